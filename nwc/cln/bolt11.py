@@ -1,0 +1,195 @@
+"""What the plugin needs of BOLT11: read a few fields, put a description hash into an invoice.
+
+No amounts, no route hints and no signatures: lightningd decodes those, and signs. A *word* is five
+bits, as in `nwc.nostr.bech32`.
+"""
+
+from dataclasses import dataclass, replace
+
+from nwc.nostr import bech32
+
+DEFAULT_EXPIRY = 3600  # seconds, for an invoice without an x field
+MAX_DESCRIPTION_LENGTH = 639  # bytes: 1,023 words, the most that data_length can say
+MAX_INVOICE_LENGTH = 16_384  # characters; BOLT11 has no limit, invoices have some hundred
+
+_TIMESTAMP_LENGTH = 7  # words, 35 bits
+_FIELD_HEADER_LENGTH = 3  # words: type, data_length (2)
+_SIGNATURE_LENGTH = 104  # words, 520 bits
+_HASH_LENGTH = 52  # words, 256 bits
+_MAX_INTEGER_LENGTH = 12  # words; lightningd reads up to 64 bits
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedField:
+    """A tagged field as it stands in the invoice: type (a bech32 letter) and data words."""
+
+    type: str
+    words: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Bolt11:
+    """An invoice, cut into its parts (BOLT11 "Data Part") but with the fields not interpreted.
+
+    Attributes:
+        hrp: Prefix, currency and amount, such as "lnbc20m".
+        timestamp: Words of the Unix time.
+        fields: The tagged fields in their order, unknown and repeated ones too.
+        signature: Words of the signature, not verified.
+    """
+
+    hrp: str
+    timestamp: bytes
+    fields: tuple[TaggedField, ...]
+    signature: bytes
+
+    def find(self, letter: str, length: int | None = None) -> bytes | None:
+        """Return the words of the first field of a type, if asked for with `length` words."""
+        for field in self.fields:
+            if field.type == letter and length in (None, len(field.words)):
+                return field.words
+        return None
+
+    def encode(self) -> str:
+        """Return the invoice as text, with the right checksum."""
+        fields = b"".join(map(_field_words, self.fields))
+        return bech32.encode(self.hrp, self.timestamp + fields + self.signature)
+
+
+def timestamp(invoice: str) -> int:
+    """Return when an invoice was made, in Unix seconds. Fast: does not look past those 35 bits.
+
+    Raises:
+        ValueError: If the text cannot be an invoice.
+    """
+    hrp, words = bech32.split(_bounded(invoice))
+    _check_shape(hrp, words)
+    return bech32.int_from_words(words[:_TIMESTAMP_LENGTH])
+
+
+def payment_hash(invoice: str) -> str:
+    """Return the payment hash (field `p`), 64 hex digits.
+
+    Raises:
+        ValueError: If the text is not an invoice or has no payment hash.
+    """
+    words = parse(invoice).find("p", _HASH_LENGTH)
+    if words is None:
+        raise ValueError("invoice has no payment hash")
+    return bech32.bytes_from_words(words).hex()
+
+
+def description_hash(invoice: str) -> str | None:
+    """Return the description hash (field `h`), 64 hex digits, or None if there is none.
+
+    Raises:
+        ValueError: If the text is not an invoice.
+    """
+    words = parse(invoice).find("h", _HASH_LENGTH)
+    return None if words is None else bech32.bytes_from_words(words).hex()
+
+
+def description(invoice: str) -> str | None:
+    """Return the description (field `d`), or None if there is none.
+
+    Raises:
+        ValueError: If the text is not an invoice or the description not UTF-8.
+    """
+    words = parse(invoice).find("d")
+    return None if words is None else bech32.bytes_from_words(words).decode("utf-8")
+
+
+def expiry(invoice: str) -> int:
+    """Return how many seconds after its timestamp an invoice expires (field `x`).
+
+    Raises:
+        ValueError: If the text is not an invoice or the number has more than 60 bits.
+    """
+    words = parse(invoice).find("x")
+    if words is None:
+        return DEFAULT_EXPIRY
+    if len(words) > _MAX_INTEGER_LENGTH:
+        raise ValueError("the expiry of the invoice is too large a number")
+    return bech32.int_from_words(words)
+
+
+def with_description_hash(invoice: str, description_hash: bytes, description: str) -> str:
+    """Return an invoice for `createinvoice` that commits to a description hash.
+
+    lightningd's `createinvoice` decodes the string with `bolt11_decode_nosig`: the checksum must be
+    right and 104 words must stand where the signature goes, but it never looks at them and signs
+    anew. It wants a `d` field, which it stores as the invoice's description; but when it encodes
+    the invoice again, an `h` field takes the place of `d` (`bolt11_encode_`). So with both in the
+    string, the signed invoice commits to exactly `description_hash`.
+
+    Args:
+        invoice: A template that the node made; the payment hash must be of the preimage that
+            `createinvoice` gets. Everything but `d`, `h` and the signature is kept.
+        description_hash: 32 bytes.
+        description: What lightningd is to remember; at most 639 bytes of UTF-8.
+
+    Returns:
+        An invoice with the signature zeroed, so that nobody can take it for one to pay.
+
+    Raises:
+        ValueError: If the text is not an invoice, the hash does not have 32 bytes, or the
+            description is too long or not Unicode.
+    """
+    if len(description_hash) != 32:
+        raise ValueError(f"a description hash has 32 bytes, this has {len(description_hash)}")
+    text = description.encode("utf-8")
+    if len(text) > MAX_DESCRIPTION_LENGTH:
+        raise ValueError(f"description has {len(text)} bytes, over {MAX_DESCRIPTION_LENGTH}")
+    template = parse(invoice)
+    fields = (
+        *(field for field in template.fields if field.type not in ("d", "h")),
+        TaggedField("d", bech32.words_from_bytes(text)),
+        TaggedField("h", bech32.words_from_bytes(description_hash)),
+    )
+    return replace(template, fields=fields, signature=bytes(_SIGNATURE_LENGTH)).encode()
+
+
+def parse(invoice: str) -> Bolt11:
+    """Cut an invoice into its parts. The checksum is verified, the signature is not.
+
+    Raises:
+        ValueError: If the text is not an invoice.
+    """
+    hrp, words = bech32.decode(_bounded(invoice))
+    _check_shape(hrp, words)
+    return Bolt11(
+        hrp=hrp,
+        timestamp=words[:_TIMESTAMP_LENGTH],
+        fields=_parse_fields(words[_TIMESTAMP_LENGTH:-_SIGNATURE_LENGTH]),
+        signature=words[-_SIGNATURE_LENGTH:],
+    )
+
+
+def _bounded(invoice: str) -> str:
+    if len(invoice) > MAX_INVOICE_LENGTH:
+        raise ValueError(f"an invoice of {len(invoice)} characters is too long")
+    return invoice
+
+
+def _check_shape(hrp: str, words: bytes) -> None:
+    """Refuse other bech32 strings, such as addresses."""
+    if not hrp.startswith("ln") or len(words) < _TIMESTAMP_LENGTH + _SIGNATURE_LENGTH:
+        raise ValueError("not a BOLT11 invoice: wrong prefix or too short")
+
+
+def _parse_fields(words: bytes) -> tuple[TaggedField, ...]:
+    fields = []
+    position = 0
+    while position < len(words):
+        start = position + _FIELD_HEADER_LENGTH
+        end = start + bech32.int_from_words(words[position + 1 : start])
+        if end > len(words):
+            raise ValueError("a field of the invoice is cut off")
+        fields.append(TaggedField(bech32.ALPHABET[words[position]], words[start:end]))
+        position = end
+    return tuple(fields)
+
+
+def _field_words(field: TaggedField) -> bytes:
+    header = (bech32.ALPHABET.index(field.type), *divmod(len(field.words), 32))
+    return bytes(header) + field.words

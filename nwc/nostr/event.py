@@ -1,0 +1,199 @@
+"""Nostr events (NIP-01): shape, id and signature. No relay messages, no meaning of kinds or tags.
+
+`parse_event` takes what a hostile relay sent and looks at the shape only; `verify_event` does the
+costly part. Between the two a caller can throw away most of what it does not want.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeGuard
+
+from nwc.nostr.keys import KeyPair, verify_signature
+
+MAX_CONTENT_LENGTH = 131_072
+MAX_TAGS = 256
+MAX_TAG_ITEMS = 64
+MAX_TAG_ITEM_LENGTH = 1_024
+MAX_CREATED_AT = 2**53 - 1  # what every JSON parser reads exactly
+MAX_KIND = 65_535
+
+_HEX_64 = re.compile(r"[0-9a-f]{64}")
+_HEX_128 = re.compile(r"[0-9a-f]{128}")
+
+# NIP-01 escapes \b \t \n \f \r \" \\ and wants everything else verbatim. The other control
+# characters are not allowed verbatim in JSON; here as in other implementations they are \u00xx.
+_to_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
+
+
+class InvalidEvent(ValueError):
+    """An event is malformed, or its id or signature is wrong; the message names the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A Nostr event with the fields of NIP-01; `created_at` is in Unix seconds.
+
+    `id`, `pubkey` and `sig` are lower-case hex digits. Having an `Event` says nothing about its
+    signature: that is `verify_event`.
+    """
+
+    id: str
+    pubkey: str
+    created_at: int
+    kind: int
+    tags: tuple[tuple[str, ...], ...]
+    content: str
+    sig: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the event as JSON values, ready for a relay message."""
+        return {
+            "id": self.id,
+            "pubkey": self.pubkey,
+            "created_at": self.created_at,
+            "kind": self.kind,
+            "tags": [list(tag) for tag in self.tags],
+            "content": self.content,
+            "sig": self.sig,
+        }
+
+    def to_json(self) -> str:
+        """Return the event as compact JSON."""
+        return _to_json(self.to_dict())
+
+    def tag(self, name: str) -> str | None:
+        """Return the value of the first tag of that name; None without such a tag or value."""
+        for tag in self.tags:
+            if tag[0] == name:
+                return tag[1] if len(tag) > 1 else None
+        return None
+
+    def tags_named(self, name: str) -> tuple[tuple[str, ...], ...]:
+        """Return all tags of that name, whole, in their order."""
+        return tuple(tag for tag in self.tags if tag[0] == name)
+
+
+def parse_event(value: object) -> Event:
+    """Check the shape and size of an event; neither id nor signature.
+
+    Args:
+        value: A decoded JSON value from a stranger. Fields that NIP-01 does not know are ignored.
+
+    Raises:
+        InvalidEvent: Naming the field and the rule. Text that is not Unicode (a lone surrogate,
+            which JSON can spell) is refused too: it could not be hashed or sent on.
+    """
+    if not isinstance(value, dict):
+        raise InvalidEvent("event must be an object")
+    # Cheapest first. What is bounded here by number and length is looked through further down.
+    kind = _integer(value, "kind", MAX_KIND)
+    created_at = _integer(value, "created_at", MAX_CREATED_AT)
+    content = value.get("content")
+    if not _is_text(content, MAX_CONTENT_LENGTH):
+        raise InvalidEvent(f"content must be text of at most {MAX_CONTENT_LENGTH} characters")
+    return Event(
+        id=_hex(value, "id", _HEX_64),
+        pubkey=_hex(value, "pubkey", _HEX_64),
+        created_at=created_at,
+        kind=kind,
+        tags=_tags(value.get("tags")),
+        content=content,
+        sig=_hex(value, "sig", _HEX_128),
+    )
+
+
+def event_id(
+    pubkey: str, created_at: int, kind: int, tags: Sequence[Sequence[str]], content: str
+) -> str:
+    """Return the id of an event: SHA-256 of its canonical JSON (NIP-01), 64 hex digits.
+
+    Raises:
+        InvalidEvent: If content or tags contain a lone surrogate.
+    """
+    canonical = _to_json([0, pubkey, created_at, kind, tags, content])
+    try:
+        return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
+    except UnicodeEncodeError as error:
+        raise InvalidEvent("content and tags must be Unicode without lone surrogates") from error
+
+
+def verify_event(event: Event) -> None:
+    """Check that the id is the hash of the event and the author signed it.
+
+    Raises:
+        InvalidEvent: If not. The hash comes first: it is by far the cheaper check.
+    """
+    expected = event_id(event.pubkey, event.created_at, event.kind, event.tags, event.content)
+    if event.id != expected:
+        raise InvalidEvent("id is not the hash of the event")
+    if not verify_signature(event.pubkey, bytes.fromhex(event.id), event.sig):
+        raise InvalidEvent("signature is not the author's")
+
+
+def sign_event(
+    keys: KeyPair, *, kind: int, content: str, tags: Sequence[Sequence[str]], created_at: int
+) -> Event:
+    """Make an event of ours. `created_at` is in Unix seconds; every tag has at least a name.
+
+    Raises:
+        InvalidEvent: If content or tags contain a lone surrogate.
+    """
+    frozen_tags = tuple(map(tuple, tags))
+    identifier = event_id(keys.public_key, created_at, kind, frozen_tags, content)
+    return Event(
+        id=identifier,
+        pubkey=keys.public_key,
+        created_at=created_at,
+        kind=kind,
+        tags=frozen_tags,
+        content=content,
+        sig=keys.sign(bytes.fromhex(identifier)).hex(),
+    )
+
+
+def _integer(value: dict[str, object], name: str, maximum: int) -> int:
+    number = value.get(name)
+    # `type`, not `isinstance`: true is an int for Python.
+    if type(number) is not int or not 0 <= number <= maximum:
+        raise InvalidEvent(f"{name} must be an integer from 0 to {maximum}")
+    return number
+
+
+def _hex(value: dict[str, object], name: str, pattern: re.Pattern[str]) -> str:
+    text = value.get(name)
+    if not isinstance(text, str) or not pattern.fullmatch(text):
+        raise InvalidEvent(f"{name} must be lower-case hex digits of the right number")
+    return text
+
+
+def _tags(tags: object) -> tuple[tuple[str, ...], ...]:
+    if not isinstance(tags, list) or len(tags) > MAX_TAGS:
+        raise InvalidEvent(f"tags must be a list of at most {MAX_TAGS}")
+    return tuple(map(_tag, tags))
+
+
+def _tag(tag: object) -> tuple[str, ...]:
+    if not isinstance(tag, list) or not 1 <= len(tag) <= MAX_TAG_ITEMS:
+        raise InvalidEvent(f"tags must be lists of 1 to {MAX_TAG_ITEMS}")
+    for item in tag:
+        if not _is_text(item, MAX_TAG_ITEM_LENGTH):
+            raise InvalidEvent(f"tags hold text of at most {MAX_TAG_ITEM_LENGTH} characters")
+    return tuple(tag)
+
+
+def _is_text(value: object, max_length: int) -> TypeGuard[str]:
+    """Say whether a value is a string of at most that many characters, all of them Unicode."""
+    if not isinstance(value, str) or len(value) > max_length:
+        return False
+    return value.isascii() or _is_unicode(value)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,90 @@
+"""NIP-04: AES-256-CBC, for clients that know nothing better. Pure functions, no relay.
+
+The payload itself is not authenticated. Decrypt only what came in an event whose signature was
+checked; otherwise the answers to altered payloads give the plaintext away (padding oracle).
+"""
+
+import os
+
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import CBC
+from cryptography.hazmat.primitives.padding import PKCS7
+
+from nwc.nostr.encoding import decode_base64, decode_text, encode_base64
+from nwc.nostr.errors import DecryptionError
+from nwc.nostr.keys import KeyPair
+
+MAX_PLAINTEXT_LENGTH = 65_535  # bytes; as in nip44, the specification has no limit
+MAX_PAYLOAD_LENGTH = 87_412  # characters for the longest plaintext
+
+_BLOCK_LENGTH = 16
+_SEPARATOR = "?iv="
+
+
+def shared_key(keys: KeyPair, peer: str) -> bytes:
+    """Return the 32-byte key shared with `peer` (64 hex digits), the same seen from both sides.
+
+    Raises:
+        ValueError: If `peer` is not on the curve.
+    """
+    return keys.shared_x(peer)
+
+
+def encrypt(plaintext: str, key: bytes, iv: bytes | None = None) -> str:
+    """Encrypt a message of up to 65,535 bytes of UTF-8.
+
+    Args:
+        plaintext: The message.
+        key: From `shared_key`.
+        iv: 16 bytes, for tests only. Random by default.
+
+    Returns:
+        "<ciphertext>?iv=<iv>", both in base64.
+
+    Raises:
+        ValueError: If the plaintext is too long or not Unicode (a lone surrogate), or key or iv
+            has a wrong length.
+    """
+    data = plaintext.encode("utf-8")
+    if len(data) > MAX_PLAINTEXT_LENGTH:
+        raise ValueError(f"plaintext must have at most {MAX_PLAINTEXT_LENGTH} bytes")
+    if iv is None:
+        iv = os.urandom(_BLOCK_LENGTH)
+    padder = PKCS7(_BLOCK_LENGTH * 8).padder()
+    padded = padder.update(data) + padder.finalize()
+    ciphertext = Cipher(AES256(key), CBC(iv)).encryptor().update(padded)
+    return f"{encode_base64(ciphertext)}{_SEPARATOR}{encode_base64(iv)}"
+
+
+def decrypt(payload: str, key: bytes) -> str:
+    """Decrypt a payload from a verified event.
+
+    Raises:
+        DecryptionError: If it is malformed, too long or (most probably) made with another key.
+        ValueError: If the key has a wrong length.
+    """
+    ciphertext, iv = _split_payload(payload)
+    padded = Cipher(AES256(key), CBC(iv)).decryptor().update(ciphertext)
+    return decode_text(_unpad(padded))
+
+
+def _split_payload(payload: str) -> tuple[bytes, bytes]:
+    """Return ciphertext (one block or more) and IV (one block)."""
+    if len(payload) > MAX_PAYLOAD_LENGTH:
+        raise DecryptionError(f"payload of {len(payload)} characters is too long")
+    ciphertext_text, separator, iv_text = payload.partition(_SEPARATOR)
+    if not separator:
+        raise DecryptionError(f"payload has no {_SEPARATOR}")
+    ciphertext, iv = decode_base64(ciphertext_text), decode_base64(iv_text)
+    if len(iv) != _BLOCK_LENGTH or not ciphertext or len(ciphertext) % _BLOCK_LENGTH:
+        raise DecryptionError("payload is not whole blocks of AES with one block of iv")
+    return ciphertext, iv
+
+
+def _unpad(padded: bytes) -> bytes:
+    unpadder = PKCS7(_BLOCK_LENGTH * 8).unpadder()
+    try:
+        return unpadder.update(padded) + unpadder.finalize()
+    except ValueError as error:
+        raise DecryptionError("wrong padding: changed, or made with another key") from error

@@ -1,0 +1,287 @@
+"""One relay connection: the socket, task and clock around a RelaySession.
+
+Reconnects for ever, with exponential backoff and jitter. Lightning nodes run for months: a relay that is
+away is a state to show, not an error to raise.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from nwc.nostr.event import Event
+from nwc.nostr.inbox import Inbox
+from nwc.nostr.messages import MAX_FRAME_BYTES, InvalidMessage, NoticeReceived
+from nwc.nostr.relay_url import is_onion
+from nwc.nostr.session import Published, RelaySession
+
+BACKOFF_FIRST_S = 1.0
+BACKOFF_MAX_S = 60.0
+# A connection that held this long was a good one: the next attempt comes soon again.
+STABLE_AFTER_S = 30.0
+OPEN_TIMEOUT_S = 15.0
+# Over Tor a circuit and a TLS handshake take their time.
+OPEN_TIMEOUT_PROXY_S = 60.0
+PING_INTERVAL_S = 20.0
+TICK_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RelayInfo:
+    """What a person wants to know of a relay; times in Unix seconds, latency in milliseconds."""
+
+    url: str
+    state: str
+    since: int
+    latency_ms: int | None
+    reconnects: int
+    last_error: str | None
+
+
+class Relay:
+    """A relay that is kept connected while it is started.
+
+    Args:
+        url: normal form of the relay's URL.
+        kinds: event kinds to read from inboxes.
+        max_age: seconds the subscriptions reach back.
+        proxy: SOCKS proxy URL; None connects directly.
+        on_event: called with every event of an inbox, signature unchecked. Must not raise or wait.
+        on_connected: called with the URL after each connect.
+
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        kinds: tuple[int, ...],
+        max_age: int,
+        proxy: str | None,
+        on_event: Callable[[Event], None],
+        on_connected: Callable[[str], None],
+    ) -> None:
+        self.url = url
+        self._session = RelaySession(url, kinds=kinds, max_age=max_age)
+        self._proxy = proxy
+        self._on_event = on_event
+        self._on_connected = on_connected
+        self._wake = asyncio.Event()
+        self._results: dict[str, asyncio.Future[Published]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._connection: ClientConnection | None = None
+        self._state = "connecting"
+        self._since = time.time()
+        self._connects = 0
+        self._last_error: str | None = None
+
+    def info(self) -> RelayInfo:
+        """Describe the relay in one line."""
+        latency = self._connection.latency if self._connection else 0.0
+        return RelayInfo(
+            url=self.url,
+            state=self._state,
+            since=int(self._since),
+            latency_ms=round(latency * 1000) if latency else None,
+            reconnects=max(0, self._connects - 1),
+            last_error=self._last_error,
+        )
+
+    def __len__(self) -> int:
+        """Return the number of inboxes read from this relay."""
+        return len(self._session)
+
+    # What is wanted of it
+
+    def subscribe(self, inbox: Inbox) -> None:
+        """Read an inbox from now on, on this and every later connection."""
+        self._session.subscribe(inbox, time.time())
+        self._wake.set()
+
+    def unsubscribe(self, recipient: str) -> None:
+        """Stop reading the inbox of one of our keys."""
+        self._session.unsubscribe(recipient, time.time())
+        self._wake.set()
+
+    def is_listening(self, recipient: str) -> bool:
+        """Tell whether the relay has confirmed that it delivers this inbox."""
+        return self._session.is_listening(recipient)
+
+    async def publish(self, event: Event, timeout_s: float) -> Published:
+        """Publish an event, waiting for the relay to be back where it is away.
+
+        Returns:
+            The relay's verdict, or after `timeout_s` seconds why there is none. Never raises for it.
+
+        """
+        if (pending := self._results.get(event.id)) is not None:
+            return await asyncio.shield(pending)
+        refused = self._session.publish(event, time.time() + timeout_s)
+        if refused:
+            return refused
+        future = self._results[event.id] = asyncio.get_running_loop().create_future()
+        self._wake.set()
+        return await asyncio.shield(future)
+
+    # Life
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._task = asyncio.create_task(self._run(), name=f"relay {self.url}")
+
+    async def stop(self) -> None:
+        """Send what is queued, close the connection and end. Publications still open are given up."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._task = None
+        for published in self._session.tick(float("inf")):
+            self._settle(published)
+
+    async def _run(self) -> None:
+        backoff = BACKOFF_FIRST_S
+        while True:
+            started = time.monotonic()
+            try:
+                await self._connect_and_serve()
+            except (OSError, WebSocketException, TimeoutError, ValueError) as error:
+                self._set_down(_describe(error))
+            else:
+                self._set_down("the relay closed the connection")
+            if time.monotonic() - started >= STABLE_AFTER_S:
+                backoff = BACKOFF_FIRST_S
+            await self._pause(backoff * random.uniform(0.5, 1.0))  # noqa: S311
+            backoff = min(backoff * 2, BACKOFF_MAX_S)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, while publications that nobody can take still end at their deadline."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, TICK_S))
+            self._tick()
+
+    async def _connect_and_serve(self) -> None:
+        if self._proxy is None and is_onion(self.url):
+            # Asking the resolver for an onion name would tell others where we go.
+            raise OSError("a .onion relay needs lightningd's option proxy")
+        async with asyncio.timeout(OPEN_TIMEOUT_PROXY_S if self._proxy else OPEN_TIMEOUT_S):
+            connection = await connect(
+                self.url,
+                proxy=self._proxy,
+                compression=None,
+                max_size=MAX_FRAME_BYTES,
+                max_queue=64,
+                open_timeout=None,
+                close_timeout=1,
+                ping_interval=PING_INTERVAL_S,
+                ping_timeout=PING_INTERVAL_S,
+                user_agent_header=None,
+            )
+        async with connection:
+            self._set_up(connection)
+            reader = asyncio.create_task(self._read(connection))
+            writer = asyncio.create_task(self._write(connection))
+            try:
+                await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await self._flush(connection)
+                reader.cancel()
+                writer.cancel()
+                results = await asyncio.gather(reader, writer, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    async def _flush(self, connection: ClientConnection) -> None:
+        with contextlib.suppress(ConnectionClosed, TimeoutError):
+            async with asyncio.timeout(0.5):
+                for frame in self._session.data_to_send():
+                    await connection.send(frame)
+
+    async def _read(self, connection: ClientConnection) -> None:
+        async for frame in connection:
+            if isinstance(frame, str):
+                self._receive(frame)
+
+    def _receive(self, frame: str) -> None:
+        try:
+            result = self._session.receive(frame, time.time())
+        except InvalidMessage as error:
+            _log.debug("%s sent a frame that is %s", self.url, error)
+            return
+        match result:
+            case Event():
+                self._on_event(result)
+            case Published():
+                self._settle(result)
+            case NoticeReceived(reason):
+                self._last_error = reason
+                _log.debug("%s says: %s", self.url, reason)
+        self._wake.set()
+
+    async def _write(self, connection: ClientConnection) -> None:
+        while True:
+            self._wake.clear()
+            for frame in self._session.data_to_send():
+                await connection.send(frame)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._wake.wait()
+            self._tick()
+
+    def _tick(self) -> None:
+        for published in self._session.tick(time.time()):
+            self._settle(published)
+
+    def _settle(self, published: Published) -> None:
+        future = self._results.pop(published.event_id, None)
+        if future is not None and not future.done():
+            future.set_result(published)
+
+    def _set_up(self, connection: ClientConnection) -> None:
+        self._connection = connection
+        self._session.connected(time.time())
+        self._wake.set()
+        self._connects += 1
+        _log.info("relay %s: connected", self.url)
+        self._set_state("connected")
+        self._on_connected(self.url)
+
+    def _set_down(self, error: str) -> None:
+        # Once when it goes away, not at every vain attempt: an operator's log is read by people.
+        level = logging.DEBUG if self._state == "disconnected" else logging.INFO
+        _log.log(level, "relay %s: not connected (%s); trying again", self.url, error)
+        self._connection = None
+        self._last_error = error
+        self._session.disconnected()
+        self._set_state("disconnected")
+
+    def _set_state(self, state: str) -> None:
+        if state != self._state:
+            self._state, self._since = state, time.time()
+
+
+def _describe(error: BaseException) -> str:
+    """Say in a few words why a connection failed, without what a hostile relay wrote into it."""
+    match error:
+        case TimeoutError():
+            return "no answer in time"
+        case InvalidStatus():
+            return f"HTTP status {error.response.status_code}"
+        case ConnectionClosed():
+            return f"connection closed, code {error.rcvd.code if error.rcvd else 'none'}"
+        case OSError(strerror=str(text)) if text:
+            return text
+        case OSError():
+            return str(error)[:200] or type(error).__name__
+        case _:
+            return type(error).__name__

@@ -1,0 +1,308 @@
+"""One relay, as a protocol: text in, events and text out. No socket, no clock, no task.
+
+Theory of operation
+-------------------
+A session outlives its connections. It holds what we *want* of a relay (inboxes to read, events to
+publish) and brings every new connection to that state:
+
+* `connected()`   queues a REQ for every pack of inboxes and an EVENT for everything in the outbox.
+* `receive()`     takes one frame, returns what the caller has to know (events, publish results).
+* `tick()`        re-sends what is due and gives up what is past its deadline.
+* `disconnected()` forgets what belonged to the connection: subscriptions in force, AUTH.
+
+Rules:
+
+1. What is wanted stays in `packs` and `outbox` until the caller withdraws it, the relay answers for it
+   or its deadline passes. A lost connection loses nothing of it.
+2. NIP-42: a challenge is answered at once with every key that has an inbox here. "auth-required" on a
+   subscription or event means: again after the relay has accepted the AUTH, never in a loop.
+3. A subscription the relay closes for another reason is asked for again, each time later.
+4. Everything is bounded: the outbox by number and deadline, AUTH by one round per challenge and key,
+   the frames queued by what is wanted.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from nwc.nostr import nip42
+from nwc.nostr.event import Event
+from nwc.nostr.inbox import Inbox, Pack, Packs
+from nwc.nostr.messages import (
+    AuthReceived,
+    ClosedReceived,
+    EoseReceived,
+    EventReceived,
+    NoticeReceived,
+    OkReceived,
+    auth_message,
+    close_message,
+    event_message,
+    parse_relay_message,
+    req_message,
+)
+
+MAX_OUTBOX = 4096
+MAX_CHALLENGES = 20
+RESUBSCRIBE_FIRST_S = 5
+RESUBSCRIBE_MAX_S = 300
+
+_AUTH_REQUIRED = "auth-required:"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The end of one publication: accepted by the relay, or not, and why."""
+
+    event_id: str
+    accepted: bool
+    reason: str
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    message: str
+    deadline_at: float
+    sent: bool = False
+    awaits_auth: bool = False
+
+
+@dataclass(slots=True)
+class _Subscription:
+    """A subscription the relay has refused: when to ask again, or that AUTH comes first."""
+
+    refusals: int = 0
+    retry_at: float | None = None
+    awaits_auth: bool = False
+
+
+@dataclass(slots=True)
+class _Auth:
+    challenge: str = ""
+    challenges: int = 0
+    pending: set[str] = field(default_factory=set)
+    asked: set[str] = field(default_factory=set)
+
+
+class RelaySession:
+    """What we want of one relay, and what it has granted.
+
+    Args:
+        url: the relay's URL, as NIP-42 signs it.
+        kinds: event kinds to read.
+        max_age: seconds a subscription reaches back.
+
+    """
+
+    def __init__(self, url: str, *, kinds: tuple[int, ...], max_age: int) -> None:
+        self.url = url
+        self.is_connected = False
+        self._kinds = kinds
+        self._max_age = max_age
+        self._packs = Packs()
+        self._outbox: dict[str, _Outgoing] = {}
+        self._auth = _Auth()
+        self._refused: dict[str, _Subscription] = {}
+        self._ready: set[str] = set()
+        self._to_send: deque[str] = deque()
+
+    # What is wanted
+
+    def __len__(self) -> int:
+        return len(self._packs)
+
+    def subscribe(self, inbox: Inbox, now: float) -> None:
+        """Read an inbox from now on."""
+        pack = self._packs.add(inbox)
+        if self.is_connected:
+            self._authenticate([inbox], now)
+            self._request(pack, now)
+
+    def unsubscribe(self, recipient: str, now: float) -> None:
+        """Stop reading the inbox of one of our keys."""
+        pack = self._packs.remove(recipient)
+        if pack is None:
+            return
+        self._auth.asked.discard(recipient)
+        if not pack.inboxes:
+            self._refused.pop(pack.subscription_id, None)
+            self._ready.discard(pack.subscription_id)
+            self._send(close_message(pack.subscription_id))
+        else:
+            self._request(pack, now)
+
+    def is_listening(self, recipient: str) -> bool:
+        """Tell whether the relay has confirmed the subscription that holds this inbox."""
+        pack = self._packs.pack_of(recipient)
+        return pack is not None and pack.subscription_id in self._ready
+
+    def publish(self, event: Event, deadline_at: float) -> Published | None:
+        """Put an event into the outbox, to be sent now or when the relay is back.
+
+        Returns:
+            A refusal when the outbox is full; otherwise nothing: the result comes from `receive`
+            or `tick`.
+
+        """
+        if len(self._outbox) >= MAX_OUTBOX and event.id not in self._outbox:
+            return Published(event.id, accepted=False, reason="too many events wait for this relay")
+        outgoing = self._outbox[event.id] = _Outgoing(event_message(event), deadline_at)
+        self._transmit(outgoing)
+        return None
+
+    # What happens
+
+    def connected(self, now: float) -> None:
+        """Take up a new connection: ask for everything that is wanted."""
+        self.disconnected()
+        self.is_connected = True
+        for pack in self._packs:
+            self._request(pack, now)
+        for outgoing in self._outbox.values():
+            self._transmit(outgoing)
+
+    def disconnected(self) -> None:
+        """Forget what belonged to the connection."""
+        self.is_connected = False
+        self._auth = _Auth()
+        self._refused.clear()
+        self._ready.clear()
+        self._to_send.clear()
+        for outgoing in self._outbox.values():
+            outgoing.sent = outgoing.awaits_auth = False
+
+    def receive(self, text: str, now: float) -> Event | Published | NoticeReceived | None:
+        """Take one frame from the relay.
+
+        Args:
+            text: the frame.
+            now: Unix seconds.
+
+        Returns:
+            An event of an inbox (signature unchecked), the result of a publication, words for people,
+            or nothing that the caller has to know.
+
+        Raises:
+            InvalidMessage: the frame is no relay message.
+
+        """
+        message = parse_relay_message(text)
+        match message:
+            case EventReceived(subscription_id, event):
+                return event if self._packs.get(subscription_id) else None
+            case OkReceived(event_id, accepted, reason):
+                return self._on_ok(event_id, accepted, reason, now)
+            case EoseReceived(subscription_id):
+                self._on_eose(subscription_id)
+            case ClosedReceived(subscription_id, reason):
+                return self._on_closed(subscription_id, reason, now)
+            case AuthReceived(challenge):
+                self._on_challenge(challenge, now)
+            case NoticeReceived():
+                return message
+        return None
+
+    def tick(self, now: float) -> list[Published]:
+        """Re-send what is due and give up what is past its deadline.
+
+        Returns:
+            The publications given up.
+
+        """
+        for subscription_id, refused in list(self._refused.items()):
+            pack = self._packs.get(subscription_id)
+            if pack and refused.retry_at is not None and now >= refused.retry_at:
+                refused.retry_at = None
+                self._request(pack, now)
+        late = [i for i, outgoing in self._outbox.items() if now >= outgoing.deadline_at]
+        return [self._give_up(event_id) for event_id in late]
+
+    def data_to_send(self) -> list[str]:
+        """Return the frames to send, in order, and forget them."""
+        frames = list(self._to_send)
+        self._to_send.clear()
+        return frames
+
+    # Inside
+
+    def _send(self, message: str) -> None:
+        if self.is_connected:
+            self._to_send.append(message)
+
+    def _request(self, pack: Pack, now: float) -> None:
+        since = int(now) - self._max_age
+        self._send(req_message(pack.subscription_id, pack.filter(self._kinds, since)))
+
+    def _transmit(self, outgoing: _Outgoing) -> None:
+        if self.is_connected:
+            outgoing.sent, outgoing.awaits_auth = True, False
+            self._to_send.append(outgoing.message)
+
+    def _give_up(self, event_id: str) -> Published:
+        outgoing = self._outbox.pop(event_id)
+        reason = "the relay did not answer" if outgoing.sent else "the relay is not connected"
+        return Published(event_id, accepted=False, reason=reason)
+
+    def _on_eose(self, subscription_id: str) -> None:
+        if self._packs.get(subscription_id):
+            self._ready.add(subscription_id)
+            self._refused.pop(subscription_id, None)
+
+    def _on_ok(self, event_id: str, accepted: bool, reason: str, now: float) -> Published | None:
+        if event_id in self._auth.pending:
+            self._auth.pending.discard(event_id)
+            if accepted and not self._auth.pending:
+                self._after_auth(now)
+            return None
+        outgoing = self._outbox.get(event_id)
+        if outgoing is None:
+            return None
+        if not accepted and reason.startswith(_AUTH_REQUIRED) and not outgoing.awaits_auth:
+            outgoing.awaits_auth = True
+            return None
+        del self._outbox[event_id]
+        return Published(event_id, accepted or reason.startswith("duplicate:"), reason)
+
+    def _on_closed(self, subscription_id: str, reason: str, now: float) -> NoticeReceived | None:
+        if self._packs.get(subscription_id) is None:
+            return None
+        self._ready.discard(subscription_id)
+        refused = self._refused.setdefault(subscription_id, _Subscription())
+        refused.refusals += 1
+        refused.awaits_auth = reason.startswith(_AUTH_REQUIRED)
+        delay = RESUBSCRIBE_FIRST_S * 2 ** min(refused.refusals - 1, 10)
+        refused.retry_at = now + min(delay, RESUBSCRIBE_MAX_S)
+        return NoticeReceived(f"subscription closed: {reason}")
+
+    # NIP-42
+
+    def _on_challenge(self, challenge: str, now: float) -> None:
+        auth = self._auth
+        if auth.challenges >= MAX_CHALLENGES:
+            return
+        self._auth = _Auth(challenge, auth.challenges + 1)
+        self._authenticate(self._packs.inboxes(), now)
+
+    def _authenticate(self, inboxes: list[Inbox], now: float) -> None:
+        auth = self._auth
+        if not auth.challenge:
+            return
+        for inbox in inboxes:
+            key = inbox.recipient.public_key
+            if key in auth.asked:
+                continue
+            event = nip42.auth_event(inbox.recipient, self.url, auth.challenge, int(now))
+            auth.asked.add(key)
+            auth.pending.add(event.id)
+            self._send(auth_message(event))
+
+    def _after_auth(self, now: float) -> None:
+        """Ask again for what the relay wanted AUTH for."""
+        for subscription_id, refused in self._refused.items():
+            pack = self._packs.get(subscription_id)
+            if pack and refused.awaits_auth:
+                refused.awaits_auth, refused.retry_at = False, None
+                self._request(pack, now)
+        for outgoing in self._outbox.values():
+            if outgoing.awaits_auth:
+                outgoing.sent = True
+                self._to_send.append(outgoing.message)

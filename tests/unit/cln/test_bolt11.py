@@ -1,0 +1,239 @@
+# mypy: allow-untyped-calls
+import hashlib
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from bitstring import BitArray
+from coincurve import PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyln.proto.invoice import Invoice, RouteHint, RouteHintSet
+
+from nwc.cln import bolt11
+from nwc.nostr import bech32
+
+NODE_SECRET = "e126f68f7eafcc8b74f54d269fe206be715000f94dac067d1c04a8ca3b2db734"
+NODE_ID = "03e7156ae33b0a208d0744199163177e909e80176e55d97a2f221ede0f934dd9ad"
+PAYMENT_HASH = "0001020304050607080900010203040506070809000102030405060708090102"
+HASH = hashlib.sha256(b"anything").digest()
+
+# BOLT11, "Examples": made by other software, signed by NODE_SECRET, at 1496314658.
+DONATION = (
+    "lnbc1pvjluezsp5zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zygspp5qqqsyqcyq5rqwzqfqqqsyqcyq"
+    "5rqwzqfqqqsyqcyq5rqwzqfqypqdpl2pkx2ctnv5sxxmmwwd5kgetjypeh2ursdae8g6twvus8g6rfwvs8qun0dfjkxaq9"
+    "qrsgq357wnc5r2ueh7ck6q93dj32dlqnls087fxdwk8qakdyafkq3yap9us6v52vjjsrvywa6rt52cm9r9zqt8r2t7mlcw"
+    "spyetp5h2tztugp9lfyql"
+)
+COFFEE = (
+    "lnbc2500u1pvjluezsp5zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zygspp5qqqsyqcyq5rqwzqfqqqsy"
+    "qcyq5rqwzqfqqqsyqcyq5rqwzqfqypqdq5xysxxatsyp3k7enxv4jsxqzpu9qrsgquk0rl77nj30yxdy8j9vdx85fkpmdl"
+    "a2087ne0xh8nhedh8w27kyke0lp53ut353s06fv3qfegext0eh0ymjpf39tuven09sam30g4vgpfna3rh"
+)
+HASHED = (
+    "lnbc20m1pvjluezsp5zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zygspp5qqqsyqcyq5rqwzqfqqqsyqc"
+    "yq5rqwzqfqqqsyqcyq5rqwzqfqypqhp58yjmdan79s6qqdhdzgynm4zwqd5d7xmw5fk98klysy043l2ahrqs9qrsgq7ea9"
+    "76txfraylvgzuxs8kgcw23ezlrszfnh8r6qtfpr6cxga50aj6txm9rxrydzd06dfeawfk6swupvz4erwnyutnjq7x39ymw"
+    "6j38gp7ynn44"
+)
+
+
+@pytest.mark.parametrize("invoice", [DONATION, COFFEE, HASHED, DONATION.upper()])
+def test_examples_of_bolt11(invoice: str) -> None:
+    assert bolt11.timestamp(invoice) == 1_496_314_658
+    assert bolt11.payment_hash(invoice) == PAYMENT_HASH
+    assert bolt11.parse(invoice).encode() == invoice.lower()
+
+
+def test_descriptions_of_the_examples() -> None:
+    assert bolt11.description(DONATION) == "Please consider supporting this project"
+    assert bolt11.description(COFFEE) == "1 cup coffee"
+    assert bolt11.description(HASHED) is None
+    assert bolt11.description_hash(COFFEE) is None
+    # SHA-256 of "One piece of chocolate cake, one icecream cone, …" in BOLT11.
+    hashed = "3925b6f67e2c340036ed12093dd44e0368df1b6ea26c53dbe4811f58fd5db8c1"
+    assert bolt11.description_hash(HASHED) == hashed
+
+
+def test_expiries_of_the_examples() -> None:
+    assert bolt11.expiry(COFFEE) == 60
+    assert bolt11.expiry(DONATION) == 3600
+
+
+def createinvoice(unsigned: str) -> str:
+    """Do to the text what lightningd does (`bolt11_encode_`): order, no `d` beside `h`, sign."""
+    parts = bolt11.parse(unsigned)
+    letters = [field.type for field in parts.fields]
+    kept = [field for field in parts.fields if field.type != "d" or "h" not in letters]
+    kept.sort(key=lambda field: "sphdmnxcfr9".index(field.type))
+    payload = parts.timestamp + b"".join(map(bolt11._field_words, kept))
+    bits = len(payload) * 5
+    number = bech32.int_from_words(payload) << -bits % 8
+    message = parts.hrp.encode() + number.to_bytes((bits + 7) // 8, "big")
+    signature = PrivateKey(bytes.fromhex(NODE_SECRET)).sign_recoverable(message)
+    return bech32.encode(parts.hrp, payload + bech32.words_from_bytes(signature))
+
+
+@pytest.mark.parametrize("invoice", [DONATION, COFFEE, HASHED])
+def test_signing_the_examples_gives_the_examples(invoice: str) -> None:
+    assert createinvoice(invoice) == invoice
+
+
+@pytest.mark.parametrize("text", ["", "One piece of cake", "é" * 319])
+def test_signed_with_description_hash(text: str) -> None:
+    digest = bytes.fromhex(bolt11.description_hash(HASHED) or "")
+    template = bolt11.with_description_hash(HASHED, HASH, "other")
+    unsigned = bolt11.with_description_hash(template, digest, text)
+    assert bolt11.description(unsigned) == text
+    assert createinvoice(unsigned) == HASHED
+
+
+def test_everything_else_is_kept() -> None:
+    before = bolt11.parse(COFFEE)
+    after = bolt11.parse(bolt11.with_description_hash(COFFEE, HASH, "x"))
+    assert (after.hrp, after.timestamp) == (before.hrp, before.timestamp)
+    assert [field.type for field in after.fields] == ["s", "p", "x", "9", "d", "h"]
+    assert set(before.fields) - set(after.fields) == {
+        field for field in before.fields if field.type == "d"
+    }
+
+
+def test_signature_is_zeroed() -> None:
+    unsigned = bolt11.parse(bolt11.with_description_hash(COFFEE, HASH, "x"))
+    assert unsigned.signature == bytes(104)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=159)
+needs_pyln_invoice = pytest.mark.skipif(
+    not hasattr(BitArray, "len"), reason="pyln.proto.invoice does not work with bitstring 5"
+)
+
+
+def make_invoice(
+    *, amount: Decimal | None = None, date: int = 1_700_000_000, tags: list[tuple[str, Any]]
+) -> str:
+    """Make a signed regtest invoice with pyln-proto, with a route hint."""
+    hint = RouteHint()
+    hint.pubkey, hint.short_channel_id = bytes.fromhex(NODE_ID), 1 << 40
+    hint.fee_base_msat, hint.fee_proportional_millionths, hint.cltv_expiry_delta = 1, 10, 34
+    invoice = Invoice(bytes.fromhex(PAYMENT_HASH), amount, "bcrt", tags, date)
+    invoice.route_hints = RouteHintSet()
+    invoice.route_hints.add(hint)
+    text: str = invoice.encode(NODE_SECRET)
+    return text
+
+
+@needs_pyln_invoice
+@settings(max_examples=50, deadline=None)
+@given(date=st.integers(1, 2**35 - 1), text=TEXT, seconds=st.integers(1, 2**32), hashed=st.booleans())
+def test_reads_what_pyln_proto_writes(date: int, text: str, seconds: int, hashed: bool) -> None:
+    invoice = make_invoice(date=date, tags=[("h" if hashed else "d", text), ("x", seconds)])
+    assert bolt11.timestamp(invoice) == date
+    assert bolt11.expiry(invoice) == seconds
+    assert bolt11.payment_hash(invoice) == PAYMENT_HASH
+    assert bolt11.description(invoice) == (None if hashed else text)
+    expected = hashlib.sha256(text.encode()).hexdigest() if hashed else None
+    assert bolt11.description_hash(invoice) == expected
+
+
+@needs_pyln_invoice
+@settings(max_examples=50, deadline=None)
+@given(text=TEXT, kept=TEXT, digest=st.binary(min_size=32, max_size=32), hashed=st.booleans())
+def test_pyln_proto_reads_what_we_write(text: str, kept: str, digest: bytes, hashed: bool) -> None:
+    tags = [("h" if hashed else "d", text), ("x", 86_400)]
+    template = make_invoice(amount=Decimal("0.0025"), tags=tags)
+    signed = Invoice.decode(createinvoice(bolt11.with_description_hash(template, digest, kept)))
+    assert signed.hexpubkey == NODE_ID
+    assert signed.amount == Decimal("0.0025")
+    assert signed.date == 1_700_000_000
+    assert signed.hexpaymenthash == PAYMENT_HASH
+    assert dict(signed.tags) == {"x": 86_400, "h": digest}
+    assert signed.route_hints.route_hints[0].short_channel_id == 1 << 40
+
+
+@pytest.mark.parametrize("text", ["", "a" * 639, "é" * 319])
+def test_longest_and_shortest_description(text: str) -> None:
+    unsigned = bolt11.with_description_hash(COFFEE, HASH, text)
+    assert bolt11.description(unsigned) == text
+
+
+@pytest.mark.parametrize("text", ["a" * 640, "é" * 320, "\ud800"])
+def test_description_that_does_not_fit(text: str) -> None:
+    with pytest.raises(ValueError):
+        bolt11.with_description_hash(COFFEE, HASH, text)
+
+
+@pytest.mark.parametrize("digest", [b"", bytes(31), bytes(33)])
+def test_description_hash_that_is_none(digest: bytes) -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        bolt11.with_description_hash(COFFEE, digest, "x")
+
+
+@pytest.mark.parametrize(
+    "invoice",
+    [
+        "",
+        "lnbc",
+        "lnbc1",
+        "lnbc1pvjluez",
+        DONATION[:40],
+        "x" * 20_000,
+        HASHED[:60],
+        "lnbc1" + "q" * 20_000,
+        DONATION[:30] + "b" + DONATION[31:],
+        DONATION[:30] + "é" + DONATION[31:],
+        DONATION[:30] + DONATION[30:].upper(),
+        "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
+        DONATION.replace("lnbc", "xxbc", 1),
+    ],
+)
+def test_what_is_not_an_invoice(invoice: str) -> None:
+    for function in (bolt11.timestamp, bolt11.parse, bolt11.payment_hash):
+        with pytest.raises(ValueError):
+            function(invoice)
+
+
+def test_wrong_checksum() -> None:
+    changed = DONATION[:-1] + "q"
+    assert bolt11.timestamp(changed) == 1_496_314_658  # only looks at those 35 bits
+    with pytest.raises(ValueError, match="checksum"):
+        bolt11.payment_hash(changed)
+
+
+def assemble(*fields: tuple[str, bytes]) -> str:
+    parts = tuple(bolt11.TaggedField(letter, words) for letter, words in fields)
+    return bolt11.Bolt11("lnbcrt", bytes(7), parts, bytes(104)).encode()
+
+
+def test_only_the_first_field_of_the_right_length_counts() -> None:
+    first, second = bytes([1]) + bytes(51), bytes([2]) + bytes(51)
+    invoice = assemble(("p", bytes(51)), ("p", first), ("p", second), ("h", bytes(53)))
+    assert bolt11.payment_hash(invoice) == bech32.bytes_from_words(first).hex()
+    assert bolt11.description_hash(invoice) is None
+
+
+def test_no_payment_hash() -> None:
+    with pytest.raises(ValueError, match="no payment hash"):
+        bolt11.payment_hash(assemble(("d", b"")))
+
+
+def test_expiry_bounds() -> None:
+    assert bolt11.expiry(assemble(("x", b""))) == 0
+    assert bolt11.expiry(assemble(("x", bytes([31] * 12)))) == 2**60 - 1
+    with pytest.raises(ValueError, match="too large"):
+        bolt11.expiry(assemble(("x", bytes([1] * 13))))
+
+
+def test_description_that_is_not_utf8() -> None:
+    with pytest.raises(ValueError):
+        bolt11.description(assemble(("d", bech32.words_from_bytes(b"\xff"))))
+
+
+@given(st.lists(st.integers(0, 31), max_size=60).map(bytes))
+def test_junk_fields_fail_in_one_way_only(words: bytes) -> None:
+    text = bech32.encode("lnbc", bytes(7) + words + bytes(104))
+    try:
+        parts = bolt11.parse(text)
+    except ValueError:
+        return
+    assert parts.encode() == text

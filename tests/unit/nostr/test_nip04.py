@@ -1,0 +1,103 @@
+import base64
+
+import nostr_sdk
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import CBC
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nwc.nostr import nip04
+from nwc.nostr.errors import DecryptionError
+from nwc.nostr.keys import KeyPair
+
+ALICE, BOB = KeyPair.generate(), KeyPair.generate()
+RUST_BOB = nostr_sdk.SecretKey.parse(BOB.secret_hex())
+RUST_ALICE_PUBLIC = nostr_sdk.PublicKey.parse(ALICE.public_key)
+KEY = nip04.shared_key(ALICE, BOB.public_key)
+IV = bytes(range(16))
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
+
+
+def seal(padded: bytes) -> str:
+    """Return a payload of whole blocks, whatever the padding is."""
+    ciphertext = Cipher(AES256(KEY), CBC(IV)).encryptor().update(padded)
+    return f"{base64.b64encode(ciphertext).decode()}?iv={base64.b64encode(IV).decode()}"
+
+
+def test_both_sides_share_a_key() -> None:
+    assert nip04.shared_key(BOB, ALICE.public_key) == KEY
+
+
+@settings(max_examples=200)
+@given(TEXT)
+def test_both_directions_with_rust_nostr(plaintext: str) -> None:
+    ours = nip04.encrypt(plaintext, KEY)
+    assert nostr_sdk.nip04_decrypt(RUST_BOB, RUST_ALICE_PUBLIC, ours) == plaintext
+    theirs = nostr_sdk.nip04_encrypt(RUST_BOB, RUST_ALICE_PUBLIC, plaintext)
+    assert nip04.decrypt(theirs, KEY) == plaintext
+
+
+def test_longest_message() -> None:
+    payload = nip04.encrypt("a" * 65_535, KEY)
+    assert len(payload) == nip04.MAX_PAYLOAD_LENGTH
+    assert nip04.decrypt(payload, KEY) == "a" * 65_535
+
+
+@pytest.mark.parametrize("plaintext", ["a" * 65_536, "é" * 32_768, "\ud800"])
+def test_what_is_not_encrypted(plaintext: str) -> None:
+    with pytest.raises(ValueError):
+        nip04.encrypt(plaintext, KEY)
+
+
+@pytest.mark.parametrize(("key", "iv"), [(b"", IV), (bytes(16), IV), (KEY, b""), (KEY, IV + b"x")])
+def test_key_and_iv_lengths(key: bytes, iv: bytes) -> None:
+    with pytest.raises(ValueError):
+        nip04.encrypt("a", key, iv)
+
+
+def test_ivs_are_fresh() -> None:
+    assert nip04.encrypt("a", KEY) != nip04.encrypt("a", KEY)
+    assert nip04.encrypt("a", KEY, IV) == nip04.encrypt("a", KEY, IV)
+
+
+GOOD = nip04.encrypt("hello", KEY, IV)
+CIPHERTEXT, IV_TEXT = GOOD.split("?iv=")
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        ("", "no .iv="),
+        (CIPHERTEXT, "no .iv="),
+        (f"?iv={IV_TEXT}", "whole blocks"),
+        (f"{CIPHERTEXT}?iv=", "whole blocks"),
+        (f"{CIPHERTEXT}?iv=AAAA", "whole blocks"),
+        (f"AAAA?iv={IV_TEXT}", "whole blocks"),
+        (f"{GOOD}?iv={IV_TEXT}", "base64"),
+        (f"{GOOD}\n", "base64"),
+        (f" {GOOD}", "base64"),
+        (f"{CIPHERTEXT.rstrip('=')}?iv={IV_TEXT}", "base64"),
+        (f"{CIPHERTEXT}?iv={IV_TEXT.rstrip('=')}", "base64"),
+        (f"{CIPHERTEXT}é?iv={IV_TEXT}", "base64"),
+        (seal(bytes(16)), "padding"),
+        (seal(b"a" * 15 + b"\x11"), "padding"),
+        (seal(b"a" * 14 + b"\x03\x02"), "padding"),
+        (seal(b"\xff" * 15 + b"\x01"), "UTF-8"),
+        ("A" * 10_000_000, "too long"),
+    ],
+    ids=range(17),
+)
+def test_what_is_not_decrypted(payload: str, message: str) -> None:
+    with pytest.raises(DecryptionError, match=message):
+        nip04.decrypt(payload, KEY)
+
+
+@given(st.text(max_size=100) | st.binary(max_size=99).map(lambda b: base64.b64encode(b).decode()))
+def test_junk_fails_in_one_way_only(junk: str) -> None:
+    for payload in (junk, f"{junk}?iv={IV_TEXT}", f"{CIPHERTEXT}?iv={junk}"):
+        try:
+            nip04.decrypt(payload, KEY)
+        except DecryptionError:
+            continue
