@@ -1,0 +1,144 @@
+"""The node, as the plugin sees it: the few RPC calls it makes, as coroutines.
+
+pyln-client blocks and opens a socket for each call, so calls run in worker threads. Nothing is checked
+here: what a client sent has been bounded before (lightningd aborts on some numbers).
+"""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pyln.client.lightning import RpcError, UnixDomainSocketRpc
+
+from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed
+
+MAX_THREADS = 16
+
+Json = dict[str, Any]
+DatastoreKey = tuple[str, ...]
+
+# pyln logs every call and answer at debug level, secrets of `makesecret` included.
+_no_log = logging.Logger("pyln", level=logging.CRITICAL + 1)
+
+
+class Node:
+    """Lightningd behind its RPC socket.
+
+    Every method raises RpcFailed for an error that lightningd answers, NodeUnavailable when there is
+    no answer.
+    """
+
+    def __init__(self, rpc_path: str) -> None:
+        self._rpc = UnixDomainSocketRpc(rpc_path, logger=_no_log)  # type: ignore[no-untyped-call]
+        self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="nwc-rpc")
+
+    def close(self) -> None:
+        """Take no more calls. Those under way end by themselves."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def call(self, method: str, **params: Any) -> Any:
+        """Call an RPC method; parameters that are None are left out."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._call, method, params)
+
+    def _call(self, method: str, params: Json) -> Any:
+        try:
+            return self._rpc.call(method, params)  # type: ignore[no-untyped-call]
+        except RpcError as error:
+            answer: Any = error.error
+            if isinstance(answer, dict):
+                raise RpcFailed(method, answer["code"], answer["message"]) from None
+            raise NodeUnavailable(f"{method}: {answer}") from None
+        except (OSError, ValueError) as error:
+            raise NodeUnavailable(f"{method}: {type(error).__name__}") from None
+
+    # Invoices
+
+    async def invoice(
+        self,
+        *,
+        amount_msat: int,
+        label: str,
+        description: str,
+        expiry: int,
+        preimage: str | None = None,
+        deschashonly: bool = False,
+    ) -> Json:
+        """Make an invoice.
+
+        Args:
+            amount_msat: millisatoshi; 0 for any amount.
+            label: unique on the node.
+            description: at most 639 bytes of UTF-8 unless `deschashonly`.
+            expiry: seconds from now.
+            preimage: 64 hex digits; None lets lightningd choose.
+            deschashonly: the invoice holds only the SHA-256 of the description (BOLT11 `h`).
+
+        """
+        made: Json = await self.call(
+            "invoice",
+            amount_msat=amount_msat or "any",
+            label=label,
+            description=description,
+            expiry=expiry,
+            preimage=preimage,
+            deschashonly=deschashonly or None,
+        )
+        return made
+
+    async def create_invoice(self, invstring: str, label: str, preimage: str) -> Json:
+        """Have lightningd sign and keep a BOLT11 invoice made elsewhere."""
+        made: Json = await self.call(
+            "createinvoice", invstring=invstring, label=label, preimage=preimage
+        )
+        return made
+
+    async def invoice_by_label(self, label: str) -> Json | None:
+        """Return the invoice with this label as `listinvoices` shows it, or None."""
+        found: list[Json] = (await self.call("listinvoices", label=label))["invoices"]
+        return found[0] if found else None
+
+    async def delete_invoice(self, label: str, status: str) -> None:
+        """Delete an invoice that has this status (`unpaid`, `expired` or `paid`)."""
+        await self.call("delinvoice", label=label, status=status)
+
+    # The node itself
+
+    async def info(self) -> Json:
+        """Return `getinfo`."""
+        info: Json = await self.call("getinfo")
+        return info
+
+    async def make_secret(self, purpose: str) -> bytes:
+        """Derive 32 secret bytes from the node's seed for a purpose; always the same."""
+        answer = await self.call("makesecret", string=purpose)
+        return bytes.fromhex(answer["secret"])
+
+    # The datastore: small records in the node's own database
+
+    async def datastore_create(self, key: DatastoreKey, value: str) -> None:
+        """Write a record that must not exist yet."""
+        await self.call("datastore", key=list(key), string=value, mode="must-create")
+
+    async def datastore_put(self, key: DatastoreKey, value: str) -> None:
+        """Write a record, new or in the place of an older one."""
+        await self.call("datastore", key=list(key), string=value, mode="create-or-replace")
+
+    async def datastore_delete(self, key: DatastoreKey) -> None:
+        """Delete a record; one that is gone already is no error."""
+        try:
+            await self.call("deldatastore", key=list(key))
+        except RpcFailed as error:
+            if error.code != RpcCode.DATASTORE_DEL_DOES_NOT_EXIST:
+                raise
+
+    async def datastore_children(self, key: DatastoreKey) -> dict[str, str]:
+        """Return the records directly below a key: last part of their key and their text."""
+        listed = (await self.call("listdatastore", key=list(key)))["datastore"]
+        depth = len(key) + 1
+        return {
+            entry["key"][-1]: entry["string"]
+            for entry in listed
+            if len(entry["key"]) == depth and "string" in entry
+        }

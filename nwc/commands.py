@@ -1,0 +1,279 @@
+"""The nwc-* commands: check a person's words, act on the connections, show the result.
+
+Each command is a coroutine that runs in the service's loop. Times a person gives are parsed in times.py.
+"""
+
+import asyncio
+import contextlib
+import io
+import re
+import time
+from dataclasses import asdict
+from typing import Any
+
+import segno
+
+import nwc
+from nwc.nip47.uri import connection_uri
+from nwc.nostr.keys import KeyPair, parse_public_key
+from nwc.nostr.relay_url import is_onion, parse_relay_url
+from nwc.service import Core
+from nwc.times import parse_expiry
+from nwc.wallet.connections import Connection
+from nwc.wallet.dispatch import METHODS, allowed_methods
+from nwc.wallet.live import LiveConnection
+
+MAX_NAME_LENGTH = 64
+MAX_RELAYS_PER_CONNECTION = 10
+# How long nwc-connect waits for a relay, so that it can say whether the connection works already.
+ANNOUNCE_PATIENCE_S = 1.0
+
+Json = dict[str, Any]
+
+
+class BadArgument(ValueError):
+    """A person's argument breaks its rule; the text names the argument and the rule."""
+
+
+# Arguments
+
+
+def _name(value: object) -> str:
+    name = str(value).strip() if isinstance(value, str | int) else ""
+    if not 0 < len(name) <= MAX_NAME_LENGTH or not name.isprintable():
+        raise BadArgument(f"name: must be 1 to {MAX_NAME_LENGTH} printable characters; got {value!r}")
+    return name
+
+
+def _words(name: str, value: object) -> list[str]:
+    """Split a list as people give it: a JSON array, or words with commas or spaces between them."""
+    if isinstance(value, str):
+        return [word for word in re.split(r"[,\s]+", value) if word]
+    if isinstance(value, list) and all(isinstance(word, str) for word in value):
+        return value
+    raise BadArgument(f"{name}: must be words with commas between them, or a JSON array; got {value!r}")
+
+
+def _relays(value: object, core: Core) -> tuple[str, ...]:
+    if value is None:
+        return core.settings.relays
+    urls = _words("relays", value)
+    if not 0 < len(urls) <= MAX_RELAYS_PER_CONNECTION:
+        raise BadArgument(
+            f"relays: must be 1 to {MAX_RELAYS_PER_CONNECTION} relay URLs; got {len(urls)}"
+        )
+    try:
+        relays = tuple(dict.fromkeys(parse_relay_url(url) for url in urls))
+    except ValueError as error:
+        raise BadArgument(f"relays: {error}") from None
+    if core.settings.proxy is None and any(is_onion(url) for url in relays):
+        raise BadArgument("relays: a .onion relay needs lightningd's option proxy")
+    return relays
+
+
+def _methods(value: object) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    words = _words("methods", value)
+    if words == ["all"]:
+        return None
+    unknown = [word for word in words if word not in METHODS]
+    if unknown or not words:
+        raise BadArgument(f"methods: must be all, or some of {', '.join(METHODS)}; got {value!r}")
+    return tuple(name for name in METHODS if name in words)
+
+
+def _expires_at(value: object) -> int | None:
+    try:
+        return parse_expiry(value, int(time.time()))
+    except ValueError as error:
+        raise BadArgument(f"expires: {error}") from None
+
+
+def _pubkey(value: object) -> str:
+    if not isinstance(value, str):
+        raise BadArgument(f"pubkey: must be 64 hex digits or npub1…; got {value!r}")
+    try:
+        return parse_public_key(value)
+    except ValueError as error:
+        raise BadArgument(f"pubkey: {error}") from None
+
+
+_LUD16 = re.compile(r"[a-z0-9._+-]{1,64}@[a-z0-9-]+(\.[a-z0-9-]+)*(:\d{1,5})?", re.IGNORECASE)
+
+
+def _lud16(value: object) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or len(value) > 255 or not _LUD16.fullmatch(value):
+        raise BadArgument(f"lud16: must be a lightning address, name@domain; got {value!r}")
+    return value
+
+
+def _flag(name: str, value: object) -> bool:
+    if value in (True, "true"):
+        return True
+    if value in (None, False, "false"):
+        return False
+    raise BadArgument(f"{name}: must be true or false; got {value!r}")
+
+
+_NOTHING_YET = {
+    "budget": (None, 0, "", "0", "nothing", "none", "0sat", "0msat", "0btc"),
+    "renewal": (None, "", "never"),
+    "view": (None, "", "own"),
+}
+
+
+def _refuse_later_work(**arguments: object) -> None:
+    for name, value in arguments.items():
+        if isinstance(value, bool) or value not in _NOTHING_YET[name]:
+            raise BadArgument(
+                f"{name}: not available yet; this version makes receive-only connections that see "
+                f"what was made through them"
+            )
+
+
+# Commands
+
+
+async def connect(
+    core: Core,
+    name: object,
+    budget: object = None,
+    renewal: object = None,
+    view: object = None,
+    methods: object = None,
+    expires: object = None,
+    relays: object = None,
+    pubkey: object = None,
+    lud16: object = None,
+    qr: object = None,
+) -> Json:
+    """Make a connection and return its URI, which is shown this once.
+
+    Raises:
+        BadArgument, ManagementError: for the owner to mend.
+        NodeError: lightningd is away.
+
+    """
+    _refuse_later_work(budget=budget, renewal=renewal, view=view)
+    with_qr = _flag("qr", qr)
+    client = KeyPair.generate() if pubkey is None else None
+    record = Connection(
+        name=_name(name),
+        client_pubkey=client.public_key if client else _pubkey(pubkey),
+        relays=_relays(relays, core),
+        created_at=int(time.time()),
+        methods=_methods(methods),
+        expires_at=_expires_at(expires),
+        lud16=_lud16(lud16),
+    )
+    live = await core.manager.create(record)
+    await _wait_for_relay(live)
+    secret = client.secret_hex() if client else None
+    uri = connection_uri(live.wallet_pubkey, record.relays, secret, record.lud16)
+    shown = {"name": record.name, "uri": uri, **_describe(core, live)}
+    return _with_qr(shown, uri) if with_qr else shown
+
+
+async def list_(core: Core, name: object = None) -> Json:
+    """Show one connection or all of them."""
+    chosen = core.connections.all() if name is None else [core.manager.find(_name(name))]
+    return {"connections": [{"name": live.record.name, **_describe(core, live)} for live in chosen]}
+
+
+async def update(
+    core: Core,
+    name: object,
+    new_name: object = None,
+    methods: object = None,
+    expires: object = None,
+    relays: object = None,
+) -> Json:
+    """Change a connection. What is not given stays."""
+    changes: Json = {}
+    if new_name is not None:
+        changes["name"] = _name(new_name)
+    if methods is not None:
+        changes["methods"] = _methods(methods)
+    if expires is not None:
+        changes["expires_at"] = _expires_at(expires)
+    if relays is not None:
+        changes["relays"] = _relays(relays, core)
+    if not changes:
+        raise BadArgument("nothing to change: give new_name, methods, expires or relays")
+    live = await core.manager.change(_name(name), changes)
+    return {"name": live.record.name, **_describe(core, live)}
+
+
+async def revoke(core: Core, name: object) -> Json:
+    """End a connection."""
+    live = await core.manager.revoke(_name(name))
+    return {
+        "name": live.record.name,
+        "revoked": True,
+        "client_pubkey": live.record.client_pubkey,
+        "wallet_pubkey": live.wallet_pubkey,
+    }
+
+
+async def status(core: Core) -> Json:
+    """Show how the service is doing."""
+    answered: dict[str, dict[str, int]] = {}
+    for (method, outcome), count in sorted(core.server.answered.items()):
+        answered.setdefault(method, {})[outcome] = count
+    return {
+        "version": nwc.__version__,
+        "started_at": core.started_at,
+        "relays": [asdict(relay) for relay in core.pool.info()],
+        "connections": len(core.connections),
+        "requests_answered": answered,
+        "events_rejected": dict(core.server.rejected),
+    }
+
+
+# What is shown
+
+
+async def _wait_for_relay(live: LiveConnection) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(ANNOUNCE_PATIENCE_S):
+            await live.first_announced.wait()
+
+
+def _describe(core: Core, live: LiveConnection) -> Json:
+    record = live.record
+    described: Json = {
+        "client_pubkey": record.client_pubkey,
+        "wallet_pubkey": live.wallet_pubkey,
+        "relays": [
+            {
+                "url": relay.url,
+                "state": relay.state,
+                "info_event": live.announced.get(relay.url, ""),
+                **({"last_error": relay.last_error} if relay.last_error else {}),
+            }
+            for relay in core.pool.info(record.relays)
+        ],
+        "methods": list(allowed_methods(record)),
+        "created_at": record.created_at,
+        "expires_at": record.expires_at,
+    }
+    if record.lud16:
+        described["lud16"] = record.lud16
+    if live.last_used_at is not None:
+        described["last_used_at"] = live.last_used_at
+    if not any(relay["state"] == "connected" for relay in described["relays"]):
+        described["warning"] = "no relay is connected yet; apps cannot reach this node until one is"
+    return described
+
+
+def _with_qr(shown: Json, uri: str) -> Json:
+    """Add the QR code for a terminal.
+
+    lightning-cli shows a newline inside a string as \\n, except in an answer that carries this hint.
+    """
+    drawing = io.StringIO()
+    segno.make(uri, error="l").terminal(out=drawing, compact=True, border=2)
+    return {"format-hint": "simple", **shown, "qr": "\n" + drawing.getvalue()}

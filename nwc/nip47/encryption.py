@@ -1,0 +1,68 @@
+"""NIP-47, "Encryption": which scheme a request uses, and one connection's keys for each."""
+
+from enum import StrEnum
+
+from nwc.nostr import nip04, nip44
+from nwc.nostr.event import Event
+from nwc.nostr.keys import KeyPair
+
+
+class Encryption(StrEnum):
+    """The schemes we speak, best first, by their names in an `encryption` tag."""
+
+    NIP44_V2 = "nip44_v2"
+    NIP04 = "nip04"
+
+
+def requested_encryption(event: Event) -> Encryption | None:
+    """Return the scheme of a request event, NIP-04 where it has no tag, None for an unknown one."""
+    name = event.tag("encryption")
+    if name is None:
+        return Encryption.NIP04
+    try:
+        return Encryption(name)
+    except ValueError:
+        return None
+
+
+class Cipher:
+    """Encrypts and decrypts between one wallet key and one client key.
+
+    The conversation keys cost an ECDH each, so they are made once, when first needed.
+    """
+
+    def __init__(self, keys: KeyPair, peer: str) -> None:
+        self._keys = keys
+        self.peer = peer
+        self._conversation_keys: dict[Encryption, bytes] = {}
+
+    def encrypt(self, scheme: Encryption, plaintext: str) -> str:
+        """Encrypt for the peer.
+
+        Raises:
+            ValueError: the text is empty or longer than the scheme allows.
+
+        """
+        key = self._key(scheme)
+        if scheme is Encryption.NIP44_V2:
+            return nip44.encrypt(plaintext, key)
+        return nip04.encrypt(plaintext, key)
+
+    def decrypt(self, scheme: Encryption, payload: str) -> str:
+        """Decrypt what the peer sent.
+
+        Raises:
+            DecryptionError: not a payload of this scheme for this pair of keys.
+
+        """
+        key = self._key(scheme)
+        if scheme is Encryption.NIP44_V2:
+            return nip44.decrypt(payload, key)
+        return nip04.decrypt(payload, key)
+
+    def _key(self, scheme: Encryption) -> bytes:
+        key = self._conversation_keys.get(scheme)
+        if key is None:
+            derive = nip44.conversation_key if scheme is Encryption.NIP44_V2 else nip04.shared_key
+            key = self._conversation_keys[scheme] = derive(self._keys, self.peer)
+        return key

@@ -1,0 +1,42 @@
+"""The info event of a connection: what a client may ask of it (NIP-47, "Info Event")."""
+
+from collections.abc import Iterable
+
+from nwc.nip47.encryption import Encryption
+from nwc.nip47.kinds import KIND_INFO
+from nwc.nostr.event import Event, sign_event
+from nwc.nostr.keys import KeyPair
+
+KIND_DELETION = 5
+
+
+def info_event(
+    keys: KeyPair,
+    client_pubkey: str,
+    *,
+    methods: Iterable[str],
+    notifications: Iterable[str],
+    extensions: Iterable[str],
+    created_at: int,
+) -> Event:
+    """Sign the replaceable event that tells a client what this connection offers."""
+    content = [*methods]
+    tags = [["encryption", " ".join(Encryption)], ["p", client_pubkey]]
+    if notified := " ".join(notifications):
+        tags.append(["notifications", notified])
+        content.append("notifications")
+    if extended := " ".join(extensions):
+        tags.append(["extensions", extended])
+    return sign_event(keys, kind=KIND_INFO, content=" ".join(content), tags=tags, created_at=created_at)
+
+
+def withdrawal_events(keys: KeyPair, created_at: int) -> list[Event]:
+    """Sign what takes an info event off a relay: an empty one in its place, then its deletion.
+
+    Relays without NIP-09 keep the empty one. `created_at` must not be before the info event's.
+    """
+    empty = sign_event(keys, kind=KIND_INFO, content="", tags=[], created_at=created_at)
+    address = f"{KIND_INFO}:{keys.public_key}:"
+    tags = [["a", address], ["k", str(KIND_INFO)]]
+    deletion = sign_event(keys, kind=KIND_DELETION, content="", tags=tags, created_at=created_at)
+    return [empty, deletion]

@@ -1,0 +1,121 @@
+"""Checking the parameters of a request: every value is hostile until it has passed here.
+
+Each function takes the `params` of a request and a field name, and returns the checked value; `null`
+counts as absent. Each raises Nip47Error OTHER with the field, the rule and what came.
+"""
+
+import json
+from typing import Any, NoReturn
+
+from nwc.nip47.errors import ErrorCode, Nip47Error
+
+# Floats are exact integers up to here; a JSON number like 1e3 is accepted, 1e18 is not.
+_MAX_EXACT_FLOAT = 2**53
+_MAX_SHOWN = 40
+_MAX_DEPTH = 32
+
+Params = dict[str, Any]
+
+
+def _refuse(name: str, rule: str, value: object) -> NoReturn:
+    raise Nip47Error(ErrorCode.OTHER, f"{name}: must be {rule}; got {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    """Describe what came, in a bounded number of printable characters."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            text = str(value) if abs(value) < 1e30 else "a number of enormous size"
+        case str():
+            text = f"a string of {len(value)} characters"
+        case list():
+            text = "an array"
+        case dict():
+            text = "an object"
+        case _:
+            text = "another type"
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
+
+
+def integer(params: Params, name: str, *, minimum: int, maximum: int, unit: str) -> int | None:
+    """Return an integer from `minimum` to `maximum`, None when absent."""
+    value = params.get(name)
+    if value is None:
+        return None
+    rule = f"an integer number of {unit} from {minimum} to {maximum}"
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _MAX_EXACT_FLOAT:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+        _refuse(name, rule, value)
+    return value
+
+
+def required_integer(params: Params, name: str, *, minimum: int, maximum: int, unit: str) -> int:
+    """Return an integer from `minimum` to `maximum`; it must be there."""
+    value = integer(params, name, minimum=minimum, maximum=maximum, unit=unit)
+    if value is None:
+        _refuse(name, f"an integer number of {unit} from {minimum} to {maximum}", None)
+    return value
+
+
+def text(params: Params, name: str, *, max_bytes: int) -> str | None:
+    """Return a string of at most `max_bytes` bytes of UTF-8 without NUL, None when absent."""
+    value = params.get(name)
+    if value is None:
+        return None
+    rule = f"a string of at most {max_bytes} bytes of UTF-8, without NUL characters"
+    if not isinstance(value, str) or len(value) > max_bytes or "\0" in value:
+        _refuse(name, rule, value)
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        _refuse(name, rule + " and without lone surrogates", value)
+    if size > max_bytes:
+        _refuse(name, rule, value)
+    return value
+
+
+def hex_bytes(params: Params, name: str, *, size: int) -> bytes | None:
+    """Return `size` bytes from a string of twice as many hex digits, None when absent."""
+    value = params.get(name)
+    if value is None:
+        return None
+    if isinstance(value, str) and len(value) == 2 * size and value.isascii() and value.isalnum():
+        try:
+            return bytes.fromhex(value)
+        except ValueError:
+            pass
+    _refuse(name, f"{2 * size} hex digits", value)
+
+
+def json_object(params: Params, name: str, *, max_characters: int) -> Params | None:
+    """Return an object; None when absent, or when too long or impossible to send again.
+
+    NIP-47, "Metadata": more than 4,096 characters "MUST be dropped".
+    """
+    value = params.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        _refuse(name, "an object", value)
+    if not _fits_depth(value, _MAX_DEPTH):
+        return None
+    try:
+        compact = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        compact.encode()
+    except ValueError:  # infinity from 1e999, lone surrogates: no JSON parser would take them back
+        return None
+    return value if len(compact) <= max_characters else None
+
+
+def _fits_depth(value: object, depth: int) -> bool:
+    if not isinstance(value, dict | list):
+        return True
+    if depth == 0:
+        return False
+    children = value.values() if isinstance(value, dict) else value
+    return all(_fits_depth(child, depth - 1) for child in children)

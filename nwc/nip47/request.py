@@ -1,0 +1,114 @@
+"""Opening a request: from an authentic event to a method and its parameters."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from nwc.nip47.encryption import Cipher, Encryption, requested_encryption
+from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.nip47.gate import expiration_of
+from nwc.nostr.errors import DecryptionError
+from nwc.nostr.event import Event
+
+MAX_METHOD_LENGTH = 64
+UNKNOWN_METHOD = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request of a client, decrypted.
+
+    Attributes:
+        id: the id of the request event, 64 hex digits.
+        created_at: the event's time, Unix seconds.
+        encryption: the scheme of the answer.
+        method: the NIP-47 method; any short ASCII name, known or not.
+        params: the method's parameters, unchecked.
+        error: what is wrong with the request as such, to be answered instead of serving it.
+
+    """
+
+    id: str
+    created_at: int
+    encryption: Encryption
+    method: str
+    params: dict[str, Any]
+    error: Nip47Error | None = None
+
+
+def open_request(event: Event, cipher: Cipher) -> Request:
+    """Decrypt and parse a request event that passed the gate.
+
+    Raises:
+        DecryptionError: nobody could read it; it gets no answer.
+
+    """
+    scheme = requested_encryption(event)
+    plaintext = cipher.decrypt(scheme or Encryption.NIP44_V2, event.content) if scheme else ""
+    method, params, error = UNKNOWN_METHOD, {}, None
+    try:
+        if scheme is None:
+            method = _method_under_nip44(event, cipher)
+            raise Nip47Error(
+                ErrorCode.UNSUPPORTED_ENCRYPTION,
+                f"encryption: must be one of {', '.join(Encryption)}",
+            )
+        body = _parse_object(plaintext)
+        method = _method(body)
+        params = _params(body)
+        _check_expiration(event)
+    except Nip47Error as problem:
+        error = problem
+    encryption = scheme or Encryption.NIP44_V2
+    return Request(event.id, event.created_at, encryption, method, params, error)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise Nip47Error(ErrorCode.OTHER, message)
+
+
+def _parse_object(plaintext: str) -> dict[str, Any]:
+    try:
+        body = json.loads(plaintext, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        _refuse("request: must be a JSON object with method and params")
+    if not isinstance(body, dict):
+        _refuse("request: must be a JSON object with method and params")
+    return body
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _method(body: dict[str, Any]) -> str:
+    method = body.get("method")
+    if not isinstance(method, str) or not 0 < len(method) <= MAX_METHOD_LENGTH:
+        _refuse(f"method: must be a string of 1 to {MAX_METHOD_LENGTH} characters")
+    if not method.isascii() or not method.isprintable():
+        _refuse("method: must be printable ASCII")
+    return method
+
+
+def _params(body: dict[str, Any]) -> dict[str, Any]:
+    params = body.get("params")
+    if params is None:
+        return {}
+    if not isinstance(params, dict):
+        _refuse("params: must be a JSON object")
+    return params
+
+
+def _check_expiration(event: Event) -> None:
+    try:
+        expiration_of(event)
+    except ValueError as error:
+        _refuse(str(error))
+
+
+def _method_under_nip44(event: Event, cipher: Cipher) -> str:
+    """A client that names a scheme we do not know may still have used the one we do."""
+    try:
+        return _method(_parse_object(cipher.decrypt(Encryption.NIP44_V2, event.content)))
+    except (DecryptionError, Nip47Error):
+        return UNKNOWN_METHOD

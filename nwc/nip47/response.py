@@ -1,0 +1,53 @@
+"""Sealing a response: from a result or an error to a signed event."""
+
+import json
+from typing import Any
+
+from nwc.nip47.encryption import Cipher
+from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.nip47.kinds import KIND_RESPONSE
+from nwc.nip47.request import Request
+from nwc.nostr.event import Event, sign_event
+from nwc.nostr.keys import KeyPair
+
+# NIP-44 takes 65,535 bytes and many relays refuse events of more than 64 KiB.
+MAX_PLAINTEXT_BYTES = 60_000
+
+Result = dict[str, Any]
+
+
+def seal_response(
+    request: Request, outcome: Result | Nip47Error, keys: KeyPair, cipher: Cipher, now: int
+) -> Event:
+    """Encrypt and sign the one answer to a request (NIP-47, "Request and Response Events").
+
+    Args:
+        request: the request to answer, with its scheme.
+        outcome: the method's result, or the error.
+        keys: the wallet key of the connection.
+        cipher: the connection's cipher.
+        now: Unix seconds. The answer is never dated before its request: relays may drop it then.
+
+    """
+    plaintext = _plaintext(request.method, outcome)
+    if len(plaintext.encode()) > MAX_PLAINTEXT_BYTES:
+        too_long = Nip47Error(ErrorCode.INTERNAL, "the answer is too long to be sent over a relay")
+        plaintext = _plaintext(request.method, too_long)
+    client_pubkey = cipher.peer
+    return sign_event(
+        keys,
+        kind=KIND_RESPONSE,
+        content=cipher.encrypt(request.encryption, plaintext),
+        tags=[["p", client_pubkey], ["e", request.id]],
+        created_at=max(now, request.created_at),
+    )
+
+
+def _plaintext(method: str, outcome: Result | Nip47Error) -> str:
+    if isinstance(outcome, Nip47Error):
+        error: Result | None = {"code": outcome.code, "message": outcome.message}
+        result: Result | None = None
+    else:
+        error, result = None, outcome
+    body = {"result_type": method, "error": error, "result": result}
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))

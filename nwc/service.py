@@ -1,0 +1,145 @@
+"""The service: a background thread whose event loop owns relays, connections and requests.
+
+It wires the parts together, starts and stops them. The main thread is pyln's; it reaches in only through
+the methods marked thread-safe.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from nwc.cln.errors import NodeError
+from nwc.cln.node import Node
+from nwc.cln.options import Settings
+from nwc.nip47.kinds import KIND_REQUEST
+from nwc.nostr.pool import RelayPool
+from nwc.wallet.announcer import Announcer
+from nwc.wallet.context import ChainTip, Wallet
+from nwc.wallet.live import LiveConnections
+from nwc.wallet.make_invoice import delete_templates
+from nwc.wallet.manager import ConnectionManager
+from nwc.wallet.server import RequestServer
+
+# Apps give up after a minute; an answer that no relay took by then helps nobody.
+ANSWER_TIMEOUT_S = 60
+RETRY_FIRST_S = 0.5
+RETRY_MAX_S = 10.0
+# What takes less than this at a stop is finished; lightningd waits for no more than a few seconds.
+FINISH_TIMEOUT_S = 1.0
+STOP_TIMEOUT_S = 2.0
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class Core:
+    """The parts of the service. Made, used and stopped inside the event loop."""
+
+    def __init__(self, settings: Settings, node: Node, tip: ChainTip) -> None:
+        self.settings = settings
+        self.started_at = int(time.time())
+        self.connections = LiveConnections()
+        self.pool = RelayPool(
+            kinds=(KIND_REQUEST,),
+            max_age=settings.max_request_age,
+            proxy=settings.proxy,
+            always_use_proxy=settings.always_use_proxy,
+            on_event=lambda event: self.server.on_event(event),  # noqa: PLW0108 - not made yet
+            on_connected=lambda url: self.announcer.relay_connected(url),  # noqa: PLW0108
+        )
+        self.announcer = Announcer(self.pool, self.connections)
+        self.manager = ConnectionManager(
+            node, self.pool, self.announcer, self.connections, settings.rate_limit
+        )
+        wallet = Wallet(node, settings.invoice_expiry, tip)
+        self.server = RequestServer(
+            wallet,
+            self.connections,
+            settings.max_request_age,
+            lambda event, urls: self.pool.publish(event, urls, ANSWER_TIMEOUT_S),
+        )
+
+    async def stop(self) -> None:
+        """Finish what is short, end the rest, close the relays."""
+        await self.server.finish(FINISH_TIMEOUT_S)
+        await self.manager.stop()
+        await self.announcer.stop()
+        await self.pool.stop()
+
+
+class Service:
+    """The thread around the core."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._node = Node(settings.rpc_path)
+        self._tip = ChainTip()
+        self._loop = asyncio.new_event_loop()
+        self._core: asyncio.Future[Core] = self._loop.create_future()
+        self._stopping = asyncio.Event()
+        self._thread = threading.Thread(target=self._run_loop, name="nwc", daemon=True)
+
+    # Thread-safe
+
+    def start(self) -> None:
+        """Start the thread. Returns at once; lightningd waits for nothing."""
+        self._thread.start()
+
+    def run(self, action: Callable[[Core], Coroutine[Any, Any, _T]]) -> Future[_T]:
+        """Run an action of a person's command in the loop, once the connections are loaded."""
+        return asyncio.run_coroutine_threadsafe(self._when_loaded(action), self._loop)
+
+    def block_added(self, height: int, block_hash: str) -> None:
+        """Take note of a new block."""
+        self._loop.call_soon_threadsafe(self._set_tip, height, block_hash)
+
+    def stop(self) -> None:
+        """End the thread: what is short is finished, all else is cut off after STOP_TIMEOUT_S."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(STOP_TIMEOUT_S)
+        self._node.close()
+
+    # In the loop
+
+    def _set_tip(self, height: int, block_hash: str) -> None:
+        self._tip.height, self._tip.hash = height, block_hash
+
+    def _run_loop(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._main())
+        except Exception:
+            _log.exception("the service ended unexpectedly")
+
+    async def _when_loaded(self, action: Callable[[Core], Coroutine[Any, Any, _T]]) -> _T:
+        return await action(await asyncio.shield(self._core))
+
+    async def _main(self) -> None:
+        core = Core(self._settings, self._node, self._tip)
+        loading = asyncio.create_task(self._load(core))
+        await self._stopping.wait()
+        loading.cancel()
+        await core.stop()
+
+    async def _load(self, core: Core) -> None:
+        """Load the connections, however long lightningd takes to be ready for it."""
+        delay = RETRY_FIRST_S
+        while True:
+            try:
+                await core.manager.load()
+                break
+            except NodeError as error:
+                _log.info("connections are not loaded yet: %s", error)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, RETRY_MAX_S)
+        self._core.set_result(core)
+        _log.info("ready: %d connections", len(core.connections))
+        try:
+            await delete_templates(self._node)
+        except NodeError as error:
+            _log.info("templates of an earlier run are still there: %s", error)

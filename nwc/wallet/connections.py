@@ -1,0 +1,114 @@
+"""Connections: the record of each app that may ask, and where the records are kept.
+
+A record lives in the node's datastore at ["nwc", "connections", <client pubkey>] as one JSON string.
+It holds nothing secret: the client's secret is given out once and forgotten, and the wallet key is
+derived from the node's seed whenever the plugin starts.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nwc.cln.node import Node
+from nwc.nostr.keys import KeyPair, parse_public_key
+from nwc.nostr.relay_url import parse_relay_url
+
+RECORD_VERSION = 1
+_KEY = ("nwc", "connections")
+
+
+class BadRecord(ValueError):
+    """A stored record this version cannot read; it is left alone and not served."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One app's connection.
+
+    Attributes:
+        name: chosen by the owner, unique.
+        client_pubkey: the app's key, 64 hex digits.
+        relays: relay URLs in normal form, at least one.
+        created_at: Unix seconds.
+        methods: NIP-47 methods the owner allows; None allows all the connection's budget does.
+        expires_at: Unix seconds from when on nothing is served; None is never.
+        lud16: lightning address shown to the app, or None.
+
+    """
+
+    name: str
+    client_pubkey: str
+    relays: tuple[str, ...]
+    created_at: int
+    methods: tuple[str, ...] | None = None
+    expires_at: int | None = None
+    lud16: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The short form that stands in invoice labels: 16 hex digits."""
+        return self.client_pubkey[:16]
+
+    def has_expired(self, now: float) -> bool:
+        """Tell whether the connection's time is over."""
+        return self.expires_at is not None and now >= self.expires_at
+
+    def to_json(self) -> str:
+        """Return the record as stored."""
+        return json.dumps({"version": RECORD_VERSION, **asdict(self)}, separators=(",", ":"))
+
+
+def parse_connection(client_pubkey: str, text: str) -> Connection:
+    """Read a stored record.
+
+    Raises:
+        BadRecord: written by another version, or damaged.
+
+    """
+    try:
+        fields: dict[str, Any] = json.loads(text)
+        version = fields.pop("version")
+        if version != RECORD_VERSION:
+            raise BadRecord(f"version {version}, but this plugin reads version {RECORD_VERSION}")
+        fields["relays"] = tuple(parse_relay_url(url) for url in fields["relays"])
+        if fields["methods"] is not None:
+            fields["methods"] = tuple(fields["methods"])
+        connection = Connection(**fields)
+        if parse_public_key(connection.client_pubkey) != client_pubkey or not connection.relays:
+            raise BadRecord("key and record do not agree")
+    except BadRecord:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadRecord(f"damaged: {type(error).__name__}") from None
+    return connection
+
+
+class ConnectionStore:
+    """The records in the node's datastore. Every change is one write.
+
+    Every method raises NodeError when lightningd refuses or is away.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def load(self) -> dict[str, str]:
+        """Return all stored records, unread, by client pubkey."""
+        return await self._node.datastore_children(_KEY)
+
+    async def create(self, connection: Connection) -> None:
+        """Store a new connection; the client key must not have one."""
+        await self._node.datastore_create((*_KEY, connection.client_pubkey), connection.to_json())
+
+    async def replace(self, connection: Connection) -> None:
+        """Store a changed connection."""
+        await self._node.datastore_put((*_KEY, connection.client_pubkey), connection.to_json())
+
+    async def delete(self, connection: Connection) -> None:
+        """Forget a connection."""
+        await self._node.datastore_delete((*_KEY, connection.client_pubkey))
+
+
+async def wallet_keys(node: Node, client_pubkey: str) -> KeyPair:
+    """Derive the wallet service key of a connection from the node's seed. Never stored or shown."""
+    return KeyPair.from_secret(await node.make_secret(f"nwc wallet key {client_pubkey}"))

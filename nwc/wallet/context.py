@@ -1,0 +1,66 @@
+"""What a method handler works with: the wallet around it and the call before it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from nwc.cln.node import Node
+from nwc.wallet.connections import Connection
+
+# How many bare-hash invoices may be under way at once; also the number of templates a crash can leave.
+TEMPLATE_SLOTS = 16
+
+
+@dataclass(slots=True)
+class ChainTip:
+    """The newest block lightningd has told us of (notification `block_added`)."""
+
+    height: int = -1
+    hash: str = ""
+
+
+def _template_slots() -> asyncio.Queue[int]:
+    slots: asyncio.Queue[int] = asyncio.Queue()
+    for slot in range(TEMPLATE_SLOTS):
+        slots.put_nowait(slot)
+    return slots
+
+
+@dataclass(frozen=True, slots=True)
+class Wallet:
+    """What all handlers share.
+
+    Attributes:
+        node: lightningd.
+        invoice_expiry: seconds an invoice lasts when the client does not say.
+        tip: the newest block.
+        template_slots: labels free for the templates of bare-hash invoices.
+
+    """
+
+    node: Node
+    invoice_expiry: int
+    tip: ChainTip
+    template_slots: asyncio.Queue[int] = field(default_factory=_template_slots)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request that passed every check but its parameters'.
+
+    Attributes:
+        request_id: id of the request event, 64 hex digits.
+        params: from the client, unchecked.
+        connection: whose request it is.
+        methods: what this connection may call.
+
+    """
+
+    request_id: str
+    params: dict[str, Any]
+    connection: Connection
+    methods: tuple[str, ...]
+
+
+Handler = Callable[[Wallet, Call], Awaitable[dict[str, Any]]]

@@ -1,0 +1,94 @@
+"""From an opened request to its outcome: permission, the method's handler, errors."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from nwc.cln.errors import NodeError
+from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.nip47.request import Request
+from nwc.wallet.connections import Connection
+from nwc.wallet.context import Call, Handler, Wallet
+from nwc.wallet.get_info import get_info
+from nwc.wallet.make_invoice import make_invoice
+
+# Clients wait 10 s for reads and 60 s for all else; an error in time is better than none.
+READ_TIMEOUT_S = 8
+WRITE_TIMEOUT_S = 50
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One NIP-47 method: its handler, and the seconds it may take."""
+
+    handler: Handler
+    timeout_s: float
+
+
+METHODS: dict[str, Method] = {
+    "get_info": Method(get_info, READ_TIMEOUT_S),
+    "make_invoice": Method(make_invoice, WRITE_TIMEOUT_S),
+}
+
+
+def allowed_methods(connection: Connection) -> tuple[str, ...]:
+    """Return the methods a connection may call, as its info event and get_info list them."""
+    if connection.methods is None:
+        return tuple(METHODS)
+    return tuple(name for name in METHODS if name in connection.methods)
+
+
+async def dispatch(
+    wallet: Wallet, connection: Connection, request: Request, now: float
+) -> dict[str, Any] | Nip47Error:
+    """Serve a request.
+
+    Args:
+        wallet: what the handlers work with.
+        connection: whose request it is.
+        request: opened.
+        now: Unix seconds.
+
+    Returns:
+        The result, or the error for the client. Never raises: one request cannot harm the others.
+
+    """
+    try:
+        method = _permitted(connection, request, now)
+        call = Call(request.id, request.params, connection, allowed_methods(connection))
+        async with asyncio.timeout(method.timeout_s):
+            return await method.handler(wallet, call)
+    except Nip47Error as error:
+        return error
+    except TimeoutError:
+        _log.info("%s of %r: lightningd did not answer in time", request.method, connection.name)
+        return Nip47Error(ErrorCode.INTERNAL, "the node did not answer in time")
+    except NodeError as error:
+        _log.info("%s of %r failed: %s", request.method, connection.name, error)
+        return Nip47Error(ErrorCode.INTERNAL, "the node could not do this now")
+    except Exception:
+        _log.exception("%s of %r failed", request.method, connection.name)
+        return Nip47Error(ErrorCode.INTERNAL, "internal error")
+
+
+def _permitted(connection: Connection, request: Request, now: float) -> Method:
+    """Return the method to run.
+
+    Raises:
+        Nip47Error: the request is malformed, or may not be served for this connection.
+
+    """
+    if request.error is not None:
+        raise request.error
+    if connection.has_expired(now):
+        raise Nip47Error(ErrorCode.UNAUTHORIZED, "this connection has expired")
+    method = METHODS.get(request.method)
+    if method is None:
+        known = ", ".join(METHODS)
+        raise Nip47Error(ErrorCode.NOT_IMPLEMENTED, f"method: must be one of {known}")
+    if request.method not in allowed_methods(connection):
+        raise Nip47Error(ErrorCode.RESTRICTED, f"{request.method} is not allowed for this connection")
+    return method

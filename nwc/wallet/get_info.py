@@ -1,0 +1,41 @@
+"""get_info (NIP-47): the node, and what this connection may do."""
+
+from typing import Any
+
+from nwc.cln.node import Json
+from nwc.wallet.context import Call, ChainTip, Wallet
+
+# Numbers of the NIP-47 extension specs in use: 06 is metadata.
+EXTENSIONS = ("06",)
+NOTIFICATIONS: tuple[str, ...] = ()
+
+_NETWORKS = {"bitcoin": "mainnet", "testnet4": "testnet"}
+
+
+async def get_info(wallet: Wallet, call: Call) -> dict[str, Any]:
+    """Describe the node and the connection.
+
+    Raises:
+        NodeError: lightningd is away.
+
+    """
+    node = await wallet.node.info()
+    info: dict[str, Any] = {
+        "alias": node.get("alias", ""),
+        "color": node.get("color", ""),
+        "pubkey": node["id"],
+        "network": _NETWORKS.get(node["network"], node["network"]),
+        "block_height": node["blockheight"],
+        "methods": list(call.methods),
+        "notifications": list(NOTIFICATIONS),
+        "extensions": list(EXTENSIONS),
+    }
+    info |= _block_hash(node, wallet.tip)
+    if call.connection.lud16 is not None:
+        info["lud16"] = call.connection.lud16
+    return info
+
+
+def _block_hash(node: Json, tip: ChainTip) -> Json:
+    """No RPC tells a block's hash without the block; the notification of a new block does."""
+    return {"block_hash": tip.hash} if tip.height == node["blockheight"] else {}

@@ -1,0 +1,104 @@
+"""The connections being served: each record with its keys, and finding one by key or name."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+
+from nwc.nip47.encryption import Cipher
+from nwc.nip47.gate import Caller
+from nwc.nip47.rate_limit import RateLimit
+from nwc.nostr.event import Event
+from nwc.nostr.inbox import Inbox
+from nwc.nostr.keys import KeyPair
+from nwc.wallet.connections import Connection
+
+
+@dataclass(slots=True)
+class LiveConnection:
+    """A connection while the plugin runs.
+
+    Attributes:
+        record: what is stored; replaced as a whole when it changes.
+        keys: the wallet key of this connection.
+        cipher: encrypts to the client.
+        rate_limit: how fast it may ask.
+        info: the info event in force, None before the first.
+        announced: for each relay what became of the info event there.
+        first_announced: set when a relay has taken the info event for the first time.
+        in_flight: requests being served.
+        last_used_at: Unix seconds of the last authentic request, None before the first.
+        answered: requests answered, by outcome ("ok" or the error code).
+
+    """
+
+    record: Connection
+    keys: KeyPair
+    cipher: Cipher
+    rate_limit: RateLimit
+    info: Event | None = None
+    announced: dict[str, str] = field(default_factory=dict)
+    first_announced: asyncio.Event = field(default_factory=asyncio.Event)
+    in_flight: int = 0
+    last_used_at: int | None = None
+    answered: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def inbox(self) -> Inbox:
+        """Where the client's requests arrive."""
+        return Inbox(self.keys, self.record.client_pubkey)
+
+    @property
+    def wallet_pubkey(self) -> str:
+        """The public half of the wallet key, 64 hex digits."""
+        return self.keys.public_key
+
+
+class LiveConnections:
+    """All connections being served, by wallet key, client key and name."""
+
+    def __init__(self) -> None:
+        self._by_wallet_pubkey: dict[str, LiveConnection] = {}
+        self._by_client_pubkey: dict[str, LiveConnection] = {}
+        self._by_name: dict[str, LiveConnection] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_wallet_pubkey)
+
+    def all(self) -> list[LiveConnection]:
+        """Return every connection, oldest first."""
+        return sorted(self._by_wallet_pubkey.values(), key=lambda live: live.record.created_at)
+
+    def add(self, live: LiveConnection) -> None:
+        """Serve a connection from now on."""
+        self._by_wallet_pubkey[live.wallet_pubkey] = live
+        self._by_client_pubkey[live.record.client_pubkey] = live
+        self._by_name[live.record.name] = live
+
+    def remove(self, live: LiveConnection) -> None:
+        """Serve a connection no more."""
+        del self._by_wallet_pubkey[live.wallet_pubkey]
+        del self._by_client_pubkey[live.record.client_pubkey]
+        del self._by_name[live.record.name]
+
+    def update(self, live: LiveConnection, record: Connection) -> None:
+        """Put a changed record in the place of the old one."""
+        del self._by_name[live.record.name]
+        live.record = record
+        self._by_name[record.name] = live
+
+    def named(self, name: str) -> LiveConnection | None:
+        """Return the connection with this name."""
+        return self._by_name.get(name)
+
+    def of_client(self, client_pubkey: str) -> LiveConnection | None:
+        """Return the connection of this client key."""
+        return self._by_client_pubkey.get(client_pubkey)
+
+    def of_wallet(self, wallet_pubkey: str) -> LiveConnection | None:
+        """Return the connection with this wallet key."""
+        return self._by_wallet_pubkey.get(wallet_pubkey)
+
+    def find_caller(self, wallet_pubkey: str) -> Caller | None:
+        """Return who may send to a wallet key, for the gate."""
+        live = self._by_wallet_pubkey.get(wallet_pubkey)
+        return Caller(live.record.client_pubkey, live.rate_limit) if live else None

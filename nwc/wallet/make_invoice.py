@@ -1,0 +1,194 @@
+"""make_invoice (NIP-47): the node makes a BOLT11 invoice, exactly once for each request event.
+
+The label holds the id of the request event. A second copy of a request (another relay, a replay, after a
+crash) meets lightningd's "duplicate label", and gets the answer of the first.
+"""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from nwc.cln import bolt11
+from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed
+from nwc.cln.node import Json, Node
+from nwc.nip47 import params
+from nwc.wallet import invoice_record
+from nwc.wallet.connections import Connection
+from nwc.wallet.context import TEMPLATE_SLOTS, Call, Wallet
+from nwc.wallet.invoice_record import InvoiceRecord
+from nwc.wallet.transaction import incoming_transaction
+
+MAX_AMOUNT_MSAT = 21_000_000 * 100_000_000 * 1000
+MAX_EXPIRY_S = 31_536_000
+# BOLT11: a field holds 1,023 words of 5 bits.
+MAX_FIELD_BYTES = 639
+# Longer texts would not fit into the answer together with the metadata.
+MAX_DESCRIPTION_BYTES = 32_768
+MAX_METADATA_CHARACTERS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class WantedInvoice:
+    """The checked parameters of make_invoice.
+
+    Attributes:
+        amount_msat: 0 is any amount.
+        description: the client's text, or "".
+        description_hash: the hash the invoice must hold, None for the text itself.
+        expiry: seconds.
+        metadata: the client's object, None when absent or dropped.
+
+    """
+
+    amount_msat: int
+    description: str
+    description_hash: bytes | None
+    expiry: int
+    metadata: dict[str, Any] | None
+
+    @property
+    def has_bare_hash(self) -> bool:
+        """Tell whether the hash is one that lightningd could not compute from the description."""
+        return (
+            self.description_hash is not None
+            and hashlib.sha256(self.description.encode()).digest() != self.description_hash
+        )
+
+    def record(self) -> InvoiceRecord:
+        """Return what lightningd's own record of the invoice has no room for."""
+        too_long = self.has_bare_hash and len(self.description.encode()) > MAX_FIELD_BYTES
+        return InvoiceRecord(self.metadata, self.description if too_long else None)
+
+
+def parse_params(given: params.Params, default_expiry: int) -> WantedInvoice:
+    """Check the parameters of make_invoice and bound every one of them.
+
+    Lightningd aborts on some numbers, so nothing may pass here that it was not tried with.
+
+    Raises:
+        Nip47Error: OTHER, with the field, the rule and what came.
+
+    """
+    amount_msat = params.required_integer(
+        given, "amount", minimum=0, maximum=MAX_AMOUNT_MSAT, unit="msat"
+    )
+    description = params.text(given, "description", max_bytes=MAX_DESCRIPTION_BYTES) or ""
+    description_hash = params.hex_bytes(given, "description_hash", size=32)
+    expiry = params.integer(given, "expiry", minimum=0, maximum=MAX_EXPIRY_S, unit="seconds")
+    metadata = params.json_object(given, "metadata", max_characters=MAX_METADATA_CHARACTERS)
+    if description_hash is None and len(description.encode()) > MAX_FIELD_BYTES:
+        description_hash = hashlib.sha256(description.encode()).digest()
+    return WantedInvoice(amount_msat, description, description_hash, expiry or default_expiry, metadata)
+
+
+def invoice_label(connection: Connection, request_id: str) -> str:
+    """Return the label of the invoice for a request: at most 128 bytes, unique for ever."""
+    return f"nwc:{connection.id}:{request_id}"
+
+
+async def make_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
+    """Make an invoice and return it as a NIP-47 transaction.
+
+    Raises:
+        Nip47Error: a parameter breaks its rule.
+        NodeError: lightningd refused or is away.
+
+    """
+    wanted = parse_params(call.params, wallet.invoice_expiry)
+    record = wanted.record()
+    label = invoice_label(call.connection, call.request_id)
+    await invoice_record.keep(wallet.node, call.connection, call.request_id, record)
+    try:
+        made = await _make(wallet, wanted, label)
+    except RpcFailed as error:
+        if error.code != RpcCode.INVOICE_LABEL_ALREADY_EXISTS:
+            await invoice_record.forget(wallet.node, call.connection, call.request_id, record)
+            raise
+        made = await _made_before(wallet.node, label)
+    return incoming_transaction(made, record)
+
+
+async def _make(wallet: Wallet, wanted: WantedInvoice, label: str) -> Json:
+    if wanted.has_bare_hash:
+        return await _make_with_bare_hash(wallet, wanted, label)
+    made = await wallet.node.invoice(
+        amount_msat=wanted.amount_msat,
+        label=label,
+        description=wanted.description,
+        expiry=wanted.expiry,
+        deschashonly=wanted.description_hash is not None,
+    )
+    # `invoice` returns less than `listinvoices`; the rest is what was asked for.
+    return {
+        **made,
+        "status": "unpaid",
+        "description": wanted.description,
+        "amount_msat": wanted.amount_msat,
+    }
+
+
+async def _made_before(node: Node, label: str) -> Json:
+    made = await node.invoice_by_label(label)
+    if made is None:
+        raise NodeUnavailable("the invoice was deleted while it was asked for again")
+    return made
+
+
+async def _make_with_bare_hash(wallet: Wallet, wanted: WantedInvoice, label: str) -> Json:
+    """Make an invoice that commits to a hash whose text lightningd does not have.
+
+    No RPC takes a bare hash. So `invoice` makes a template (payment secret, features, route hints),
+    the hash is put into its string, and `createinvoice` signs that. The template is deleted before,
+    since lightningd keeps one invoice for a payment hash; nobody has seen it.
+    """
+    slot = await wallet.template_slots.get()
+    try:
+        return await _make_from_template(wallet.node, wanted, label, _template_label(slot))
+    finally:
+        wallet.template_slots.put_nowait(slot)
+
+
+def _template_label(slot: int) -> str:
+    return f"nwc:template:{slot}"
+
+
+async def _make_from_template(
+    node: Node, wanted: WantedInvoice, label: str, template_label: str
+) -> Json:
+    assert wanted.description_hash is not None  # noqa: S101
+    preimage = secrets.token_hex(32)
+    template = await node.invoice(
+        amount_msat=wanted.amount_msat,
+        label=template_label,
+        description="",
+        expiry=wanted.expiry,
+        preimage=preimage,
+    )
+    await node.delete_invoice(template_label, "unpaid")
+    text = _cut(wanted.description, MAX_FIELD_BYTES)
+    unsigned = bolt11.with_description_hash(template["bolt11"], wanted.description_hash, text)
+    return await node.create_invoice(unsigned, label, preimage)
+
+
+def _cut(text: str, max_bytes: int) -> str:
+    return text.encode()[:max_bytes].decode(errors="ignore")
+
+
+async def delete_templates(node: Node) -> None:
+    """Delete templates that a crash has left: unpaid, and never shown to anyone.
+
+    Raises:
+        NodeError: lightningd is away.
+
+    """
+    for slot in range(TEMPLATE_SLOTS):
+        for status in ("unpaid", "expired"):
+            try:
+                await node.delete_invoice(_template_label(slot), status)
+            except RpcFailed as error:
+                if error.code not in (
+                    RpcCode.INVOICE_NOT_FOUND,
+                    RpcCode.INVOICE_STATUS_UNEXPECTED,
+                ):
+                    raise

@@ -1,0 +1,142 @@
+"""Making, changing and ending connections: record first, then relays.
+
+One change at a time: names are unique, and that is checked and kept under one lock.
+"""
+
+import asyncio
+import logging
+import time
+from dataclasses import replace
+from typing import Any
+
+from nwc.cln.node import Node
+from nwc.nip47.encryption import Cipher
+from nwc.nip47.rate_limit import RateLimit
+from nwc.nostr.pool import RelayPool
+from nwc.tasks import Tasks
+from nwc.wallet.announcer import Announcer
+from nwc.wallet.connections import (
+    BadRecord,
+    Connection,
+    ConnectionStore,
+    parse_connection,
+    wallet_keys,
+)
+from nwc.wallet.live import LiveConnection, LiveConnections
+
+# A person's app asks in bursts: this many seconds' worth of the rate at once.
+BURST_S = 5
+MAX_CONNECTIONS = 10_000
+
+_log = logging.getLogger(__name__)
+
+
+class ManagementError(Exception):
+    """What was asked cannot be done; the text says why, for the owner."""
+
+
+class ConnectionManager:
+    """Owns the set of connections.
+
+    Methods raise ManagementError for what the owner can mend, NodeError when lightningd is away.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        pool: RelayPool,
+        announcer: Announcer,
+        connections: LiveConnections,
+        rate_limit: int,
+    ) -> None:
+        self._node = node
+        self._store = ConnectionStore(node)
+        self._pool = pool
+        self._announcer = announcer
+        self._connections = connections
+        self._rate_limit = rate_limit
+        self._lock = asyncio.Lock()
+        self._tasks = Tasks()
+
+    async def load(self) -> None:
+        """Serve every stored connection. One that cannot be read is left alone and logged."""
+        for client_pubkey, text in (await self._store.load()).items():
+            try:
+                record = parse_connection(client_pubkey, text)
+            except BadRecord as error:
+                _log.warning("connection %s is not served: %s", client_pubkey[:16], error)
+                continue
+            if self._connections.of_client(client_pubkey) is None:
+                self._serve(await self._live(record))
+
+    async def create(self, record: Connection) -> LiveConnection:
+        """Store a new connection and serve it."""
+        async with self._lock:
+            self._check_name(record.name)
+            if self._connections.of_client(record.client_pubkey):
+                raise ManagementError("pubkey: this key has a connection already")
+            if len(self._connections) >= MAX_CONNECTIONS:
+                raise ManagementError(f"there are {MAX_CONNECTIONS} connections, which is the limit")
+            live = await self._live(record)
+            await self._store.create(record)
+            self._serve(live)
+        _log.info("connection %r made", record.name)
+        return live
+
+    async def change(self, name: str, changes: dict[str, Any]) -> LiveConnection:
+        """Change fields of the record of the connection with this name."""
+        async with self._lock:
+            live = self.find(name)
+            old, new = live.record, replace(live.record, **changes)
+            if new.name != old.name:
+                self._check_name(new.name)
+            await self._store.replace(new)
+            self._connections.update(live, new)
+            gone = tuple(url for url in old.relays if url not in new.relays)
+            self._pool.unsubscribe(live.wallet_pubkey, gone)
+            self._pool.subscribe(live.inbox, (u for u in new.relays if u not in old.relays))
+            self._announcer.announce(live)
+        self._tasks.spawn(self._leave(live, gone))
+        _log.info("connection %r changed", new.name)
+        return live
+
+    async def revoke(self, name: str) -> LiveConnection:
+        """Forget a connection. Nothing is served from here on; relays are told in the background."""
+        async with self._lock:
+            live = self.find(name)
+            await self._store.delete(live.record)
+            self._connections.remove(live)
+            self._pool.unsubscribe(live.wallet_pubkey, live.record.relays)
+        self._tasks.spawn(self._leave(live, live.record.relays))
+        _log.info("connection %r revoked", live.record.name)
+        return live
+
+    def find(self, name: str) -> LiveConnection:
+        """Return the connection with this name."""
+        live = self._connections.named(name)
+        if live is None:
+            raise ManagementError(f"name: there is no connection {name!r}; see nwc-list")
+        return live
+
+    async def stop(self) -> None:
+        """End what is under way."""
+        await self._tasks.finish(0)
+
+    def _check_name(self, name: str) -> None:
+        if self._connections.named(name):
+            raise ManagementError(f"name: there is a connection {name!r} already")
+
+    async def _live(self, record: Connection) -> LiveConnection:
+        keys = await wallet_keys(self._node, record.client_pubkey)
+        limit = RateLimit(self._rate_limit, self._rate_limit * BURST_S, time.time())
+        return LiveConnection(record, keys, Cipher(keys, record.client_pubkey), limit)
+
+    def _serve(self, live: LiveConnection) -> None:
+        self._connections.add(live)
+        self._pool.subscribe(live.inbox, live.record.relays)
+        self._announcer.announce(live)
+
+    async def _leave(self, live: LiveConnection, urls: tuple[str, ...]) -> None:
+        if urls:
+            await self._announcer.withdraw(live, urls)
+            self._pool.release(urls)
