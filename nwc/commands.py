@@ -25,7 +25,7 @@ from nwc.wallet.live import LiveConnection
 
 MAX_NAME_LENGTH = 64
 MAX_RELAYS_PER_CONNECTION = 10
-# How long nwc-connect waits for a relay, so that it can say whether the connection works already.
+# How long a command waits for a relay, so that it can say whether the connection works already.
 ANNOUNCE_PATIENCE_S = 1.0
 
 Json = dict[str, Any]
@@ -204,6 +204,7 @@ async def update(
     if not changes:
         raise BadArgument("nothing to change: give new_name, methods, expires or relays")
     live = await core.manager.change(_name(name), changes)
+    await _wait_for_relay(live)
     return {"name": live.record.name, **_describe(core, live)}
 
 
@@ -239,7 +240,7 @@ async def status(core: Core) -> Json:
 async def _wait_for_relay(live: LiveConnection) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(ANNOUNCE_PATIENCE_S):
-            await live.first_announced.wait()
+            await live.is_announced.wait()
 
 
 def _describe(core: Core, live: LiveConnection) -> Json:

@@ -24,8 +24,6 @@ from nwc.wallet.make_invoice import delete_templates
 from nwc.wallet.manager import ConnectionManager
 from nwc.wallet.server import RequestServer
 
-# Apps give up after a minute; an answer that no relay took by then helps nobody.
-ANSWER_TIMEOUT_S = 60
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 10.0
 # What takes less than this at a stop is finished; lightningd waits for no more than a few seconds.
@@ -60,7 +58,7 @@ class Core:
             wallet,
             self.connections,
             settings.max_request_age,
-            lambda event, urls: self.pool.publish(event, urls, ANSWER_TIMEOUT_S),
+            self.pool.publish,
         )
 
     async def stop(self) -> None:

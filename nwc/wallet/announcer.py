@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import defaultdict
 
 from nwc.nip47.info import info_event, withdrawal_events
 from nwc.nostr.pool import RelayPool
@@ -15,7 +16,7 @@ ANNOUNCE_TIMEOUT_S = 30
 # A relay that is away when a connection is revoked gets the withdrawal when it is back, within this.
 WITHDRAW_TIMEOUT_S = 3600
 # With thousands of connections on a relay, this many info events wait for its OK at once.
-MAX_AT_ONCE = 64
+MAX_AT_ONCE_PER_RELAY = 64
 
 WAITING = "waiting for the relay"
 PUBLISHED = "published"
@@ -29,7 +30,9 @@ class Announcer:
     def __init__(self, pool: RelayPool, connections: LiveConnections) -> None:
         self._pool = pool
         self._connections = connections
-        self._slots = asyncio.Semaphore(MAX_AT_ONCE)
+        self._slots = defaultdict[str, asyncio.Semaphore](
+            lambda: asyncio.Semaphore(MAX_AT_ONCE_PER_RELAY)
+        )
         self._tasks = Tasks()
 
     def announce(self, live: LiveConnection) -> None:
@@ -47,6 +50,7 @@ class Announcer:
             extensions=EXTENSIONS,
             created_at=max(int(time.time()), after),
         )
+        live.is_announced.clear()
         live.announced = dict.fromkeys(live.record.relays, WAITING)
         for relay in self._pool.info(live.record.relays):
             if relay.state == "connected":
@@ -69,7 +73,7 @@ class Announcer:
         await self._tasks.finish(0)
 
     async def _announce_on(self, live: LiveConnection, url: str) -> None:
-        async with self._slots:
+        async with self._slots[url]:
             event = live.info
             if event is None:
                 return
@@ -79,7 +83,7 @@ class Announcer:
             return
         if published.accepted:
             live.announced[url] = PUBLISHED
-            live.first_announced.set()
+            live.is_announced.set()
         else:
             live.announced[url] = f"refused: {published.reason}"
-            _log.info("relay %s did not take an info event: %s", url, published.reason)
+            _log.debug("relay %s did not take an info event: %s", url, published.reason)

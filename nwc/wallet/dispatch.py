@@ -19,6 +19,8 @@ WRITE_TIMEOUT_S = 50
 
 _log = logging.getLogger(__name__)
 
+Outcome = dict[str, Any] | Nip47Error
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -41,9 +43,7 @@ def allowed_methods(connection: Connection) -> tuple[str, ...]:
     return tuple(name for name in METHODS if name in connection.methods)
 
 
-async def dispatch(
-    wallet: Wallet, connection: Connection, request: Request, now: float
-) -> dict[str, Any] | Nip47Error:
+async def dispatch(wallet: Wallet, connection: Connection, request: Request, now: float) -> Outcome:
     """Serve a request.
 
     Args:

@@ -24,7 +24,7 @@ class LiveConnection:
         rate_limit: how fast it may ask.
         info: the info event in force, None before the first.
         announced: for each relay what became of the info event there.
-        first_announced: set when a relay has taken the info event for the first time.
+        is_announced: set while a relay has taken the info event in force.
         in_flight: requests being served.
         last_used_at: Unix seconds of the last authentic request, None before the first.
         answered: requests answered, by outcome ("ok" or the error code).
@@ -37,7 +37,7 @@ class LiveConnection:
     rate_limit: RateLimit
     info: Event | None = None
     announced: dict[str, str] = field(default_factory=dict)
-    first_announced: asyncio.Event = field(default_factory=asyncio.Event)
+    is_announced: asyncio.Event = field(default_factory=asyncio.Event)
     in_flight: int = 0
     last_used_at: int | None = None
     answered: Counter[str] = field(default_factory=Counter)

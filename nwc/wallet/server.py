@@ -4,10 +4,11 @@ gate → open_request → dispatch → seal_response → publish, one step after
 decryptable request gets exactly one answer; all else gets silence and is counted.
 """
 
+import asyncio
+import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
 
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.nip47.gate import Gate, Rejected
@@ -15,18 +16,27 @@ from nwc.nip47.request import UNKNOWN_METHOD, Request, open_request
 from nwc.nip47.response import seal_response
 from nwc.nostr.errors import DecryptionError
 from nwc.nostr.event import Event
+from nwc.nostr.session import Published
 from nwc.tasks import Tasks
 from nwc.wallet.context import Wallet
-from nwc.wallet.dispatch import METHODS, dispatch
+from nwc.wallet.dispatch import METHODS, Outcome, dispatch
 from nwc.wallet.live import LiveConnection, LiveConnections
 
 # Requests being served at once, of one connection and in all.
 MAX_IN_FLIGHT_PER_CONNECTION = 64
 MAX_IN_FLIGHT = 512
+# Tasks in all, with those that only wait for a relay to take their answer.
+MAX_TASKS = 8192
+# Apps give up after a minute; an answer that no relay took by then helps nobody.
+ANSWER_TIMEOUT_S = 60.0
+RETRY_ANSWER_AFTER_S = 1.0
 
 _UNDECRYPTABLE = "undecryptable"
+_OVERLOADED = "overloaded"
 
-Publish = Callable[[Event, tuple[str, ...]], Awaitable[Any]]
+_log = logging.getLogger(__name__)
+
+Publish = Callable[[Event, tuple[str, ...], float], Awaitable[Mapping[str, Published]]]
 
 
 class RequestServer:
@@ -36,7 +46,7 @@ class RequestServer:
         wallet: what the method handlers work with.
         connections: who may ask.
         max_request_age: seconds a request's time may differ from our clock.
-        publish: sends an answer to the relays of its connection.
+        publish: sends an event to relays and returns their verdicts, within so many seconds.
 
     Attributes:
         answered: answers by method and outcome ("ok" or the error code).
@@ -54,6 +64,7 @@ class RequestServer:
         self._gate = Gate(connections.find_caller, max_request_age)
         self._publish = publish
         self._tasks = Tasks()
+        self._in_flight = 0
 
     def on_event(self, event: Event) -> None:
         """Take an event from a relay, signature unchecked. Returns at once."""
@@ -64,39 +75,58 @@ class RequestServer:
         live = self._connections.of_wallet(event.tag("p") or "")
         if live is None:
             return
+        if len(self._tasks) >= MAX_TASKS:
+            self.rejected[_OVERLOADED] += 1
+            return
         live.last_used_at = int(time.time())
-        busy = live.in_flight >= MAX_IN_FLIGHT_PER_CONNECTION or len(self._tasks) >= MAX_IN_FLIGHT
-        self._tasks.spawn(self._serve(live, event, too_fast=verdict.rate_limited or busy))
+        too_fast = verdict.rate_limited or self._is_busy(live)
+        self._tasks.spawn(self._serve(live, event, too_fast=too_fast))
 
     async def finish(self, timeout_s: float) -> None:
         """Let the requests under way end, for at most `timeout_s` seconds."""
         await self._tasks.finish(timeout_s)
 
+    def _is_busy(self, live: LiveConnection) -> bool:
+        return live.in_flight >= MAX_IN_FLIGHT_PER_CONNECTION or self._in_flight >= MAX_IN_FLIGHT
+
     async def _serve(self, live: LiveConnection, event: Event, *, too_fast: bool) -> None:
-        live.in_flight += 1
         try:
             request = open_request(event, live.cipher)
-            outcome = _TOO_FAST if too_fast else await self._outcome(live, request)
         except DecryptionError:
             self.rejected[_UNDECRYPTABLE] += 1
             return
-        finally:
-            live.in_flight -= 1
+        outcome = _TOO_FAST if too_fast else await self._outcome(live, request)
         response = seal_response(request, outcome, live.keys, live.cipher, int(time.time()))
         self._count(live, request, outcome)
-        await self._publish(response, live.record.relays)
+        await self._deliver(live, response)
 
-    async def _outcome(self, live: LiveConnection, request: Request) -> dict[str, Any] | Nip47Error:
-        return await dispatch(self._wallet, live.record, request, time.time())
+    async def _outcome(self, live: LiveConnection, request: Request) -> Outcome:
+        live.in_flight += 1
+        self._in_flight += 1
+        try:
+            return await dispatch(self._wallet, live.record, request, time.time())
+        finally:
+            live.in_flight -= 1
+            self._in_flight -= 1
 
-    def _count(
-        self, live: LiveConnection, request: Request, outcome: dict[str, Any] | Nip47Error
-    ) -> None:
+    async def _deliver(self, live: LiveConnection, response: Event) -> None:
+        """Publish an answer on all relays of its connection, and once more when none has taken it."""
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        for _ in range(2):
+            left = max(0.0, deadline - time.monotonic())
+            verdicts = await self._publish(response, live.record.relays, left)
+            if any(verdict.accepted for verdict in verdicts.values()):
+                return
+            await asyncio.sleep(RETRY_ANSWER_AFTER_S)
+        _log.debug("no relay has taken an answer to %r", live.record.name)
+
+    def _count(self, live: LiveConnection, request: Request, outcome: Outcome) -> None:
         # A method name that we do not know is a stranger's text: it must not grow a table.
         method = request.method if request.method in METHODS else UNKNOWN_METHOD
         code = str(outcome.code) if isinstance(outcome, Nip47Error) else "ok"
         self.answered[method, code] += 1
         live.answered[code] += 1
+        _log.debug("%s of %r: %s", method, live.record.name, code)
 
 
 _TOO_FAST = Nip47Error(ErrorCode.RATE_LIMITED, "too many requests; try again in a second")
