@@ -16,6 +16,7 @@ import segno
 import nwc
 from nwc.nip47.uri import connection_uri
 from nwc.nostr.keys import KeyPair, parse_public_key
+from nwc.nostr.relay import RelayInfo
 from nwc.nostr.relay_url import is_onion, parse_relay_url
 from nwc.service import Core
 from nwc.times import parse_expiry
@@ -227,7 +228,7 @@ async def status(core: Core) -> Json:
     return {
         "version": nwc.__version__,
         "started_at": core.started_at,
-        "relays": [asdict(relay) for relay in core.pool.info()],
+        "relays": [_describe_relay(relay) for relay in core.pool.info()],
         "connections": len(core.connections),
         "requests_answered": answered,
         "events_rejected": dict(core.server.rejected),
@@ -241,6 +242,11 @@ async def _wait_for_relay(live: LiveConnection) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(ANNOUNCE_PATIENCE_S):
             await live.is_announced.wait()
+
+
+def _describe_relay(relay: RelayInfo) -> Json:
+    shown = asdict(relay)
+    return {"url": shown.pop("url"), "connections": shown.pop("inboxes"), **shown}
 
 
 def _describe(core: Core, live: LiveConnection) -> Json:

@@ -97,7 +97,7 @@ def parse_relay_message(text: str) -> RelayMessage:
             return ClosedReceived(subscription_id, _reason(reason))
         case ["NOTICE", str()]:
             return NoticeReceived(_reason(message[1:]))
-        case ["AUTH", str(challenge)] if len(challenge) <= MAX_CHALLENGE_LENGTH:
+        case ["AUTH", str(challenge)] if _can_be_signed(challenge):
             return AuthReceived(challenge)
         case _:
             raise InvalidMessage("not a message a relay sends to a client")
@@ -108,6 +108,15 @@ def _event(value: object) -> Event:
         return parse_event(value)
     except InvalidEvent as error:
         raise InvalidMessage(f"event: {error}") from None
+
+
+def _can_be_signed(challenge: str) -> bool:
+    """Tell whether a challenge is short and Unicode: one with a lone surrogate has no event id."""
+    try:
+        challenge.encode()
+    except UnicodeEncodeError:
+        return False
+    return len(challenge) <= MAX_CHALLENGE_LENGTH
 
 
 def _reason(arguments: list[Any]) -> str:

@@ -40,6 +40,7 @@ class RelayInfo:
 
     url: str
     state: str
+    inboxes: int
     since: int
     latency_ms: int | None
     reconnects: int
@@ -89,6 +90,7 @@ class Relay:
         return RelayInfo(
             url=self.url,
             state=self._state,
+            inboxes=len(self._session),
             since=int(self._since),
             latency_ms=round(latency * 1000) if latency else None,
             reconnects=max(0, self._connects - 1),

@@ -60,10 +60,13 @@ class Published:
 
 @dataclass(slots=True)
 class _Outgoing:
+    """An event to publish; on each connection one refusal for want of AUTH is not the last word."""
+
     message: str
     deadline_at: float
     sent: bool = False
     awaits_auth: bool = False
+    was_refused_for_auth: bool = False
 
 
 @dataclass(slots=True)
@@ -81,6 +84,12 @@ class _Auth:
     challenges: int = 0
     pending: set[str] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
+    accepted: bool = False
+
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether the relay has answered for every key, and taken one at least."""
+        return self.accepted and not self.pending
 
 
 class RelaySession:
@@ -113,6 +122,7 @@ class RelaySession:
     def subscribe(self, inbox: Inbox, now: float) -> None:
         """Read an inbox from now on."""
         pack = self._packs.add(inbox)
+        self._ready.discard(pack.subscription_id)
         if self.is_connected:
             self._authenticate([inbox], now)
             self._request(pack, now)
@@ -168,7 +178,7 @@ class RelaySession:
         self._ready.clear()
         self._to_send.clear()
         for outgoing in self._outbox.values():
-            outgoing.sent = outgoing.awaits_auth = False
+            outgoing.sent = outgoing.awaits_auth = outgoing.was_refused_for_auth = False
 
     def receive(self, text: str, now: float) -> Event | Published | NoticeReceived | None:
         """Take one frame from the relay.
@@ -250,14 +260,18 @@ class RelaySession:
     def _on_ok(self, event_id: str, accepted: bool, reason: str, now: float) -> Published | None:
         if event_id in self._auth.pending:
             self._auth.pending.discard(event_id)
-            if accepted and not self._auth.pending:
+            self._auth.accepted |= accepted
+            if self._auth.is_settled:
                 self._after_auth(now)
             return None
         outgoing = self._outbox.get(event_id)
         if outgoing is None:
             return None
-        if not accepted and reason.startswith(_AUTH_REQUIRED) and not outgoing.awaits_auth:
-            outgoing.awaits_auth = True
+        refused_for_auth = not accepted and reason.startswith(_AUTH_REQUIRED)
+        if refused_for_auth and not outgoing.was_refused_for_auth:
+            outgoing.was_refused_for_auth = outgoing.awaits_auth = True
+            if self._auth.is_settled:  # the relay looked at the event before the AUTH
+                self._transmit(outgoing)
             return None
         del self._outbox[event_id]
         return Published(event_id, accepted or reason.startswith("duplicate:"), reason)
@@ -304,5 +318,4 @@ class RelaySession:
                 self._request(pack, now)
         for outgoing in self._outbox.values():
             if outgoing.awaits_auth:
-                outgoing.sent = True
-                self._to_send.append(outgoing.message)
+                self._transmit(outgoing)
