@@ -129,6 +129,7 @@ class Service:
         delay = RETRY_FIRST_S
         while True:
             try:
+                await delete_templates(self._node)
                 await core.manager.load()
                 break
             except NodeError as error:
@@ -137,7 +138,3 @@ class Service:
             delay = min(delay * 2, RETRY_MAX_S)
         self._core.set_result(core)
         _log.info("ready: %d connections", len(core.connections))
-        try:
-            await delete_templates(self._node)
-        except NodeError as error:
-            _log.info("templates of an earlier run are still there: %s", error)

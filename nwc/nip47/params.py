@@ -5,6 +5,7 @@ counts as absent. Each raises Nip47Error OTHER with the field, the rule and what
 """
 
 import json
+import re
 from typing import Any, NoReturn
 
 from nwc.nip47.errors import ErrorCode, Nip47Error
@@ -13,6 +14,7 @@ from nwc.nip47.errors import ErrorCode, Nip47Error
 _MAX_EXACT_FLOAT = 2**53
 _MAX_SHOWN = 40
 _MAX_DEPTH = 32
+_CONTROL = re.compile(r"[\x00-\x07\x0b\x0e-\x1f]")
 
 Params = dict[str, Any]
 
@@ -63,17 +65,20 @@ def required_integer(params: Params, name: str, *, minimum: int, maximum: int, u
 
 
 def text(params: Params, name: str, *, max_bytes: int) -> str | None:
-    """Return a string of at most `max_bytes` bytes of UTF-8 without NUL, None when absent."""
+    """Return a string of at most `max_bytes` bytes of UTF-8, None when absent.
+
+    Control characters that JSON can only write as an escape with \\u are refused, as lightningd does.
+    """
     value = params.get(name)
     if value is None:
         return None
-    rule = f"a string of at most {max_bytes} bytes of UTF-8, without NUL characters"
-    if not isinstance(value, str) or len(value) > max_bytes or "\0" in value:
+    rule = f"a string of at most {max_bytes} bytes of UTF-8, of control characters only white space"
+    if not isinstance(value, str) or len(value) > max_bytes or _CONTROL.search(value):
         _refuse(name, rule, value)
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
-        _refuse(name, rule + " and without lone surrogates", value)
+        _refuse(name, rule + ", without lone surrogates", value)
     if size > max_bytes:
         _refuse(name, rule, value)
     return value

@@ -5,6 +5,7 @@ crash) meets lightningd's "duplicate label", and gets the answer of the first.
 """
 
 import hashlib
+import json
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from nwc.cln import bolt11
 from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed
 from nwc.cln.node import Json, Node
 from nwc.nip47 import params
+from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet import invoice_record
 from nwc.wallet.connections import Connection
 from nwc.wallet.context import TEMPLATE_SLOTS, Call, Wallet
@@ -74,12 +76,22 @@ def parse_params(given: params.Params, default_expiry: int) -> WantedInvoice:
         given, "amount", minimum=0, maximum=MAX_AMOUNT_MSAT, unit="msat"
     )
     description = params.text(given, "description", max_bytes=MAX_DESCRIPTION_BYTES) or ""
+    _check_length_as_json(description)
     description_hash = params.hex_bytes(given, "description_hash", size=32)
     expiry = params.integer(given, "expiry", minimum=0, maximum=MAX_EXPIRY_S, unit="seconds")
     metadata = params.json_object(given, "metadata", max_characters=MAX_METADATA_CHARACTERS)
     if description_hash is None and len(description.encode()) > MAX_FIELD_BYTES:
         description_hash = hashlib.sha256(description.encode()).digest()
     return WantedInvoice(amount_msat, description, description_hash, expiry or default_expiry, metadata)
+
+
+def _check_length_as_json(description: str) -> None:
+    """White space takes two bytes in JSON; the answer must not outgrow what a relay takes."""
+    if len(json.dumps(description, ensure_ascii=False).encode()) - 2 > MAX_DESCRIPTION_BYTES:
+        raise Nip47Error(
+            ErrorCode.OTHER,
+            f"description: must be at most {MAX_DESCRIPTION_BYTES} bytes as a JSON string",
+        )
 
 
 def invoice_label(connection: Connection, request_id: str) -> str:
@@ -144,31 +156,42 @@ async def _make_with_bare_hash(wallet: Wallet, wanted: WantedInvoice, label: str
     """
     slot = await wallet.template_slots.get()
     try:
-        return await _make_from_template(wallet.node, wanted, label, _template_label(slot))
+        template, preimage = await _make_template(wallet.node, wanted, _template_label(slot))
     finally:
         wallet.template_slots.put_nowait(slot)
+    text = _cut(wanted.description, MAX_FIELD_BYTES)
+    assert wanted.description_hash is not None  # noqa: S101
+    unsigned = bolt11.with_description_hash(template, wanted.description_hash, text)
+    return await wallet.node.create_invoice(unsigned, label, preimage)
 
 
 def _template_label(slot: int) -> str:
     return f"nwc:template:{slot}"
 
 
-async def _make_from_template(
-    node: Node, wanted: WantedInvoice, label: str, template_label: str
-) -> Json:
-    assert wanted.description_hash is not None  # noqa: S101
+async def _make_template(node: Node, wanted: WantedInvoice, label: str) -> tuple[str, str]:
+    """Make an invoice, delete it, and return its BOLT11 string and preimage."""
+    # Never used twice: lightningd aborts when createinvoice meets a payment hash it has already.
     preimage = secrets.token_hex(32)
-    template = await node.invoice(
+    try:
+        template = await _invoice_without_text(node, wanted, label, preimage)
+    except RpcFailed as error:
+        if error.code != RpcCode.INVOICE_LABEL_ALREADY_EXISTS:
+            raise
+        await _delete_template(node, label)
+        template = await _invoice_without_text(node, wanted, label, preimage)
+    await node.delete_invoice(label, "unpaid")
+    return template["bolt11"], preimage
+
+
+async def _invoice_without_text(node: Node, wanted: WantedInvoice, label: str, preimage: str) -> Json:
+    return await node.invoice(
         amount_msat=wanted.amount_msat,
-        label=template_label,
+        label=label,
         description="",
         expiry=wanted.expiry,
         preimage=preimage,
     )
-    await node.delete_invoice(template_label, "unpaid")
-    text = _cut(wanted.description, MAX_FIELD_BYTES)
-    unsigned = bolt11.with_description_hash(template["bolt11"], wanted.description_hash, text)
-    return await node.create_invoice(unsigned, label, preimage)
 
 
 def _cut(text: str, max_bytes: int) -> str:
@@ -183,12 +206,14 @@ async def delete_templates(node: Node) -> None:
 
     """
     for slot in range(TEMPLATE_SLOTS):
-        for status in ("unpaid", "expired"):
-            try:
-                await node.delete_invoice(_template_label(slot), status)
-            except RpcFailed as error:
-                if error.code not in (
-                    RpcCode.INVOICE_NOT_FOUND,
-                    RpcCode.INVOICE_STATUS_UNEXPECTED,
-                ):
-                    raise
+        await _delete_template(node, _template_label(slot))
+
+
+async def _delete_template(node: Node, label: str) -> None:
+    for status in ("unpaid", "expired"):
+        try:
+            await node.delete_invoice(label, status)
+        except RpcFailed as error:
+            gone_or_other = (RpcCode.INVOICE_NOT_FOUND, RpcCode.INVOICE_STATUS_UNEXPECTED)
+            if error.code not in gone_or_other:
+                raise

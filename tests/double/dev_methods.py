@@ -1,0 +1,78 @@
+"""What the double can do and lightningd cannot: play the rest of the world, and trouble."""
+
+import secrets
+from typing import TYPE_CHECKING
+
+from tests.double import invoices, params
+from tests.double.jsonio import Json, token
+from tests.double.params import BadParam, Param, RpcError, opt
+
+if TYPE_CHECKING:
+    from tests.double.node import Node
+
+
+def pay(node: "Node", bolt11: str | None, label: str | None, amount_msat: int | None) -> Json:
+    """Let somebody pay an invoice, which is given by its string or by its label."""
+    return invoices.as_json(invoices.pay(node, bolt11, label, amount_msat))
+
+
+def block(node: "Node") -> Json:
+    """Let a block be found."""
+    node.state.next("blocks")
+    height = 101 + int(node.state.get("blocks") or 0)
+    event = {"hash": secrets.token_hex(32), "height": height}
+    node.plugins.notify("block_added", event)
+    return event
+
+
+def delay(node: "Node", method: str, seconds: float) -> Json:
+    """Answer a method so much later; what it does, it does at once. 0 ends it."""
+    node.fault_of(method).delay = seconds
+    return {}
+
+
+def fail(node: "Node", method: str, code: int, message: str, times: int) -> Json:
+    """Let the next call or calls of a method fail, without doing anything."""
+    fault = node.fault_of(method)
+    fault.error, fault.times = RpcError(code, message), times
+    return {}
+
+
+def commits(node: "Node") -> Json:
+    """Count, by method, the transactions that wrote something since the start."""
+    counts = dict(node.state.commits)
+    return {"commits": counts, "total": sum(counts.values())}
+
+
+def _seconds(name: str, value: Json) -> float:
+    try:
+        return float(token(value))
+    except ValueError:
+        raise BadParam(name, "should be a number", value) from None
+
+
+def _code(name: str, value: Json) -> int:
+    try:
+        return int(token(value))
+    except ValueError:
+        raise BadParam(name, "should be an integer", value) from None
+
+
+COMMANDS = {
+    "dev-pay": (
+        pay,
+        opt("bolt11", params.invstring),
+        opt("label", params.label),
+        opt("amount_msat", params.msat_or_any),
+    ),
+    "dev-block": (block,),
+    "dev-delay": (delay, Param("method", params.string), Param("seconds", _seconds)),
+    "dev-fail": (
+        fail,
+        Param("method", params.string),
+        Param("code", _code),
+        Param("message", params.string),
+        opt("times", params.u64, 1),
+    ),
+    "dev-commits": (commits,),
+}

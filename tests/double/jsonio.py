@@ -1,0 +1,93 @@
+"""JSON as it travels on lightningd's sockets and pipes: objects one after the other.
+
+Only splitting and printing; what the objects mean is decided elsewhere.
+"""
+
+import json
+from collections.abc import Iterator
+from json import decoder, scanner
+from typing import Any
+
+Json = Any
+
+
+class JsonError(ValueError):
+    """The stream holds something that can never become a JSON object."""
+
+
+class EscapedText(str):
+    r"""A JSON string written with a `\u` escape, which lightningd refuses in places."""
+
+    __slots__ = ()
+
+
+class _TokenDecoder(json.JSONDecoder):
+    r"""A decoder that remembers which strings were written with `\u`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parse_string = self._string
+        self.scan_once = scanner.py_make_scanner(self)  # type: ignore[attr-defined]
+
+    @staticmethod
+    def _string(text: str, start: int, strict: bool = True) -> tuple[str, int]:
+        value, end = decoder.scanstring(text, start, strict)  # type: ignore[attr-defined]
+        return (EscapedText(value) if "\\u" in text[start:end] else value), end
+
+
+_DECODER = _TokenDecoder()
+
+
+class JsonSplitter:
+    """Cuts a byte stream into JSON objects, however the bytes were chunked."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+
+    def feed(self, data: bytes) -> Iterator[Json]:
+        """Add what was read.
+
+        Yields:
+            The objects that are complete now.
+
+        Raises:
+            JsonError: the stream goes on with something that is not JSON or not UTF-8.
+
+        """
+        self._buffer += data
+        # Nothing can be complete before a closing brace.
+        if b"}" in data:
+            yield from self._complete_objects()
+        if self._buffer.strip()[:1] not in (b"", b"{"):
+            raise JsonError(f"Invalid token in JSON input: {self._buffer[:80]!r}")
+
+    def _complete_objects(self) -> Iterator[Json]:
+        end = self._buffer.rindex(b"}") + 1
+        try:
+            text, rest = self._buffer[:end].decode(), self._buffer[end:]
+        except UnicodeDecodeError as error:
+            raise JsonError("Invalid UTF-8 in JSON input") from error
+        while text := text.lstrip():
+            try:
+                value, end = _DECODER.raw_decode(text)
+            except json.JSONDecodeError as error:
+                if not _may_continue(error, text):
+                    raise JsonError(f"Invalid token in JSON input: {error}") from error
+                break
+            text = text[end:]
+            yield value
+        self._buffer = text.encode() + rest
+
+
+def _may_continue(error: json.JSONDecodeError, text: str) -> bool:
+    return error.msg.startswith("Unterminated string") or error.pos >= len(text)
+
+
+def dumps(value: Json) -> bytes:
+    """Print one object as lightningd does: compact, UTF-8, followed by an empty line."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+
+def token(value: Json) -> str:
+    """Give the text of a value as it stood in the JSON source, a string without its quotes."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,147 @@
+"""The double itself: owns the parts, carries out commands, starts and ends."""
+
+import asyncio
+import hashlib
+import inspect
+import os
+import secrets
+import signal
+import stat
+import sys
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from coincurve import PrivateKey
+
+from tests.double import rpc_methods
+from tests.double.jsonio import Json
+from tests.double.log import Log
+from tests.double.options import OptionError
+from tests.double.params import LIGHTNINGD, METHOD_NOT_FOUND, BadParam, RpcError, parse_params
+from tests.double.plugin import VERSION
+from tests.double.plugin_host import PluginHost
+from tests.double.rpc_server import RpcServer
+from tests.double.settings import Settings
+from tests.double.state import State
+
+
+@dataclass
+class Fault:
+    """What dev-delay and dev-fail have in store for a method."""
+
+    delay: float = 0.0
+    error: RpcError | None = None
+    times: int = 0
+
+
+class Node:
+    """A running double."""
+
+    def __init__(self, settings: Settings) -> None:
+        settings.network_directory.mkdir(parents=True, exist_ok=True)
+        # As lightningd does; plugins start here too.
+        os.chdir(settings.network_directory)
+        self.settings = settings
+        self.log = Log(settings.log_file)
+        self.state = State(settings.network_directory / "lightningd.sqlite3")
+        seed = self.state.secret("hsm_secret", secrets.token_bytes(32))
+        self.key = hashlib.sha256(b"node key" + seed).digest()
+        self.id = PrivateKey(self.key).public_key.format().hex()
+        self.plugins = PluginHost(self)
+        self.server = RpcServer(self)
+        self.stopping = asyncio.Event()
+        self.stopped = asyncio.Event()
+        self.fault: dict[str, Fault] = {}
+
+    async def run(self) -> int:
+        """Live until `stop` or SIGTERM.
+
+        Returns:
+            The exit code.
+
+        """
+        self._watch_for_the_end()
+        try:
+            await self.plugins.read_manifests()
+        except (OptionError, OSError) as error:
+            self.log.add("broken", "lightningd", f"{error}")
+            await self.plugins.shut_down()
+            return 1
+        await self.server.listen()
+        await self.plugins.configure()
+        message = f"Server started with public key {self.id}, alias DOUBLE and lightningd {VERSION}"
+        self.log.add("info", "lightningd", message)
+        await self.stopping.wait()
+        await self.plugins.shut_down()
+        self.stopped.set()
+        await self.server.close()
+        self.state.close()
+        return 0
+
+    async def call(self, method: str, given: Json) -> Json:
+        """Carry out one of our own commands, in one transaction.
+
+        Raises:
+            RpcError: it refuses, or there is no such command.
+
+        """
+        command = rpc_methods.COMMANDS.get(method)
+        if not command:
+            raise RpcError(METHOD_NOT_FOUND, f"Unknown command '{method}'")
+        handler, *params = command
+        async with self.faults(method):
+            try:
+                result = handler(self, **parse_params(params, given))
+            except BaseException as error:
+                self.state.rollback()
+                self._explain(method, error)
+                raise
+            self.state.commit(method)
+            return await result if inspect.isawaitable(result) else result
+
+    @asynccontextmanager
+    async def faults(self, method: str) -> AsyncIterator[None]:
+        """Let the call in the body fail or be late as the dev methods have ordered."""
+        fault = self.fault.get(method, Fault())
+        if fault.error and fault.times:
+            fault.times -= 1
+            raise fault.error
+        yield
+        if fault.delay:
+            await asyncio.sleep(fault.delay)
+
+    def fault_of(self, method: str) -> Fault:
+        """Give the fault of a method, to be changed."""
+        return self.fault.setdefault(method, Fault())
+
+    def has_method(self, name: str) -> bool:
+        """Tell whether anybody offers this command."""
+        return name in rpc_methods.COMMANDS or self.plugins.find(name) is not None
+
+    def features(self) -> Json:
+        """Give our feature bits, for getinfo and `init`."""
+        init, node = "800898880a8a59a1", "808898880a8a59a1"
+        return {"init": init, "node": node, "channel": "", "invoice": "02000002024100"}
+
+    def abort(self, reason: str) -> None:
+        """Die as lightningd dies of a failed assertion."""
+        self.log.add("broken", "lightningd", reason)
+        os.abort()
+
+    def _explain(self, method: str, error: BaseException) -> None:
+        if isinstance(error, BadParam):
+            self.log.add("info", "jsonrpc", error.detail)
+        elif not isinstance(error, RpcError):
+            text = "".join(traceback.format_exception(error)).rstrip()
+            self.log.add("broken", "lightningd", f"bug in the double's {method}: {text}")
+            raise RpcError(LIGHTNINGD, f"bug in the double: {error}") from error
+
+    def _watch_for_the_end(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+        if stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
+            # Becomes readable when whoever reads our log has gone.
+            loop.add_reader(sys.stdout.fileno(), self.stopping.set)

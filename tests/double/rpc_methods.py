@@ -1,0 +1,146 @@
+"""The commands that are neither invoices, datastore nor the double's own, and the table of all."""
+
+import hmac
+from typing import TYPE_CHECKING, Any
+
+from tests.double import datastore, dev_methods, invoices, params
+from tests.double.jsonio import Json
+from tests.double.params import INVALID_PARAMS, METHOD_NOT_FOUND, Param, RpcError, opt, usage
+from tests.double.plugin import VERSION
+from tests.double.plugin_host import start_options
+
+if TYPE_CHECKING:
+    from tests.double.node import Node
+
+FIRST_BLOCK = 101
+
+
+def getinfo(node: "Node") -> Json:
+    """Tell about the node."""
+    return {
+        "id": node.id,
+        "alias": "DOUBLE",
+        "color": node.id[:6],
+        "num_peers": 0,
+        "num_pending_channels": 0,
+        "num_active_channels": 0,
+        "num_inactive_channels": 0,
+        "address": [],
+        "binding": [],
+        "version": VERSION,
+        "blockheight": FIRST_BLOCK + int(node.state.get("blocks") or 0),
+        "network": node.settings.network,
+        "fees_collected_msat": 0,
+        "lightning-dir": str(node.settings.network_directory),
+        "our_features": node.features(),
+    }
+
+
+def help_(node: "Node", command: str | None) -> Json:
+    """List all commands, or one, with their parameters."""
+    usages = {name: usage(spec) for name, (_, *spec) in COMMANDS.items()}
+    for plugin in node.plugins.plugins:
+        usages.update(plugin.methods)
+    if command is not None and command not in usages:
+        raise RpcError(METHOD_NOT_FOUND, f"Unknown command {command}")
+    names = sorted(usages) if command is None else [command]
+    entries = [{"command": f"{name} {usages[name]}"} for name in names]
+    return {"help": entries, "format-hint": "simple"}
+
+
+def makesecret(node: "Node", hex: bytes | None, string: str | None) -> Json:
+    """Derive a secret from the node's."""
+    secret = hmac.digest(node.key, datastore.content(hex, string), "sha256")
+    return {"secret": secret.hex()}
+
+
+def listconfigs(node: "Node", config: str | None) -> Json:
+    """Show the options in force."""
+    settings = node.settings
+    source = "cmdline" if settings.proxy else "default"
+    configs: dict[str, Json] = {
+        "network": {"value_str": settings.network, "source": "cmdline"},
+        "lightning-dir": {"value_str": str(settings.directory), "source": "cmdline"},
+        "rpc-file": {"value_str": "lightning-rpc", "source": "default"},
+        "always-use-proxy": {"value_bool": settings.always_use_proxy, "source": source},
+    }
+    proxy = {"value_str": settings.proxy, "source": source}
+    configs["proxy"] = proxy if settings.proxy else None
+    configs.update(node.plugins.configs())
+    if config is not None:
+        if config not in configs:
+            raise params.BadParam("config", "Unknown config option", config)
+        configs = {config: configs[config]}
+    return {"configs": {name: value for name, value in configs.items() if value is not None}}
+
+
+async def stop(node: "Node") -> Json:
+    """End the double; the answer comes when the plugins have ended."""
+    node.log.add("unusual", "lightningd", "JSON-RPC shutdown")
+    node.stopping.set()
+    await node.stopped.wait()
+    return {"result": "Shutdown complete"}
+
+
+async def plugin(node: "Node", given: Json) -> Json:
+    """Start, stop or list plugins."""
+    by_name = dict(zip(("subcommand", "plugin"), given, strict=False))
+    by_name = by_name if isinstance(given, list) else given
+    if "subcommand" not in by_name:
+        raise RpcError(INVALID_PARAMS, "missing required parameter: subcommand")
+    subcommand = by_name["subcommand"]
+    if subcommand == "list":
+        return node.plugins.list_plugins("list")
+    if subcommand not in ("start", "stop"):
+        raise RpcError(INVALID_PARAMS, f"Unknown subcommand '{subcommand}'")
+    if "plugin" not in by_name:
+        raise RpcError(INVALID_PARAMS, "missing required parameter: plugin")
+    if subcommand == "start":
+        return await node.plugins.start_plugin(by_name["plugin"], start_options(given))
+    return await node.plugins.stop_plugin(by_name["plugin"])
+
+
+def listpays(node: "Node", **_ignored: Json) -> Json:
+    """List no payments."""
+    return {"pays": []}
+
+
+def listpeerchannels(node: "Node", **_ignored: Json) -> Json:
+    """List no channels."""
+    return {"channels": []}
+
+
+def listfunds(node: "Node", **_ignored: Json) -> Json:
+    """List no funds."""
+    return {"outputs": [], "channels": []}
+
+
+# Name to handler and parameters; a handler gets the node and every parameter by name.
+COMMANDS: dict[str, tuple[Any, ...]] = {
+    "getinfo": (getinfo,),
+    "help": (help_, opt("command", params.string)),
+    "makesecret": (makesecret, opt("hex", params.binary), opt("string", params.string)),
+    "listconfigs": (listconfigs, opt("config", params.string)),
+    "stop": (stop,),
+    "plugin": (plugin, params.ANYTHING),
+    "notifications": (getinfo, Param("enable", params.boolean)),  # the connection's own business
+    "listpays": (
+        listpays,
+        opt("bolt11", params.raw),
+        opt("payment_hash", params.raw),
+        opt("status", params.raw),
+        opt("index", params.raw),
+        opt("start", params.raw),
+        opt("limit", params.raw),
+    ),
+    "listpeerchannels": (
+        listpeerchannels,
+        opt("id", params.raw),
+        opt("short_channel_id", params.raw),
+        opt("channel_id", params.raw),
+    ),
+    "listfunds": (listfunds, opt("spent", params.boolean)),
+    **invoices.COMMANDS,
+    **datastore.COMMANDS,
+    **dev_methods.COMMANDS,
+}

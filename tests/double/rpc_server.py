@@ -1,0 +1,153 @@
+"""The JSON-RPC socket: connections, requests and replies; what a command does is elsewhere."""
+
+import asyncio
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from tests.double.jsonio import Json, JsonError, JsonSplitter, dumps, token
+from tests.double.params import INVALID_REQUEST, RpcError
+from tests.double.plugin import READ_SIZE
+
+if TYPE_CHECKING:
+    from tests.double.node import Node
+
+SOCKET = "lightning-rpc"
+
+
+class RpcServer:
+    """The listening socket. Every request is a task of its own: a slow one holds up nothing."""
+
+    def __init__(self, node: "Node") -> None:
+        self.node = node
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._connections: set[Connection] = set()
+        self._server: asyncio.Server
+
+    async def listen(self) -> None:
+        """Open the socket in the working directory, where no path is too long for it."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(SOCKET)
+        self._server = await asyncio.start_unix_server(self._serve, SOCKET)
+
+    async def close(self) -> None:
+        """Send what is still to be sent, then close all connections."""
+        self._server.close()
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=0.2)
+        for task in self.tasks:
+            task.cancel()
+        for connection in self._connections:
+            connection.writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = Connection(self, writer)
+        self._connections.add(connection)
+        try:
+            splitter = JsonSplitter()
+            while data := await reader.read(READ_SIZE):
+                for request in splitter.feed(data):
+                    connection.start(request)
+        except JsonError as error:
+            connection.send(_failure(None, RpcError(INVALID_REQUEST, str(error))))
+        except ConnectionError:
+            pass
+        finally:
+            # A client may close its half and still wait for the answers to come.
+            await asyncio.gather(*connection.pending, return_exceptions=True)
+            self._connections.discard(connection)
+            writer.close()
+
+
+class Connection:
+    """One client."""
+
+    def __init__(self, server: RpcServer, writer: asyncio.StreamWriter) -> None:
+        self.server = server
+        self.writer = writer
+        self.pending: set[asyncio.Task[None]] = set()
+        self._notifications = False
+
+    def send(self, message: Json) -> None:
+        """Send a message, unless the client has gone."""
+        if not self.writer.is_closing():
+            self.writer.write(dumps(message))
+
+    def start(self, request: Json) -> None:
+        """Carry out one request, beside those that are under way."""
+        task = asyncio.create_task(self._answer(request))
+        for tasks in (self.server.tasks, self.pending):
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    async def _answer(self, request: Json) -> None:
+        id_ = request.get("id")
+        try:
+            _check_envelope(request)
+            reply = await self._carry_out(request)
+        except RpcError as error:
+            reply = _failure(id_, error)
+        self.send(reply)
+
+    async def _carry_out(self, request: Json) -> Json:
+        node, id_ = self.server.node, request["id"]
+        if request["method"] == "notifications":
+            enable = request["params"]
+            self._notifications = enable[0] if isinstance(enable, list) else enable["enable"]
+            return _success(id_, {})
+        plugin = node.plugins.find(request["method"])
+        if not plugin:
+            result = await node.call(request["method"], request["params"])
+            return _success(id_, _filtered(result, request.get("filter", True)))
+        async with node.faults(request["method"]):
+            reply = await plugin.request(request, token(id_), self._forward_notification(id_))
+        return {**reply, "id": id_}
+
+    def _forward_notification(self, id_: Json) -> "Notifier":
+        return Notifier(self, id_)
+
+    def notify(self, message: Json) -> None:
+        """Pass on a plugin's message or progress, if the client asked for such."""
+        if self._notifications:
+            self.send(message)
+
+
+class Notifier:
+    """Passes a plugin's notifications about one request to the client, under the client's id."""
+
+    def __init__(self, connection: Connection, id_: Json) -> None:
+        self._connection = connection
+        self._id = id_
+
+    def __call__(self, message: Json) -> None:
+        """Pass on one notification."""
+        self._connection.notify({**message, "params": {**message["params"], "id": self._id}})
+
+
+def _check_envelope(request: Json) -> None:
+    if "id" not in request:
+        raise RpcError(INVALID_REQUEST, "No id")
+    if request.get("jsonrpc") != "2.0":
+        message = 'jsonrpc: "2.0" must be specified in the request'
+        raise RpcError(INVALID_REQUEST, message)
+    if "method" not in request or "params" not in request:
+        raise RpcError(INVALID_REQUEST, "No params" if "method" in request else "No method")
+    if not isinstance(request["method"], str):
+        raise RpcError(INVALID_REQUEST, "Expected string for method")
+
+
+def _success(id_: Json, result: Json) -> Json:
+    return {"jsonrpc": "2.0", "id": id_, "result": result}
+
+
+def _failure(id_: Json, error: RpcError) -> Json:
+    return {"jsonrpc": "2.0", "id": id_, "error": error.as_json()}
+
+
+def _filtered(value: Json, wanted: Json) -> Json:
+    """Keep what the request's `filter` names."""
+    if isinstance(wanted, list) and isinstance(value, list):
+        return [_filtered(entry, wanted[0]) for entry in value]
+    if isinstance(wanted, dict) and isinstance(value, dict):
+        return {k: _filtered(value[k], w) for k, w in wanted.items() if k in value and w}
+    return value

@@ -1,0 +1,62 @@
+"""The double's own command line."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.double.bolt11 import CURRENCIES
+from tests.double.jsonio import Json
+from tests.double.options import TRUE
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the double was started with; options it does not know are for plugins to claim."""
+
+    directory: Path
+    network: str = "regtest"
+    plugins: tuple[Path, ...] = ()
+    log_file: Path | None = None
+    proxy: str | None = None
+    always_use_proxy: bool = False
+    plugin_options: dict[str, list[str | None]] = field(default_factory=dict)
+
+    @property
+    def network_directory(self) -> Path:
+        """Where lightningd keeps the files of this network."""
+        return self.directory / self.network
+
+    def proxy_address(self) -> Json:
+        """Give the proxy as `init` does."""
+        host, _, port = (self.proxy or "").rpartition(":")
+        host = host.strip("[]") or self.proxy or ""
+        kind = "ipv6" if ":" in host else "ipv4" if host.replace(".", "").isdigit() else "dns"
+        return {"type": kind, "address": host, "port": int(port or 9050)}
+
+
+def parse(arguments: Sequence[str]) -> Settings:
+    """Read the command line; everything of the form --name or --name=value is accepted."""
+    parser = argparse.ArgumentParser(prog="tests.double", allow_abbrev=False)
+    parser.add_argument("--lightning-dir", type=Path, required=True)
+    parser.add_argument("--network", choices=CURRENCIES, default="regtest")
+    parser.add_argument("--plugin", type=Path, action="append", default=[])
+    parser.add_argument("--log-file", type=Path)
+    parser.add_argument("--proxy")
+    parser.add_argument("--always-use-proxy", default="false")
+    known, others = parser.parse_known_args(arguments)
+    options: dict[str, list[str | None]] = {}
+    for other in others:
+        if not other.startswith("--"):
+            parser.error(f"no arguments: {other}")
+        name, equals, value = other[2:].partition("=")
+        options.setdefault(name, []).append(value if equals else None)
+    return Settings(
+        directory=known.lightning_dir.absolute(),
+        network=known.network,
+        plugins=tuple(path.resolve() for path in known.plugin),
+        log_file=known.log_file and known.log_file.absolute(),
+        proxy=known.proxy,
+        always_use_proxy=known.always_use_proxy in TRUE,
+        plugin_options=options,
+    )

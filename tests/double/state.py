@@ -1,0 +1,70 @@
+"""All the double remembers: one SQLite file, one transaction a request.
+
+lightningd opens a transaction before every request and commits it after; so does the dispatcher
+here, and `commits` counts those that wrote something.
+"""
+
+import sqlite3
+from collections import Counter
+from pathlib import Path
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS vars (name TEXT PRIMARY KEY, value);
+CREATE TABLE IF NOT EXISTS datastore (key BLOB PRIMARY KEY, data BLOB, generation INTEGER);
+CREATE TABLE IF NOT EXISTS invoices (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, label TEXT UNIQUE, payment_hash BLOB UNIQUE,
+    preimage BLOB, bolt11 TEXT, amount_msat TEXT, description TEXT, status TEXT DEFAULT 'unpaid',
+    expires_at INTEGER, pay_index INTEGER, amount_received_msat TEXT, paid_at INTEGER,
+    updated_index INTEGER);
+"""
+
+
+class State:
+    """The database."""
+
+    def __init__(self, path: Path) -> None:
+        self.db = sqlite3.connect(path)
+        self.db.row_factory = sqlite3.Row
+        # What a killed process wrote stays; only a power cut would lose it.
+        self.db.execute("PRAGMA synchronous = OFF")
+        self.db.executescript(SCHEMA)
+        self.commits: Counter[str] = Counter()
+
+    def commit(self, method: str) -> None:
+        """End the transaction of a request."""
+        if self.db.in_transaction:
+            self.commits[method] += 1
+        self.db.commit()
+
+    def rollback(self) -> None:
+        """Forget what a failed request wrote."""
+        self.db.rollback()
+
+    def get(self, name: str) -> bytes | int | None:
+        """Look up a variable."""
+        row = self.db.execute("SELECT value FROM vars WHERE name = ?", (name,)).fetchone()
+        value: bytes | int | None = row and row["value"]
+        return value
+
+    def put(self, name: str, value: bytes | int) -> None:
+        """Set a variable."""
+        self.db.execute("INSERT OR REPLACE INTO vars VALUES (?, ?)", (name, value))
+
+    def secret(self, name: str, fresh: bytes) -> bytes:
+        """Look up a secret; the first time, keep `fresh`."""
+        value = self.get(name)
+        if isinstance(value, bytes):
+            return value
+        self.put(name, fresh)
+        self.db.commit()
+        return fresh
+
+    def next(self, name: str) -> int:
+        """Count up a variable, from 1."""
+        value = int(self.get(name) or 0) + 1
+        self.put(name, value)
+        return value
+
+    def close(self) -> None:
+        """Close the database."""
+        self.db.close()
