@@ -21,13 +21,15 @@ COMMANDS = (
         "Make a connection for an app and show its URI, once. "
         "methods: all, or those it may call. expires: never, 30d, 12h or a date. "
         "relays: instead of nwc-relay. pubkey: of an app that keeps its own key. "
-        "lud16: a lightning address to show the app. qr=true: show the URI as a QR code.",
+        "lud16: a lightning address to show the app. qr=true: show the URI as a QR code. "
+        "view=node: it sees everything on the node. notifications=false: tell it of no payments.",
     ),
     ("nwc-list", commands.list_, "Show all connections, or the one with this name."),
     (
         "nwc-update",
         commands.update,
-        "Change a connection's name, methods, expires or relays; what is not given stays.",
+        "Change a connection's name, methods, expires, relays, view or notifications; "
+        "what is not given stays.",
     ),
     (
         "nwc-revoke",
@@ -44,6 +46,7 @@ def build_plugin(runner: Runner) -> NwcPlugin:
     plugin.add_option(options.RELAY, None, options.RELAY_DESCRIPTION, multi=True)
     for option in options.INTEGER_OPTIONS:
         plugin.add_option(option.name, option.default, option.description, opt_type="int")
+    plugin.add_option(options.NOTIFICATIONS, True, options.NOTIFICATIONS_DESCRIPTION, opt_type="bool")
     for name, command, help_text in COMMANDS:
         plugin.add_command(name, command, help_text, runner)
     plugin.add_subscription("block_added", runner.on_block_added)

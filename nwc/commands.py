@@ -20,8 +20,8 @@ from nwc.nostr.relay import RelayInfo
 from nwc.nostr.relay_url import is_onion, parse_relay_url
 from nwc.service import Core
 from nwc.times import parse_expiry
-from nwc.wallet.connections import Connection
-from nwc.wallet.dispatch import METHODS, allowed_methods
+from nwc.wallet.connections import Connection, View
+from nwc.wallet.dispatch import METHODS, allowed_methods, sent_notifications
 from nwc.wallet.live import LiveConnection
 
 MAX_NAME_LENGTH = 64
@@ -111,18 +111,27 @@ def _lud16(value: object) -> str | None:
     return value
 
 
-def _flag(name: str, value: object) -> bool:
-    if value in (True, "true"):
+def _flag(name: str, value: object, *, default: bool = False) -> bool:
+    if value is None:
+        return default
+    if value is True or value == "true":
         return True
-    if value in (None, False, "false"):
+    if value is False or value == "false":
         return False
     raise BadArgument(f"{name}: must be true or false; got {value!r}")
+
+
+def _view(value: object) -> View:
+    if value is None or value == "":
+        return View.OWN
+    if not isinstance(value, str) or value not in tuple(View):
+        raise BadArgument(f"view: must be own or node; got {value!r}")
+    return View(value)
 
 
 _NOTHING_YET = {
     "budget": (None, 0, "", "0", "nothing", "none", "0sat", "0msat", "0btc"),
     "renewal": (None, "", "never"),
-    "view": (None, "", "own"),
 }
 
 
@@ -130,8 +139,7 @@ def _refuse_later_work(**arguments: object) -> None:
     for name, value in arguments.items():
         if isinstance(value, bool) or value not in _NOTHING_YET[name]:
             raise BadArgument(
-                f"{name}: not available yet; this version makes receive-only connections that see "
-                f"what was made through them"
+                f"{name}: not available yet; this version makes connections that only receive"
             )
 
 
@@ -150,6 +158,7 @@ async def connect(
     pubkey: object = None,
     lud16: object = None,
     qr: object = None,
+    notifications: object = None,
 ) -> Json:
     """Make a connection and return its URI, which is shown this once.
 
@@ -158,7 +167,7 @@ async def connect(
         NodeError: lightningd is away.
 
     """
-    _refuse_later_work(budget=budget, renewal=renewal, view=view)
+    _refuse_later_work(budget=budget, renewal=renewal)
     with_qr = _flag("qr", qr)
     client = KeyPair.generate() if pubkey is None else None
     record = Connection(
@@ -169,6 +178,8 @@ async def connect(
         methods=_methods(methods),
         expires_at=_expires_at(expires),
         lud16=_lud16(lud16),
+        view=_view(view),
+        notifications=_flag("notifications", notifications, default=True),
     )
     live = await core.manager.create(record)
     await _wait_for_relay(live)
@@ -191,6 +202,8 @@ async def update(
     methods: object = None,
     expires: object = None,
     relays: object = None,
+    view: object = None,
+    notifications: object = None,
 ) -> Json:
     """Change a connection. What is not given stays."""
     changes: Json = {}
@@ -202,8 +215,14 @@ async def update(
         changes["expires_at"] = _expires_at(expires)
     if relays is not None:
         changes["relays"] = _relays(relays, core)
+    if view is not None:
+        changes["view"] = _view(view)
+    if notifications is not None:
+        changes["notifications"] = _flag("notifications", notifications)
     if not changes:
-        raise BadArgument("nothing to change: give new_name, methods, expires or relays")
+        raise BadArgument(
+            "nothing to change: give new_name, methods, expires, relays, view or notifications"
+        )
     live = await core.manager.change(_name(name), changes)
     await _wait_for_relay(live)
     return {"name": live.record.name, **_describe(core, live)}
@@ -264,6 +283,8 @@ def _describe(core: Core, live: LiveConnection) -> Json:
             for relay in core.pool.info(record.relays)
         ],
         "methods": list(allowed_methods(record)),
+        "view": record.view,
+        "notifications": list(sent_notifications(record, core.settings.notifications)),
         "created_at": record.created_at,
         "expires_at": record.expires_at,
     }

@@ -17,13 +17,17 @@ from nwc.cln.node import Node
 from nwc.cln.options import Settings
 from nwc.nip47.kinds import KIND_REQUEST
 from nwc.nostr.pool import RelayPool
+from nwc.tasks import Tasks
+from nwc.wallet import invoice_record
 from nwc.wallet.announcer import Announcer
 from nwc.wallet.context import ChainTip, Wallet
 from nwc.wallet.live import LiveConnections
 from nwc.wallet.make_invoice import delete_templates
 from nwc.wallet.manager import ConnectionManager
+from nwc.wallet.notifier import Notifier
 from nwc.wallet.server import RequestServer
 
+SWEEP_INTERVAL_S = 3600
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 10.0
 # What takes less than this at a stop is finished; lightningd waits for no more than a few seconds.
@@ -39,6 +43,8 @@ class Core:
 
     def __init__(self, settings: Settings, node: Node, tip: ChainTip) -> None:
         self.settings = settings
+        self._node = node
+        self._tasks = Tasks()
         self.started_at = int(time.time())
         self.connections = LiveConnections()
         self.pool = RelayPool(
@@ -47,13 +53,14 @@ class Core:
             proxy=settings.proxy,
             always_use_proxy=settings.always_use_proxy,
             on_event=lambda event: self.server.on_event(event),  # noqa: PLW0108 - not made yet
-            on_connected=lambda url: self.announcer.relay_connected(url),  # noqa: PLW0108
+            on_connected=self._on_connected,
         )
-        self.announcer = Announcer(self.pool, self.connections)
+        self.announcer = Announcer(self.pool, self.connections, settings.notifications)
+        self.notifier = Notifier(node, self.pool, self.connections)
         self.manager = ConnectionManager(
             node, self.pool, self.announcer, self.connections, settings.rate_limit
         )
-        wallet = Wallet(node, settings.invoice_expiry, tip)
+        wallet = Wallet(node, settings.invoice_expiry, tip, settings.notifications)
         self.server = RequestServer(
             wallet,
             self.connections,
@@ -61,8 +68,37 @@ class Core:
             self.pool.publish,
         )
 
+    async def start(self) -> None:
+        """Do what needs the connections loaded.
+
+        Raises:
+            NodeError: lightningd is away.
+
+        """
+        self._tasks.spawn(self._keep_house())
+        if self.settings.notifications:
+            self.notifier.start()
+        else:
+            await self.notifier.forget()
+
+    async def _keep_house(self) -> None:
+        """Delete, from time to time, what is kept for invoices that are gone."""
+        while True:
+            try:
+                deleted = await invoice_record.sweep(self._node)
+                _log.debug("deleted %d records of invoices that are gone", deleted)
+            except NodeError as error:
+                _log.info("records of deleted invoices are still there: %s", error)
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+
+    def _on_connected(self, url: str) -> None:
+        self.announcer.relay_connected(url)
+        self.notifier.relay_connected(url)
+
     async def stop(self) -> None:
         """Finish what is short, end the rest, close the relays."""
+        await self._tasks.finish(0)
+        await self.notifier.stop()
         await self.server.finish(FINISH_TIMEOUT_S)
         await self.manager.stop()
         await self.announcer.stop()
@@ -131,6 +167,7 @@ class Service:
             try:
                 await delete_templates(self._node)
                 await core.manager.load()
+                await core.start()
                 break
             except NodeError as error:
                 _log.info("connections are not loaded yet: %s", error)

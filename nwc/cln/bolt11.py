@@ -1,9 +1,10 @@
 """What the plugin needs of BOLT11: read a few fields, put a description hash into an invoice.
 
-No amounts, no route hints and no signatures: lightningd decodes those, and signs. A *word* is five
+No route hints and no signatures: lightningd decodes those, and signs. A *word* is five
 bits, as in `nwc.nostr.bech32`.
 """
 
+import re
 from dataclasses import dataclass, replace
 
 from nwc.nostr import bech32
@@ -17,6 +18,10 @@ _FIELD_HEADER_LENGTH = 3  # words: type, data_length (2)
 _SIGNATURE_LENGTH = 104  # words, 520 bits
 _HASH_LENGTH = 52  # words, 256 bits
 _MAX_INTEGER_LENGTH = 12  # words; lightningd reads up to 64 bits
+
+_AMOUNT = re.compile(r"ln(?:bcrt|bc|tbs|tb|sb)(?:(\d{1,19})([munp]?))?")
+_PICO_BITCOIN = {"": 10**12, "m": 10**9, "u": 10**6, "n": 10**3, "p": 1}
+_PICO_BITCOIN_PER_MSAT = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,23 @@ def timestamp(invoice: str) -> int:
     hrp, words = bech32.split(_bounded(invoice))
     _check_shape(hrp, words)
     return bech32.int_from_words(words[:_TIMESTAMP_LENGTH])
+
+
+def amount_msat(invoice: str) -> int | None:
+    """Return the amount in msat, None when the payer chooses (BOLT11, "Human-Readable Part").
+
+    Raises:
+        ValueError: If the text is not an invoice.
+    """
+    hrp, words = bech32.split(_bounded(invoice))
+    _check_shape(hrp, words)
+    match = _AMOUNT.fullmatch(hrp)
+    if match is None:
+        raise ValueError("not a BOLT11 invoice: bad currency or amount")
+    digits, multiplier = match[1], match[2]
+    if digits is None:
+        return None
+    return int(digits) * _PICO_BITCOIN[multiplier or ""] // _PICO_BITCOIN_PER_MSAT
 
 
 def payment_hash(invoice: str) -> str:

@@ -6,8 +6,10 @@ from enum import IntEnum
 class RpcCode(IntEnum):
     """Codes from lightningd's common/jsonrpc_errors.h that the plugin decides on."""
 
+    METHOD_NOT_FOUND = -32601
     INVALID_PARAMS = -32602
     INVOICE_LABEL_ALREADY_EXISTS = 900
+    INVOICE_WAIT_TIMED_OUT = 904
     INVOICE_NOT_FOUND = 905
     INVOICE_STATUS_UNEXPECTED = 906
     DATASTORE_DEL_DOES_NOT_EXIST = 1200

@@ -32,10 +32,13 @@ class Node:
     def __init__(self, rpc_path: str) -> None:
         self._rpc = UnixDomainSocketRpc(rpc_path, logger=_no_log)  # type: ignore[no-untyped-call]
         self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="nwc-rpc")
+        # Of its own: a call that waits for a payment must not take the place of others.
+        self._waiter = ThreadPoolExecutor(1, thread_name_prefix="nwc-wait")
 
     def close(self) -> None:
         """Take no more calls. Those under way end by themselves."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._waiter.shutdown(wait=False, cancel_futures=True)
 
     async def call(self, method: str, **params: Any) -> Any:
         """Call an RPC method; parameters that are None are left out."""
@@ -99,6 +102,33 @@ class Node:
         found: list[Json] = (await self.call("listinvoices", label=label))["invoices"]
         return found[0] if found else None
 
+    async def invoice_by_payment_hash(self, payment_hash: str) -> Json | None:
+        """Return the invoice with this payment hash as `listinvoices` shows it, or None."""
+        found: list[Json] = (await self.call("listinvoices", payment_hash=payment_hash))["invoices"]
+        return found[0] if found else None
+
+    async def payments_by_payment_hash(self, payment_hash: str) -> list[Json]:
+        """Return the payments with this payment hash as `listpays` shows them, oldest first."""
+        found: list[Json] = (await self.call("listpays", payment_hash=payment_hash))["pays"]
+        return found
+
+    async def wait_paid_invoice(self, last_pay_index: int) -> Json:
+        """Wait, for however long, until an invoice is paid after the one with this `pay_index`."""
+        loop = asyncio.get_running_loop()
+        params = {"lastpay_index": last_pay_index}
+        paid: Json = await loop.run_in_executor(self._waiter, self._call, "waitanyinvoice", params)
+        return paid
+
+    async def paid_invoice(self, pay_index: int) -> Json | None:
+        """Return the paid invoice with this `pay_index`, None when it has been deleted."""
+        try:
+            paid: Json = await self.call("waitanyinvoice", lastpay_index=pay_index - 1, timeout=0)
+        except RpcFailed as error:
+            if error.code != RpcCode.INVOICE_WAIT_TIMED_OUT:
+                raise
+            return None
+        return paid if paid["pay_index"] == pay_index else None
+
     async def delete_invoice(self, label: str, status: str) -> None:
         """Delete an invoice that has this status (`unpaid`, `expired` or `paid`)."""
         await self.call("delinvoice", label=label, status=status)
@@ -109,6 +139,15 @@ class Node:
         """Return `getinfo`."""
         info: Json = await self.call("getinfo")
         return info
+
+    async def spendable_msat(self) -> int:
+        """Return what the node can send over its open channels, in msat."""
+        channels = (await self.call("listpeerchannels"))["channels"]
+        return sum(
+            channel.get("spendable_msat", 0)
+            for channel in channels
+            if channel["state"] == "CHANNELD_NORMAL"
+        )
 
     async def make_secret(self, purpose: str) -> bytes:
         """Derive 32 secret bytes from the node's seed for a purpose; always the same."""
@@ -132,6 +171,17 @@ class Node:
         except RpcFailed as error:
             if error.code != RpcCode.DATASTORE_DEL_DOES_NOT_EXIST:
                 raise
+
+    async def datastore_get(self, key: DatastoreKey) -> str | None:
+        """Return one record's text, or None."""
+        listed = (await self.call("listdatastore", key=list(key)))["datastore"]
+        text: str | None = listed[0].get("string") if listed else None
+        return text
+
+    async def datastore_keys(self, key: DatastoreKey) -> list[str]:
+        """Return the last parts of all keys directly below a key, with or without a record."""
+        listed = (await self.call("listdatastore", key=list(key)))["datastore"]
+        return [entry["key"][-1] for entry in listed if len(entry["key"]) == len(key) + 1]
 
     async def datastore_children(self, key: DatastoreKey) -> dict[str, str]:
         """Return the records directly below a key: last part of their key and their text."""

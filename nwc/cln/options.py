@@ -54,6 +54,8 @@ MAX_REQUEST_AGE = IntegerOption(
 RATE_LIMIT = IntegerOption(
     "nwc-rate-limit", 20, 1, 100_000, "Requests a second a connection may make in the long run"
 )
+NOTIFICATIONS = "nwc-notifications"
+NOTIFICATIONS_DESCRIPTION = "Tell apps of payments they receive"
 INTEGER_OPTIONS = (INVOICE_EXPIRY, MAX_REQUEST_AGE, RATE_LIMIT)
 
 
@@ -67,6 +69,7 @@ class Settings:
         invoice_expiry: seconds.
         max_request_age: seconds.
         rate_limit: requests a second and connection.
+        notifications: whether apps are told of payments.
         proxy: SOCKS proxy URL, or None.
         always_use_proxy: every relay goes through the proxy.
 
@@ -77,6 +80,7 @@ class Settings:
     invoice_expiry: int
     max_request_age: int
     rate_limit: int
+    notifications: bool
     proxy: str | None
     always_use_proxy: bool
 
@@ -98,9 +102,16 @@ def parse_settings(options: Values, configuration: Values) -> Settings:
         invoice_expiry=INVOICE_EXPIRY.parse(options.get(INVOICE_EXPIRY.name)),
         max_request_age=MAX_REQUEST_AGE.parse(options.get(MAX_REQUEST_AGE.name)),
         rate_limit=RATE_LIMIT.parse(options.get(RATE_LIMIT.name)),
+        notifications=_parse_flag(NOTIFICATIONS, options.get(NOTIFICATIONS, True)),
         proxy=proxy,
         always_use_proxy=always_use_proxy,
     )
+
+
+def _parse_flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise BadOption(f"{name}: must be true or false; got {value!r}")
+    return value
 
 
 def parse_relays(value: object) -> tuple[str, ...]:

@@ -124,3 +124,23 @@ def _fits_depth(value: object, depth: int) -> bool:
         return False
     children = value.values() if isinstance(value, dict) else value
     return all(_fits_depth(child, depth - 1) for child in children)
+
+
+def flag(params: Params, name: str) -> bool:
+    """Return a boolean, False when absent."""
+    value = params.get(name)
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        _refuse(name, "true or false", value)
+    return value
+
+
+def choice(params: Params, name: str, allowed: tuple[str, ...]) -> str | None:
+    """Return one of the allowed words, None when absent or empty."""
+    value = params.get(name)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or value not in allowed:
+        _refuse(name, " or ".join(allowed), value)
+    return value

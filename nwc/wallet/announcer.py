@@ -8,8 +8,8 @@ from collections import defaultdict
 from nwc.nip47.info import info_event, withdrawal_events
 from nwc.nostr.pool import RelayPool
 from nwc.tasks import Tasks
-from nwc.wallet.dispatch import allowed_methods
-from nwc.wallet.get_info import EXTENSIONS, NOTIFICATIONS
+from nwc.wallet.dispatch import allowed_methods, sent_notifications
+from nwc.wallet.get_info import EXTENSIONS
 from nwc.wallet.live import LiveConnection, LiveConnections
 
 ANNOUNCE_TIMEOUT_S = 30
@@ -27,7 +27,8 @@ _log = logging.getLogger(__name__)
 class Announcer:
     """Keeps the info event of every connection on every relay it uses."""
 
-    def __init__(self, pool: RelayPool, connections: LiveConnections) -> None:
+    def __init__(self, pool: RelayPool, connections: LiveConnections, notifications: bool) -> None:
+        self._notifications = notifications
         self._pool = pool
         self._connections = connections
         self._slots = defaultdict[str, asyncio.Semaphore](
@@ -46,7 +47,7 @@ class Announcer:
             live.keys,
             live.record.client_pubkey,
             methods=allowed_methods(live.record),
-            notifications=NOTIFICATIONS,
+            notifications=sent_notifications(live.record, self._notifications),
             extensions=EXTENSIONS,
             created_at=max(int(time.time()), after),
         )

@@ -7,6 +7,7 @@ derived from the node's seed whenever the plugin starts.
 
 import json
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any
 
 from nwc.cln.node import Node
@@ -15,6 +16,13 @@ from nwc.nostr.relay_url import parse_relay_url
 
 RECORD_VERSION = 1
 _KEY = ("nwc", "connections")
+
+
+class View(StrEnum):
+    """What a connection sees: what was made through it, or everything on the node."""
+
+    OWN = "own"
+    NODE = "node"
 
 
 class BadRecord(ValueError):
@@ -33,6 +41,8 @@ class Connection:
         methods: NIP-47 methods the owner allows; None allows all the connection's budget does.
         expires_at: Unix seconds from when on nothing is served; None is never.
         lud16: lightning address shown to the app, or None.
+        view: what it sees.
+        notifications: whether it is told of payments.
 
     """
 
@@ -43,6 +53,8 @@ class Connection:
     methods: tuple[str, ...] | None = None
     expires_at: int | None = None
     lud16: str | None = None
+    view: View = View.OWN
+    notifications: bool = True
 
     @property
     def id(self) -> str:
@@ -73,6 +85,7 @@ def parse_connection(client_pubkey: str, text: str) -> Connection:
         fields["relays"] = tuple(parse_relay_url(url) for url in fields["relays"])
         if fields["methods"] is not None:
             fields["methods"] = tuple(fields["methods"])
+        fields["view"] = View(fields.get("view", View.OWN))
         connection = Connection(**fields)
         if parse_public_key(connection.client_pubkey) != client_pubkey or not connection.relays:
             raise BadRecord("key and record do not agree")

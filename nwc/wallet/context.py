@@ -35,6 +35,7 @@ class Wallet:
         node: lightningd.
         invoice_expiry: seconds an invoice lasts when the client does not say.
         tip: the newest block.
+        notifications: whether the owner has not switched notifications off for all.
         template_slots: labels free for the templates of bare-hash invoices.
 
     """
@@ -42,6 +43,7 @@ class Wallet:
     node: Node
     invoice_expiry: int
     tip: ChainTip
+    notifications: bool = True
     template_slots: asyncio.Queue[int] = field(default_factory=_template_slots)
 
 
@@ -54,6 +56,7 @@ class Call:
         params: from the client, unchecked.
         connection: whose request it is.
         methods: what this connection may call.
+        notifications: what it is told of.
 
     """
 
@@ -61,6 +64,7 @@ class Call:
     params: dict[str, Any]
     connection: Connection
     methods: tuple[str, ...]
+    notifications: tuple[str, ...]
 
 
 Handler = Callable[[Wallet, Call], Awaitable[dict[str, Any]]]

@@ -7,10 +7,14 @@ from typing import Any
 
 from nwc.cln.errors import NodeError
 from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.nip47.notification import PAYMENT_RECEIVED
 from nwc.nip47.request import Request
 from nwc.wallet.connections import Connection
 from nwc.wallet.context import Call, Handler, Wallet
+from nwc.wallet.get_balance import get_balance
 from nwc.wallet.get_info import get_info
+from nwc.wallet.list_transactions import list_transactions
+from nwc.wallet.lookup_invoice import lookup_invoice
 from nwc.wallet.make_invoice import make_invoice
 
 # Clients wait 10 s for reads and 60 s for all else; an error in time is better than none.
@@ -32,7 +36,10 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "get_info": Method(get_info, READ_TIMEOUT_S),
+    "get_balance": Method(get_balance, READ_TIMEOUT_S),
     "make_invoice": Method(make_invoice, WRITE_TIMEOUT_S),
+    "lookup_invoice": Method(lookup_invoice, READ_TIMEOUT_S),
+    "list_transactions": Method(list_transactions, READ_TIMEOUT_S),
 }
 
 
@@ -41,6 +48,11 @@ def allowed_methods(connection: Connection) -> tuple[str, ...]:
     if connection.methods is None:
         return tuple(METHODS)
     return tuple(name for name in METHODS if name in connection.methods)
+
+
+def sent_notifications(connection: Connection, enabled: bool) -> tuple[str, ...]:
+    """Return the notification types a connection gets, as its info event and get_info list them."""
+    return (PAYMENT_RECEIVED,) if enabled and connection.notifications else ()
 
 
 async def dispatch(wallet: Wallet, connection: Connection, request: Request, now: float) -> Outcome:
@@ -58,7 +70,13 @@ async def dispatch(wallet: Wallet, connection: Connection, request: Request, now
     """
     try:
         method = _permitted(connection, request, now)
-        call = Call(request.id, request.params, connection, allowed_methods(connection))
+        call = Call(
+            request.id,
+            request.params,
+            connection,
+            allowed_methods(connection),
+            sent_notifications(connection, wallet.notifications),
+        )
         async with asyncio.timeout(method.timeout_s):
             return await method.handler(wallet, call)
     except Nip47Error as error:

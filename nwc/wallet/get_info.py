@@ -5,9 +5,8 @@ from typing import Any
 from nwc.cln.node import Json
 from nwc.wallet.context import Call, ChainTip, Wallet
 
-# Numbers of the NIP-47 extension specs in use: 06 is metadata.
-EXTENSIONS = ("06",)
-NOTIFICATIONS: tuple[str, ...] = ()
+# Numbers of the NIP-47 extension specs in use: notifications, list_transactions, metadata.
+EXTENSIONS = ("02", "05", "06")
 
 _NETWORKS = {"bitcoin": "mainnet", "testnet4": "testnet"}
 
@@ -27,7 +26,7 @@ async def get_info(wallet: Wallet, call: Call) -> dict[str, Any]:
         "network": _NETWORKS.get(node["network"], node["network"]),
         "block_height": node["blockheight"],
         "methods": list(call.methods),
-        "notifications": list(NOTIFICATIONS),
+        "notifications": list(call.notifications),
         "extensions": list(EXTENSIONS),
     }
     info |= _block_hash(node, wallet.tip)

@@ -5,13 +5,16 @@ the invoice's label. Most invoices have none.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
-from nwc.cln.node import Node
+from nwc.cln.node import Json, Node
 from nwc.wallet.connections import Connection
 
 RECORD_VERSION = 1
+_ROOT = ("nwc", "invoices")
+_LABEL = re.compile(r"nwc:([0-9a-f]{16}):([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +37,57 @@ class InvoiceRecord:
         return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
 
-def _key(connection: Connection, request_id: str) -> tuple[str, ...]:
-    return ("nwc", "invoices", connection.id, request_id)
+def invoice_label(connection: Connection, request_id: str) -> str:
+    """Return the label of the invoice for a request: at most 128 bytes, unique for ever."""
+    return f"nwc:{connection.id}:{request_id}"
+
+
+def label_prefix(connection: Connection) -> str:
+    """Return what the labels of all invoices of a connection begin with, and of no others."""
+    return f"nwc:{connection.id}:"
 
 
 async def keep(node: Node, connection: Connection, request_id: str, record: InvoiceRecord) -> None:
     """Store a record, before its invoice is made: an invoice is never without what belongs to it."""
     if not record.is_empty:
-        await node.datastore_put(_key(connection, request_id), record.to_json())
+        await node.datastore_put((*_ROOT, connection.id, request_id), record.to_json())
 
 
 async def forget(node: Node, connection: Connection, request_id: str, record: InvoiceRecord) -> None:
     """Delete the record of an invoice that could not be made."""
     if not record.is_empty:
-        await node.datastore_delete(_key(connection, request_id))
+        await node.datastore_delete((*_ROOT, connection.id, request_id))
+
+
+async def find(node: Node, invoice: Json) -> InvoiceRecord:
+    """Return what is kept beside an invoice of `listinvoices`; empty for one made elsewhere."""
+    match = _LABEL.fullmatch(invoice["label"])
+    text = await node.datastore_get((*_ROOT, *match.groups())) if match else None
+    return _parse(text) if text is not None else InvoiceRecord()
+
+
+def _parse(text: str) -> InvoiceRecord:
+    """Read a record; a damaged one counts as none, since its invoice is worth showing all the same."""
+    try:
+        fields = json.loads(text)
+        if fields["version"] == RECORD_VERSION:
+            return InvoiceRecord(fields["metadata"], fields.get("description"))
+    except (ValueError, KeyError, TypeError):
+        pass
+    return InvoiceRecord()
+
+
+async def sweep(node: Node) -> int:
+    """Delete the records whose invoices are gone: deleted by their owner, or by autoclean.
+
+    Returns:
+        How many were deleted.
+
+    """
+    deleted = 0
+    for connection_id in await node.datastore_keys(_ROOT):
+        for request_id in await node.datastore_keys((*_ROOT, connection_id)):
+            if await node.invoice_by_label(f"nwc:{connection_id}:{request_id}") is None:
+                await node.datastore_delete((*_ROOT, connection_id, request_id))
+                deleted += 1
+    return deleted

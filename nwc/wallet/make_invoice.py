@@ -7,6 +7,7 @@ crash) meets lightningd's "duplicate label", and gets the answer of the first.
 import hashlib
 import json
 import secrets
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,6 @@ from nwc.cln.node import Json, Node
 from nwc.nip47 import params
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet import invoice_record
-from nwc.wallet.connections import Connection
 from nwc.wallet.context import TEMPLATE_SLOTS, Call, Wallet
 from nwc.wallet.invoice_record import InvoiceRecord
 from nwc.wallet.transaction import incoming_transaction
@@ -94,11 +94,6 @@ def _check_length_as_json(description: str) -> None:
         )
 
 
-def invoice_label(connection: Connection, request_id: str) -> str:
-    """Return the label of the invoice for a request: at most 128 bytes, unique for ever."""
-    return f"nwc:{connection.id}:{request_id}"
-
-
 async def make_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
     """Make an invoice and return it as a NIP-47 transaction.
 
@@ -109,7 +104,7 @@ async def make_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
     """
     wanted = parse_params(call.params, wallet.invoice_expiry)
     record = wanted.record()
-    label = invoice_label(call.connection, call.request_id)
+    label = invoice_record.invoice_label(call.connection, call.request_id)
     await invoice_record.keep(wallet.node, call.connection, call.request_id, record)
     try:
         made = await _make(wallet, wanted, label)
@@ -118,7 +113,7 @@ async def make_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
             await invoice_record.forget(wallet.node, call.connection, call.request_id, record)
             raise
         made = await _made_before(wallet.node, label)
-    return incoming_transaction(made, record)
+    return incoming_transaction(made, record, time.time())
 
 
 async def _make(wallet: Wallet, wanted: WantedInvoice, label: str) -> Json:

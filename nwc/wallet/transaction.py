@@ -1,4 +1,4 @@
-"""The transaction object of NIP-47, from an invoice as lightningd shows it."""
+"""The transaction object of NIP-47, from invoices and payments as lightningd shows them."""
 
 from typing import Any
 
@@ -6,28 +6,32 @@ from nwc.cln import bolt11
 from nwc.cln.node import Json
 from nwc.wallet.invoice_record import InvoiceRecord
 
-_STATES = {"unpaid": "pending", "paid": "settled", "expired": "expired"}
+Transaction = dict[str, Any]
+
+# Seconds from the making of a BOLT12 invoice to its expiry: BOLT12's default.
+_BOLT12_EXPIRY_S = 7200
 
 
-def incoming_transaction(invoice: Json, record: InvoiceRecord) -> dict[str, Any]:
-    """Return the NIP-47 transaction of a BOLT11 invoice of ours.
+def incoming_transaction(invoice: Json, record: InvoiceRecord, now: float) -> Transaction:
+    """Return the NIP-47 transaction of an invoice of ours.
 
     Args:
-        invoice: an entry of `listinvoices`.
+        invoice: an entry of `listinvoices`; BOLT11 or BOLT12.
         record: what the plugin keeps beside it.
+        now: Unix seconds.
 
     """
-    description_hash = bolt11.description_hash(invoice["bolt11"])
     paid = invoice["status"] == "paid"
     amount_msat = invoice.get("amount_received_msat") if paid else invoice.get("amount_msat")
-    transaction: dict[str, Any] = {
+    description_hash = _description_hash(invoice)
+    transaction: Transaction = {
         "type": "incoming",
-        "state": _STATES[invoice["status"]],
-        "invoice": invoice["bolt11"],
+        "state": _incoming_state(invoice, now),
+        "invoice": invoice.get("bolt11") or invoice.get("bolt12") or "",
         "payment_hash": invoice["payment_hash"],
         "amount": int(amount_msat or 0),
         "fees_paid": 0,
-        "created_at": bolt11.timestamp(invoice["bolt11"]),
+        "created_at": invoice_created_at(invoice),
         "expires_at": invoice["expires_at"],
         "metadata": record.metadata or {},
     }
@@ -40,3 +44,81 @@ def incoming_transaction(invoice: Json, record: InvoiceRecord) -> dict[str, Any]
         transaction["preimage"] = invoice["payment_preimage"]
         transaction["settled_at"] = invoice["paid_at"]
     return transaction
+
+
+def invoice_created_at(invoice: Json) -> int:
+    """Return when an invoice was made, Unix seconds.
+
+    Lightningd does not say. A BOLT11 string holds its timestamp; a BOLT12 invoice is made at the moment
+    somebody wants to pay it.
+    """
+    if "bolt11" in invoice:
+        return bolt11.timestamp(invoice["bolt11"])
+    paid_at: int | None = invoice.get("paid_at")
+    return paid_at if paid_at is not None else max(0, int(invoice["expires_at"]) - _BOLT12_EXPIRY_S)
+
+
+def _incoming_state(invoice: Json, now: float) -> str:
+    if invoice["status"] == "paid":
+        return "settled"
+    # Lightningd marks an invoice as expired a little after the time.
+    expired = invoice["status"] == "expired" or invoice["expires_at"] <= now
+    return "expired" if expired else "pending"
+
+
+def _description_hash(invoice: Json) -> str | None:
+    return bolt11.description_hash(invoice["bolt11"]) if "bolt11" in invoice else None
+
+
+_OUTGOING_STATES = {2: "settled", 1: "pending", 0: "failed"}
+
+
+def outgoing_transaction(payment: Json) -> Transaction:
+    """Return the NIP-47 transaction of a payment of ours.
+
+    Args:
+        payment: a row of History.payments: all parts and attempts for one payment hash.
+
+    """
+    state = _OUTGOING_STATES[payment["state"]]
+    transaction: Transaction = {
+        "type": "outgoing",
+        "state": state,
+        "invoice": payment.get("bolt11") or payment.get("bolt12") or "",
+        "payment_hash": payment["payment_hash"],
+        "amount": _amount_sent(payment, state),
+        "fees_paid": _fees_paid(payment) if state == "settled" else 0,
+        "created_at": payment["created_at"],
+        "metadata": {},
+    }
+    transaction |= _described(payment)
+    if state == "settled":
+        transaction["preimage"] = payment["payment_preimage"]
+        transaction["settled_at"] = payment.get("completed_at", payment["created_at"])
+    return transaction
+
+
+def _amount_sent(payment: Json, state: str) -> int:
+    if state == "settled":
+        # An older lightningd may not know the amount without fees.
+        return int(payment.get("complete_msat") or payment.get("complete_sent_msat") or 0)
+    asked = bolt11.amount_msat(payment["bolt11"]) if "bolt11" in payment else None
+    return asked or int(payment.get("pending_msat") or payment.get("failed_msat") or 0)
+
+
+def _fees_paid(payment: Json) -> int:
+    sent, arrived = payment.get("complete_sent_msat"), payment.get("complete_msat")
+    return max(0, int(sent) - int(arrived)) if sent is not None and arrived is not None else 0
+
+
+def _described(payment: Json) -> Transaction:
+    described: Transaction = {}
+    description = payment.get("description")
+    if "bolt11" in payment:
+        description = description or bolt11.description(payment["bolt11"])
+        description_hash = bolt11.description_hash(payment["bolt11"])
+        if description_hash is not None:
+            described["description_hash"] = description_hash
+        described["expires_at"] = bolt11.timestamp(payment["bolt11"]) + bolt11.expiry(payment["bolt11"])
+    described["description"] = description or ""
+    return described

@@ -1,0 +1,43 @@
+"""Sealing a notification: from a transaction to signed events (NIP-47, "Notification Events")."""
+
+import json
+from typing import Any
+
+from nwc.nip47.encryption import Cipher, Encryption
+from nwc.nip47.kinds import KIND_NOTIFICATION, KIND_NOTIFICATION_NIP04
+from nwc.nostr.event import Event, sign_event
+from nwc.nostr.keys import KeyPair
+
+PAYMENT_RECEIVED = "payment_received"
+
+_KINDS = {
+    Encryption.NIP44_V2: KIND_NOTIFICATION,
+    Encryption.NIP04: KIND_NOTIFICATION_NIP04,
+}
+
+
+def seal_notification(
+    notification_type: str, notification: dict[str, Any], keys: KeyPair, cipher: Cipher, now: int
+) -> list[Event]:
+    """Encrypt and sign a notification, once for each encryption: a client listens for one of them.
+
+    Args:
+        notification_type: such as `payment_received`.
+        notification: the transaction.
+        keys: the wallet key of the connection.
+        cipher: the connection's cipher.
+        now: Unix seconds.
+
+    """
+    body = {"notification_type": notification_type, "notification": notification}
+    plaintext = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return [
+        sign_event(
+            keys,
+            kind=kind,
+            content=cipher.encrypt(scheme, plaintext),
+            tags=[["p", cipher.peer]],
+            created_at=now,
+        )
+        for scheme, kind in _KINDS.items()
+    ]

@@ -1,0 +1,99 @@
+"""lookup_invoice (NIP-47): one invoice or payment, by payment hash or invoice."""
+
+import asyncio
+import time
+from typing import Any, NoReturn
+
+from nwc.cln import bolt11
+from nwc.cln.node import Json
+from nwc.nip47 import params
+from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.wallet import invoice_record
+from nwc.wallet.connections import Connection, View
+from nwc.wallet.context import Call, Wallet
+from nwc.wallet.transaction import incoming_transaction, outgoing_transaction
+
+_STATES = {"complete": 2, "pending": 1, "failed": 0}
+
+
+async def lookup_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
+    """Return one transaction.
+
+    What this connection may not see is looked up just the same and is then not found, so that neither
+    the error nor its timing tells whether it exists.
+
+    Raises:
+        Nip47Error: OTHER for bad parameters; NOT_FOUND for an unknown hash, or one that this connection
+            may not see.
+        NodeError: lightningd is away.
+
+    """
+    payment_hash = wanted_payment_hash(call.params)
+    invoice, payments = await asyncio.gather(
+        wallet.node.invoice_by_payment_hash(payment_hash),
+        wallet.node.payments_by_payment_hash(payment_hash),
+    )
+    if invoice is not None and may_see(call.connection, invoice):
+        record = await invoice_record.find(wallet.node, invoice)
+        return incoming_transaction(invoice, record, time.time())
+    if payments and call.connection.view is View.NODE:
+        return outgoing_transaction(_merged(payments))
+    raise Nip47Error(ErrorCode.NOT_FOUND, "there is no such invoice or payment")
+
+
+def may_see(connection: Connection, invoice: Json) -> bool:
+    """Tell whether an invoice is this connection's to see."""
+    if connection.view is View.NODE:
+        return True
+    label: str = invoice["label"]
+    return label.startswith(invoice_record.label_prefix(connection))
+
+
+def wanted_payment_hash(given: params.Params) -> str:
+    """Return the payment hash that is asked for, by itself or in an invoice.
+
+    Raises:
+        Nip47Error: OTHER when neither is there, one is malformed, or they do not agree.
+
+    """
+    by_hash = params.hex_bytes(given, "payment_hash", size=32)
+    invoice = params.text(given, "invoice", max_bytes=bolt11.MAX_INVOICE_LENGTH)
+    if by_hash is None and invoice is None:
+        _refuse("payment_hash: it or invoice must be given")
+    if invoice is None:
+        return bytes(by_hash or b"").hex()
+    by_invoice = _payment_hash(invoice)
+    if by_hash is not None and by_hash.hex() != by_invoice:
+        _refuse("payment_hash: must be that of invoice when both are given")
+    return by_invoice
+
+
+def _payment_hash(invoice: str) -> str:
+    text = invoice.strip().lower().removeprefix("lightning:")
+    try:
+        return bolt11.payment_hash(text)
+    except ValueError:
+        _refuse("invoice: must be a BOLT11 invoice")
+
+
+def _refuse(message: str) -> NoReturn:
+    raise Nip47Error(ErrorCode.OTHER, message)
+
+
+def _merged(payments: list[Json]) -> Json:
+    """Bring the entries of `listpays` for one hash into the form of History.payments."""
+    best = max(payments, key=lambda payment: _STATES[payment["status"]])
+    merged = {
+        "payment_hash": best["payment_hash"],
+        "state": _STATES[best["status"]],
+        "created_at": min(payment["created_at"] for payment in payments),
+        "completed_at": best.get("completed_at"),
+        "complete_msat": best.get("amount_msat"),
+        "complete_sent_msat": best.get("amount_sent_msat"),
+        "pending_msat": best.get("amount_msat"),
+        "payment_preimage": best.get("preimage"),
+        "bolt11": best.get("bolt11"),
+        "bolt12": best.get("bolt12"),
+        "description": best.get("description"),
+    }
+    return {name: value for name, value in merged.items() if value is not None}

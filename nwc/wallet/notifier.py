@@ -1,0 +1,187 @@
+"""Telling connections of payments they receive.
+
+Theory of operation
+-------------------
+Lightningd numbers paid invoices without gaps (`pay_index`), and `waitanyinvoice` returns the next
+after a given number, also when it was paid while nobody asked. The notifier follows these numbers:
+
+1. A paid invoice is told to each connection that may see it.
+2. Where no relay takes the notification, it is put aside: a datastore record for the connection and
+   the number.
+3. Only then the position moves on, in the datastore too.
+
+What is put aside is told, in order, when a relay of the connection is back. So a payment is told whether
+it comes while the plugin, the relay or lightningd is away. A crash between 1 and 3 is the only way to be
+told twice, one datastore write long; being told never is worse.
+
+    ["nwc", "notifications", "position"]                         pay_index of the last invoice dealt with
+    ["nwc", "notifications", "pending", <client pubkey>, <pay_index>]   put aside
+"""
+
+import asyncio
+import logging
+import time
+
+from nwc.cln.errors import NodeError
+from nwc.cln.history import History
+from nwc.cln.node import Json, Node
+from nwc.nip47.notification import PAYMENT_RECEIVED, seal_notification
+from nwc.nostr.pool import RelayPool
+from nwc.tasks import Tasks
+from nwc.wallet import invoice_record
+from nwc.wallet.live import LiveConnection, LiveConnections
+from nwc.wallet.lookup_invoice import may_see
+from nwc.wallet.transaction import incoming_transaction
+
+# How long a connected relay may take to accept a notification before it is put aside.
+PATIENCE_S = 5.0
+MAX_PENDING_PER_CONNECTION = 1000
+RETRY_FIRST_S = 1.0
+RETRY_MAX_S = 10.0
+
+_POSITION = ("nwc", "notifications", "position")
+_PENDING = ("nwc", "notifications", "pending")
+
+_log = logging.getLogger(__name__)
+
+
+class Notifier:
+    """Follows the node's paid invoices. Runs in the event loop until `stop`."""
+
+    def __init__(self, node: Node, pool: RelayPool, connections: LiveConnections) -> None:
+        self._node = node
+        self._pool = pool
+        self._connections = connections
+        self._pending: dict[str, list[int]] = {}
+        self._busy: set[str] = set()
+        self._tasks = Tasks()
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._tasks.spawn(self._run())
+
+    async def forget(self) -> None:
+        """Drop the position: notifications are switched off, and what is paid until they are on again is
+        not to be told then.
+        """
+        await self._node.datastore_delete(_POSITION)
+
+    def relay_connected(self, url: str) -> None:
+        """Tell what was put aside for the connections of a relay that has just been connected."""
+        for client_pubkey in list(self._pending):
+            live = self._connections.of_client(client_pubkey)
+            if live is not None and url in live.record.relays:
+                self._tasks.spawn(self._tell_pending(live))
+
+    async def stop(self) -> None:
+        """End; what is under way is told again after the next start."""
+        await self._tasks.finish(0)
+
+    # Following
+
+    async def _run(self) -> None:
+        delay = RETRY_FIRST_S
+        while True:
+            try:
+                await self._load_pending()
+                await self._follow()
+            except NodeError as error:
+                _log.info("payments cannot be followed now: %s", error)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, RETRY_MAX_S)
+
+    async def _follow(self) -> None:
+        position = await self._position()
+        while True:
+            invoice = await self._node.wait_paid_invoice(position)
+            await self._tell_all(invoice)
+            position = invoice["pay_index"]
+            await self._node.datastore_put(_POSITION, str(position))
+
+    async def _position(self) -> int:
+        stored = await self._node.datastore_get(_POSITION)
+        if stored is not None and stored.isdigit():
+            return int(stored)
+        newest = await History(self._node).newest_pay_index()
+        await self._node.datastore_put(_POSITION, str(newest))
+        return newest
+
+    async def _tell_all(self, invoice: Json) -> None:
+        """Tell an invoice to everyone it concerns, or put it aside; nobody waits for another."""
+        concerned = [
+            live
+            for live in self._connections.all()
+            if live.record.notifications and may_see(live.record, invoice)
+        ]
+        await asyncio.gather(*(self._tell_or_put_aside(live, invoice) for live in concerned))
+
+    async def _tell_or_put_aside(self, live: LiveConnection, invoice: Json) -> None:
+        has_older = live.record.client_pubkey in self._pending
+        if has_older or not await self._tell(live, invoice):
+            await self._put_aside(live, invoice["pay_index"])
+
+    async def _tell(self, live: LiveConnection, invoice: Json) -> bool:
+        """Publish a notification; tells whether a relay has taken it."""
+        if not self._is_reachable(live):
+            return False
+        record = await invoice_record.find(self._node, invoice)
+        transaction = incoming_transaction(invoice, record, time.time())
+        events = seal_notification(
+            PAYMENT_RECEIVED, transaction, live.keys, live.cipher, int(time.time())
+        )
+        verdicts = await asyncio.gather(
+            *(self._pool.publish(event, live.record.relays, PATIENCE_S) for event in events)
+        )
+        return all(any(v.accepted for v in of_event.values()) for of_event in verdicts)
+
+    def _is_reachable(self, live: LiveConnection) -> bool:
+        """A relay that has just gone, or is not there yet, may be back before our patience ends."""
+        recently = time.time() - PATIENCE_S
+        relays = self._pool.info(live.record.relays)
+        return any(relay.state == "connected" or relay.since > recently for relay in relays)
+
+    # What is put aside
+
+    async def _load_pending(self) -> None:
+        for client_pubkey in await self._node.datastore_keys(_PENDING):
+            indexes = await self._node.datastore_keys((*_PENDING, client_pubkey))
+            if self._connections.of_client(client_pubkey) is None:
+                for index in indexes:
+                    await self._node.datastore_delete((*_PENDING, client_pubkey, index))
+            elif indexes:
+                self._pending[client_pubkey] = sorted(int(index) for index in indexes)
+        for client_pubkey in list(self._pending):
+            if live := self._connections.of_client(client_pubkey):
+                self._tasks.spawn(self._tell_pending(live))
+
+    async def _put_aside(self, live: LiveConnection, pay_index: int) -> None:
+        client_pubkey = live.record.client_pubkey
+        pending = self._pending.setdefault(client_pubkey, [])
+        pending.append(pay_index)
+        await self._node.datastore_put((*_PENDING, client_pubkey, str(pay_index)), "1")
+        if len(pending) > MAX_PENDING_PER_CONNECTION:
+            await self._done(client_pubkey, pending[0])
+
+    async def _tell_pending(self, live: LiveConnection) -> None:
+        """Tell what was put aside, oldest first, until it is told or the relay goes away again."""
+        client_pubkey = live.record.client_pubkey
+        if client_pubkey in self._busy:
+            return
+        self._busy.add(client_pubkey)
+        try:
+            while pending := self._pending.get(client_pubkey):
+                invoice = await self._node.paid_invoice(pending[0])
+                if invoice is not None and not await self._tell(live, invoice):
+                    return
+                await self._done(client_pubkey, pending[0])
+        except NodeError as error:
+            _log.info("notifications of %r wait: %s", live.record.name, error)
+        finally:
+            self._busy.discard(client_pubkey)
+
+    async def _done(self, client_pubkey: str, pay_index: int) -> None:
+        await self._node.datastore_delete((*_PENDING, client_pubkey, str(pay_index)))
+        pending = self._pending[client_pubkey]
+        pending.remove(pay_index)
+        if not pending:
+            del self._pending[client_pubkey]
