@@ -19,7 +19,7 @@ _SIGNATURE_LENGTH = 104  # words, 520 bits
 _HASH_LENGTH = 52  # words, 256 bits
 _MAX_INTEGER_LENGTH = 12  # words; lightningd reads up to 64 bits
 
-_AMOUNT = re.compile(r"ln(?:bcrt|bc|tbs|tb|sb)(?:(\d{1,19})([munp]?))?")
+_AMOUNT = re.compile(r"ln(?:bcrt|bc|tbs|tb|sb)(?:(\d{1,20})([munp]?))?")
 _PICO_BITCOIN = {"": 10**12, "m": 10**9, "u": 10**6, "n": 10**3, "p": 1}
 _PICO_BITCOIN_PER_MSAT = 10
 
@@ -86,7 +86,10 @@ def amount_msat(invoice: str) -> int | None:
     digits, multiplier = match[1], match[2]
     if digits is None:
         return None
-    return int(digits) * _PICO_BITCOIN[multiplier or ""] // _PICO_BITCOIN_PER_MSAT
+    msat, rest = divmod(int(digits) * _PICO_BITCOIN[multiplier or ""], _PICO_BITCOIN_PER_MSAT)
+    if rest:  # BOLT11: "the last decimal of `amount` MUST be `0`"
+        raise ValueError("not a BOLT11 invoice: an amount of less than a msat")
+    return msat
 
 
 def payment_hash(invoice: str) -> str:

@@ -5,6 +5,7 @@ asks a mirror of their tables that lightningd keeps up to date. Every value that
 number, or a label prefix of checked form.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,7 @@ _PAYMENT_COLUMNS = {
     "payment_hash": "payment_hash",
     "state": "max(CASE status WHEN 'complete' THEN 2 WHEN 'pending' THEN 1 ELSE 0 END)",
     "created_at": "min(created_at)",
-    "completed_at": "max(completed_at)",
+    "completed_at": "min(CASE status WHEN 'complete' THEN completed_at END)",
     "complete_msat": "sum(CASE status WHEN 'complete' THEN amount_msat END)",
     "complete_sent_msat": "sum(CASE status WHEN 'complete' THEN amount_sent_msat END)",
     "pending_msat": "sum(CASE status WHEN 'pending' THEN amount_msat END)",
@@ -43,6 +44,9 @@ _PAYMENT_COLUMNS = {
     "bolt12": "max(bolt12)",
     "description": "max(description)",
 }
+
+# The mirror holds texts as they stood in lightningd's JSON, with its escapes.
+_TEXTS = ("label", "description")
 
 _LABEL = re.compile(r"[a-z0-9:]{1,128}")
 
@@ -179,4 +183,13 @@ def _select_payments() -> str:
 
 
 def _named(columns: tuple[str, ...], row: list[Any]) -> Json:
-    return {name: value for name, value in zip(columns, row, strict=True) if value is not None}
+    named = {name: value for name, value in zip(columns, row, strict=True) if value is not None}
+    return named | {name: _unescaped(named[name]) for name in _TEXTS if name in named}
+
+
+def _unescaped(text: str) -> str:
+    try:
+        unescaped: str = json.loads(f'"{text}"')
+    except ValueError:
+        return text
+    return unescaped

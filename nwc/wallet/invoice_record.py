@@ -4,6 +4,7 @@ At ["nwc", "invoices", <connection id>, <request id>] in the datastore, the same
 the invoice's label. Most invoices have none.
 """
 
+import asyncio
 import json
 import re
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from nwc.cln.node import Json, Node
 from nwc.wallet.connections import Connection
 
 RECORD_VERSION = 1
+# A record is there before its invoice; longer than this make_invoice does not take.
+SWEEP_GRACE_S = 60.0
 _ROOT = ("nwc", "invoices")
 _LABEL = re.compile(r"nwc:([0-9a-f]{16}):([0-9a-f]{64})")
 
@@ -77,17 +80,33 @@ def _parse(text: str) -> InvoiceRecord:
     return InvoiceRecord()
 
 
-async def sweep(node: Node) -> int:
+async def sweep(node: Node, grace_s: float = SWEEP_GRACE_S) -> int:
     """Delete the records whose invoices are gone: deleted by their owner, or by autoclean.
+
+    Args:
+        node: lightningd.
+        grace_s: seconds after which an invoice that was not there is looked for once more.
 
     Returns:
         How many were deleted.
 
     """
+    orphans = [
+        (connection_id, request_id)
+        for connection_id in await node.datastore_keys(_ROOT)
+        for request_id in await node.datastore_keys((*_ROOT, connection_id))
+        if await _is_gone(node, connection_id, request_id)
+    ]
+    if not orphans:
+        return 0
+    await asyncio.sleep(grace_s)
     deleted = 0
-    for connection_id in await node.datastore_keys(_ROOT):
-        for request_id in await node.datastore_keys((*_ROOT, connection_id)):
-            if await node.invoice_by_label(f"nwc:{connection_id}:{request_id}") is None:
-                await node.datastore_delete((*_ROOT, connection_id, request_id))
-                deleted += 1
+    for connection_id, request_id in orphans:
+        if await _is_gone(node, connection_id, request_id):
+            await node.datastore_delete((*_ROOT, connection_id, request_id))
+            deleted += 1
     return deleted
+
+
+async def _is_gone(node: Node, connection_id: str, request_id: str) -> bool:
+    return await node.invoice_by_label(f"nwc:{connection_id}:{request_id}") is None

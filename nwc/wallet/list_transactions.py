@@ -1,6 +1,7 @@
 """list_transactions (NIP-47): invoices and payments, newest first, a page at a time."""
 
 import asyncio
+import heapq
 import json
 import time
 from dataclasses import dataclass
@@ -100,6 +101,8 @@ async def _find(wallet: Wallet, connection: Connection, wanted: WantedPage) -> t
     history = History(wallet.node)
     invoices = await _invoice_filter(history, connection, wanted)
     payments = PaymentFilter(not wanted.unpaid_outgoing, wanted.from_time, wanted.until_time)
+    if not wanted.incoming and not wanted.outgoing:
+        return [], 0
     if not wanted.outgoing:
         return await asyncio.gather(
             history.invoices(invoices, limit=wanted.limit, offset=wanted.offset),
@@ -117,7 +120,8 @@ async def _find(wallet: Wallet, connection: Connection, wanted: WantedPage) -> t
         history.count_invoices(invoices),
         history.count_payments(payments),
     )
-    merged = sorted([*in_, *out], key=_created_at, reverse=True)
+    # Not a sort: where times and lightningd's order disagree, a row must not move from page to page.
+    merged = list(heapq.merge(in_, out, key=_created_at, reverse=True))
     return merged[wanted.offset : end], in_total + out_total
 
 

@@ -10,9 +10,10 @@ after a given number, also when it was paid while nobody asked. The notifier fol
    the number.
 3. Only then the position moves on, in the datastore too.
 
-What is put aside is told, in order, when a relay of the connection is back. So a payment is told whether
-it comes while the plugin, the relay or lightningd is away. A crash between 1 and 3 is the only way to be
-told twice, one datastore write long; being told never is worse.
+What is put aside is told, in order, when a relay of the connection is back; one that is connected but
+does not take it is tried again, each time later. So a payment is told whether it comes while the plugin,
+the relay or lightningd is away. A crash between 1 and 3 is the only way to be told twice, one datastore
+write long; being told never is worse.
 
     ["nwc", "notifications", "position"]                         pay_index of the last invoice dealt with
     ["nwc", "notifications", "pending", <client pubkey>, <pay_index>]   put aside
@@ -38,6 +39,8 @@ PATIENCE_S = 5.0
 MAX_PENDING_PER_CONNECTION = 1000
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 10.0
+# For a relay that is connected and does not take a notification.
+RETRY_RELAY_MAX_S = 300.0
 
 _POSITION = ("nwc", "notifications", "position")
 _PENDING = ("nwc", "notifications", "pending")
@@ -82,11 +85,14 @@ class Notifier:
     async def _run(self) -> None:
         delay = RETRY_FIRST_S
         while True:
+            started = time.monotonic()
             try:
                 await self._load_pending()
                 await self._follow()
             except NodeError as error:
                 _log.info("payments cannot be followed now: %s", error)
+            if time.monotonic() - started > RETRY_MAX_S:
+                delay = RETRY_FIRST_S
             await asyncio.sleep(delay)
             delay = min(delay * 2, RETRY_MAX_S)
 
@@ -108,20 +114,20 @@ class Notifier:
 
     async def _tell_all(self, invoice: Json) -> None:
         """Tell an invoice to everyone it concerns, or put it aside; nobody waits for another."""
-        concerned = [
-            live
-            for live in self._connections.all()
-            if live.record.notifications and may_see(live.record, invoice)
-        ]
+        concerned = [live for live in self._connections.all() if _concerns(live, invoice)]
         await asyncio.gather(*(self._tell_or_put_aside(live, invoice) for live in concerned))
 
     async def _tell_or_put_aside(self, live: LiveConnection, invoice: Json) -> None:
         has_older = live.record.client_pubkey in self._pending
         if has_older or not await self._tell(live, invoice):
             await self._put_aside(live, invoice["pay_index"])
+            self._tasks.spawn(self._tell_pending(live))
 
     async def _tell(self, live: LiveConnection, invoice: Json) -> bool:
-        """Publish a notification; tells whether a relay has taken it."""
+        """Publish a notification; tells whether a relay has taken it.
+
+        One of the two kinds is enough: a relay may refuse the other for ever.
+        """
         if not self._is_reachable(live):
             return False
         record = await invoice_record.find(self._node, invoice)
@@ -132,13 +138,17 @@ class Notifier:
         verdicts = await asyncio.gather(
             *(self._pool.publish(event, live.record.relays, PATIENCE_S) for event in events)
         )
-        return all(any(v.accepted for v in of_event.values()) for of_event in verdicts)
+        return any(v.accepted for of_event in verdicts for v in of_event.values())
 
     def _is_reachable(self, live: LiveConnection) -> bool:
         """A relay that has just gone, or is not there yet, may be back before our patience ends."""
         recently = time.time() - PATIENCE_S
         relays = self._pool.info(live.record.relays)
         return any(relay.state == "connected" or relay.since > recently for relay in relays)
+
+    def _is_connected(self, live: LiveConnection) -> bool:
+        relays = self._pool.info(live.record.relays)
+        return any(relay.state == "connected" for relay in relays)
 
     # What is put aside
 
@@ -156,9 +166,10 @@ class Notifier:
 
     async def _put_aside(self, live: LiveConnection, pay_index: int) -> None:
         client_pubkey = live.record.client_pubkey
-        pending = self._pending.setdefault(client_pubkey, [])
-        pending.append(pay_index)
         await self._node.datastore_put((*_PENDING, client_pubkey, str(pay_index)), "1")
+        pending = self._pending.setdefault(client_pubkey, [])
+        if pay_index not in pending:  # it is there when a crash came before the position moved on
+            pending.append(pay_index)
         if len(pending) > MAX_PENDING_PER_CONNECTION:
             await self._done(client_pubkey, pending[0])
 
@@ -168,20 +179,37 @@ class Notifier:
         if client_pubkey in self._busy:
             return
         self._busy.add(client_pubkey)
+        delay = RETRY_FIRST_S
         try:
-            while pending := self._pending.get(client_pubkey):
-                invoice = await self._node.paid_invoice(pending[0])
-                if invoice is not None and not await self._tell(live, invoice):
+            while self._connections.of_client(client_pubkey) is live and client_pubkey in self._pending:
+                pay_index = self._pending[client_pubkey][0]
+                if await self._is_settled(live, pay_index):
+                    await self._done(client_pubkey, pay_index)
+                    delay = RETRY_FIRST_S
+                elif self._is_connected(live):
+                    await asyncio.sleep(delay)
+                    delay = min(delay * 2, RETRY_RELAY_MAX_S)
+                else:
                     return
-                await self._done(client_pubkey, pending[0])
         except NodeError as error:
             _log.info("notifications of %r wait: %s", live.record.name, error)
         finally:
             self._busy.discard(client_pubkey)
 
+    async def _is_settled(self, live: LiveConnection, pay_index: int) -> bool:
+        """Tell an invoice that was put aside, unless it is gone or no longer the connection's to see."""
+        invoice = await self._node.paid_invoice(pay_index)
+        return invoice is None or not _concerns(live, invoice) or await self._tell(live, invoice)
+
     async def _done(self, client_pubkey: str, pay_index: int) -> None:
         await self._node.datastore_delete((*_PENDING, client_pubkey, str(pay_index)))
-        pending = self._pending[client_pubkey]
-        pending.remove(pay_index)
+        pending = self._pending.get(client_pubkey, [])
+        if pay_index in pending:
+            pending.remove(pay_index)
         if not pending:
-            del self._pending[client_pubkey]
+            self._pending.pop(client_pubkey, None)
+
+
+def _concerns(live: LiveConnection, invoice: Json) -> bool:
+    record = live.record
+    return record.notifications and not record.has_expired(time.time()) and may_see(record, invoice)

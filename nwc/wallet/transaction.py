@@ -1,5 +1,6 @@
 """The transaction object of NIP-47, from invoices and payments as lightningd shows them."""
 
+import json
 from typing import Any
 
 from nwc.cln import bolt11
@@ -10,6 +11,9 @@ Transaction = dict[str, Any]
 
 # Seconds from the making of a BOLT12 invoice to its expiry: BOLT12's default.
 _BOLT12_EXPIRY_S = 7200
+# Descriptions of invoices made elsewhere have no limit; LNURL servers put images into them.
+_MAX_DESCRIPTION_BYTES = 32_768
+_CUT_DESCRIPTION_BYTES = 5000  # six bytes of JSON each at most
 
 
 def incoming_transaction(invoice: Json, record: InvoiceRecord, now: float) -> Transaction:
@@ -35,7 +39,7 @@ def incoming_transaction(invoice: Json, record: InvoiceRecord, now: float) -> Tr
         "expires_at": invoice["expires_at"],
         "metadata": record.metadata or {},
     }
-    description = record.description or invoice.get("description") or ""
+    description = _bounded(record.description or invoice.get("description") or "")
     if description or description_hash is None:
         transaction["description"] = description
     if description_hash is not None:
@@ -54,8 +58,15 @@ def invoice_created_at(invoice: Json) -> int:
     """
     if "bolt11" in invoice:
         return bolt11.timestamp(invoice["bolt11"])
-    paid_at: int | None = invoice.get("paid_at")
-    return paid_at if paid_at is not None else max(0, int(invoice["expires_at"]) - _BOLT12_EXPIRY_S)
+    by_expiry = max(0, int(invoice["expires_at"]) - _BOLT12_EXPIRY_S)
+    return min(by_expiry, int(invoice.get("paid_at", by_expiry)))
+
+
+def _bounded(description: str) -> str:
+    """Cut a description that no answer could hold."""
+    if len(json.dumps(description, ensure_ascii=False).encode()) - 2 <= _MAX_DESCRIPTION_BYTES:
+        return description
+    return description.encode()[:_CUT_DESCRIPTION_BYTES].decode(errors="ignore")
 
 
 def _incoming_state(invoice: Json, now: float) -> str:
@@ -102,8 +113,14 @@ def _amount_sent(payment: Json, state: str) -> int:
     if state == "settled":
         # An older lightningd may not know the amount without fees.
         return int(payment.get("complete_msat") or payment.get("complete_sent_msat") or 0)
-    asked = bolt11.amount_msat(payment["bolt11"]) if "bolt11" in payment else None
-    return asked or int(payment.get("pending_msat") or payment.get("failed_msat") or 0)
+    return _amount_asked(payment) or int(payment.get("pending_msat") or payment.get("failed_msat") or 0)
+
+
+def _amount_asked(payment: Json) -> int | None:
+    try:
+        return bolt11.amount_msat(payment["bolt11"]) if "bolt11" in payment else None
+    except ValueError:  # `sendpay` stores whatever it is given
+        return None
 
 
 def _fees_paid(payment: Json) -> int:
@@ -112,13 +129,18 @@ def _fees_paid(payment: Json) -> int:
 
 
 def _described(payment: Json) -> Transaction:
-    described: Transaction = {}
-    description = payment.get("description")
-    if "bolt11" in payment:
-        description = description or bolt11.description(payment["bolt11"])
-        description_hash = bolt11.description_hash(payment["bolt11"])
-        if description_hash is not None:
-            described["description_hash"] = description_hash
-        described["expires_at"] = bolt11.timestamp(payment["bolt11"]) + bolt11.expiry(payment["bolt11"])
-    described["description"] = description or ""
+    described = _described_by_invoice(payment["bolt11"]) if "bolt11" in payment else {}
+    described["description"] = _bounded(payment.get("description") or described.get("description") or "")
     return described
+
+
+def _described_by_invoice(invoice: str) -> Transaction:
+    try:
+        described = {
+            "description": bolt11.description(invoice),
+            "description_hash": bolt11.description_hash(invoice),
+            "expires_at": bolt11.timestamp(invoice) + bolt11.expiry(invoice),
+        }
+    except ValueError:  # `sendpay` stores whatever it is given
+        return {}
+    return {name: value for name, value in described.items() if value is not None}

@@ -1,19 +1,28 @@
 """What the double can do and lightningd cannot: play the rest of the world, and trouble."""
 
+import json
 import secrets
 from typing import TYPE_CHECKING
 
-from tests.double import invoices, params
+from tests.double import bulk, invoices, params, payments
 from tests.double.jsonio import Json, token
 from tests.double.params import BadParam, Param, RpcError, opt
 
 if TYPE_CHECKING:
     from tests.double.node import Node
 
+CHANNELS = "channels"
+
 
 def pay(node: "Node", bolt11: str | None, label: str | None, amount_msat: int | None) -> Json:
     """Let somebody pay an invoice, which is given by its string or by its label."""
     return invoices.as_json(invoices.pay(node, bolt11, label, amount_msat))
+
+
+def channels(node: "Node", channels: list[Json]) -> Json:
+    """Set what listpeerchannels shows; spendable_msat counts only in state CHANNELD_NORMAL."""
+    node.state.put(CHANNELS, json.dumps(channels))
+    return {}
 
 
 def block(node: "Node") -> Json:
@@ -65,6 +74,37 @@ COMMANDS = {
         opt("label", params.label),
         opt("amount_msat", params.msat_or_any),
     ),
+    "dev-payment": (
+        payments.dev_payment,
+        opt("bolt11", params.invstring),
+        opt("bolt12", params.invstring),
+        opt("payment_hash", params.hash32),
+        opt("preimage", params.preimage),
+        opt("description", params.text),
+        opt("parts", params.array, [{}]),
+    ),
+    "dev-invoices": (
+        bulk.dev_invoices,
+        Param("count", params.u64),
+        opt("label_prefix", params.string, "bulk:"),
+        opt("paid_every", params.u64, 0),
+        opt("created_at", params.u64),
+        opt("step", params.u64, 1),
+        opt("amount_msat", params.u64, 21_000),
+        opt("expiry", params.u64, invoices.WEEK),
+        opt("description", params.text, "made in bulk"),
+        opt("digits", params.u64, 0),
+    ),
+    "dev-bolt12": (
+        bulk.dev_bolt12,
+        opt("label", params.label),
+        opt("amount_msat", params.u64, 1000),
+        opt("description", params.text),
+        opt("created_at", params.u64),
+        opt("expiry", params.u64, 7200),
+        opt("preimage", params.preimage),
+    ),
+    "dev-channels": (channels, Param("channels", params.array)),
     "dev-block": (block,),
     "dev-delay": (delay, Param("method", params.string), Param("seconds", _seconds)),
     "dev-fail": (

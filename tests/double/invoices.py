@@ -1,5 +1,6 @@
 """The invoice commands, by lightningd/invoice.c and wallet/invoices.c."""
 
+import asyncio
 import hashlib
 import secrets
 import sqlite3
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 LABEL_ALREADY_EXISTS = 900
 PREIMAGE_ALREADY_EXISTS = 901
+WAIT_TIMED_OUT = 904
 NOT_FOUND = 905
 STATUS_UNEXPECTED = 906
 NO_DESCRIPTION = 908
@@ -111,6 +113,7 @@ def delinvoice(node: "Node", label: str, status: str, desconly: bool) -> Json:
         raise RpcError(STATUS_UNEXPECTED, message, data)
     if not desconly:
         node.state.db.execute("DELETE FROM invoices WHERE id = ?", (row["id"],))
+        node.state.next("invoice_deleted_index")
         return as_json(row)
     if row["description"] is None:
         raise RpcError(NO_DESCRIPTION, "Invoice description already removed")
@@ -155,6 +158,29 @@ def listinvoices(
     return {"invoices": [as_json(row) for row in rows if offer_id is None]}
 
 
+def waitanyinvoice(node: "Node", lastpay_index: int, timeout: int | None) -> Json:
+    """Give the invoice paid next after a certain one, now or when there is one.
+
+    As in lightningd, whoever waits gets the next that is paid, whatever its number.
+    """
+    after = lastpay_index - params.U64 if lastpay_index >= params.U64 // 2 else lastpay_index
+    query = "SELECT * FROM invoices WHERE pay_index > ? ORDER BY pay_index LIMIT 1"
+    row = node.state.db.execute(query, (after,)).fetchone()
+    return as_json(row) if row else _wait_for_payment(node, timeout)
+
+
+async def _wait_for_payment(node: "Node", seconds: int | None) -> Json:
+    paid = asyncio.get_running_loop().create_future()
+    node.invoice_waiters.add(paid)
+    try:
+        return await asyncio.wait_for(paid, seconds)
+    except TimeoutError:
+        message = "Timed out while waiting for invoice to be paid"
+        raise RpcError(WAIT_TIMED_OUT, message) from None
+    finally:
+        node.invoice_waiters.discard(paid)
+
+
 def pay(node: "Node", bolt11: str | None, label: str | None, amount_msat: int | None) -> sqlite3.Row:
     """Let an unpaid invoice be paid (dev-pay); tells the plugins."""
     _expire(node)
@@ -180,7 +206,11 @@ def pay(node: "Node", bolt11: str | None, label: str | None, amount_msat: int | 
     event = {"label": row["label"], "preimage": row["preimage"].hex(), "msat": amount}
     node.log.add("info", "lightningd", f"Resolved invoice '{row['label']}' with amount {amount}msat")
     node.plugins.notify("invoice_payment", event)
-    return _found(node, "id", row["id"])
+    row = _found(node, "id", row["id"])
+    for waiter in node.invoice_waiters:
+        if not waiter.done():
+            waiter.set_result(as_json(row))
+    return row
 
 
 def decode(node: "Node", string: str) -> Json:
@@ -214,6 +244,7 @@ def as_json(row: sqlite3.Row) -> Json:
     fields: dict[str, Json] = {
         "label": row["label"],
         "bolt11": row["bolt11"],
+        "bolt12": row["bolt12"],
         "payment_hash": row["payment_hash"].hex(),
         "amount_msat": row["amount_msat"] and int(row["amount_msat"]),
         "status": row["status"],
@@ -225,6 +256,7 @@ def as_json(row: sqlite3.Row) -> Json:
         fields["payment_preimage"] = row["preimage"].hex()
     fields["description"] = row["description"]
     fields["expires_at"] = row["expires_at"]
+    fields["local_offer_id"] = row["local_offer_id"] and row["local_offer_id"].hex()
     fields["created_index"] = row["id"]
     fields["updated_index"] = row["updated_index"]
     return {name: value for name, value in fields.items() if value is not None}
@@ -325,6 +357,11 @@ COMMANDS = {
         opt("index", _index),
         opt("start", params.u64, 0),
         opt("limit", params.u32),
+    ),
+    "waitanyinvoice": (
+        waitanyinvoice,
+        opt("lastpay_index", params.u64, 0),
+        opt("timeout", params.u64),
     ),
     "decode": (decode, Param("string", params.string)),
 }

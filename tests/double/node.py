@@ -24,6 +24,7 @@ from tests.double.plugin import VERSION
 from tests.double.plugin_host import PluginHost
 from tests.double.rpc_server import RpcServer
 from tests.double.settings import Settings
+from tests.double.sql import Mirror
 from tests.double.state import State
 
 
@@ -54,6 +55,8 @@ class Node:
         self.stopping = asyncio.Event()
         self.stopped = asyncio.Event()
         self.fault: dict[str, Fault] = {}
+        self.invoice_waiters: set[asyncio.Future[Json]] = set()
+        self.mirror = Mirror(self.state)
 
     async def run(self) -> int:
         """Live until `stop` or SIGTERM.
@@ -77,8 +80,13 @@ class Node:
         await self.plugins.shut_down()
         self.stopped.set()
         await self.server.close()
-        self.state.close()
+        self.close()
         return 0
+
+    def close(self) -> None:
+        """Close the databases."""
+        self.mirror.close()
+        self.state.close()
 
     async def call(self, method: str, given: Json) -> Json:
         """Carry out one of our own commands, in one transaction.

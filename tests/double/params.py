@@ -184,6 +184,13 @@ def hash32(name: str, value: Json) -> bytes:
     return bytes.fromhex(token(value))
 
 
+def node_id(name: str, value: Json) -> str:
+    """Take a public key in hex."""
+    if not re.fullmatch("0[23][0-9a-fA-F]{64}", token(value)):
+        raise BadParam(name, "should be a node id", value)
+    return token(value)
+
+
 def preimage(name: str, value: Json) -> bytes:
     """Take a payment preimage."""
     if not re.fullmatch("[0-9a-fA-F]{64}", token(value)):

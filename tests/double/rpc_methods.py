@@ -1,9 +1,10 @@
 """The commands that are neither invoices, datastore nor the double's own, and the table of all."""
 
 import hmac
+import json
 from typing import TYPE_CHECKING, Any
 
-from tests.double import datastore, dev_methods, invoices, params
+from tests.double import datastore, dev_methods, invoices, params, payments, sql
 from tests.double.jsonio import Json
 from tests.double.params import INVALID_PARAMS, METHOD_NOT_FOUND, Param, RpcError, opt, usage
 from tests.double.plugin import VERSION
@@ -100,14 +101,10 @@ async def plugin(node: "Node", given: Json) -> Json:
     return await node.plugins.stop_plugin(by_name["plugin"])
 
 
-def listpays(node: "Node", **_ignored: Json) -> Json:
-    """List no payments."""
-    return {"pays": []}
-
-
-def listpeerchannels(node: "Node", **_ignored: Json) -> Json:
-    """List no channels."""
-    return {"channels": []}
+def listpeerchannels(node: "Node", id: str | None, **_ignored: Json) -> Json:
+    """List the channels that dev-channels has set."""
+    channels = json.loads(str(node.state.get(dev_methods.CHANNELS) or "[]"))
+    return {"channels": [c for c in channels if id in (None, c.get("peer_id"))]}
 
 
 def listfunds(node: "Node", **_ignored: Json) -> Json:
@@ -124,23 +121,16 @@ COMMANDS: dict[str, tuple[Any, ...]] = {
     "stop": (stop,),
     "plugin": (plugin, params.ANYTHING),
     "notifications": (getinfo, Param("enable", params.boolean)),  # the connection's own business
-    "listpays": (
-        listpays,
-        opt("bolt11", params.raw),
-        opt("payment_hash", params.raw),
-        opt("status", params.raw),
-        opt("index", params.raw),
-        opt("start", params.raw),
-        opt("limit", params.raw),
-    ),
     "listpeerchannels": (
         listpeerchannels,
-        opt("id", params.raw),
+        opt("id", params.node_id),
         opt("short_channel_id", params.raw),
         opt("channel_id", params.raw),
     ),
     "listfunds": (listfunds, opt("spent", params.boolean)),
     **invoices.COMMANDS,
     **datastore.COMMANDS,
+    **payments.COMMANDS,
+    **sql.COMMANDS,
     **dev_methods.COMMANDS,
 }

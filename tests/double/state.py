@@ -15,7 +15,16 @@ CREATE TABLE IF NOT EXISTS invoices (
     id INTEGER PRIMARY KEY AUTOINCREMENT, label TEXT UNIQUE, payment_hash BLOB UNIQUE,
     preimage BLOB, bolt11 TEXT, amount_msat TEXT, description TEXT, status TEXT DEFAULT 'unpaid',
     expires_at INTEGER, pay_index INTEGER, amount_received_msat TEXT, paid_at INTEGER,
-    updated_index INTEGER);
+    updated_index INTEGER, bolt12 TEXT, local_offer_id BLOB);
+CREATE INDEX IF NOT EXISTS invoices_expiry ON invoices (status, expires_at);
+CREATE INDEX IF NOT EXISTS invoices_updated ON invoices (updated_index);
+CREATE INDEX IF NOT EXISTS invoices_paid ON invoices (pay_index);
+CREATE TABLE IF NOT EXISTS sendpays (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, payment_hash BLOB, groupid INTEGER, partid INTEGER,
+    updated_index INTEGER, status TEXT, amount_msat INTEGER, amount_sent_msat INTEGER,
+    created_at INTEGER, completed_at INTEGER, payment_preimage BLOB, bolt11 TEXT, bolt12 TEXT,
+    description TEXT, UNIQUE (payment_hash, groupid, partid));
+CREATE INDEX IF NOT EXISTS sendpays_updated ON sendpays (updated_index);
 """
 
 
@@ -40,13 +49,13 @@ class State:
         """Forget what a failed request wrote."""
         self.db.rollback()
 
-    def get(self, name: str) -> bytes | int | None:
+    def get(self, name: str) -> bytes | int | str | None:
         """Look up a variable."""
         row = self.db.execute("SELECT value FROM vars WHERE name = ?", (name,)).fetchone()
-        value: bytes | int | None = row and row["value"]
+        value: bytes | int | str | None = row and row["value"]
         return value
 
-    def put(self, name: str, value: bytes | int) -> None:
+    def put(self, name: str, value: bytes | int | str) -> None:
         """Set a variable."""
         self.db.execute("INSERT OR REPLACE INTO vars VALUES (?, ?)", (name, value))
 

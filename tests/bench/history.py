@@ -1,0 +1,275 @@
+"""What list_transactions and lookup_invoice cost on a node with a long history.
+
+    python -m tests.bench.history [--double N] [--real N] [--rounds N]
+
+The handlers are called directly, over the node's RPC socket and without a relay, beside bare RPC calls
+of the same run. The double holds 100,000 invoices; lightningd, when it and bitcoind are on PATH, 10,000
+made by its `invoice`. It prints figures and judges nothing.
+"""
+
+import argparse
+import asyncio
+import secrets
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pyln.client import LightningRpc, RpcError
+
+from nwc.cln.node import Json, Node
+from nwc.wallet.connections import Connection, View
+from nwc.wallet.context import Call, ChainTip, Handler, Wallet
+from nwc.wallet.list_transactions import list_transactions
+from nwc.wallet.lookup_invoice import lookup_invoice
+from tests.double.process import LightningdDouble
+
+OWN = Connection("own", "a1" * 32, ("wss://relay.example",), 0)
+NODE = Connection("node", "b0" * 32, ("wss://relay.example",), 0, view=View.NODE)
+PREFIX = f"nwc:{OWN.id}:"
+PAID_EVERY = 2
+PAYMENTS = 1000
+REAL_PROGRAMS = ("bitcoind", "bitcoin-cli", "lightningd")
+REAL_THREADS = 16
+REAL_PAID = 1500
+BLOCKS = 5
+START_TIMEOUT_S = 60
+RELOADS = 5
+MAX_LISTED = 20_000
+
+# Starts, and does nothing: the double runs a plugin in any case.
+PLUGIN = f"#!{sys.executable}\nfrom pyln.client import Plugin\n\nPlugin().run()\n"
+
+Action = Callable[[], Awaitable[Any]]
+
+
+def main() -> None:
+    """Run the bench on what is there."""
+    parser = argparse.ArgumentParser(prog="tests.bench.history", description=__doc__)
+    parser.add_argument("--double", type=int, default=100_000, help="invoices on the double")
+    parser.add_argument("--real", type=int, default=10_000, help="invoices on lightningd")
+    parser.add_argument("--rounds", type=int, default=100, help="calls of each kind")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="nwc-bench-") as directory:
+        if arguments.double:
+            with filled_double(Path(directory) / "double", arguments.double) as path:
+                asyncio.run(report("the double", path, arguments.double, arguments.rounds))
+        missing = [program for program in REAL_PROGRAMS if shutil.which(program) is None]
+        if missing:
+            sys.stdout.write(f"\nNo figures of lightningd: {', '.join(missing)} not on PATH\n")
+        elif arguments.real:
+            with filled_lightningd(Path(directory) / "real", arguments.real) as path:
+                asyncio.run(report("lightningd", path, arguments.real, arguments.rounds))
+
+
+# Measuring
+
+
+async def report(name: str, rpc_path: Path, count: int, rounds: int) -> None:
+    """Measure everything on one node, and print a line for each."""
+    node = Node(str(rpc_path))
+    wallet = Wallet(node, 3600, ChainTip())
+    begin = time.perf_counter()
+    await node.call("sql", query="SELECT count(*) FROM invoices, sendpays")
+    cold_s = time.perf_counter() - begin
+    sys.stdout.write(f"\n{name}, {count:,} invoices; first `sql` {cold_s * 1000:,.0f} ms\n")
+    sys.stdout.write(f"{'':46}{'p50 ms':>9}{'p99 ms':>9}\n")
+    for title, action in await actions(node, wallet):
+        await action()
+        show(title, [await timed(action) for _ in range(rounds)])
+    if count <= MAX_LISTED:
+        show("bare listinvoices of everything", [await timed(lambda: node.call("listinvoices"))])
+    reloads = [await after_a_deletion(node, wallet, number) for number in range(RELOADS)]
+    show("own, first page, after `delinvoice`", reloads)
+    node.close()
+
+
+async def actions(node: Node, wallet: Wallet) -> list[tuple[str, Action]]:
+    """Return what is measured over and over."""
+    newest = (await ask(wallet, list_transactions, OWN))["transactions"]
+    middle = await ask(wallet, list_transactions, OWN, offset=500, limit=1)
+    until, row = middle["transactions"][0]["created_at"], newest[-1]
+
+    def page(asking: Connection, **params: Any) -> Action:
+        return lambda: ask(wallet, list_transactions, asking, **params)
+
+    bare = (
+        "SELECT label, bolt11, payment_hash FROM invoices WHERE status = 'paid' "
+        "ORDER BY created_index DESC LIMIT 20"
+    )
+    return [
+        ("bare sql, 20 paid", lambda: node.call("sql", query=bare)),
+        (
+            "bare sql, count of paid",
+            lambda: node.call("sql", query="SELECT count(*) FROM invoices WHERE status = 'paid'"),
+        ),
+        (
+            "bare listinvoices, one",
+            lambda: node.call("listinvoices", payment_hash=row["payment_hash"]),
+        ),
+        ("own, first page", page(OWN)),
+        ("own, first page, limit 100", page(OWN, limit=100)),
+        ("own, offset 1000", page(OWN, offset=1000)),
+        ("own, from and until", page(OWN, **{"from": until - 3600, "until": until})),
+        ("own, unpaid", page(OWN, unpaid=True)),
+        ("node, first page", page(NODE)),
+        ("node, first page, incoming", page(NODE, type="incoming")),
+        ("node, first page, outgoing", page(NODE, type="outgoing")),
+        ("node, offset 1000", page(NODE, offset=1000)),
+        ("node, from and until", page(NODE, **{"from": until - 3600, "until": until})),
+        ("node, unpaid", page(NODE, unpaid=True)),
+        (
+            "lookup_invoice, own",
+            lambda: ask(wallet, lookup_invoice, OWN, payment_hash=row["payment_hash"]),
+        ),
+        ("lookup_invoice, by invoice", lambda: ask(wallet, lookup_invoice, OWN, invoice=row["invoice"])),
+    ]
+
+
+async def ask(wallet: Wallet, handler: Handler, asking: Connection, **params: Any) -> Json:
+    """Call a handler as the dispatcher does."""
+    return await handler(wallet, Call("00" * 32, params, asking, (), ()))
+
+
+async def timed(action: Action) -> float:
+    """Return the milliseconds an action takes."""
+    begin = time.perf_counter()
+    await action()
+    return (time.perf_counter() - begin) * 1000
+
+
+async def after_a_deletion(node: Node, wallet: Wallet, number: int) -> float:
+    """Time a page when an invoice has been deleted: as the template of a bare hash is, each time."""
+    label = f"deleted:{number}"
+    await node.invoice(amount_msat=1, label=label, description="", expiry=60)
+    await node.delete_invoice(label, "unpaid")
+    return await timed(lambda: ask(wallet, list_transactions, OWN))
+
+
+def show(title: str, latencies_ms: list[float]) -> None:
+    """Print one line."""
+    p50 = statistics.median(latencies_ms)
+    p99 = sorted(latencies_ms)[min(len(latencies_ms) - 1, int(len(latencies_ms) * 0.99))]
+    sys.stdout.write(f"{title:46}{p50:9.1f}{p99:9.1f}\n")
+    sys.stdout.flush()
+
+
+# The nodes
+
+
+@contextmanager
+def filled_double(directory: Path, count: int) -> Iterator[Path]:
+    """Run a double with this many invoices; gives its RPC socket."""
+    directory.mkdir()
+    with LightningdDouble(directory, _idle_plugin(directory)) as double:
+        given = {
+            "count": count,
+            "label_prefix": PREFIX,
+            "paid_every": PAID_EVERY,
+            "step": 60,
+            "digits": 64,
+        }
+        double.rpc.call("dev-invoices", given)
+        now = int(time.time())
+        for number in range(PAYMENTS):
+            part = {"created_at": now - 3600 * number, "amount_sent_msat": 1001}
+            double.rpc.call("dev-payment", {"parts": [part]})
+        yield double.socket
+
+
+@contextmanager
+def filled_lightningd(directory: Path, count: int) -> Iterator[Path]:
+    """Run lightningd, on a regtest chain of its own, with this many invoices; gives its RPC socket."""
+    directory.mkdir()
+    with running_lightningd(directory) as path:
+        labels = [f"{PREFIX}{number:064d}" for number in range(count)]
+
+        def make(label: str) -> str:
+            rpc = LightningRpc(str(path))  # type: ignore[no-untyped-call]
+            params = {"amount_msat": 21_000, "label": label, "description": "made in bulk"}
+            bolt11 = str(rpc.call("invoice", params)["bolt11"])  # type: ignore[no-untyped-call]
+            if int(label[-64:]) % max(1, count // REAL_PAID) == 0:
+                # The node pays itself: an invoice and a payment.
+                rpc.call("pay", {"bolt11": bolt11})  # type: ignore[no-untyped-call]
+            return bolt11
+
+        with ThreadPoolExecutor(REAL_THREADS) as threads:
+            list(threads.map(make, labels))
+        yield path
+
+
+@contextmanager
+def running_lightningd(directory: Path) -> Iterator[Path]:
+    """Run bitcoind and lightningd; gives the RPC socket."""
+    chain, port = directory / "bitcoind", _free_port()
+    chain.mkdir()
+    where = [f"-datadir={chain}", "-regtest", f"-rpcport={port}"]
+    bitcoind = ["bitcoind", *where, "-listen=0", "-disablewallet", "-dnsseed=0"]
+    lightningd = [
+        "lightningd",
+        f"--lightning-dir={directory}",
+        "--network=regtest",
+        "--offline",
+        f"--log-file={directory / 'log'}",
+        f"--bitcoin-datadir={chain}",
+        f"--bitcoin-rpcport={port}",
+    ]
+    path = directory / "regtest" / "lightning-rpc"
+    with _process(bitcoind):
+        mine = ["bitcoin-cli", *where, "-rpcwait", "generatetodescriptor", str(BLOCKS), "raw(51)"]
+        subprocess.run(mine, check=True, capture_output=True, timeout=START_TIMEOUT_S)
+        with _process(lightningd):
+            _wait_until_it_answers(path)
+            yield path
+
+
+@contextmanager
+def _process(command: list[str]) -> Iterator[None]:
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(START_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_it_answers(path: Path) -> None:
+    rpc = LightningRpc(str(path))  # type: ignore[no-untyped-call]
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            if rpc.call("getinfo")["blockheight"] >= BLOCKS:  # type: ignore[no-untyped-call]
+                return
+        except (OSError, RpcError, ValueError) as error:
+            if time.monotonic() > deadline:
+                raise TimeoutError("lightningd does not answer") from error
+        time.sleep(0.1)
+
+
+def _idle_plugin(directory: Path) -> Path:
+    path = directory / f"idle-{secrets.token_hex(4)}.py"
+    path.write_text(PLUGIN)
+    path.chmod(0o755)
+    return path
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.double.node import Node as Double
+from tests.double.settings import Settings
+from tests.unit.in_process import World
+
+
+@pytest.fixture
+def lightningd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
+    """A double without plugins, in this process."""
+    monkeypatch.chdir(tmp_path)  # and back: the double goes to its directory
+    double = Double(Settings(tmp_path))
+    yield double
+    double.close()
+
+
+@pytest.fixture
+def world(lightningd: Double) -> World:
+    return World(lightningd)

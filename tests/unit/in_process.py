@@ -1,0 +1,155 @@
+"""nwc's Node over the test double of lightningd in the same process: no socket, no thread.
+
+Everything above the transport is real: the double's state, its `sql`, its error codes.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from nwc.cln.errors import NodeUnavailable, RpcFailed
+from nwc.cln.node import Json, Node
+from nwc.nip47.errors import Nip47Error
+from nwc.wallet.connections import Connection, View
+from nwc.wallet.context import Call, ChainTip, Wallet
+from nwc.wallet.invoice_record import InvoiceRecord, invoice_label, keep
+from nwc.wallet.list_transactions import list_transactions
+from nwc.wallet.lookup_invoice import lookup_invoice
+from tests.double.node import Node as Double
+from tests.double.params import RpcError
+
+RELAY = "wss://relay.example"
+START = 1_700_000_000  # when the first invoices of the tests are made
+NEVER = 10**9  # seconds until invoices expire that shall not
+ALICE, BOB = "a1" * 8, "b0" * 8
+
+
+class InProcessNode(Node):
+    """A Node whose calls go straight to a double.
+
+    Attributes:
+        lightningd: the double.
+        calls: methods that were called, in order, with their parameters.
+        away: while set, lightningd does not answer.
+        before: called, and awaited, before each call with its method and parameters.
+
+    """
+
+    def __init__(self, lightningd: Double) -> None:
+        self.lightningd = lightningd
+        self.calls: list[tuple[str, Json]] = []
+        self.away = False
+        self.before: Callable[[str, Json], Any] | None = None
+        self._changed = asyncio.Condition()
+
+    async def call(self, method: str, **params: Any) -> Any:
+        given = json.loads(json.dumps({k: v for k, v in params.items() if v is not None}))
+        self.calls.append((method, given))
+        await self._notify()  # also lets calls that are begun together overlap, as threads do
+        if self.before is not None:
+            await self.before(method, given)
+        if self.away:
+            raise NodeUnavailable(f"{method}: away")
+        try:
+            answer = await self.lightningd.call(method, given)
+        except RpcError as error:
+            raise RpcFailed(method, error.code, str(error)) from None
+        finally:
+            await self._notify()
+        return json.loads(json.dumps(answer))
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def wait_paid_invoice(self, last_pay_index: int) -> Json:
+        paid: Json = await self.call("waitanyinvoice", lastpay_index=last_pay_index)
+        return paid
+
+    async def called(self, is_reached: Callable[[], bool], timeout_s: float = 10) -> None:
+        """Wait until a condition holds that the beginning or the end of some call brings about."""
+        async with asyncio.timeout(timeout_s), self._changed:
+            await self._changed.wait_for(is_reached)
+
+
+def connection(id_: str = ALICE, view: View = View.OWN, **fields: Any) -> Connection:
+    """Make a connection with this id."""
+    return Connection(
+        name=f"app {id_}",
+        client_pubkey=id_.ljust(64, "0"),
+        relays=(RELAY,),
+        created_at=START,
+        view=view,
+        **fields,
+    )
+
+
+def call(asking: Connection, params: Json) -> Call:
+    """Make a call of a connection."""
+    return Call("00" * 32, params, asking, (), ())
+
+
+class World:
+    """A node, a wallet on it, and what happens there."""
+
+    def __init__(self, lightningd: Double) -> None:
+        self.node = InProcessNode(lightningd)
+        self.wallet = Wallet(self.node, 3600, ChainTip())
+
+    async def dev(self, method: str, /, **params: Any) -> Json:
+        """Call a method of the double."""
+        given = {name: value for name, value in params.items() if value is not None}
+        answer: Json = await self.node.lightningd.call(method, given)
+        return answer
+
+    async def invoices(self, asking: Connection, count: int, **fields: Any) -> None:
+        """Make invoices of a connection, the first at START, one a second."""
+        prefix = f"nwc:{asking.id}:"
+        fields = {"created_at": START, "label_prefix": prefix, **fields}
+        await self.dev("dev-invoices", count=count, **fields)
+
+    async def invoice(
+        self,
+        asking: Connection,
+        number: int,
+        *,
+        amount_msat: int = 1000,
+        description: str = "",
+        record: InvoiceRecord | None = None,
+        **fields: Any,
+    ) -> Json:
+        """Make one invoice of a connection, now, with the record beside it."""
+        request_id = f"{number:064x}"
+        await keep(self.node, asking, request_id, record or InvoiceRecord())
+        label = invoice_label(asking, request_id)
+        made = await self.node.invoice(
+            amount_msat=amount_msat, label=label, description=description, expiry=3600, **fields
+        )
+        return {**made, "label": label}
+
+    async def pay(self, label: str, amount_msat: int | None = None) -> Json:
+        """Let somebody pay an invoice."""
+        return await self.dev("dev-pay", label=label, amount_msat=amount_msat)
+
+    async def payment(self, *parts: Json, **fields: Any) -> Json:
+        """Write down an outgoing payment; returns its first part."""
+        made = await self.dev("dev-payment", parts=list(parts) or [{}], **fields)
+        first: Json = made["payments"][0]
+        return first
+
+    async def list(self, asking: Connection, **params: Any) -> Json:
+        """Call list_transactions."""
+        return await list_transactions(self.wallet, call(asking, params))
+
+    async def lookup(self, asking: Connection, **params: Any) -> Json:
+        """Call lookup_invoice."""
+        return await lookup_invoice(self.wallet, call(asking, params))
+
+    async def not_found(self, asking: Connection, **params: Any) -> tuple[str, str]:
+        """Call lookup_invoice, which must fail; returns code and message."""
+        try:
+            found = await self.lookup(asking, **params)
+        except Nip47Error as error:
+            return error.code, error.message
+        raise AssertionError(f"it was found: {found}")

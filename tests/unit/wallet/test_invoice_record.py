@@ -1,0 +1,119 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nwc.cln.errors import NodeUnavailable
+from nwc.cln.node import Json
+from nwc.wallet import invoice_record
+from nwc.wallet.invoice_record import InvoiceRecord
+from tests.unit.in_process import ALICE, BOB, World, connection
+
+OWN, OTHER = connection(ALICE), connection(BOB)
+RECORD = InvoiceRecord({"order": 7}, "text")
+
+
+async def sweep(world: World) -> int:
+    return await invoice_record.sweep(world.node, grace_s=0)
+
+
+async def kept(world: World) -> set[str]:
+    """What stands below ["nwc", "invoices"], as connection id and last digit of the request."""
+    return {
+        f"{id_}/{request_id[-1]}"
+        for id_ in await world.node.datastore_keys(("nwc", "invoices"))
+        for request_id in await world.node.datastore_keys(("nwc", "invoices", id_))
+    }
+
+
+@given(
+    metadata=st.dictionaries(st.text(), st.integers() | st.text() | st.none(), max_size=3) | st.none(),
+    description=st.text() | st.none(),
+)
+def test_stored_and_read_again(metadata: dict[str, Any] | None, description: str | None) -> None:
+    record = InvoiceRecord(metadata, description)
+    assert invoice_record._parse(record.to_json()) == record
+    assert record.is_empty == (not metadata and description is None)
+
+
+async def test_found_by_label_only(world: World) -> None:
+    made = await world.invoice(OWN, 1, record=RECORD)
+    assert await invoice_record.find(world.node, made) == RECORD
+    labels = [f"{made['label']}0", made["label"].upper(), "nwc:x:y", "", f"x{made['label']}"]
+    for label in (*labels, invoice_record.invoice_label(OTHER, f"{1:064x}")):
+        assert await invoice_record.find(world.node, {"label": label}) == InvoiceRecord()
+
+
+async def test_nothing_is_stored_of_nothing(world: World) -> None:
+    await invoice_record.keep(world.node, OWN, f"{1:064x}", InvoiceRecord({}))
+    assert await kept(world) == set()
+
+
+async def test_forget(world: World) -> None:
+    for n in (1, 2):
+        await invoice_record.keep(world.node, OWN, f"{n:064x}", RECORD)
+    await invoice_record.forget(world.node, OWN, f"{1:064x}", RECORD)
+    await invoice_record.forget(world.node, OWN, f"{1:064x}", RECORD)
+    assert await kept(world) == {f"{ALICE}/2"}
+
+
+async def test_sweep_deletes_what_has_lost_its_invoice(world: World) -> None:
+    made = [await world.invoice(OWN, n, record=RECORD) for n in range(4)]
+    await world.invoice(OTHER, 5, record=RECORD)
+    await world.pay(made[1]["label"])
+    await world.node.delete_invoice(made[0]["label"], "unpaid")
+    await world.node.delete_invoice(made[1]["label"], "paid")
+    assert await sweep(world) == 2
+    assert await kept(world) == {f"{ALICE}/2", f"{ALICE}/3", f"{BOB}/5"}
+    assert await sweep(world) == 0
+    assert await invoice_record.find(world.node, made[2]) == RECORD
+
+
+async def test_sweep_touches_nothing_else(world: World) -> None:
+    others = [("nwc", "connections", "x"), ("nwc", "notifications", "position"), ("other", "y")]
+    for key in others:
+        await world.node.datastore_put(key, "1")
+    await invoice_record.keep(world.node, OWN, f"{1:064x}", RECORD)
+    assert await sweep(world) == 1
+    for key in others:
+        assert await world.node.datastore_get(key) == "1"
+
+
+async def test_sweep_with_nothing_there(world: World) -> None:
+    assert await sweep(world) == 0
+
+
+async def test_sweep_spares_an_invoice_that_is_being_made(world: World) -> None:
+    """The record comes first, the invoice a moment later; a sweep may come in between."""
+    request_id = f"{1:064x}"
+    label = invoice_record.invoice_label(OWN, request_id)
+    await invoice_record.keep(world.node, OWN, request_id, RECORD)
+    looked: list[Json] = []
+
+    async def before(method: str, params: Json) -> None:
+        if method == "listinvoices" and not looked:
+            looked.append(params)
+        elif looked and method != "invoice" and len(looked) == 1:
+            looked.append(params)
+            await world.dev("invoice", amount_msat=1, label=label, description="")
+
+    world.node.before = before
+    assert await sweep(world) == 0
+    assert await kept(world) == {f"{ALICE}/1"}
+
+
+async def test_sweep_stops_when_lightningd_does(world: World) -> None:
+    world.node.away = True
+    with pytest.raises(NodeUnavailable):
+        await sweep(world)
+
+
+async def test_damaged_records_go_with_their_invoices(world: World) -> None:
+    made = await world.invoice(OWN, 1)
+    key = ("nwc", "invoices", OWN.id, f"{1:064x}")
+    await world.node.datastore_put(key, json.dumps({"version": 99}))
+    assert await sweep(world) == 0
+    await world.node.delete_invoice(made["label"], "unpaid")
+    assert await sweep(world) == 1
