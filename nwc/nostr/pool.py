@@ -54,10 +54,10 @@ class RelayPool:
                 relay.unsubscribe(recipient)
 
     def release(self, urls: Iterable[str]) -> None:
-        """Close those of these relays that nobody reads any more."""
+        """Close those of these relays that nobody reads any more or still has something for."""
         for url in urls:
             relay = self._relays.get(url)
-            if relay is not None and not len(relay):
+            if relay is not None and relay.is_idle:
                 del self._relays[url]
                 task = asyncio.create_task(relay.stop())
                 self._closing.add(task)

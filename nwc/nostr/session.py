@@ -226,6 +226,10 @@ class RelaySession:
         late = [i for i, outgoing in self._outbox.items() if now >= outgoing.deadline_at]
         return [self._give_up(event_id) for event_id in late]
 
+    def give_up(self) -> list[Published]:
+        """Give up all publications, at the end."""
+        return [self._give_up(event_id) for event_id in list(self._outbox)]
+
     def data_to_send(self) -> list[str]:
         """Return the frames to send, in order, and forget them."""
         frames = list(self._to_send)

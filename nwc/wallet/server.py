@@ -79,8 +79,7 @@ class RequestServer:
             self.rejected[_OVERLOADED] += 1
             return
         live.last_used_at = int(time.time())
-        too_fast = verdict.rate_limited or self._is_busy(live)
-        self._tasks.spawn(self._serve(live, event, too_fast=too_fast))
+        self._tasks.spawn(self._serve(live, event, too_fast=verdict.rate_limited))
 
     async def finish(self, timeout_s: float) -> None:
         """Let the requests under way end, for at most `timeout_s` seconds."""
@@ -95,6 +94,8 @@ class RequestServer:
         except DecryptionError:
             self.rejected[_UNDECRYPTABLE] += 1
             return
+        # Here and not when the event came: many can come before the first of them is under way.
+        too_fast = too_fast or self._is_busy(live)
         outcome = _TOO_FAST if too_fast else await self._outcome(live, request)
         response = seal_response(request, outcome, live.keys, live.cipher, int(time.time()))
         self._count(live, request, outcome)
