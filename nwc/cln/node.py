@@ -119,6 +119,11 @@ class Node:
         info: Json = await self.call("getinfo")
         return info
 
+    async def log_level(self) -> str:
+        """Return lightningd's option `log-level`, such as `info` or `debug:plugin`."""
+        configs = (await self.call("listconfigs", config="log-level"))["configs"]
+        return str(configs.get("log-level", {}).get("value_str", "info")).lower()
+
     async def make_secret(self, purpose: str) -> bytes:
         """Derive 32 secret bytes from the node's seed for a purpose; always the same."""
         answer = await self.call("makesecret", string=purpose)

@@ -42,9 +42,3 @@ async def keep(node: Node, connection: Connection, request_id: str, record: Invo
     """Store a record, before its invoice is made: an invoice is never without what belongs to it."""
     if not record.is_empty:
         await node.datastore_put(_key(connection, request_id), record.to_json())
-
-
-async def forget(node: Node, connection: Connection, request_id: str, record: InvoiceRecord) -> None:
-    """Delete the record of an invoice that could not be made."""
-    if not record.is_empty:
-        await node.datastore_delete(_key(connection, request_id))

@@ -21,7 +21,9 @@ from nwc.wallet.context import TEMPLATE_SLOTS, Call, Wallet
 from nwc.wallet.invoice_record import InvoiceRecord
 from nwc.wallet.transaction import incoming_transaction
 
-MAX_AMOUNT_MSAT = 21_000_000 * 100_000_000 * 1000
+# Some 18 million BTC: lightningd writes amounts in tenths of a msat, in 64 bits. What is more wraps
+# around, and makes an invoice that lightningd itself cannot read.
+MAX_AMOUNT_MSAT = (2**64 - 1) // 10
 MAX_EXPIRY_S = 31_536_000
 # BOLT11: a field holds 1,023 words of 5 bits.
 MAX_FIELD_BYTES = 639
@@ -124,7 +126,6 @@ async def make_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
         made = await _make(wallet, wanted, label)
     except RpcFailed as error:
         if error.code != RpcCode.INVOICE_LABEL_ALREADY_EXISTS:
-            await invoice_record.forget(wallet.node, call.connection, call.request_id, record)
             raise
         made = await _made_before(wallet.node, label)
     return incoming_transaction(made, record)

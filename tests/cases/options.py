@@ -101,7 +101,7 @@ def test_missing_packages(node: NodeUnderTest, bare_python: Path, tmp_path: Path
     with pytest.raises(RpcError) as raised:
         node.rpc.call("plugin", {"subcommand": "start", "plugin": str(plugin)})
     error: Any = raised.value.error
-    told = "nwc: Python packages are missing: pyln.client, websockets, coincurve"
+    told = "nwc: Python packages are missing: pyln.client, websockets.asyncio.client, coincurve"
     assert told in error["message"]
     assert f"run: make -C {plugin.parent} install" in error["message"]
     line = node.wait_for_log("disabled itself", since=position)

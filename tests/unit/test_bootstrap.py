@@ -52,7 +52,7 @@ def test_lightningd_is_told_what_to_install(plugin: Path, indent: int | None) ->
     assert answer["jsonrpc"] == "2.0"
     assert answer["id"] == GETMANIFEST["id"]
     reason: str = answer["result"]["disable"]
-    assert "Python packages are missing: pyln.client, websockets, coincurve" in reason
+    assert "Python packages are missing: pyln.client, websockets.asyncio.client, coincurve" in reason
     assert f"make -C {plugin.parent} install" in reason
 
 
@@ -89,7 +89,7 @@ def test_it_does_not_go_round_in_circles(
     python.parent.mkdir(parents=True)
     python.touch()
     monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
-    monkeypatch.setattr(bootstrap, "PACKAGES", ("no_such_package.at_all", "json"))
+    monkeypatch.setattr(bootstrap, "MODULES", ("no_such_package.at_all", "json"))
     monkeypatch.delenv("LIGHTNINGD_PLUGIN", raising=False)
     with pytest.raises(SystemExit) as caught:
         bootstrap.require_packages(tmp_path / "plugin.py")
@@ -108,7 +108,7 @@ def test_lightningd_is_told_by_a_process_that_can_be_watched(
 ) -> None:
     import io
 
-    monkeypatch.setattr(bootstrap, "PACKAGES", ("no_such_package",))
+    monkeypatch.setattr(bootstrap, "MODULES", ("no_such_package",))
     monkeypatch.setenv("LIGHTNINGD_PLUGIN", "1")
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(GETMANIFEST) + "\n\nnot read any more"))
     with pytest.raises(SystemExit) as caught:

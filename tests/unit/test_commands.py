@@ -70,7 +70,7 @@ class Pool:
         self.state = "connected"
 
     def info(self, urls: tuple[str, ...] = DEFAULT_RELAYS) -> list[RelayInfo]:
-        return [RelayInfo(url, self.state, 1, NOW, 5, 0, None) for url in urls]
+        return [RelayInfo(url, self.state, 1, NOW, 5, 0, 0, None) for url in urls]
 
     def is_listening(self, recipient: str, url: str) -> bool:
         return self.state == "connected"

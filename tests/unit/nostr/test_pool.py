@@ -20,7 +20,7 @@ LONG_S = 60.0
 
 
 def make_pool(*, proxy: str | None = None, always_use_proxy: bool = False) -> RelayPool:
-    def on_event(event: Event) -> None:
+    def on_event(event: Event) -> bool:
         raise AssertionError(event)
 
     return RelayPool(
@@ -90,7 +90,8 @@ async def test_release_closes_what_nobody_reads(servers: list[FakeRelay], pool: 
     connections = [await server.arrival() for server in servers]
     pool.unsubscribe(KEYS.public_key, [*urls, "ws://unknown"])
     assert len(pool.info()) == 2  # what is under way may end first
-    pool.release([*urls, "ws://unknown"])
+    for url in [*urls, "ws://unknown"]:
+        pool.release(url)
     assert [info.url for info in pool.info()] == urls[:1]
     await asyncio.wait_for(connections[1].wait_closed(), 10)
     assert connections[0].close_code is None
@@ -102,7 +103,7 @@ async def test_a_released_relay_can_come_back(servers: list[FakeRelay], pool: Re
         pool.subscribe(INBOX, [url])
         await servers[0].arrival()
         pool.unsubscribe(KEYS.public_key, [url])
-        pool.release([url])
+        pool.release(url)
     pool.subscribe(INBOX, [url])
     await servers[0].arrival()
     assert (await pool.publish(EVENT, [url], LONG_S))[url].accepted

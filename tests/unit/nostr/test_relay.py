@@ -31,14 +31,19 @@ class Client:
     def __init__(self, url: str, *, proxy: str | None = None) -> None:
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.connects: list[str] = []
+        self.forged = False
         self.relay = Relay(
             url,
             kinds=(23194,),
             max_age=120,
             proxy=proxy,
-            on_event=self.events.put_nowait,
+            on_event=self._on_event,
             on_connected=self.connects.append,
         )
+
+    def _on_event(self, event: Event) -> bool:
+        self.events.put_nowait(event)
+        return not self.forged
 
     @property
     def state(self) -> str:
@@ -298,7 +303,7 @@ async def test_a_server_that_says_nothing(start: ClientMaker, monkeypatch: pytes
         (b"SSH-2.0-OpenSSH\r\n\r\n", "InvalidMessage"),
         (b"", "InvalidMessage"),
         (b"HTTP/1.1 101 X\r\nConnection: x\r\n\r\n", "InvalidUpgrade"),
-        (b"HTTP/1.1 301 X\r\nLocation: https://x.invalid/secret\r\n\r\n", "InvalidURI"),
+        (b"HTTP/1.1 301 X\r\nLocation: https://x.invalid/secret\r\n\r\n", "HTTP status 301"),
     ],
 )
 async def test_a_server_that_is_no_relay(start: ClientMaker, answer: bytes, error: str) -> None:
@@ -466,7 +471,7 @@ async def pauses_of(client: Client, monkeypatch: pytest.MonkeyPatch, count: int)
 async def test_backoff_grows_to_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BACKOFF_FIRST_S", 1.0)
     monkeypatch.setattr(module, "BACKOFF_MAX_S", 60.0)
-    monkeypatch.setattr(module, "connect", Attempts())
+    monkeypatch.setattr(module, "_connect", Attempts())
     pauses = await pauses_of(Client("ws://relay.invalid"), monkeypatch, 9)
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
@@ -480,7 +485,7 @@ def test_jitter_keeps_relays_apart() -> None:
 async def test_backoff_starts_anew_after_a_good_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BACKOFF_FIRST_S", 1.0)
     monkeypatch.setattr(module, "STABLE_AFTER_S", 0.0)
-    monkeypatch.setattr(module, "connect", Attempts())
+    monkeypatch.setattr(module, "_connect", Attempts())
     assert await pauses_of(Client("ws://relay.invalid"), monkeypatch, 3) == [1, 1, 1]
 
 
@@ -498,7 +503,7 @@ async def test_backoff_starts_anew_after_a_good_connection(monkeypatch: pytest.M
 )
 async def test_no_error_ends_the_attempts(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     attempts = Attempts(error)
-    monkeypatch.setattr(module, "connect", attempts)
+    monkeypatch.setattr(module, "_connect", attempts)
     await pauses_of(Client("ws://relay.invalid"), monkeypatch, 3)
     assert len(attempts.made) == 3
 
@@ -507,7 +512,7 @@ async def test_no_error_ends_the_attempts(error: Exception, monkeypatch: pytest.
 async def test_the_proxy_is_handed_on(proxy: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")  # lightningd's word counts, nothing else
     attempts = Attempts()
-    monkeypatch.setattr(module, "connect", attempts)
+    monkeypatch.setattr(module, "_connect", attempts)
     await pauses_of(Client("wss://relay.invalid", proxy=proxy), monkeypatch, 1)
     assert attempts.made[0]["proxy"] == proxy
     assert attempts.made[0]["max_size"] == MAX_FRAME_BYTES
@@ -515,7 +520,7 @@ async def test_the_proxy_is_handed_on(proxy: str | None, monkeypatch: pytest.Mon
 
 async def test_an_onion_name_is_never_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     attempts = Attempts()
-    monkeypatch.setattr(module, "connect", attempts)
+    monkeypatch.setattr(module, "_connect", attempts)
     client = Client("ws://abc.onion")
     await pauses_of(client, monkeypatch, 2)
     assert attempts.made == []
@@ -549,3 +554,15 @@ async def test_the_socks_proxy_gets_the_name(server: FakeRelay, start: ClientMak
         assert (await client.relay.publish(EVENTS[0], LONG_S)).accepted
         assert asked == [b"abc.onion"]
         await client.relay.stop()
+
+
+async def test_a_relay_that_forges_is_left(server: FakeRelay, start: ClientMaker) -> None:
+    client = start(server.url)
+    client.forged = True
+    client.relay.subscribe(INBOX)
+    connection = await server.arrival()
+    _, name, _ = await server.next("REQ")
+    for _ in range(module.MAX_FORGED_EVENTS):
+        await connection.send(json.dumps(["EVENT", name, EVENTS[0].to_dict()]))
+    await asyncio.wait_for(connection.wait_closed(), PATIENCE_S)
+    assert await client.down() == "the relay sent forged events"

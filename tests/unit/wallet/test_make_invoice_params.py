@@ -15,7 +15,7 @@ from nwc.wallet.make_invoice import WantedInvoice, invoice_label, parse_params
 from tests.unit.helpers import JSON_VALUES
 
 DEFAULT_EXPIRY = 86_400
-MAX_MSAT = 2_100_000_000_000_000_000
+MAX_MSAT = 1_844_674_407_370_955_161
 YEAR_S = 31_536_000
 HASH = "0f" * 32
 FIELDS = ("amount", "description", "description_hash", "expiry", "metadata")
