@@ -8,6 +8,8 @@ SOURCES := plugin.py nwc tests
 .PHONY: install demo test lint unit plugin integration bench clean
 
 install: $(VENV)/installed
+	@$(BIN)/python -c 'import pyln.client, websockets, coincurve' 2>/dev/null || { \
+	  echo "$(VENV) was made by another Python; making it anew …"; rm -rf $(VENV); $(MAKE) --no-print-directory $(VENV)/installed; }
 	@echo "Ready: lightningd --plugin=$(CURDIR)/plugin.py"
 
 $(VENV)/bin/python:

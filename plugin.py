@@ -60,7 +60,7 @@ def build_plugin(runner: Runner) -> NwcPlugin:
 
 
 if __name__ == "__main__":
-    logging.getLogger("nwc").setLevel(logging.DEBUG)
+    logging.getLogger("nwc").setLevel(logging.INFO)
     runner = Runner()
     build_plugin(runner).run()
     runner.exit()

@@ -11,7 +11,15 @@ import sys
 from pathlib import Path
 
 MINIMUM_PYTHON = (3, 11)
-PACKAGES = ("pyln.client", "websockets", "coincurve", "cryptography", "python_socks", "segno")
+# By a module that each has only in a version that is new enough.
+MODULES = (
+    "pyln.client",
+    "websockets.asyncio.client",
+    "coincurve",
+    "cryptography",
+    "python_socks",
+    "segno",
+)
 
 
 def require_packages(entry_point: Path) -> None:
@@ -33,7 +41,7 @@ def require_packages(entry_point: Path) -> None:
 def _problem() -> "str | None":
     if sys.version_info < MINIMUM_PYTHON:
         return "Python 3.11 or newer is needed, this is " + sys.version.split()[0]
-    missing = [name for name in PACKAGES if not _is_there(name)]
+    missing = [name for name in MODULES if not _is_there(name)]
     return "Python packages are missing: " + ", ".join(missing) if missing else None
 
 

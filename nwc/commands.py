@@ -40,7 +40,8 @@ class BadArgument(ValueError):
 
 
 def _name(value: object) -> str:
-    name = str(value).strip() if isinstance(value, str | int) else ""
+    is_text = isinstance(value, str | int) and not isinstance(value, bool)
+    name = str(value).strip() if is_text else ""
     if not 0 < len(name) <= MAX_NAME_LENGTH or not name.isprintable():
         raise BadArgument(f"name: must be 1 to {MAX_NAME_LENGTH} printable characters; got {value!r}")
     return name
@@ -100,7 +101,7 @@ def _pubkey(value: object) -> str:
         raise BadArgument(f"pubkey: {error}") from None
 
 
-_LUD16 = re.compile(r"[a-z0-9._+-]{1,64}@[a-z0-9-]+(\.[a-z0-9-]+)*(:\d{1,5})?", re.IGNORECASE)
+_LUD16 = re.compile(r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*(:[0-9]{1,5})?")
 
 
 def _lud16(value: object) -> str | None:
@@ -277,6 +278,7 @@ def _describe(core: Core, live: LiveConnection) -> Json:
             {
                 "url": relay.url,
                 "state": relay.state,
+                "listening": core.pool.is_listening(live.wallet_pubkey, relay.url),
                 "info_event": live.announced.get(relay.url, ""),
                 **({"last_error": relay.last_error} if relay.last_error else {}),
             }

@@ -9,7 +9,7 @@ from typing import Any
 
 from pyln.client.plugin import Method, MethodType, Plugin, Request, RpcException
 
-from nwc.cln.errors import NodeError, RpcCode
+from nwc.cln.errors import NodeError, RpcCode, RpcFailed
 from nwc.cln.options import BadOption, parse_settings
 from nwc.commands import BadArgument
 from nwc.service import Service
@@ -124,6 +124,8 @@ def _problem(done: "Future[Json]") -> RpcException | None:
             return None
         case BadArgument() | ManagementError():
             return RpcException(str(error), RpcCode.INVALID_PARAMS)
+        case RpcFailed():
+            return RpcException(f"lightningd could not do this: {error.message}", error.code)
         case NodeError():
             return RpcException(f"lightningd could not do this: {error}", _INTERNAL_ERROR)
         case _:

@@ -6,13 +6,14 @@ the methods marked thread-safe.
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from nwc.cln.errors import NodeError
+from nwc.cln.errors import NodeError, RpcFailed
 from nwc.cln.node import Node
 from nwc.cln.options import Settings
 from nwc.nip47.kinds import KIND_REQUEST
@@ -65,7 +66,7 @@ class Core:
             wallet,
             self.connections,
             settings.max_request_age,
-            self.pool.publish,
+            self.pool.publish_to_any,
         )
 
     async def start(self) -> None:
@@ -148,23 +149,39 @@ class Service:
         try:
             self._loop.run_until_complete(self._main())
         except Exception:
-            _log.exception("the service ended unexpectedly")
+            # A plugin that is there and does nothing would be worse: lightningd notices one that ends.
+            _log.exception("the service ended unexpectedly; so does the plugin")
+            os._exit(1)
 
     async def _when_loaded(self, action: Callable[[Core], Coroutine[Any, Any, _T]]) -> _T:
         return await action(await asyncio.shield(self._core))
 
     async def _main(self) -> None:
         core = Core(self._settings, self._node, self._tip)
+        stopping = asyncio.create_task(self._stopping.wait())
         loading = asyncio.create_task(self._load(core))
-        await self._stopping.wait()
+        await asyncio.wait((stopping, loading), return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            loading.result()
+            await stopping
         loading.cancel()
         await core.stop()
+
+    async def _follow_log_level(self) -> None:
+        """Leave out debug lines where lightningd would throw them away: each costs it and us time."""
+        try:
+            level = await self._node.log_level()
+        except RpcFailed:  # worth no more than its default
+            level = "info"
+        is_verbose = any(word in level for word in ("debug", "trace", "io"))
+        logging.getLogger("nwc").setLevel(logging.DEBUG if is_verbose else logging.INFO)
 
     async def _load(self, core: Core) -> None:
         """Load the connections, however long lightningd takes to be ready for it."""
         delay = RETRY_FIRST_S
         while True:
             try:
+                await self._follow_log_level()
                 await delete_templates(self._node)
                 await core.manager.load()
                 await core.start()

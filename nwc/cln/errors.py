@@ -29,12 +29,13 @@ class RpcFailed(NodeError):
     Attributes:
         method: the RPC method.
         code: lightningd's error code.
-        message: lightningd's words; for the log, not for clients.
+        message: lightningd's words; for the owner at lightning-cli, not for the log or clients.
 
     """
 
     def __init__(self, method: str, code: int, message: str) -> None:
-        super().__init__(f"{method}: {message} (code {code})")
+        # Without the message: lightningd quotes parameters in it, and they are a client's business.
+        super().__init__(f"{method}: error {code}")
         self.method = method
         self.code = code
         self.message = message

@@ -13,7 +13,11 @@ from pyln.client.lightning import RpcError, UnixDomainSocketRpc
 
 from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed
 
-MAX_THREADS = 16
+# `invoice` asks other plugins and may take its time; apps can have many under way. They have threads of
+# their own, so that reads, which time out early at the client, and the owner's commands never wait.
+INVOICE_METHODS = frozenset({"invoice", "createinvoice", "delinvoice"})
+MAX_INVOICE_THREADS = 16
+MAX_OTHER_THREADS = 8
 
 Json = dict[str, Any]
 DatastoreKey = tuple[str, ...]
@@ -31,28 +35,32 @@ class Node:
 
     def __init__(self, rpc_path: str) -> None:
         self._rpc = UnixDomainSocketRpc(rpc_path, logger=_no_log)  # type: ignore[no-untyped-call]
-        self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="nwc-rpc")
+        self._invoice_threads = ThreadPoolExecutor(MAX_INVOICE_THREADS, "nwc-invoice")
+        self._other_threads = ThreadPoolExecutor(MAX_OTHER_THREADS, "nwc-rpc")
         # Of its own: a call that waits for a payment must not take the place of others.
-        self._waiter = ThreadPoolExecutor(1, thread_name_prefix="nwc-wait")
+        self._waiter = ThreadPoolExecutor(1, "nwc-wait")
 
     def close(self) -> None:
         """Take no more calls. Those under way end by themselves."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._waiter.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._invoice_threads, self._other_threads, self._waiter):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def call(self, method: str, **params: Any) -> Any:
         """Call an RPC method; parameters that are None are left out."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._call, method, params)
+        threads = self._invoice_threads if method in INVOICE_METHODS else self._other_threads
+        return await loop.run_in_executor(threads, self._call, method, params)
 
     def _call(self, method: str, params: Json) -> Any:
         try:
             return self._rpc.call(method, params)  # type: ignore[no-untyped-call]
         except RpcError as error:
             answer: Any = error.error
-            if isinstance(answer, dict):
-                raise RpcFailed(method, answer["code"], answer["message"]) from None
-            raise NodeUnavailable(f"{method}: {answer}") from None
+            match answer:
+                case {"code": int(code), "message": str(message)}:
+                    raise RpcFailed(method, code, message) from None
+                case _:
+                    raise NodeUnavailable(f"{method}: {answer}") from None
         except (OSError, ValueError) as error:
             raise NodeUnavailable(f"{method}: {type(error).__name__}") from None
 
@@ -148,6 +156,11 @@ class Node:
             for channel in channels
             if channel["state"] == "CHANNELD_NORMAL"
         )
+
+    async def log_level(self) -> str:
+        """Return lightningd's option `log-level`, such as `info` or `debug:plugin`."""
+        configs = (await self.call("listconfigs", config="log-level"))["configs"]
+        return str(configs.get("log-level", {}).get("value_str", "info")).lower()
 
     async def make_secret(self, purpose: str) -> bytes:
         """Derive 32 secret bytes from the node's seed for a purpose; always the same."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nwc.nostr.relay_url import parse_relay_url
+from nwc.nostr.relay_url import is_onion, parse_relay_url
 
 DEFAULT_RELAYS = ("wss://relay.getalby.com", "wss://relay2.getalby.com")
 MAX_RELAYS = 20
@@ -96,9 +96,12 @@ def parse_settings(options: Values, configuration: Values) -> Settings:
     proxy = _proxy_url(configuration.get("proxy"))
     if always_use_proxy and proxy is None:
         raise BadOption("always-use-proxy: lightningd's option proxy must be set too")
+    relays = parse_relays(options.get(RELAY)) or DEFAULT_RELAYS
+    if proxy is None and any(is_onion(url) for url in relays):
+        raise BadOption(f"{RELAY}: a .onion relay needs lightningd's option proxy")
     return Settings(
         rpc_path=str(Path(configuration["lightning-dir"]) / configuration["rpc-file"]),
-        relays=parse_relays(options.get(RELAY)) or DEFAULT_RELAYS,
+        relays=relays,
         invoice_expiry=INVOICE_EXPIRY.parse(options.get(INVOICE_EXPIRY.name)),
         max_request_age=MAX_REQUEST_AGE.parse(options.get(MAX_REQUEST_AGE.name)),
         rate_limit=RATE_LIMIT.parse(options.get(RATE_LIMIT.name)),

@@ -8,7 +8,7 @@ import base64
 
 ALPHABET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 
-_CHECKSUM_LENGTH = 6
+CHECKSUM_LENGTH = 6
 _NOT_A_WORD = 0xFF
 _GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _BASE32 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"  # RFC 4648 section 6
@@ -68,7 +68,7 @@ def split(text: str) -> tuple[str, bytes]:
     if text != text.lower() and text != text.upper():
         raise ValueError("bech32 is all lower case or all upper case")
     hrp, _, data = text.lower().rpartition("1")
-    if not hrp or len(data) < _CHECKSUM_LENGTH:
+    if not hrp or len(data) < CHECKSUM_LENGTH:
         raise ValueError("not bech32: no prefix, no '1' after it, or too short")
     words = data.encode("ascii").translate(_WORD_OF_CHARACTER)
     if _NOT_A_WORD in words:
@@ -85,12 +85,12 @@ def decode(text: str) -> tuple[str, bytes]:
     hrp, words = split(text)
     if _polymod(_expand(hrp) + words) != 1:
         raise ValueError("wrong bech32 checksum: a character is mistyped or missing")
-    return hrp, words[:-_CHECKSUM_LENGTH]
+    return hrp, words[:-CHECKSUM_LENGTH]
 
 
 def encode(hrp: str, words: bytes) -> str:
     """Return the bech32 string of a lower-case human-readable part and words, with checksum."""
-    remainder = _polymod(_expand(hrp) + words + bytes(_CHECKSUM_LENGTH)) ^ 1
+    remainder = _polymod(_expand(hrp) + words + bytes(CHECKSUM_LENGTH)) ^ 1
     checksum = bytes(remainder >> shift & 31 for shift in range(25, -1, -5))
     return f"{hrp}1{(words + checksum).translate(_CHARACTER_OF_WORD).decode('ascii')}"
 

@@ -18,7 +18,8 @@ class RelayPool:
         max_age: seconds the subscriptions reach back.
         proxy: SOCKS proxy URL (`socks5h://host:port`) for `.onion` relays, or None.
         always_use_proxy: every relay goes through the proxy, name resolution included.
-        on_event: called with every event of an inbox, signature unchecked. Must not raise or wait.
+        on_event: called with every event of an inbox, signature unchecked; tells False when it is
+            forged. Must not raise or wait.
         on_connected: called with the URL each time a relay gets connected.
 
     """
@@ -30,7 +31,7 @@ class RelayPool:
         max_age: int,
         proxy: str | None,
         always_use_proxy: bool,
-        on_event: Callable[[Event], None],
+        on_event: Callable[[Event], bool],
         on_connected: Callable[[str], None],
     ) -> None:
         self._kinds = kinds
@@ -53,15 +54,14 @@ class RelayPool:
             if relay := self._relays.get(url):
                 relay.unsubscribe(recipient)
 
-    def release(self, urls: Iterable[str]) -> None:
-        """Close those of these relays that nobody reads any more."""
-        for url in urls:
-            relay = self._relays.get(url)
-            if relay is not None and not len(relay):
-                del self._relays[url]
-                task = asyncio.create_task(relay.stop())
-                self._closing.add(task)
-                task.add_done_callback(self._closing.discard)
+    def release(self, url: str) -> None:
+        """Close a relay if nobody reads it any more or still has something for it."""
+        relay = self._relays.get(url)
+        if relay is not None and relay.is_idle:
+            del self._relays[url]
+            task = asyncio.create_task(relay.stop())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     async def publish(self, event: Event, urls: Iterable[str], timeout_s: float) -> dict[str, Published]:
         """Publish an event on these relays.
@@ -73,6 +73,28 @@ class RelayPool:
         relays = {url: self._relays[url] for url in urls if url in self._relays}
         results = await asyncio.gather(*(r.publish(event, timeout_s) for r in relays.values()))
         return dict(zip(relays, results, strict=True))
+
+    async def publish_to_any(self, event: Event, urls: Iterable[str], timeout_s: float) -> bool:
+        """Publish an event on these relays and wait for the first that takes it.
+
+        The others go on trying until the time is over.
+
+        Returns:
+            Whether one has taken it within `timeout_s` seconds.
+
+        """
+        relays = [self._relays[url] for url in urls if url in self._relays]
+        if len(relays) == 1:
+            return (await relays[0].publish(event, timeout_s)).accepted
+        waiting = [asyncio.ensure_future(relay.publish(event, timeout_s)) for relay in relays]
+        try:
+            for verdict in asyncio.as_completed(waiting):
+                if (await verdict).accepted:
+                    return True
+            return False
+        finally:
+            for task in waiting:
+                task.cancel()
 
     def is_listening(self, recipient: str, url: str) -> bool:
         """Tell whether a relay has confirmed that it delivers the inbox of one of our keys."""

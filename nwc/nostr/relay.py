@@ -29,6 +29,8 @@ OPEN_TIMEOUT_S = 15.0
 # Over Tor a circuit and a TLS handshake take their time.
 OPEN_TIMEOUT_PROXY_S = 60.0
 PING_INTERVAL_S = 20.0
+# Each costs a signature check. One may be a relay's mistake; so many are not.
+MAX_FORGED_EVENTS = 20
 TICK_S = 1.0
 
 _log = logging.getLogger(__name__)
@@ -44,7 +46,20 @@ class RelayInfo:
     since: int
     latency_ms: int | None
     reconnects: int
+    invalid_frames: int
     last_error: str | None
+
+
+class _connect(connect):
+    """A relay must not send us elsewhere: the new place could be one that the proxy rules forbid."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Follow no redirect; the answer is an error like any other."""
+        return exc
+
+
+class _ForgingRelayError(WebSocketException):
+    """The relay passes on events whose signature is wrong; NIP-01 relays check them."""
 
 
 class Relay:
@@ -55,7 +70,8 @@ class Relay:
         kinds: event kinds to read from inboxes.
         max_age: seconds the subscriptions reach back.
         proxy: SOCKS proxy URL; None connects directly.
-        on_event: called with every event of an inbox, signature unchecked. Must not raise or wait.
+        on_event: called with every event of an inbox, signature unchecked; tells False when it is
+            forged. Must not raise or wait.
         on_connected: called with the URL after each connect.
 
     """
@@ -67,7 +83,7 @@ class Relay:
         kinds: tuple[int, ...],
         max_age: int,
         proxy: str | None,
-        on_event: Callable[[Event], None],
+        on_event: Callable[[Event], bool],
         on_connected: Callable[[str], None],
     ) -> None:
         self.url = url
@@ -77,12 +93,13 @@ class Relay:
         self._on_connected = on_connected
         self._wake = asyncio.Event()
         self._results: dict[str, asyncio.Future[Published]] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._connection: ClientConnection | None = None
         self._state = "connecting"
         self._since = time.time()
         self._connects = 0
         self._last_error: str | None = None
+        self._invalid_frames = 0
 
     def info(self) -> RelayInfo:
         """Describe the relay in one line."""
@@ -94,12 +111,14 @@ class Relay:
             since=int(self._since),
             latency_ms=round(latency * 1000) if latency else None,
             reconnects=max(0, self._connects - 1),
+            invalid_frames=self._invalid_frames,
             last_error=self._last_error,
         )
 
-    def __len__(self) -> int:
-        """Return the number of inboxes read from this relay."""
-        return len(self._session)
+    @property
+    def is_idle(self) -> bool:
+        """Tell that no inbox is read from this relay and nothing is being published on it."""
+        return not len(self._session) and not self._results
 
     # What is wanted of it
 
@@ -137,16 +156,15 @@ class Relay:
 
     def start(self) -> None:
         """Begin to connect."""
-        self._task = asyncio.create_task(self._run(), name=f"relay {self.url}")
+        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._keep_time())]
 
     async def stop(self) -> None:
         """Send what is queued, close the connection and end. Publications still open are given up."""
-        if self._task is None:
-            return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        self._task = None
-        for published in self._session.tick(float("inf")):
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        for published in self._session.give_up():
             self._settle(published)
 
     async def _run(self) -> None:
@@ -157,26 +175,31 @@ class Relay:
                 await self._connect_and_serve()
             except (OSError, WebSocketException, TimeoutError, ValueError) as error:
                 self._set_down(_describe(error))
+            except Exception as error:
+                _log.exception("relay %s: unexpected error", self.url)
+                self._set_down(_describe(error))
             else:
                 self._set_down("the relay closed the connection")
             if time.monotonic() - started >= STABLE_AFTER_S:
                 backoff = BACKOFF_FIRST_S
-            await self._pause(backoff * random.uniform(0.5, 1.0))  # noqa: S311
+            await asyncio.sleep(_with_jitter(backoff))
             backoff = min(backoff * 2, BACKOFF_MAX_S)
 
-    async def _pause(self, seconds: float) -> None:
-        """Wait, while publications that nobody can take still end at their deadline."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            await asyncio.sleep(min(left, TICK_S))
-            self._tick()
+    async def _keep_time(self) -> None:
+        """End publications at their deadline and retry what is due, whatever the connection does."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            for published in self._session.tick(time.time()):
+                self._settle(published)
+            if self._session.has_data_to_send:
+                self._wake.set()
 
     async def _connect_and_serve(self) -> None:
         if self._proxy is None and is_onion(self.url):
             # Asking the resolver for an onion name would tell others where we go.
             raise OSError("a .onion relay needs lightningd's option proxy")
         async with asyncio.timeout(OPEN_TIMEOUT_PROXY_S if self._proxy else OPEN_TIMEOUT_S):
-            connection = await connect(
+            connection = await _connect(
                 self.url,
                 proxy=self._proxy,
                 compression=None,
@@ -188,17 +211,23 @@ class Relay:
                 ping_timeout=PING_INTERVAL_S,
                 user_agent_header=None,
             )
-        async with connection:
-            self._set_up(connection)
-            reader = asyncio.create_task(self._read(connection))
-            writer = asyncio.create_task(self._write(connection))
-            try:
-                await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                await self._flush(connection)
-                reader.cancel()
-                writer.cancel()
-                results = await asyncio.gather(reader, writer, return_exceptions=True)
+        try:
+            await self._serve(connection)
+        finally:
+            await connection.close()
+
+    async def _serve(self, connection: ClientConnection) -> None:
+        """Read and write until the connection ends; its errors are raised."""
+        self._set_up(connection)
+        reader = asyncio.create_task(self._read(connection))
+        writer = asyncio.create_task(self._write(connection))
+        try:
+            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await self._flush(connection)
+            reader.cancel()
+            writer.cancel()
+            results = await asyncio.gather(reader, writer, return_exceptions=True)
         for result in results:
             if isinstance(result, Exception):
                 raise result
@@ -210,39 +239,40 @@ class Relay:
                     await connection.send(frame)
 
     async def _read(self, connection: ClientConnection) -> None:
+        forged = 0
         async for frame in connection:
             if isinstance(frame, str):
-                self._receive(frame)
+                forged += not self._receive(frame)
+            if forged >= MAX_FORGED_EVENTS:
+                raise _ForgingRelayError
 
-    def _receive(self, frame: str) -> None:
+    def _receive(self, frame: str) -> bool:
+        """Take one frame; tells whether it is free of forgery, which an honest relay never passes on."""
+        # What is wrong or said is counted and kept, not logged: a hostile relay could send it without
+        # end, and every line of the log goes through lightningd.
         try:
             result = self._session.receive(frame, time.time())
-        except InvalidMessage as error:
-            _log.debug("%s sent a frame that is %s", self.url, error)
-            return
+        except InvalidMessage:
+            self._invalid_frames += 1
+            return True
+        is_genuine = True
         match result:
             case Event():
-                self._on_event(result)
+                is_genuine = self._on_event(result)
             case Published():
                 self._settle(result)
             case NoticeReceived(reason):
                 self._last_error = reason
-                _log.debug("%s says: %s", self.url, reason)
-        self._wake.set()
+        if self._session.has_data_to_send:
+            self._wake.set()
+        return is_genuine
 
     async def _write(self, connection: ClientConnection) -> None:
         while True:
             self._wake.clear()
             for frame in self._session.data_to_send():
                 await connection.send(frame)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TICK_S):
-                    await self._wake.wait()
-            self._tick()
-
-    def _tick(self) -> None:
-        for published in self._session.tick(time.time()):
-            self._settle(published)
+            await self._wake.wait()
 
     def _settle(self, published: Published) -> None:
         future = self._results.pop(published.event_id, None)
@@ -272,11 +302,17 @@ class Relay:
             self._state, self._since = state, time.time()
 
 
+def _with_jitter(seconds: float) -> float:
+    return seconds * random.uniform(0.5, 1.0)  # noqa: S311
+
+
 def _describe(error: BaseException) -> str:
     """Say in a few words why a connection failed, without what a hostile relay wrote into it."""
     match error:
         case TimeoutError():
             return "no answer in time"
+        case _ForgingRelayError():
+            return "the relay sent forged events"
         case InvalidStatus():
             return f"HTTP status {error.response.status_code}"
         case ConnectionClosed():

@@ -4,6 +4,7 @@ from urllib.parse import urlsplit
 
 MAX_URL_LENGTH = 255
 
+_DEFAULT_PORTS = {"ws": 80, "wss": 443}
 _RULE = "a relay URL is wss://host[:port][/path] (or ws://…)"
 
 
@@ -40,7 +41,8 @@ def parse_relay_url(text: object) -> str:
 
 def _normal_form(scheme: str, host: str, port: int | None, path: str, query: str) -> str:
     host = f"[{host}]" if ":" in host else host
-    netloc = host if port is None else f"{host}:{port}"
+    is_default = port in (None, _DEFAULT_PORTS[scheme.lower()])
+    netloc = host if is_default else f"{host}:{port}"
     path = "" if path == "/" else path
     return f"{scheme.lower()}://{netloc}{path}" + (f"?{query}" if query else "")
 

@@ -21,7 +21,6 @@ Rules:
    the frames queued by what is wanted.
 """
 
-from collections import deque
 from dataclasses import dataclass, field
 
 from nwc.nostr import nip42
@@ -41,8 +40,9 @@ from nwc.nostr.messages import (
     req_message,
 )
 
-MAX_OUTBOX = 4096
-MAX_CHALLENGES = 20
+MAX_OUTBOX = 8192
+MAX_OUTBOX_CHARACTERS = 16 * 1024 * 1024
+MAX_CHALLENGES = 3
 RESUBSCRIBE_FIRST_S = 5
 RESUBSCRIBE_MAX_S = 300
 
@@ -112,7 +112,11 @@ class RelaySession:
         self._auth = _Auth()
         self._refused: dict[str, _Subscription] = {}
         self._ready: set[str] = set()
-        self._to_send: deque[str] = deque()
+        self._auth_to_send: list[str] = []
+        self._to_send: list[str] = []
+        # Packs to ask for and the time of it: however many inboxes join at once, one REQ for each pack.
+        self._to_request: dict[str, float] = {}
+        self._outbox_characters = 0
 
     # What is wanted
 
@@ -153,9 +157,14 @@ class RelaySession:
             or `tick`.
 
         """
-        if len(self._outbox) >= MAX_OUTBOX and event.id not in self._outbox:
+        if event.id in self._outbox:
+            self._remove(event.id)
+        outgoing = _Outgoing(event_message(event), deadline_at)
+        size = self._outbox_characters + len(outgoing.message)
+        if len(self._outbox) >= MAX_OUTBOX or size > MAX_OUTBOX_CHARACTERS:
             return Published(event.id, accepted=False, reason="too many events wait for this relay")
-        outgoing = self._outbox[event.id] = _Outgoing(event_message(event), deadline_at)
+        self._outbox[event.id] = outgoing
+        self._outbox_characters += len(outgoing.message)
         self._transmit(outgoing)
         return None
 
@@ -176,7 +185,7 @@ class RelaySession:
         self._auth = _Auth()
         self._refused.clear()
         self._ready.clear()
-        self._to_send.clear()
+        self._forget_frames()
         for outgoing in self._outbox.values():
             outgoing.sent = outgoing.awaits_auth = outgoing.was_refused_for_auth = False
 
@@ -226,21 +235,40 @@ class RelaySession:
         late = [i for i, outgoing in self._outbox.items() if now >= outgoing.deadline_at]
         return [self._give_up(event_id) for event_id in late]
 
+    def give_up(self) -> list[Published]:
+        """Give up all publications, at the end."""
+        return [self._give_up(event_id) for event_id in list(self._outbox)]
+
+    @property
+    def has_data_to_send(self) -> bool:
+        """Tell whether there are frames to send."""
+        return bool(self._auth_to_send or self._to_request or self._to_send)
+
     def data_to_send(self) -> list[str]:
-        """Return the frames to send, in order, and forget them."""
-        frames = list(self._to_send)
-        self._to_send.clear()
+        """Return the frames to send, in order, and forget them: AUTH, then REQ, then the rest."""
+        requests = [
+            req_message(pack.subscription_id, pack.filter(self._kinds, int(now) - self._max_age))
+            for subscription_id, now in self._to_request.items()
+            if (pack := self._packs.get(subscription_id))
+        ]
+        frames = [*self._auth_to_send, *requests, *self._to_send]
+        self._forget_frames()
         return frames
 
     # Inside
+
+    def _forget_frames(self) -> None:
+        self._auth_to_send.clear()
+        self._to_request.clear()
+        self._to_send.clear()
 
     def _send(self, message: str) -> None:
         if self.is_connected:
             self._to_send.append(message)
 
     def _request(self, pack: Pack, now: float) -> None:
-        since = int(now) - self._max_age
-        self._send(req_message(pack.subscription_id, pack.filter(self._kinds, since)))
+        if self.is_connected:
+            self._to_request[pack.subscription_id] = now
 
     def _transmit(self, outgoing: _Outgoing) -> None:
         if self.is_connected:
@@ -248,9 +276,14 @@ class RelaySession:
             self._to_send.append(outgoing.message)
 
     def _give_up(self, event_id: str) -> Published:
-        outgoing = self._outbox.pop(event_id)
+        outgoing = self._remove(event_id)
         reason = "the relay did not answer" if outgoing.sent else "the relay is not connected"
         return Published(event_id, accepted=False, reason=reason)
+
+    def _remove(self, event_id: str) -> _Outgoing:
+        outgoing = self._outbox.pop(event_id)
+        self._outbox_characters -= len(outgoing.message)
+        return outgoing
 
     def _on_eose(self, subscription_id: str) -> None:
         if self._packs.get(subscription_id):
@@ -273,7 +306,7 @@ class RelaySession:
             if self._auth.is_settled:  # the relay looked at the event before the AUTH
                 self._transmit(outgoing)
             return None
-        del self._outbox[event_id]
+        self._remove(event_id)
         return Published(event_id, accepted or reason.startswith("duplicate:"), reason)
 
     def _on_closed(self, subscription_id: str, reason: str, now: float) -> NoticeReceived | None:
@@ -307,7 +340,7 @@ class RelaySession:
             event = nip42.auth_event(inbox.recipient, self.url, auth.challenge, int(now))
             auth.asked.add(key)
             auth.pending.add(event.id)
-            self._send(auth_message(event))
+            self._auth_to_send.append(auth_message(event))
 
     def _after_auth(self, now: float) -> None:
         """Ask again for what the relay wanted AUTH for."""

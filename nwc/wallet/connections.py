@@ -81,19 +81,37 @@ def parse_connection(client_pubkey: str, text: str) -> Connection:
         fields: dict[str, Any] = json.loads(text)
         version = fields.pop("version")
         if version != RECORD_VERSION:
-            raise BadRecord(f"version {version}, but this plugin reads version {RECORD_VERSION}")
-        fields["relays"] = tuple(parse_relay_url(url) for url in fields["relays"])
-        if fields["methods"] is not None:
-            fields["methods"] = tuple(fields["methods"])
-        fields["view"] = View(fields.get("view", View.OWN))
-        connection = Connection(**fields)
-        if parse_public_key(connection.client_pubkey) != client_pubkey or not connection.relays:
-            raise BadRecord("key and record do not agree")
+            raise BadRecord(f"version {version!s:.20}, but this plugin reads version {RECORD_VERSION}")
+        relays, methods = fields.pop("relays"), fields.pop("methods")
+        view = View(fields.pop("view", View.OWN))
+        connection = Connection(
+            **fields,
+            relays=tuple(parse_relay_url(url) for url in relays),
+            methods=None if methods is None else tuple(methods),
+            view=view,
+        )
+        parse_public_key(connection.client_pubkey)
     except BadRecord:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadRecord(f"damaged: {type(error).__name__}") from None
+    if connection.client_pubkey != client_pubkey or not connection.relays:
+        raise BadRecord("key and record do not agree")
+    if not (_has_right_types(connection) and isinstance(methods, list | None)):
+        raise BadRecord("damaged: a field has the wrong type")
     return connection
+
+
+def _has_right_types(connection: Connection) -> bool:
+    """One wrong type among the records would make every listing of them fail."""
+    return (
+        isinstance(connection.name, str)
+        and type(connection.created_at) is int
+        and all(isinstance(method, str) for method in connection.methods or ())
+        and (connection.expires_at is None or type(connection.expires_at) is int)
+        and isinstance(connection.lud16, str | None)
+        and isinstance(connection.notifications, bool)
+    )
 
 
 class ConnectionStore:

@@ -56,12 +56,6 @@ async def keep(node: Node, connection: Connection, request_id: str, record: Invo
         await node.datastore_put((*_ROOT, connection.id, request_id), record.to_json())
 
 
-async def forget(node: Node, connection: Connection, request_id: str, record: InvoiceRecord) -> None:
-    """Delete the record of an invoice that could not be made."""
-    if not record.is_empty:
-        await node.datastore_delete((*_ROOT, connection.id, request_id))
-
-
 async def find(node: Node, invoice: Json) -> InvoiceRecord:
     """Return what is kept beside an invoice of `listinvoices`; empty for one made elsewhere."""
     match = _LABEL.fullmatch(invoice["label"])

@@ -21,12 +21,15 @@ from nwc.wallet.context import TEMPLATE_SLOTS, Call, Wallet
 from nwc.wallet.invoice_record import InvoiceRecord
 from nwc.wallet.transaction import incoming_transaction
 
-MAX_AMOUNT_MSAT = 21_000_000 * 100_000_000 * 1000
+# Some 18 million BTC: lightningd writes amounts in tenths of a msat, in 64 bits. What is more wraps
+# around, and makes an invoice that lightningd itself cannot read.
+MAX_AMOUNT_MSAT = (2**64 - 1) // 10
 MAX_EXPIRY_S = 31_536_000
 # BOLT11: a field holds 1,023 words of 5 bits.
 MAX_FIELD_BYTES = 639
-# Longer texts would not fit into the answer together with the metadata.
+# Of both as JSON, and of both together: the answer has to fit into one event.
 MAX_DESCRIPTION_BYTES = 32_768
+MAX_TEXT_BYTES = 36_000
 MAX_METADATA_CHARACTERS = 4096
 
 
@@ -76,22 +79,30 @@ def parse_params(given: params.Params, default_expiry: int) -> WantedInvoice:
         given, "amount", minimum=0, maximum=MAX_AMOUNT_MSAT, unit="msat"
     )
     description = params.text(given, "description", max_bytes=MAX_DESCRIPTION_BYTES) or ""
-    _check_length_as_json(description)
+    description_bytes = _check_length_as_json(description)
     description_hash = params.hex_bytes(given, "description_hash", size=32)
     expiry = params.integer(given, "expiry", minimum=0, maximum=MAX_EXPIRY_S, unit="seconds")
     metadata = params.json_object(given, "metadata", max_characters=MAX_METADATA_CHARACTERS)
+    if metadata is not None and description_bytes + _json_bytes(metadata) > MAX_TEXT_BYTES:
+        metadata = None
     if description_hash is None and len(description.encode()) > MAX_FIELD_BYTES:
         description_hash = hashlib.sha256(description.encode()).digest()
     return WantedInvoice(amount_msat, description, description_hash, expiry or default_expiry, metadata)
 
 
-def _check_length_as_json(description: str) -> None:
+def _check_length_as_json(description: str) -> int:
     """White space takes two bytes in JSON; the answer must not outgrow what a relay takes."""
-    if len(json.dumps(description, ensure_ascii=False).encode()) - 2 > MAX_DESCRIPTION_BYTES:
+    size = _json_bytes(description) - 2
+    if size > MAX_DESCRIPTION_BYTES:
         raise Nip47Error(
             ErrorCode.OTHER,
-            f"description: must be at most {MAX_DESCRIPTION_BYTES} bytes as a JSON string",
+            f"description: must be at most {MAX_DESCRIPTION_BYTES} bytes as JSON; got {size}",
         )
+    return size
+
+
+def _json_bytes(value: object) -> int:
+    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 async def make_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
@@ -110,7 +121,6 @@ async def make_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
         made = await _make(wallet, wanted, label)
     except RpcFailed as error:
         if error.code != RpcCode.INVOICE_LABEL_ALREADY_EXISTS:
-            await invoice_record.forget(wallet.node, call.connection, call.request_id, record)
             raise
         made = await _made_before(wallet.node, label)
     return incoming_transaction(made, record, time.time())

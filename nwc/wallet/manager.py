@@ -60,20 +60,26 @@ class ConnectionManager:
 
     async def load(self) -> None:
         """Serve every stored connection. One that cannot be read is left alone and logged."""
+        loaded: dict[str, LiveConnection] = {}
         for client_pubkey, text in (await self._store.load()).items():
             try:
                 record = parse_connection(client_pubkey, text)
             except BadRecord as error:
                 _log.warning("connection %s is not served: %s", client_pubkey[:16], error)
                 continue
-            if self._connections.of_client(client_pubkey) is None:
-                self._serve(await self._live(record))
+            if record.name in loaded:
+                _log.warning("connection %s is not served: the name is taken", record.id)
+                continue
+            loaded[record.name] = await self._live(record)
+        # At once, so that thousands of them are a few subscriptions and not thousands.
+        for live in loaded.values():
+            self._serve(live)
 
     async def create(self, record: Connection) -> LiveConnection:
         """Store a new connection and serve it."""
         async with self._lock:
             self._check_name(record.name)
-            if self._connections.of_client(record.client_pubkey):
+            if self._connections.of_client(record.client_pubkey) or self._has_id(record.id):
                 raise ManagementError("pubkey: this key has a connection already")
             if len(self._connections) >= MAX_CONNECTIONS:
                 raise ManagementError(f"there are {MAX_CONNECTIONS} connections, which is the limit")
@@ -92,11 +98,9 @@ class ConnectionManager:
                 self._check_name(new.name)
             await self._store.replace(new)
             self._connections.update(live, new)
-            gone = tuple(url for url in old.relays if url not in new.relays)
-            self._pool.unsubscribe(live.wallet_pubkey, gone)
+            self._leave(live, tuple(url for url in old.relays if url not in new.relays))
             self._pool.subscribe(live.inbox, (u for u in new.relays if u not in old.relays))
             self._announcer.announce(live)
-        self._tasks.spawn(self._leave(live, gone))
         _log.info("connection %r changed", new.name)
         return live
 
@@ -106,8 +110,7 @@ class ConnectionManager:
             live = self.find(name)
             await self._store.delete(live.record)
             self._connections.remove(live)
-            self._pool.unsubscribe(live.wallet_pubkey, live.record.relays)
-        self._tasks.spawn(self._leave(live, live.record.relays))
+            self._leave(live, live.record.relays)
         _log.info("connection %r revoked", live.record.name)
         return live
 
@@ -121,6 +124,10 @@ class ConnectionManager:
     async def stop(self) -> None:
         """End what is under way."""
         await self._tasks.finish(0)
+
+    def _has_id(self, id_: str) -> bool:
+        """Labels hold the id, so two connections must not share one."""
+        return any(live.record.id == id_ for live in self._connections.all())
 
     def _check_name(self, name: str) -> None:
         if self._connections.named(name):
@@ -136,7 +143,13 @@ class ConnectionManager:
         self._pool.subscribe(live.inbox, live.record.relays)
         self._announcer.announce(live)
 
-    async def _leave(self, live: LiveConnection, urls: tuple[str, ...]) -> None:
-        if urls:
-            await self._announcer.withdraw(live, urls)
-            self._pool.release(urls)
+    def _leave(self, live: LiveConnection, urls: tuple[str, ...]) -> None:
+        """Tell these relays, each in its own time, that the connection is there no more."""
+        self._pool.unsubscribe(live.wallet_pubkey, urls)
+        created_at = self._announcer.next_date(live)
+        for url in urls:
+            self._tasks.spawn(self._leave_one(live, url, created_at))
+
+    async def _leave_one(self, live: LiveConnection, url: str, created_at: int) -> None:
+        await self._announcer.withdraw(live, url, created_at)
+        self._pool.release(url)

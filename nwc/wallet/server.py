@@ -8,15 +8,14 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from nwc.nip47.errors import ErrorCode, Nip47Error
-from nwc.nip47.gate import Gate, Rejected
+from nwc.nip47.gate import Gate, Rejected, Rejection
 from nwc.nip47.request import UNKNOWN_METHOD, Request, open_request
 from nwc.nip47.response import seal_response
 from nwc.nostr.errors import DecryptionError
 from nwc.nostr.event import Event
-from nwc.nostr.session import Published
 from nwc.tasks import Tasks
 from nwc.wallet.context import Wallet
 from nwc.wallet.dispatch import METHODS, Outcome, dispatch
@@ -27,8 +26,9 @@ MAX_IN_FLIGHT_PER_CONNECTION = 64
 MAX_IN_FLIGHT = 512
 # Tasks in all, with those that only wait for a relay to take their answer.
 MAX_TASKS = 8192
-# Apps give up after a minute; an answer that no relay took by then helps nobody.
-ANSWER_TIMEOUT_S = 60.0
+# Apps give up after a minute; an answer that no relay took by then helps nobody. A relay that was sent
+# it and said nothing for the first time is sent it once more.
+ANSWER_TIMEOUTS_S = (20.0, 38.0)
 RETRY_ANSWER_AFTER_S = 1.0
 
 _UNDECRYPTABLE = "undecryptable"
@@ -36,7 +36,7 @@ _OVERLOADED = "overloaded"
 
 _log = logging.getLogger(__name__)
 
-Publish = Callable[[Event, tuple[str, ...], float], Awaitable[Mapping[str, Published]]]
+Publish = Callable[[Event, tuple[str, ...], float], Awaitable[bool]]
 
 
 class RequestServer:
@@ -46,7 +46,7 @@ class RequestServer:
         wallet: what the method handlers work with.
         connections: who may ask.
         max_request_age: seconds a request's time may differ from our clock.
-        publish: sends an event to relays and returns their verdicts, within so many seconds.
+        publish: sends an event to relays and tells whether one has taken it, within so many seconds.
 
     Attributes:
         answered: answers by method and outcome ("ok" or the error code).
@@ -66,21 +66,23 @@ class RequestServer:
         self._tasks = Tasks()
         self._in_flight = 0
 
-    def on_event(self, event: Event) -> None:
-        """Take an event from a relay, signature unchecked. Returns at once."""
+    def on_event(self, event: Event) -> bool:
+        """Take an event from a relay, signature unchecked. Returns at once, False when it is forged."""
         verdict = self._gate.check(event, time.time())
         if isinstance(verdict, Rejected):
             self.rejected[verdict.reason] += 1
-            return
+            return verdict.reason is not Rejection.FORGED
         live = self._connections.of_wallet(event.tag("p") or "")
-        if live is None:
-            return
+        if live is not None:
+            self._start(live, event, rate_limited=verdict.rate_limited)
+        return True
+
+    def _start(self, live: LiveConnection, event: Event, *, rate_limited: bool) -> None:
         if len(self._tasks) >= MAX_TASKS:
             self.rejected[_OVERLOADED] += 1
             return
         live.last_used_at = int(time.time())
-        too_fast = verdict.rate_limited or self._is_busy(live)
-        self._tasks.spawn(self._serve(live, event, too_fast=too_fast))
+        self._tasks.spawn(self._serve(live, event, too_fast=rate_limited))
 
     async def finish(self, timeout_s: float) -> None:
         """Let the requests under way end, for at most `timeout_s` seconds."""
@@ -95,6 +97,8 @@ class RequestServer:
         except DecryptionError:
             self.rejected[_UNDECRYPTABLE] += 1
             return
+        # Here and not when the event came: many can come before the first of them is under way.
+        too_fast = too_fast or self._is_busy(live)
         outcome = _TOO_FAST if too_fast else await self._outcome(live, request)
         response = seal_response(request, outcome, live.keys, live.cipher, int(time.time()))
         self._count(live, request, outcome)
@@ -111,11 +115,8 @@ class RequestServer:
 
     async def _deliver(self, live: LiveConnection, response: Event) -> None:
         """Publish an answer on all relays of its connection, and once more when none has taken it."""
-        deadline = time.monotonic() + ANSWER_TIMEOUT_S
-        for _ in range(2):
-            left = max(0.0, deadline - time.monotonic())
-            verdicts = await self._publish(response, live.record.relays, left)
-            if any(verdict.accepted for verdict in verdicts.values()):
+        for timeout_s in ANSWER_TIMEOUTS_S:
+            if await self._publish(response, live.record.relays, timeout_s):
                 return
             await asyncio.sleep(RETRY_ANSWER_AFTER_S)
         _log.debug("no relay has taken an answer to %r", live.record.name)

@@ -63,6 +63,7 @@ def listconfigs(node: "Node", config: str | None) -> Json:
         "network": {"value_str": settings.network, "source": "cmdline"},
         "lightning-dir": {"value_str": str(settings.directory), "source": "cmdline"},
         "rpc-file": {"value_str": "lightning-rpc", "source": "default"},
+        "log-level": {"value_str": "debug", "source": "cmdline"},
         "always-use-proxy": {"value_bool": settings.always_use_proxy, "source": source},
     }
     proxy = {"value_str": settings.proxy, "source": source}

@@ -1,11 +1,17 @@
+"""Hypothesis without its deadline: a busy machine is no failure."""
+
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.double.node import Node as Double
 from tests.double.settings import Settings
 from tests.unit.in_process import World
+
+settings.register_profile("unit", deadline=None)
+settings.load_profile("unit")
 
 
 @pytest.fixture

@@ -51,14 +51,6 @@ async def test_nothing_is_stored_of_nothing(world: World) -> None:
     assert await kept(world) == set()
 
 
-async def test_forget(world: World) -> None:
-    for n in (1, 2):
-        await invoice_record.keep(world.node, OWN, f"{n:064x}", RECORD)
-    await invoice_record.forget(world.node, OWN, f"{1:064x}", RECORD)
-    await invoice_record.forget(world.node, OWN, f"{1:064x}", RECORD)
-    assert await kept(world) == {f"{ALICE}/2"}
-
-
 async def test_sweep_deletes_what_has_lost_its_invoice(world: World) -> None:
     made = [await world.invoice(OWN, n, record=RECORD) for n in range(4)]
     await world.invoice(OTHER, 5, record=RECORD)

@@ -50,7 +50,7 @@ class FakePool(RelayPool):
         self._changed = asyncio.Condition()
 
     def info(self, urls: Iterable[str] | None = None) -> list[RelayInfo]:
-        return [RelayInfo(url, self.state, 1, 0, None, 0, None) for url in urls or ()]
+        return [RelayInfo(url, self.state, 1, 0, None, 0, 0, None) for url in urls or ()]
 
     async def publish(self, event: Event, urls: Iterable[str], timeout_s: float) -> dict[str, Published]:
         self.attempts.append(event)

@@ -1,0 +1,268 @@
+"""Every authentic request gets exactly one answer, whatever is wrong with it."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.cases.fixtures import Connect, ConnectedApp, wait_until_announced
+from tests.cases.node import MakeNode, NodeUnderTest
+from tests.support.app import NIP04, NIP44, Answer
+from tests.support.channel import Json
+from tests.support.scripted_relay import ScriptedRelay
+from tests.support.waiting import wait_until
+
+COFFEE = {"amount": 1000, "description": "coffee"}
+METHODS = ["get_info", "get_balance", "make_invoice", "lookup_invoice", "list_transactions"]
+
+
+def answers_by_method(node: NodeUnderTest) -> Json:
+    """Return what nwc-status has counted."""
+    counted: Json = node.rpc.call("nwc-status")["requests_answered"]
+    return counted
+
+
+# Methods
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("pay_invoice", {"invoice": "lnbc1"}),
+        ("pay_keysend", {"pubkey": "02" * 33, "amount": 1000}),
+        ("make_hold_invoice", {}),
+        ("brew_coffee", {"sugar": True}),
+        ("__class__", {}),
+    ],
+)
+def test_unknown_method(app: ConnectedApp, method: str, params: Json) -> None:
+    answer = app.ask(method, params)
+    assert answer.code == "NOT_IMPLEMENTED"
+    assert answer.message == f"method: must be one of {', '.join(METHODS)}"
+    assert answer.body["result_type"] == method
+
+
+BAD_BODIES = {
+    "not JSON": "hello",
+    "truncated": '{"method":"get_info"',
+    "array": '["get_info"]',
+    "string": '"get_info"',
+    "null": "null",
+    "deep": "[" * 20_000 + "]" * 20_000,
+    "NaN": '{"method":"get_info","params":{"x":NaN}}',
+    "no method": '{"params":{}}',
+    "method is null": '{"method":null,"params":{}}',
+    "method is a number": '{"method":7,"params":{}}',
+    "method is empty": '{"method":"","params":{}}',
+    "method is long": json.dumps({"method": "x" * 65}),
+    "method with control characters": json.dumps({"method": "get\ninfo"}),
+    "method in another script": json.dumps({"method": "получить"}),
+    "params is an array": '{"method":"get_info","params":[]}',
+    "params is a string": '{"method":"get_info","params":"x"}',
+    "params is a number": '{"method":"get_info","params":0}',
+    "params is false": '{"method":"get_info","params":false}',
+    "NUL": "\0",
+}
+
+
+@pytest.mark.parametrize("encryption", [NIP44, NIP04])
+@pytest.mark.parametrize("name", BAD_BODIES)
+def test_bad_body(app: ConnectedApp, name: str, encryption: str) -> None:
+    answer = app.ask("", body=BAD_BODIES[name], encryption=encryption)
+    assert answer.code == "OTHER"
+    assert answer.message.startswith(("request: must be", "method: must be", "params: must be"))
+    assert answer.encryption == encryption
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"method":"get_info"}',
+        '{"method":"get_info","params":null}',
+        ' {"id": 7, "params": {"unknown": [1]}, "method": "get_info", "version": "9"} ',
+    ],
+)
+def test_liberal_body(app: ConnectedApp, body: str) -> None:
+    assert app.ask("", body=body).result["pubkey"]
+
+
+@pytest.mark.parametrize("expiration", ["soon", "-1", "1e10", "٣", ""])
+def test_unreadable_expiration(app: ConnectedApp, expiration: str) -> None:
+    answer = app.ask("get_info", tags=[["expiration", expiration]])
+    assert answer.code == "OTHER"
+    assert answer.message.startswith("tag expiration: must be")
+
+
+def test_expiration_in_the_future(app: ConnectedApp) -> None:
+    assert app.ask("get_info", tags=[["expiration", str(int(time.time()) + 60)]]).result
+
+
+def test_get_info(node: NodeUnderTest, connect: Connect) -> None:
+    app = connect(lud16="alice@example.com")
+    answer = app.ask("get_info")
+    about = node.rpc.getinfo()
+    info = answer.result
+    info.pop("block_hash", None)  # known after the first new block
+    assert answer.body["result_type"] == "get_info"
+    assert info == {
+        "alias": about["alias"],
+        "color": about["color"],
+        "pubkey": about["id"],
+        "network": "regtest",
+        "block_height": about["blockheight"],
+        "methods": METHODS,
+        "notifications": ["payment_received"],
+        "extensions": ["02", "05", "06"],
+        "lud16": "alice@example.com",
+    }
+
+
+# Encryption and envelope
+
+
+@pytest.mark.parametrize("encryption", [NIP44, NIP04])
+@pytest.mark.parametrize(
+    ("method", "params"), [("make_invoice", COFFEE), ("make_invoice", {}), ("x", {})]
+)
+def test_answered_in_the_scheme_of_the_request(
+    app: ConnectedApp, encryption: str, method: str, params: Json
+) -> None:
+    assert app.ask(method, params, encryption=encryption).encryption == encryption
+
+
+def test_nip04_with_its_tag(app: ConnectedApp) -> None:
+    """A tag may also name NIP-04."""
+    request = app.request("get_info", encryption=None, tags=[["encryption", "nip04"]])
+    answer = app.ask_with(request)
+    assert answer.result["pubkey"]
+    assert answer.encryption == NIP04
+
+
+@pytest.mark.parametrize("scheme", ["nip44_v3", "", "NIP44_V2", "nip44_v2 nip04", "rot13"])
+@pytest.mark.parametrize("content", [None, "gibberish"])
+def test_unknown_encryption(app: ConnectedApp, scheme: str, content: str | None) -> None:
+    answer = app.ask("get_info", encryption=scheme, content=content)
+    assert answer.code == "UNSUPPORTED_ENCRYPTION"
+    assert answer.encryption == NIP44
+    assert "nip44_v2, nip04" in answer.message
+
+
+@pytest.mark.parametrize("offset", [-100, 0, 100], ids=["slow clock", "same", "fast clock"])
+def test_never_dated_before_the_request(app: ConnectedApp, offset: int) -> None:
+    at = int(time.time()) + offset
+    answer = app.ask("get_info", created_at=at)
+    assert answer.event["created_at"] >= max(at, int(time.time()) - 20)
+
+
+def test_exactly_one_answer(app: ConnectedApp) -> None:
+    """Good and bad requests mixed, all at once."""
+    requests = [
+        app.request("make_invoice", params) for params in (COFFEE, {"amount": -1}, COFFEE, {})
+    ] + [app.request(method) for method in ("get_info", "x", "pay_invoice", "get_info")]
+    requests.append(app.request(body="hello"))
+    requests.append(app.request(encryption="rot13"))
+    for request in requests:
+        app.send(request)
+    for request in requests:
+        app.answer_to(request)
+    last = app.request("get_info")
+    app.ask_with(last)
+    assert sorted(app.answered_ids()) == sorted(request["id"] for request in [*requests, last])
+
+
+# Permission
+
+
+def test_method_that_is_not_allowed(node: NodeUnderTest, connect: Connect) -> None:
+    app = connect(methods="get_info")
+    answer = app.ask("make_invoice", COFFEE)
+    assert answer.code == "RESTRICTED"
+    assert answer.message == "make_invoice is not allowed for this connection"
+    assert answer.body["result_type"] == "make_invoice"
+    assert app.ask("get_info").result["methods"] == ["get_info"]
+    assert app.ask("pay_invoice").code == "NOT_IMPLEMENTED"
+
+
+def test_expired_connection(node: NodeUnderTest, connect: Connect) -> None:
+    app = connect()
+    at = int(time.time()) + 2
+    node.rpc.call("nwc-update", {"name": app.name, "expires": at})
+    wait_until(lambda: time.time() > at, "its time is over")
+    for method, params in (("get_info", {}), ("make_invoice", COFFEE), ("x", {})):
+        answer = app.ask(method, params)
+        assert answer.code == "UNAUTHORIZED"
+        assert answer.message == "this connection has expired"
+    node.rpc.call("nwc-update", {"name": app.name, "expires": "never"})
+    assert app.ask("get_info").result["pubkey"]
+
+
+# Rate
+
+
+def test_flood(make_node: MakeNode, scripted_relay: ScriptedRelay, connect: Connect) -> None:
+    """Five seconds' worth is served at once, then one refusal a second is told, then there is peace."""
+    node = make_node({"nwc-rate-limit": 2})
+    app = connect(node=node, relays=scripted_relay.url, channels=[scripted_relay])
+    calm = connect(node=node, relays=scripted_relay.url, channels=[scripted_relay])
+    requests = [app.request("get_info", tags=[["n", str(i)]]) for i in range(200)]
+    started = time.monotonic()
+    for request in requests:
+        scripted_relay.send(request)
+    assert calm.ask("get_info").result["pubkey"]  # nobody else pays for it
+    wait_until(lambda: handled(node) >= 201, "all are handled")
+    took = time.monotonic() - started
+    outcomes = answers_by_method(node)["get_info"]
+    assert 11 <= outcomes["ok"] <= 11 + 2 * took + 1
+    assert 1 <= outcomes["RATE_LIMITED"] <= took + 2
+    answers = [first_answer(app, request) for request in requests if app.answers_to(request["id"])]
+    refusals = [answer for answer in answers if answer.body["error"]]
+    assert {answer.code for answer in refusals} == {"RATE_LIMITED"}
+    assert len(refusals) == outcomes["RATE_LIMITED"]
+    # A later request is served when the bucket has filled up again.
+    wait_until(lambda: served(app), "served again")
+
+
+def handled(node: NodeUnderTest) -> int:
+    """Return how many events were answered, or told apart as too many."""
+    status = node.rpc.call("nwc-status")
+    counts = [n for outcomes in status["requests_answered"].values() for n in outcomes.values()]
+    return int(sum(counts)) + int(status["events_rejected"].get("rate limited", 0))
+
+
+def first_answer(app: ConnectedApp, request: Json) -> Answer:
+    return app.open(app.answers_to(request["id"])[0], request)
+
+
+_number = iter(range(1_000_000, 2_000_000))
+
+
+def served(app: ConnectedApp) -> Any:
+    """Ask, and ask again later if there is no answer or a refusal."""
+    request = app.request("get_info", tags=[["n", str(next(_number))]])
+    app.send(request)
+    try:
+        return (
+            wait_until(lambda: app.answers_to(request["id"]), "an answer", 1)
+            and (first_answer(app, request).body["result"])
+        )
+    except TimeoutError:
+        return None
+
+
+def test_counted(node: NodeUnderTest, connect: Connect) -> None:
+    app = connect()
+    node.stop_plugin()
+    node.start_plugin()
+    wait_until_announced(node, app.name)
+    app.ask("get_info")
+    app.ask("make_invoice", COFFEE)
+    app.ask("make_invoice", {})
+    app.ask("pay_invoice")
+    app.ask("x" * 64)
+    app.ask("", body="hello")
+    assert answers_by_method(node) == {
+        "get_info": {"ok": 1},
+        "make_invoice": {"OTHER": 1, "ok": 1},
+        "unknown": {"NOT_IMPLEMENTED": 2, "OTHER": 1},
+    }

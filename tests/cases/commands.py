@@ -1,0 +1,485 @@
+"""The nwc-* commands, as their owner uses them."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from nostr_sdk import Keys, NostrWalletConnectUri
+from pyln.client import RpcError
+
+import nwc
+from tests.cases.fixtures import Connect, announced, fresh_name, wait_until_announced
+from tests.cases.node import NodeUnderTest
+from tests.cases.relays import info_events
+from tests.support.channel import Json, tag
+from tests.support.restartable_relay import RestartableRelay
+from tests.support.scripted_relay import ScriptedRelay
+from tests.support.waiting import wait_until
+
+COFFEE = {"amount": 1000, "description": "coffee"}
+ALL_METHODS = "get_info get_balance make_invoice lookup_invoice list_transactions"
+HEX_64 = re.compile("[0-9a-f]{64}")
+COMMANDS = {
+    "nwc-connect": "name [budget] [renewal] [view] [methods] [expires] [relays] [pubkey] [lud16] [qr] "
+    "[notifications]",
+    "nwc-list": "[name]",
+    "nwc-update": "name [new_name] [methods] [expires] [relays] [view] [notifications]",
+    "nwc-revoke": "name",
+    "nwc-status": "",
+}
+
+
+@pytest.fixture
+def name(node: NodeUnderTest) -> Iterator[str]:
+    """A name for a connection that is gone after the test."""
+    name = fresh_name()
+    yield name
+    if name in names(node):
+        node.rpc.call("nwc-revoke", [name])
+
+
+def names(node: NodeUnderTest) -> list[str]:
+    return [shown["name"] for shown in node.rpc.call("nwc-list")["connections"]]
+
+
+def listed(node: NodeUnderTest, name: str) -> Json:
+    [shown] = node.rpc.call("nwc-list", [name])["connections"]
+    return dict(shown)
+
+
+def error_of(node: NodeUnderTest, command: str, params: Any) -> str:
+    """Return what a wrong command is told; it is lightningd's "invalid params"."""
+    with pytest.raises(RpcError) as raised:
+        node.rpc.call(command, params)
+    error: Any = raised.value.error
+    assert error["code"] == -32602
+    assert "Traceback" not in json.dumps(error)
+    return str(error["message"])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(node: NodeUnderTest, command: str) -> None:
+    [entry] = node.rpc.call("help", [command])["help"]
+    usage, _, text = entry["command"].partition("\n")
+    assert usage.split() == [command, *COMMANDS[command].split()]
+    assert len(text.strip()) > 20
+
+
+# nwc-connect
+
+
+def test_connect(node: NodeUnderTest, relay: RestartableRelay, name: str) -> None:
+    before = int(time.time())
+    shown = node.rpc.call("nwc-connect", [name])
+    wait_until(lambda: announced(node, name), "announced")
+    assert shown["name"] == name
+    assert [entry["url"] for entry in shown["relays"]] == [relay.url]
+    assert {"url", "state", "info_event"} <= shown["relays"][0].keys()
+    assert shown["methods"] == ALL_METHODS.split()
+    assert (shown["view"], shown["notifications"]) == ("own", True)
+    assert shown["expires_at"] is None
+    assert before <= shown["created_at"] <= int(time.time())
+    uri = NostrWalletConnectUri.parse(shown["uri"])
+    assert uri.public_key().to_hex() == shown["wallet_pubkey"]
+    assert Keys(uri.secret()).public_key().to_hex() == shown["client_pubkey"]
+    assert HEX_64.fullmatch(shown["wallet_pubkey"])
+    assert shown["wallet_pubkey"] != shown["client_pubkey"]
+
+
+def test_connect_with_everything(
+    node: NodeUnderTest, relay: RestartableRelay, second_relay: RestartableRelay, name: str
+) -> None:
+    shown = node.rpc.call(
+        "nwc-connect",
+        {
+            "name": name,
+            "budget": "0sat",
+            "renewal": "never",
+            "view": "node",
+            "notifications": False,
+            "methods": "make_invoice",
+            "expires": "30d",
+            "relays": f"{relay.url}/a?b=c&d=e, {second_relay.url}",
+            "lud16": "alice+tips@example.com",
+        },
+    )
+    relays = [f"{relay.url}/a?b=c&d=e", second_relay.url]
+    assert [entry["url"] for entry in shown["relays"]] == relays
+    assert shown["methods"] == ["make_invoice"]
+    assert abs(shown["expires_at"] - time.time() - 30 * 86_400) < 30
+    assert shown["lud16"] == "alice+tips@example.com"
+    assert (shown["view"], shown["notifications"]) == ("node", False)
+    # Percent-encoded, as NIP-47 has it.
+    parts = urlsplit(shown["uri"])
+    assert parts.scheme == "nostr+walletconnect"
+    assert not re.search(r"[/:?@+]", parts.query)
+    assert parse_qs(parts.query)["relay"] == relays
+    uri = NostrWalletConnectUri.parse(shown["uri"])
+    assert [str(url) for url in uri.relays()] == relays
+    assert uri.lud16() == "alice+tips@example.com"
+
+
+def test_connect_positionally(node: NodeUnderTest, relay: RestartableRelay, name: str) -> None:
+    """All eleven, in the order of the help text."""
+    key = Keys.generate().public_key()
+    given = [
+        name,
+        "0",
+        "never",
+        "own",
+        "get_info",
+        "1y",
+        relay.url,
+        key.to_hex(),
+        "a@b.c",
+        "false",
+        "false",
+    ]
+    shown = node.rpc.call("nwc-connect", given)
+    assert shown["client_pubkey"] == key.to_hex()
+    assert shown["methods"] == ["get_info"]
+    assert shown["lud16"] == "a@b.c"
+    assert "qr" not in shown
+    assert shown["notifications"] is False
+
+
+@pytest.mark.parametrize("form", ["hex", "capitals", "npub"])
+def test_own_key(node: NodeUnderTest, name: str, form: str) -> None:
+    key = Keys.generate().public_key()
+    text = {"hex": key.to_hex(), "capitals": key.to_hex().upper(), "npub": key.to_bech32()}[form]
+    shown = node.rpc.call("nwc-connect", {"name": name, "pubkey": text})
+    assert shown["client_pubkey"] == key.to_hex()
+    assert "secret" not in shown["uri"]
+
+
+def test_own_key_is_served(node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect) -> None:
+    app = connect(keys=Keys.generate(), relays=scripted_relay.url, channels=[scripted_relay])
+    assert app.ask("make_invoice", COFFEE).result["invoice"]
+
+
+def test_qr(node: NodeUnderTest, name: str) -> None:
+    shown = node.rpc.call("nwc-connect", {"name": name, "qr": True})
+    assert shown["format-hint"] == "simple"
+    lines = shown["qr"].strip("\n").split("\n")
+    assert len(lines) > 20
+    assert len({len(re.sub("\x1b\\[[0-9;]*m", "", line)) for line in lines}) == 1
+    assert shown["uri"].startswith("nostr+walletconnect://")
+
+
+WRONG: list[tuple[Json, str]] = [
+    ({"name": ""}, "name: must be 1 to 64 printable characters"),
+    ({"name": "  "}, "name: must be 1 to 64 printable characters"),
+    ({"name": "x" * 65}, "name: must be 1 to 64 printable characters"),
+    ({"name": "a\nb"}, "name: must be 1 to 64 printable characters"),
+    ({"name": ["a"]}, "name: must be 1 to 64 printable characters"),
+    ({"name": True}, "name: must be 1 to 64 printable characters"),
+    ({"budget": "50000sat"}, "budget: not available yet"),
+    ({"budget": "unlimited"}, "budget: not available yet"),
+    ({"renewal": "weekly"}, "renewal: not available yet"),
+    ({"view": "all"}, "view: must be own or node"),
+    ({"view": True}, "view: must be own or node"),
+    ({"notifications": "maybe"}, "notifications: must be true or false"),
+    ({"methods": "pay_invoice"}, "methods: must be all, or some of get_info, get_balance, make_invoice"),
+    ({"methods": ""}, "methods: must be all, or some of get_info, get_balance, make_invoice"),
+    ({"methods": ["get_info", 7]}, "methods: must be words"),
+    ({"methods": []}, "methods: must be all, or some of get_info, get_balance, make_invoice"),
+    ({"expires": "soon"}, "expires: must be never, a time from now like 30m"),
+    ({"expires": "2001-01-01"}, "expires: must be in the future"),
+    ({"expires": 0}, "expires: must be in the future"),
+    ({"expires": -1}, "expires: must be in the future"),
+    ({"expires": 2**70}, "expires: must be in the future, at most 100 years"),
+    ({"expires": 1.5}, "expires: must be never"),
+    ({"expires": True}, "expires: must be never"),
+    ({"expires": []}, "expires: must be never"),
+    ({"relays": "relay.example.com"}, "relays: a relay URL is wss://host"),
+    ({"relays": "https://relay.example.com"}, "relays: a relay URL is wss://host"),
+    ({"relays": "wss://"}, "relays: a relay URL is wss://host"),
+    ({"relays": "wss://host:99999"}, "relays: a relay URL is wss://host"),
+    ({"relays": "wss://user:word@host"}, "relays: a relay URL is wss://host"),
+    ({"relays": ""}, "relays: must be 1 to 10 relay URLs; got 0"),
+    ({"relays": []}, "relays: must be 1 to 10 relay URLs; got 0"),
+    ({"relays": [f"wss://r{i}" for i in range(11)]}, "relays: must be 1 to 10 relay URLs; got 11"),
+    ({"relays": [7]}, "relays: must be words"),
+    (
+        {"relays": "ws://" + "a" * 56 + ".onion"},
+        "relays: a .onion relay needs lightningd's option proxy",
+    ),
+    ({"pubkey": "00"}, "pubkey: a public key is 64 hex digits or npub1"),
+    ({"pubkey": "ff" * 32}, "pubkey: not a public key"),
+    ({"pubkey": "npub1xyz"}, "pubkey: a public key is 64 hex digits or npub1"),
+    ({"pubkey": Keys.generate().secret_key().to_bech32()}, "pubkey: this is a secret key"),
+    ({"pubkey": 7}, "pubkey: must be 64 hex digits or npub1"),
+    ({"lud16": "alice"}, "lud16: must be a lightning address"),
+    ({"lud16": "a b@example.com"}, "lud16: must be a lightning address"),
+    ({"lud16": 7}, "lud16: must be a lightning address"),
+    ({"qr": "maybe"}, "qr: must be true or false"),
+    ({"qr": 7}, "qr: must be true or false"),
+    ({"nmae": "x"}, "got an unexpected keyword argument 'nmae'"),
+]
+
+
+@pytest.mark.parametrize(("params", "message"), WRONG, ids=lambda x: str(x)[:40])
+def test_connect_wrongly(node: NodeUnderTest, params: Json, message: str) -> None:
+    before = names(node)
+    assert error_of(node, "nwc-connect", {"name": "never made", **params}).startswith(message)
+    assert names(node) == before
+
+
+@pytest.mark.parametrize("params", [[], {}])
+def test_connect_without_name(node: NodeUnderTest, params: Any) -> None:
+    assert error_of(node, "nwc-connect", params) == "missing a required argument: 'name'"
+
+
+def test_connect_with_too_many(node: NodeUnderTest) -> None:
+    assert "too many" in error_of(node, "nwc-connect", [str(i) for i in range(12)])
+
+
+def test_names_and_keys_are_unique(node: NodeUnderTest, connect: Connect) -> None:
+    keys = Keys.generate()
+    app = connect(keys=keys)
+    assert (
+        error_of(node, "nwc-connect", [app.name]) == f"name: there is a connection {app.name!r} already"
+    )
+    error = error_of(node, "nwc-connect", {"name": "x", "pubkey": keys.public_key().to_hex()})
+    assert error == "pubkey: this key has a connection already"
+
+
+# nwc-list
+
+
+def test_list(node: NodeUnderTest, connect: Connect) -> None:
+    first, second = connect(), connect(methods="get_info")
+    assert names(node)[-2:] == [first.name, second.name]
+    shown = listed(node, second.name)
+    assert shown["methods"] == ["get_info"]
+    assert shown["client_pubkey"] == second.pubkey
+    assert "uri" not in shown
+    assert second.secret not in json.dumps(shown)
+    assert "last_used_at" not in shown
+    before = int(time.time())
+    second.ask("get_info")
+    assert before <= listed(node, second.name)["last_used_at"] <= int(time.time())
+
+
+@pytest.mark.parametrize(
+    ("command", "params"),
+    [
+        ("nwc-list", ["nobody"]),
+        ("nwc-revoke", ["nobody"]),
+        ("nwc-update", {"name": "nobody", "expires": "1d"}),
+    ],
+)
+def test_unknown_name(node: NodeUnderTest, command: str, params: Any) -> None:
+    assert error_of(node, command, params) == "name: there is no connection 'nobody'; see nwc-list"
+
+
+# nwc-update
+
+
+def test_rename(node: NodeUnderTest, connect: Connect) -> None:
+    app, other = connect(), connect()
+    new = fresh_name()
+    assert node.rpc.call("nwc-update", {"name": app.name, "new_name": new})["name"] == new
+    assert app.name not in names(node)
+    assert listed(node, new)["client_pubkey"] == app.pubkey
+    assert app.ask("get_info").result["pubkey"]
+    error = error_of(node, "nwc-update", {"name": new, "new_name": other.name})
+    assert error == f"name: there is a connection {other.name!r} already"
+    # The old name is free again.
+    node.rpc.call("nwc-update", [new, app.name])
+    assert listed(node, app.name)["client_pubkey"] == app.pubkey
+
+
+def test_update_methods(node: NodeUnderTest, relay: RestartableRelay, connect: Connect) -> None:
+    app = connect()
+
+    def content() -> str:
+        [info] = info_events(relay.url, app.wallet_pubkey)
+        return str(info["content"])
+
+    assert content() == f"{ALL_METHODS} notifications"
+    assert node.rpc.call("nwc-update", {"name": app.name, "methods": "get_info"})["methods"] == [
+        "get_info"
+    ]
+    wait_until(lambda: content() == "get_info notifications", "the new info event")
+    assert app.ask("make_invoice", COFFEE).code == "RESTRICTED"
+    node.rpc.call("nwc-update", {"name": app.name, "methods": "all"})
+    wait_until(lambda: content() == f"{ALL_METHODS} notifications", "the newest info event")
+    assert app.ask("make_invoice", COFFEE).result["invoice"]
+
+
+def test_update_expires(node: NodeUnderTest, connect: Connect) -> None:
+    app = connect()
+    at = int(time.time()) + 1000
+    assert node.rpc.call("nwc-update", {"name": app.name, "expires": at})["expires_at"] == at
+    assert listed(node, app.name)["expires_at"] == at
+    assert node.rpc.call("nwc-update", {"name": app.name, "expires": "never"})["expires_at"] is None
+
+
+def test_update_relays(
+    node: NodeUnderTest, relay: RestartableRelay, second_relay: RestartableRelay, connect: Connect
+) -> None:
+    app = connect()
+    node.rpc.call("nwc-update", {"name": app.name, "relays": [relay.url, second_relay.url]})
+    wait_until_announced(node, app.name)
+    assert info_events(second_relay.url, app.wallet_pubkey)
+    assert app.ask("get_info").result["pubkey"]
+
+
+def test_update_keeps_the_rest(node: NodeUnderTest, connect: Connect) -> None:
+    app = connect(methods="get_info", expires="1y", lud16="a@b.c", view="node", notifications=False)
+    before = listed(node, app.name)
+    node.rpc.call("nwc-update", {"name": app.name, "expires": "2y"})
+    after = listed(node, app.name)
+    for field in ("client_pubkey", "wallet_pubkey", "methods", "created_at", "lud16"):
+        assert after[field] == before[field]
+    assert (after["view"], after["notifications"]) == ("node", False)
+
+
+def test_update_view_and_notifications(
+    node: NodeUnderTest, relay: RestartableRelay, connect: Connect
+) -> None:
+    app = connect()
+    shown = node.rpc.call("nwc-update", {"name": app.name, "view": "node", "notifications": False})
+    assert (shown["view"], shown["notifications"]) == ("node", False)
+    assert app.ask("get_info").result["notifications"] == []
+
+    def told_of() -> str | None:
+        [info] = info_events(relay.url, app.wallet_pubkey)
+        return tag(info, "notifications")
+
+    wait_until(lambda: not told_of(), "the new info event")
+    shown = node.rpc.call("nwc-update", {"name": app.name, "view": "own", "notifications": True})
+    assert (shown["view"], shown["notifications"]) == ("own", True)
+    assert app.ask("get_info").result["notifications"] == ["payment_received"]
+    wait_until(lambda: told_of() == "payment_received", "the newest info event")
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({}, "nothing to change: give new_name, methods, expires, relays, view or notifications"),
+        ({"new_name": ""}, "name: must be"),
+        ({"methods": "x"}, "methods: must be"),
+        ({"expires": "x"}, "expires: must be"),
+        ({"relays": "x"}, "relays: a relay URL is"),
+        ({"view": "x"}, "view: must be"),
+        ({"notifications": "x"}, "notifications: must be"),
+    ],
+    ids=str,
+)
+def test_update_wrongly(node: NodeUnderTest, connect: Connect, params: Json, message: str) -> None:
+    app = connect()
+    before = listed(node, app.name)
+    assert message in error_of(node, "nwc-update", {"name": app.name, **params})
+    assert listed(node, app.name) == before
+
+
+# nwc-revoke
+
+
+def test_revoke(node: NodeUnderTest, relay: RestartableRelay, connect: Connect) -> None:
+    app, witness = connect(), connect()
+    assert app.ask("make_invoice", COFFEE).result["invoice"]
+    assert info_events(relay.url, app.wallet_pubkey)
+    revoked = node.rpc.call("nwc-revoke", [app.name])
+    assert (revoked["name"], revoked["revoked"]) == (app.name, True)
+    assert app.name not in names(node)
+    request = app.request("make_invoice", COFFEE)
+    app.send(request)
+    wait_until(
+        lambda: all(not event["content"] for event in info_events(relay.url, app.wallet_pubkey)),
+        "the info event is withdrawn",
+    )
+    witness.ask("make_invoice", COFFEE)
+    assert app.answers_to(request["id"]) == []
+    label = f"nwc:{app.pubkey[:16]}:{request['id']}"
+    assert node.rpc.listinvoices(label=label)["invoices"] == []
+    keys = [e["key"] for e in node.rpc.call("listdatastore", [["nwc", "connections"]])["datastore"]]
+    assert app.pubkey not in [key[-1] for key in keys]
+
+
+def test_revoked_even_if_the_relay_goes_on(
+    node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect
+) -> None:
+    """A hostile relay may hand on requests that nobody subscribed to any more."""
+    witness = connect(relays=scripted_relay.url, channels=[scripted_relay])
+    app = connect(relays=scripted_relay.url, channels=[scripted_relay])
+    assert app.ask("get_info").result["pubkey"]
+    node.rpc.call("nwc-revoke", [app.name])
+    request = app.request("make_invoice", COFFEE)
+    scripted_relay.send(request)
+    witness.ask("make_invoice", COFFEE)
+    assert app.answers_to(request["id"]) == []
+
+
+def test_revoked_for_good(node: NodeUnderTest, connect: Connect) -> None:
+    app = connect()
+    node.rpc.call("nwc-revoke", [app.name])
+    node.stop_plugin()
+    node.start_plugin()
+    assert app.name not in names(node)
+
+
+def test_name_and_key_are_free_again(node: NodeUnderTest, connect: Connect) -> None:
+    keys = Keys.generate()
+    first = connect(keys=keys, name="again")
+    node.rpc.call("nwc-revoke", ["again"])
+    second = connect(keys=keys, name="again")
+    assert second.wallet_pubkey == first.wallet_pubkey
+    wait_until(lambda: announced(node, "again"), "announced again")
+
+
+# nwc-status
+
+
+def test_status(node: NodeUnderTest, relay: RestartableRelay, connect: Connect) -> None:
+    app = connect()
+    app.ask("get_info")
+    status = node.rpc.call("nwc-status")
+    assert status["version"] == nwc.__version__
+    assert 0 < status["started_at"] <= int(time.time())
+    assert status["connections"] == len(names(node))
+    [shown] = [entry for entry in status["relays"] if entry["url"] == relay.url]
+    assert shown["state"] == "connected"
+    assert shown["since"] <= int(time.time())
+    assert shown["reconnects"] == 0
+    assert {"latency_ms", "last_error"} <= shown.keys()
+    assert status["requests_answered"]["get_info"]["ok"] >= 1
+    assert isinstance(status["events_rejected"], dict)
+
+
+@pytest.mark.parametrize("command", ["nwc-status", "nwc-list"])
+def test_too_many_arguments(node: NodeUnderTest, command: str) -> None:
+    assert "too many" in error_of(node, command, ["a", "b"])
+
+
+# What stays
+
+
+@pytest.mark.parametrize("end", ["stop", "kill", "node"])
+def test_connections_survive(node: NodeUnderTest, connect: Connect, end: str) -> None:
+    app = connect(methods="make_invoice", expires="1y", lud16="a@b.c", view="node")
+    before = listed(node, app.name)
+    if end == "node":
+        node.restart_node()
+    else:
+        node.stop_plugin() if end == "stop" else node.kill_plugin()
+        node.start_plugin()
+    wait_until_announced(node, app.name)
+    after = listed(node, app.name)
+    for field in (
+        "client_pubkey",
+        "wallet_pubkey",
+        "methods",
+        "created_at",
+        "expires_at",
+        "lud16",
+        "view",
+    ):
+        assert after[field] == before[field]
+    assert app.ask("make_invoice", COFFEE).result["invoice"]

@@ -1,0 +1,140 @@
+"""One request, one invoice: over two relays, after a stop, after a kill.
+
+A relay that hands on the very same event again is played by `scripted_relay`. What needs lightningd to
+be slow or to fail at a chosen moment is in tests/plugin/test_exactly_once_faults.py.
+"""
+
+from typing import Any
+
+import pytest
+
+from tests.cases.fixtures import Connect, wait_until_announced
+from tests.cases.node import NodeUnderTest
+from tests.support.app import App
+from tests.support.channel import Json
+from tests.support.restartable_relay import RestartableRelay
+from tests.support.scripted_relay import ScriptedRelay
+
+PLAIN = {"amount": 1000, "description": "once", "metadata": {"order": 1}}
+BARE_HASH = {"amount": 1000, "description_hash": "5a" * 32}
+LONG_AND_FOREIGN = {**BARE_HASH, "description": "not the preimage " * 50, "metadata": {"order": 1}}
+each_kind = pytest.mark.parametrize(
+    "params", [PLAIN, BARE_HASH, LONG_AND_FOREIGN], ids=["plain", "bare hash", "long and bare hash"]
+)
+
+
+def invoices_of(node: NodeUnderTest, app: App) -> list[Json]:
+    """Return the invoices made for an app."""
+    prefix = f"nwc:{app.pubkey[:16]}:"
+    return [i for i in node.rpc.listinvoices()["invoices"] if i["label"].startswith(prefix)]
+
+
+def templates(node: NodeUnderTest) -> list[str]:
+    """Return the labels of templates that are still there."""
+    labels = [invoice["label"] for invoice in node.rpc.listinvoices()["invoices"]]
+    return [label for label in labels if label.startswith("nwc:template")]
+
+
+def send_again(app: App, relay: ScriptedRelay, request: Json) -> Json:
+    """Deliver a request once more, and return the result of the new answer to it."""
+    before = len(app.answers_to(request["id"]))
+    relay.send(request)
+    relay.received.wait_for(
+        lambda event: ["e", request["id"]] in event["tags"], "another answer", count=before + 1
+    )
+    return app.open(app.answers_to(request["id"])[-1], request).result
+
+
+@each_kind
+def test_over_two_relays(
+    node: NodeUnderTest,
+    relay: RestartableRelay,
+    second_relay: RestartableRelay,
+    connect: Connect,
+    params: Json,
+) -> None:
+    app = connect(relays=[relay.url, second_relay.url])
+    request = app.request("make_invoice", params)
+    result = app.ask_with(request).result
+    app.ask("get_info")  # all that was under way before is through
+    [invoice] = invoices_of(node, app)
+    assert invoice["bolt11"] == result["invoice"]
+    copies = app.answers_to(request["id"])
+    assert len(copies) == 2
+    assert copies[0]["id"] == copies[1]["id"]
+
+
+@each_kind
+def test_replayed_while_it_runs(
+    node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect, params: Json
+) -> None:
+    app = connect(relays=[scripted_relay.url], channels=[scripted_relay])
+    request = app.request("make_invoice", params)
+    scripted_relay.send(request)
+    scripted_relay.send(request)
+    app.ask_with(request)
+    scripted_relay.send(request)
+    app.ask("get_info")
+    assert len(app.answers_to(request["id"])) == 1
+    assert len(invoices_of(node, app)) == 1
+
+
+@pytest.mark.parametrize("end", ["stop", "kill", "node"])
+@each_kind
+def test_replayed_after_a_restart(
+    node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect, params: Json, end: str
+) -> None:
+    app = connect(relays=[scripted_relay.url], channels=[scripted_relay])
+    request = app.request("make_invoice", params)
+    first = app.ask_with(request).result
+    restart(node, end)
+    wait_until_announced(node, app.name)
+    assert send_again(app, scripted_relay, request) == first
+    assert len(invoices_of(node, app)) == 1
+
+
+def restart(node: NodeUnderTest, end: str) -> None:
+    """End the plugin, in one way or another, and start it again."""
+    if end == "node":
+        node.restart_node()
+        return
+    node.stop_plugin() if end == "stop" else node.kill_plugin()
+    node.start_plugin()
+
+
+def test_replayed_by_the_relay_at_reconnect(
+    node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect
+) -> None:
+    app = connect(relays=[scripted_relay.url], channels=[scripted_relay])
+    request = app.request("make_invoice", PLAIN)
+    first = app.ask_with(request).result
+    scripted_relay.kept.append(request)
+    restart(node, "stop")
+    answers = scripted_relay.received.wait_for(
+        lambda event: ["e", request["id"]] in event["tags"], "an answer to the kept request", count=2
+    )
+    assert app.open(answers[1], request).result == first
+    assert len(invoices_of(node, app)) == 1
+
+
+def test_two_requests_are_two_invoices(node: NodeUnderTest, connect: Connect) -> None:
+    app = connect()
+    hashes = {
+        app.ask("make_invoice", PLAIN, tags=[["n", str(i)]]).result["payment_hash"] for i in (1, 2)
+    }
+    assert len(hashes) == len(invoices_of(node, app)) == 2
+
+
+def test_many_bare_hashes_at_once(node: NodeUnderTest, connect: Connect) -> None:
+    app = connect()
+    requests = [
+        app.request("make_invoice", {"amount": i, "description_hash": f"{i:064x}"}) for i in range(1, 41)
+    ]
+    for request in requests:
+        app.send(request)
+    for i, request in enumerate(requests, 1):
+        result = app.answer_to(request).result
+        decoded: Any = node.rpc.call("decode", {"string": result["invoice"]})
+        assert (decoded["amount_msat"], decoded["description_hash"]) == (i, f"{i:064x}")
+    assert len(invoices_of(node, app)) == 40
+    assert templates(node) == []

@@ -1,0 +1,142 @@
+"""The fixtures of all cases but `node` and `make_node`."""
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import pytest
+from nostr_sdk import Keys
+from pyln.client import RpcError
+
+from tests.cases.node import NodeUnderTest
+from tests.support.app import App
+from tests.support.channel import Channel, Json
+from tests.support.restartable_relay import RestartableRelay
+from tests.support.scripted_relay import ScriptedRelay
+from tests.support.waiting import wait_until
+
+_numbers = itertools.count(1)
+
+
+def fresh_name() -> str:
+    """Return a name no connection has yet."""
+    return f"app {next(_numbers)}"
+
+
+def announced(node: NodeUnderTest, name: str) -> bool:
+    """Tell whether the info event of a connection is on all its relays."""
+    [shown] = node.rpc.call("nwc-list", {"name": name})["connections"]
+    return all(relay["info_event"] == "published" for relay in shown["relays"])
+
+
+def wait_until_announced(node: NodeUnderTest, name: str) -> None:
+    """Wait until a connection can be used over all its relays."""
+    wait_until(lambda: announced(node, name), f"info event of {name!r} everywhere")
+
+
+class ConnectedApp(App):
+    """An app that has a connection.
+
+    Attributes:
+        shown: what nwc-connect returned.
+
+    """
+
+    def __init__(self, shown: Json, channels: Sequence[Channel], keys: Keys | None) -> None:
+        super().__init__(shown["uri"], channels, keys)
+        self.shown = shown
+
+    @property
+    def name(self) -> str:
+        """The connection's name."""
+        return str(self.shown["name"])
+
+
+class Connect(Protocol):
+    """The fixture `connect`."""
+
+    def __call__(
+        self,
+        *,
+        node: NodeUnderTest | None = None,
+        channels: Sequence[Channel] = (),
+        keys: Keys | None = None,
+        wait: bool = True,
+        **params: Any,
+    ) -> ConnectedApp:
+        """Make a connection and return an app that has it.
+
+        Args:
+            node: where; `node` by default.
+            channels: what the app uses instead of the relays of its URI.
+            keys: of an app that brings its own key.
+            wait: until the info event is on all relays.
+            params: of nwc-connect; without `name` it gets a fresh one.
+
+        """
+
+
+@pytest.fixture
+def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    """Make connections, with an app for each; after the test, they are gone."""
+    made: list[tuple[NodeUnderTest, ConnectedApp]] = []
+
+    def make(
+        *,
+        node: NodeUnderTest | None = None,
+        channels: Sequence[Channel] = (),
+        keys: Keys | None = None,
+        wait: bool = True,
+        **params: Any,
+    ) -> ConnectedApp:
+        chosen: NodeUnderTest = node or request.getfixturevalue("node")
+        if keys is not None:
+            params["pubkey"] = keys.public_key().to_hex()
+        shown = chosen.rpc.call("nwc-connect", {"name": fresh_name(), **params})
+        if wait:
+            wait_until_announced(chosen, shown["name"])
+        app = ConnectedApp(shown, channels, keys)
+        made.append((chosen, app))
+        return app
+
+    yield make
+    for chosen, app in made:
+        app.close()
+        # Else the plugin looks for the relays of this test until the end of the module.
+        with contextlib.suppress(RpcError, OSError):
+            chosen.rpc.call("nwc-revoke", {"name": app.name})
+
+
+@pytest.fixture
+def app(connect: Connect) -> ConnectedApp:
+    """An app with a connection of its own over `relay`."""
+    return connect()
+
+
+@pytest.fixture(scope="module")
+def relay() -> Iterator[RestartableRelay]:
+    """A real relay, shared by the cases of a module: do not kill it."""
+    with RestartableRelay() as relay:
+        yield relay
+
+
+@pytest.fixture
+def own_relay() -> Iterator[RestartableRelay]:
+    """A real relay for one test."""
+    with RestartableRelay() as relay:
+        yield relay
+
+
+@pytest.fixture
+def second_relay() -> Iterator[RestartableRelay]:
+    """Another one."""
+    with RestartableRelay() as relay:
+        yield relay
+
+
+@pytest.fixture
+def scripted_relay() -> Iterator[ScriptedRelay]:
+    """A relay that does what the test says."""
+    with ScriptedRelay() as relay:
+        yield relay

@@ -1,0 +1,335 @@
+"""make_invoice: every row of the table in DESIGN.md, section 5, with good and bad values."""
+
+import hashlib
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.cases.fixtures import ConnectedApp
+from tests.cases.node import NodeUnderTest
+from tests.support.channel import Json
+
+DEFAULT_EXPIRY = 86_400
+MAX_AMOUNT_MSAT = (2**64 - 1) // 10
+MAX_EXPIRY = 31_536_000
+HASH = "5a" * 32
+LONG = "a long story " * 50 + "…"
+ABSENT = object()
+
+# What no field that wants a number takes. Some of them would stop lightningd v26.06.6.
+NO_NUMBERS = [
+    pytest.param(-1, id="negative"),
+    pytest.param(1.5, id="fraction"),
+    pytest.param("1000", id="string"),
+    pytest.param("", id="empty"),
+    pytest.param(True, id="true"),
+    pytest.param(False, id="false"),
+    pytest.param([1], id="array"),
+    pytest.param({"msat": 1}, id="object"),
+    pytest.param(2**63, id="2^63"),
+    pytest.param(2**64, id="2^64"),
+    pytest.param(-(2**63), id="-2^63"),
+    pytest.param(10**40, id="10^40"),
+]
+
+
+@pytest.fixture(autouse=True)
+def node_stays_alive(node: NodeUnderTest) -> Any:
+    """Whatever a case sends, the node and the plugin are there afterwards."""
+    before = node.rpc.getinfo()["id"], node.plugin_pid
+    yield
+    assert (node.rpc.getinfo()["id"], node.plugin_pid) == before
+    assert node.rpc.call("nwc-status")["version"]
+
+
+def params_of(**fields: Any) -> Json:
+    """Return params with an amount, without the fields that are ABSENT."""
+    return {name: value for name, value in {"amount": 1000, **fields}.items() if value is not ABSENT}
+
+
+def made_by(node: NodeUnderTest, app: ConnectedApp, params: Json) -> Json:
+    """Have an invoice made; check the answer against the node's own word, and return it."""
+    before = int(time.time())
+    request = app.request("make_invoice", params)
+    answer = app.ask_with(request)
+    assert answer.body["result_type"] == "make_invoice"
+    result = answer.result
+    decoded = node.rpc.call("decode", {"string": result["invoice"]})
+    [listed] = node.rpc.listinvoices(invstring=result["invoice"])["invoices"]
+    assert decoded["valid"] is True
+    assert decoded["payee"] == node.rpc.getinfo()["id"]
+    assert listed["label"] == f"nwc:{app.pubkey[:16]}:{request['id']}"
+    assert listed["status"] == "unpaid"
+    assert result["payment_hash"] == decoded["payment_hash"] == listed["payment_hash"]
+    assert result["amount"] == decoded.get("amount_msat", 0) == listed.get("amount_msat", 0)
+    assert before <= result["created_at"] == decoded["created_at"] <= int(time.time())
+    assert result["expires_at"] == listed["expires_at"]
+    assert abs(result["expires_at"] - result["created_at"] - decoded["expiry"]) <= 1
+    assert result.get("description_hash") == decoded.get("description_hash")
+    assert (result["type"], result["state"], result["fees_paid"]) == ("incoming", "pending", 0)
+    assert "preimage" not in result
+    assert "settled_at" not in result
+    return {**result, "decoded": decoded, "listed": listed}
+
+
+def refused(node: NodeUnderTest, app: ConnectedApp, params: Any) -> str:
+    """Have a request refused as OTHER, without an invoice, and return the message."""
+    request = app.request("make_invoice", params)
+    answer = app.ask_with(request)
+    assert answer.body["result_type"] == "make_invoice"
+    assert answer.code == "OTHER"
+    label = f"nwc:{app.pubkey[:16]}:{request['id']}"
+    assert node.rpc.listinvoices(label=label)["invoices"] == []
+    return answer.message
+
+
+# amount
+
+
+@pytest.mark.parametrize("amount", [1, 999, 1000, 123_456_789, 2**53, 2**60, MAX_AMOUNT_MSAT])
+def test_amount(node: NodeUnderTest, app: ConnectedApp, amount: int) -> None:
+    made = made_by(node, app, {"amount": amount, "description": "coffee"})
+    assert made["amount"] == made["decoded"]["amount_msat"] == amount
+    assert made["description"] == made["decoded"]["description"] == "coffee"
+
+
+def test_amount_of_zero_is_any_amount(node: NodeUnderTest, app: ConnectedApp) -> None:
+    made = made_by(node, app, {"amount": 0})
+    assert made["amount"] == 0
+    assert "amount_msat" not in made["decoded"]
+
+
+def test_integral_number_with_a_point(node: NodeUnderTest, app: ConnectedApp) -> None:
+    assert made_by(node, app, {"amount": 2000.0})["amount"] == 2000
+
+
+@pytest.mark.parametrize("amount", [*NO_NUMBERS, pytest.param(MAX_AMOUNT_MSAT + 1, id="too much")])
+def test_bad_amount(node: NodeUnderTest, app: ConnectedApp, amount: Any) -> None:
+    message = refused(node, app, {"amount": amount, "description": "coffee"})
+    assert message.startswith("amount: must be an integer number of msat from 0 to 18446")
+    assert "; got " in message
+
+
+@pytest.mark.parametrize("params", [{}, {"amount": None}, {"description": "coffee"}], ids=str)
+def test_amount_is_required(node: NodeUnderTest, app: ConnectedApp, params: Json) -> None:
+    assert refused(node, app, params).startswith("amount: must be an integer")
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "Infinity", "1e18", "9" * 5000])
+def test_amount_that_is_hardly_json(node: NodeUnderTest, app: ConnectedApp, number: str) -> None:
+    body = '{"method":"make_invoice","params":{"amount":' + number + "}}"
+    assert app.ask("make_invoice", body=body).code == "OTHER"
+
+
+# description
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        pytest.param("", id="empty"),
+        pytest.param('1 coffee, ☕ 🧡 "quoted" \\ \n new line', id="unicode"),
+        pytest.param("x" * 639, id="639 bytes"),
+        pytest.param("ü" * 319 + "x", id="639 bytes of UTF-8"),
+    ],
+)
+def test_description(node: NodeUnderTest, app: ConnectedApp, description: str) -> None:
+    made = made_by(node, app, params_of(description=description))
+    assert made["description"] == made["decoded"]["description"] == description
+    assert made["listed"]["description"] == description
+    assert "description_hash" not in made
+
+
+@pytest.mark.parametrize("description", [ABSENT, None], ids=["absent", "null"])
+def test_no_description(node: NodeUnderTest, app: ConnectedApp, description: Any) -> None:
+    made = made_by(node, app, params_of(description=description))
+    assert made["description"] == made["decoded"]["description"] == ""
+
+
+@pytest.mark.parametrize("description", ["x" * 640, "ü" * 320, LONG, "☕" * 10_922], ids=len)
+def test_long_description(node: NodeUnderTest, app: ConnectedApp, description: str) -> None:
+    made = made_by(node, app, params_of(description=description))
+    assert made["description"] == description
+    assert made["decoded"]["description_hash"] == hashlib.sha256(description.encode()).hexdigest()
+    assert "description" not in made["decoded"]
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        pytest.param(7, id="number"),
+        pytest.param(True, id="bool"),
+        pytest.param(["x"], id="array"),
+        pytest.param({}, id="object"),
+        pytest.param("a\0b", id="NUL"),
+        pytest.param("\ud800", id="lone surrogate"),
+        pytest.param("x" * 32_769, id="too long"),
+    ],
+)
+def test_bad_description(node: NodeUnderTest, app: ConnectedApp, description: Any) -> None:
+    message = refused(node, app, params_of(description=description))
+    assert message.startswith("description: must be a string of at most 32768 bytes")
+
+
+# description_hash
+
+
+def test_bare_hash(node: NodeUnderTest, app: ConnectedApp) -> None:
+    made = made_by(node, app, params_of(description_hash=HASH))
+    assert made["description_hash"] == made["decoded"]["description_hash"] == HASH
+    assert "description" not in made["decoded"]
+
+
+def test_bare_hash_for_any_amount(node: NodeUnderTest, app: ConnectedApp) -> None:
+    made = made_by(node, app, {"amount": 0, "description_hash": HASH, "expiry": 600})
+    assert made["decoded"]["description_hash"] == HASH
+    assert made["decoded"]["expiry"] == 600
+
+
+def test_hash_in_capitals(node: NodeUnderTest, app: ConnectedApp) -> None:
+    made = made_by(node, app, params_of(description_hash=HASH.upper()))
+    assert made["decoded"]["description_hash"] == HASH
+
+
+@pytest.mark.parametrize(
+    "description", ["not the preimage", "x" * 639, LONG], ids=["short", "639", "long"]
+)
+def test_hash_with_a_foreign_description(
+    node: NodeUnderTest, app: ConnectedApp, description: str
+) -> None:
+    made = made_by(node, app, params_of(description=description, description_hash=HASH))
+    assert made["description"] == description
+    assert made["decoded"]["description_hash"] == HASH
+    assert "description" not in made["decoded"]
+
+
+def test_hash_of_the_description(node: NodeUnderTest, app: ConnectedApp) -> None:
+    digest = hashlib.sha256(b"coffee").hexdigest()
+    made = made_by(node, app, params_of(description="coffee", description_hash=digest))
+    assert made["description"] == "coffee"
+    assert made["decoded"]["description_hash"] == digest
+
+
+def test_hash_of_the_empty_description(node: NodeUnderTest, app: ConnectedApp) -> None:
+    digest = hashlib.sha256(b"").hexdigest()
+    made = made_by(node, app, params_of(description_hash=digest))
+    assert made["decoded"]["description_hash"] == digest
+
+
+def test_bare_hash_leaves_one_invoice(node: NodeUnderTest, app: ConnectedApp) -> None:
+    before = {invoice["label"] for invoice in node.rpc.listinvoices()["invoices"]}
+    made = made_by(node, app, params_of(description_hash=HASH))
+    after = {invoice["label"] for invoice in node.rpc.listinvoices()["invoices"]}
+    assert after - before == {made["listed"]["label"]}
+
+
+def test_null_hash_is_no_hash(node: NodeUnderTest, app: ConnectedApp) -> None:
+    made = made_by(node, app, params_of(description="coffee", description_hash=None))
+    assert made["decoded"]["description"] == "coffee"
+
+
+@pytest.mark.parametrize(
+    "digest",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("5a" * 31, id="short"),
+        pytest.param("5a" * 33, id="long"),
+        pytest.param("5g" * 32, id="not hex"),
+        pytest.param("5a " * 21 + "5", id="spaces"),
+        pytest.param("\u0665" * 64, id="other digits"),
+        pytest.param(5, id="number"),
+        pytest.param([HASH], id="array"),
+    ],
+)
+def test_bad_hash(node: NodeUnderTest, app: ConnectedApp, digest: Any) -> None:
+    message = refused(node, app, params_of(description_hash=digest))
+    assert message.startswith("description_hash: must be 64 hex digits; got ")
+
+
+# expiry
+
+
+@pytest.mark.parametrize("expiry", [1, 60, 3600, MAX_EXPIRY])
+def test_expiry(node: NodeUnderTest, app: ConnectedApp, expiry: int) -> None:
+    answer = app.ask("make_invoice", {"amount": 1, "expiry": expiry}).result
+    decoded = node.rpc.call("decode", {"string": answer["invoice"]})
+    assert decoded["expiry"] == expiry
+    assert abs(answer["expires_at"] - decoded["created_at"] - expiry) <= 1
+
+
+@pytest.mark.parametrize("expiry", [ABSENT, None, 0], ids=["absent", "null", "zero"])
+def test_default_expiry(node: NodeUnderTest, app: ConnectedApp, expiry: Any) -> None:
+    assert made_by(node, app, params_of(expiry=expiry))["decoded"]["expiry"] == DEFAULT_EXPIRY
+
+
+@pytest.mark.parametrize(
+    "expiry",
+    [
+        *NO_NUMBERS,
+        pytest.param(MAX_EXPIRY + 1, id="over a year"),
+        pytest.param(2**53, id="2^53"),
+        pytest.param(2**60, id="2^60"),
+    ],
+)
+def test_bad_expiry(node: NodeUnderTest, app: ConnectedApp, expiry: Any) -> None:
+    message = refused(node, app, params_of(expiry=expiry))
+    assert message.startswith("expiry: must be an integer number of seconds from 0 to 31536000; got ")
+
+
+# metadata and unknown fields
+
+
+def stored_metadata(node: NodeUnderTest, app: ConnectedApp) -> list[Json]:
+    """Return what the plugin keeps beside this app's invoices."""
+    key = ["nwc", "invoices", app.pubkey[:16]]
+    entries = node.rpc.call("listdatastore", {"key": key})["datastore"]
+    return [json.loads(entry["string"]) for entry in entries]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        pytest.param({"order": 7, "tags": ["a", None, True], "deep": {"ü": "☕"}}, id="nested"),
+        pytest.param({"x": "x" * 4088}, id="4096 characters"),
+        pytest.param({"x": "☕" * 4088}, id="4096 characters of UTF-8"),
+    ],
+)
+def test_metadata(node: NodeUnderTest, app: ConnectedApp, metadata: Json) -> None:
+    assert made_by(node, app, params_of(metadata=metadata))["metadata"] == metadata
+    assert [record["metadata"] for record in stored_metadata(node, app)] == [metadata]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [ABSENT, None, {}, {"x": "x" * 4089}, {"x": "x" * 20_000}],
+    ids=["absent", "null", "empty", "4097 characters", "far too long"],
+)
+def test_metadata_that_is_not_kept(node: NodeUnderTest, app: ConnectedApp, metadata: Any) -> None:
+    assert made_by(node, app, params_of(metadata=metadata))["metadata"] == {}
+    assert stored_metadata(node, app) == []
+
+
+def test_metadata_too_deep_is_dropped(node: NodeUnderTest, app: ConnectedApp) -> None:
+    metadata: Json = {}
+    for _ in range(100):
+        metadata = {"x": metadata}
+    assert made_by(node, app, params_of(metadata=metadata))["metadata"] == {}
+
+
+@pytest.mark.parametrize("metadata", ["text", 7, True, ["a"]], ids=str)
+def test_bad_metadata(node: NodeUnderTest, app: ConnectedApp, metadata: Any) -> None:
+    message = refused(node, app, params_of(metadata=metadata))
+    assert message.startswith("metadata: must be an object; got ")
+
+
+def test_metadata_with_a_bare_hash_and_a_long_text(node: NodeUnderTest, app: ConnectedApp) -> None:
+    params = params_of(description=LONG, description_hash=HASH, metadata={"order": 7})
+    made = made_by(node, app, params)
+    assert (made["description"], made["metadata"]) == (LONG, {"order": 7})
+
+
+def test_unknown_fields_are_ignored(node: NodeUnderTest, app: ConnectedApp) -> None:
+    made = made_by(node, app, params_of(description="coffee", preimage="00" * 32, label="x", a=[{}]))
+    assert made["description"] == "coffee"

@@ -1,0 +1,63 @@
+"""What a case may do to the node under test. Implemented over the double and over real lightningd."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+# Values for `plugin start`; a repeatable option takes several values with commas between them.
+Options = Mapping[str, str | int]
+
+# Cases ask faster than people; the cases about the limit set their own.
+BASE_OPTIONS: Options = {"nwc-rate-limit": 1000}
+
+PLUGIN = Path(__file__).resolve().parents[2] / "plugin.py"
+
+
+class NodeUnderTest(Protocol):
+    """A lightningd that runs the plugin.
+
+    Every method returns when what it says has happened, or raises after a bounded time.
+    """
+
+    @property
+    def rpc(self) -> Any:
+        """A LightningRpc of pyln-client; it serves one thread at a time, so ask for each anew."""
+
+    @property
+    def directory(self) -> Path:
+        """The network's directory, where the RPC socket and all of the node's files are."""
+
+    @property
+    def plugin_pid(self) -> int:
+        """The process id of the plugin."""
+
+    def stop_plugin(self) -> None:
+        """`plugin stop`, and wait until the process is gone."""
+
+    def start_plugin(self, options: Options | None = None) -> None:
+        """`plugin start` with these options; raises pyln's RpcError when the plugin disables itself."""
+
+    def kill_plugin(self) -> None:
+        """SIGKILL the plugin, and wait until lightningd has noticed. It is not started again."""
+
+    def restart_node(self) -> None:
+        """Stop lightningd and start it with the same options; the plugin comes with it."""
+
+    def log_text(self) -> str:
+        """Lightningd's whole log, at the level `debug`.
+
+        The level `io` would show every byte of every RPC, the node's own secrets included.
+        """
+
+    def mark(self) -> int:
+        """The present end of the log, for `since`."""
+
+    def wait_for_log(self, regex: str, timeout: float = 20, since: int = 0) -> str:
+        """Wait for a line of the log, from `since` on; lines that are there already count."""
+
+
+class MakeNode(Protocol):
+    """The fixture `make_node`: starts nodes of one's own, and ends them after the test."""
+
+    def __call__(self, options: Options | None = None, plugin: Path = PLUGIN) -> NodeUnderTest:
+        """Start a node with these options of the plugin (or of lightningd) on its command line."""

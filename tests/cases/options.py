@@ -1,0 +1,142 @@
+"""Options and the plugin's start: what is wrong is said, and the node lives on."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyln.client import RpcError
+
+from tests.cases.fixtures import Connect, wait_until_announced
+from tests.cases.node import PLUGIN, MakeNode, NodeUnderTest
+
+WHOLE = "must be a whole number from"
+WRONG = [
+    ("nwc-relay", "https://relay.example.com", "nwc-relay: a relay URL is wss://host"),
+    ("nwc-relay", "relay.example.com", "nwc-relay: a relay URL is wss://host"),
+    ("nwc-relay", ",".join(f"wss://r{i}" for i in range(21)), "nwc-relay: at most 20 relays; got"),
+    ("nwc-invoice-expiry", 0, f"nwc-invoice-expiry: {WHOLE} 1 to 31536000; got 0"),
+    ("nwc-invoice-expiry", -1, f"nwc-invoice-expiry: {WHOLE} 1 to 31536000; got -1"),
+    ("nwc-invoice-expiry", 31_536_001, f"nwc-invoice-expiry: {WHOLE} 1 to 31536000; got 31536001"),
+    ("nwc-max-request-age", 0, f"nwc-max-request-age: {WHOLE} 1 to 86400; got 0"),
+    ("nwc-max-request-age", 86_401, f"nwc-max-request-age: {WHOLE} 1 to 86400; got 86401"),
+    ("nwc-rate-limit", 0, f"nwc-rate-limit: {WHOLE} 1 to 100000; got 0"),
+    ("nwc-rate-limit", 100_001, f"nwc-rate-limit: {WHOLE} 1 to 100000; got 100001"),
+]
+
+
+@pytest.mark.parametrize(("option", "value", "reason"), WRONG, ids=lambda x: str(x)[:30])
+def test_wrong_option_at_plugin_start(node: NodeUnderTest, option: str, value: Any, reason: str) -> None:
+    node.stop_plugin()
+    try:
+        with pytest.raises(RpcError) as raised:
+            node.start_plugin({option: value})
+        error: Any = raised.value.error
+        assert reason in error["message"]
+    finally:
+        node.start_plugin()
+    assert node.rpc.call("nwc-status")["version"]
+
+
+@pytest.mark.parametrize(("option", "value", "reason"), [WRONG[0], WRONG[3]], ids=lambda x: str(x)[:20])
+def test_wrong_option_on_the_command_line(
+    make_node: MakeNode, option: str, value: Any, reason: str
+) -> None:
+    node = make_node({option: value})
+    assert reason in node.wait_for_log("disabled itself at init")
+    assert node.rpc.getinfo()["id"]
+    with pytest.raises(RpcError, match="Unknown command"):
+        node.rpc.call("nwc-status")
+
+
+def test_default_expiry(node: NodeUnderTest, connect: Connect) -> None:
+    app = connect()
+    node.stop_plugin()
+    node.start_plugin({"nwc-invoice-expiry": 777})
+    try:
+        wait_until_announced(node, app.name)
+        result = app.ask("make_invoice", {"amount": 1}).result
+        assert node.rpc.call("decode", [result["invoice"]])["expiry"] == 777
+        result = app.ask("make_invoice", {"amount": 1, "expiry": 60}).result
+        assert node.rpc.call("decode", [result["invoice"]])["expiry"] == 60
+    finally:
+        node.stop_plugin()
+        node.start_plugin()
+
+
+def test_default_relays(node: NodeUnderTest) -> None:
+    configs = node.rpc.call("listconfigs")["configs"]
+    assert configs["nwc-invoice-expiry"]["value_int"] == 86_400
+    assert configs["nwc-max-request-age"]["value_int"] == 120
+
+
+# Packages that are not there
+
+
+@pytest.fixture(scope="module")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python without any package."""
+    directory = tmp_path_factory.mktemp("bare")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory], check=True)
+    return directory / "bin" / "python"
+
+
+def copy_of_plugin(directory: Path, python: Path) -> Path:
+    """Put the plugin somewhere else, without a `.venv` beside it, to be run by this Python."""
+    directory.mkdir()
+    (directory / "nwc").symlink_to(PLUGIN.parent / "nwc")
+    copy = directory / "plugin.py"
+    first, _, rest = PLUGIN.read_text().partition("\n")
+    assert first == "#!/usr/bin/env python3"
+    copy.write_text(f"#!{python}\n{rest}")
+    copy.chmod(0o755)
+    return copy
+
+
+def test_missing_packages(node: NodeUnderTest, bare_python: Path, tmp_path: Path) -> None:
+    plugin = copy_of_plugin(tmp_path / "elsewhere", bare_python)
+    position = node.mark()
+    with pytest.raises(RpcError) as raised:
+        node.rpc.call("plugin", {"subcommand": "start", "plugin": str(plugin)})
+    error: Any = raised.value.error
+    told = "nwc: Python packages are missing: pyln.client, websockets.asyncio.client, coincurve"
+    assert told in error["message"]
+    assert f"run: make -C {plugin.parent} install" in error["message"]
+    line = node.wait_for_log("disabled itself", since=position)
+    assert told in line
+    assert "Traceback" not in node.log_text()
+    assert node.rpc.getinfo()["id"]
+
+
+def test_missing_packages_with_a_venv_beside(
+    node: NodeUnderTest, bare_python: Path, tmp_path: Path, connect: Connect
+) -> None:
+    """What `make install` has made is used, whatever Python lightningd runs the plugin with."""
+    plugin = copy_of_plugin(tmp_path / "elsewhere", bare_python)
+    (plugin.parent / ".venv").symlink_to(sys.prefix)
+    node.stop_plugin()
+    try:
+        node.rpc.call("plugin", {"subcommand": "start", "plugin": str(plugin)})
+        assert connect().ask("get_info").result["pubkey"]
+        node.rpc.call("plugin", {"subcommand": "stop", "plugin": str(plugin)})
+    finally:
+        node.start_plugin()
+
+
+def test_started_by_a_person(bare_python: Path, tmp_path: Path) -> None:
+    """Somebody runs plugin.py in a shell."""
+    plugin = copy_of_plugin(tmp_path / "elsewhere", bare_python)
+    done = subprocess.run(
+        [plugin],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name != "LIGHTNINGD_PLUGIN"},
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert done.stderr.startswith("nwc: Python packages are missing: ")
+    assert "Traceback" not in done.stderr

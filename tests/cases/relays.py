@@ -1,0 +1,190 @@
+"""Relays that are down, go away, come back, or keep what was sent meanwhile."""
+
+import json
+import time
+
+from tests.cases.fixtures import Connect, announced, wait_until_announced
+from tests.cases.node import NodeUnderTest
+from tests.support.channel import KIND_INFO, Json, RelaySocket, stored_events, tag
+from tests.support.node import free_port
+from tests.support.restartable_relay import RestartableRelay
+from tests.support.scripted_relay import ScriptedRelay
+from tests.support.waiting import wait_until
+
+COFFEE = {"amount": 1000, "description": "coffee"}
+
+
+def relay_state(node: NodeUnderTest, url: str) -> Json:
+    """Return what nwc-status says of a relay."""
+    [shown] = [r for r in node.rpc.call("nwc-status")["relays"] if r["url"] == url]
+    return dict(shown)
+
+
+def info_events(url: str, wallet_pubkey: str) -> list[Json]:
+    """Return the info events of a connection that a relay has."""
+    return stored_events(url, {"kinds": [KIND_INFO], "authors": [wallet_pubkey]})
+
+
+def wait_until_lost(node: NodeUnderTest, relay: RestartableRelay) -> None:
+    """Wait until the plugin has noticed that a relay is gone."""
+    wait_until(lambda: relay_state(node, relay.url)["state"] == "disconnected", "relay lost")
+
+
+def wait_until_back(node: NodeUnderTest, relay: RestartableRelay) -> None:
+    """Wait until the plugin is connected to a relay again."""
+    wait_until(lambda: relay_state(node, relay.url)["state"] == "connected", "relay back", 30)
+
+
+def test_down_at_connect(node: NodeUnderTest, own_relay: RestartableRelay, connect: Connect) -> None:
+    own_relay.kill()
+    shown = node.rpc.call("nwc-connect", {"name": "early bird", "relays": own_relay.url})
+    [relay] = shown["relays"]
+    assert (relay["url"], relay["state"]) == (own_relay.url, "disconnected")
+    assert relay["info_event"] == "waiting for the relay"
+    assert relay["last_error"]
+    assert "no relay is connected yet" in shown["warning"]
+    own_relay.start()
+    wait_until_announced(node, "early bird")
+    [listed] = node.rpc.call("nwc-list", {"name": "early bird"})["connections"]
+    assert "warning" not in listed
+    assert listed["relays"][0]["state"] == "connected"
+
+
+def test_served_once_the_relay_is_up(
+    node: NodeUnderTest, own_relay: RestartableRelay, connect: Connect
+) -> None:
+    app = connect(relays=own_relay.url)
+    own_relay.kill()
+    wait_until_lost(node, own_relay)
+    node.stop_plugin()
+    node.start_plugin()
+    own_relay.start()
+    wait_until_announced(node, app.name)
+    with RelaySocket(own_relay.url, app.answer_filter) as socket:
+        app.channels = (socket,)
+        assert app.ask("make_invoice", COFFEE).result["invoice"]
+
+
+def test_lost_and_back(node: NodeUnderTest, own_relay: RestartableRelay, connect: Connect) -> None:
+    app = connect(relays=own_relay.url)
+    [before] = info_events(own_relay.url, app.wallet_pubkey)
+    own_relay.kill()
+    wait_until_lost(node, own_relay)
+    [listed] = node.rpc.call("nwc-list", {"name": app.name})["connections"]
+    assert "no relay is connected" in listed["warning"]
+    own_relay.start()  # with an empty memory
+    wait_until_back(node, own_relay)
+    wait_until(lambda: info_events(own_relay.url, app.wallet_pubkey), "the info event is there again")
+    [after] = info_events(own_relay.url, app.wallet_pubkey)
+    assert after["content"] == before["content"]
+    with RelaySocket(own_relay.url, app.answer_filter) as socket:
+        app.channels = (socket,)
+        assert app.ask("make_invoice", COFFEE).result["invoice"]
+    assert relay_state(node, own_relay.url)["reconnects"] >= 1
+
+
+def test_one_of_two_lost(
+    node: NodeUnderTest, relay: RestartableRelay, own_relay: RestartableRelay, connect: Connect
+) -> None:
+    app = connect(relays=[own_relay.url, relay.url])
+    own_relay.kill()
+    wait_until_lost(node, own_relay)
+    dead, alive = app.channels
+    app.channels = (alive,)
+    dead.close()
+    assert app.ask("make_invoice", COFFEE).result["invoice"]
+
+
+def test_one_of_two_never_there(node: NodeUnderTest, relay: RestartableRelay, connect: Connect) -> None:
+    dead = f"ws://127.0.0.1:{free_port()}"
+    shown = node.rpc.call("nwc-connect", {"name": "half", "relays": [dead, relay.url]})
+    states = {entry["url"]: entry["state"] for entry in shown["relays"]}
+    assert states == {dead: "disconnected", relay.url: "connected"}
+    assert "warning" not in shown
+
+
+def test_relay_that_never_answers_hangs_nothing(
+    node: NodeUnderTest, relay: RestartableRelay, connect: Connect, scripted_relay: ScriptedRelay
+) -> None:
+    scripted_relay.is_mute = True
+    shown = node.rpc.call("nwc-connect", {"name": "mute", "relays": [scripted_relay.url, relay.url]})
+    info = {entry["url"]: entry["info_event"] for entry in shown["relays"]}
+    assert info == {scripted_relay.url: "waiting for the relay", relay.url: "published"}
+
+
+def test_relay_that_closes_the_subscription(
+    node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect
+) -> None:
+    """A relay may end a subscription for reasons of its own; it is asked for again."""
+    app = connect(relays=scripted_relay.url, channels=[scripted_relay])
+    [name] = scripted_relay.subscription_names()
+    scripted_relay.forget_subscriptions()
+    scripted_relay.send_frame(json.dumps(["CLOSED", name, "error: shutting down"]))
+    scripted_relay.wait_for_subscription(app.wallet_pubkey)
+    assert app.ask("make_invoice", COFFEE).result["invoice"]
+
+
+def test_asked_while_the_plugin_was_away(
+    node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect
+) -> None:
+    app = connect(relays=scripted_relay.url, channels=[scripted_relay])
+    node.stop_plugin()
+    request = app.request("make_invoice", COFFEE, created_at=int(time.time()) - 60)
+    too_old = app.request("make_invoice", COFFEE, created_at=int(time.time()) - 180)
+    scripted_relay.kept += [too_old, request]
+    node.start_plugin()
+    assert app.answer_to(request).result["invoice"]
+    app.ask("get_info")
+    assert app.answers_to(too_old["id"]) == []
+
+
+def test_subscription_asks_for_no_more_than_it_serves(
+    node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect
+) -> None:
+    app = connect(relays=scripted_relay.url, channels=[scripted_relay])
+    [wanted] = scripted_relay.filters()
+    assert wanted["kinds"] == [23194]
+    assert wanted["#p"] == [app.wallet_pubkey]
+    assert wanted["authors"] == [app.pubkey]
+    assert 0 <= int(time.time()) - 120 - wanted["since"] <= 20
+
+
+def test_info_event(node: NodeUnderTest, relay: RestartableRelay, connect: Connect) -> None:
+    app = connect()
+    [info] = info_events(relay.url, app.wallet_pubkey)
+    words = "get_info get_balance make_invoice lookup_invoice list_transactions notifications"
+    assert info["content"] == words
+    assert tag(info, "encryption") == "nip44_v2 nip04"
+    assert tag(info, "p") == app.pubkey
+    assert tag(info, "extensions") == "02 05 06"
+    assert tag(info, "notifications") == "payment_received"
+
+
+def test_info_event_on_every_relay(
+    node: NodeUnderTest, relay: RestartableRelay, own_relay: RestartableRelay, connect: Connect
+) -> None:
+    app = connect(relays=[relay.url, own_relay.url])
+    first, second = (info_events(url, app.wallet_pubkey) for url in (relay.url, own_relay.url))
+    assert first == second
+    assert len(first) == 1
+
+
+def test_other_relay_later(
+    node: NodeUnderTest, relay: RestartableRelay, own_relay: RestartableRelay, connect: Connect
+) -> None:
+    """nwc-update can move a connection to another relay, and the first forgets it."""
+    app = connect(relays=own_relay.url)
+    node.rpc.call("nwc-update", {"name": app.name, "relays": relay.url})
+    wait_until(lambda: announced(node, app.name), "announced on the new relay")
+    assert info_events(relay.url, app.wallet_pubkey)
+    wait_until(
+        lambda: all(not e["content"] for e in info_events(own_relay.url, app.wallet_pubkey)), "withdrawn"
+    )
+    with RelaySocket(relay.url, app.answer_filter) as socket:
+        old, app.channels = app.channels, (socket,)
+        assert app.ask("make_invoice", COFFEE).result["invoice"]
+        old[0].close()
+    wait_until(
+        lambda: own_relay.url not in [r["url"] for r in node.rpc.call("nwc-status")["relays"]],
+        "the relay nobody uses is let go",
+    )

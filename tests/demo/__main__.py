@@ -1,0 +1,232 @@
+"""A real NWC client asks a node for invoices: `python -m tests.demo [--keep]`.
+
+It ends by itself, with exit code 0 if every answer was right, and leaves no process and no file.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil  # type: ignore[import-untyped]
+from nostr_sdk import MakeInvoiceRequest, NostrSdkError, NostrWalletConnect, NostrWalletConnectUri
+
+from tests.demo.terminal import INDENT, command, fact, field, say, styled, title
+from tests.support.node import (
+    PLUGIN,
+    Node,
+    RegtestNode,
+    lightning_cli,
+    missing_programs,
+    node_with_plugin,
+)
+from tests.support.processes import nothing_left_running
+from tests.support.relay import RelayKind, running_relay
+
+APP = "My phone"
+ANSWER_TIMEOUT_S = 20
+# What an LNURL-pay server does: the invoice commits to a text that the node never sees.
+LNURL_METADATA = '[["text/plain","Sats for the ferry"],["text/identifier","ferry@example.com"]]'
+INVOICES: dict[str, dict[str, Any]] = {
+    "with a description": {"amount": 21_000, "description": "Coffee and a croissant"},
+    "with a bare description_hash": {
+        "amount": 150_000,
+        "description_hash": hashlib.sha256(LNURL_METADATA.encode()).hexdigest(),
+    },
+    "for any amount": {"amount": 0, "description": "Tips"},
+}
+
+_T = TypeVar("_T")
+
+
+class DemoFailed(Exception):
+    """A step gave nothing to go on with; the text is for people."""
+
+
+class Demo:
+    """The steps, and how many things were wrong.
+
+    Attributes:
+        wrong: fields that were not what they had to be.
+
+    """
+
+    def __init__(self, node: Node) -> None:
+        self.wrong = 0
+        self._node = node
+        self._rpc = node.rpc
+
+    def show_setting(self, relay_url: str) -> None:
+        """Tell what runs here."""
+        info = self._rpc.getinfo()
+        node = f"lightningd {info['version']} with bitcoind, on {info['network']}"
+        if missing := missing_programs():
+            node = f"a TEST DOUBLE of lightningd; not on PATH: {', '.join(missing)}"
+        title("Nostr Wallet Connect for Core Lightning: a demonstration")
+        fact("node", node)
+        fact("plugin", str(PLUGIN))
+        fact("relay", f"{relay_url}  (nostr_sdk.LocalRelay)")
+        fact("app", "nostr_sdk.NostrWalletConnect")
+
+    def connect(self) -> str:
+        """Run nwc-connect as a person does; returns the URI.
+
+        Raises:
+            DemoFailed: it said no.
+
+        """
+        title("The owner of the node makes a connection for an app")
+        line = lightning_cli(self._node, "nwc-connect", APP)
+        if isinstance(self._node, RegtestNode):
+            done = subprocess.run(line, check=False, capture_output=True, text=True)
+            command(shlex.join(line), done.stdout + done.stderr)
+            if done.returncode:
+                raise DemoFailed("nwc-connect failed")
+            connection = json.loads(done.stdout)
+        else:
+            connection = self._rpc.call("nwc-connect", [APP])
+            say("(what lightning-cli would do; here it goes straight to the double's RPC socket)")
+            command(shlex.join(line), json.dumps(connection, indent=3))
+        say()
+        say("The URI holds the app's secret. It is shown here because this is a demo on regtest.")
+        uri: str = connection["uri"]
+        return uri
+
+    async def ask_for_everything(self, uri: str) -> None:
+        """Be the app that has got this URI.
+
+        Raises:
+            DemoFailed: there was an error instead of an answer, or nothing in time.
+
+        """
+        app = NostrWalletConnect(NostrWalletConnectUri.parse(uri))
+        await self._ask_for_info(app)
+        for what, params in INVOICES.items():
+            await self._ask_for_invoice(app, what, params)
+
+    async def _ask_for_info(self, app: Any) -> None:
+        title("The app asks what it is connected to")
+        info = await self._ask("get_info", app.get_info(), {})
+        node = self._rpc.getinfo()
+        methods = " ".join(sorted(_method_name(method) for method in info.methods))
+        self._check("answer", "alias", info.alias, node["alias"])
+        self._check("", "pubkey", info.pubkey, node["id"])
+        self._check("", "network", info.network, node["network"])
+        self._check("", "block_height", info.block_height, node["blockheight"])
+        self._check("", "methods", methods, "get_info make_invoice")
+
+    async def _ask_for_invoice(self, app: Any, what: str, params: dict[str, Any]) -> None:
+        title(f"The app asks for an invoice {what}")
+        request = MakeInvoiceRequest(
+            **{"description": None, "description_hash": None, "expiry": None, **params}
+        )
+        answer = await self._ask("make_invoice", app.make_invoice(request), params)
+        field("answer", "invoice", answer.invoice)
+        field("", "payment_hash", answer.payment_hash)
+        self._check("", "amount", answer.amount, params["amount"])
+        decoded = self._rpc.decode(answer.invoice)
+        self._check("decoded", "valid", decoded["valid"], True)
+        self._check("", "payee", decoded["payee"], self._rpc.getinfo()["id"])
+        self._check("", "amount_msat", decoded.get("amount_msat", "any"), params["amount"] or "any")
+        for name in ("description", "description_hash"):
+            if name in params or name in decoded:
+                self._check("", name, decoded.get(name), params.get(name))
+        self._check("", "payment_hash", decoded["payment_hash"], answer.payment_hash)
+        self._check("", "expiry", decoded["expiry"], _lifetime(answer))
+
+    async def _ask(self, method: str, asking: Coroutine[Any, Any, _T], params: dict[str, Any]) -> _T:
+        field("request", "method", method)
+        for name, value in params.items():
+            field("", name, value)
+        begin = time.monotonic()
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                answer = await asking
+        except NostrSdkError as error:
+            raise DemoFailed(f"{method}: {error}") from None
+        except TimeoutError:
+            raise DemoFailed(f"{method}: no answer within {ANSWER_TIMEOUT_S} s") from None
+        fact("", f"answered after {(time.monotonic() - begin) * 1000:.0f} ms")
+        return answer
+
+    def _check(self, label: str, name: str, value: object, expected: object) -> None:
+        is_right = value == expected
+        self.wrong += not is_right
+        field(label, name, value if is_right else f"{value}, not {expected}", is_right)
+
+
+def _method_name(method: Any) -> str:
+    """`Method.GET_INFO`, as NIP-47 writes it."""
+    return type(method).__name__.rpartition(".")[2].lower()
+
+
+def _lifetime(answer: Any) -> int:
+    lifetime: int = answer.expires_at.as_secs() - answer.created_at.as_secs()
+    return lifetime
+
+
+def _owners_command(node: Node) -> list[str]:
+    if shutil.which("lightning-cli"):
+        return lightning_cli(node, "nwc-list")
+    call = f'from pyln.client import LightningRpc as R; print(R("{node.socket}").call("nwc-list"))'
+    return [sys.executable, "-c", call]
+
+
+def stay(node: Node, uri: str) -> None:
+    """Let a person go on with a client of their own, until Ctrl-C or the end of the node."""
+    title("Still running. The URI for your own client on this machine:")
+    print(f"\n{uri}\n")
+    say("The owner's side, in another terminal:")
+    say("  " + shlex.join(_owners_command(node)))
+    say("End it with Ctrl-C.")
+    with contextlib.suppress(KeyboardInterrupt):
+        psutil.Process(node.pid).wait()
+
+
+def run(*, keep: bool) -> int:
+    """Run the demonstration; returns the exit code."""
+    with (
+        nothing_left_running(),
+        tempfile.TemporaryDirectory(prefix="nwc-demo-") as directory,
+        running_relay(RelayKind.NOSTR_SDK) as relay,
+        node_with_plugin(Path(directory), {"nwc-relay": relay.url}) as node,
+    ):
+        demo = Demo(node)
+        demo.show_setting(relay.url)
+        uri = demo.connect()
+        asyncio.run(demo.ask_for_everything(uri))
+        if demo.wrong:
+            raise DemoFailed(f"{demo.wrong} fields are WRONG")
+        title(styled("good", "Every answer was right."))
+        if keep:
+            stay(node, uri)
+    return 0
+
+
+def main() -> int:
+    """Read the command line and run; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="stay up for your own client, until Ctrl-C")
+    keep = parser.parse_args().keep
+    try:
+        return run(keep=keep)
+    except DemoFailed as error:
+        print(f"\n{INDENT}{styled('bad', 'FAILED')}: {error}")
+        return 1
+    except KeyboardInterrupt:
+        print(f"\n{INDENT}Stopped.")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""pyln-testing's fixtures with wider scopes: one bitcoind for all, shared nodes for each module.
+
+pyln-testing gives every test its own, which would take an hour. Its checks of the nodes (BROKEN lines,
+crashes, leaks, exit codes) stay as they are; they run when a module ends.
+"""
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyln.testing import fixtures as pyln
+from pyln.testing.utils import LightningNode
+
+from tests.cases.node import PLUGIN, MakeNode, Options
+from tests.integration.real_node import RealNode, plugin_options
+from tests.support.restartable_relay import RestartableRelay
+
+
+def _of_module(fixture: Callable[..., Any]) -> Any:
+    return pytest.fixture(scope="module")(inspect.unwrap(fixture))
+
+
+test_base_dir = pyln.test_base_dir
+directory = _of_module(pyln.directory)
+teardown_checks = _of_module(pyln.teardown_checks)
+executor = _of_module(pyln.executor)
+db_provider = _of_module(pyln.db_provider)
+jsonschemas = _of_module(pyln.jsonschemas)
+node_factory = _of_module(pyln.node_factory)
+
+
+@pytest.fixture(scope="session")
+def bitcoind(request: pytest.FixtureRequest, test_base_dir: str) -> Iterator[Any]:
+    """A chain of regtest that grows from module to module."""
+    directory = str(Path(test_base_dir) / "bitcoind")
+    yield from inspect.unwrap(pyln.bitcoind)(request, directory, None)
+
+
+@pytest.fixture(scope="module")
+def test_name(request: pytest.FixtureRequest) -> str:
+    """The name of the module's directory, which pyln-testing leaves when its checks fail."""
+    return str(request.node.path.stem)
+
+
+class _Node(LightningNode):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        # Where there is one, all nodes would listen on its default port.
+        self.daemon.opts["disable-plugin"] = "cln-grpc"
+        # `#!/usr/bin/env python3` shall be the interpreter of this run.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        self.daemon.env["PATH"] = path
+
+
+@pytest.fixture(scope="module")
+def node_cls() -> type[LightningNode]:
+    return _Node
+
+
+@pytest.fixture(scope="module")
+def node(node_factory: Any, relay: RestartableRelay) -> RealNode:
+    """A node with the plugin, shared by the tests of a module."""
+    return RealNode(node_factory.get_node(options=plugin_options(relay.url)))
+
+
+@pytest.fixture
+def make_node(node_factory: Any, relay: RestartableRelay) -> Iterator[MakeNode]:
+    """Start nodes for one test, which stop after it. Their checks come when the module ends."""
+    started: list[RealNode] = []
+
+    def make(options: Options | None = None, plugin: Path = PLUGIN) -> RealNode:
+        given = {**plugin_options(relay.url, options), "plugin": str(plugin)}
+        started.append(RealNode(node_factory.get_node(options=given), plugin))
+        return started[-1]
+
+    yield make
+    for node in started:
+        node.pyln.stop()

@@ -1,0 +1,137 @@
+"""A node of pyln-testing as the shared cases see it (tests/cases/node.py)."""
+
+import os
+import re
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+from pyln.client import LightningRpc
+
+from tests.cases.node import BASE_OPTIONS, PLUGIN, Options
+from tests.support.processes import family
+from tests.support.waiting import wait_until
+
+STOP_TIMEOUT_S = 30
+
+
+class RealNode:
+    """A running lightningd.
+
+    Args:
+        lightning_node: pyln-testing's LightningNode, started.
+        plugin: our plugin on its command line.
+
+    Attributes:
+        pyln: the node with all that pyln-testing can do.
+
+    """
+
+    def __init__(self, lightning_node: Any, plugin: Path = PLUGIN) -> None:
+        self.pyln = lightning_node
+        self._plugin = plugin
+
+    @property
+    def rpc(self) -> Any:
+        """A fresh LightningRpc. pyln-testing's own would put a `check` before each call."""
+        return LightningRpc(str(self.directory / "lightning-rpc"))  # type: ignore[no-untyped-call]
+
+    @property
+    def directory(self) -> Path:
+        """The network's directory."""
+        return Path(self.pyln.daemon.lightning_dir) / "regtest"
+
+    @property
+    def id(self) -> str:
+        """The node's public key."""
+        return str(self.pyln.info["id"])
+
+    @property
+    def pid(self) -> int:
+        """The process id of lightningd."""
+        return int(self.pyln.daemon.proc.pid)
+
+    @property
+    def plugin_pid(self) -> int:
+        """The process id of the plugin."""
+        [pid] = [p.pid for p in family(self.pid)[1:] if str(self._plugin) in _command(p)[:3]]
+        return int(pid)
+
+    def stop_plugin(self) -> None:
+        """`plugin stop`, and wait until the process is gone."""
+        pid = self.plugin_pid
+        self.rpc.plugin_stop(str(self._plugin))
+        wait_until_gone(pid)
+
+    def start_plugin(self, options: Options | None = None) -> None:
+        """`plugin start` with these options."""
+        self.rpc.call("plugin", {"subcommand": "start", "plugin": str(self._plugin), **(options or {})})
+
+    def kill_plugin(self) -> None:
+        """SIGKILL the plugin, and wait until lightningd has noticed."""
+        os.kill(self.plugin_pid, signal.SIGKILL)
+        wait_until(lambda: not self._lists_plugin(), "lightningd to notice that the plugin died")
+
+    def restart_node(self) -> None:
+        """Stop lightningd and start it with the same options."""
+        self.pyln.restart(timeout=STOP_TIMEOUT_S)
+
+    def kill_node(self) -> None:
+        """SIGKILL lightningd, and wait until the plugin has ended too."""
+        pid = self.plugin_pid
+        self.pyln.daemon.kill()
+        wait_until_gone(pid)
+
+    def start_node(self) -> None:
+        """Start lightningd again after a kill."""
+        self.pyln.start()
+
+    def log_text(self) -> str:
+        """Lightningd's whole log."""
+        return Path(self.pyln.daemon.stdout_filename).read_text(encoding="utf-8", errors="replace")
+
+    def mark(self) -> int:
+        """The present end of the log."""
+        return len(self.log_text().splitlines())
+
+    def wait_for_log(self, regex: str, timeout: float = 20, since: int = 0) -> str:
+        """Wait for a line of the log, from `since` on."""
+        pattern = re.compile(regex)
+
+        def found() -> str:
+            lines = self.log_text().splitlines()[since:]
+            return next((line for line in lines if pattern.search(line)), "")
+
+        return wait_until(found, f"a line of the log like {regex!r}", timeout)
+
+    def _lists_plugin(self) -> bool:
+        return any(p["name"] == str(self._plugin) for p in self.rpc.plugin_list()["plugins"])
+
+
+def _command(process: Any) -> list[str]:
+    """Return the command line of a process; lightningd's bitcoin-cli come and go all the time."""
+    try:
+        command: list[str] = process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+    return command
+
+
+def wait_until_gone(pid: int) -> None:
+    """Wait until a process has ended, whether or not anybody has asked for its exit code."""
+
+    def is_gone() -> bool:
+        try:
+            return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return True
+
+    wait_until(is_gone, f"process {pid} to end")
+
+
+def plugin_options(relay_url: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the options of a node that runs the plugin with this relay."""
+    base = {"plugin": str(PLUGIN), "nwc-relay": relay_url, **BASE_OPTIONS}
+    return {**base, **(options or {})}

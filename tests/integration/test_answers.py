@@ -1,0 +1,1 @@
+from tests.cases.answers import *  # noqa: F403

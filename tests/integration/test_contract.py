@@ -1,0 +1,259 @@
+"""The test double answers as lightningd does: same fields, same JSON types, same error codes.
+
+Both run the same calls, each building on those before; then each pair of answers is compared. What is
+compared is every call the plugin makes (nwc/cln/node.py), and what people see of the plugin itself.
+"""
+
+import hashlib
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from pyln.client import LightningRpc, RpcError
+
+from nwc.cln import bolt11
+from nwc.cln import node as node_module
+from tests.cases.node import PLUGIN
+from tests.double.process import LightningdDouble
+from tests.integration.real_node import RealNode
+from tests.integration.shapes import differences
+from tests.support.channel import Json
+from tests.support.restartable_relay import RestartableRelay
+
+HASH = hashlib.sha256(b"something else").digest()
+PREIMAGE = "01" * 32
+Answers = dict[str, Json]
+Params = Json | list[Any] | Callable[[Answers], Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A call, and the error code that lightningd must answer; None for success."""
+
+    name: str
+    method: str
+    params: Params
+    code: int | None = None
+
+
+def invoice(name: str, code: int | None = None, /, **params: Any) -> Step:
+    given = {"amount_msat": 1000, "label": name, "description": "x", "expiry": 600, **params}
+    return Step(name, "invoice", {k: v for k, v in given.items() if v is not ...}, code)
+
+
+def template(name: str, preimage: str) -> tuple[Step, Step]:
+    """Make an invoice for its string and delete it, as the plugin does."""
+    deletion = {"label": name, "status": "unpaid"}
+    return invoice(name, preimage=preimage), Step(f"{name} gone", "delinvoice", deletion)
+
+
+def create(
+    name: str, source: str, change: Callable[[str], str], code: int | None = None, **params: str
+) -> Step:
+    def given(answers: Answers) -> Json:
+        string = change(answers[source]["bolt11"])
+        return {"invstring": string, "label": name, "preimage": PREIMAGE, **params}
+
+    return Step(name, "createinvoice", given, code)
+
+
+def with_both(string: str) -> str:
+    return bolt11.with_description_hash(string, HASH, "kept")
+
+
+def with_hash_only(string: str) -> str:
+    parsed = bolt11.parse(with_both(string))
+    return replace(parsed, fields=tuple(f for f in parsed.fields if f.type != "d")).encode()
+
+
+def decoded(name: str, source: str) -> Step:
+    return Step(name, "decode", lambda answers: {"string": answers[source]["bolt11"]})
+
+
+def store(name: str, key: list[str], mode: Any, code: int | None = None, **params: Any) -> Step:
+    given = {"key": key, "mode": mode, "string": "{}", **params}
+    return Step(name, "datastore", {k: v for k, v in given.items() if v is not ...}, code)
+
+
+def call(name: str, method: str, code: int | None = None, /, **params: Any) -> Step:
+    return Step(name, method, params, code)
+
+
+BAD = -32602
+STEPS = (
+    # invoice
+    invoice("plain"),
+    invoice("any amount", amount_msat="any"),
+    invoice("hash of a text", description="long " * 200, deschashonly=True),
+    invoice("empty description", description=""),
+    invoice("default expiry", expiry=...),
+    invoice("with preimage", preimage="02" * 32),
+    invoice("duplicate label", 900, label="plain"),
+    invoice("same preimage", 901, preimage="02" * 32),
+    invoice("long description", BAD, description="x" * 640),
+    invoice("NUL in description", BAD, description="a\0b"),
+    invoice("amount of 0", BAD, amount_msat=0),
+    invoice("no amount", BAD, amount_msat=...),
+    invoice("amount is text", BAD, amount_msat="much"),
+    invoice("amount is a fraction", BAD, amount_msat=1.5),
+    invoice("label of 128 bytes", label="l" * 128),
+    invoice("label of 129 bytes", BAD, label="l" * 129),
+    invoice("expiry is text", BAD, expiry="soon"),
+    invoice("expiry is a fraction", BAD, expiry=1.5),
+    invoice("short preimage", BAD, preimage="01"),
+    invoice("deschashonly is text", BAD, deschashonly="perhaps"),
+    invoice("unknown parameter", BAD, nonsense=1),
+    # createinvoice
+    *template("template", PREIMAGE),
+    create("d and h", "template", with_both),
+    create("label in use", "template", with_both, 900, label="plain"),
+    create("h only", "template", with_hash_only, BAD),
+    create("foreign preimage", "template", with_both, BAD, preimage="03" * 32),
+    create("no invoice", "template", lambda _: "lnbcrt1nonsense", BAD),
+    *template("any template", "04" * 32),
+    invoice("any template for hash", amount_msat="any", preimage="05" * 32),
+    call("any template for hash gone", "delinvoice", label="any template for hash", status="unpaid"),
+    create("d and h, any amount", "any template for hash", with_both, preimage="05" * 32),
+    # listinvoices
+    *(
+        call(f"list {label}", "listinvoices", label=label)
+        for label in ("plain", "any amount", "hash of a text", "empty description", "d and h")
+    ),
+    call("list nothing", "listinvoices", label="no such label"),
+    # decode
+    *(decoded(f"decode {n}", n) for n in ("plain", "any amount", "hash of a text", "d and h")),
+    call("decode nonsense", "decode", BAD, string="lnbcrt1nonsense"),
+    # delinvoice
+    call("delete", "delinvoice", label="plain", status="unpaid"),
+    call("delete again", "delinvoice", 905, label="plain", status="unpaid"),
+    call("delete as paid", "delinvoice", 906, label="d and h", status="paid"),
+    call("delete as nonsense", "delinvoice", 906, label="d and h", status="nonsense"),
+    call("delete with hash", "delinvoice", label="d and h", status="unpaid"),
+    # the node
+    call("getinfo", "getinfo"),
+    call("makesecret", "makesecret", string="purpose"),
+    call("makesecret of nothing", "makesecret", BAD),
+    call("makesecret of both", "makesecret", BAD, string="a", hex="00"),
+    call("unknown method", "no-such-method", -32601),
+    # datastore
+    store("create", ["t", "a", "1"], "must-create"),
+    store("create again", ["t", "a", "1"], "must-create", 1202),
+    store("default mode", ["t", "a", "1"], ..., 1202),
+    store("replace", ["t", "a", "1"], "must-replace"),
+    store("replace nothing", ["t", "a", "2"], "must-replace", 1203),
+    store("replace generation", ["t", "a", "1"], "must-replace", generation=1),
+    store("replace old generation", ["t", "a", "1"], "must-replace", 1204, generation=0),
+    store("put new", ["t", "a", "2"], "create-or-replace"),
+    store("put over", ["t", "a", "2"], "create-or-replace"),
+    store("append", ["t", "a", "2"], "must-append"),
+    store("append to nothing", ["t", "a", "3"], "must-append", 1203),
+    store("append to new", ["t", "a", "3"], "create-or-append"),
+    store("bytes", ["t", "bytes"], "must-create", string=..., hex="ff00"),
+    store("bytes and text", ["t", "b"], "must-create", BAD, hex="ff00"),
+    store("nothing to store", ["t", "b"], "must-create", BAD, string=...),
+    store("unknown mode", ["t", "b"], "nonsense", BAD),
+    store("generation of new", ["t", "b"], "must-create", BAD, generation=0),
+    store("over children", ["t", "a"], "must-create", 1205),
+    store("below a value", ["t", "a", "1", "x"], "must-create", 1206),
+    store("empty key", [], "must-create", BAD),
+    call("list children", "listdatastore", key=["t", "a"]),
+    call("list branches", "listdatastore", key=["t"]),
+    call("list a leaf", "listdatastore", key=["t", "a", "1"]),
+    call("list no key", "listdatastore", key=["t", "nothing"]),
+    call("delete old generation", "deldatastore", 1201, key=["t", "a", "1"], generation=0),
+    call("delete key", "deldatastore", key=["t", "a", "1"]),
+    call("delete key again", "deldatastore", 1200, key=["t", "a", "1"]),
+    call("delete branch", "deldatastore", 1200, key=["t", "a"]),
+    # the plugin as people meet it
+    call("help", "help", command="nwc-connect"),
+    call("help of nothing", "help", -32601, command="no-such-method"),
+    Step("connect", "nwc-connect", ["contract", None, None, None, None, "1d"]),
+    call("connect again", "nwc-connect", BAD, name="contract"),
+    call("connect nobody", "nwc-connect", BAD),
+    call("connect with nonsense", "nwc-connect", BAD, name="x", nonsense=1),
+    call("connect to nonsense", "nwc-connect", BAD, name="x", relays="http://x"),
+    call("connections", "nwc-list"),
+    call("unknown connection", "nwc-list", BAD, name="nobody"),
+    call("status", "nwc-status"),
+    call("revoke", "nwc-revoke", name="contract"),
+    call("plugins", "plugin", subcommand="list"),
+    call("start it twice", "plugin", BAD, subcommand="start", plugin=str(PLUGIN)),
+    call("stop it", "plugin", subcommand="stop", plugin=str(PLUGIN)),
+    call("stop it twice", "plugin", BAD, subcommand="stop", plugin=str(PLUGIN)),
+    call("command of a stopped plugin", "nwc-list", -32601),
+    Step(
+        "start it with a bad option",
+        "plugin",
+        {"subcommand": "start", "plugin": str(PLUGIN), "nwc-invoice-expiry": 0},
+        -3,
+    ),
+    Step(
+        "start it with an unknown option",
+        "plugin",
+        {"subcommand": "start", "plugin": str(PLUGIN), "nwc-nonsense": 0},
+        -3,
+    ),
+    call("start it", "plugin", subcommand="start", plugin=str(PLUGIN)),
+    call("start what is not there", "plugin", BAD, subcommand="start", plugin="/no/plugin"),
+    call("unknown subcommand", "plugin", BAD, subcommand="nonsense"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a call returned, or the error object."""
+
+    result: Any = None
+    error: Any = None
+
+
+def run(socket: str) -> dict[str, Outcome]:
+    """Run all steps on a node."""
+    outcomes: dict[str, Outcome] = {}
+    answers: Answers = {}
+    for step in STEPS:
+        rpc = LightningRpc(socket)  # type: ignore[no-untyped-call]
+        try:
+            params = step.params(answers) if callable(step.params) else step.params
+            answers[step.name] = rpc.call(step.method, params)  # type: ignore[no-untyped-call]
+            outcomes[step.name] = Outcome(result=answers[step.name])
+        except RpcError as error:
+            outcomes[step.name] = Outcome(error=error.error)
+    return outcomes
+
+
+@pytest.fixture(scope="module")
+def real(node: RealNode) -> dict[str, Outcome]:
+    return run(str(node.directory / "lightning-rpc"))
+
+
+@pytest.fixture(scope="module")
+def double(
+    tmp_path_factory: pytest.TempPathFactory, relay: RestartableRelay
+) -> Iterator[dict[str, Outcome]]:
+    options = {"nwc-relay": relay.url}
+    with LightningdDouble(tmp_path_factory.mktemp("double"), PLUGIN, options) as running:
+        yield run(str(running.socket))
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
+def test_same_answer(step: Step, real: dict[str, Outcome], double: dict[str, Outcome]) -> None:
+    expected, got = real[step.name], double[step.name]
+    assert (expected.error or {}).get("code") == step.code, expected
+    assert (got.error or {}).get("code") == step.code, got
+    found = differences(expected.result, got.result, "result")
+    found += differences(expected.error, got.error, "error")
+    assert found == []
+
+
+def test_every_call_of_the_plugin_is_here() -> None:
+    called = set(re.findall(r'self\.call\(\s*"([a-z]+)"', inspect.getsource(node_module)))
+    assert called
+    assert called <= {step.method for step in STEPS}
+
+
+def test_names_of_steps_are_unique() -> None:
+    assert len({step.name for step in STEPS}) == len(STEPS)

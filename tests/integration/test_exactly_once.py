@@ -1,0 +1,1 @@
+from tests.cases.exactly_once import *  # noqa: F403

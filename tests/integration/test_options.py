@@ -1,0 +1,1 @@
+from tests.cases.options import *  # noqa: F403

@@ -1,0 +1,38 @@
+"""The node of the cases is the test double."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+for module in ("tests.cases", "tests.support.app", "tests.support.channel"):
+    pytest.register_assert_rewrite(module)
+
+from tests.cases.fixtures import *  # noqa: E402, F403
+from tests.cases.node import BASE_OPTIONS, PLUGIN, MakeNode, Options  # noqa: E402
+from tests.plugin.double_node import DoubleNode  # noqa: E402
+from tests.support.restartable_relay import RestartableRelay  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory, relay: RestartableRelay) -> Iterator[DoubleNode]:
+    """A node, shared by the cases of a module."""
+    options = {**BASE_OPTIONS, "nwc-relay": relay.url}
+    node = DoubleNode(tmp_path_factory.mktemp("node"), PLUGIN, options)
+    with node.double:
+        yield node
+
+
+@pytest.fixture
+def make_node(tmp_path_factory: pytest.TempPathFactory, relay: RestartableRelay) -> Iterator[MakeNode]:
+    """Start nodes for one test."""
+    with ExitStack() as running:
+
+        def make(options: Options | None = None, plugin: Path = PLUGIN) -> DoubleNode:
+            combined = {**BASE_OPTIONS, "nwc-relay": relay.url, **(options or {})}
+            node = DoubleNode(tmp_path_factory.mktemp("node"), plugin, combined)
+            running.enter_context(node.double)
+            return node
+
+        yield make

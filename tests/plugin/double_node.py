@@ -1,0 +1,66 @@
+"""The node under test, with the test double of lightningd."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.cases.node import Options
+from tests.double.process import LightningdDouble
+
+
+class DoubleNode:
+    """Implements NodeUnderTest (tests/cases/node.py)."""
+
+    def __init__(self, directory: Path, plugin: Path, options: Options) -> None:
+        values = {name: str(value) for name, value in options.items()}
+        self.late: set[str] = set()
+        self.double = LightningdDouble(directory, plugin, values)
+
+    @property
+    def rpc(self) -> Any:
+        return self.double.rpc
+
+    @property
+    def directory(self) -> Path:
+        return self.double.socket.parent
+
+    @property
+    def plugin_pid(self) -> int:
+        return self.double.plugin_pid
+
+    def stop_plugin(self) -> None:
+        self.rpc.plugin_stop(str(self.double.plugin))
+
+    def start_plugin(self, options: Options | None = None) -> None:
+        plugin = str(self.double.plugin)
+        self.rpc.call("plugin", {"subcommand": "start", "plugin": plugin, **(options or {})})
+
+    def kill_plugin(self) -> None:
+        self.double.kill_plugin()
+
+    def restart_node(self) -> None:
+        self.double.restart()
+
+    def log_text(self) -> str:
+        return "\n".join(self.double.log_lines())
+
+    def mark(self) -> int:
+        return self.double.mark()
+
+    def wait_for_log(self, regex: str, timeout: float = 20, since: int = 0) -> str:
+        return self.double.wait_for_log(regex, timeout, since)
+
+    # Only the double can do this
+
+    def delay(self, method: str, seconds: float) -> None:
+        """Have a method answer so much later; it acts at once. 0 ends it for calls still to come."""
+        self.late.add(method)
+        self.rpc.call("dev-delay", {"method": method, "seconds": seconds})
+
+    def fail(self, method: str, code: int, message: str, times: int = 1) -> None:
+        """Have the next calls of a method fail."""
+        self.rpc.call("dev-fail", {"method": method, "code": code, "message": message, "times": times})
+
+    def commits(self) -> dict[str, int]:
+        """Return how often each method has written to the database."""
+        counts: dict[str, int] = self.rpc.call("dev-commits")["commits"]
+        return counts

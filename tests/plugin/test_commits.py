@@ -1,0 +1,39 @@
+"""What a request costs the node: one database commit, for the invoice itself."""
+
+from collections import Counter
+
+import pytest
+
+from tests.cases.fixtures import ConnectedApp
+from tests.plugin.double_node import DoubleNode
+from tests.support.channel import Json
+
+HASH = "5a" * 32
+REPLIES = [
+    pytest.param("get_info", {}, {}, id="get_info"),
+    pytest.param("make_invoice", {"amount": 1000, "description": "x"}, {"invoice": 1}, id="plain"),
+    pytest.param("make_invoice", {"amount": 0}, {"invoice": 1}, id="any amount"),
+    pytest.param("make_invoice", {"amount": 1, "description": "x" * 999}, {"invoice": 1}, id="long"),
+    pytest.param("make_invoice", {"amount": 1, "metadata": {}}, {"invoice": 1}, id="empty metadata"),
+    pytest.param(
+        "make_invoice",
+        {"amount": 1, "metadata": {"a": 1}},
+        {"datastore": 1, "invoice": 1},
+        id="metadata",
+    ),
+    pytest.param(
+        "make_invoice",
+        {"amount": 1, "description_hash": HASH},
+        {"invoice": 1, "delinvoice": 1, "createinvoice": 1},
+        id="bare hash",
+    ),
+    pytest.param("make_invoice", {"amount": -1, "metadata": {"a": 1}}, {}, id="refused"),
+    pytest.param("pay_invoice", {}, {}, id="not implemented"),
+]
+
+
+@pytest.mark.parametrize(("method", "params", "cost"), REPLIES)
+def test_commits(node: DoubleNode, app: ConnectedApp, method: str, params: Json, cost: Json) -> None:
+    before = Counter(node.commits())
+    app.ask(method, params)
+    assert dict(Counter(node.commits()) - before) == cost

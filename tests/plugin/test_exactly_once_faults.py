@@ -1,0 +1,149 @@
+"""One request, one invoice, whatever moment the plugin dies at: what only the double can arrange.
+
+Its `dev-delay` holds back a method's answer; what the method does is done at once. So a kill meanwhile
+is a kill after lightningd's commit, with the answer lost.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cases.exactly_once import (
+    BARE_HASH,
+    PLAIN,
+    each_kind,
+    invoices_of,
+    send_again,
+    templates,
+)
+from tests.cases.fixtures import Connect, ConnectedApp, wait_until_announced
+from tests.plugin.double_node import DoubleNode
+from tests.support.channel import Json
+from tests.support.scripted_relay import ScriptedRelay
+from tests.support.waiting import wait_until
+
+LONG_S = 600
+
+
+@pytest.fixture(autouse=True)
+def healthy(node: DoubleNode) -> Iterator[None]:
+    """Leave no fault behind."""
+    yield
+    for method in tuple(node.late):
+        node.delay(method, 0)
+
+
+@pytest.fixture
+def app(scripted_relay: ScriptedRelay, connect: Connect) -> ConnectedApp:
+    """An app on a relay that can hand on an event again."""
+    return connect(relays=[scripted_relay.url], channels=[scripted_relay])
+
+
+def replay_after_kill(
+    node: DoubleNode, app: ConnectedApp, relay: ScriptedRelay, request: Json, slow: str
+) -> Json:
+    """Kill the plugin while it waits for `slow`, start it again and deliver the request once more."""
+    before = node.commits().get(slow, 0)
+    node.delay(slow, LONG_S)
+    relay.send(request)
+    wait_until(lambda: node.commits().get(slow, 0) > before, f"{slow} was called")
+    node.kill_plugin()
+    node.delay(slow, 0)
+    assert app.answers_to(request["id"]) == []
+    node.start_plugin()
+    wait_until_announced(node, app.name)
+    return send_again(app, relay, request)
+
+
+def one_invoice(node: DoubleNode, app: ConnectedApp, result: Json, params: Json) -> None:
+    """Check that there is one invoice, the one that was answered, and no template."""
+    [invoice] = invoices_of(node, app)
+    assert invoice["bolt11"] == result["invoice"]
+    decoded = node.rpc.call("decode", {"string": result["invoice"]})
+    assert decoded.get("description_hash") == params.get("description_hash")
+    assert result["metadata"] == params.get("metadata", {})
+    wait_until(lambda: not templates(node), "no template is left")
+
+
+def test_killed_after_the_invoice(
+    node: DoubleNode, scripted_relay: ScriptedRelay, app: ConnectedApp
+) -> None:
+    request = app.request("make_invoice", PLAIN)
+    result = replay_after_kill(node, app, scripted_relay, request, "invoice")
+    one_invoice(node, app, result, PLAIN)
+
+
+def test_killed_after_the_metadata(
+    node: DoubleNode, scripted_relay: ScriptedRelay, app: ConnectedApp
+) -> None:
+    request = app.request("make_invoice", PLAIN)
+    result = replay_after_kill(node, app, scripted_relay, request, "datastore")
+    one_invoice(node, app, result, PLAIN)
+
+
+@pytest.mark.parametrize("slow", ["invoice", "delinvoice", "createinvoice"])
+def test_killed_between_the_steps_of_a_bare_hash(
+    node: DoubleNode, scripted_relay: ScriptedRelay, app: ConnectedApp, slow: str
+) -> None:
+    request = app.request("make_invoice", BARE_HASH)
+    result = replay_after_kill(node, app, scripted_relay, request, slow)
+    one_invoice(node, app, result, BARE_HASH)
+
+
+def test_templates_of_a_killed_plugin_are_swept(
+    node: DoubleNode, scripted_relay: ScriptedRelay, app: ConnectedApp
+) -> None:
+    node.delay("invoice", LONG_S)
+    for amount in (1, 2, 3):
+        scripted_relay.send(app.request("make_invoice", {**BARE_HASH, "amount": amount}))
+    wait_until(lambda: len(templates(node)) == 3, "three templates")
+    node.kill_plugin()
+    node.delay("invoice", 0)
+    assert len(templates(node)) == 3
+    node.start_plugin()
+    wait_until(lambda: not templates(node), "no template is left")
+    assert invoices_of(node, app) == []
+
+
+@each_kind
+def test_stopped_while_lightningd_works(
+    node: DoubleNode, scripted_relay: ScriptedRelay, app: ConnectedApp, params: Json
+) -> None:
+    """`plugin stop` does not wait for a slow lightningd; the request is answered when it comes again."""
+    before = node.commits().get("invoice", 0)
+    node.delay("invoice", LONG_S)
+    request = app.request("make_invoice", params)
+    scripted_relay.send(request)
+    wait_until(lambda: node.commits().get("invoice", 0) > before, "invoice was called")
+    node.stop_plugin()
+    node.delay("invoice", 0)
+    node.start_plugin()
+    wait_until_announced(node, app.name)
+    result = send_again(app, scripted_relay, request)
+    one_invoice(node, app, result, params)
+
+
+@pytest.mark.parametrize("slow", ["invoice", "createinvoice"])
+def test_lightningd_died_before_it_answered(
+    node: DoubleNode, scripted_relay: ScriptedRelay, app: ConnectedApp, slow: str
+) -> None:
+    params = BARE_HASH if slow == "createinvoice" else PLAIN
+    before = node.commits().get(slow, 0)
+    node.delay(slow, LONG_S)
+    request = app.request("make_invoice", params)
+    scripted_relay.send(request)
+    wait_until(lambda: node.commits().get(slow, 0) > before, f"{slow} was called")
+    node.double.kill()
+    node.double.start()
+    wait_until_announced(node, app.name)
+    result = send_again(app, scripted_relay, request)
+    one_invoice(node, app, result, params)
+
+
+@pytest.mark.parametrize("params", [PLAIN, BARE_HASH], ids=["plain", "bare hash"])
+def test_a_failure_can_be_tried_again(node: DoubleNode, app: ConnectedApp, params: Json) -> None:
+    node.fail("invoice", -1, "the database is locked")
+    assert app.ask("make_invoice", params).code == "INTERNAL"
+    assert invoices_of(node, app) == []
+    result = app.ask("make_invoice", params, tags=[["n", "2"]]).result
+    one_invoice(node, app, result, params)

@@ -1,0 +1,1 @@
+from tests.cases.real_clients import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.cases.relays import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.cases.secrecy import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.cases.silence import *  # noqa: F403

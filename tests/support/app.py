@@ -1,0 +1,225 @@
+"""An NWC app for tests: exact about what it sends, strict about what it gets. Not real, see clients.py.
+
+Its cryptography is rust-nostr's, none of it the plugin's.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, NoReturn, Self
+from urllib.parse import parse_qs, urlsplit
+
+from nostr_sdk import Event, EventBuilder, Keys, Kind, NostrWalletConnectUri, PublicKey, Tag, Timestamp
+
+from tests.support.channel import KIND_REQUEST, KIND_RESPONSE, Channel, Json, RelaySocket, tag
+
+NIP44, NIP04 = "nip44_v2", "nip04"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response, decrypted; looked at from all sides by `App.open`.
+
+    Attributes:
+        event: the response event.
+        body: its content.
+        encryption: the scheme it came in.
+
+    """
+
+    event: Json
+    body: Json
+    encryption: str
+
+    @property
+    def result(self) -> Json:
+        """The result of a request that must have succeeded."""
+        assert self.body["error"] is None, self.body["error"]
+        result: Json = self.body["result"]
+        return result
+
+    @property
+    def error(self) -> Json:
+        """The error of a request that must have failed."""
+        assert self.body["result"] is None, self.body
+        error: Json = self.body["error"]
+        assert set(error) == {"code", "message"}
+        return error
+
+    @property
+    def code(self) -> str:
+        """The error's code."""
+        return str(self.error["code"])
+
+    @property
+    def message(self) -> str:
+        """The error's message."""
+        return str(self.error["message"])
+
+
+class App:
+    """The app at the other end of a connection URI.
+
+    Args:
+        uri: from nwc-connect.
+        channels: instead of the relays of the URI.
+        keys: of an app that brought its own, whose URI has no secret.
+
+    """
+
+    def __init__(self, uri: str, channels: Sequence[Channel] = (), keys: Keys | None = None) -> None:
+        parts = urlsplit(uri)
+        self.uri = uri
+        self.keys = keys or Keys(NostrWalletConnectUri.parse(uri).secret())
+        self.wallet = PublicKey.parse(parts.netloc)
+        self.pubkey = self.keys.public_key().to_hex()
+        self.wallet_pubkey = self.wallet.to_hex()
+        self.channels = tuple(channels) or tuple(
+            RelaySocket(url, self.answer_filter) for url in parse_qs(parts.query)["relay"]
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the relays."""
+        for channel in self.channels:
+            channel.close()
+
+    @property
+    def secret(self) -> str:
+        """The client's secret key, hex."""
+        return str(self.keys.secret_key().to_hex())
+
+    @property
+    def answer_filter(self) -> Json:
+        """What the app reads."""
+        return {"kinds": [KIND_RESPONSE], "authors": [self.wallet_pubkey], "#p": [self.pubkey]}
+
+    # Requests
+
+    def request(
+        self,
+        method: str = "get_info",
+        params: Any = None,
+        *,
+        body: str | None = None,
+        content: str | None = None,
+        encryption: str | None = NIP44,
+        tags: Sequence[Sequence[str]] = (),
+        created_at: int | None = None,
+        kind: int = KIND_REQUEST,
+        wallet_pubkey: str | None = None,
+        keys: Keys | None = None,
+    ) -> Json:
+        """Return a signed request event.
+
+        Args:
+            method: NIP-47 method.
+            params: its parameters.
+            body: plaintext instead of method and parameters.
+            content: the event's content as it is, instead of an encrypted body.
+            encryption: NIP04 sends no tag, None neither (and NIP-04); other schemes use NIP-44.
+            tags: more tags.
+            created_at: Unix seconds, now by default.
+            kind: of the event.
+            wallet_pubkey: another recipient.
+            keys: another sender.
+
+        """
+        sender = keys or self.keys
+        wallet = PublicKey.parse(wallet_pubkey) if wallet_pubkey else self.wallet
+        if body is None:
+            body = _body(method, {} if params is None else params)
+        old = encryption in (NIP04, None)
+        if content is None:
+            encrypt = sender.nip04_encrypt if old else sender.nip44_encrypt
+            content = encrypt(wallet, body)
+        all_tags = [["p", wallet.to_hex()], *([] if old else [["encryption", encryption]]), *tags]
+        builder = EventBuilder(Kind(kind), content).tags([Tag.parse(list(t)) for t in all_tags])
+        at = int(time.time()) if created_at is None else created_at
+        event: Json = json.loads(
+            builder.custom_created_at(Timestamp.from_secs(at)).finalize(sender).as_json()
+        )
+        return event
+
+    def send(self, event: Json) -> None:
+        """Send a request over every channel."""
+        for channel in self.channels:
+            channel.send(event)
+
+    def ask(self, method: str, params: Any = None, **how: Any) -> Answer:
+        """Send a request and wait for the answer."""
+        return self.ask_with(self.request(method, params, **how))
+
+    def ask_with(self, event: Json) -> Answer:
+        """Send a request event and wait for the answer."""
+        self.send(event)
+        return self.answer_to(event)
+
+    # Answers
+
+    def answers_to(self, event_id: str) -> list[Json]:
+        """Return the answers to a request that have come so far, over all channels."""
+        return [
+            event
+            for channel in self.channels
+            for event in channel.received.all(lambda event: _answers(event, event_id))
+        ]
+
+    def answer_to(self, request: Json) -> Answer:
+        """Wait for the answer to a request, over whichever channel, and open it."""
+        event_id = request["id"]
+        first, *others = self.channels
+        if others:
+            for channel in self.channels:
+                channel.received.wait_for(lambda e: _answers(e, event_id), "an answer")
+        found = first.received.wait_for(lambda e: _answers(e, event_id), "an answer")
+        return self.open(found[0], request)
+
+    def answered_ids(self) -> list[str]:
+        """Return the ids of all requests that were answered, one for each answer."""
+        events = [event for channel in self.channels for event in channel.received.all()]
+        return [tag(event, "e") or "" for event in events if event["kind"] == KIND_RESPONSE]
+
+    def open(self, event: Json, request: Json) -> Answer:
+        """Check a response event against NIP-47 and decrypt it."""
+        assert Event.from_json(json.dumps(event)).verify()
+        assert event["kind"] == KIND_RESPONSE
+        assert event["pubkey"] == self.wallet_pubkey
+        assert [t for t in event["tags"] if t[0] == "p"] == [["p", self.pubkey]]
+        assert [t for t in event["tags"] if t[0] == "e"] == [["e", request["id"]]]
+        assert event["created_at"] >= request["created_at"]
+        encryption = NIP04 if "?iv=" in event["content"] else NIP44
+        decrypt = self.keys.nip04_decrypt if encryption == NIP04 else self.keys.nip44_decrypt
+        plaintext = decrypt(self.wallet, event["content"])
+        body: Json = json.loads(plaintext, parse_float=_no_float, parse_constant=_no_float)
+        assert set(body) == {"result_type", "error", "result"}
+        assert (body["error"] is None) != (body["result"] is None)
+        assert isinstance(body["result_type"], str)
+        return Answer(event, body, encryption)
+
+
+def _body(method: str, params: Any) -> str:
+    """Spell a request as clients do, with escapes only where UTF-8 has no way to say it."""
+    body = {"method": method, "params": params}
+    text = json.dumps(body, ensure_ascii=False)
+    return text if text.encode(errors="replace").decode() == text else json.dumps(body)
+
+
+def _answers(event: Json, event_id: str) -> bool:
+    return event["kind"] == KIND_RESPONSE and tag(event, "e") == event_id
+
+
+def _no_float(text: str) -> NoReturn:
+    raise AssertionError(f"all numbers are JSON integers, but here is {text}")

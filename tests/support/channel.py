@@ -1,0 +1,139 @@
+"""Between an app and its wallet: something that takes events and collects what comes back."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from tests.support.waiting import PATIENCE_S
+
+Json = dict[str, Any]
+
+KIND_INFO, KIND_REQUEST, KIND_RESPONSE = 13194, 23194, 23195
+
+
+def tag(event: Json, name: str) -> str | None:
+    """Return the value of the first tag of that name."""
+    return next((t[1] for t in event["tags"] if t[0] == name and len(t) > 1), None)
+
+
+class EventLog:
+    """Events in the order in which they came, from any thread, and waiting for one."""
+
+    def __init__(self) -> None:
+        self._events: list[Json] = []
+        self._changed = threading.Condition()
+
+    def add(self, event: Json) -> None:
+        """Add one."""
+        with self._changed:
+            self._events.append(event)
+            self._changed.notify_all()
+
+    def all(self, wanted: Callable[[Json], bool] = lambda event: True) -> list[Json]:
+        """Return those wanted."""
+        with self._changed:
+            return [event for event in self._events if wanted(event)]
+
+    def wait_for(
+        self, wanted: Callable[[Json], bool], what: str, count: int = 1, timeout_s: float = PATIENCE_S
+    ) -> list[Json]:
+        """Wait until there are so many of those wanted.
+
+        Raises:
+            TimeoutError: there never were.
+
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while len(found := [event for event in self._events if wanted(event)]) < count:
+                if not self._changed.wait(deadline - time.monotonic()):
+                    raise TimeoutError(f"{what}: {len(found)} of {count} after {timeout_s} s")
+            return found
+
+
+class Channel(Protocol):
+    """A relay as an app sees it."""
+
+    received: EventLog
+
+    def send(self, event: Json) -> None:
+        """Send an event to the wallet."""
+
+    def close(self) -> None:
+        """Have no more to do with it."""
+
+
+class RelaySocket:
+    """An app's connection to a relay that runs elsewhere.
+
+    Reads and publishes on two sockets: LocalRelay answers late on a socket that does both (Nagle).
+
+    Args:
+        url: of the relay.
+        filter_: what to read (NIP-01).
+
+    """
+
+    def __init__(self, url: str, filter_: Json) -> None:
+        self.received = EventLog()
+        self._lock = threading.Lock()
+        with ExitStack() as opened:
+            self._publisher = opened.enter_context(connect(url, compression=None, proxy=None))
+            self._reader = opened.enter_context(connect(url, compression=None, proxy=None))
+            self._opened = opened.pop_all()
+        self._reader.send(json.dumps(["REQ", "app", filter_]))
+        self._listening = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+        if not self._listening.wait(PATIENCE_S):
+            raise TimeoutError(f"{url} did not confirm the subscription")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def send(self, event: Json) -> None:
+        """Publish an event and see that the relay takes it."""
+        with self._lock:
+            self._publisher.send(json.dumps(["EVENT", event]))
+            while True:
+                match json.loads(self._publisher.recv(PATIENCE_S)):
+                    case ["OK", event_id, accepted, reason] if event_id == event["id"]:
+                        assert accepted, f"the relay refused: {reason}"
+                        return
+
+    def close(self) -> None:
+        """Close both sockets."""
+        self._opened.close()
+        self._thread.join(PATIENCE_S)
+
+    def _read(self) -> None:
+        try:
+            for frame in self._reader:
+                match json.loads(frame):
+                    case ["EVENT", _, event]:
+                        self.received.add(event)
+                    case ["EOSE", _]:
+                        self._listening.set()
+        except ConnectionClosed:
+            pass
+
+
+def stored_events(url: str, filter_: Json) -> list[Json]:
+    """Return what a relay has stored."""
+    with RelaySocket(url, filter_) as socket:
+        return socket.received.all()

@@ -1,0 +1,161 @@
+"""A lean NWC client for measuring: one relay, nothing that an app would do besides.
+
+Encrypting and signing (`prepare`), asking (`ask`) and reading the answer (`open`) are apart, so that a
+benchmark can time the middle part alone. Its primitives are the plugin's own, nwc.nostr.
+"""
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+
+from nwc.nip47.encryption import Cipher, Encryption
+from nwc.nip47.kinds import KIND_REQUEST, KIND_RESPONSE
+from nwc.nip47.uri import SCHEME
+from nwc.nostr.event import parse_event, sign_event, verify_event
+from nwc.nostr.keys import KeyPair
+from nwc.nostr.messages import event_message, req_message
+
+Json = dict[str, Any]
+
+
+class RequestRefused(Exception):
+    """The relay did not take a request, or the wallet answered with an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionUri:
+    """A parsed `nostr+walletconnect://` URI (NIP-47)."""
+
+    wallet_pubkey: str
+    relays: tuple[str, ...]
+    secret: str
+
+    @classmethod
+    def parse(cls, uri: str) -> Self:
+        """Read a URI with a secret.
+
+        Raises:
+            ValueError: it is not such a URI.
+
+        """
+        parts = urlsplit(uri)
+        query = parse_qs(parts.query)
+        if parts.scheme != SCHEME or not parts.hostname or "relay" not in query:
+            raise ValueError(f"not a {SCHEME} URI with a relay")
+        return cls(parts.hostname, tuple(query["relay"]), query.get("secret", [""])[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request, encrypted and signed: its event id and the frame to send."""
+
+    id: str
+    frame: str
+
+
+class NwcClient:
+    """One connection of an app to its wallet, over the first relay of the URI."""
+
+    def __init__(self, uri: str, encryption: Encryption = Encryption.NIP44_V2) -> None:
+        self._uri = ConnectionUri.parse(uri)
+        self._keys = KeyPair.from_secret(bytes.fromhex(self._uri.secret))
+        self._cipher = Cipher(self._keys, self._uri.wallet_pubkey)
+        self._encryption = encryption
+        self._pending: dict[str, asyncio.Future[Json]] = {}
+        self._subscribed = asyncio.Event()
+        self._connection: ClientConnection | None = None
+        self._reader: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._connection = await connect(self._uri.relays[0], compression=None)
+        self._reader = asyncio.create_task(self._read(self._connection))
+        wanted = {
+            "kinds": [KIND_RESPONSE],
+            "authors": [self._uri.wallet_pubkey],
+            "#p": [self._keys.public_key],
+        }
+        await self._connection.send(req_message("answers", wanted))
+        await self._subscribed.wait()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._connection
+        assert self._reader
+        await self._connection.close()
+        await self._reader
+
+    def prepare(self, method: str, params: Json) -> Prepared:
+        """Encrypt and sign a request."""
+        event = sign_event(
+            self._keys,
+            kind=KIND_REQUEST,
+            content=self._cipher.encrypt(
+                self._encryption, json.dumps({"method": method, "params": params})
+            ),
+            tags=[["p", self._uri.wallet_pubkey], ["encryption", self._encryption]],
+            created_at=int(time.time()),
+        )
+        return Prepared(event.id, event_message(event))
+
+    async def ask(self, request: Prepared) -> Json:
+        """Send a request and wait for the event that answers it.
+
+        Raises:
+            RequestRefused: the relay did not take it, or is gone.
+
+        """
+        assert self._connection
+        answer: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
+        self._pending[request.id] = answer
+        await self._connection.send(request.frame)
+        return await answer
+
+    def open(self, answer: Json) -> Json:
+        """Check and decrypt an answer; return its result.
+
+        Raises:
+            RequestRefused: the wallet says no.
+
+        """
+        event = parse_event(answer)
+        verify_event(event)
+        body: Json = json.loads(self._cipher.decrypt(self._encryption, event.content))
+        if body["error"] is not None:
+            raise RequestRefused(f"{body['error']['code']}: {body['error']['message']}")
+        result: Json = body["result"]
+        return result
+
+    async def request(self, method: str, params: Json) -> Json:
+        """Prepare, ask and open."""
+        return self.open(await self.ask(self.prepare(method, params)))
+
+    async def _read(self, connection: ClientConnection) -> None:
+        try:
+            async for frame in connection:
+                self._receive(json.loads(frame))
+        finally:
+            for future in self._pending.values():
+                future.set_exception(RequestRefused("the connection to the relay has ended"))
+
+    def _receive(self, message: list[Any]) -> None:
+        match message:
+            case ["EVENT", _, event]:
+                answered = next(tag[1] for tag in event["tags"] if tag[0] == "e")
+                # Another client with the same URI may have asked.
+                if future := self._pending.pop(answered, None):
+                    future.set_result(event)
+            case ["OK", str(event_id), False, reason]:
+                self._pending.pop(event_id).set_exception(RequestRefused(reason))
+            case ["EOSE", _]:
+                self._subscribed.set()

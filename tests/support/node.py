@@ -1,0 +1,177 @@
+"""A node with the plugin, for programs: real lightningd and bitcoind on regtest, or the test double."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from pyln.client import LightningRpc
+
+from tests.double.process import LightningdDouble
+from tests.support.processes import ROOT, ChildProcess, family
+from tests.support.waiting import wait_until
+
+PLUGIN = ROOT / "plugin.py"
+BLOCKS = 5
+REAL_PROGRAMS = ("lightningd", "lightning-cli", "bitcoind", "bitcoin-cli")
+
+# An option's value; a list repeats the option.
+OptionValue = str | list[str] | None
+
+
+class Node(Protocol):
+    """What the real node and the double have in common."""
+
+    directory: Path
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    @property
+    def rpc(self) -> Any: ...
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def plugin_pid(self) -> int: ...
+
+    @property
+    def socket(self) -> Path: ...
+
+
+def lightning_cli(node: Node, *arguments: str) -> list[str]:
+    """Return the command line of lightning-cli for a node, real or not."""
+    if isinstance(node, RegtestNode):
+        return ["lightning-cli", f"--lightning-dir={node.directory}", *arguments]
+    return ["lightning-cli", f"--rpc-file={node.socket}", *arguments]
+
+
+def missing_programs() -> list[str]:
+    """Return what a real node needs and PATH does not have."""
+    return [program for program in REAL_PROGRAMS if shutil.which(program) is None]
+
+
+def node_with_plugin(directory: Path, options: Mapping[str, OptionValue]) -> Node:
+    """Return a node that runs the plugin once it is entered: a real one if PATH has all of it."""
+    if missing_programs():
+        return LightningdDouble(directory, PLUGIN, options)
+    return RegtestNode(directory, PLUGIN, options)
+
+
+class RegtestNode:
+    """lightningd with one plugin, and its own bitcoind, on a chain of a few blocks.
+
+    Args:
+        directory: the lightning directory; bitcoind has its own below.
+        plugin: the plugin's executable.
+        options: for lightningd or the plugin.
+
+    """
+
+    def __init__(
+        self, directory: Path, plugin: Path, options: Mapping[str, OptionValue] | None = None
+    ) -> None:
+        self.directory = directory
+        self.plugin = plugin
+        self.options = dict(options or {})
+        self._running = ExitStack()
+        self._lightningd: ChildProcess | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._running.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._running.close()
+
+    @property
+    def socket(self) -> Path:
+        """lightningd's RPC socket."""
+        return self.directory / "regtest" / "lightning-rpc"
+
+    @property
+    def rpc(self) -> Any:
+        """A LightningRpc; Any, because its own hints are not fit for strict checking."""
+        return LightningRpc(str(self.socket))  # type: ignore[no-untyped-call]
+
+    @property
+    def pid(self) -> int:
+        """The process id of lightningd."""
+        assert self._lightningd
+        return self._lightningd.pid
+
+    @property
+    def plugin_pid(self) -> int:
+        """The process id of the plugin."""
+        pids = [p.pid for p in family(self.pid) if str(self.plugin) in p.cmdline()[:3]]
+        return int(pids[-1])
+
+    def _start(self) -> None:
+        bitcoin_options = self._start_bitcoind()
+        # For lightning-cli, which reads it as well.
+        (self.directory / "config").write_text("network=regtest\n")
+        command = [
+            "lightningd",
+            f"--lightning-dir={self.directory}",
+            f"--addr=127.0.0.1:{free_port()}",
+            "--autolisten=false",
+            "--disable-dns",
+            *bitcoin_options,
+            f"--plugin={self.plugin}",
+            *_as_arguments(self.options),
+        ]
+        # The plugin says `python3`: that shall be the one that runs this.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        self._lightningd = self._running.enter_context(ChildProcess(command, {"PATH": path}))
+        self._lightningd.wait_for("Server started with public key", 60)
+        # `waitblockheight` of v26.06 can return before getinfo has the height.
+        rpc = self.rpc
+        wait_until(lambda: rpc.getinfo()["blockheight"] >= BLOCKS, "lightningd follows bitcoind")
+
+    def _start_bitcoind(self) -> list[str]:
+        """Start bitcoind and mine; returns the options that lightningd reaches it with."""
+        directory = self.directory / "bitcoind"
+        directory.mkdir(parents=True)
+        where = [f"-datadir={directory}", "-regtest", f"-rpcport={free_port()}"]
+        bitcoind = ["bitcoind", *where, "-listen=0", "-disablewallet", "-dnsseed=0", "-printtoconsole"]
+        self._running.enter_context(ChildProcess(bitcoind)).wait_for("Done loading", 60)
+        mine = ["generatetodescriptor", str(BLOCKS), "raw(51)"]
+        subprocess.run(["bitcoin-cli", *where, *mine], check=True, capture_output=True)
+        return [f"--bitcoin-datadir={directory}", f"--bitcoin-rpcport={where[2].partition('=')[2]}"]
+
+
+def free_port() -> int:
+    """Return a TCP port of this machine that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _as_arguments(options: Mapping[str, OptionValue]) -> list[str]:
+    arguments = []
+    for name, value in options.items():
+        values = value if isinstance(value, list) else [value]
+        arguments += [f"--{name}" if one is None else f"--{name}={one}" for one in values]
+    return arguments

@@ -1,0 +1,56 @@
+"""A full relay (rust-nostr's) that a test can kill and bring back under the same URL."""
+
+import subprocess
+import sys
+from types import TracebackType
+from typing import Self
+
+from tests.support.node import free_port
+from tests.support.processes import ROOT
+
+
+class RestartableRelay:
+    """A relay in a process of its own. What it stored dies with the process."""
+
+    def __init__(self) -> None:
+        self._port = free_port()
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    @property
+    def url(self) -> str:
+        """Its URL, while it runs and while it does not."""
+        return f"ws://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Start it and wait until it listens."""
+        # It ends by itself when its standard input does: nothing is left if the tests are killed.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.relay", "--port", str(self._port)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout
+        line = self._process.stdout.readline().strip()
+        assert line == self.url, f"the relay did not start: {line!r}"
+
+    def kill(self) -> None:
+        """Let it die without a closing handshake, if it runs, and wait until it has."""
+        if self._process is None:
+            return
+        with self._process as process:
+            process.kill()
+        self._process = None

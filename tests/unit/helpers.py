@@ -1,0 +1,71 @@
+"""What several unit tests need: keys, request events, arbitrary JSON."""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+
+from nwc.nip47.encryption import Cipher, Encryption
+from nwc.nip47.kinds import KIND_REQUEST
+from nwc.nostr.event import Event, sign_event
+from nwc.nostr.keys import KeyPair
+
+NOW = 1_750_000_000
+WALLET = KeyPair.generate()
+CLIENT = KeyPair.generate()
+STRANGER = KeyPair.generate()
+
+# Values as `json.loads` makes them: also NaN, infinity and lone surrogates, which JSON text can spell.
+ANY_TEXT = st.text(st.characters(), max_size=30)
+JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | ANY_TEXT
+    | st.sampled_from(["", "\0", "\ud800", "1", "true", "٣", "ff" * 32]),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(ANY_TEXT, children, max_size=4),
+    max_leaves=12,
+)
+
+
+def cipher_of_client() -> Cipher:
+    """The client's side of the conversation."""
+    return Cipher(CLIENT, WALLET.public_key)
+
+
+def cipher_of_wallet() -> Cipher:
+    """Our side of the conversation."""
+    return Cipher(WALLET, CLIENT.public_key)
+
+
+def request_event(
+    plaintext: str | dict[str, Any] = '{"method":"get_info"}',
+    *,
+    scheme: Encryption = Encryption.NIP44_V2,
+    encryption_tag: str | None = "nip44_v2",
+    content: str | None = None,
+    keys: KeyPair = CLIENT,
+    recipient: str = WALLET.public_key,
+    created_at: int = NOW,
+    kind: int = KIND_REQUEST,
+    more_tags: Sequence[Sequence[str]] = (),
+) -> Event:
+    """Make a request event of the client, signed."""
+    text = plaintext if isinstance(plaintext, str) else json.dumps(plaintext)
+    if content is None:
+        content = cipher_of_client().encrypt(scheme, text)
+    tags = [["p", recipient], *more_tags]
+    if encryption_tag is not None:
+        tags.append(["encryption", encryption_tag])
+    return sign_event(keys, kind=kind, content=content, tags=tags, created_at=created_at)
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+    """Wait for a condition that nothing announces."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)

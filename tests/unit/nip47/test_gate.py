@@ -1,0 +1,210 @@
+import random
+from dataclasses import replace
+
+import pytest
+
+from nwc.nip47 import gate as module
+from nwc.nip47.gate import (
+    Admitted,
+    Caller,
+    Gate,
+    Rejected,
+    Rejection,
+    expiration_of,
+    is_past_expiration,
+)
+from nwc.nip47.rate_limit import RateLimit
+from nwc.nostr.event import Event, verify_event
+from tests.unit.helpers import CLIENT, NOW, STRANGER, WALLET, request_event
+
+MAX_AGE = 120
+
+
+class Counting:
+    """In the place of `verify_event`: the same, counted."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, event: Event) -> None:
+        self.calls += 1
+        verify_event(event)
+
+
+@pytest.fixture
+def verifications(monkeypatch: pytest.MonkeyPatch) -> Counting:
+    counting = Counting()
+    monkeypatch.setattr(module, "verify_event", counting)
+    return counting
+
+
+def make_gate(burst: float = 1000, per_second: float = 1) -> Gate:
+    caller = Caller(CLIENT.public_key, RateLimit(per_second, burst, NOW))
+    return Gate({WALLET.public_key: caller}.get, MAX_AGE)
+
+
+def forged(event: Event) -> Event:
+    """The event with a signature that is somebody else's."""
+    return replace(event, sig=request_event("{}").sig)
+
+
+def test_an_authentic_request_is_admitted_once(verifications: Counting) -> None:
+    gate, event = make_gate(), request_event()
+    assert gate.check(event, NOW) == Admitted()
+    assert gate.check(event, NOW) == Rejected(Rejection.SEEN)
+    assert verifications.calls == 1
+
+
+JUNK = {
+    "kind 1": (request_event(kind=1), Rejection.WRONG_KIND),
+    "a response": (request_event(kind=23195), Rejection.WRONG_KIND),
+    "no p tag": (replace(request_event(), tags=()), Rejection.FOREIGN),
+    "p tag without value": (replace(request_event(), tags=(("p",),)), Rejection.FOREIGN),
+    "p tag of another": (request_event(recipient=STRANGER.public_key), Rejection.FOREIGN),
+    "empty p tag": (request_event(recipient=""), Rejection.FOREIGN),
+    "our key in the second p tag": (
+        request_event(recipient=STRANGER.public_key, more_tags=[["p", WALLET.public_key]]),
+        Rejection.FOREIGN,
+    ),
+    "a stranger": (request_event(keys=STRANGER), Rejection.UNKNOWN_AUTHOR),
+    "our own key": (request_event(keys=WALLET), Rejection.UNKNOWN_AUTHOR),
+    "too old": (request_event(created_at=NOW - MAX_AGE - 1), Rejection.STALE),
+    "too far ahead": (request_event(created_at=NOW + MAX_AGE + 1), Rejection.STALE),
+    "ages ago": (request_event(created_at=0), Rejection.STALE),
+    "the end of time": (request_event(created_at=2**53 - 1), Rejection.STALE),
+    "expired": (request_event(more_tags=[["expiration", str(NOW - 1)]]), Rejection.EXPIRED),
+    "expired long ago": (request_event(more_tags=[["expiration", "0"]]), Rejection.EXPIRED),
+}
+
+
+@pytest.mark.parametrize(("event", "reason"), JUNK.values(), ids=JUNK)
+def test_junk_is_turned_away_unverified(
+    event: Event, reason: Rejection, verifications: Counting
+) -> None:
+    gate = make_gate()
+    assert gate.check(event, NOW) == Rejected(reason)
+    assert gate.check(forged(event), NOW) == Rejected(reason)
+    assert verifications.calls == 0
+
+
+@pytest.mark.parametrize("offset", [-MAX_AGE, 0, MAX_AGE])
+def test_the_edges_of_time(offset: int) -> None:
+    assert make_gate().check(request_event(created_at=NOW + offset), NOW) == Admitted()
+
+
+def test_the_order_of_the_checks() -> None:
+    """An event with every fault is told the first; mending one brings the next."""
+    gate = make_gate(burst=1)
+    seen = request_event(more_tags=[["expiration", str(NOW)]], created_at=NOW)
+    assert gate.check(seen, NOW) == Admitted()
+    late = NOW + MAX_AGE + 1
+    faulty = replace(seen, kind=1, tags=(("p", "x"),), pubkey=STRANGER.public_key)
+    reasons = []
+    for change in (
+        {"kind": 23194},
+        {"tags": seen.tags},
+        {"pubkey": seen.pubkey},
+        {"id": "0" * 64},
+        {"created_at": late},
+    ):
+        verdict = gate.check(faulty, late)
+        assert isinstance(verdict, Rejected)
+        reasons.append(verdict.reason)
+        faulty = replace(faulty, **change)
+    assert reasons == [
+        Rejection.WRONG_KIND,
+        Rejection.FOREIGN,
+        Rejection.UNKNOWN_AUTHOR,
+        Rejection.SEEN,
+        Rejection.STALE,
+    ]
+    assert gate.check(faulty, late) == Rejected(Rejection.EXPIRED)
+    unexpired = replace(faulty, tags=(("p", WALLET.public_key),))
+    assert gate.check(unexpired, late) == Rejected(Rejection.FORGED)
+
+
+@pytest.mark.parametrize("field", ["id", "sig", "content", "created_at", "tags"])
+def test_forgeries(field: str) -> None:
+    event = request_event()
+    change = {
+        "id": "0" * 64,
+        "sig": "0" * 128,
+        "content": event.content + "A",
+        "created_at": event.created_at + 1,
+        "tags": (*event.tags, ("x", "y")),
+    }[field]
+    bad = replace(event, **{field: change})  # type: ignore[arg-type]
+    assert make_gate().check(bad, NOW) == Rejected(Rejection.FORGED)
+
+
+def test_a_forged_copy_does_not_shut_out_the_real_one() -> None:
+    gate, event = make_gate(), request_event()
+    assert gate.check(forged(event), NOW) == Rejected(Rejection.FORGED)
+    assert gate.check(event, NOW) == Admitted()
+
+
+def test_forgeries_cost_the_client_nothing() -> None:
+    gate = make_gate(burst=2, per_second=0.001)
+    for number in range(50):
+        assert gate.check(forged(request_event(created_at=NOW + number)), NOW) == Rejected(
+            Rejection.FORGED
+        )
+    assert gate.check(request_event(created_at=NOW + 1), NOW) == Admitted()
+    assert gate.check(request_event(created_at=NOW + 2), NOW) == Admitted()
+
+
+def test_the_rate_limit_is_told_once_a_second(verifications: Counting) -> None:
+    gate = make_gate(burst=1, per_second=0.001)
+    requests = [request_event(created_at=NOW + number) for number in range(5)]
+    assert gate.check(requests[0], NOW) == Admitted()
+    assert gate.check(requests[1], NOW) == Admitted(rate_limited=True)
+    assert gate.check(requests[2], NOW + 0.5) == Rejected(Rejection.RATE_LIMITED)
+    assert gate.check(requests[3], NOW + 0.9) == Rejected(Rejection.RATE_LIMITED)
+    assert verifications.calls == 2  # what is met with silence is not worth a verification
+    assert gate.check(requests[4], NOW + 1) == Admitted(rate_limited=True)
+    assert gate.check(requests[1], NOW + 2) == Rejected(Rejection.SEEN)
+
+
+def test_a_forgery_does_not_use_up_the_answer_that_tells_the_rate_limit() -> None:
+    gate = make_gate(burst=1, per_second=0.001)
+    gate.check(request_event(), NOW)
+    assert gate.check(forged(request_event(created_at=NOW + 1)), NOW) == Rejected(Rejection.FORGED)
+    assert gate.check(request_event(created_at=NOW + 2), NOW) == Admitted(rate_limited=True)
+
+
+def test_a_forged_flood_among_real_requests_changes_no_verdict() -> None:
+    """The same requests with and without a flood of forgeries are judged the same."""
+    chance = random.Random(1)
+    requests = [request_event(created_at=NOW + number) for number in range(30)]
+    quiet, flooded = make_gate(burst=5), make_gate(burst=5)
+    for number, event in enumerate(requests):
+        now = NOW + number / 10
+        for _ in range(chance.randrange(4)):
+            flooded.check(forged(chance.choice(requests)), now)
+        assert flooded.check(event, now) == quiet.check(event, now)
+
+
+@pytest.mark.parametrize(
+    ("tags", "expiration"),
+    [
+        ([], None),
+        ([["expiration"]], None),
+        ([["expiration", "0"]], 0),
+        ([["expiration", str(NOW)]], NOW),
+        ([["expiration", "1"], ["expiration", "2"]], 1),
+        ([["expiration", "999999999999"]], 999_999_999_999),
+    ],
+)
+def test_expiration(tags: list[list[str]], expiration: int | None) -> None:
+    event = request_event(more_tags=tags)
+    assert expiration_of(event) == expiration
+    assert is_past_expiration(event, NOW) is (expiration is not None and expiration < NOW)
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "1e3", " 1", "٣", "²", "9" * 13, "1" * 1000])
+def test_an_expiration_nobody_can_read_is_not_past(text: str) -> None:
+    event = request_event(more_tags=[["expiration", text]])
+    with pytest.raises(ValueError, match="expiration"):
+        expiration_of(event)
+    assert not is_past_expiration(event, NOW)
+    assert make_gate().check(event, NOW) == Admitted()

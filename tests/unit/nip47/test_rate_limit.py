@@ -1,0 +1,57 @@
+import pytest
+
+from nwc.nip47.rate_limit import RateLimit
+
+T = 1000.0
+
+
+def admitted(limit: RateLimit, now: float) -> bool:
+    if limit.is_exhausted(now):
+        return False
+    limit.charge()
+    return True
+
+
+def test_a_burst_then_no_more() -> None:
+    limit = RateLimit(2, 5, T)
+    assert [admitted(limit, T) for _ in range(7)] == [True] * 5 + [False] * 2
+
+
+def test_the_long_run() -> None:
+    limit = RateLimit(2, 5, T)
+    taken = sum(admitted(limit, T + tenth / 10) for tenth in range(1000))
+    assert taken == pytest.approx(5 + 2 * 100, abs=1)
+
+
+def test_rest_fills_no_more_than_the_burst() -> None:
+    limit = RateLimit(2, 5, T)
+    for _ in range(5):
+        admitted(limit, T)
+    assert [admitted(limit, T + 10_000) for _ in range(6)] == [True] * 5 + [False]
+
+
+def test_less_than_one_a_second() -> None:
+    limit = RateLimit(0.5, 1, T)
+    assert [admitted(limit, T + second) for second in range(5)] == [True, False, True, False, True]
+
+
+def test_asking_costs_nothing() -> None:
+    limit = RateLimit(1, 1, T)
+    assert [limit.is_exhausted(T) for _ in range(10)] == [False] * 10
+
+
+def test_a_clock_set_back_neither_fills_nor_blocks() -> None:
+    limit = RateLimit(1, 2, T)
+    assert [admitted(limit, T) for _ in range(3)] == [True, True, False]
+    assert not admitted(limit, T - 5000)
+    assert admitted(limit, T - 4999)
+
+
+def test_one_answer_a_second_tells_it() -> None:
+    limit = RateLimit(1, 1, T)
+    assert limit.may_tell(T)
+    limit.told(T)
+    assert not limit.may_tell(T)
+    assert not limit.may_tell(T + 0.9)
+    assert limit.may_tell(T + 1)
+    assert limit.may_tell(T - 100)  # the clock was set back

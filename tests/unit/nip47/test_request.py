@@ -1,0 +1,203 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nwc.nip47.encryption import Encryption
+from nwc.nip47.errors import ErrorCode
+from nwc.nip47.request import MAX_METHOD_LENGTH, UNKNOWN_METHOD, Request, open_request
+from nwc.nostr.errors import DecryptionError
+from tests.unit.helpers import (
+    JSON_VALUES,
+    NOW,
+    STRANGER,
+    cipher_of_client,
+    cipher_of_wallet,
+    request_event,
+)
+
+CIPHER = cipher_of_wallet()
+
+
+def opened(plaintext: str | dict[str, Any], **changes: Any) -> Request:
+    return open_request(request_event(plaintext, **changes), CIPHER)
+
+
+def problem(request: Request) -> tuple[ErrorCode, str]:
+    assert request.error is not None
+    assert len(request.error.message) < 200
+    return request.error.code, request.error.message
+
+
+@pytest.mark.parametrize("scheme", list(Encryption))
+def test_a_good_request(scheme: Encryption) -> None:
+    event = request_event(
+        {"method": "make_invoice", "params": {"amount": 1}, "more": 1},
+        scheme=scheme,
+        encryption_tag=scheme,
+    )
+    assert open_request(event, CIPHER) == Request(
+        event.id, NOW, scheme, "make_invoice", {"amount": 1}, None
+    )
+
+
+def test_without_a_tag_it_is_nip04() -> None:
+    request = opened({"method": "get_info"}, scheme=Encryption.NIP04, encryption_tag=None)
+    assert (request.encryption, request.method, request.error) == (Encryption.NIP04, "get_info", None)
+
+
+@pytest.mark.parametrize("body", [{"method": "x"}, {"method": "x", "params": None}])
+def test_params_may_be_absent(body: dict[str, Any]) -> None:
+    request = opened(body)
+    assert (request.method, request.params, request.error) == ("x", {}, None)
+
+
+@pytest.mark.parametrize(
+    "plaintext",
+    [
+        "x",
+        "null",
+        "5",
+        '"get_info"',
+        "[]",
+        '["get_info"]',
+        "{",
+        '{"method":"get_info"} x',
+        "{'method':'get_info'}",
+        '{"method":"get_info","params":{"amount":NaN}}',
+        '{"method":"get_info","params":{"amount":Infinity}}',
+        '{"method":"get_info","params":{"amount":-Infinity}}',
+        '{"method":"get_info","params":{"amount":' + "9" * 5000 + "}}",
+        '{"method":"get_info","params":' + "[" * 20_000 + "]" * 20_000 + "}",
+        '{"a":' * 10_000 + "1" + "}" * 10_000,
+        "[" * 60_000,
+        "\ufeff{}",
+        "\x00",
+    ],
+)
+def test_what_is_no_json_object_is_told_so(plaintext: str) -> None:
+    request = opened(plaintext)
+    assert request.method == UNKNOWN_METHOD
+    assert problem(request) == (
+        ErrorCode.OTHER,
+        "request: must be a JSON object with method and params",
+    )
+
+
+@pytest.mark.parametrize(
+    "method",
+    [None, 5, True, [], {}, "", "x" * (MAX_METHOD_LENGTH + 1), "é", "a\nb", "\x00", "\ud800", "\x7f"],
+)
+def test_bad_methods(method: object) -> None:
+    request = opened({"method": method})
+    assert request.method == UNKNOWN_METHOD
+    code, message = problem(request)
+    assert code == ErrorCode.OTHER
+    assert message.startswith("method: must be ")
+
+
+@pytest.mark.parametrize("method", ["get_info", "x" * MAX_METHOD_LENGTH, "no such thing", "pay invoice"])
+def test_unknown_methods_are_not_judged_here(method: str) -> None:
+    assert opened({"method": method}).method == method
+    assert opened({"method": method}).error is None
+
+
+@pytest.mark.parametrize("params", [5, True, "x", [], [{}], 0, "", False])
+def test_bad_params(params: object) -> None:
+    request = opened({"method": "get_info", "params": params})
+    assert request.method == "get_info"  # so that the answer has the right result_type
+    assert problem(request) == (ErrorCode.OTHER, "params: must be a JSON object")
+
+
+def test_what_json_can_spell_is_left_to_the_methods() -> None:
+    params = '{"a":1e999,"b":"\\ud800","c":18446744073709551616,"d":1e3,"a2":{"a":[[[1]]]}}'
+    request = opened('{"method":"x","params":' + params + "}")
+    assert request.error is None
+    assert request.params == json.loads(params)
+
+
+@pytest.mark.parametrize("expiration", ["", "soon", "-1", "1.5", "9" * 13])
+def test_a_bad_expiration_is_told(expiration: str) -> None:
+    request = opened({"method": "get_info"}, more_tags=[["expiration", expiration]])
+    code, message = problem(request)
+    assert (request.method, code) == ("get_info", ErrorCode.OTHER)
+    assert "expiration" in message
+    assert "Unix timestamp" in message
+
+
+@pytest.mark.parametrize("tag", ["nip44_v3", "", "nip44_v2 nip04", "rot13", "x" * 1000])
+def test_unknown_encryption_is_answered_in_nip44(tag: str) -> None:
+    request = opened({"method": "get_info"}, encryption_tag=tag)
+    assert request.encryption is Encryption.NIP44_V2
+    assert request.method == "get_info"
+    assert problem(request) == (
+        ErrorCode.UNSUPPORTED_ENCRYPTION,
+        "encryption: must be one of nip44_v2, nip04",
+    )
+
+
+@pytest.mark.parametrize("content", ["", "x", cipher_of_client().encrypt(Encryption.NIP44_V2, "[]")])
+def test_unknown_encryption_that_cannot_be_read_is_answered_too(content: str) -> None:
+    request = opened("", content=content, encryption_tag="rot13")
+    assert (request.method, request.params) == (UNKNOWN_METHOD, {})
+    assert problem(request)[0] == ErrorCode.UNSUPPORTED_ENCRYPTION
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "x",
+        "é" * 200,
+        "#" + "A" * 200,
+        "A" * 200,
+        "A?iv=A",
+        cipher_of_client().encrypt(Encryption.NIP04, "{}"),
+    ],
+)
+def test_what_cannot_be_read_gets_no_answer(content: str) -> None:
+    with pytest.raises(DecryptionError):
+        opened("", content=content)
+
+
+def test_a_request_to_another_wallet_cannot_be_read() -> None:
+    event = request_event({"method": "get_info"}, keys=STRANGER)
+    assert open_request(event, CIPHER).method == "get_info"  # the gate's part, not this one's
+    with pytest.raises(DecryptionError):
+        open_request(event, type(CIPHER)(STRANGER, STRANGER.public_key))
+
+
+@settings(max_examples=150)
+@given(
+    plaintext=st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+    | st.builds(json.dumps, JSON_VALUES)
+    | st.builds(
+        lambda method, params: json.dumps({"method": method, "params": params}), JSON_VALUES, JSON_VALUES
+    ),
+    scheme=st.sampled_from(list(Encryption)),
+)
+def test_any_plaintext(plaintext: str, scheme: Encryption) -> None:
+    request = opened(plaintext, scheme=scheme, encryption_tag=scheme)
+    assert request.encryption is scheme
+    assert isinstance(request.params, dict)
+    assert request.method.isascii()
+    assert 0 < len(request.method) <= MAX_METHOD_LENGTH
+    if request.error is not None:
+        assert problem(request)[0] == ErrorCode.OTHER
+
+
+@settings(max_examples=150)
+@given(
+    content=st.text(st.characters(exclude_categories=["Cs"])),
+    tag=st.none()
+    | st.text(st.characters(exclude_categories=["Cs"]))
+    | st.sampled_from(list(Encryption)),
+)
+def test_any_content(content: str, tag: str | None) -> None:
+    try:
+        request = opened("", content=content, encryption_tag=tag)
+    except DecryptionError:
+        return
+    assert request.error is not None

@@ -1,0 +1,153 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from nwc.nostr import pool as module
+from nwc.nostr import relay
+from nwc.nostr.event import Event, sign_event
+from nwc.nostr.inbox import Inbox
+from nwc.nostr.keys import KeyPair
+from nwc.nostr.pool import RelayPool
+from tests.unit.helpers import until
+from tests.unit.nostr.fake_relay import FakeRelay
+
+KEYS, OTHER = KeyPair.generate(), KeyPair.generate()
+INBOX, OTHER_INBOX = Inbox(KEYS, "a" * 64), Inbox(OTHER, "b" * 64)
+EVENT = sign_event(KEYS, kind=1, content="x", tags=[], created_at=1)
+LONG_S = 60.0
+
+
+def make_pool(*, proxy: str | None = None, always_use_proxy: bool = False) -> RelayPool:
+    def on_event(event: Event) -> bool:
+        raise AssertionError(event)
+
+    return RelayPool(
+        kinds=(23194,),
+        max_age=120,
+        proxy=proxy,
+        always_use_proxy=always_use_proxy,
+        on_event=on_event,
+        on_connected=lambda url: None,
+    )
+
+
+@pytest_asyncio.fixture
+async def servers() -> AsyncIterator[list[FakeRelay]]:
+    async with FakeRelay() as first, FakeRelay() as second:
+        yield [first, second]
+
+
+@pytest_asyncio.fixture
+async def pool(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RelayPool]:
+    monkeypatch.setattr(relay, "TICK_S", 0.01)
+    pool = make_pool()
+    yield pool
+    await pool.stop()
+
+
+async def test_one_connection_a_relay(servers: list[FakeRelay], pool: RelayPool) -> None:
+    urls = [server.url for server in servers]
+    pool.subscribe(INBOX, urls)
+    pool.subscribe(OTHER_INBOX, urls[:1])
+    await until(lambda: all(pool.is_listening(KEYS.public_key, url) for url in urls))
+    assert servers[0].arrivals.qsize() == servers[1].arrivals.qsize() == 1
+    await until(lambda: pool.is_listening(OTHER.public_key, urls[0]))
+    assert not pool.is_listening(OTHER.public_key, urls[1])
+    assert not pool.is_listening(KEYS.public_key, "ws://unknown")
+    assert [info.url for info in pool.info()] == urls
+    assert [info.url for info in pool.info(["ws://unknown", urls[1]])] == [urls[1]]
+
+
+async def test_publish_on_several(servers: list[FakeRelay], pool: RelayPool) -> None:
+    urls = [server.url for server in servers]
+    pool.subscribe(INBOX, urls)
+    results = await pool.publish(EVENT, [*urls, "ws://unknown"], LONG_S)
+    assert {url: result.accepted for url, result in results.items()} == dict.fromkeys(urls, True)
+    for server in servers:
+        assert (await server.next("EVENT"))[1]["id"] == EVENT.id
+
+
+async def test_a_silent_relay_does_not_hide_the_verdict_of_another(
+    servers: list[FakeRelay], pool: RelayPool
+) -> None:
+    servers[1].answers = False
+    urls = [server.url for server in servers]
+    pool.subscribe(INBOX, urls)
+    results = await pool.publish(EVENT, urls, 0.2)
+    assert [results[url].accepted for url in urls] == [True, False]
+
+
+async def test_publish_nowhere(pool: RelayPool) -> None:
+    assert await pool.publish(EVENT, ["ws://unknown"], LONG_S) == {}
+
+
+async def test_release_closes_what_nobody_reads(servers: list[FakeRelay], pool: RelayPool) -> None:
+    urls = [server.url for server in servers]
+    pool.subscribe(INBOX, urls)
+    pool.subscribe(OTHER_INBOX, urls[:1])
+    connections = [await server.arrival() for server in servers]
+    pool.unsubscribe(KEYS.public_key, [*urls, "ws://unknown"])
+    assert len(pool.info()) == 2  # what is under way may end first
+    for url in [*urls, "ws://unknown"]:
+        pool.release(url)
+    assert [info.url for info in pool.info()] == urls[:1]
+    await asyncio.wait_for(connections[1].wait_closed(), 10)
+    assert connections[0].close_code is None
+
+
+async def test_a_released_relay_can_come_back(servers: list[FakeRelay], pool: RelayPool) -> None:
+    url = servers[0].url
+    for _ in range(2):
+        pool.subscribe(INBOX, [url])
+        await servers[0].arrival()
+        pool.unsubscribe(KEYS.public_key, [url])
+        pool.release(url)
+    pool.subscribe(INBOX, [url])
+    await servers[0].arrival()
+    assert (await pool.publish(EVENT, [url], LONG_S))[url].accepted
+
+
+async def test_stop_closes_all_and_ends_publications(servers: list[FakeRelay], pool: RelayPool) -> None:
+    servers[0].answers = False
+    url = servers[0].url
+    pool.subscribe(INBOX, [url])
+    connection = await servers[0].arrival()
+    publishing = asyncio.create_task(pool.publish(EVENT, [url], LONG_S))
+    await servers[0].next("EVENT")
+    await pool.stop()
+    assert not (await publishing)[url].accepted
+    await asyncio.wait_for(connection.wait_closed(), 10)
+    assert pool.info() == []
+
+
+@pytest.mark.parametrize(
+    ("proxy", "always", "url", "used"),
+    [
+        (None, False, "wss://relay.example", None),
+        (None, False, "ws://abc.onion", None),
+        ("socks5h://h:1", False, "wss://relay.example", None),
+        ("socks5h://h:1", False, "ws://abc.onion", "socks5h://h:1"),
+        ("socks5h://h:1", True, "wss://relay.example", "socks5h://h:1"),
+        ("socks5h://h:1", True, "ws://127.0.0.1:7777", "socks5h://h:1"),
+    ],
+)
+def test_who_goes_through_the_proxy(
+    proxy: str | None, always: bool, url: str, used: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[str, object] = {}
+
+    class FakeConnection:
+        def __init__(self, url: str, **options: object) -> None:
+            made[url] = options["proxy"]
+
+        def start(self) -> None:
+            pass
+
+        def subscribe(self, inbox: Inbox) -> None:
+            pass
+
+    monkeypatch.setattr(module, "Relay", FakeConnection)
+    make_pool(proxy=proxy, always_use_proxy=always).subscribe(INBOX, [url])
+    assert made == {url: used}

@@ -1,0 +1,568 @@
+"""A Relay against a WebSocket server in the same event loop."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from nwc.nostr import relay as module
+from nwc.nostr.event import Event, sign_event
+from nwc.nostr.inbox import Inbox
+from nwc.nostr.keys import KeyPair
+from nwc.nostr.messages import MAX_FRAME_BYTES, MAX_MESSAGE_LENGTH
+from nwc.nostr.relay import Relay
+from tests.unit.helpers import until
+from tests.unit.nostr.fake_relay import PATIENCE_S, FakeRelay
+
+KEYS = KeyPair.generate()
+INBOX = Inbox(KEYS, "a" * 64)
+EVENTS = [sign_event(KEYS, kind=1, content=str(number), tags=[], created_at=1) for number in range(3)]
+LONG_S = 60.0
+
+
+class Client:
+    """A Relay that a test looks at."""
+
+    def __init__(self, url: str, *, proxy: str | None = None) -> None:
+        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self.connects: list[str] = []
+        self.forged = False
+        self.relay = Relay(
+            url,
+            kinds=(23194,),
+            max_age=120,
+            proxy=proxy,
+            on_event=self._on_event,
+            on_connected=self.connects.append,
+        )
+
+    def _on_event(self, event: Event) -> bool:
+        self.events.put_nowait(event)
+        return not self.forged
+
+    @property
+    def state(self) -> str:
+        return self.relay.info().state
+
+    async def event(self) -> Event:
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.events.get()
+
+    async def down(self) -> str:
+        """Wait for an attempt to fail and return why."""
+        await until(lambda: self.state == "disconnected")
+        return self.relay.info().last_error or ""
+
+
+ClientMaker = Callable[..., Client]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BACKOFF_FIRST_S", 0.01)
+    monkeypatch.setattr(module, "BACKOFF_MAX_S", 0.02)
+    monkeypatch.setattr(module, "TICK_S", 0.01)
+
+
+@pytest_asyncio.fixture
+async def server() -> AsyncIterator[FakeRelay]:
+    async with FakeRelay() as relay:
+        yield relay
+
+
+@pytest_asyncio.fixture
+async def start() -> AsyncIterator[ClientMaker]:
+    clients: list[Client] = []
+
+    def make(url: str, *, proxy: str | None = None) -> Client:
+        client = Client(url, proxy=proxy)
+        clients.append(client)
+        client.relay.start()
+        return client
+
+    yield make
+    for client in clients:
+        await client.relay.stop()
+
+
+@asynccontextmanager
+async def tcp_server(answer: bytes | None) -> AsyncIterator[int]:
+    """Listen on TCP; answer once, or accept and say nothing. Gives the port."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        if answer is not None:
+            writer.write(answer)
+            writer.close()
+
+    tcp = await asyncio.start_server(talk, "127.0.0.1", 0)
+    try:
+        yield tcp.sockets[0].getsockname()[1]
+    finally:
+        tcp.close()
+        for writer in writers:
+            writer.close()
+        await tcp.wait_closed()
+
+
+async def test_inboxes_are_read(server: FakeRelay, start: ClientMaker) -> None:
+    client = start(server.url)
+    client.relay.subscribe(INBOX)
+    assert client.relay.info().inboxes == 1
+    connection = await server.arrival()
+    _, name, filter_ = await server.next("REQ")
+    assert filter_["#p"] == [KEYS.public_key]
+    await until(lambda: client.relay.is_listening(KEYS.public_key))
+    await connection.send(json.dumps(["EVENT", name, EVENTS[0].to_dict()]))
+    assert await client.event() == EVENTS[0]
+    assert client.connects == [server.url]
+    info = client.relay.info()
+    assert (info.url, info.state, info.reconnects, info.last_error) == (server.url, "connected", 0, None)
+    client.relay.unsubscribe(KEYS.public_key)
+    assert await server.next("CLOSE") == ["CLOSE", name]
+
+
+async def test_publish(server: FakeRelay, start: ClientMaker) -> None:
+    client = start(server.url)
+    result = await client.relay.publish(EVENTS[0], LONG_S)
+    assert (result.event_id, result.accepted) == (EVENTS[0].id, True)
+    assert (await server.next("EVENT"))[1] == EVENTS[0].to_dict()
+
+
+async def test_a_refusal(server: FakeRelay, start: ClientMaker) -> None:
+    server.answers = False
+    client = start(server.url)
+    connection = await server.arrival()
+    publishing = asyncio.create_task(client.relay.publish(EVENTS[0], LONG_S))
+    await server.next("EVENT")
+    await connection.send(json.dumps(["OK", EVENTS[0].id, False, "blocked: no"]))
+    result = await publishing
+    assert (result.accepted, result.reason) == (False, "blocked: no")
+
+
+async def test_publishing_twice_at_once_is_publishing_once(
+    server: FakeRelay, start: ClientMaker
+) -> None:
+    server.answers = False
+    client = start(server.url)
+    connection = await server.arrival()
+    both = [asyncio.create_task(client.relay.publish(EVENTS[0], LONG_S)) for _ in range(2)]
+    await server.next("EVENT")
+    await connection.send(json.dumps(["OK", EVENTS[0].id, True, ""]))
+    assert [result.accepted for result in await asyncio.gather(*both)] == [True, True]
+    server.answers = True
+    await client.relay.publish(EVENTS[1], LONG_S)
+    assert (await server.next("EVENT"))[1]["id"] == EVENTS[1].id
+
+
+async def test_one_who_waits_no_more_does_not_end_it_for_the_other(
+    server: FakeRelay, start: ClientMaker
+) -> None:
+    server.answers = False
+    client = start(server.url)
+    connection = await server.arrival()
+    first = asyncio.create_task(client.relay.publish(EVENTS[0], LONG_S))
+    await server.next("EVENT")
+    second = asyncio.create_task(client.relay.publish(EVENTS[0], LONG_S))
+    first.cancel()
+    await asyncio.wait([first])
+    await connection.send(json.dumps(["OK", EVENTS[0].id, True, ""]))
+    assert (await second).accepted
+
+
+async def test_a_full_outbox(
+    server: FakeRelay, start: ClientMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nwc.nostr.session.MAX_OUTBOX", 0)
+    result = await start(server.url).relay.publish(EVENTS[0], LONG_S)
+    assert not result.accepted
+
+
+async def test_reconnects_when_the_relay_drops_the_connection(
+    server: FakeRelay, start: ClientMaker
+) -> None:
+    client = start(server.url)
+    client.relay.subscribe(INBOX)
+    for _ in range(3):
+        connection = await server.arrival()
+        _, name, _ = await server.next("REQ")
+        await connection.send(json.dumps(["EVENT", name, EVENTS[0].to_dict()]))
+        await client.event()
+        await connection.close(1001)
+    await server.arrival()
+    await until(lambda: client.relay.info().reconnects == 3)
+    assert client.connects == [server.url] * 4
+
+
+@pytest.mark.parametrize("how", ["close", "abort", "code 4000"])
+async def test_every_way_to_lose_a_connection(
+    server: FakeRelay, start: ClientMaker, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BACKOFF_FIRST_S", LONG_S)
+    monkeypatch.setattr(module, "BACKOFF_MAX_S", LONG_S)
+    client = start(server.url)
+    connection = await server.arrival()
+    await until(lambda: client.state == "connected")
+    if how == "close":
+        await connection.close()
+        assert await client.down() == "the relay closed the connection"
+    elif how == "abort":
+        connection.transport.abort()
+        assert await client.down() == "connection closed, code none"
+    else:
+        await connection.close(4000, "words of the relay")
+        assert await client.down() == "connection closed, code 4000"
+    assert not client.relay.is_listening(KEYS.public_key)
+    assert client.relay.info().latency_ms is None
+
+
+async def test_a_publication_survives_a_reconnect(server: FakeRelay, start: ClientMaker) -> None:
+    server.answers = False
+    client = start(server.url)
+    connection = await server.arrival()
+    publishing = asyncio.create_task(client.relay.publish(EVENTS[0], LONG_S))
+    await server.next("EVENT")
+    server.answers = True
+    await connection.close()
+    assert (await publishing).accepted
+    assert (await server.next("EVENT"))[1]["id"] == EVENTS[0].id
+
+
+async def test_a_publication_waits_for_the_relay(start: ClientMaker) -> None:
+    async with FakeRelay() as gone:
+        url, port = gone.url, gone.port
+    client = start(url)
+    await client.down()
+    publishing = asyncio.create_task(client.relay.publish(EVENTS[0], LONG_S))
+    arrived = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", port):
+        async with asyncio.timeout(PATIENCE_S):
+            await arrived.wait()
+        assert not publishing.done()
+    await client.relay.stop()
+    result = await publishing
+    assert (result.accepted, result.reason) == (False, "the relay is not connected")
+
+
+async def test_a_publication_to_a_relay_that_is_away_ends_at_its_deadline(start: ClientMaker) -> None:
+    async with FakeRelay() as gone:
+        url = gone.url
+    result = await start(url).relay.publish(EVENTS[0], 0.05)
+    assert (result.accepted, result.reason) == (False, "the relay is not connected")
+
+
+async def test_a_publication_to_a_relay_that_does_not_answer_ends_at_its_deadline(
+    server: FakeRelay, start: ClientMaker
+) -> None:
+    server.answers = False
+    client = start(server.url)
+    await server.arrival()
+    await until(lambda: client.state == "connected")
+    result = await client.relay.publish(EVENTS[0], 0.05)
+    assert (result.accepted, result.reason) == (False, "the relay did not answer")
+
+
+async def test_a_publication_ends_at_its_deadline_while_connecting(
+    start: ClientMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OPEN_TIMEOUT_S", LONG_S)
+    async with tcp_server(None) as port:
+        client = start(f"ws://127.0.0.1:{port}")
+        async with asyncio.timeout(PATIENCE_S):
+            result = await client.relay.publish(EVENTS[0], 0.05)
+        assert not result.accepted
+        await client.relay.stop()
+
+
+async def test_a_server_that_says_nothing(start: ClientMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OPEN_TIMEOUT_S", 0.05)
+    async with tcp_server(None) as port:
+        client = start(f"ws://127.0.0.1:{port}")
+        assert client.state == "connecting"
+        assert await client.down() == "no answer in time"
+        await client.relay.stop()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b"HTTP/1.1 503 Go away\r\nContent-Length: 0\r\n\r\n", "HTTP status 503"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "HTTP status 200"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "InvalidMessage"),
+        (b"", "InvalidMessage"),
+        (b"HTTP/1.1 101 X\r\nConnection: x\r\n\r\n", "InvalidUpgrade"),
+        (b"HTTP/1.1 301 X\r\nLocation: https://x.invalid/secret\r\n\r\n", "HTTP status 301"),
+    ],
+)
+async def test_a_server_that_is_no_relay(start: ClientMaker, answer: bytes, error: str) -> None:
+    async with tcp_server(answer) as port:
+        client = start(f"ws://127.0.0.1:{port}")
+        assert await client.down() == error
+        await client.relay.stop()
+
+
+async def test_nobody_listens(start: ClientMaker, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, module.__name__)
+    async with FakeRelay() as gone:
+        url = gone.url
+    client = start(url)
+    assert await client.down()
+    await until(lambda: len(caplog.records) >= 4)
+    # An operator's log gets one line when a relay goes away, however long it stays away.
+    levels = [record.levelno for record in caplog.records]
+    assert levels[:4] == [logging.INFO, logging.DEBUG, logging.DEBUG, logging.DEBUG]
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"\x00\x01binary",
+        "",
+        "not JSON",
+        "[]",
+        '["EVENT","nwc1",{}]',
+        '["AUTH","\\ud800"]',
+        "[" * 10_000,
+        '["NOTICE","' + "x" * MAX_MESSAGE_LENGTH + '"]',
+    ],
+)
+async def test_junk_does_not_end_the_connection(
+    server: FakeRelay, start: ClientMaker, junk: str | bytes
+) -> None:
+    client = start(server.url)
+    client.relay.subscribe(INBOX)
+    connection = await server.arrival()
+    _, name, _ = await server.next("REQ")
+    await connection.send(junk)
+    await connection.send(json.dumps(["EVENT", name, EVENTS[0].to_dict()]))
+    assert await client.event() == EVENTS[0]
+    assert client.relay.info().reconnects == 0
+
+
+async def test_a_frame_over_the_limit_ends_the_connection_and_the_next_one_is_made(
+    server: FakeRelay, start: ClientMaker
+) -> None:
+    client = start(server.url)
+    connection = await server.arrival()
+    await connection.send("x" * (MAX_FRAME_BYTES + 1))
+    await server.arrival()
+    await until(lambda: client.relay.info().reconnects == 1)
+    assert connection.close_code == 1009  # RFC 6455 section 7.4.1: too big
+
+
+async def test_words_of_the_relay_are_shown(server: FakeRelay, start: ClientMaker) -> None:
+    client = start(server.url)
+    connection = await server.arrival()
+    await connection.send(json.dumps(["NOTICE", "maintenance\nat noon"]))
+    await until(lambda: client.relay.info().last_error == "maintenance?at noon")
+
+
+async def test_auth(server: FakeRelay, start: ClientMaker) -> None:
+    server.answers = False
+    client = start(server.url)
+    client.relay.subscribe(INBOX)
+    connection = await server.arrival()
+    await server.next("REQ")
+    await connection.send(json.dumps(["AUTH", "challenge"]))
+    _, event = await server.next("AUTH")
+    assert ["relay", server.url] in event["tags"]
+    await connection.send(json.dumps(["CLOSED", "nwc1", "auth-required: x"]))
+    await connection.send(json.dumps(["OK", event["id"], True, ""]))
+    assert (await server.next("REQ"))[1] == "nwc1"
+
+
+async def test_stop_sends_what_is_queued(server: FakeRelay, start: ClientMaker) -> None:
+    client = start(server.url)
+    client.relay.subscribe(INBOX)
+    connection = await server.arrival()
+    await server.next("REQ")
+    client.relay.unsubscribe(KEYS.public_key)
+    await client.relay.stop()
+    assert await server.next("CLOSE") == ["CLOSE", "nwc1"]
+    await connection.wait_closed()
+    assert connection.close_code == 1000
+
+
+async def test_stop_gives_up_what_is_open(server: FakeRelay, start: ClientMaker) -> None:
+    server.answers = False
+    client = start(server.url)
+    await server.arrival()
+    publishing = asyncio.create_task(client.relay.publish(EVENTS[0], LONG_S))
+    await server.next("EVENT")
+    await client.relay.stop()
+    result = await publishing
+    assert (result.accepted, result.reason) == (False, "the relay did not answer")
+    await client.relay.stop()
+
+
+async def test_stop_after_the_relay_has_refused_a_subscription(
+    server: FakeRelay, start: ClientMaker
+) -> None:
+    server.answers = False
+    client = start(server.url)
+    client.relay.subscribe(INBOX)
+    connection = await server.arrival()
+    _, name, _ = await server.next("REQ")
+    publishing = asyncio.create_task(client.relay.publish(EVENTS[0], LONG_S))
+    await server.next("EVENT")
+    await connection.send(json.dumps(["CLOSED", name, "error: x"]))
+    await until(lambda: client.relay.info().last_error is not None)
+    await client.relay.stop()
+    assert not (await publishing).accepted
+
+
+async def test_stop_while_connecting(start: ClientMaker) -> None:
+    async with tcp_server(None) as port:
+        client = start(f"ws://127.0.0.1:{port}")
+        await client.relay.stop()
+
+
+async def test_stop_before_start() -> None:
+    await Client("ws://127.0.0.1:1").relay.stop()
+
+
+# Backoff and proxy: what is asked of `connect`
+
+
+class Attempts:
+    """In the place of `connect`: fails, and keeps what it was asked for."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.made: list[dict[str, Any]] = []
+        self._error = error or OSError("no")
+
+    async def __call__(self, url: str, **options: Any) -> Any:
+        self.made.append({"url": url, **options})
+        raise self._error
+
+
+async def pauses_of(client: Client, monkeypatch: pytest.MonkeyPatch, count: int) -> list[float]:
+    """Run until there were so many pauses, without waiting for any."""
+    pauses: list[float] = []
+    enough = asyncio.Event()
+
+    def with_jitter(seconds: float) -> float:
+        pauses.append(seconds)
+        if len(pauses) < count:
+            return 0
+        enough.set()
+        return LONG_S
+
+    monkeypatch.setattr(module, "_with_jitter", with_jitter)
+    client.relay.start()
+    async with asyncio.timeout(PATIENCE_S):
+        await enough.wait()
+    await client.relay.stop()
+    return pauses
+
+
+async def test_backoff_grows_to_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BACKOFF_FIRST_S", 1.0)
+    monkeypatch.setattr(module, "BACKOFF_MAX_S", 60.0)
+    monkeypatch.setattr(module, "_connect", Attempts())
+    pauses = await pauses_of(Client("ws://relay.invalid"), monkeypatch, 9)
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+def test_jitter_keeps_relays_apart() -> None:
+    pauses = {module._with_jitter(8) for _ in range(20)}
+    assert len(pauses) > 1
+    assert all(4 <= pause <= 8 for pause in pauses)
+
+
+async def test_backoff_starts_anew_after_a_good_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BACKOFF_FIRST_S", 1.0)
+    monkeypatch.setattr(module, "STABLE_AFTER_S", 0.0)
+    monkeypatch.setattr(module, "_connect", Attempts())
+    assert await pauses_of(Client("ws://relay.invalid"), monkeypatch, 3) == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("no"),
+        TimeoutError(),
+        ValueError("strange"),
+        UnicodeError("label too long"),
+        EOFError(),
+        AssertionError(),
+        RuntimeError("a bug of a library"),
+    ],
+)
+async def test_no_error_ends_the_attempts(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts = Attempts(error)
+    monkeypatch.setattr(module, "_connect", attempts)
+    await pauses_of(Client("ws://relay.invalid"), monkeypatch, 3)
+    assert len(attempts.made) == 3
+
+
+@pytest.mark.parametrize("proxy", [None, "socks5h://127.0.0.1:9050"])
+async def test_the_proxy_is_handed_on(proxy: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")  # lightningd's word counts, nothing else
+    attempts = Attempts()
+    monkeypatch.setattr(module, "_connect", attempts)
+    await pauses_of(Client("wss://relay.invalid", proxy=proxy), monkeypatch, 1)
+    assert attempts.made[0]["proxy"] == proxy
+    assert attempts.made[0]["max_size"] == MAX_FRAME_BYTES
+
+
+async def test_an_onion_name_is_never_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts = Attempts()
+    monkeypatch.setattr(module, "_connect", attempts)
+    client = Client("ws://abc.onion")
+    await pauses_of(client, monkeypatch, 2)
+    assert attempts.made == []
+    assert client.relay.info().last_error == "a .onion relay needs lightningd's option proxy"
+
+
+async def test_the_socks_proxy_gets_the_name(server: FakeRelay, start: ClientMaker) -> None:
+    """RFC 1928: the request names the host (address type 3), so nobody else is asked for it."""
+    asked: list[bytes] = []
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(4096):
+            writer.write(data)
+        writer.close()
+
+    async def socks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        _, count = await reader.readexactly(2)
+        await reader.readexactly(count)
+        writer.write(b"\x05\x00")
+        header = await reader.readexactly(5)
+        assert header[:4] == b"\x05\x01\x00\x03"
+        asked.append(await reader.readexactly(header[4]))
+        await reader.readexactly(2)
+        writer.write(b"\x05\x00\x00\x01" + bytes(6))
+        there = await asyncio.open_connection("127.0.0.1", server.port)
+        await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
+
+    async with await asyncio.start_server(socks, "127.0.0.1", 0) as proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        client = start("ws://abc.onion", proxy=f"socks5h://127.0.0.1:{port}")
+        assert (await client.relay.publish(EVENTS[0], LONG_S)).accepted
+        assert asked == [b"abc.onion"]
+        await client.relay.stop()
+
+
+async def test_a_relay_that_forges_is_left(server: FakeRelay, start: ClientMaker) -> None:
+    client = start(server.url)
+    client.forged = True
+    client.relay.subscribe(INBOX)
+    connection = await server.arrival()
+    _, name, _ = await server.next("REQ")
+    for _ in range(module.MAX_FORGED_EVENTS):
+        await connection.send(json.dumps(["EVENT", name, EVENTS[0].to_dict()]))
+    await asyncio.wait_for(connection.wait_closed(), PATIENCE_S)
+    assert await client.down() == "the relay sent forged events"

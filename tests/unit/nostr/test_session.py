@@ -1,0 +1,625 @@
+"""RelaySession as a state machine: frames in, frames out, the time as an argument."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from nwc.nostr import session as module
+from nwc.nostr.event import Event, parse_event, sign_event, verify_event
+from nwc.nostr.inbox import Inbox
+from nwc.nostr.keys import KeyPair
+from nwc.nostr.messages import InvalidMessage, NoticeReceived
+from nwc.nostr.nip42 import KIND_CLIENT_AUTH
+from nwc.nostr.session import (
+    MAX_CHALLENGES,
+    RESUBSCRIBE_FIRST_S,
+    RESUBSCRIBE_MAX_S,
+    Published,
+    RelaySession,
+)
+
+URL = "wss://relay.example"
+MAX_AGE = 120
+T = 1_750_000_000.0
+KEYS = [KeyPair.from_secret(number.to_bytes(32, "big")) for number in range(1, 251)]
+INBOXES = [Inbox(keys, "a" * 64) for keys in KEYS]
+EVENTS = [
+    sign_event(KEYS[0], kind=1, content=f"event {number}", tags=[], created_at=1) for number in range(8)
+]
+AUTH_REQUIRED = "auth-required: who are you?"
+
+Frame = list[Any]
+
+
+def frames(session: RelaySession) -> list[Frame]:
+    return [json.loads(frame) for frame in session.data_to_send()]
+
+
+def of_type(kind: str, sent: list[Frame]) -> list[Frame]:
+    return [frame for frame in sent if frame[0] == kind]
+
+
+def event_ids(sent: list[Frame]) -> list[str]:
+    return [frame[1]["id"] for frame in of_type("EVENT", sent)]
+
+
+def receive(
+    session: RelaySession, *message: Any, now: float = T
+) -> Event | Published | NoticeReceived | None:
+    return session.receive(json.dumps(message), now)
+
+
+def make_session(*, inboxes: int = 0, connected: bool = True) -> RelaySession:
+    """A session with nothing left to send."""
+    session = RelaySession(URL, kinds=(23194,), max_age=MAX_AGE)
+    for inbox in INBOXES[:inboxes]:
+        session.subscribe(inbox, T)
+    if connected:
+        session.connected(T)
+    session.data_to_send()
+    return session
+
+
+def authenticate(session: RelaySession, *verdicts: bool) -> list[Frame]:
+    """Answer a challenge and accept (or not) the AUTH events in turn; return what is sent then."""
+    receive(session, "AUTH", "challenge")
+    asked = of_type("AUTH", frames(session))
+    assert len(asked) == len(verdicts)
+    for frame, accepted in zip(asked, verdicts, strict=True):
+        receive(session, "OK", frame[1]["id"], accepted, "")
+    return frames(session)
+
+
+# Subscriptions
+
+
+def test_a_subscription_names_recipients_authors_kinds_and_since() -> None:
+    session = make_session()
+    session.subscribe(INBOXES[0], T + 0.9)
+    [[kind, subscription_id, filter_]] = frames(session)
+    assert kind == "REQ"
+    assert isinstance(subscription_id, str)
+    assert filter_ == {
+        "kinds": [23194],
+        "#p": [KEYS[0].public_key],
+        "authors": ["a" * 64],
+        "since": int(T) - MAX_AGE,
+    }
+    assert len(session) == 1
+
+
+def test_nothing_is_sent_while_disconnected() -> None:
+    session = RelaySession(URL, kinds=(1,), max_age=1)
+    session.subscribe(INBOXES[0], T)
+    session.publish(EVENTS[0], T + 10)
+    session.unsubscribe(KEYS[0].public_key, T)
+    receive(session, "AUTH", "challenge")
+    session.tick(T + 1)
+    assert session.data_to_send() == []
+    session.connected(T)
+    session.subscribe(INBOXES[1], T)
+    session.publish(EVENTS[1], T + 10)
+    session.disconnected()
+    assert session.data_to_send() == []
+
+
+def test_every_connection_brings_all_subscriptions_with_a_fresh_since() -> None:
+    session = make_session(inboxes=250)
+    session.disconnected()
+    session.connected(T + 1000)
+    requests = of_type("REQ", frames(session))
+    assert len(requests) == 3
+    assert {filter_["since"] for _, _, filter_ in requests} == {int(T) + 1000 - MAX_AGE}
+    asked = [key for _, _, filter_ in requests for key in filter_["#p"]]
+    assert sorted(asked) == sorted(keys.public_key for keys in KEYS)
+
+
+def test_one_more_inbox_re_issues_one_subscription() -> None:
+    session = make_session(inboxes=249)
+    session.subscribe(INBOXES[249], T + 5)
+    [[kind, _, filter_]] = frames(session)
+    assert kind == "REQ"
+    assert KEYS[249].public_key in filter_["#p"]
+    assert filter_["since"] == int(T) + 5 - MAX_AGE
+
+
+def test_one_inbox_less_re_issues_one_subscription() -> None:
+    session = make_session(inboxes=250)
+    session.unsubscribe(KEYS[3].public_key, T)
+    [[kind, _, filter_]] = frames(session)
+    assert kind == "REQ"
+    assert len(filter_["#p"]) == 99
+    assert KEYS[3].public_key not in filter_["#p"]
+
+
+def test_the_last_inbox_closes_the_subscription() -> None:
+    session = make_session()
+    session.subscribe(INBOXES[0], T)
+    [[_, subscription_id, _]] = frames(session)
+    session.unsubscribe(KEYS[0].public_key, T)
+    assert frames(session) == [["CLOSE", subscription_id]]
+    assert len(session) == 0
+    assert receive(session, "CLOSED", subscription_id, "error: x") is None
+    session.unsubscribe(KEYS[0].public_key, T)
+    assert frames(session) == []
+
+
+def test_eose_means_listening_until_the_connection_is_lost() -> None:
+    session = make_session(inboxes=1)
+    key = KEYS[0].public_key
+    assert not session.is_listening(key)
+    receive(session, "EOSE", "nwc1")
+    assert session.is_listening(key)
+    assert not session.is_listening(KEYS[1].public_key)
+    session.disconnected()
+    assert not session.is_listening(key)
+    session.connected(T)
+    assert not session.is_listening(key)
+    receive(session, "EOSE", "nwc1")
+    receive(session, "CLOSED", "nwc1", "error: x")
+    assert not session.is_listening(key)
+
+
+def test_an_inbox_added_to_a_confirmed_subscription_is_not_confirmed_yet() -> None:
+    session = make_session(inboxes=1)
+    receive(session, "EOSE", "nwc1")
+    session.subscribe(INBOXES[1], T)
+    assert not session.is_listening(KEYS[1].public_key)
+    receive(session, "EOSE", "nwc1")
+    assert session.is_listening(KEYS[1].public_key)
+
+
+def test_words_of_the_relay_are_passed_on() -> None:
+    session = make_session(inboxes=1)
+    assert receive(session, "NOTICE", "hello") == NoticeReceived("hello")
+    assert receive(session, "CLOSED", "nwc1", "x") == NoticeReceived("subscription closed: x")
+    assert receive(session, "EOSE", "unknown") is None
+    with pytest.raises(InvalidMessage):
+        session.receive("junk", T)
+
+
+def test_events_of_unknown_subscriptions_are_ignored() -> None:
+    session = make_session(inboxes=1)
+    assert receive(session, "EVENT", "unknown", EVENTS[0].to_dict()) is None
+    assert receive(session, "EVENT", "nwc1", EVENTS[0].to_dict()) == EVENTS[0]
+    session.unsubscribe(KEYS[0].public_key, T)
+    assert receive(session, "EVENT", "nwc1", EVENTS[0].to_dict()) is None
+
+
+def test_a_refused_subscription_is_asked_for_later_and_later() -> None:
+    session = make_session(inboxes=1)
+    now, waits = T, []
+    for _ in range(12):
+        receive(session, "CLOSED", "nwc1", "rate-limited: slow down", now=now)
+        assert frames(session) == []
+        wait = 0
+        while not of_type("REQ", frames(session)):
+            wait += 1
+            session.tick(now + wait)
+        waits.append(wait)
+        now += wait
+    assert waits[:3] == [RESUBSCRIBE_FIRST_S, 2 * RESUBSCRIBE_FIRST_S, 4 * RESUBSCRIBE_FIRST_S]
+    assert waits == sorted(waits)
+    assert waits[-1] == RESUBSCRIBE_MAX_S
+
+
+def test_it_is_asked_for_once_until_it_is_refused_again() -> None:
+    session = make_session(inboxes=1)
+    receive(session, "CLOSED", "nwc1", "error: x")
+    session.tick(T + 1000)
+    assert len(frames(session)) == 1
+    session.tick(T + 5000)
+    assert frames(session) == []
+
+
+@pytest.mark.parametrize("how", ["eose", "reconnect"])
+def test_patience_starts_anew_after_success(how: str) -> None:
+    session = make_session(inboxes=1)
+    for _ in range(5):
+        receive(session, "CLOSED", "nwc1", "error: x")
+    if how == "eose":
+        receive(session, "EOSE", "nwc1")
+    else:
+        session.connected(T)
+        frames(session)
+    session.tick(T + 10_000)
+    assert frames(session) == []
+    receive(session, "CLOSED", "nwc1", "error: x")
+    session.tick(T + RESUBSCRIBE_FIRST_S)
+    assert len(frames(session)) == 1
+
+
+def test_a_refused_subscription_that_is_given_up_is_not_asked_for() -> None:
+    session = make_session(inboxes=1)
+    receive(session, "CLOSED", "nwc1", "error: x")
+    session.unsubscribe(KEYS[0].public_key, T)
+    frames(session)
+    session.tick(T + 1000)
+    assert frames(session) == []
+
+
+# Publishing
+
+
+@pytest.mark.parametrize(
+    ("accepted", "reason", "taken"),
+    [
+        (True, "", True),
+        (False, "blocked: no", False),
+        (False, "duplicate: have it", True),
+        (True, "duplicate: have it", True),
+        (False, "", False),
+    ],
+)
+def test_the_relays_verdict(accepted: bool, reason: str, taken: bool) -> None:
+    session = make_session()
+    assert session.publish(EVENTS[0], T + 10) is None
+    assert event_ids(frames(session)) == [EVENTS[0].id]
+    result = receive(session, "OK", EVENTS[0].id, accepted, reason)
+    assert result == Published(EVENTS[0].id, accepted=taken, reason=reason)
+    assert receive(session, "OK", EVENTS[0].id, accepted, reason) is None
+    assert session.tick(T + 1000) == []
+
+
+def test_ok_for_unknown_ids_changes_nothing() -> None:
+    session = make_session()
+    session.publish(EVENTS[0], T + 10)
+    frames(session)
+    assert receive(session, "OK", EVENTS[1].id, True, "") is None
+    assert receive(session, "OK", "", False, AUTH_REQUIRED) is None
+    assert frames(session) == []
+    assert receive(session, "OK", EVENTS[0].id, True, "") is not None
+
+
+def test_the_outbox_is_sent_again_on_a_new_connection() -> None:
+    session = make_session()
+    for event in EVENTS[:3]:
+        session.publish(event, T + 1000)
+    frames(session)
+    receive(session, "OK", EVENTS[1].id, True, "")
+    session.disconnected()
+    session.publish(EVENTS[3], T + 1000)
+    session.connected(T + 5)
+    assert event_ids(frames(session)) == [EVENTS[0].id, EVENTS[2].id, EVENTS[3].id]
+
+
+@pytest.mark.parametrize(
+    ("connected", "reason"), [(True, "the relay did not answer"), (False, "the relay is not connected")]
+)
+def test_the_deadline(connected: bool, reason: str) -> None:
+    session = make_session(connected=connected)
+    session.publish(EVENTS[0], T + 10)
+    session.publish(EVENTS[1], T + 11)
+    assert session.tick(T + 9.9) == []
+    assert session.tick(T + 10) == [Published(EVENTS[0].id, accepted=False, reason=reason)]
+    assert session.tick(T + 10) == []
+    assert receive(session, "OK", EVENTS[0].id, True, "") is None
+    session.connected(T + 10)
+    assert event_ids(frames(session)) == [EVENTS[1].id]
+
+
+def test_a_full_outbox_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_OUTBOX", 2)
+    session = make_session(connected=False)
+    assert session.publish(EVENTS[0], T + 10) is None
+    assert session.publish(EVENTS[1], T + 10) is None
+    refused = session.publish(EVENTS[2], T + 10)
+    assert refused is not None
+    assert not refused.accepted
+    assert refused.event_id == EVENTS[2].id
+    assert session.publish(EVENTS[1], T + 20) is None  # has its place already
+    session.connected(T)
+    assert event_ids(frames(session)) == [EVENTS[0].id, EVENTS[1].id]
+    receive(session, "OK", EVENTS[0].id, True, "")
+    assert session.publish(EVENTS[2], T + 10) is None
+
+
+# AUTH
+
+
+def test_a_challenge_is_answered_with_every_key() -> None:
+    session = make_session(inboxes=3)
+    receive(session, "AUTH", "the challenge", now=T + 3)
+    asked = frames(session)
+    assert [frame[0] for frame in asked] == ["AUTH"] * 3
+    events = [parse_event(frame[1]) for frame in asked]
+    assert {event.pubkey for event in events} == {keys.public_key for keys in KEYS[:3]}
+    for event in events:
+        verify_event(event)
+        assert event.kind == KIND_CLIENT_AUTH
+        assert event.tags == (("relay", URL), ("challenge", "the challenge"))
+        assert event.created_at == int(T) + 3
+
+
+def test_a_key_added_later_is_authenticated_before_it_subscribes() -> None:
+    session = make_session(inboxes=1)
+    authenticate(session, True)
+    session.subscribe(INBOXES[1], T)
+    auth, request = frames(session)
+    assert (auth[0], auth[1]["pubkey"]) == ("AUTH", KEYS[1].public_key)
+    assert request[0] == "REQ"
+    session.subscribe(INBOXES[1], T)
+    assert of_type("AUTH", frames(session)) == []
+    session.unsubscribe(KEYS[1].public_key, T)
+    session.subscribe(INBOXES[1], T)
+    assert len(of_type("AUTH", frames(session))) == 1
+
+
+def test_no_auth_without_a_challenge_or_for_that_of_an_old_connection() -> None:
+    session = make_session()
+    session.subscribe(INBOXES[0], T)
+    assert of_type("AUTH", frames(session)) == []
+    authenticate(session, True)
+    session.connected(T)
+    session.subscribe(INBOXES[1], T)
+    assert of_type("AUTH", frames(session)) == []
+
+
+def test_an_empty_challenge_is_no_challenge() -> None:
+    session = make_session(inboxes=1)
+    receive(session, "AUTH", "")
+    assert frames(session) == []
+
+
+def test_a_flood_of_challenges_is_bounded() -> None:
+    session = make_session(inboxes=2)
+    for number in range(MAX_CHALLENGES * 3):
+        receive(session, "AUTH", f"challenge {number}")
+    assert len(frames(session)) == 2 * MAX_CHALLENGES
+    session.connected(T)
+    frames(session)
+    receive(session, "AUTH", "a new connection starts anew")
+    assert len(frames(session)) == 2
+
+
+def test_closed_for_auth_then_auth_then_again_once() -> None:
+    session = make_session(inboxes=1)
+    receive(session, "CLOSED", "nwc1", AUTH_REQUIRED)
+    assert frames(session) == []
+    assert [frame[:2] for frame in authenticate(session, True)] == [["REQ", "nwc1"]]
+    session.tick(T + 1000)
+    assert frames(session) == []
+
+
+def test_an_event_refused_for_auth_then_auth_then_again_once() -> None:
+    session = make_session(inboxes=1)
+    session.publish(EVENTS[0], T + 100)
+    frames(session)
+    assert receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED) is None
+    assert frames(session) == []
+    assert event_ids(authenticate(session, True)) == [EVENTS[0].id]
+    # Once is enough: the relay has its AUTH.
+    result = receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED)
+    assert result == Published(EVENTS[0].id, accepted=False, reason=AUTH_REQUIRED)
+    assert frames(session) == []
+
+
+def test_what_waits_for_auth_waits_for_every_key() -> None:
+    session = make_session(inboxes=2)
+    session.publish(EVENTS[0], T + 100)
+    receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED)
+    receive(session, "CLOSED", "nwc1", AUTH_REQUIRED)
+    frames(session)
+    receive(session, "AUTH", "challenge")
+    first, second = frames(session)
+    receive(session, "OK", first[1]["id"], True, "")
+    assert frames(session) == []
+    receive(session, "OK", second[1]["id"], True, "")
+    assert [frame[0] for frame in frames(session)] == ["REQ", "EVENT"]
+
+
+@pytest.mark.parametrize("verdicts", [(True, False), (False, True)])
+def test_one_key_refused_does_not_stop_the_other(verdicts: tuple[bool, bool]) -> None:
+    session = make_session(inboxes=2)
+    session.publish(EVENTS[0], T + 100)
+    receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED)
+    frames(session)
+    assert event_ids(authenticate(session, *verdicts)) == [EVENTS[0].id]
+
+
+def test_nothing_is_sent_again_when_every_key_is_refused() -> None:
+    session = make_session(inboxes=2)
+    session.publish(EVENTS[0], T + 100)
+    receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED)
+    frames(session)
+    assert authenticate(session, False, False) == []
+
+
+def test_an_event_refused_for_auth_after_the_auth_is_sent_again_once() -> None:
+    """The relay looked at the event before the AUTH and answered after it."""
+    session = make_session(inboxes=1)
+    session.publish(EVENTS[0], T + 100)
+    authenticate(session, True)
+    receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED)
+    assert event_ids(frames(session)) == [EVENTS[0].id]
+    result = receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED)
+    assert result == Published(EVENTS[0].id, accepted=False, reason=AUTH_REQUIRED)
+
+
+def test_waiting_for_auth_ends_with_the_connection() -> None:
+    session = make_session(inboxes=1)
+    session.publish(EVENTS[0], T + 100)
+    receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED)
+    receive(session, "CLOSED", "nwc1", AUTH_REQUIRED)
+    session.connected(T)
+    assert [frame[0] for frame in frames(session)] == ["REQ", "EVENT"]
+    assert receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED) is None
+
+
+def test_a_relay_that_asks_for_auth_but_sends_no_challenge_is_asked_later() -> None:
+    session = make_session(inboxes=1)
+    receive(session, "CLOSED", "nwc1", AUTH_REQUIRED)
+    session.tick(T + RESUBSCRIBE_FIRST_S)
+    assert [frame[0] for frame in frames(session)] == ["REQ"]
+
+
+def test_auth_does_not_ask_again_for_what_was_refused_for_another_reason() -> None:
+    session = make_session(inboxes=1)
+    receive(session, "CLOSED", "nwc1", "rate-limited: slow down")
+    assert authenticate(session, True) == []
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_auth_of_a_key_that_has_left_is_harmless(accepted: bool) -> None:
+    session = make_session(inboxes=1)
+    receive(session, "AUTH", "challenge")
+    [asked] = frames(session)
+    session.unsubscribe(KEYS[0].public_key, T)
+    frames(session)
+    assert receive(session, "OK", asked[1]["id"], accepted, "") is None
+    assert frames(session) == []
+
+
+# Nothing wanted is lost
+
+
+class Relaying(RuleBasedStateMachine):
+    """A relay that comes and goes, refuses and asks for AUTH at random, beside what must hold.
+
+    The model keeps what is wanted; `granted` is what a relay that takes everything would hold after
+    the frames so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.session = RelaySession(URL, kinds=(1,), max_age=MAX_AGE)
+        self.now = T
+        self.wanted: set[str] = set()
+        self.outbox: dict[str, float] = {}
+        self.given_up: set[str] = set()
+        self.connected = False
+        self.granted: dict[str, set[str]] = {}
+        self.refused: set[str] = set()
+        self.arrived: set[str] = set()
+        self.asked: dict[str, bool] = {}
+
+    def take(self) -> None:
+        for frame in frames(self.session):
+            match frame:
+                case ["REQ", name, filter_]:
+                    assert filter_["since"] <= self.now - MAX_AGE
+                    self.granted[name] = set(filter_["#p"])
+                    self.refused.discard(name)
+                case ["CLOSE", name]:
+                    self.granted.pop(name, None)
+                    self.refused.discard(name)
+                case ["EVENT", event]:
+                    self.arrived.add(event["id"])
+                case ["AUTH", event]:
+                    assert event["pubkey"] in self.wanted
+                    self.asked[event["id"]] = True
+
+    @rule(number=st.integers(0, 249))
+    def subscribe(self, number: int) -> None:
+        self.session.subscribe(INBOXES[number], self.now)
+        self.wanted.add(KEYS[number].public_key)
+
+    @rule()
+    def subscribe_many(self) -> None:
+        for inbox in INBOXES[:120]:
+            self.session.subscribe(inbox, self.now)
+            self.wanted.add(inbox.recipient.public_key)
+
+    @rule(number=st.integers(0, 249))
+    def unsubscribe(self, number: int) -> None:
+        self.session.unsubscribe(KEYS[number].public_key, self.now)
+        self.wanted.discard(KEYS[number].public_key)
+
+    @rule(number=st.integers(0, len(EVENTS) - 1), patience=st.integers(1, 60))
+    def publish(self, number: int, patience: int) -> None:
+        event = EVENTS[number]
+        assert self.session.publish(event, self.now + patience) is None
+        self.outbox[event.id] = self.now + patience
+
+    @rule()
+    def connect(self) -> None:
+        self.session.connected(self.now)
+        self.connected = True
+        self.granted, self.arrived, self.asked, self.refused = {}, set(), {}, set()
+
+    @rule()
+    def disconnect(self) -> None:
+        self.session.disconnected()
+        self.connected = False
+
+    @rule(seconds=st.integers(1, 400))
+    def wait(self, seconds: int) -> None:
+        self.now += seconds
+        due = {event_id for event_id, deadline in self.outbox.items() if self.now >= deadline}
+        assert {result.event_id for result in self.session.tick(self.now)} == due
+        for event_id in due:
+            del self.outbox[event_id]
+
+    @precondition(lambda self: self.connected)
+    @rule(number=st.integers(0, len(EVENTS) - 1), accepted=st.booleans())
+    def ok(self, number: int, accepted: bool) -> None:
+        self.take()
+        event_id = EVENTS[number].id
+        result = receive(self.session, "OK", event_id, accepted, "", now=self.now)
+        if event_id in self.outbox:
+            assert result == Published(event_id, accepted=accepted, reason="")
+            del self.outbox[event_id]
+        else:
+            assert result is None
+
+    @precondition(lambda self: self.connected)
+    @rule(number=st.integers(1, 4), reason=st.sampled_from(["error: x", AUTH_REQUIRED]))
+    def closed(self, number: int, reason: str) -> None:
+        self.take()
+        receive(self.session, "CLOSED", f"nwc{number}", reason, now=self.now)
+        self.refused.add(f"nwc{number}")
+
+    @precondition(lambda self: self.connected)
+    @rule(number=st.integers(1, 4))
+    def eose(self, number: int) -> None:
+        self.take()
+        if f"nwc{number}" not in self.refused:
+            receive(self.session, "EOSE", f"nwc{number}", now=self.now)
+
+    @precondition(lambda self: self.connected)
+    @rule()
+    def challenge(self) -> None:
+        self.take()
+        receive(self.session, "AUTH", "challenge", now=self.now)
+
+    @precondition(lambda self: self.connected)
+    @rule(accepted=st.booleans())
+    def auth_ok(self, accepted: bool) -> None:
+        self.take()
+        for event_id in list(self.asked):
+            receive(self.session, "OK", event_id, accepted, "", now=self.now)
+        self.asked.clear()
+
+    @invariant()
+    def is_wanted(self) -> None:
+        if not self.connected:
+            assert self.session.data_to_send() == []
+            return
+        self.take()
+        granted = [key for name, keys in self.granted.items() for key in keys]
+        assert len(granted) == len(set(granted))
+        assert set(granted) == self.wanted
+        assert set(self.outbox) <= self.arrived
+        assert len(self.session) == len(self.wanted)
+
+    def teardown(self) -> None:
+        """At last the relay is there and patient: everything that is wanted arrives."""
+        self.session.connected(self.now)
+        self.connected, self.granted, self.arrived = True, {}, set()
+        self.is_wanted()
+        self.now += RESUBSCRIBE_MAX_S
+        for name in self.granted:
+            receive(self.session, "CLOSED", name, "error: x", now=self.now)
+        before, self.granted = set(self.granted), {}
+        self.now += RESUBSCRIBE_MAX_S
+        self.session.tick(self.now)
+        self.take()
+        assert set(self.granted) == before
+
+
+TestNothingIsLost = Relaying.TestCase
+TestNothingIsLost.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -1,0 +1,104 @@
+"""Imports point one way (DESIGN section 2)."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "nwc"
+
+# Part: what it may import of nwc, beside itself.
+ALLOWED = {
+    "nwc.nostr": set[str](),
+    "nwc.nip47": {"nwc.nostr"},
+    "nwc.cln": {"nwc.nostr"},
+    "nwc.tasks": set(),
+    "nwc.times": set(),
+    "nwc.bootstrap": set(),
+    "nwc.wallet": {"nwc.cln", "nwc.nip47", "nwc.nostr", "nwc.tasks"},
+    "nwc.service": {"nwc.cln", "nwc.nip47", "nwc.nostr", "nwc.wallet", "nwc.tasks"},
+    "nwc.commands": {
+        "nwc",
+        "nwc.cln",
+        "nwc.nip47",
+        "nwc.nostr",
+        "nwc.wallet",
+        "nwc.service",
+        "nwc.times",
+    },
+    "nwc.runner": {"nwc.cln", "nwc.wallet", "nwc.service", "nwc.commands"},
+    "nwc": set(),
+}
+# What does not belong into a layer at all: sockets, threads, clocks and lightningd in pure code.
+PURE = {"asyncio", "socket", "threading", "time", "websockets", "pyln", "random", "subprocess"}
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports_of(path: Path) -> set[str]:
+    """All modules a file imports, wherever in the file."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+            known = submodules & set(MODULES)
+            found |= known or {node.module}
+    return found
+
+
+def part_of(module: str) -> str:
+    return ".".join(module.split(".")[:2])
+
+
+IMPORTS = {name: imports_of(path) for name, path in MODULES.items()}
+
+
+def test_every_part_has_its_rule() -> None:
+    assert {part_of(module) for module in MODULES} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_one_way(module: str) -> None:
+    part = part_of(module)
+    parts = {part_of(name) for name in IMPORTS[module] if name.split(".")[0] == "nwc"}
+    assert parts <= ALLOWED[part] | {part}
+
+
+def test_of_nostr_cln_uses_only_encodings() -> None:
+    used = {name for module in MODULES if part_of(module) == "nwc.cln" for name in IMPORTS[module]}
+    assert {name for name in used if part_of(name) == "nwc.nostr"} <= {
+        "nwc.nostr.bech32",
+        "nwc.nostr.relay_url",
+    }
+
+
+def test_no_cycles() -> None:
+    graph = {module: names & set(MODULES) for module, names in IMPORTS.items()}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)
+
+
+@pytest.mark.parametrize(
+    "module", [name for name in MODULES if part_of(name) == "nwc.nip47"] + ["nwc.nostr.session"]
+)
+def test_protocols_have_no_clock_and_no_socket(module: str) -> None:
+    assert not {name.split(".")[0] for name in IMPORTS[module]} & PURE
+
+
+def test_bootstrap_needs_only_the_standard_library() -> None:
+    assert IMPORTS["nwc.bootstrap"] <= {"importlib.util", "json", "os", "sys", "pathlib"}
+    assert IMPORTS["nwc"] == set()
+
+
+def test_tests_are_not_imported() -> None:
+    assert not [name for names in IMPORTS.values() for name in names if name.startswith("tests")]

@@ -1,0 +1,340 @@
+"""The nwc-* commands over a core without node and relays."""
+
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from nwc import commands
+from nwc.cln.options import Settings
+from nwc.commands import BadArgument
+from nwc.nip47.encryption import Cipher
+from nwc.nip47.rate_limit import RateLimit
+from nwc.nostr.keys import KeyPair
+from nwc.nostr.relay import RelayInfo
+from nwc.service import Core
+from nwc.wallet.connections import Connection
+from nwc.wallet.dispatch import METHODS
+from nwc.wallet.live import LiveConnection, LiveConnections
+from nwc.wallet.manager import ManagementError
+from tests.unit.helpers import CLIENT, NOW, STRANGER
+
+DEFAULT_RELAYS = ("wss://default.example",)
+DAY_S = 86_400
+Json = dict[str, Any]
+
+
+class Manager:
+    """Does as the ConnectionManager does, without storing anything; relays take everything at once."""
+
+    def __init__(self, connections: LiveConnections) -> None:
+        self.connections = connections
+
+    def serve(self, record: Connection) -> LiveConnection:
+        keys = KeyPair.generate()
+        cipher = Cipher(keys, record.client_pubkey)
+        live = LiveConnection(record, keys, cipher, RateLimit(1, 1, 0))
+        live.is_announced.set()
+        live.announced = dict.fromkeys(record.relays, "published")
+        self.connections.add(live)
+        return live
+
+    async def create(self, record: Connection) -> LiveConnection:
+        return self.serve(record)
+
+    async def change(self, name: str, changes: Json) -> LiveConnection:
+        live = self.find(name)
+        self.connections.update(live, replace(live.record, **changes))
+        return live
+
+    async def revoke(self, name: str) -> LiveConnection:
+        live = self.find(name)
+        self.connections.remove(live)
+        return live
+
+    def find(self, name: str) -> LiveConnection:
+        live = self.connections.named(name)
+        if live is None:
+            raise ManagementError(name)
+        return live
+
+
+class Pool:
+    """Relays that are all in the state `state`."""
+
+    def __init__(self) -> None:
+        self.state = "connected"
+
+    def info(self, urls: tuple[str, ...] = DEFAULT_RELAYS) -> list[RelayInfo]:
+        return [RelayInfo(url, self.state, 1, NOW, 5, 0, 0, None) for url in urls]
+
+    def is_listening(self, recipient: str, url: str) -> bool:
+        return self.state == "connected"
+
+
+def make_core(*, proxy: str | None = None) -> Core:
+    connections = LiveConnections()
+    settings = Settings(
+        "rpc", DEFAULT_RELAYS, 3600, 120, 20, notifications=True, proxy=proxy, always_use_proxy=False
+    )
+    core = SimpleNamespace(
+        settings=settings,
+        started_at=NOW,
+        connections=connections,
+        manager=Manager(connections),
+        pool=Pool(),
+        server=SimpleNamespace(
+            answered=Counter({("get_info", "ok"): 2, ("get_info", "INTERNAL"): 1}),
+            rejected=Counter({"stale": 3}),
+        ),
+    )
+    return cast(Core, core)
+
+
+async def made(core: Core, **arguments: Any) -> Connection:
+    """Make a connection and return its record."""
+    shown = await commands.connect(core, **{"name": "x", **arguments})
+    live = core.connections.named(shown["name"])
+    assert live is not None
+    return live.record
+
+
+# nwc-connect
+
+
+async def test_connect() -> None:
+    core = make_core()
+    shown = await commands.connect(core, "My phone")
+    [live] = core.connections.all()
+    parts = urlsplit(shown["uri"])
+    query = parse_qs(parts.query)
+    client = KeyPair.from_secret(bytes.fromhex(query["secret"][0]))
+    assert parts.hostname == live.wallet_pubkey == shown["wallet_pubkey"]
+    assert client.public_key == live.record.client_pubkey == shown["client_pubkey"]
+    assert query["relay"] == list(DEFAULT_RELAYS)
+    assert shown["name"] == "My phone"
+    assert shown["methods"] == list(METHODS)
+    assert shown["relays"] == [
+        {
+            "url": DEFAULT_RELAYS[0],
+            "state": "connected",
+            "listening": True,
+            "info_event": "published",
+        }
+    ]
+    assert shown["expires_at"] is None
+    assert "warning" not in shown
+    assert "qr" not in shown
+
+
+async def test_the_secret_is_shown_once() -> None:
+    core = make_core()
+    shown = await commands.connect(core, "x")
+    secret = parse_qs(urlsplit(shown["uri"]).query)["secret"][0]
+    assert secret not in str({**shown, "uri": ""})
+    assert secret not in str(await commands.list_(core))
+    assert secret not in repr(core.connections.all())
+    assert secret not in core.connections.all()[0].record.to_json()
+
+
+async def test_an_app_that_keeps_its_own_key() -> None:
+    core = make_core()
+    shown = await commands.connect(core, "x", pubkey=CLIENT.public_key.upper())
+    assert "secret" not in shown["uri"]
+    assert shown["client_pubkey"] == CLIENT.public_key
+
+
+async def test_no_relay_is_connected() -> None:
+    core = make_core()
+    cast(Pool, core.pool).state = "disconnected"
+    assert "no relay is connected" in (await commands.connect(core, "x"))["warning"]
+
+
+async def test_qr() -> None:
+    shown = await commands.connect(make_core(), "x", qr=True)
+    assert shown["format-hint"] == "simple"
+    assert shown["qr"].count("\n") > 10
+
+
+GOOD: list[tuple[Json, Json]] = [
+    ({"name": "  My phone é "}, {"name": "My phone é"}),
+    ({"name": 5}, {"name": "5"}),
+    ({"name": "x" * 64}, {"name": "x" * 64}),
+    ({"methods": "all"}, {"methods": None}),
+    ({"methods": "make_invoice get_info"}, {"methods": ("get_info", "make_invoice")}),
+    ({"methods": ["make_invoice", "make_invoice"]}, {"methods": ("make_invoice",)}),
+    ({"relays": "wss://A.example/,wss://b.example"}, {"relays": ("wss://a.example", "wss://b.example")}),
+    ({"relays": ["wss://a.example", "wss://a.example/"]}, {"relays": ("wss://a.example",)}),
+    ({"expires": "never"}, {"expires_at": None}),
+    ({"expires": NOW + 3650 * DAY_S}, {"expires_at": NOW + 3650 * DAY_S}),
+    ({"lud16": "me.x+1@sub-a.example:8080"}, {"lud16": "me.x+1@sub-a.example:8080"}),
+    ({"lud16": ""}, {"lud16": None}),
+    ({"budget": 0, "renewal": "never", "view": "own"}, {}),
+    ({"budget": "0sat", "qr": "false"}, {}),
+]
+
+
+@pytest.mark.parametrize(("arguments", "fields"), GOOD)
+async def test_good_arguments(arguments: Json, fields: Json) -> None:
+    record = await made(make_core(), **arguments)
+    assert {name: getattr(record, name) for name in fields} == fields
+
+
+BAD: dict[str, list[Any]] = {
+    "name": ["", "  ", "x" * 65, "a\nb", "\x1b[31m", "\ud800", None, True, 1.5, [], {}],
+    "methods": ["", "pay_invoice", "all,get_info", [], [5], 5, {}, True, "get_info;make_invoice"],
+    "expires": ["", "yesterday", "0d", "2020-01-01", 5, True, [], {}],
+    "relays": ["", "x", "https://a.example", [], [5], 5, {}, "ws://abc.onion"],
+    "pubkey": ["", "x", 5, [], True, "00" * 32, "nsec1" + "q" * 58, CLIENT.public_key[:-1]],
+    "lud16": [
+        "x",
+        "@a",
+        "a@",
+        "a b@c",
+        "a@b..c",
+        "a@b:x",
+        "é@b",
+        "\u017f@b",
+        "a@b:٣",
+        "a" * 300 + "@b",
+        5,
+        [],
+    ],
+    "qr": ["yes", "", 2, [], {}, "True"],
+    "budget": ["50000sat", 1, "unlimited", "received", True, False, [], -1],
+    "renewal": ["daily", 5, False],
+    "view": ["all", "Node", 5, True, [], {}],
+    "notifications": ["yes", "", 2, [], {}, "True"],
+}
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"), [(name, value) for name, values in BAD.items() for value in values]
+)
+async def test_bad_arguments(argument: str, value: object) -> None:
+    core = make_core()
+    with pytest.raises(BadArgument, match=f"^{argument}: "):
+        await commands.connect(core, **{"name": "x", argument: value})
+    assert len(core.connections) == 0
+
+
+async def test_too_many_relays() -> None:
+    urls = [f"wss://{number}.example" for number in range(11)]
+    assert len((await made(make_core(), relays=urls[1:])).relays) == 10
+    with pytest.raises(BadArgument, match=r"^relays: must be 1 to 10 relay URLs; got 11"):
+        await made(make_core(), relays=urls)
+
+
+async def test_an_onion_relay_with_a_proxy() -> None:
+    core = make_core(proxy="socks5h://127.0.0.1:9050")
+    assert (await made(core, relays="ws://abc.onion")).relays == ("ws://abc.onion",)
+
+
+@pytest.mark.parametrize("pubkey", ["nsec1" + "q" * 58, CLIENT.secret_hex()[:-1] + "x"])
+async def test_a_secret_key_by_mistake_is_not_repeated(pubkey: str) -> None:
+    with pytest.raises(BadArgument) as caught:
+        await commands.connect(make_core(), "x", pubkey=pubkey)
+    assert pubkey[5:] not in str(caught.value)
+
+
+# The others
+
+
+async def test_list() -> None:
+    core = make_core()
+    await made(core, name="a", lud16="me@a.example")
+    await made(core, name="b")
+    assert [shown["name"] for shown in (await commands.list_(core))["connections"]] == ["a", "b"]
+    [shown] = (await commands.list_(core, " a "))["connections"]
+    assert (shown["name"], shown["lud16"]) == ("a", "me@a.example")
+    assert "last_used_at" not in shown
+    live = core.connections.named("a")
+    assert live is not None
+    live.last_used_at = NOW
+    assert (await commands.list_(core, "a"))["connections"][0]["last_used_at"] == NOW
+
+
+async def test_update() -> None:
+    core = make_core()
+    before = await made(core, methods="get_info", expires="7d", lud16="me@a.example")
+    shown = await commands.update(
+        core, "x", new_name="y", methods="all", expires="never", relays="wss://b.example"
+    )
+    [live] = core.connections.all()
+    assert live.record == replace(
+        before, name="y", methods=None, expires_at=None, relays=("wss://b.example",)
+    )
+    assert shown["name"] == "y"
+
+
+@pytest.mark.parametrize("argument", ["new_name", "methods", "expires", "relays"])
+async def test_what_is_not_given_stays(argument: str) -> None:
+    core = make_core()
+    before = await made(core, methods="get_info", expires="7d", relays="wss://a.example")
+    value = {"new_name": "y", "methods": "all", "expires": "never", "relays": "wss://b.example"}[
+        argument
+    ]
+    await commands.update(core, "x", **{argument: value})
+    [live] = core.connections.all()
+    changed = {
+        name
+        for name in ("name", "methods", "expires_at", "relays", "lud16", "created_at")
+        if getattr(live.record, name) != getattr(before, name)
+    }
+    assert changed == {{"new_name": "name", "expires": "expires_at"}.get(argument, argument)}
+
+
+async def test_update_nothing() -> None:
+    core = make_core()
+    await made(core)
+    with pytest.raises(BadArgument, match="nothing to change"):
+        await commands.update(core, "x")
+
+
+@pytest.mark.parametrize(
+    ("argument", "named", "value"),
+    [
+        ("new_name", "name", ""),
+        ("methods", "methods", []),
+        ("expires", "expires", "0d"),
+        ("relays", "relays", []),
+    ],
+)
+async def test_bad_updates(argument: str, named: str, value: object) -> None:
+    core = make_core()
+    before = await made(core)
+    with pytest.raises(BadArgument, match=f"^{named}: "):
+        await commands.update(core, "x", **{argument: value})
+    assert core.connections.all()[0].record == before
+
+
+async def test_revoke() -> None:
+    core = make_core()
+    record = await made(core, pubkey=STRANGER.public_key)
+    shown = await commands.revoke(core, "x")
+    assert (shown["name"], shown["revoked"]) == ("x", True)
+    assert shown["client_pubkey"] == record.client_pubkey
+    assert core.connections.all() == []
+
+
+@pytest.mark.parametrize("command", [commands.list_, commands.revoke, commands.update])
+async def test_unknown_names(command: Callable[..., Coroutine[Any, Any, Json]]) -> None:
+    more = {"new_name": "y"} if command is commands.update else {}
+    with pytest.raises(ManagementError):
+        await command(make_core(), "nobody", **more)
+
+
+async def test_status() -> None:
+    core = make_core()
+    await made(core)
+    shown = await commands.status(core)
+    assert shown["started_at"] == NOW
+    assert shown["connections"] == 1
+    assert shown["requests_answered"] == {"get_info": {"INTERNAL": 1, "ok": 2}}
+    assert shown["events_rejected"] == {"stale": 3}
+    [relay] = shown["relays"]
+    assert (relay["url"], relay["state"], relay["connections"]) == (DEFAULT_RELAYS[0], "connected", 1)

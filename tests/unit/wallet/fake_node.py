@@ -1,0 +1,46 @@
+"""The node as the handlers see it, in memory: no socket, no thread."""
+
+import hashlib
+from typing import Any
+
+from nwc.cln.node import DatastoreKey, Json, Node
+
+
+class FakeNode(Node):
+    """Answers what a test gave it, and keeps what it was asked.
+
+    Attributes:
+        answer: what `info` returns, or raises.
+        calls: method and arguments, in order.
+        datastore: the records.
+
+    """
+
+    def __init__(self, answer: Json | Exception | None = None) -> None:
+        self.answer = answer
+        self.calls: list[tuple[Any, ...]] = []
+        self.datastore: dict[DatastoreKey, str] = {}
+
+    async def info(self) -> Json:
+        self.calls.append(("info",))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        assert self.answer is not None
+        return self.answer
+
+    async def make_secret(self, purpose: str) -> bytes:
+        self.calls.append(("make_secret", purpose))
+        return hashlib.sha256(purpose.encode()).digest()
+
+    async def datastore_create(self, key: DatastoreKey, value: str) -> None:
+        assert key not in self.datastore
+        self.datastore[key] = value
+
+    async def datastore_put(self, key: DatastoreKey, value: str) -> None:
+        self.datastore[key] = value
+
+    async def datastore_delete(self, key: DatastoreKey) -> None:
+        self.datastore.pop(key, None)
+
+    async def datastore_children(self, key: DatastoreKey) -> dict[str, str]:
+        return {name[-1]: text for name, text in self.datastore.items() if name[:-1] == key}
