@@ -99,8 +99,7 @@ class Core:
     async def stop(self) -> None:
         """Finish what is short, end the rest, close the relays."""
         await self._tasks.finish(0)
-        await self.notifier.stop()
-        await self.server.finish(FINISH_TIMEOUT_S)
+        await asyncio.gather(self.notifier.stop(FINISH_TIMEOUT_S), self.server.finish(FINISH_TIMEOUT_S))
         await self.manager.stop()
         await self.announcer.stop()
         await self.pool.stop()

@@ -12,8 +12,9 @@ after a given number, also when it was paid while nobody asked. The notifier fol
 
 What is put aside is told, in order, when a relay of the connection is back; one that is connected but
 does not take it is tried again, each time later. So a payment is told whether it comes while the plugin,
-the relay or lightningd is away. A crash between 1 and 3 is the only way to be told twice, one datastore
-write long; being told never is worse.
+the relay or lightningd is away. Stopping the plugin lets what has begun come to its end. Only where
+nothing can be written between 1 and 3 is a payment told twice: after a crash, or when lightningd stops,
+which refuses calls before it says so. Being told never is worse.
 
     ["nwc", "notifications", "position"]                         pay_index of the last invoice dealt with
     ["nwc", "notifications", "pending", <client pubkey>, <pay_index>]   put aside
@@ -22,6 +23,8 @@ write long; being told never is worse.
 import asyncio
 import logging
 import time
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from nwc.cln.errors import NodeError
 from nwc.cln.history import History
@@ -46,6 +49,7 @@ _POSITION = ("nwc", "notifications", "position")
 _PENDING = ("nwc", "notifications", "pending")
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 class Notifier:
@@ -58,16 +62,23 @@ class Notifier:
         self._pending: dict[str, list[int]] = {}
         self._busy: set[str] = set()
         self._tasks = Tasks()
+        self._steps: set[asyncio.Task[Any]] = set()
 
     def start(self) -> None:
         """Begin to follow."""
         self._tasks.spawn(self._run())
 
     async def forget(self) -> None:
-        """Drop the position: notifications are switched off, and what is paid until they are on again is
-        not to be told then.
+        """Drop position and what is put aside: notifications are switched off, and what is paid until
+        they are on again is not to be told then.
         """
         await self._node.datastore_delete(_POSITION)
+        for client_pubkey in await self._node.datastore_keys(_PENDING):
+            await self._forget_pending(client_pubkey)
+
+    async def _forget_pending(self, client_pubkey: str) -> None:
+        for index in await self._node.datastore_keys((*_PENDING, client_pubkey)):
+            await self._node.datastore_delete((*_PENDING, client_pubkey, index))
 
     def relay_connected(self, url: str) -> None:
         """Tell what was put aside for the connections of a relay that has just been connected."""
@@ -76,9 +87,23 @@ class Notifier:
             if live is not None and url in live.record.relays:
                 self._tasks.spawn(self._tell_pending(live))
 
-    async def stop(self) -> None:
-        """End; what is under way is told again after the next start."""
+    async def stop(self, timeout_s: float = 0) -> None:
+        """End. What is not told and written down within so many seconds is told again after a start."""
         await self._tasks.finish(0)
+        if self._steps:
+            await asyncio.wait(list(self._steps), timeout=timeout_s)
+        await self._tasks.finish(0)
+        steps = list(self._steps)
+        for step in steps:
+            step.cancel()
+        await asyncio.gather(*steps, return_exceptions=True)
+
+    async def _whole(self, step: Coroutine[Any, Any, _T]) -> _T:
+        """Run what tells something and writes that down; `stop` does not cut it in between."""
+        task = asyncio.create_task(step)
+        self._steps.add(task)
+        task.add_done_callback(self._steps.discard)
+        return await asyncio.shield(task)
 
     # Following
 
@@ -100,9 +125,13 @@ class Notifier:
         position = await self._position()
         while True:
             invoice = await self._node.wait_paid_invoice(position)
-            await self._tell_all(invoice)
-            position = invoice["pay_index"]
-            await self._node.datastore_put(_POSITION, str(position))
+            position = await self._whole(self._deal_with(invoice))
+
+    async def _deal_with(self, invoice: Json) -> int:
+        await self._tell_all(invoice)
+        position: int = invoice["pay_index"]
+        await self._node.datastore_put(_POSITION, str(position))
+        return position
 
     async def _position(self) -> int:
         stored = await self._node.datastore_get(_POSITION)
@@ -119,7 +148,13 @@ class Notifier:
 
     async def _tell_or_put_aside(self, live: LiveConnection, invoice: Json) -> None:
         has_older = live.record.client_pubkey in self._pending
-        if has_older or not await self._tell(live, invoice):
+        try:
+            told = not has_older and await self._tell(live, invoice)
+        except (ValueError, KeyError, TypeError):
+            # Told or not, this one must not keep all that follow from being told.
+            _log.exception("payment %d cannot be told", invoice["pay_index"])
+            return
+        if not told:
             await self._put_aside(live, invoice["pay_index"])
             self._tasks.spawn(self._tell_pending(live))
 
@@ -135,10 +170,11 @@ class Notifier:
         events = seal_notification(
             PAYMENT_RECEIVED, transaction, live.keys, live.cipher, int(time.time())
         )
-        verdicts = await asyncio.gather(
-            *(self._pool.publish(event, live.record.relays, PATIENCE_S) for event in events)
+        relays = live.record.relays
+        taken = await asyncio.gather(
+            *(self._pool.publish_to_any(event, relays, PATIENCE_S) for event in events)
         )
-        return any(v.accepted for of_event in verdicts for v in of_event.values())
+        return any(taken)
 
     def _is_reachable(self, live: LiveConnection) -> bool:
         """A relay that has just gone, or is not there yet, may be back before our patience ends."""
@@ -154,11 +190,9 @@ class Notifier:
 
     async def _load_pending(self) -> None:
         for client_pubkey in await self._node.datastore_keys(_PENDING):
-            indexes = await self._node.datastore_keys((*_PENDING, client_pubkey))
             if self._connections.of_client(client_pubkey) is None:
-                for index in indexes:
-                    await self._node.datastore_delete((*_PENDING, client_pubkey, index))
-            elif indexes:
+                await self._forget_pending(client_pubkey)
+            elif indexes := await self._node.datastore_keys((*_PENDING, client_pubkey)):
                 self._pending[client_pubkey] = sorted(int(index) for index in indexes)
         for client_pubkey in list(self._pending):
             if live := self._connections.of_client(client_pubkey):
@@ -183,8 +217,7 @@ class Notifier:
         try:
             while self._connections.of_client(client_pubkey) is live and client_pubkey in self._pending:
                 pay_index = self._pending[client_pubkey][0]
-                if await self._is_settled(live, pay_index):
-                    await self._done(client_pubkey, pay_index)
+                if await self._whole(self._settle(live, pay_index)):
                     delay = RETRY_FIRST_S
                 elif self._is_connected(live):
                     await asyncio.sleep(delay)
@@ -196,10 +229,13 @@ class Notifier:
         finally:
             self._busy.discard(client_pubkey)
 
-    async def _is_settled(self, live: LiveConnection, pay_index: int) -> bool:
+    async def _settle(self, live: LiveConnection, pay_index: int) -> bool:
         """Tell an invoice that was put aside, unless it is gone or no longer the connection's to see."""
         invoice = await self._node.paid_invoice(pay_index)
-        return invoice is None or not _concerns(live, invoice) or await self._tell(live, invoice)
+        if invoice is not None and _concerns(live, invoice) and not await self._tell(live, invoice):
+            return False
+        await self._done(live.record.client_pubkey, pay_index)
+        return True
 
     async def _done(self, client_pubkey: str, pay_index: int) -> None:
         await self._node.datastore_delete((*_PENDING, client_pubkey, str(pay_index)))

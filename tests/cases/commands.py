@@ -80,7 +80,7 @@ def test_connect(node: NodeUnderTest, relay: RestartableRelay, name: str) -> Non
     assert [entry["url"] for entry in shown["relays"]] == [relay.url]
     assert {"url", "state", "info_event"} <= shown["relays"][0].keys()
     assert shown["methods"] == ALL_METHODS.split()
-    assert (shown["view"], shown["notifications"]) == ("own", True)
+    assert (shown["view"], shown["notifications"]) == ("own", ["payment_received"])
     assert shown["expires_at"] is None
     assert before <= shown["created_at"] <= int(time.time())
     uri = NostrWalletConnectUri.parse(shown["uri"])
@@ -112,7 +112,7 @@ def test_connect_with_everything(
     assert shown["methods"] == ["make_invoice"]
     assert abs(shown["expires_at"] - time.time() - 30 * 86_400) < 30
     assert shown["lud16"] == "alice+tips@example.com"
-    assert (shown["view"], shown["notifications"]) == ("node", False)
+    assert (shown["view"], shown["notifications"]) == ("node", [])
     # Percent-encoded, as NIP-47 has it.
     parts = urlsplit(shown["uri"])
     assert parts.scheme == "nostr+walletconnect"
@@ -144,7 +144,7 @@ def test_connect_positionally(node: NodeUnderTest, relay: RestartableRelay, name
     assert shown["methods"] == ["get_info"]
     assert shown["lud16"] == "a@b.c"
     assert "qr" not in shown
-    assert shown["notifications"] is False
+    assert shown["notifications"] == []
 
 
 @pytest.mark.parametrize("form", ["hex", "capitals", "npub"])
@@ -337,7 +337,7 @@ def test_update_keeps_the_rest(node: NodeUnderTest, connect: Connect) -> None:
     after = listed(node, app.name)
     for field in ("client_pubkey", "wallet_pubkey", "methods", "created_at", "lud16"):
         assert after[field] == before[field]
-    assert (after["view"], after["notifications"]) == ("node", False)
+    assert (after["view"], after["notifications"]) == ("node", [])
 
 
 def test_update_view_and_notifications(
@@ -345,7 +345,7 @@ def test_update_view_and_notifications(
 ) -> None:
     app = connect()
     shown = node.rpc.call("nwc-update", {"name": app.name, "view": "node", "notifications": False})
-    assert (shown["view"], shown["notifications"]) == ("node", False)
+    assert (shown["view"], shown["notifications"]) == ("node", [])
     assert app.ask("get_info").result["notifications"] == []
 
     def told_of() -> str | None:
@@ -354,7 +354,7 @@ def test_update_view_and_notifications(
 
     wait_until(lambda: not told_of(), "the new info event")
     shown = node.rpc.call("nwc-update", {"name": app.name, "view": "own", "notifications": True})
-    assert (shown["view"], shown["notifications"]) == ("own", True)
+    assert (shown["view"], shown["notifications"]) == ("own", ["payment_received"])
     assert app.ask("get_info").result["notifications"] == ["payment_received"]
     wait_until(lambda: told_of() == "payment_received", "the newest info event")
 

@@ -43,6 +43,9 @@ class NodeUnderTest(Protocol):
     def restart_node(self) -> None:
         """Stop lightningd and start it with the same options; the plugin comes with it."""
 
+    def pay(self, invoice: str, amount_msat: int | None = None) -> None:
+        """Have an invoice of this node paid; the amount is for an invoice that names none."""
+
     def log_text(self) -> str:
         """Lightningd's whole log, at the level `debug`.
 

@@ -1,9 +1,11 @@
 """The test double answers as lightningd does: same fields, same JSON types, same error codes.
 
 Both run the same calls, each building on those before; then each pair of answers is compared. What is
-compared is every call the plugin makes (nwc/cln/node.py), and what people see of the plugin itself.
+compared is every call the plugin makes (nwc/cln/node.py and history.py), and what people see of the
+plugin itself.
 """
 
+import asyncio
 import hashlib
 import inspect
 import re
@@ -15,7 +17,10 @@ import pytest
 from pyln.client import LightningRpc, RpcError
 
 from nwc.cln import bolt11
+from nwc.cln import history as history_module
 from nwc.cln import node as node_module
+from nwc.cln.history import History, InvoiceFilter, PaymentFilter
+from nwc.cln.node import Node
 from tests.cases.node import PLUGIN
 from tests.double.process import LightningdDouble
 from tests.integration.real_node import RealNode
@@ -25,6 +30,7 @@ from tests.support.restartable_relay import RestartableRelay
 
 HASH = hashlib.sha256(b"something else").digest()
 PREIMAGE = "01" * 32
+PAID_PREIMAGE = "06" * 32
 Answers = dict[str, Json]
 Params = Json | list[Any] | Callable[[Answers], Json]
 
@@ -82,6 +88,56 @@ def call(name: str, method: str, code: int | None = None, /, **params: Any) -> S
     return Step(name, method, params, code)
 
 
+# In the place of an RPC method: an invoice is paid. How is for the node to know, and not compared.
+PAY = "(pay)"
+
+
+class _Recorder(Node):
+    """Writes down queries; the node knows nothing."""
+
+    def __init__(self) -> None:
+        self.queries: list[str] = []
+
+    async def call(self, method: str, **params: Any) -> Any:
+        assert method == "sql"
+        self.queries.append(params["query"])
+        return {"rows": [] if "created_index, bolt11" in params["query"] else [[1]]}
+
+
+class _RowRecorder(_Recorder):
+    async def call(self, method: str, **params: Any) -> Any:
+        await super().call(method, **params)
+        return {"rows": []}
+
+
+async def _ask_all(rows: History, numbers: History) -> None:
+    for prefix in (None, "nwc:", "plain"):
+        for paid_only in (False, True):
+            invoices = InvoiceFilter(prefix, paid_only, from_index=1, until_index=10**6)
+            await rows.invoices(invoices, limit=3, offset=0)
+            await numbers.count_invoices(invoices)
+    for settled_only in (False, True):
+        payments = PaymentFilter(settled_only, from_time=0, until_time=2**40)
+        await rows.payments(payments, limit=3, offset=0)
+        await numbers.count_payments(payments)
+    await numbers.first_index_at(1)
+    await numbers.newest_pay_index()
+
+
+def queries(name: str) -> tuple[Step, ...]:
+    """Every query of nwc/cln/history.py."""
+    rows, numbers = _RowRecorder(), _Recorder()
+    asyncio.run(_ask_all(History(rows), History(numbers)))
+    assert len(rows.queries) == 8
+    assert len(numbers.queries) == 11
+    asked = enumerate(rows.queries + numbers.queries)
+    return tuple(call(f"{name} {number}", "sql", query=query) for number, query in asked)
+
+
+def of_hash(name: str, method: str, source: str) -> Step:
+    return Step(name, method, lambda answers: {"payment_hash": answers[source]["payment_hash"]})
+
+
 BAD = -32602
 STEPS = (
     # invoice
@@ -123,6 +179,27 @@ STEPS = (
         for label in ("plain", "any amount", "hash of a text", "empty description", "d and h")
     ),
     call("list nothing", "listinvoices", label="no such label"),
+    of_hash("list by hash", "listinvoices", "plain"),
+    call("list an unknown hash", "listinvoices", payment_hash="00" * 32),
+    call("list a short hash", "listinvoices", BAD, payment_hash="00"),
+    # payments
+    call("none was paid", "waitanyinvoice", 904, lastpay_index=0, timeout=0),
+    call("listpays of nothing", "listpays", payment_hash="00" * 32),
+    call("listpays of a short hash", "listpays", BAD, payment_hash="00"),
+    *queries("query before"),
+    invoice("to be paid", preimage=PAID_PREIMAGE),
+    Step("paid", PAY, lambda answers: {"invstring": answers["to be paid"]["bolt11"]}),
+    call("wait for the first", "waitanyinvoice", lastpay_index=0, timeout=0),
+    call("wait for a second", "waitanyinvoice", 904, lastpay_index=1, timeout=0),
+    of_hash("list paid by hash", "listinvoices", "to be paid"),
+    of_hash("listpays of paid", "listpays", "to be paid"),
+    *queries("query after"),
+    call("query that is none", "sql", -1, query="SELEKT 1"),
+    call("query of nothing", "sql", BAD),
+    call("delete paid as unpaid", "delinvoice", 906, label="to be paid", status="unpaid"),
+    call("delete paid", "delinvoice", label="to be paid", status="paid"),
+    call("wait for what is deleted", "waitanyinvoice", 904, lastpay_index=0, timeout=0),
+    *queries("query after deletion"),
     # decode
     *(decoded(f"decode {n}", n) for n in ("plain", "any amount", "hash of a text", "d and h")),
     call("decode nonsense", "decode", BAD, string="lnbcrt1nonsense"),
@@ -134,6 +211,8 @@ STEPS = (
     call("delete with hash", "delinvoice", label="d and h", status="unpaid"),
     # the node
     call("getinfo", "getinfo"),
+    call("listpeerchannels", "listpeerchannels"),
+    call("listconfigs", "listconfigs", config="log-level"),
     call("makesecret", "makesecret", string="purpose"),
     call("makesecret of nothing", "makesecret", BAD),
     call("makesecret of both", "makesecret", BAD, string="a", hex="00"),
@@ -210,7 +289,18 @@ class Outcome:
     error: Any = None
 
 
-def run(socket: str) -> dict[str, Outcome]:
+def pay_oneself(rpc: Any, invstring: str) -> None:
+    """Let lightningd pay its own invoice."""
+    rpc.call("xpay", {"invstring": invstring})
+
+
+def pay_in_double(rpc: Any, invstring: str) -> None:
+    """Let the double's invoice be paid, and let it be the double that did it."""
+    rpc.call("dev-pay", {"bolt11": invstring})
+    rpc.call("dev-payment", {"bolt11": invstring, "preimage": PAID_PREIMAGE})
+
+
+def run(socket: str, pay: Callable[[Any, str], None]) -> dict[str, Outcome]:
     """Run all steps on a node."""
     outcomes: dict[str, Outcome] = {}
     answers: Answers = {}
@@ -218,6 +308,11 @@ def run(socket: str) -> dict[str, Outcome]:
         rpc = LightningRpc(socket)  # type: ignore[no-untyped-call]
         try:
             params = step.params(answers) if callable(step.params) else step.params
+            if step.method == PAY:
+                assert isinstance(params, dict)
+                pay(rpc, params["invstring"])
+                outcomes[step.name] = Outcome()
+                continue
             answers[step.name] = rpc.call(step.method, params)  # type: ignore[no-untyped-call]
             outcomes[step.name] = Outcome(result=answers[step.name])
         except RpcError as error:
@@ -227,7 +322,7 @@ def run(socket: str) -> dict[str, Outcome]:
 
 @pytest.fixture(scope="module")
 def real(node: RealNode) -> dict[str, Outcome]:
-    return run(str(node.directory / "lightning-rpc"))
+    return run(str(node.directory / "lightning-rpc"), pay_oneself)
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +331,7 @@ def double(
 ) -> Iterator[dict[str, Outcome]]:
     options = {"nwc-relay": relay.url}
     with LightningdDouble(tmp_path_factory.mktemp("double"), PLUGIN, options) as running:
-        yield run(str(running.socket))
+        yield run(str(running.socket), pay_in_double)
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
@@ -250,8 +345,10 @@ def test_same_answer(step: Step, real: dict[str, Outcome], double: dict[str, Out
 
 
 def test_every_call_of_the_plugin_is_here() -> None:
-    called = set(re.findall(r'self\.call\(\s*"([a-z]+)"', inspect.getsource(node_module)))
-    assert called
+    source = inspect.getsource(node_module) + inspect.getsource(history_module)
+    called = set(re.findall(r'call\(\s*"([a-z]+)"|self\._call, "([a-z]+)"', source))
+    called = {method for pair in called for method in pair if method}
+    assert {"invoice", "sql", "waitanyinvoice"} <= called
     assert called <= {step.method for step in STEPS}
 
 

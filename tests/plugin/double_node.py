@@ -40,6 +40,10 @@ class DoubleNode:
     def restart_node(self) -> None:
         self.double.restart()
 
+    def pay(self, invoice: str, amount_msat: int | None = None) -> None:
+        amount = {} if amount_msat is None else {"amount_msat": amount_msat}
+        self.rpc.call("dev-pay", {"bolt11": invoice, **amount})
+
     def log_text(self) -> str:
         return "\n".join(self.double.log_lines())
 

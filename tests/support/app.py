@@ -13,9 +13,19 @@ from urllib.parse import parse_qs, urlsplit
 
 from nostr_sdk import Event, EventBuilder, Keys, Kind, NostrWalletConnectUri, PublicKey, Tag, Timestamp
 
-from tests.support.channel import KIND_REQUEST, KIND_RESPONSE, Channel, Json, RelaySocket, tag
+from tests.support.channel import (
+    KIND_NOTIFICATION,
+    KIND_NOTIFICATION_NIP04,
+    KIND_REQUEST,
+    KIND_RESPONSE,
+    Channel,
+    Json,
+    RelaySocket,
+    tag,
+)
 
 NIP44, NIP04 = "nip44_v2", "nip04"
+NOTIFICATION_KINDS = {KIND_NOTIFICATION: NIP44, KIND_NOTIFICATION_NIP04: NIP04}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,22 @@ class Answer:
     def message(self) -> str:
         """The error's message."""
         return str(self.error["message"])
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A notification, decrypted; looked at from all sides by `App.open_notification`.
+
+    Attributes:
+        event: the notification event.
+        type: such as `payment_received`.
+        transaction: what it tells.
+
+    """
+
+    event: Json
+    type: str
+    transaction: Json
 
 
 class App:
@@ -104,7 +130,8 @@ class App:
     @property
     def answer_filter(self) -> Json:
         """What the app reads."""
-        return {"kinds": [KIND_RESPONSE], "authors": [self.wallet_pubkey], "#p": [self.pubkey]}
+        kinds = [KIND_RESPONSE, *NOTIFICATION_KINDS]
+        return {"kinds": kinds, "authors": [self.wallet_pubkey], "#p": [self.pubkey]}
 
     # Requests
 
@@ -208,6 +235,47 @@ class App:
         assert (body["error"] is None) != (body["result"] is None)
         assert isinstance(body["result_type"], str)
         return Answer(event, body, encryption)
+
+    # Notifications
+
+    def notifications(self) -> list[Notification]:
+        """Return the notifications that have come so far, over all channels."""
+        return [
+            self.open_notification(event)
+            for channel in self.channels
+            for event in channel.received.all(self._is_notification)
+        ]
+
+    def wait_for_notifications(self, payment_hash: str) -> list[Notification]:
+        """Wait until a payment was told in both kinds over the first channel; more may follow."""
+        for kind in NOTIFICATION_KINDS:
+            self.channels[0].received.wait_for(
+                lambda event, kind=kind: (  # type: ignore[misc]
+                    event["kind"] == kind and self._tells(event, payment_hash)
+                ),
+                f"notification of kind {kind}",
+            )
+        return [n for n in self.notifications() if n.transaction["payment_hash"] == payment_hash]
+
+    def open_notification(self, event: Json) -> Notification:
+        """Check a notification event against NIP-47 and decrypt it in the scheme of its kind."""
+        assert Event.from_json(json.dumps(event)).verify()
+        assert event["pubkey"] == self.wallet_pubkey
+        assert event["tags"] == [["p", self.pubkey]]
+        old = NOTIFICATION_KINDS[event["kind"]] == NIP04
+        decrypt = self.keys.nip04_decrypt if old else self.keys.nip44_decrypt
+        plaintext = decrypt(self.wallet, event["content"])
+        body: Json = json.loads(plaintext, parse_float=_no_float, parse_constant=_no_float)
+        assert set(body) == {"notification_type", "notification"}
+        return Notification(event, body["notification_type"], body["notification"])
+
+    def _is_notification(self, event: Json) -> bool:
+        return event["kind"] in NOTIFICATION_KINDS and tag(event, "p") == self.pubkey
+
+    def _tells(self, event: Json, payment_hash: str) -> bool:
+        if not self._is_notification(event):
+            return False
+        return bool(self.open_notification(event).transaction["payment_hash"] == payment_hash)
 
 
 def _body(method: str, params: Any) -> str:

@@ -16,6 +16,7 @@ from tests.support.waiting import PATIENCE_S
 Json = dict[str, Any]
 
 KIND_INFO, KIND_REQUEST, KIND_RESPONSE = 13194, 23194, 23195
+KIND_NOTIFICATION_NIP04, KIND_NOTIFICATION = 23196, 23197
 
 
 def tag(event: Json, name: str) -> str | None:

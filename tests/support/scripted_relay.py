@@ -21,15 +21,19 @@ from tests.support.waiting import PATIENCE_S, wait_until
 class ScriptedRelay:
     """A relay and, for the app in a test, the channel to its wallet.
 
+    Args:
+        port: where to listen; 0 for any that is free.
+
     Attributes:
         received: the events that clients published.
         kept: events that a new subscription gets at once, before its EOSE.
         is_mute: it takes what comes and never says a word.
+        port: where it listens, once it does.
         connections_so_far: how many clients have connected.
 
     """
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.received = EventLog()
         self.kept: list[Json] = []
         self.is_mute = False
@@ -39,7 +43,7 @@ class ScriptedRelay:
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._stopping = asyncio.Event()
-        self._port = 0
+        self.port = port
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
@@ -59,7 +63,7 @@ class ScriptedRelay:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"ws://127.0.0.1:{self._port}"
+        return f"ws://127.0.0.1:{self.port}"
 
     # From the test's thread
 
@@ -103,8 +107,8 @@ class ScriptedRelay:
             self._loop.run_until_complete(self._main())
 
     async def _main(self) -> None:
-        async with serve(self._serve, "127.0.0.1", 0, compression=None) as server:
-            self._port = server.sockets[0].getsockname()[1]
+        async with serve(self._serve, "127.0.0.1", self.port, compression=None) as server:
+            self.port = server.sockets[0].getsockname()[1]
             self._started.set()
             await self._stopping.wait()
 

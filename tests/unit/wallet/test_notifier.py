@@ -247,6 +247,37 @@ async def test_paid_while_the_plugin_was_stopped(scene: Scene) -> None:
     assert scene.told() == [("shop", payment_hash) for payment_hash in made]
 
 
+async def test_a_stop_lets_what_has_begun_come_to_its_end(scene: Scene) -> None:
+    shop = scene.connect("shop")
+    await scene.start()
+    scene.pool.holds.clear()
+    made = await scene.paid(shop, 1)
+    await scene.pool.until(lambda: len(scene.pool.attempts) == 2)
+    stopping = asyncio.create_task(scene.notifier.stop(FOR_EVER))
+    await asyncio.wait([stopping], timeout=0)
+    scene.pool.holds.set()
+    await stopping
+    assert scene.position == 1
+    await scene.restart()
+    last = await scene.paid(shop, 2)
+    await scene.dealt_with(2)
+    assert scene.told() == [("shop", made), ("shop", last)]
+
+
+async def test_a_stop_waits_for_no_relay_for_ever(scene: Scene) -> None:
+    shop = scene.connect("shop")
+    await scene.start()
+    scene.pool.holds.clear()
+    made = await scene.paid(shop, 1)
+    await scene.pool.until(lambda: len(scene.pool.attempts) == 2)
+    await scene.notifier.stop(0.01)
+    assert scene.position == 0
+    scene.pool.holds.set()
+    await scene.restart()
+    await scene.dealt_with(1)
+    assert scene.told() == [("shop", made)]
+
+
 async def test_paid_while_the_relay_was_away(scene: Scene) -> None:
     shop = scene.connect("shop")
     scene.pool.state = "disconnected"

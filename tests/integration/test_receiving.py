@@ -1,0 +1,1 @@
+from tests.cases.receiving import *  # noqa: F403
