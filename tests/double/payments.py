@@ -35,6 +35,7 @@ def dev_payment(
     preimage = preimage or secrets.token_bytes(32)
     if payment_hash is None:
         payment_hash = _hash_of(bolt11, preimage)
+    destination = _destination_of(bolt11)
     for number, part in enumerate(parts, start=1):
         given = {"groupid": 1, "partid": number, **part}
         row = _part(given, preimage)
@@ -45,6 +46,7 @@ def dev_payment(
             {
                 **row,
                 "payment_hash": payment_hash,
+                "destination": destination,
                 "bolt11": bolt11 if first else None,
                 "bolt12": bolt12 if first else None,
                 "description": description if first else None,
@@ -83,6 +85,7 @@ def as_json(row: sqlite3.Row) -> Json:
         "groupid": row["groupid"],
         "updated_index": row["updated_index"],
         "partid": row["partid"] or None,
+        "destination": row["destination"] and row["destination"].hex(),
         "amount_msat": row["amount_msat"] or None,
         "amount_sent_msat": row["amount_sent_msat"],
         "created_at": row["created_at"],
@@ -103,6 +106,14 @@ def _hash_of(bolt11: str | None, preimage: bytes) -> bytes:
         return bolt11_.decode(bolt11, check_signature=False).payment_hash
     except Bolt11Error as error:
         raise RpcError(INVALID_PARAMS, f"{error}; give payment_hash as well") from error
+
+
+def _destination_of(bolt11: str | None) -> bytes | None:
+    """A payment that dev-payment gives no proper invoice for has none, as one to a blinded path."""
+    try:
+        return bolt11_.decode(bolt11).payee if bolt11 is not None else None
+    except Bolt11Error:
+        return None
 
 
 def _part(given: Json, preimage: bytes) -> Json:
@@ -131,6 +142,9 @@ def _put(node: "Node", row: Json) -> None:
         listed = ", ".join(f"{name} = ?" for name in changed)
         db.execute(f"UPDATE sendpays SET {listed} WHERE {where}", (*changed.values(), *key))
     else:
+        # lightningd makes it pending first.
+        if row["status"] != "pending":
+            row = {**row, "updated_index": node.state.next("sendpay_updated_index")}
         marks = ", ".join("?" * len(row))
         db.execute(f"INSERT INTO sendpays ({', '.join(row)}) VALUES ({marks})", tuple(row.values()))
 
@@ -160,6 +174,7 @@ def _merged(rows: list[sqlite3.Row]) -> Json:
         "bolt12": _first(rows, "bolt12"),
         "description": _first(rows, "description"),
         "payment_hash": rows[0]["payment_hash"].hex(),
+        "destination": rows[0]["destination"] and rows[0]["destination"].hex(),
         "status": status,
         "created_at": rows[0]["created_at"],
         "completed_at": min((row["completed_at"] for row in complete), default=None),

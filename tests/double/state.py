@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS sendpays (
     id INTEGER PRIMARY KEY AUTOINCREMENT, payment_hash BLOB, groupid INTEGER, partid INTEGER,
     updated_index INTEGER, status TEXT, amount_msat INTEGER, amount_sent_msat INTEGER,
     created_at INTEGER, completed_at INTEGER, payment_preimage BLOB, bolt11 TEXT, bolt12 TEXT,
-    description TEXT, UNIQUE (payment_hash, groupid, partid));
+    destination BLOB, description TEXT, UNIQUE (payment_hash, groupid, partid));
 CREATE INDEX IF NOT EXISTS sendpays_updated ON sendpays (updated_index);
 """
 
