@@ -1,7 +1,7 @@
 """What the plugin keeps beside an invoice, and only where lightningd's own record has no room for it.
 
-At ["nwc", "invoices", <connection id>, <request id>] in the datastore, the same two parts that make up
-the invoice's label. Most invoices have none.
+At ["nwc", "invoices", <connection id>, <request id>, "record"] in the datastore, with the two parts that
+make up the invoice's label. Most invoices have none.
 """
 
 import asyncio
@@ -17,6 +17,8 @@ RECORD_VERSION = 1
 # A record is there before its invoice; longer than this make_invoice does not take.
 SWEEP_GRACE_S = 60.0
 _ROOT = ("nwc", "invoices")
+# A level of its own: lightningd lists what has no record of its own without the records below.
+_LEAF = "record"
 _LABEL = re.compile(r"nwc:([0-9a-f]{16}):([0-9a-f]{64})")
 
 
@@ -53,13 +55,13 @@ def label_prefix(connection: Connection) -> str:
 async def keep(node: Node, connection: Connection, request_id: str, record: InvoiceRecord) -> None:
     """Store a record, before its invoice is made: an invoice is never without what belongs to it."""
     if not record.is_empty:
-        await node.datastore_put((*_ROOT, connection.id, request_id), record.to_json())
+        await node.datastore_put((*_ROOT, connection.id, request_id, _LEAF), record.to_json())
 
 
 async def find(node: Node, invoice: Json) -> InvoiceRecord:
     """Return what is kept beside an invoice of `listinvoices`; empty for one made elsewhere."""
     match = _LABEL.fullmatch(invoice["label"])
-    text = await node.datastore_get((*_ROOT, *match.groups())) if match else None
+    text = await node.datastore_get((*_ROOT, *match.groups(), _LEAF)) if match else None
     return _parse(text) if text is not None else InvoiceRecord()
 
 
@@ -97,7 +99,7 @@ async def sweep(node: Node, grace_s: float = SWEEP_GRACE_S) -> int:
     deleted = 0
     for connection_id, request_id in orphans:
         if await _is_gone(node, connection_id, request_id):
-            await node.datastore_delete((*_ROOT, connection_id, request_id))
+            await node.datastore_delete((*_ROOT, connection_id, request_id, _LEAF))
             deleted += 1
     return deleted
 

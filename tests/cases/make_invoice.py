@@ -284,8 +284,9 @@ def test_bad_expiry(node: NodeUnderTest, app: ConnectedApp, expiry: Any) -> None
 def stored_metadata(node: NodeUnderTest, app: ConnectedApp) -> list[Json]:
     """Return what the plugin keeps beside this app's invoices."""
     key = ["nwc", "invoices", app.pubkey[:16]]
-    entries = node.rpc.call("listdatastore", {"key": key})["datastore"]
-    return [json.loads(entry["string"]) for entry in entries]
+    requests = [entry["key"] for entry in node.rpc.call("listdatastore", {"key": key})["datastore"]]
+    listed = [node.rpc.call("listdatastore", {"key": key})["datastore"] for key in requests]
+    return [json.loads(entry["string"]) for entries in listed for entry in entries]
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ async def test_sweep_stops_when_lightningd_does(world: World) -> None:
 
 async def test_damaged_records_go_with_their_invoices(world: World) -> None:
     made = await world.invoice(OWN, 1)
-    key = ("nwc", "invoices", OWN.id, f"{1:064x}")
+    key = ("nwc", "invoices", OWN.id, f"{1:064x}", "record")
     await world.node.datastore_put(key, json.dumps({"version": 99}))
     assert await sweep(world) == 0
     await world.node.delete_invoice(made["label"], "unpaid")

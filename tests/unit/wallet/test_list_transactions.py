@@ -466,7 +466,7 @@ async def test_deleted_invoices_are_gone(world: World) -> None:
 
 async def test_record_of_another_version_is_not_shown(world: World) -> None:
     made = await world.invoice(OWN, 1, description="text")
-    key = ("nwc", "invoices", OWN.id, f"{1:064x}")
+    key = ("nwc", "invoices", OWN.id, f"{1:064x}", "record")
     for damaged in ('{"version":99,"metadata":{"a":1}}', "{", '"x"', "[]"):
         await world.node.datastore_put(key, damaged)
         [row] = (await world.list(OWN, unpaid=True))["transactions"]

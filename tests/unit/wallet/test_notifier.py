@@ -52,6 +52,10 @@ class FakePool(RelayPool):
     def info(self, urls: Iterable[str] | None = None) -> list[RelayInfo]:
         return [RelayInfo(url, self.state, 1, 0, None, 0, 0, None) for url in urls or ()]
 
+    async def publish_to_any(self, event: Event, urls: Iterable[str], timeout_s: float) -> bool:
+        verdicts = await self.publish(event, urls, timeout_s)
+        return any(verdict.accepted for verdict in verdicts.values())
+
     async def publish(self, event: Event, urls: Iterable[str], timeout_s: float) -> dict[str, Published]:
         self.attempts.append(event)
         async with self._changed:
