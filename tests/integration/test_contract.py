@@ -134,6 +134,7 @@ STEPS = (
     call("delete with hash", "delinvoice", label="d and h", status="unpaid"),
     # the node
     call("getinfo", "getinfo"),
+    call("log level", "listconfigs", config="log-level"),
     call("makesecret", "makesecret", string="purpose"),
     call("makesecret of nothing", "makesecret", BAD),
     call("makesecret of both", "makesecret", BAD, string="a", hex="00"),
