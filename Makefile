@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := plugin.py nwc tests
 
-.PHONY: install demo test lint unit plugin integration bench clean
+.PHONY: install demo test lint unit plugin integration wire bench clean
 
 install: $(VENV)/installed
 	@$(BIN)/python -c 'import pyln.client, websockets, coincurve' 2>/dev/null || { \
@@ -31,7 +31,7 @@ $(VENV)/tests-installed: tests/requirements.txt $(VENV)/installed
 demo: $(VENV)/tests-installed
 	@$(BIN)/python -m tests.demo $(if $(KEEP),--keep)
 
-test: lint unit plugin integration
+test: lint unit wire
 
 lint: $(VENV)/tests-installed
 	$(BIN)/ruff format --check $(SOURCES)
@@ -46,6 +46,10 @@ plugin: $(VENV)/tests-installed
 
 integration: $(VENV)/tests-installed
 	$(BIN)/python -m pytest tests/integration
+
+# Both at once: what was skipped stands at the end, below what ran.
+wire: $(VENV)/tests-installed
+	$(BIN)/python -m pytest tests/plugin tests/integration
 
 bench: $(VENV)/tests-installed
 	$(BIN)/python -m tests.bench.make_invoice $(ARGS)

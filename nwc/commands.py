@@ -294,6 +294,7 @@ def _describe(core: Core, live: LiveConnection) -> Json:
         described["lud16"] = record.lud16
     if live.last_used_at is not None:
         described["last_used_at"] = live.last_used_at
+        described["requests_answered"] = dict(live.answered)
     if not any(relay["state"] == "connected" for relay in described["relays"]):
         described["warning"] = "no relay is connected yet; apps cannot reach this node until one is"
     return described

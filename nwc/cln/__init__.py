@@ -1,3 +1,4 @@
-"""lightningd: RPC, datastore, BOLT11 and the `nwc-*` commands.
+"""Lightningd: the RPC calls the plugin makes, its errors, the options, and BOLT11 strings.
 
-Knows no relay and no encryption; what a request may do is decided in `nwc.wallet`."""
+Nothing of Nostr events or of wallets; the nwc-* commands are in nwc/commands.py.
+"""

@@ -25,8 +25,6 @@ from nwc.wallet.transaction import incoming_transaction
 # around, and makes an invoice that lightningd itself cannot read.
 MAX_AMOUNT_MSAT = (2**64 - 1) // 10
 MAX_EXPIRY_S = 31_536_000
-# BOLT11: a field holds 1,023 words of 5 bits.
-MAX_FIELD_BYTES = 639
 # Of both as JSON, and of both together: the answer has to fit into one event.
 MAX_DESCRIPTION_BYTES = 32_768
 MAX_TEXT_BYTES = 36_000
@@ -62,7 +60,7 @@ class WantedInvoice:
 
     def record(self) -> InvoiceRecord:
         """Return what lightningd's own record of the invoice has no room for."""
-        too_long = self.has_bare_hash and len(self.description.encode()) > MAX_FIELD_BYTES
+        too_long = self.has_bare_hash and len(self.description.encode()) > bolt11.MAX_DESCRIPTION_LENGTH
         return InvoiceRecord(self.metadata, self.description if too_long else None)
 
 
@@ -85,7 +83,7 @@ def parse_params(given: params.Params, default_expiry: int) -> WantedInvoice:
     metadata = params.json_object(given, "metadata", max_characters=MAX_METADATA_CHARACTERS)
     if metadata is not None and description_bytes + _json_bytes(metadata) > MAX_TEXT_BYTES:
         metadata = None
-    if description_hash is None and len(description.encode()) > MAX_FIELD_BYTES:
+    if description_hash is None and len(description.encode()) > bolt11.MAX_DESCRIPTION_LENGTH:
         description_hash = hashlib.sha256(description.encode()).digest()
     return WantedInvoice(amount_msat, description, description_hash, expiry or default_expiry, metadata)
 
@@ -164,7 +162,7 @@ async def _make_with_bare_hash(wallet: Wallet, wanted: WantedInvoice, label: str
         template, preimage = await _make_template(wallet.node, wanted, _template_label(slot))
     finally:
         wallet.template_slots.put_nowait(slot)
-    text = _cut(wanted.description, MAX_FIELD_BYTES)
+    text = _cut(wanted.description, bolt11.MAX_DESCRIPTION_LENGTH)
     assert wanted.description_hash is not None  # noqa: S101
     unsigned = bolt11.with_description_hash(template, wanted.description_hash, text)
     return await wallet.node.create_invoice(unsigned, label, preimage)
