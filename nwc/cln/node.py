@@ -18,6 +18,8 @@ from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed
 INVOICE_METHODS = frozenset({"invoice", "createinvoice", "delinvoice"})
 MAX_INVOICE_THREADS = 16
 MAX_OTHER_THREADS = 8
+# One query can take seconds on a large node, when its mirror of the tables is made anew.
+MAX_SQL_THREADS = 2
 
 Json = dict[str, Any]
 DatastoreKey = tuple[str, ...]
@@ -37,19 +39,24 @@ class Node:
         self._rpc = UnixDomainSocketRpc(rpc_path, logger=_no_log)  # type: ignore[no-untyped-call]
         self._invoice_threads = ThreadPoolExecutor(MAX_INVOICE_THREADS, "nwc-invoice")
         self._other_threads = ThreadPoolExecutor(MAX_OTHER_THREADS, "nwc-rpc")
+        self._sql_threads = ThreadPoolExecutor(MAX_SQL_THREADS, "nwc-sql")
         # Of its own: a call that waits for a payment must not take the place of others.
         self._waiter = ThreadPoolExecutor(1, "nwc-wait")
 
     def close(self) -> None:
         """Take no more calls. Those under way end by themselves."""
-        for threads in (self._invoice_threads, self._other_threads, self._waiter):
+        for threads in (self._invoice_threads, self._other_threads, self._sql_threads, self._waiter):
             threads.shutdown(wait=False, cancel_futures=True)
 
     async def call(self, method: str, **params: Any) -> Any:
         """Call an RPC method; parameters that are None are left out."""
         loop = asyncio.get_running_loop()
-        threads = self._invoice_threads if method in INVOICE_METHODS else self._other_threads
-        return await loop.run_in_executor(threads, self._call, method, params)
+        return await loop.run_in_executor(self._threads(method), self._call, method, params)
+
+    def _threads(self, method: str) -> ThreadPoolExecutor:
+        if method in INVOICE_METHODS:
+            return self._invoice_threads
+        return self._sql_threads if method == "sql" else self._other_threads
 
     def _call(self, method: str, params: Json) -> Any:
         try:

@@ -48,6 +48,9 @@ RETRY_RELAY_MAX_S = 300.0
 _POSITION = ("nwc", "notifications", "position")
 _PENDING = ("nwc", "notifications", "pending")
 
+# What a row of lightningd that nobody expected can raise.
+_CANNOT_BE_TOLD = (ValueError, KeyError, TypeError)
+
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -150,7 +153,7 @@ class Notifier:
         has_older = live.record.client_pubkey in self._pending
         try:
             told = not has_older and await self._tell(live, invoice)
-        except (ValueError, KeyError, TypeError):
+        except _CANNOT_BE_TOLD:
             # Told or not, this one must not keep all that follow from being told.
             _log.exception("payment %d cannot be told", invoice["pay_index"])
             return
@@ -232,8 +235,12 @@ class Notifier:
     async def _settle(self, live: LiveConnection, pay_index: int) -> bool:
         """Tell an invoice that was put aside, unless it is gone or no longer the connection's to see."""
         invoice = await self._node.paid_invoice(pay_index)
-        if invoice is not None and _concerns(live, invoice) and not await self._tell(live, invoice):
-            return False
+        if invoice is not None and _concerns(live, invoice):
+            try:
+                if not await self._tell(live, invoice):
+                    return False
+            except _CANNOT_BE_TOLD:
+                _log.exception("payment %d cannot be told", pay_index)
         await self._done(live.record.client_pubkey, pay_index)
         return True
 
