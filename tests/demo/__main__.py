@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import psutil  # type: ignore[import-untyped]
 from nostr_sdk import MakeInvoiceRequest, NostrSdkError, NostrWalletConnect, NostrWalletConnectUri
 
+from nwc.wallet.dispatch import METHODS
 from tests.demo.terminal import INDENT, command, fact, field, say, styled, title
 from tests.support.node import (
     PLUGIN,
@@ -123,7 +124,7 @@ class Demo:
         self._check("", "pubkey", info.pubkey, node["id"])
         self._check("", "network", info.network, node["network"])
         self._check("", "block_height", info.block_height, node["blockheight"])
-        self._check("", "methods", methods, "get_info make_invoice")
+        self._check("", "methods", methods, " ".join(sorted(METHODS)))
 
     async def _ask_for_invoice(self, app: Any, what: str, params: dict[str, Any]) -> None:
         title(f"The app asks for an invoice {what}")
