@@ -76,11 +76,11 @@ class Core:
             NodeError: lightningd is away.
 
         """
-        self._tasks.spawn(self._keep_house())
         if self.settings.notifications:
             self.notifier.start()
         else:
             await self.notifier.forget()
+        self._tasks.spawn(self._keep_house())
 
     async def _keep_house(self) -> None:
         """Delete, from time to time, what is kept for invoices that are gone."""
