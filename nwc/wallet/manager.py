@@ -79,7 +79,7 @@ class ConnectionManager:
         """Store a new connection and serve it."""
         async with self._lock:
             self._check_name(record.name)
-            if self._connections.of_client(record.client_pubkey) or self._has_id(record.id):
+            if self._has_id(record.id):
                 raise ManagementError("pubkey: this key has a connection already")
             if len(self._connections) >= MAX_CONNECTIONS:
                 raise ManagementError(f"there are {MAX_CONNECTIONS} connections, which is the limit")
