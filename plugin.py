@@ -19,6 +19,8 @@ COMMANDS = (
         "nwc-connect",
         commands.connect,
         "Make a connection for an app and show its URI, once. "
+        "budget: what it may spend: nothing, an amount like 50000sat, received or unlimited. "
+        "renewal: never, daily, weekly, monthly or yearly. max_payment: the most for one payment. "
         "methods: all, or those it may call. expires: never, 30d, 12h or a date. "
         "relays: instead of nwc-relay. pubkey: of an app that keeps its own key. "
         "lud16: a lightning address to show the app. qr=true: show the URI as a QR code. "
@@ -28,7 +30,7 @@ COMMANDS = (
     (
         "nwc-update",
         commands.update,
-        "Change a connection's name, methods, expires, relays, view or notifications; "
+        "Change a connection's name, methods, expires, relays, view, notifications or budget; "
         "what is not given stays.",
     ),
     (

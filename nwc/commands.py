@@ -14,6 +14,7 @@ from typing import Any
 import segno
 
 import nwc
+from nwc.amounts import parse_amount_msat
 from nwc.nip47.uri import connection_uri
 from nwc.nostr.keys import KeyPair, parse_public_key
 from nwc.nostr.relay import RelayInfo
@@ -23,6 +24,8 @@ from nwc.times import parse_expiry
 from nwc.wallet.connections import Connection, View
 from nwc.wallet.dispatch import METHODS, allowed_methods, sent_notifications
 from nwc.wallet.live import LiveConnection
+from nwc.wallet.spending.budget import Budget, BudgetKind, Renewal
+from nwc.wallet.spending.ledger import BadLedger, Ledger
 
 MAX_NAME_LENGTH = 64
 MAX_RELAYS_PER_CONNECTION = 10
@@ -130,18 +133,61 @@ def _view(value: object) -> View:
     return View(value)
 
 
-_NOTHING_YET = {
-    "budget": (None, 0, "", "0", "nothing", "none", "0sat", "0msat", "0btc"),
-    "renewal": (None, "", "never"),
+_WORDS = {
+    "": BudgetKind.NOTHING,
+    "none": BudgetKind.NOTHING,
+    "nothing": BudgetKind.NOTHING,
+    "received": BudgetKind.RECEIVED,
+    "unlimited": BudgetKind.UNLIMITED,
 }
 
 
-def _refuse_later_work(**arguments: object) -> None:
-    for name, value in arguments.items():
-        if isinstance(value, bool) or value not in _NOTHING_YET[name]:
-            raise BadArgument(
-                f"{name}: not available yet; this version makes connections that only receive"
-            )
+def _budget(budget: object, renewal: object, max_payment: object, old: Budget) -> Budget:
+    """Return the budget a person means; what is None is as in `old`."""
+    now = int(time.time())
+    kind, amount_msat = (old.kind, old.amount_msat) if budget is None else _granted(budget)
+    period = old.renewal if renewal is None else _renewal(renewal)
+    if kind is not BudgetKind.AMOUNT:
+        if renewal not in (None, "", Renewal.NEVER):
+            raise BadArgument("renewal: only a budget that is an amount can renew")
+        period = Renewal.NEVER
+    cap = old.max_payment_msat if max_payment is None else _max_payment(max_payment)
+    if kind is BudgetKind.NOTHING:
+        if max_payment not in (None, "", "none", 0):
+            raise BadArgument("max_payment: needs a budget")
+        return Budget()
+    # What is spent in this period stays spent when only the amount changes.
+    is_same_grant = kind is old.kind and period is old.renewal
+    return Budget(kind, amount_msat, period, old.since if is_same_grant else now, cap)
+
+
+def _granted(value: object) -> tuple[BudgetKind, int]:
+    word = value.strip().lower() if isinstance(value, str) else value
+    if isinstance(word, str) and word in _WORDS:
+        return _WORDS[word], 0
+    try:
+        amount_msat = parse_amount_msat(value)
+    except ValueError as error:
+        raise BadArgument(f"budget: {error}; or nothing, received or unlimited") from None
+    return (BudgetKind.AMOUNT, amount_msat) if amount_msat else (BudgetKind.NOTHING, 0)
+
+
+def _renewal(value: object) -> Renewal:
+    word = value.strip().lower() if isinstance(value, str) else value
+    if word == "":
+        return Renewal.NEVER
+    if not isinstance(word, str) or word not in tuple(Renewal):
+        raise BadArgument(f"renewal: must be one of {', '.join(Renewal)}; got {value!r}")
+    return Renewal(word)
+
+
+def _max_payment(value: object) -> int | None:
+    if value in ("", "none"):
+        return None
+    try:
+        return parse_amount_msat(value) or None
+    except ValueError as error:
+        raise BadArgument(f"max_payment: {error}; or none") from None
 
 
 # Commands
@@ -160,6 +206,7 @@ async def connect(
     lud16: object = None,
     qr: object = None,
     notifications: object = None,
+    max_payment: object = None,
 ) -> Json:
     """Make a connection and return its URI, which is shown this once.
 
@@ -168,7 +215,6 @@ async def connect(
         NodeError: lightningd is away.
 
     """
-    _refuse_later_work(budget=budget, renewal=renewal)
     with_qr = _flag("qr", qr)
     client = KeyPair.generate() if pubkey is None else None
     record = Connection(
@@ -181,19 +227,21 @@ async def connect(
         lud16=_lud16(lud16),
         view=_view(view),
         notifications=_flag("notifications", notifications, default=True),
+        budget=_budget(budget, renewal, max_payment, Budget()),
     )
     live = await core.manager.create(record)
     await _wait_for_relay(live)
     secret = client.secret_hex() if client else None
     uri = connection_uri(live.wallet_pubkey, record.relays, secret, record.lud16)
-    shown = {"name": record.name, "uri": uri, **_describe(core, live)}
+    shown = {"name": record.name, "uri": uri, **await _describe(core, live)}
     return _with_qr(shown, uri) if with_qr else shown
 
 
 async def list_(core: Core, name: object = None) -> Json:
     """Show one connection or all of them."""
     chosen = core.connections.all() if name is None else [core.manager.find(_name(name))]
-    return {"connections": [{"name": live.record.name, **_describe(core, live)} for live in chosen]}
+    shown = [{"name": live.record.name, **await _describe(core, live)} for live in chosen]
+    return {"connections": shown}
 
 
 async def update(
@@ -205,6 +253,9 @@ async def update(
     relays: object = None,
     view: object = None,
     notifications: object = None,
+    budget: object = None,
+    renewal: object = None,
+    max_payment: object = None,
 ) -> Json:
     """Change a connection. What is not given stays."""
     changes: Json = {}
@@ -220,13 +271,17 @@ async def update(
         changes["view"] = _view(view)
     if notifications is not None:
         changes["notifications"] = _flag("notifications", notifications)
+    if not (budget is None and renewal is None and max_payment is None):
+        old = core.manager.find(_name(name)).record.budget
+        changes["budget"] = _budget(budget, renewal, max_payment, old)
     if not changes:
         raise BadArgument(
-            "nothing to change: give new_name, methods, expires, relays, view or notifications"
+            "nothing to change: give new_name, methods, expires, relays, view, notifications, budget, "
+            "renewal or max_payment"
         )
     live = await core.manager.change(_name(name), changes)
     await _wait_for_relay(live)
-    return {"name": live.record.name, **_describe(core, live)}
+    return {"name": live.record.name, **await _describe(core, live)}
 
 
 async def revoke(core: Core, name: object) -> Json:
@@ -269,7 +324,33 @@ def _describe_relay(relay: RelayInfo) -> Json:
     return {"url": shown.pop("url"), "connections": shown.pop("inboxes"), **shown}
 
 
-def _describe(core: Core, live: LiveConnection) -> Json:
+async def _budget_of(core: Core, live: LiveConnection) -> Json:
+    """Describe a budget and what is left of it, all in msat."""
+    budget = live.record.budget
+    if not budget.can_spend:
+        return {"kind": budget.kind}
+    try:
+        ledger = await core.payments.ledgers.of(live.record.client_pubkey)
+    except BadLedger as error:
+        return {"kind": budget.kind, "warning": f"cannot spend: its ledger is {error}"}
+    return {"kind": budget.kind, **_describe_ledger(budget, ledger, time.time())}
+
+
+def _describe_ledger(budget: Budget, ledger: Ledger, now: float) -> Json:
+    described: Json = {
+        "granted_msat": ledger.granted(budget),
+        "spent_msat": ledger.spent_at(budget, now),
+        "reserved_msat": ledger.reserved_msat,
+        "left_msat": ledger.left(budget, now),
+        "renewal": budget.renewal,
+        "renews_at": budget.renews_at(now),
+        "max_payment_msat": budget.max_payment_msat,
+        "payments_under_way": len(ledger.reservations),
+    }
+    return {name: value for name, value in described.items() if value is not None}
+
+
+async def _describe(core: Core, live: LiveConnection) -> Json:
     record = live.record
     described: Json = {
         "client_pubkey": record.client_pubkey,
@@ -285,6 +366,7 @@ def _describe(core: Core, live: LiveConnection) -> Json:
             for relay in core.pool.info(record.relays)
         ],
         "methods": list(allowed_methods(record)),
+        "budget": await _budget_of(core, live),
         "view": record.view,
         "notifications": list(sent_notifications(record, core.settings.notifications)),
         "created_at": record.created_at,

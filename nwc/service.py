@@ -14,19 +14,26 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from nwc.cln.errors import NodeError, RpcFailed
-from nwc.cln.node import Node
+from nwc.cln.node import Json, Node
 from nwc.cln.options import Settings
+from nwc.cln.payments import Payer
 from nwc.nip47.kinds import KIND_REQUEST
 from nwc.nostr.pool import RelayPool
 from nwc.tasks import Tasks
 from nwc.wallet import invoice_record
 from nwc.wallet.announcer import Announcer
+from nwc.wallet.connections import Connection
 from nwc.wallet.context import ChainTip, Wallet
 from nwc.wallet.live import LiveConnections
 from nwc.wallet.make_invoice import delete_templates
 from nwc.wallet.manager import ConnectionManager
 from nwc.wallet.notifier import Notifier
+from nwc.wallet.paid_invoices import PaidInvoices
 from nwc.wallet.server import RequestServer
+from nwc.wallet.spending.ledgers import Ledgers
+from nwc.wallet.spending.payment import PaymentRecord
+from nwc.wallet.spending.payment_records import PaymentRecords
+from nwc.wallet.spending.payments import Payments
 
 SWEEP_INTERVAL_S = 3600
 RETRY_FIRST_S = 0.5
@@ -57,11 +64,21 @@ class Core:
             on_connected=self._on_connected,
         )
         self.announcer = Announcer(self.pool, self.connections, settings.notifications)
-        self.notifier = Notifier(node, self.pool, self.connections)
-        self.manager = ConnectionManager(
-            node, self.pool, self.announcer, self.connections, settings.rate_limit
+        records = PaymentRecords(node)
+        self.notifier = Notifier(node, self.pool, self.connections, records)
+        self.paid_invoices = PaidInvoices(node, self._deal_with_paid)
+        self.payments = Payments(
+            Payer(node),
+            Ledgers(node),
+            records,
+            connection_of=self._connection_of,
+            tell=self._tell_of_sent,
+            answer_late=lambda key, record: self.server.answer_payment(key, record),  # noqa: PLW0108
         )
-        wallet = Wallet(node, settings.invoice_expiry, tip, settings.notifications)
+        self.manager = ConnectionManager(
+            node, self.pool, self.announcer, self.connections, settings.rate_limit, self.payments
+        )
+        wallet = Wallet(node, settings.invoice_expiry, tip, self.payments, settings.notifications)
         self.server = RequestServer(
             wallet,
             self.connections,
@@ -77,10 +94,29 @@ class Core:
 
         """
         if self.settings.notifications:
-            self.notifier.start()
+            await self.notifier.load()
         else:
             await self.notifier.forget()
+        self.paid_invoices.start()
         self._tasks.spawn(self._keep_house())
+
+    def _connection_of(self, client_pubkey: str) -> Connection | None:
+        live = self.connections.of_client(client_pubkey)
+        return live.record if live else None
+
+    async def _deal_with_paid(self, invoice: Json) -> None:
+        """Count a paid invoice for the connection it was made through, and tell of it."""
+        connection_id = invoice_record.connection_id_in(invoice["label"])
+        live = self.connections.with_id(connection_id) if connection_id else None
+        if live is not None:
+            amount_msat, pay_index = invoice["amount_received_msat"], invoice["pay_index"]
+            await self.payments.receive(live.record.client_pubkey, amount_msat, pay_index)
+        if self.settings.notifications:
+            await self.notifier.payment_received(invoice)
+
+    async def _tell_of_sent(self, connection_id: str, record: PaymentRecord) -> None:
+        if self.settings.notifications:
+            await self.notifier.payment_sent(connection_id, record)
 
     async def _keep_house(self) -> None:
         """Delete, from time to time, what is kept for invoices that are gone."""
@@ -99,7 +135,12 @@ class Core:
     async def stop(self) -> None:
         """Finish what is short, end the rest, close the relays."""
         await self._tasks.finish(0)
-        await asyncio.gather(self.notifier.stop(FINISH_TIMEOUT_S), self.server.finish(FINISH_TIMEOUT_S))
+        await asyncio.gather(
+            self.paid_invoices.stop(FINISH_TIMEOUT_S),
+            self.notifier.stop(FINISH_TIMEOUT_S),
+            self.server.finish(FINISH_TIMEOUT_S),
+        )
+        await self.payments.stop()
         await self.manager.stop()
         await self.announcer.stop()
         await self.pool.stop()
@@ -182,7 +223,9 @@ class Service:
             try:
                 await self._follow_log_level()
                 await delete_templates(self._node)
+                await core.payments.load()
                 await core.manager.load()
+                core.payments.start()
                 await core.start()
                 break
             except NodeError as error:

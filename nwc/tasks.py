@@ -37,3 +37,26 @@ class Tasks:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a background task failed", exc_info=error)
+
+
+class Steps:
+    """Steps that must not be cut in the middle, where who awaits them is cancelled."""
+
+    def __init__(self) -> None:
+        self._steps: set[asyncio.Task[Any]] = set()
+
+    async def whole(self, step: Coroutine[Any, Any, _T]) -> _T:
+        """Run a step to its end, and return or raise what it does."""
+        task = asyncio.create_task(step)
+        self._steps.add(task)
+        task.add_done_callback(self._steps.discard)
+        return await asyncio.shield(task)
+
+    async def finish(self, timeout_s: float) -> None:
+        """Wait up to `timeout_s` seconds for the steps under way, then cancel what is left."""
+        steps = list(self._steps)
+        if steps:
+            await asyncio.wait(steps, timeout=timeout_s)
+        for step in steps:
+            step.cancel()
+        await asyncio.gather(*steps, return_exceptions=True)

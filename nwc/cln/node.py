@@ -18,6 +18,9 @@ from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed
 INVOICE_METHODS = frozenset({"invoice", "createinvoice", "delinvoice"})
 MAX_INVOICE_THREADS = 16
 MAX_OTHER_THREADS = 8
+# Each waits until its payment is made, for minutes: as many as may be under way at once.
+PAYMENT_METHODS = frozenset({"xpay", "pay", "xkeysend", "keysend"})
+MAX_PAYMENT_THREADS = 64
 # One query can take seconds on a large node, when its mirror of the tables is made anew.
 MAX_SQL_THREADS = 2
 
@@ -40,12 +43,19 @@ class Node:
         self._invoice_threads = ThreadPoolExecutor(MAX_INVOICE_THREADS, "nwc-invoice")
         self._other_threads = ThreadPoolExecutor(MAX_OTHER_THREADS, "nwc-rpc")
         self._sql_threads = ThreadPoolExecutor(MAX_SQL_THREADS, "nwc-sql")
+        self._payment_threads = ThreadPoolExecutor(MAX_PAYMENT_THREADS, "nwc-pay")
         # Of its own: a call that waits for a payment must not take the place of others.
         self._waiter = ThreadPoolExecutor(1, "nwc-wait")
 
     def close(self) -> None:
         """Take no more calls. Those under way end by themselves."""
-        for threads in (self._invoice_threads, self._other_threads, self._sql_threads, self._waiter):
+        for threads in (
+            self._invoice_threads,
+            self._other_threads,
+            self._sql_threads,
+            self._payment_threads,
+            self._waiter,
+        ):
             threads.shutdown(wait=False, cancel_futures=True)
 
     async def call(self, method: str, **params: Any) -> Any:
@@ -56,6 +66,8 @@ class Node:
     def _threads(self, method: str) -> ThreadPoolExecutor:
         if method in INVOICE_METHODS:
             return self._invoice_threads
+        if method in PAYMENT_METHODS:
+            return self._payment_threads
         return self._sql_threads if method == "sql" else self._other_threads
 
     def _call(self, method: str, params: Json) -> Any:
@@ -176,9 +188,17 @@ class Node:
 
     # The datastore: small records in the node's own database
 
-    async def datastore_create(self, key: DatastoreKey, value: str) -> None:
-        """Write a record that must not exist yet."""
-        await self.call("datastore", key=list(key), string=value, mode="must-create")
+    async def datastore_create(self, key: DatastoreKey, value: str) -> int:
+        """Write a record that must not exist yet; returns its generation."""
+        written = await self.call("datastore", key=list(key), string=value, mode="must-create")
+        return int(written["generation"])
+
+    async def datastore_replace(self, key: DatastoreKey, value: str, generation: int) -> int:
+        """Write a record in the place of the one of this generation; returns the new generation."""
+        written = await self.call(
+            "datastore", key=list(key), string=value, mode="must-replace", generation=generation
+        )
+        return int(written["generation"])
 
     async def datastore_put(self, key: DatastoreKey, value: str) -> None:
         """Write a record, new or in the place of an older one."""
@@ -191,6 +211,11 @@ class Node:
         except RpcFailed as error:
             if error.code != RpcCode.DATASTORE_DEL_DOES_NOT_EXIST:
                 raise
+
+    async def datastore_entry(self, key: DatastoreKey) -> tuple[str, int] | None:
+        """Return one record's text and generation, or None."""
+        listed = (await self.call("listdatastore", key=list(key)))["datastore"]
+        return (listed[0].get("string", ""), listed[0]["generation"]) if listed else None
 
     async def datastore_get(self, key: DatastoreKey) -> str | None:
         """Return one record's text, or None."""

@@ -9,6 +9,7 @@ from nwc.nostr.event import Event, sign_event
 from nwc.nostr.keys import KeyPair
 
 PAYMENT_RECEIVED = "payment_received"
+PAYMENT_SENT = "payment_sent"
 
 _KINDS = {
     Encryption.NIP44_V2: KIND_NOTIFICATION,

@@ -9,7 +9,7 @@ from nwc.nostr.pool import RelayPool
 from nwc.nostr.session import Published
 from nwc.tasks import Tasks
 from nwc.wallet.dispatch import allowed_methods, sent_notifications
-from nwc.wallet.get_info import EXTENSIONS
+from nwc.wallet.get_info import used_extensions
 from nwc.wallet.live import LiveConnection, LiveConnections
 
 ANNOUNCE_TIMEOUT_S = 30
@@ -93,12 +93,13 @@ class Announcer:
         task.add_done_callback(lambda _: self._done(key, task))
 
     def _sign(self, live: LiveConnection) -> None:
+        methods = allowed_methods(live.record)
         live.info = info_event(
             live.keys,
             live.record.client_pubkey,
-            methods=allowed_methods(live.record),
+            methods=methods,
             notifications=sent_notifications(live.record, self._notifications),
-            extensions=EXTENSIONS,
+            extensions=used_extensions(methods),
             created_at=self.next_date(live),
         )
 

@@ -6,13 +6,14 @@ derived from the node's seed whenever the plugin starts.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from nwc.cln.node import Node
 from nwc.nostr.keys import KeyPair, parse_public_key
 from nwc.nostr.relay_url import parse_relay_url
+from nwc.wallet.spending.budget import Budget, parse_budget
 
 RECORD_VERSION = 1
 _KEY = ("nwc", "connections")
@@ -43,6 +44,7 @@ class Connection:
         lud16: lightning address shown to the app, or None.
         view: what it sees.
         notifications: whether it is told of payments.
+        budget: what it may spend.
 
     """
 
@@ -55,6 +57,7 @@ class Connection:
     lud16: str | None = None
     view: View = View.OWN
     notifications: bool = True
+    budget: Budget = field(default_factory=Budget)
 
     @property
     def id(self) -> str:
@@ -84,11 +87,14 @@ def parse_connection(client_pubkey: str, text: str) -> Connection:
             raise BadRecord(f"version {version!s:.20}, but this plugin reads version {RECORD_VERSION}")
         relays, methods = fields.pop("relays"), fields.pop("methods")
         view = View(fields.pop("view", View.OWN))
+        # A connection of before there were budgets spends nothing.
+        budget = parse_budget(fields.pop("budget")) if "budget" in fields else Budget()
         connection = Connection(
             **fields,
             relays=tuple(parse_relay_url(url) for url in relays),
             methods=None if methods is None else tuple(methods),
             view=view,
+            budget=budget,
         )
         parse_public_key(connection.client_pubkey)
     except BadRecord:

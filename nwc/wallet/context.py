@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nwc.cln.node import Node
+from nwc.nip47.encryption import Encryption
 from nwc.wallet.connections import Connection
+from nwc.wallet.spending.payments import Payments
 
 # How many bare-hash invoices may be under way at once; also the number of templates a crash can leave.
 TEMPLATE_SLOTS = 16
@@ -35,6 +37,7 @@ class Wallet:
         node: lightningd.
         invoice_expiry: seconds an invoice lasts when the client does not say.
         tip: the newest block.
+        payments: what connections have paid and are paying.
         notifications: whether the owner has not switched notifications off for all.
         template_slots: labels free for the templates of bare-hash invoices.
 
@@ -43,6 +46,7 @@ class Wallet:
     node: Node
     invoice_expiry: int
     tip: ChainTip
+    payments: Payments
     notifications: bool = True
     template_slots: asyncio.Queue[int] = field(default_factory=_template_slots)
 
@@ -57,6 +61,8 @@ class Call:
         connection: whose request it is.
         methods: what this connection may call.
         notifications: what it is told of.
+        created_at: the request event's own time, Unix seconds.
+        encryption: the request's scheme.
 
     """
 
@@ -65,6 +71,8 @@ class Call:
     connection: Connection
     methods: tuple[str, ...]
     notifications: tuple[str, ...]
+    created_at: int = 0
+    encryption: Encryption = Encryption.NIP44_V2
 
 
 Handler = Callable[[Wallet, Call], Awaitable[dict[str, Any]]]

@@ -7,15 +7,18 @@ from typing import Any
 
 from nwc.cln.errors import NodeError
 from nwc.nip47.errors import ErrorCode, Nip47Error
-from nwc.nip47.notification import PAYMENT_RECEIVED
+from nwc.nip47.notification import PAYMENT_RECEIVED, PAYMENT_SENT
 from nwc.nip47.request import Request
-from nwc.wallet.connections import Connection
+from nwc.wallet.connections import Connection, View
 from nwc.wallet.context import Call, Handler, Wallet
 from nwc.wallet.get_balance import get_balance
+from nwc.wallet.get_budget import get_budget
 from nwc.wallet.get_info import get_info
 from nwc.wallet.list_transactions import list_transactions
 from nwc.wallet.lookup_invoice import lookup_invoice
 from nwc.wallet.make_invoice import make_invoice
+from nwc.wallet.pay_invoice import pay_invoice
+from nwc.wallet.pay_keysend import pay_keysend
 
 # Clients wait 10 s for reads and 60 s for all else; an error in time is better than none.
 READ_TIMEOUT_S = 8
@@ -28,31 +31,49 @@ Outcome = dict[str, Any] | Nip47Error
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One NIP-47 method: its handler, and the seconds it may take."""
+    """One NIP-47 method.
+
+    Attributes:
+        handler: serves it.
+        timeout_s: seconds it may take; None for as long as it takes: that a payment is not through
+            when the client's patience ends does not mean that it has failed.
+        spends: only for connections that have a budget.
+
+    """
 
     handler: Handler
-    timeout_s: float
+    timeout_s: float | None
+    spends: bool = False
 
 
 METHODS: dict[str, Method] = {
     "get_info": Method(get_info, READ_TIMEOUT_S),
     "get_balance": Method(get_balance, READ_TIMEOUT_S),
+    "get_budget": Method(get_budget, READ_TIMEOUT_S),
     "make_invoice": Method(make_invoice, WRITE_TIMEOUT_S),
     "lookup_invoice": Method(lookup_invoice, READ_TIMEOUT_S),
     "list_transactions": Method(list_transactions, READ_TIMEOUT_S),
+    "pay_invoice": Method(pay_invoice, None, spends=True),
+    "pay_keysend": Method(pay_keysend, None, spends=True),
 }
 
 
 def allowed_methods(connection: Connection) -> tuple[str, ...]:
     """Return the methods a connection may call, as its info event and get_info list them."""
-    if connection.methods is None:
-        return tuple(METHODS)
-    return tuple(name for name in METHODS if name in connection.methods)
+    return tuple(
+        name
+        for name, method in METHODS.items()
+        if (connection.methods is None or name in connection.methods)
+        and (connection.budget.can_spend or not method.spends)
+    )
 
 
 def sent_notifications(connection: Connection, enabled: bool) -> tuple[str, ...]:
     """Return the notification types a connection gets, as its info event and get_info list them."""
-    return (PAYMENT_RECEIVED,) if enabled and connection.notifications else ()
+    if not (enabled and connection.notifications):
+        return ()
+    is_told_of_sent = connection.budget.can_spend or connection.view is View.NODE
+    return (PAYMENT_RECEIVED, PAYMENT_SENT) if is_told_of_sent else (PAYMENT_RECEIVED,)
 
 
 async def dispatch(wallet: Wallet, connection: Connection, request: Request, now: float) -> Outcome:
@@ -76,6 +97,8 @@ async def dispatch(wallet: Wallet, connection: Connection, request: Request, now
             connection,
             allowed_methods(connection),
             sent_notifications(connection, wallet.notifications),
+            request.created_at,
+            request.encryption,
         )
         async with asyncio.timeout(method.timeout_s):
             return await method.handler(wallet, call)
@@ -108,5 +131,7 @@ def _permitted(connection: Connection, request: Request, now: float) -> Method:
         known = ", ".join(METHODS)
         raise Nip47Error(ErrorCode.NOT_IMPLEMENTED, f"method: must be one of {known}")
     if request.method not in allowed_methods(connection):
-        raise Nip47Error(ErrorCode.RESTRICTED, f"{request.method} is not allowed for this connection")
+        why = "" if connection.budget.can_spend or not method.spends else ": it can only receive"
+        message = f"{request.method} is not allowed for this connection{why}"
+        raise Nip47Error(ErrorCode.RESTRICTED, message)
     return method

@@ -1,5 +1,6 @@
 """get_balance (NIP-47): what this connection can spend now, in msat."""
 
+import time
 from typing import Any
 
 from nwc.wallet.connections import View
@@ -7,13 +8,21 @@ from nwc.wallet.context import Call, Wallet
 
 
 async def get_balance(wallet: Wallet, call: Call) -> dict[str, Any]:
-    """Return the balance. A connection that only receives can spend nothing; with `view=node` it is
-    shown what the node can spend.
+    """Return the balance: what the node can send, and no more than what is left of the budget.
+
+    A connection that only receives can spend nothing; with `view=node` it is shown what the node has.
 
     Raises:
         NodeError: lightningd is away.
 
     """
-    if call.connection.view is View.OWN:
+    connection = call.connection
+    if not connection.budget.can_spend:
+        shows_node = connection.view is View.NODE
+        return {"balance": await wallet.node.spendable_msat() if shows_node else 0}
+    ledger = await wallet.payments.ledgers.of(connection.client_pubkey)
+    left = ledger.left(connection.budget, time.time())
+    if left == 0:
         return {"balance": 0}
-    return {"balance": await wallet.node.spendable_msat()}
+    spendable = await wallet.node.spendable_msat()
+    return {"balance": spendable if left is None else min(spendable, left)}

@@ -6,7 +6,8 @@ from nwc.cln.node import Json
 from nwc.wallet.context import Call, ChainTip, Wallet
 
 # Numbers of the NIP-47 extension specs in use: notifications, list_transactions, metadata.
-EXTENSIONS = ("02", "05", "06")
+_EXTENSIONS = ("02", "05", "06")
+_KEYSEND_EXTENSION = "04"
 
 _NETWORKS = {"bitcoin": "mainnet", "testnet4": "testnet"}
 
@@ -27,12 +28,17 @@ async def get_info(wallet: Wallet, call: Call) -> dict[str, Any]:
         "block_height": node["blockheight"],
         "methods": list(call.methods),
         "notifications": list(call.notifications),
-        "extensions": list(EXTENSIONS),
+        "extensions": list(used_extensions(call.methods)),
     }
     info |= _block_hash(node, wallet.tip)
     if call.connection.lud16 is not None:
         info["lud16"] = call.connection.lud16
     return info
+
+
+def used_extensions(methods: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the numbers of the NIP-47 extension specs in use for a connection with these methods."""
+    return tuple(sorted((*_EXTENSIONS, *([_KEYSEND_EXTENSION] if "pay_keysend" in methods else []))))
 
 
 def _block_hash(node: Json, tip: ChainTip) -> Json:

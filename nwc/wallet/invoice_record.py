@@ -47,6 +47,12 @@ def invoice_label(connection: Connection, request_id: str) -> str:
     return f"nwc:{connection.id}:{request_id}"
 
 
+def connection_id_in(label: str) -> str | None:
+    """Return the id of the connection that an invoice with this label was made through, or None."""
+    match = _LABEL.fullmatch(label)
+    return match[1] if match else None
+
+
 def label_prefix(connection: Connection) -> str:
     """Return what the labels of all invoices of a connection begin with, and of no others."""
     return f"nwc:{connection.id}:"

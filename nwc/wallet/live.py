@@ -54,11 +54,12 @@ class LiveConnection:
 
 
 class LiveConnections:
-    """All connections being served, by wallet key, client key and name."""
+    """All connections being served, by wallet key, client key, id and name."""
 
     def __init__(self) -> None:
         self._by_wallet_pubkey: dict[str, LiveConnection] = {}
         self._by_client_pubkey: dict[str, LiveConnection] = {}
+        self._by_id: dict[str, LiveConnection] = {}
         self._by_name: dict[str, LiveConnection] = {}
 
     def __len__(self) -> int:
@@ -72,12 +73,14 @@ class LiveConnections:
         """Serve a connection from now on."""
         self._by_wallet_pubkey[live.wallet_pubkey] = live
         self._by_client_pubkey[live.record.client_pubkey] = live
+        self._by_id[live.record.id] = live
         self._by_name[live.record.name] = live
 
     def remove(self, live: LiveConnection) -> None:
         """Serve a connection no more."""
         del self._by_wallet_pubkey[live.wallet_pubkey]
         del self._by_client_pubkey[live.record.client_pubkey]
+        del self._by_id[live.record.id]
         del self._by_name[live.record.name]
 
     def update(self, live: LiveConnection, record: Connection) -> None:
@@ -93,6 +96,10 @@ class LiveConnections:
     def of_client(self, client_pubkey: str) -> LiveConnection | None:
         """Return the connection of this client key."""
         return self._by_client_pubkey.get(client_pubkey)
+
+    def with_id(self, connection_id: str) -> LiveConnection | None:
+        """Return the connection with this id, as it stands in labels."""
+        return self._by_id.get(connection_id)
 
     def of_wallet(self, wallet_pubkey: str) -> LiveConnection | None:
         """Return the connection with this wallet key."""

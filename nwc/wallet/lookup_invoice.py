@@ -10,7 +10,14 @@ from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet import invoice_record
 from nwc.wallet.connections import Connection, View
 from nwc.wallet.context import Call, Wallet
-from nwc.wallet.transaction import incoming_transaction, outgoing_transaction
+from nwc.wallet.spending.payments import Payments
+from nwc.wallet.transaction import (
+    Transaction,
+    ended_transaction,
+    incoming_transaction,
+    outgoing_transaction,
+    pending_transaction,
+)
 
 _STATES = {"complete": 2, "pending": 1, "failed": 0}
 
@@ -32,12 +39,32 @@ async def lookup_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
     if invoice is not None and may_see(call.connection, invoice):
         record = await invoice_record.find(wallet.node, invoice)
         return incoming_transaction(invoice, record, time.time())
-    # What a connection with view=own has paid is nothing, whatever the node has.
     if call.connection.view is View.NODE:
         payments = await wallet.node.payments_by_payment_hash(payment_hash)
         if payments:
-            return outgoing_transaction(_merged(payments))
+            metadata = await metadata_of_payment(wallet.payments, payment_hash)
+            return outgoing_transaction(_merged(payments), metadata)
+    own = await _own_payment(wallet, call.connection, payment_hash)
+    if own is not None:
+        return own
     raise Nip47Error(ErrorCode.NOT_FOUND, "there is no such invoice or payment")
+
+
+async def _own_payment(wallet: Wallet, connection: Connection, payment_hash: str) -> Transaction | None:
+    """Return the connection's payment with this hash, which lightningd may not know of (yet)."""
+    under_way = wallet.payments.under_way(connection.client_pubkey, payment_hash)
+    if under_way is not None:
+        return pending_transaction(under_way)
+    entry = wallet.payments.records.with_hash(payment_hash, connection.id)
+    record = await wallet.payments.records.get(connection.id, entry.request_id) if entry else None
+    return ended_transaction(record) if record else None
+
+
+async def metadata_of_payment(payments: Payments, payment_hash: str) -> Json | None:
+    """Return the metadata of the payment with this hash, whichever connection has made it."""
+    entry = payments.records.with_hash(payment_hash)
+    record = await payments.records.get(entry.connection_id, entry.request_id) if entry else None
+    return record.payment.metadata if record else None
 
 
 def may_see(connection: Connection, invoice: Json) -> bool:

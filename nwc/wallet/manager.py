@@ -23,6 +23,7 @@ from nwc.wallet.connections import (
     wallet_keys,
 )
 from nwc.wallet.live import LiveConnection, LiveConnections
+from nwc.wallet.spending.payments import Payments
 
 # A person's app asks in bursts: this many seconds' worth of the rate at once.
 BURST_S = 5
@@ -48,6 +49,7 @@ class ConnectionManager:
         announcer: Announcer,
         connections: LiveConnections,
         rate_limit: int,
+        payments: Payments,
     ) -> None:
         self._node = node
         self._store = ConnectionStore(node)
@@ -55,6 +57,7 @@ class ConnectionManager:
         self._announcer = announcer
         self._connections = connections
         self._rate_limit = rate_limit
+        self._payments = payments
         self._lock = asyncio.Lock()
         self._tasks = Tasks()
 
@@ -79,7 +82,8 @@ class ConnectionManager:
         """Store a new connection and serve it."""
         async with self._lock:
             self._check_name(record.name)
-            if self._has_id(record.id):
+            # Labels hold the id, so two connections must not share one.
+            if self._connections.with_id(record.id):
                 raise ManagementError("pubkey: this key has a connection already")
             if len(self._connections) >= MAX_CONNECTIONS:
                 raise ManagementError(f"there are {MAX_CONNECTIONS} connections, which is the limit")
@@ -111,6 +115,7 @@ class ConnectionManager:
             await self._store.delete(live.record)
             self._connections.remove(live)
             self._leave(live, live.record.relays)
+            await self._payments.forget_if_done(live.record.client_pubkey)
         _log.info("connection %r revoked", live.record.name)
         return live
 
@@ -124,10 +129,6 @@ class ConnectionManager:
     async def stop(self) -> None:
         """End what is under way."""
         await self._tasks.finish(0)
-
-    def _has_id(self, id_: str) -> bool:
-        """Labels hold the id, so two connections must not share one."""
-        return any(live.record.id == id_ for live in self._connections.all())
 
     def _check_name(self, name: str) -> None:
         if self._connections.named(name):

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
+from nwc.nip47.encryption import Encryption
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.nip47.gate import Gate, Rejected, Rejection
 from nwc.nip47.request import UNKNOWN_METHOD, Request, open_request
@@ -20,6 +21,8 @@ from nwc.tasks import Tasks
 from nwc.wallet.context import Wallet
 from nwc.wallet.dispatch import METHODS, Outcome, dispatch
 from nwc.wallet.live import LiveConnection, LiveConnections
+from nwc.wallet.pay_invoice import payment_answer
+from nwc.wallet.spending.payment import PaymentRecord
 
 # Requests being served at once, of one connection and in all.
 MAX_IN_FLIGHT_PER_CONNECTION = 64
@@ -84,6 +87,20 @@ class RequestServer:
         live.last_used_at = int(time.time())
         self._tasks.spawn(self._serve(live, event, too_fast=rate_limited))
 
+    async def answer_payment(self, client_pubkey: str, record: PaymentRecord) -> None:
+        """Answer a request to pay that came before the plugin was started (again)."""
+        live = self._connections.of_client(client_pubkey)
+        if live is None:
+            return
+        payment = record.payment
+        scheme = Encryption(payment.encryption)
+        request = Request(payment.request_id, payment.request_created_at, scheme, payment.method, {})
+        try:
+            outcome: Outcome = payment_answer(record)
+        except Nip47Error as error:
+            outcome = error
+        await self._answer(live, request, outcome)
+
     async def finish(self, timeout_s: float) -> None:
         """Let the requests under way end, for at most `timeout_s` seconds."""
         await self._tasks.finish(timeout_s)
@@ -100,6 +117,9 @@ class RequestServer:
         # Here and not when the event came: many can come before the first of them is under way.
         too_fast = too_fast or self._is_busy(live)
         outcome = _TOO_FAST if too_fast else await self._outcome(live, request)
+        await self._answer(live, request, outcome)
+
+    async def _answer(self, live: LiveConnection, request: Request, outcome: Outcome) -> None:
         response = seal_response(request, outcome, live.keys, live.cipher, int(time.time()))
         self._count(live, request, outcome)
         await self._deliver(live, response)

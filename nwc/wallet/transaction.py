@@ -6,6 +6,7 @@ from typing import Any
 from nwc.cln import bolt11
 from nwc.cln.node import Json
 from nwc.wallet.invoice_record import InvoiceRecord
+from nwc.wallet.spending.payment import Payment, PaymentRecord
 
 Transaction = dict[str, Any]
 
@@ -84,11 +85,12 @@ def _description_hash(invoice: Json) -> str | None:
 _OUTGOING_STATES = {2: "settled", 1: "pending", 0: "failed"}
 
 
-def outgoing_transaction(payment: Json) -> Transaction:
+def outgoing_transaction(payment: Json, metadata: dict[str, Any] | None = None) -> Transaction:
     """Return the NIP-47 transaction of a payment of ours.
 
     Args:
         payment: a row of History.payments: all parts and attempts for one payment hash.
+        metadata: of the connection that has made it, if one has.
 
     """
     state = _OUTGOING_STATES[payment["state"]]
@@ -100,12 +102,39 @@ def outgoing_transaction(payment: Json) -> Transaction:
         "amount": _amount_sent(payment, state),
         "fees_paid": _fees_paid(payment) if state == "settled" else 0,
         "created_at": payment["created_at"],
-        "metadata": {},
+        "metadata": metadata or {},
     }
     transaction |= _described(payment)
     if state == "settled":
         transaction["preimage"] = payment["payment_preimage"]
         transaction["settled_at"] = payment.get("completed_at", payment["created_at"])
+    return transaction
+
+
+def pending_transaction(payment: Payment) -> Transaction:
+    """Return the NIP-47 transaction of a connection's payment that is under way."""
+    invoice = payment.invoice or ""
+    transaction: Transaction = {
+        "type": "outgoing",
+        "state": "pending",
+        "invoice": invoice,
+        "payment_hash": payment.payment_hash or "",
+        "amount": payment.amount_msat,
+        "fees_paid": 0,
+        "created_at": payment.created_at,
+        "metadata": payment.metadata or {},
+    }
+    described = _described_by_invoice(invoice) if invoice else {}
+    described["description"] = _bounded(described.get("description") or "")
+    return transaction | described
+
+
+def ended_transaction(record: PaymentRecord) -> Transaction:
+    """Return the NIP-47 transaction of a connection's payment that has ended."""
+    transaction = pending_transaction(record.payment)
+    transaction |= {"state": str(record.state), "fees_paid": record.fee_msat}
+    if record.is_settled:
+        transaction |= {"preimage": record.preimage, "settled_at": record.ended_at}
     return transaction
 
 

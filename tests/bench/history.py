@@ -27,10 +27,11 @@ from pyln.client import LightningRpc, RpcError
 
 from nwc.cln.node import Json, Node
 from nwc.wallet.connections import Connection, View
-from nwc.wallet.context import Call, ChainTip, Handler, Wallet
+from nwc.wallet.context import Call, Handler, Wallet
 from nwc.wallet.list_transactions import list_transactions
 from nwc.wallet.lookup_invoice import lookup_invoice
 from tests.double.process import LightningdDouble
+from tests.unit.in_process import make_wallet
 
 OWN = Connection("own", "a1" * 32, ("wss://relay.example",), 0)
 NODE = Connection("node", "b0" * 32, ("wss://relay.example",), 0, view=View.NODE)
@@ -76,7 +77,7 @@ def main() -> None:
 async def report(name: str, rpc_path: Path, count: int, rounds: int) -> None:
     """Measure everything on one node, and print a line for each."""
     node = Node(str(rpc_path))
-    wallet = Wallet(node, 3600, ChainTip())
+    wallet = make_wallet(node)
     begin = time.perf_counter()
     await node.call("sql", query="SELECT count(*) FROM invoices, sendpays")
     cold_s = time.perf_counter() - begin

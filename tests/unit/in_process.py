@@ -10,12 +10,17 @@ from typing import Any
 
 from nwc.cln.errors import NodeUnavailable, RpcFailed
 from nwc.cln.node import Json, Node
+from nwc.cln.payments import Payer
 from nwc.nip47.errors import Nip47Error
 from nwc.wallet.connections import Connection, View
 from nwc.wallet.context import Call, ChainTip, Wallet
 from nwc.wallet.invoice_record import InvoiceRecord, invoice_label, keep
 from nwc.wallet.list_transactions import list_transactions
 from nwc.wallet.lookup_invoice import lookup_invoice
+from nwc.wallet.spending.ledgers import Ledgers
+from nwc.wallet.spending.payment import PaymentRecord
+from nwc.wallet.spending.payment_records import PaymentRecords
+from nwc.wallet.spending.payments import Payments
 from tests.double.node import Node as Double
 from tests.double.params import RpcError
 
@@ -90,12 +95,34 @@ def call(asking: Connection, params: Json) -> Call:
     return Call("00" * 32, params, asking, (), ())
 
 
+async def _nobody_is_told(_: str, __: PaymentRecord) -> None:
+    pass
+
+
+def make_wallet(
+    node: Node,
+    tip: ChainTip | None = None,
+    connection_of: Callable[[str], Connection | None] = lambda _: None,
+) -> Wallet:
+    """Make a wallet on a node; its payments tell nobody."""
+    payments = Payments(
+        Payer(node),
+        Ledgers(node),
+        PaymentRecords(node),
+        connection_of=connection_of,
+        tell=_nobody_is_told,
+        answer_late=_nobody_is_told,
+    )
+    return Wallet(node, 3600, tip or ChainTip(), payments)
+
+
 class World:
     """A node, a wallet on it, and what happens there."""
 
     def __init__(self, lightningd: Double) -> None:
         self.node = InProcessNode(lightningd)
-        self.wallet = Wallet(self.node, 3600, ChainTip())
+        self.connections: dict[str, Connection] = {}
+        self.wallet = make_wallet(self.node, connection_of=lambda key: self.connections.get(key))
 
     async def dev(self, method: str, /, **params: Any) -> Json:
         """Call a method of the double."""

@@ -32,9 +32,10 @@ class FakeNode(Node):
         self.calls.append(("make_secret", purpose))
         return hashlib.sha256(purpose.encode()).digest()
 
-    async def datastore_create(self, key: DatastoreKey, value: str) -> None:
+    async def datastore_create(self, key: DatastoreKey, value: str) -> int:
         assert key not in self.datastore
         self.datastore[key] = value
+        return 0
 
     async def datastore_put(self, key: DatastoreKey, value: str) -> None:
         self.datastore[key] = value

@@ -13,6 +13,7 @@ from nwc.wallet import dispatch as module
 from nwc.wallet.connections import Connection
 from nwc.wallet.context import Call, ChainTip, Wallet
 from nwc.wallet.dispatch import METHODS, Method, allowed_methods, dispatch
+from tests.unit import in_process
 from tests.unit.helpers import CLIENT, NOW
 from tests.unit.wallet.fake_node import FakeNode
 
@@ -30,7 +31,7 @@ NODES_WORDS = "peer 02abcd at 10.0.0.5"
 
 
 def make_wallet(answer: dict[str, Any] | Exception = GETINFO, tip: ChainTip | None = None) -> Wallet:
-    return Wallet(FakeNode(answer), 3600, tip or ChainTip())
+    return in_process.make_wallet(FakeNode(answer), tip)
 
 
 async def ask(

@@ -1,0 +1,30 @@
+"""What a client is told when lightningd could not pay: its codes in words that a person understands.
+
+Lightningd's own words name channels and nodes, which are not the client's business.
+"""
+
+from nwc.cln.errors import RpcCode, RpcFailed
+from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.wallet.spending.payment import Payment
+
+_MESSAGES = {
+    RpcCode.PAY_DESTINATION_PERM_FAIL: "the payee refused the payment",
+    RpcCode.PAY_ROUTE_NOT_FOUND: "no route to the payee was found",
+    RpcCode.PAY_INVOICE_EXPIRED: "the invoice has expired",
+}
+
+
+def failure_of(error: RpcFailed, payment: Payment) -> Nip47Error:
+    """Return what the client is told of an error of a paying command."""
+    if error.code == RpcCode.METHOD_NOT_FOUND:
+        return Nip47Error(ErrorCode.INTERNAL, "the node has no command to pay with now")
+    if error.code == RpcCode.PAY_ROUTE_TOO_EXPENSIVE:
+        message = f"no route to the payee was found for a fee of at most {payment.max_fee_msat} msat"
+    else:
+        message = _MESSAGES.get(RpcCode(error.code), "") if error.code in set(RpcCode) else ""
+    return Nip47Error(ErrorCode.PAYMENT_FAILED, message or "the payment did not succeed in time")
+
+
+def is_insufficient(error: RpcFailed) -> bool:
+    """Tell whether the error may come from a lack of funds."""
+    return error.code in (RpcCode.PAY_ROUTE_NOT_FOUND, RpcCode.PAY_ROUTE_TOO_EXPENSIVE)

@@ -1,0 +1,136 @@
+"""The ledgers of all connections, in the node's datastore: one record each, changed one at a time.
+
+At ["nwc", "ledgers", <client pubkey>]. Each write names the generation it replaces, so that a change
+whose answer was lost, and which lightningd may still have made, is never overwritten unseen.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nwc.cln.errors import RpcCode, RpcFailed
+from nwc.cln.node import Node
+from nwc.wallet.spending.ledger import BadLedger, Ledger, parse_ledger
+
+_KEY = ("nwc", "ledgers")
+_ATTEMPTS = 3
+
+_log = logging.getLogger(__name__)
+
+Change = Callable[[Ledger], Ledger]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A ledger as it stands in the datastore; `generation` None where there is no record."""
+
+    ledger: Ledger
+    generation: int | None
+
+
+class Ledgers:
+    """Reads and changes ledgers. Those of different connections do not wait for each other."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._stored: dict[str, _Stored] = {}
+        self._locks = defaultdict[str, asyncio.Lock](asyncio.Lock)
+
+    async def load(self) -> dict[str, Ledger]:
+        """Read all ledgers; one that cannot be read is logged, and its connection cannot spend.
+
+        Raises:
+            NodeError: lightningd is away.
+
+        """
+        for client_pubkey in await self._node.datastore_keys(_KEY):
+            try:
+                await self.of(client_pubkey)
+            except BadLedger as error:
+                _log.error("connection %s cannot spend: its ledger is %s", client_pubkey[:16], error)
+        return {client_pubkey: stored.ledger for client_pubkey, stored in self._stored.items()}
+
+    def known(self, client_pubkey: str) -> Ledger:
+        """Return a ledger as last seen, for showing it."""
+        stored = self._stored.get(client_pubkey)
+        return stored.ledger if stored else Ledger()
+
+    async def of(self, client_pubkey: str) -> Ledger:
+        """Return a connection's ledger; an empty one where there is none yet.
+
+        Raises:
+            BadLedger: there is one that cannot be read.
+            NodeError: lightningd is away.
+
+        """
+        async with self._locks[client_pubkey]:
+            return (await self._current(client_pubkey)).ledger
+
+    async def change(self, client_pubkey: str, change: Change) -> Ledger:
+        """Change a ledger and return it; when this returns, the change is in the node's database.
+
+        Args:
+            client_pubkey: whose.
+            change: returns the ledger to put in the place of the one it gets; that one itself for no
+                change. May raise, which changes nothing. Called again when somebody else has
+                changed the record meanwhile.
+
+        Raises:
+            BadLedger: the ledger cannot be read.
+            NodeError: lightningd is away. Whether the change was made is seen at the next reading.
+
+        """
+        async with self._locks[client_pubkey]:
+            for _ in range(_ATTEMPTS):
+                stored = await self._current(client_pubkey)
+                changed = change(stored.ledger)
+                if changed == stored.ledger:
+                    return changed
+                try:
+                    await self._write(client_pubkey, changed, stored.generation)
+                except RpcFailed as error:
+                    if error.code not in _CHANGED_MEANWHILE:
+                        raise
+                    continue
+                return changed
+        raise RpcFailed("datastore", RpcCode.DATASTORE_UPDATE_WRONG_GENERATION, "changed by others")
+
+    async def forget(self, client_pubkey: str) -> None:
+        """Delete a ledger.
+
+        Raises:
+            NodeError: lightningd is away.
+
+        """
+        async with self._locks[client_pubkey]:
+            self._stored.pop(client_pubkey, None)
+            await self._node.datastore_delete((*_KEY, client_pubkey))
+
+    async def _current(self, client_pubkey: str) -> _Stored:
+        stored = self._stored.get(client_pubkey)
+        if stored is None:
+            entry = await self._node.datastore_entry((*_KEY, client_pubkey))
+            stored = (
+                _Stored(Ledger(), None) if entry is None else _Stored(parse_ledger(entry[0]), entry[1])
+            )
+            self._stored[client_pubkey] = stored
+        return stored
+
+    async def _write(self, client_pubkey: str, ledger: Ledger, generation: int | None) -> None:
+        # Until lightningd has answered nobody knows what stands there.
+        del self._stored[client_pubkey]
+        key = (*_KEY, client_pubkey)
+        if generation is None:
+            written = await self._node.datastore_create(key, ledger.to_json())
+        else:
+            written = await self._node.datastore_replace(key, ledger.to_json(), generation)
+        self._stored[client_pubkey] = _Stored(ledger, written)
+
+
+_CHANGED_MEANWHILE = (
+    RpcCode.DATASTORE_UPDATE_ALREADY_EXISTS,
+    RpcCode.DATASTORE_UPDATE_WRONG_GENERATION,
+    RpcCode.DATASTORE_UPDATE_DOES_NOT_EXIST,
+)

@@ -1,0 +1,130 @@
+"""A payment that a connection asked for, and how it ended: values, and their form in the datastore."""
+
+import json
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+RECORD_VERSION = 1
+
+
+class PaymentState(StrEnum):
+    """How a payment ended."""
+
+    SETTLED = "settled"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """A payment that may be under way: with it a reservation in the ledger can be followed to its end.
+
+    Attributes:
+        request_id: id of the request event, 64 hex digits; the payment's name in the plugin.
+        request_created_at: the event's own time, Unix seconds.
+        method: the NIP-47 method.
+        encryption: the request's scheme, which its answer takes too.
+        created_at: when it was reserved, Unix seconds.
+        amount_msat: what the payee gets.
+        max_fee_msat: the most it may cost beside that; lightningd is told so.
+        payment_hash: 64 hex digits; None for a keysend, whose hash lightningd chooses.
+        invoice: BOLT11, None for a keysend.
+        destination: the payee's node id.
+        metadata: the client's object, or None.
+        first_sendpay_index: lightningd's `created_index` from which its parts are to be looked for.
+
+    """
+
+    request_id: str
+    request_created_at: int
+    method: str
+    encryption: str
+    created_at: int
+    amount_msat: int
+    max_fee_msat: int
+    payment_hash: str | None
+    invoice: str | None
+    destination: str | None
+    metadata: dict[str, Any] | None = None
+    first_sendpay_index: int = 0
+
+    @property
+    def reserved_msat(self) -> int:
+        """The most it can cost."""
+        return self.amount_msat + self.max_fee_msat
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentRecord:
+    """A payment that has ended.
+
+    Attributes:
+        payment: what was asked for, with the payment hash where it came to be known.
+        state: how it ended.
+        ended_at: Unix seconds.
+        sent_msat: what left the node, fees included; 0 when it failed.
+        preimage: 64 hex digits, None when it failed.
+        error_code, error_message: what the client was told when it failed, else None.
+
+    """
+
+    payment: Payment
+    state: PaymentState
+    ended_at: int
+    sent_msat: int = 0
+    preimage: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether the payee has got the money."""
+        return self.state is PaymentState.SETTLED
+
+    @property
+    def fee_msat(self) -> int:
+        """What it cost beside the amount."""
+        return max(0, self.sent_msat - self.payment.amount_msat) if self.is_settled else 0
+
+    def to_json(self) -> str:
+        """Return the record as stored."""
+        fields = {"version": RECORD_VERSION, **asdict(self)}
+        return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+
+
+def payment_from_fields(fields: dict[str, Any]) -> Payment:
+    """Read a payment from stored fields.
+
+    Raises:
+        ValueError, TypeError: damaged.
+
+    """
+    payment = Payment(**fields)
+    numbers = (
+        payment.request_created_at,
+        payment.created_at,
+        payment.amount_msat,
+        payment.max_fee_msat,
+        payment.first_sendpay_index,
+    )
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError("a number of the payment is none, or less than 0")
+    if not all(
+        isinstance(text, str) for text in (payment.request_id, payment.method, payment.encryption)
+    ):
+        raise ValueError("a text of the payment is none")
+    return payment
+
+
+def parse_payment_record(text: str) -> PaymentRecord:
+    """Read a stored record.
+
+    Raises:
+        ValueError, TypeError, KeyError: damaged, or of another version.
+
+    """
+    fields: dict[str, Any] = json.loads(text)
+    if fields.pop("version") != RECORD_VERSION:
+        raise ValueError("a payment record of another version")
+    payment = payment_from_fields(fields.pop("payment"))
+    return PaymentRecord(payment, PaymentState(fields.pop("state")), **fields)

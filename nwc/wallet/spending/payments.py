@@ -1,0 +1,449 @@
+"""Payments: reserve, send, see how it ends, book. Each exactly once, whatever crashes in between.
+
+Theory of operation
+-------------------
+A payment runs in a task of its own, so that it goes on when the client's patience, or its request, ends:
+
+1. A request whose payment has ended gets the same answer again; one that is under way, or pays an
+   invoice that is under way, waits for that.
+2. *Reserve*: one write of the connection's ledger. From here on a crash leaves a reservation.
+3. *Send*: lightningd gets the same limit on the fee as stands in the ledger.
+4. *How it ended*: a success is one. An error is only the end of lightningd's attempts; a part may still
+   be under way. Then, and when there was no answer, `listsendpays` is asked until no part is pending.
+5. *End*: the record of the payment, then the ledger (booked or released). Both can be done twice.
+
+After a start every reservation is followed from step 4 on. Where lightningd knows of no part, the
+command that was given before the crash may still be looking for a route; so the reservation is released
+only when lightningd has had all the time it was given, and more. That time runs from our start, not by
+the clock.
+"""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
+
+from nwc.cln.errors import NodeError, NodeUnavailable, RpcFailed
+from nwc.cln.node import Json
+from nwc.cln.payments import Parts, Payer, Sent
+from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.tasks import Tasks
+from nwc.wallet.connections import Connection, View
+from nwc.wallet.spending.budget import Budget, BudgetKind
+from nwc.wallet.spending.failure import failure_of, is_insufficient
+from nwc.wallet.spending.ledger import BadLedger, Ledger, OverBudget
+from nwc.wallet.spending.ledgers import Ledgers
+from nwc.wallet.spending.payment import Payment, PaymentRecord, PaymentState
+from nwc.wallet.spending.payment_records import PaymentRecords, UnreadableRecord
+
+# Apps wait for a minute; so long lightningd may begin new attempts.
+RETRY_FOR_S = 50
+# How much longer a command of before a crash may take to begin with its first part.
+UNSENT_GRACE_S = 60.0
+MAX_PER_CONNECTION = 20
+MAX_IN_ALL = 64
+_POLL_FIRST_S = 0.5
+_POLL_MAX_S = 10.0
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+Send = Callable[[Payment], Awaitable[Json]]
+Outcome = PaymentRecord | Nip47Error
+
+
+def payment_label(connection_id: str, request_id: str) -> str:
+    """Return the label of a payment in lightningd's own list."""
+    return f"nwc:{connection_id}:{request_id}"
+
+
+class Payments:
+    """All payments of all connections.
+
+    Args:
+        payer: pays.
+        ledgers: the books.
+        records: what has ended.
+        connection_of: returns the connection of a client key as it is now, None when it is revoked.
+        tell: tells the apps of a settled payment of a connection (by its id); returns when they are
+        told, or it is certain that they will be.
+        answer_late: answers a request (of a client key) that an earlier run of the plugin has taken.
+
+    """
+
+    def __init__(
+        self,
+        payer: Payer,
+        ledgers: Ledgers,
+        records: PaymentRecords,
+        connection_of: Callable[[str], Connection | None],
+        tell: Callable[[str, PaymentRecord], Awaitable[None]],
+        answer_late: Callable[[str, PaymentRecord], Awaitable[None]],
+    ) -> None:
+        self.payer = payer
+        self.ledgers = ledgers
+        self.records = records
+        self._connection_of = connection_of
+        self._tell_apps = tell
+        self._answer_late = answer_late
+        self._tasks = Tasks()
+        # By request, and by payment hash: whose it is and what comes of it.
+        self._under_way: dict[str, tuple[str, asyncio.Task[Outcome]]] = {}
+        self._in_flight: Counter[str] = Counter()
+        self._loaded: dict[str, Ledger] = {}
+        # Requests of before the start that have come again, and so get their answer in the usual way.
+        self._came_again: set[str] = set()
+
+    async def load(self) -> None:
+        """Read books and records. To be called before requests are served.
+
+        Raises:
+            NodeError: lightningd is away.
+
+        """
+        await self.records.load()
+        self._loaded = await self.ledgers.load()
+
+    def start(self) -> None:
+        """Follow what was under way. To be called when it is known which connections there are: a ledger
+        without one is that of a revoked connection.
+        """
+        for client_pubkey, ledger in self._loaded.items():
+            for payment in ledger.reservations.values():
+                self._start(client_pubkey, payment, self._resume(client_pubkey, payment))
+            for request_id in ledger.untold:
+                self._tasks.spawn(self._tell(client_pubkey, request_id))
+            if not ledger.reservations and not ledger.untold:
+                self._tasks.spawn(self._insist(partial(self.forget_if_done, client_pubkey)))
+        self._loaded = {}
+
+    async def stop(self) -> None:
+        """End. What is under way goes on in lightningd, and is followed after the next start."""
+        await self._tasks.finish(0)
+
+    def under_way(self, client_pubkey: str, payment_hash: str) -> Payment | None:
+        """Return a connection's payment under way with this hash."""
+        reservations = self.ledgers.known(client_pubkey).reservations.values()
+        return next((p for p in reservations if p.payment_hash == payment_hash), None)
+
+    async def pay(self, connection: Connection, wanted: Payment, send: Send) -> PaymentRecord:
+        """Make a payment, however long it takes, and return how it ended.
+
+        Args:
+            connection: who pays.
+            wanted: what to pay; the limit on the fee is lowered to what is left of the budget.
+            send: gives lightningd the command; is awaited once, or not at all.
+
+        Raises:
+            Nip47Error: nothing was sent, and nothing will be.
+
+        """
+        task = self._same(connection, wanted)
+        if task is None:
+            run = self._run(connection, wanted, send)
+            task = self._start(connection.client_pubkey, wanted, run)
+        elif _request_name(connection.client_pubkey, wanted) in self._under_way:
+            self._came_again.add(wanted.request_id)
+        outcome = await asyncio.shield(task)
+        if isinstance(outcome, Nip47Error):
+            raise outcome
+        return outcome
+
+    # One payment after the other: which are under way
+
+    def _same(self, connection: Connection, wanted: Payment) -> asyncio.Task[Outcome] | None:
+        """Return what is under way for the same request or the same payment hash."""
+        for name in _names(connection.client_pubkey, wanted):
+            if name in self._under_way:
+                client_pubkey, task = self._under_way[name]
+                if client_pubkey != connection.client_pubkey:
+                    raise Nip47Error(ErrorCode.PAYMENT_FAILED, _PAID_ALREADY)
+                return task
+        return None
+
+    def _start(self, client_pubkey: str, payment: Payment, run: Any) -> asyncio.Task[Outcome]:
+        task: asyncio.Task[Outcome] = self._tasks.spawn(run)
+        names = _names(client_pubkey, payment)
+        self._under_way |= dict.fromkeys(names, (client_pubkey, task))
+        self._in_flight[client_pubkey] += 1
+        task.add_done_callback(lambda _: self._done(client_pubkey, payment, names))
+        return task
+
+    def _done(self, client_pubkey: str, payment: Payment, names: tuple[str, ...]) -> None:
+        self._came_again.discard(payment.request_id)
+        for name in names:
+            del self._under_way[name]
+        self._in_flight[client_pubkey] -= 1
+        if not self._in_flight[client_pubkey]:
+            del self._in_flight[client_pubkey]
+
+    def _check_bounds(self, client_pubkey: str) -> None:
+        """Bound what is under way: one payment can last for days."""
+        of_one = self._in_flight[client_pubkey] > MAX_PER_CONNECTION
+        if of_one or self._in_flight.total() > MAX_IN_ALL:
+            whose = "of this connection " if of_one else ""
+            raise Nip47Error(
+                ErrorCode.RATE_LIMITED, f"too many payments {whose}are under way; try again later"
+            )
+
+    # The way of a payment
+
+    async def _run(self, connection: Connection, wanted: Payment, send: Send) -> Outcome:
+        try:
+            ended = await self._before(connection, wanted)
+            if ended is not None:
+                return ended
+            self._check_bounds(connection.client_pubkey)
+            payment = await self._reserve(connection.client_pubkey, wanted)
+        except Nip47Error as error:
+            return error
+        except NodeError as error:
+            _log.info("a payment of %r was not begun: %s", connection.name, error)
+            return Nip47Error(ErrorCode.INTERNAL, "the node could not do this now; nothing was paid")
+        except (BadLedger, UnreadableRecord):
+            _log.exception("a payment of %r was refused: its books cannot be read", connection.name)
+            return Nip47Error(ErrorCode.INTERNAL, "the books of this connection cannot be read")
+        record = await self._send(connection.client_pubkey, payment, send)
+        await self._end(connection.client_pubkey, record)
+        return record
+
+    async def _before(self, connection: Connection, wanted: Payment) -> PaymentRecord | None:
+        """Return how this payment ended before, None when it did not."""
+        ended = await self.records.get(connection.id, wanted.request_id)
+        if ended is not None or wanted.payment_hash is None:
+            return ended
+        entry = self.records.with_hash(wanted.payment_hash, connection.id)
+        if entry is not None and entry.is_settled:
+            return await self.records.get(connection.id, entry.request_id)
+        parts = await self.payer.parts_by_hash(wanted.payment_hash)
+        if parts.is_pending or (parts.sent and connection.view is not View.NODE):
+            raise Nip47Error(ErrorCode.PAYMENT_FAILED, _PAID_ALREADY)
+        return _settled(wanted, parts.sent) if parts.sent else None
+
+    async def _reserve(self, client_pubkey: str, wanted: Payment) -> Payment:
+        """Set aside what the payment may cost, by the budget as it is at this moment."""
+        now = time.time()
+
+        def change(ledger: Ledger) -> Ledger:
+            budget = self._budget_of(client_pubkey, now)
+            _check_cap(budget, wanted)
+            left = ledger.left(budget, now)
+            max_fee_msat = wanted.max_fee_msat
+            if left is not None:
+                max_fee_msat = max(0, min(max_fee_msat, left - wanted.amount_msat))
+            try:
+                return ledger.reserve(replace(wanted, max_fee_msat=max_fee_msat), budget, now)
+            except OverBudget as error:
+                raise _over_budget(budget, error.left_msat, now) from None
+
+        return (await self.ledgers.change(client_pubkey, change)).reservations[wanted.request_id]
+
+    def _budget_of(self, client_pubkey: str, now: float) -> Budget:
+        connection = self._connection_of(client_pubkey)
+        if connection is None or connection.has_expired(now):
+            raise Nip47Error(ErrorCode.UNAUTHORIZED, "this connection has ended")
+        return connection.budget
+
+    async def _send(self, client_pubkey: str, payment: Payment, send: Send) -> PaymentRecord:
+        try:
+            return _settled(payment, _sent(payment, await send(payment)))
+        except RpcFailed as error:
+            failure = failure_of(error, payment)
+            if is_insufficient(error) and await self._is_short_of_funds(payment):
+                failure = _INSUFFICIENT
+        except (NodeUnavailable, *_NOT_UNDERSTOOD):
+            failure = None
+        return await self._follow(client_pubkey, payment, failure)
+
+    async def _is_short_of_funds(self, payment: Payment) -> bool:
+        try:
+            return await self.payer.spendable_msat() < payment.amount_msat
+        except NodeError:
+            return False
+
+    async def _resume(self, client_pubkey: str, payment: Payment) -> Outcome:
+        """Follow a payment of before the start to its end, and answer its request."""
+        record = await self._follow(client_pubkey, payment, None)
+        await self._end(client_pubkey, record)
+        if payment.request_id not in self._came_again:
+            await self._answer_late(client_pubkey, record)
+        return record
+
+    async def _follow(
+        self, client_pubkey: str, payment: Payment, failure: Nip47Error | None
+    ) -> PaymentRecord:
+        """Ask lightningd until the payment has ended.
+
+        Args:
+            client_pubkey: who pays.
+            payment: reserved, and given to lightningd or not.
+            failure: what the client is to be told if nothing of it is complete; None when nobody knows
+                whether lightningd is still at it.
+
+        """
+        loop = asyncio.get_running_loop()
+        unsent_until = loop.time() + (0 if failure else RETRY_FOR_S + UNSENT_GRACE_S)
+        delay = _POLL_FIRST_S
+        while True:
+            parts = await self._insist(lambda: self._parts(client_pubkey, payment))
+            if not parts.is_pending:
+                if parts.sent is not None:
+                    return _settled(payment, parts.sent)
+                if loop.time() >= unsent_until:
+                    return _failed(payment, parts, failure or _NOT_SENT)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _POLL_MAX_S)
+
+    async def _parts(self, client_pubkey: str, payment: Payment) -> Parts:
+        if payment.payment_hash is not None:
+            return await self.payer.parts_by_hash(payment.payment_hash)
+        label = payment_label(client_pubkey[:16], payment.request_id)
+        return await self.payer.parts_by_label(label, payment.first_sendpay_index)
+
+    async def _end(self, client_pubkey: str, record: PaymentRecord) -> None:
+        """Keep the record, then book or release. A crash in between has both done again."""
+        request_id = record.payment.request_id
+        await self._insist(lambda: self.records.keep(client_pubkey[:16], record))
+
+        def change(ledger: Ledger) -> Ledger:
+            if not record.is_settled:
+                return ledger.release(request_id)
+            connection = self._connection_of(client_pubkey)
+            budget = connection.budget if connection else None
+            return ledger.book(request_id, record.sent_msat, budget, time.time())
+
+        await self._insist(lambda: self.ledgers.change(client_pubkey, change))
+        connection = self._connection_of(client_pubkey)
+        name = connection.name if connection else f"revoked {client_pubkey[:16]}"
+        _log.info("%s of %r: %s", record.payment.method, name, record.state)
+        self._tasks.spawn(self._tell(client_pubkey, request_id))
+
+    async def _tell(self, client_pubkey: str, request_id: str) -> None:
+        """Have the apps told of a settled payment, then note that they are."""
+        connection_id = client_pubkey[:16]
+        try:
+            record = await self._insist(lambda: self.records.get(connection_id, request_id))
+        except UnreadableRecord:
+            record = None
+        if record is not None and record.is_settled:
+            await self._tell_apps(connection_id, record)
+        await self._insist(
+            lambda: self.ledgers.change(client_pubkey, lambda ledger: ledger.told(request_id))
+        )
+        await self._insist(partial(self.forget_if_done, client_pubkey))
+
+    async def receive(self, client_pubkey: str, amount_msat: int, pay_index: int) -> None:
+        """Count what came in through a connection, for a budget of what it has received; once.
+
+        Raises:
+            NodeError: lightningd is away.
+
+        """
+        try:
+            await self.ledgers.change(
+                client_pubkey, lambda ledger: ledger.receive(amount_msat, pay_index)
+            )
+        except BadLedger:
+            _log.error("connection %s: what it received is not counted", client_pubkey[:16])
+
+    async def forget_if_done(self, client_pubkey: str) -> None:
+        """Delete the ledger of a connection that is revoked, once nothing of it is under way.
+
+        Raises:
+            NodeError: lightningd is away.
+
+        """
+        if self._connection_of(client_pubkey) is not None:
+            return
+        ledger = await self.ledgers.of(client_pubkey)
+        if not ledger.reservations and not ledger.untold:
+            await self.ledgers.forget(client_pubkey)
+
+    async def _insist(self, action: Callable[[], Awaitable[_T]]) -> _T:
+        """Do something that must be done, however long lightningd is away."""
+        delay = _POLL_FIRST_S
+        while True:
+            try:
+                return await action()
+            except NodeError as error:
+                _log.info("a payment waits for lightningd: %s", error)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _POLL_MAX_S)
+
+
+# What reading an answer can raise that nobody expected.
+_NOT_UNDERSTOOD = (KeyError, TypeError, ValueError)
+_PAID_ALREADY = "this invoice is paid already, or is being paid"
+_INSUFFICIENT = Nip47Error(
+    ErrorCode.INSUFFICIENT_BALANCE, "the node cannot send that much at the moment"
+)
+_NOT_SENT = Nip47Error(ErrorCode.PAYMENT_FAILED, "the payment was interrupted; nothing was paid")
+
+
+def _request_name(client_pubkey: str, payment: Payment) -> str:
+    return f"{client_pubkey}:{payment.request_id}"
+
+
+def _names(client_pubkey: str, payment: Payment) -> tuple[str, ...]:
+    """By what a payment under way is known: its request, and the payment hash where there is one."""
+    request = _request_name(client_pubkey, payment)
+    return (request,) if payment.payment_hash is None else (request, payment.payment_hash)
+
+
+def _check_cap(budget: Budget, wanted: Payment) -> None:
+    cap = budget.max_payment_msat
+    if cap is not None and wanted.amount_msat > cap:
+        raise Nip47Error(
+            ErrorCode.QUOTA_EXCEEDED,
+            f"amount: must be at most {cap} msat for this connection; got {wanted.amount_msat}",
+        )
+
+
+def _over_budget(budget: Budget, left_msat: int, now: float) -> Nip47Error:
+    match budget.kind:
+        case BudgetKind.NOTHING:
+            return Nip47Error(ErrorCode.RESTRICTED, "this connection can only receive")
+        case BudgetKind.RECEIVED:
+            return Nip47Error(
+                ErrorCode.INSUFFICIENT_BALANCE,
+                f"amount: must be at most the {left_msat} msat received here and not spent",
+            )
+        case _:
+            renews_at = budget.renews_at(now)
+            when = "" if renews_at is None else f"; it renews in {max(1, int(renews_at - now))} seconds"
+            return Nip47Error(
+                ErrorCode.QUOTA_EXCEEDED,
+                f"amount: must be at most the {left_msat} msat that are left of the budget{when}",
+            )
+
+
+def _sent(payment: Payment, answer: Json) -> Sent:
+    """Read the answer of a command that has paid."""
+    preimage: str = answer["payment_preimage"]
+    payment_hash = payment.payment_hash or hashlib.sha256(bytes.fromhex(preimage)).hexdigest()
+    return Sent(payment_hash, preimage, int(answer["amount_sent_msat"]))
+
+
+def _settled(payment: Payment, sent: Sent) -> PaymentRecord:
+    return PaymentRecord(
+        replace(payment, payment_hash=sent.payment_hash),
+        PaymentState.SETTLED,
+        int(time.time()),
+        sent.sent_msat,
+        sent.preimage,
+    )
+
+
+def _failed(payment: Payment, parts: Parts, error: Nip47Error) -> PaymentRecord:
+    return PaymentRecord(
+        replace(payment, payment_hash=payment.payment_hash or parts.payment_hash),
+        PaymentState.FAILED,
+        int(time.time()),
+        error_code=error.code,
+        error_message=error.message,
+    )
