@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from nwc.cln import bolt11
+from nwc.cln import bolt11, bolt12
 from nwc.cln.node import Json
 from nwc.wallet.invoice_record import InvoiceRecord
 from nwc.wallet.spending.payment import Payment, PaymentRecord
@@ -54,11 +54,18 @@ def incoming_transaction(invoice: Json, record: InvoiceRecord, now: float) -> Tr
 def invoice_created_at(invoice: Json) -> int:
     """Return when an invoice was made, Unix seconds.
 
-    Lightningd does not say. A BOLT11 string holds its timestamp; a BOLT12 invoice is made at the moment
-    somebody wants to pay it.
+    Lightningd does not say, but the invoice does.
     """
     if "bolt11" in invoice:
         return bolt11.timestamp(invoice["bolt11"])
+    try:
+        return bolt12.created_at(invoice["bolt12"])
+    except (KeyError, ValueError):
+        return _assumed_created_at(invoice)
+
+
+def _assumed_created_at(invoice: Json) -> int:
+    """A BOLT12 invoice is made at the moment somebody wants to pay it."""
     by_expiry = max(0, int(invoice["expires_at"]) - _BOLT12_EXPIRY_S)
     return min(by_expiry, int(invoice.get("paid_at", by_expiry)))
 

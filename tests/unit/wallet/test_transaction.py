@@ -99,6 +99,15 @@ def test_metadata_is_an_object() -> None:
 def test_creation_time() -> None:
     assert invoice_created_at(invoice()) == CREATED
     assert invoice_created_at(invoice(**PAID)) == CREATED
+
+
+def test_creation_time_of_bolt12() -> None:
+    """`sendinvoice` makes invoices for 90 seconds, others last two hours; all of them say so."""
+    created_at_7 = "lni1pgzx66tvdwjqzpc"
+    assert invoice_created_at({"label": "l", "bolt12": created_at_7, "expires_at": 97}) == 7
+
+
+def test_creation_time_of_an_unreadable_invoice() -> None:
     bolt12 = {"label": "l", "bolt12": "lni1qqg", "expires_at": CREATED + 7200}
     assert invoice_created_at(bolt12) == CREATED
     assert invoice_created_at(bolt12 | {"paid_at": CREATED + 60}) == CREATED
