@@ -113,6 +113,20 @@ def listfunds(node: "Node", **_ignored: Json) -> Json:
     return {"outputs": [], "channels": []}
 
 
+def wait(node: "Node", subsystem: str, indexname: str, nextvalue: int) -> Json:
+    """Tell how far an index has come. Does not wait: the plugin asks for what is there."""
+    if nextvalue:
+        raise RpcError(INVALID_PARAMS, "the double cannot wait")
+    if indexname == "created":
+        query = "SELECT seq FROM sqlite_sequence WHERE name = ?"
+        row = node.state.db.execute(query, (subsystem,)).fetchone()
+        return {"subsystem": subsystem, indexname: row["seq"] if row else 0}
+    return {
+        "subsystem": subsystem,
+        indexname: int(node.state.get(f"{subsystem.removesuffix('s')}_{indexname}_index") or 0),
+    }
+
+
 # Name to handler and parameters; a handler gets the node and every parameter by name.
 COMMANDS: dict[str, tuple[Any, ...]] = {
     "getinfo": (getinfo,),
@@ -127,6 +141,12 @@ COMMANDS: dict[str, tuple[Any, ...]] = {
         opt("id", params.node_id),
         opt("short_channel_id", params.raw),
         opt("channel_id", params.raw),
+    ),
+    "wait": (
+        wait,
+        Param("subsystem", params.string),
+        Param("indexname", params.string),
+        Param("nextvalue", params.u64),
     ),
     "listfunds": (listfunds, opt("spent", params.boolean)),
     **invoices.COMMANDS,
