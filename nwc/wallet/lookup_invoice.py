@@ -10,9 +10,7 @@ from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet import invoice_record
 from nwc.wallet.connections import Connection, View
 from nwc.wallet.context import Call, Wallet
-from nwc.wallet.transaction import incoming_transaction, outgoing_transaction
-
-_STATES = {"complete": 2, "pending": 1, "failed": 0}
+from nwc.wallet.transaction import incoming_transaction, merged_payment, outgoing_transaction
 
 
 async def lookup_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
@@ -30,13 +28,13 @@ async def lookup_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
     payment_hash = wanted_payment_hash(call.params)
     invoice = await wallet.node.invoice_by_payment_hash(payment_hash)
     if invoice is not None and may_see(call.connection, invoice):
-        record = await invoice_record.find(wallet.node, invoice)
+        record = await wallet.records.find(invoice)
         return incoming_transaction(invoice, record, time.time())
     # What a connection with view=own has paid is nothing, whatever the node has.
     if call.connection.view is View.NODE:
-        payments = await wallet.node.payments_by_payment_hash(payment_hash)
-        if payments:
-            return outgoing_transaction(_merged(payments))
+        parts = await wallet.node.payment_parts(payment_hash)
+        if parts:
+            return outgoing_transaction(merged_payment(parts))
     raise Nip47Error(ErrorCode.NOT_FOUND, "there is no such invoice or payment")
 
 
@@ -77,22 +75,3 @@ def _payment_hash(invoice: str) -> str:
 
 def _refuse(message: str) -> NoReturn:
     raise Nip47Error(ErrorCode.OTHER, message)
-
-
-def _merged(payments: list[Json]) -> Json:
-    """Bring the entries of `listpays` for one hash into the form of History.payments."""
-    best = max(payments, key=lambda payment: _STATES[payment["status"]])
-    merged = {
-        "payment_hash": best["payment_hash"],
-        "state": _STATES[best["status"]],
-        "created_at": min(payment["created_at"] for payment in payments),
-        "completed_at": best.get("completed_at"),
-        "complete_msat": best.get("amount_msat"),
-        "complete_sent_msat": best.get("amount_sent_msat"),
-        "pending_msat": best.get("amount_msat"),
-        "payment_preimage": best.get("preimage"),
-        "bolt11": best.get("bolt11"),
-        "bolt12": best.get("bolt12"),
-        "description": best.get("description"),
-    }
-    return {name: value for name, value in merged.items() if value is not None}

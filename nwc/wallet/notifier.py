@@ -27,7 +27,6 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from nwc.cln.errors import NodeError
-from nwc.cln.history import History
 from nwc.cln.node import Json, Node
 from nwc.nip47.notification import PAYMENT_RECEIVED, seal_notification
 from nwc.nostr.pool import RelayPool
@@ -140,7 +139,7 @@ class Notifier:
         stored = await self._node.datastore_get(_POSITION)
         if stored is not None and stored.isdigit():
             return int(stored)
-        newest = await History(self._node).newest_pay_index()
+        newest = await self._node.newest_pay_index()
         await self._node.datastore_put(_POSITION, str(newest))
         return newest
 
