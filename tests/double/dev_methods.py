@@ -96,6 +96,12 @@ COMMANDS = {
         opt("description", params.text, "made in bulk"),
         opt("digits", params.u64, 0),
     ),
+    "dev-payments": (
+        bulk.dev_payments,
+        Param("count", params.u64),
+        Param("created_at", params.u64),
+        opt("step", params.u64, 60),
+    ),
     "dev-bolt12": (
         bulk.dev_bolt12,
         opt("label", params.label),
