@@ -21,11 +21,11 @@ def parse_amount_msat(value: object) -> int:
     """
     text = str(value).strip().lower() if isinstance(value, str | int) else ""
     if isinstance(value, bool) or not _AMOUNT.fullmatch(text):
-        raise ValueError(f"{_RULE}; got {value!r}")
+        raise ValueError(f"{_RULE}; got {value!r:.80}")
     try:
         amount_msat = int(Millisatoshi(text + "msat" if text.isdigit() else text))
     except (ValueError, TypeError, ArithmeticError):
-        raise ValueError(f"{_RULE}; got {value!r}") from None
+        raise ValueError(f"{_RULE}; got {value!r:.80}") from None
     if not 0 <= amount_msat <= MAX_AMOUNT_MSAT:
-        raise ValueError(f"must be at most {MAX_AMOUNT_MSAT} msat; got {value!r}")
+        raise ValueError(f"must be at most {MAX_AMOUNT_MSAT} msat; got {value!r:.80}")
     return amount_msat
