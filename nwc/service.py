@@ -23,7 +23,6 @@ from nwc.wallet import invoice_record
 from nwc.wallet.announcer import Announcer
 from nwc.wallet.context import ChainTip, Wallet
 from nwc.wallet.live import LiveConnections
-from nwc.wallet.make_invoice import delete_templates
 from nwc.wallet.manager import ConnectionManager
 from nwc.wallet.notifier import Notifier
 from nwc.wallet.server import RequestServer
@@ -61,9 +60,9 @@ class Core:
         self.manager = ConnectionManager(
             node, self.pool, self.announcer, self.connections, settings.rate_limit
         )
-        wallet = Wallet(node, settings.invoice_expiry, tip, settings.notifications)
+        self.wallet = Wallet(node, settings.invoice_expiry, tip, settings.notifications)
         self.server = RequestServer(
-            wallet,
+            self.wallet,
             self.connections,
             settings.max_request_age,
             self.pool.publish_to_any,
@@ -83,13 +82,14 @@ class Core:
         self._tasks.spawn(self._keep_house())
 
     async def _keep_house(self) -> None:
-        """Delete, from time to time, what is kept for invoices that are gone."""
+        """Delete, from time to time, what is kept for invoices that are gone, and templates."""
         while True:
             try:
+                await self.wallet.templates.sweep()
                 deleted = await invoice_record.sweep(self._node)
                 _log.debug("deleted %d records of invoices that are gone", deleted)
             except NodeError as error:
-                _log.info("records of deleted invoices are still there: %s", error)
+                _log.info("what is no longer needed is still there: %s", error)
             await asyncio.sleep(SWEEP_INTERVAL_S)
 
     def _on_connected(self, url: str) -> None:
@@ -181,7 +181,7 @@ class Service:
         while True:
             try:
                 await self._follow_log_level()
-                await delete_templates(self._node)
+                await core.wallet.templates.sweep(is_start=True)
                 await core.manager.load()
                 await core.start()
                 break

@@ -10,10 +10,7 @@ from nwc.cln.history import History
 from nwc.cln.node import Node
 from nwc.wallet.connections import Connection
 from nwc.wallet.invoice_record import InvoiceRecords
-
-# How many bare-hash invoices may be under way at once; also the number of templates a crash can leave.
-TEMPLATE_SLOTS = 16
-
+from nwc.wallet.templates import Templates
 
 # What one connection may list at once; what it asks beyond that waits, and all others do not.
 LISTS_AT_ONCE = 4
@@ -42,13 +39,6 @@ class ChainTip:
     hash: str = ""
 
 
-def _template_slots() -> asyncio.Queue[int]:
-    slots: asyncio.Queue[int] = asyncio.Queue()
-    for slot in range(TEMPLATE_SLOTS):
-        slots.put_nowait(slot)
-    return slots
-
-
 @dataclass(frozen=True, slots=True)
 class Wallet:
     """What all handlers share.
@@ -58,7 +48,7 @@ class Wallet:
         invoice_expiry: seconds an invoice lasts when the client does not say.
         tip: the newest block.
         notifications: whether the owner has not switched notifications off for all.
-        template_slots: labels free for the templates of bare-hash invoices.
+        templates: what bare-hash invoices are made of.
         history: queries over the node's invoices and payments.
         records: what is kept beside invoices.
         list_turns: keeps one connection from filling the threads of all.
@@ -69,13 +59,14 @@ class Wallet:
     invoice_expiry: int
     tip: ChainTip
     notifications: bool = True
-    template_slots: asyncio.Queue[int] = field(default_factory=_template_slots)
+    templates: Templates = field(init=False)
     history: History = field(init=False)
     records: InvoiceRecords = field(init=False)
     list_turns: Turns = field(default_factory=lambda: Turns(LISTS_AT_ONCE))
 
     def __post_init__(self) -> None:
         """Make what is made of the node."""
+        object.__setattr__(self, "templates", Templates(self.node))
         object.__setattr__(self, "history", History(self.node))
         object.__setattr__(self, "records", InvoiceRecords(self.node))
 
