@@ -25,7 +25,6 @@ from nwc.wallet.announcer import Announcer
 from nwc.wallet.connections import Connection
 from nwc.wallet.context import ChainTip, Wallet
 from nwc.wallet.live import LiveConnections
-from nwc.wallet.make_invoice import delete_templates
 from nwc.wallet.manager import ConnectionManager
 from nwc.wallet.notifier import Notifier
 from nwc.wallet.paid_invoices import PaidInvoices
@@ -78,9 +77,9 @@ class Core:
         self.manager = ConnectionManager(
             node, self.pool, self.announcer, self.connections, settings.rate_limit, self.payments
         )
-        wallet = Wallet(node, settings.invoice_expiry, tip, self.payments, settings.notifications)
+        self.wallet = Wallet(node, settings.invoice_expiry, tip, self.payments, settings.notifications)
         self.server = RequestServer(
-            wallet,
+            self.wallet,
             self.connections,
             settings.max_request_age,
             self.pool.publish_to_any,
@@ -119,13 +118,14 @@ class Core:
             await self.notifier.payment_sent(connection_id, record)
 
     async def _keep_house(self) -> None:
-        """Delete, from time to time, what is kept for invoices that are gone."""
+        """Delete, from time to time, what is kept for invoices that are gone, and templates."""
         while True:
             try:
+                await self.wallet.templates.sweep()
                 deleted = await invoice_record.sweep(self._node)
                 _log.debug("deleted %d records of invoices that are gone", deleted)
             except NodeError as error:
-                _log.info("records of deleted invoices are still there: %s", error)
+                _log.info("what is no longer needed is still there: %s", error)
             await asyncio.sleep(SWEEP_INTERVAL_S)
 
     def _on_connected(self, url: str) -> None:
@@ -226,7 +226,7 @@ class Service:
 
     async def _serve(self, core: Core) -> None:
         await self._follow_log_level()
-        await delete_templates(self._node)
+        await core.wallet.templates.sweep(is_start=True)
         await core.payments.load()
         await core.manager.load()
         # Before the first request: it may be one of a payment that is under way.

@@ -1,9 +1,10 @@
-"""What the plugin needs of BOLT11: read a few fields, put a description hash into an invoice.
+"""What the plugin needs of BOLT11: read a few fields, make an invoice for `createinvoice` to sign.
 
 No route hints and no signatures: lightningd decodes those, and signs. A *word* is five
 bits, as in `nwc.nostr.bech32`.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,9 @@ from nwc.nostr import bech32
 
 DEFAULT_EXPIRY = 3600  # seconds, for an invoice without an x field
 MAX_DESCRIPTION_LENGTH = 639  # bytes: 1,023 words, the most that data_length can say
+# Some 18 million BTC: lightningd writes amounts in tenths of a msat, in 64 bits. What is more wraps
+# around, and makes an invoice that lightningd itself cannot read.
+MAX_AMOUNT_MSAT = (2**64 - 1) // 10
 MAX_INVOICE_LENGTH = 16_384  # characters; BOLT11 has no limit, invoices have some hundred
 
 _TIMESTAMP_LENGTH = 7  # words, 35 bits
@@ -19,7 +23,9 @@ _SIGNATURE_LENGTH = 104  # words, 520 bits
 _HASH_LENGTH = 52  # words, 256 bits
 _MAX_INTEGER_LENGTH = 12  # words; lightningd reads up to 64 bits
 
-_AMOUNT = re.compile(r"ln(?:bcrt|bc|tbs|tb|sb)(?:(\d{1,20})([munp]?))?")
+_AMOUNT = re.compile(
+    r"(?P<prefix>ln(?:bcrt|bc|tbs|tb|sb))(?:(?P<digits>\d{1,20})(?P<multiplier>[munp]?))?"
+)
 _PICO_BITCOIN = {"": 10**12, "m": 10**9, "u": 10**6, "n": 10**3, "p": 1}
 _PICO_BITCOIN_PER_MSAT = 10
 
@@ -83,7 +89,7 @@ def amount_msat(invoice: str) -> int | None:
     match = _AMOUNT.fullmatch(hrp)
     if match is None:
         raise ValueError("not a BOLT11 invoice: bad currency or amount")
-    digits, multiplier = match[1], match[2]
+    digits, multiplier = match["digits"], match["multiplier"]
     if digits is None:
         return None
     msat, rest = divmod(int(digits) * _PICO_BITCOIN[multiplier or ""], _PICO_BITCOIN_PER_MSAT)
@@ -138,7 +144,50 @@ def expiry(invoice: str) -> int:
     return bech32.int_from_words(words)
 
 
-def with_description_hash(invoice: str, description_hash: bytes, description: str) -> str:
+def payment_secret(preimage: bytes) -> bytes:
+    """Return the payment secret that lightningd expects with payments of an invoice.
+
+    It keeps none, but derives it from the preimage (lightningd/invoice.c, `invoice_secret`), whatever
+    stands in the invoice; with another one, payments are refused.
+    """
+    return hashlib.sha256(bytes([preimage[0] ^ 1]) + preimage[1:]).digest()
+
+
+def renewed(
+    template: Bolt11, preimage: bytes, *, amount_msat: int, created_at: int, expiry: int
+) -> Bolt11:
+    """Return another invoice with the features, route hints and final CLTV of a template.
+
+    Fallback addresses are left out: lightningd counts what is paid to them for the template.
+
+    Args:
+        template: An invoice that the node made.
+        preimage: 32 bytes of the new invoice's own.
+        amount_msat: Millisatoshi; 0 for any amount.
+        created_at: Unix seconds.
+        expiry: Seconds from then.
+
+    Raises:
+        ValueError: If the template is for no known chain.
+    """
+    match = _AMOUNT.fullmatch(template.hrp)
+    if match is None:
+        raise ValueError("not a BOLT11 invoice: bad currency or amount")
+    own = (
+        TaggedField("s", words_of(payment_secret(preimage))),
+        TaggedField("p", words_of(hashlib.sha256(preimage).digest())),
+        TaggedField("x", _integer_words(expiry)),
+    )
+    kept = (field for field in template.fields if field.type not in "spxf")
+    return Bolt11(
+        hrp=match["prefix"] + (f"{amount_msat * _PICO_BITCOIN_PER_MSAT}p" if amount_msat else ""),
+        timestamp=_integer_words(created_at).rjust(_TIMESTAMP_LENGTH, b"\0"),
+        fields=(*own, *kept),
+        signature=bytes(_SIGNATURE_LENGTH),
+    )
+
+
+def with_description_hash(invoice: Bolt11, description_hash: bytes, description: str) -> Bolt11:
     """Return an invoice for `createinvoice` that commits to a description hash.
 
     lightningd's `createinvoice` decodes the string with `bolt11_decode_nosig`: the checksum must be
@@ -148,8 +197,7 @@ def with_description_hash(invoice: str, description_hash: bytes, description: st
     string, the signed invoice commits to exactly `description_hash`.
 
     Args:
-        invoice: A template that the node made; the payment hash must be of the preimage that
-            `createinvoice` gets. Everything but `d`, `h` and the signature is kept.
+        invoice: Everything but `d`, `h` and the signature is kept.
         description_hash: 32 bytes.
         description: What lightningd is to remember; at most 639 bytes of UTF-8.
 
@@ -157,21 +205,24 @@ def with_description_hash(invoice: str, description_hash: bytes, description: st
         An invoice with the signature zeroed, so that nobody can take it for one to pay.
 
     Raises:
-        ValueError: If the text is not an invoice, the hash does not have 32 bytes, or the
-            description is too long or not Unicode.
+        ValueError: If the hash does not have 32 bytes, or the description is too long or not Unicode.
     """
     if len(description_hash) != 32:
         raise ValueError(f"a description hash has 32 bytes, this has {len(description_hash)}")
     text = description.encode("utf-8")
     if len(text) > MAX_DESCRIPTION_LENGTH:
         raise ValueError(f"description has {len(text)} bytes, over {MAX_DESCRIPTION_LENGTH}")
-    template = parse(invoice)
     fields = (
-        *(field for field in template.fields if field.type not in ("d", "h")),
-        TaggedField("d", bech32.words_from_bytes(text)),
-        TaggedField("h", bech32.words_from_bytes(description_hash)),
+        *(field for field in invoice.fields if field.type not in "dh"),
+        TaggedField("d", words_of(text)),
+        TaggedField("h", words_of(description_hash)),
     )
-    return replace(template, fields=fields, signature=bytes(_SIGNATURE_LENGTH)).encode()
+    return replace(invoice, fields=fields, signature=bytes(_SIGNATURE_LENGTH))
+
+
+def words_of(data: bytes) -> bytes:
+    """Return data as the words of a field."""
+    return bech32.words_from_bytes(data)
 
 
 def parse(invoice: str) -> Bolt11:
@@ -197,6 +248,12 @@ def _cut_up(hrp: str, words: bytes) -> Bolt11:
         fields=_parse_fields(words[_TIMESTAMP_LENGTH:-_SIGNATURE_LENGTH]),
         signature=words[-_SIGNATURE_LENGTH:],
     )
+
+
+def _integer_words(number: int) -> bytes:
+    """Write a number without leading zeros, as lightningd wants it."""
+    length = (number.bit_length() + 4) // 5
+    return bytes(number >> 5 * place & 31 for place in reversed(range(length)))
 
 
 def _bounded(invoice: str) -> str:

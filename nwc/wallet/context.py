@@ -12,10 +12,7 @@ from nwc.nip47.encryption import Encryption
 from nwc.wallet.connections import Connection
 from nwc.wallet.invoice_record import InvoiceRecords
 from nwc.wallet.spending.payments import Payments
-
-# How many bare-hash invoices may be under way at once; also the number of templates a crash can leave.
-TEMPLATE_SLOTS = 16
-
+from nwc.wallet.templates import Templates
 
 # What one connection may list at once; what it asks beyond that waits, and all others do not.
 LISTS_AT_ONCE = 4
@@ -44,13 +41,6 @@ class ChainTip:
     hash: str = ""
 
 
-def _template_slots() -> asyncio.Queue[int]:
-    slots: asyncio.Queue[int] = asyncio.Queue()
-    for slot in range(TEMPLATE_SLOTS):
-        slots.put_nowait(slot)
-    return slots
-
-
 @dataclass(frozen=True, slots=True)
 class Wallet:
     """What all handlers share.
@@ -61,7 +51,7 @@ class Wallet:
         tip: the newest block.
         payments: what connections have paid and are paying.
         notifications: whether the owner has not switched notifications off for all.
-        template_slots: labels free for the templates of bare-hash invoices.
+        templates: what bare-hash invoices are made of.
         history: queries over the node's invoices and payments.
         records: what is kept beside invoices.
         list_turns: keeps one connection from filling the threads of all.
@@ -73,13 +63,14 @@ class Wallet:
     tip: ChainTip
     payments: Payments
     notifications: bool = True
-    template_slots: asyncio.Queue[int] = field(default_factory=_template_slots)
+    templates: Templates = field(init=False)
     history: History = field(init=False)
     records: InvoiceRecords = field(init=False)
     list_turns: Turns = field(default_factory=lambda: Turns(LISTS_AT_ONCE))
 
     def __post_init__(self) -> None:
         """Make what is made of the node."""
+        object.__setattr__(self, "templates", Templates(self.node))
         object.__setattr__(self, "history", History(self.node))
         object.__setattr__(self, "records", InvoiceRecords(self.node))
 

@@ -17,13 +17,10 @@ from nwc.cln.node import Json, Node
 from nwc.nip47 import params
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet import invoice_record
-from nwc.wallet.context import TEMPLATE_SLOTS, Call, Wallet
+from nwc.wallet.context import Call, Wallet
 from nwc.wallet.invoice_record import InvoiceRecord
 from nwc.wallet.transaction import incoming_transaction
 
-# Some 18 million BTC: lightningd writes amounts in tenths of a msat, in 64 bits. What is more wraps
-# around, and makes an invoice that lightningd itself cannot read.
-MAX_AMOUNT_MSAT = (2**64 - 1) // 10
 MAX_EXPIRY_S = 31_536_000
 # Of both as JSON, and of both together: the answer has to fit into one event.
 MAX_DESCRIPTION_BYTES = 32_768
@@ -74,7 +71,7 @@ def parse_params(given: params.Params, default_expiry: int) -> WantedInvoice:
 
     """
     amount_msat = params.required_integer(
-        given, "amount", minimum=0, maximum=MAX_AMOUNT_MSAT, unit="msat"
+        given, "amount", minimum=0, maximum=bolt11.MAX_AMOUNT_MSAT, unit="msat"
     )
     description = params.text(given, "description", max_bytes=MAX_DESCRIPTION_BYTES) or ""
     description_bytes = _check_length_as_json(description)
@@ -153,70 +150,23 @@ async def _made_before(node: Node, label: str) -> Json:
 async def _make_with_bare_hash(wallet: Wallet, wanted: WantedInvoice, label: str) -> Json:
     """Make an invoice that commits to a hash whose text lightningd does not have.
 
-    No RPC takes a bare hash. So `invoice` makes a template (payment secret, features, route hints),
-    the hash is put into its string, and `createinvoice` signs that. The template is deleted before,
-    since lightningd keeps one invoice for a payment hash; nobody has seen it.
+    No RPC takes a bare hash, but `createinvoice` signs a string that holds one.
     """
-    slot = await wallet.template_slots.get()
-    try:
-        template, preimage = await _make_template(wallet.node, wanted, _template_label(slot))
-    finally:
-        wallet.template_slots.put_nowait(slot)
+    template = await wallet.templates.get(wanted.amount_msat)
+    # Never used twice: lightningd aborts when createinvoice meets a payment hash it has already.
+    preimage = secrets.token_bytes(32)
+    invoice = bolt11.renewed(
+        template,
+        preimage,
+        amount_msat=wanted.amount_msat,
+        created_at=int(time.time()),
+        expiry=wanted.expiry,
+    )
     text = _cut(wanted.description, bolt11.MAX_DESCRIPTION_LENGTH)
     assert wanted.description_hash is not None  # noqa: S101
-    unsigned = bolt11.with_description_hash(template, wanted.description_hash, text)
-    return await wallet.node.create_invoice(unsigned, label, preimage)
-
-
-def _template_label(slot: int) -> str:
-    return f"nwc:template:{slot}"
-
-
-async def _make_template(node: Node, wanted: WantedInvoice, label: str) -> tuple[str, str]:
-    """Make an invoice, delete it, and return its BOLT11 string and preimage."""
-    # Never used twice: lightningd aborts when createinvoice meets a payment hash it has already.
-    preimage = secrets.token_hex(32)
-    try:
-        template = await _invoice_without_text(node, wanted, label, preimage)
-    except RpcFailed as error:
-        if error.code != RpcCode.INVOICE_LABEL_ALREADY_EXISTS:
-            raise
-        await _delete_template(node, label)
-        template = await _invoice_without_text(node, wanted, label, preimage)
-    await node.delete_invoice(label, "unpaid")
-    return template["bolt11"], preimage
-
-
-async def _invoice_without_text(node: Node, wanted: WantedInvoice, label: str, preimage: str) -> Json:
-    return await node.invoice(
-        amount_msat=wanted.amount_msat,
-        label=label,
-        description="",
-        expiry=wanted.expiry,
-        preimage=preimage,
-    )
+    unsigned = bolt11.with_description_hash(invoice, wanted.description_hash, text)
+    return await wallet.node.create_invoice(unsigned.encode(), label, preimage.hex())
 
 
 def _cut(text: str, max_bytes: int) -> str:
     return text.encode()[:max_bytes].decode(errors="ignore")
-
-
-async def delete_templates(node: Node) -> None:
-    """Delete templates that a crash has left: unpaid, and never shown to anyone.
-
-    Raises:
-        NodeError: lightningd is away.
-
-    """
-    for slot in range(TEMPLATE_SLOTS):
-        await _delete_template(node, _template_label(slot))
-
-
-async def _delete_template(node: Node, label: str) -> None:
-    for status in ("unpaid", "expired"):
-        try:
-            await node.delete_invoice(label, status)
-        except RpcFailed as error:
-            gone_or_other = (RpcCode.INVOICE_NOT_FOUND, RpcCode.INVOICE_STATUS_UNEXPECTED)
-            if error.code not in gone_or_other:
-                raise

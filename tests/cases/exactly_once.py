@@ -137,4 +137,4 @@ def test_many_bare_hashes_at_once(node: NodeUnderTest, connect: Connect) -> None
         decoded: Any = node.rpc.call("decode", {"string": result["invoice"]})
         assert (decoded["amount_msat"], decoded["description_hash"]) == (i, f"{i:064x}")
     assert len(invoices_of(node, app)) == 40
-    assert templates(node) == []
+    assert len(templates(node)) <= 8  # one for each power of two

@@ -48,6 +48,12 @@ def test_one_commit(node: RealNode, app: ConnectedApp) -> None:
     assert ours == bare
 
 
+def test_bare_hash_is_one_commit(node: RealNode, app: ConnectedApp) -> None:
+    """Its template is made once for some minutes."""
+    params = {"amount": 1000, "description_hash": "5a" * 32}
+    assert commits_of(node, lambda _: app.ask("make_invoice", params).result) == 1
+
+
 def test_get_info_writes_nothing(node: RealNode, app: ConnectedApp) -> None:
     assert commits_of(node, lambda _: app.ask("get_info").result) == 0
 

@@ -32,6 +32,7 @@ from tests.support.restartable_relay import RestartableRelay
 HASH = hashlib.sha256(b"something else").digest()
 PREIMAGE = "01" * 32
 PAID_PREIMAGE = "06" * 32
+OWN_PREIMAGE = "07" * 32
 Answers = dict[str, Json]
 Params = Json | list[Any] | Callable[[Answers], Json]
 
@@ -68,7 +69,18 @@ def create(
 
 
 def with_both(string: str) -> str:
-    return bolt11.with_description_hash(string, HASH, "kept")
+    return bolt11.with_description_hash(bolt11.parse(string), HASH, "kept").encode()
+
+
+def renewed(string: str) -> str:
+    invoice = bolt11.renewed(
+        bolt11.parse(string),
+        bytes.fromhex(OWN_PREIMAGE),
+        amount_msat=bolt11.MAX_AMOUNT_MSAT,
+        created_at=1_700_000_000,
+        expiry=31_536_000,
+    )
+    return bolt11.with_description_hash(invoice, HASH, "kept").encode()
 
 
 def with_hash_only(string: str) -> str:
@@ -164,6 +176,8 @@ STEPS = (
     # createinvoice
     *template("template", PREIMAGE),
     create("d and h", "template", with_both),
+    create("renewed", "plain", renewed, preimage=OWN_PREIMAGE),
+    decoded("renewed decoded", "renewed"),
     create("label in use", "template", with_both, 900, label="plain"),
     create("h only", "template", with_hash_only, BAD),
     create("foreign preimage", "template", with_both, BAD, preimage="03" * 32),

@@ -29,7 +29,7 @@ def templates(node: RealNode) -> list[str]:
 
 
 def params_of(number: int) -> Json:
-    """Return parameters of make_invoice, by turns for one RPC call and for the three of a bare hash."""
+    """Return parameters of make_invoice, by turns for one RPC call and for a bare hash."""
     kind = {"description": "x"} if number % 2 else {"description_hash": f"{number:064x}"}
     return {"amount": number, **kind}
 
@@ -47,6 +47,7 @@ def test_node_killed_under_load(node: RealNode, app: ConnectedApp) -> None:
 
     node.start_node()
     wait_until_announced(node, app.name)
+    assert not templates(node)  # those of before are deleted
     with App(app.uri) as again:
         second = {request["id"]: again.ask_with(request).result for request in requests}
 
@@ -56,7 +57,6 @@ def test_node_killed_under_load(node: RealNode, app: ConnectedApp) -> None:
         i: invoice["bolt11"] for i, invoice in stored.items()
     }
     assert [second[r["id"]]["amount"] for r in requests] == list(range(1, BURST + 1))
-    wait_until(lambda: not templates(node), "templates of before to be swept")
 
 
 def send_all(app: App, requests: list[Json]) -> None:
@@ -102,7 +102,7 @@ def test_paid_template_does_not_matter(node: RealNode, app: ConnectedApp) -> Non
     node.start_plugin()
     wait_until_announced(node, app.name)
     assert app.ask("make_invoice", params_of(2)).result["invoice"]
-    assert templates(node) == [label]
+    assert label in templates(node)
     node.rpc.delinvoice(label, "unpaid")
 
 

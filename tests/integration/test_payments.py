@@ -166,10 +166,10 @@ def check_stored(receiver: Receiver, asked: Asked, wanted: Json) -> None:
 
 
 def invoices_of(receiver: Receiver) -> list[Json]:
-    """Return the connection's invoices, and templates that should not be there."""
-    prefixes = (f"nwc:{receiver.app.connection_id}:", "nwc:template:")
+    """Return the connection's invoices."""
+    prefix = f"nwc:{receiver.app.connection_id}:"
     invoices: list[Json] = receiver.node.rpc.listinvoices()["invoices"]
-    return [i for i in invoices if i["label"].startswith(prefixes)]
+    return [i for i in invoices if i["label"].startswith(prefix)]
 
 
 def restart_plugin(receiver: Receiver) -> None:

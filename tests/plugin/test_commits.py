@@ -24,7 +24,7 @@ REPLIES = [
     pytest.param(
         "make_invoice",
         {"amount": 1, "description_hash": HASH},
-        {"invoice": 1, "delinvoice": 1, "createinvoice": 1},
+        {"createinvoice": 1},
         id="bare hash",
     ),
     pytest.param("make_invoice", {"amount": -1, "metadata": {"a": 1}}, {}, id="refused"),
@@ -34,6 +34,9 @@ REPLIES = [
 
 @pytest.mark.parametrize(("method", "params", "cost"), REPLIES)
 def test_commits(node: DoubleNode, app: ConnectedApp, method: str, params: Json, cost: Json) -> None:
+    app.ask(
+        method, params, tags=[["n", "before"]]
+    )  # a bare hash needs a template, once for some minutes
     before = Counter(node.commits())
     app.ask(method, params)
     assert dict(Counter(node.commits()) - before) == cost

@@ -43,6 +43,7 @@ def replay_after_kill(
     node: DoubleNode, app: ConnectedApp, relay: ScriptedRelay, request: Json, slow: str
 ) -> Json:
     """Kill the plugin while it waits for `slow`, start it again and deliver the request once more."""
+    forget_templates(node, app)
     before = node.commits().get(slow, 0)
     node.delay(slow, LONG_S)
     relay.send(request)
@@ -55,14 +56,20 @@ def replay_after_kill(
     return send_again(app, relay, request)
 
 
+def forget_templates(node: DoubleNode, app: ConnectedApp) -> None:
+    """Make sure that the next bare hash begins with a template."""
+    node.kill_plugin()
+    node.start_plugin()
+    wait_until_announced(node, app.name)
+
+
 def one_invoice(node: DoubleNode, app: ConnectedApp, result: Json, params: Json) -> None:
-    """Check that there is one invoice, the one that was answered, and no template."""
+    """Check that there is one invoice, the one that was answered."""
     [invoice] = invoices_of(node, app)
     assert invoice["bolt11"] == result["invoice"]
     decoded = node.rpc.call("decode", {"string": result["invoice"]})
     assert decoded.get("description_hash") == params.get("description_hash")
     assert result["metadata"] == params.get("metadata", {})
-    wait_until(lambda: not templates(node), "no template is left")
 
 
 def test_killed_after_the_invoice(
@@ -81,7 +88,7 @@ def test_killed_after_the_metadata(
     one_invoice(node, app, result, PLAIN)
 
 
-@pytest.mark.parametrize("slow", ["invoice", "delinvoice", "createinvoice"])
+@pytest.mark.parametrize("slow", ["invoice", "createinvoice"])
 def test_killed_between_the_steps_of_a_bare_hash(
     node: DoubleNode, scripted_relay: ScriptedRelay, app: ConnectedApp, slow: str
 ) -> None:
@@ -93,16 +100,17 @@ def test_killed_between_the_steps_of_a_bare_hash(
 def test_templates_of_a_killed_plugin_are_swept(
     node: DoubleNode, scripted_relay: ScriptedRelay, app: ConnectedApp
 ) -> None:
+    for amount in (1, 1000, 10**6):
+        app.ask("make_invoice", {**BARE_HASH, "amount": amount})
     node.delay("invoice", LONG_S)
-    for amount in (1, 2, 3):
-        scripted_relay.send(app.request("make_invoice", {**BARE_HASH, "amount": amount}))
-    wait_until(lambda: len(templates(node)) == 3, "three templates")
+    scripted_relay.send(app.request("make_invoice", {**BARE_HASH, "amount": 10**9}))
+    wait_until(lambda: len(templates(node)) == 4, "four templates")
     node.kill_plugin()
     node.delay("invoice", 0)
-    assert len(templates(node)) == 3
+    assert len(templates(node)) == 4
     node.start_plugin()
     wait_until(lambda: not templates(node), "no template is left")
-    assert invoices_of(node, app) == []
+    assert len(invoices_of(node, app)) == 3
 
 
 @each_kind
@@ -110,6 +118,7 @@ def test_stopped_while_lightningd_works(
     node: DoubleNode, scripted_relay: ScriptedRelay, app: ConnectedApp, params: Json
 ) -> None:
     """`plugin stop` does not wait for a slow lightningd; the request is answered when it comes again."""
+    forget_templates(node, app)
     before = node.commits().get("invoice", 0)
     node.delay("invoice", LONG_S)
     request = app.request("make_invoice", params)
@@ -142,6 +151,7 @@ def test_lightningd_died_before_it_answered(
 
 @pytest.mark.parametrize("params", [PLAIN, BARE_HASH], ids=["plain", "bare hash"])
 def test_a_failure_can_be_tried_again(node: DoubleNode, app: ConnectedApp, params: Json) -> None:
+    forget_templates(node, app)
     node.fail("invoice", -1, "the database is locked")
     assert app.ask("make_invoice", params).code == "INTERNAL"
     assert invoices_of(node, app) == []

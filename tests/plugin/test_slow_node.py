@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cases.exactly_once import invoices_of
-from tests.cases.fixtures import Connect, ConnectedApp
+from tests.cases.fixtures import Connect, ConnectedApp, wait_until_announced
 from tests.plugin.double_node import DoubleNode
 from tests.support.restartable_relay import RestartableRelay
 from tests.support.scripted_relay import ScriptedRelay
@@ -36,7 +36,6 @@ def healthy(node: DoubleNode) -> Iterator[None]:
         ("invoice", "make_invoice", COFFEE),
         ("invoice", "make_invoice", BARE_HASH),
         ("createinvoice", "make_invoice", BARE_HASH),
-        ("delinvoice", "make_invoice", BARE_HASH),
         ("datastore", "make_invoice", {**COFFEE, "metadata": {"order": 1}}),
         ("getinfo", "get_info", {}),
     ],
@@ -49,6 +48,9 @@ def test_lightningd_refuses(
     params: dict[str, object],
     code: int,
 ) -> None:
+    node.kill_plugin()  # so that it has no template
+    node.start_plugin()
+    wait_until_announced(node, app.name)
     position = node.mark()
     node.fail(rpc_method, code, SECRET_WORDS)
     answer = app.ask(method, params)

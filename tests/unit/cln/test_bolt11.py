@@ -1,5 +1,6 @@
 # mypy: allow-untyped-calls
 import hashlib
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -74,6 +75,10 @@ def createinvoice(unsigned: str) -> str:
     return bech32.encode(parts.hrp, payload + bech32.words_from_bytes(signature))
 
 
+def with_hash(invoice: str, digest: bytes, text: str) -> str:
+    return bolt11.with_description_hash(bolt11.parse(invoice), digest, text).encode()
+
+
 @pytest.mark.parametrize("invoice", [DONATION, COFFEE, HASHED])
 def test_signing_the_examples_gives_the_examples(invoice: str) -> None:
     assert createinvoice(invoice) == invoice
@@ -82,15 +87,15 @@ def test_signing_the_examples_gives_the_examples(invoice: str) -> None:
 @pytest.mark.parametrize("text", ["", "One piece of cake", "é" * 319])
 def test_signed_with_description_hash(text: str) -> None:
     digest = bytes.fromhex(bolt11.description_hash(HASHED) or "")
-    template = bolt11.with_description_hash(HASHED, HASH, "other")
-    unsigned = bolt11.with_description_hash(template, digest, text)
+    template = with_hash(HASHED, HASH, "other")
+    unsigned = with_hash(template, digest, text)
     assert bolt11.description(unsigned) == text
     assert createinvoice(unsigned) == HASHED
 
 
 def test_everything_else_is_kept() -> None:
     before = bolt11.parse(COFFEE)
-    after = bolt11.parse(bolt11.with_description_hash(COFFEE, HASH, "x"))
+    after = bolt11.parse(with_hash(COFFEE, HASH, "x"))
     assert (after.hrp, after.timestamp) == (before.hrp, before.timestamp)
     assert [field.type for field in after.fields] == ["s", "p", "x", "9", "d", "h"]
     assert set(before.fields) - set(after.fields) == {
@@ -99,7 +104,7 @@ def test_everything_else_is_kept() -> None:
 
 
 def test_signature_is_zeroed() -> None:
-    unsigned = bolt11.parse(bolt11.with_description_hash(COFFEE, HASH, "x"))
+    unsigned = bolt11.parse(with_hash(COFFEE, HASH, "x"))
     assert unsigned.signature == bytes(104)
 
 
@@ -142,7 +147,7 @@ def test_reads_what_pyln_proto_writes(date: int, text: str, seconds: int, hashed
 def test_pyln_proto_reads_what_we_write(text: str, kept: str, digest: bytes, hashed: bool) -> None:
     tags = [("h" if hashed else "d", text), ("x", 86_400)]
     template = make_invoice(amount=Decimal("0.0025"), tags=tags)
-    signed = Invoice.decode(createinvoice(bolt11.with_description_hash(template, digest, kept)))
+    signed = Invoice.decode(createinvoice(with_hash(template, digest, kept)))
     assert signed.hexpubkey == NODE_ID
     assert signed.amount == Decimal("0.0025")
     assert signed.date == 1_700_000_000
@@ -153,20 +158,20 @@ def test_pyln_proto_reads_what_we_write(text: str, kept: str, digest: bytes, has
 
 @pytest.mark.parametrize("text", ["", "a" * 639, "é" * 319])
 def test_longest_and_shortest_description(text: str) -> None:
-    unsigned = bolt11.with_description_hash(COFFEE, HASH, text)
+    unsigned = with_hash(COFFEE, HASH, text)
     assert bolt11.description(unsigned) == text
 
 
 @pytest.mark.parametrize("text", ["a" * 640, "é" * 320, "\ud800"])
 def test_description_that_does_not_fit(text: str) -> None:
     with pytest.raises(ValueError):
-        bolt11.with_description_hash(COFFEE, HASH, text)
+        with_hash(COFFEE, HASH, text)
 
 
 @pytest.mark.parametrize("digest", [b"", bytes(31), bytes(33)])
 def test_description_hash_that_is_none(digest: bytes) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
-        bolt11.with_description_hash(COFFEE, digest, "x")
+        with_hash(COFFEE, digest, "x")
 
 
 @pytest.mark.parametrize(
@@ -237,3 +242,33 @@ def test_junk_fields_fail_in_one_way_only(words: bytes) -> None:
     except ValueError:
         return
     assert parts.encode() == text
+
+
+@given(
+    preimage=st.binary(min_size=32, max_size=32),
+    amount_msat=st.integers(0, (2**64 - 1) // 10),
+    created_at=st.integers(1, 2**35 - 1),
+    expiry=st.integers(1, 2**50),
+)
+def test_renewed(preimage: bytes, amount_msat: int, created_at: int, expiry: int) -> None:
+    template = bolt11.parse(COFFEE)
+    text = bolt11.renewed(
+        template, preimage, amount_msat=amount_msat, created_at=created_at, expiry=expiry
+    ).encode()
+    assert bolt11.timestamp(text) == created_at
+    assert bolt11.expiry(text) == expiry
+    assert (bolt11.amount_msat(text) or 0) == amount_msat
+    assert bolt11.payment_hash(text) == hashlib.sha256(preimage).hexdigest()
+    fields = bolt11.parse(text).fields
+    assert sorted(field.type for field in fields) == sorted("spx9d")
+    assert fields[3:] == tuple(f for f in template.fields if f.type in "9d")
+
+
+def test_renewed_keeps_hints_and_no_address() -> None:
+    """What is paid to an address would count for the template."""
+    fields = tuple(bolt11.TaggedField(letter, bytes([1, 2])) for letter in "frcnmz")
+    template = replace(bolt11.parse(COFFEE), fields=fields)
+    made = bolt11.renewed(template, bytes(32), amount_msat=0, created_at=1, expiry=1)
+    assert [field.type for field in made.fields] == [*"spx", *"rcnmz"]
+    with pytest.raises(ValueError, match="currency"):
+        bolt11.renewed(replace(template, hrp="lnxx"), bytes(32), amount_msat=0, created_at=1, expiry=1)
