@@ -6,14 +6,14 @@ deleted; `wait` with nextvalue 0 tells these numbers at once), and a count stand
 Two things need care. The mirror that `sql` asks hears of a change a moment after lightningd has numbered
 it, so that a count made right after a change may be that of before; it is not remembered. And where
 counting takes long, on a node with a million payments that makes another each second, most of its time
-would go into counting: such a count is taken as good for some seconds more.
+would go into counting: such a count is taken as good for some seconds more, and says so.
 """
 
 import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nwc.cln.errors import RpcCode, RpcFailed
 from nwc.cln.node import Node
@@ -24,9 +24,25 @@ SETTLED_AFTER_S = 1.0
 # A count that takes longer than this is used for so many times as long as it took.
 SLOW_S = 0.05
 REUSE_SLOW = 20
+MAX_REUSE_S = 10.0
 
-Count = tuple[int, int]  # how many, and the lowest `created_index` of them
 _Marker = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What was counted.
+
+    Attributes:
+        number: how many there are.
+        first: the lowest `created_index` of them, 0 when there are none.
+        is_exact: False when the table has changed since.
+
+    """
+
+    number: int
+    first: int
+    is_exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +82,15 @@ class Counts:
         known = self._counted.get(query)
         if known is not None and (known.marker == marker or self._clock() < known.best_before):
             self._counted.move_to_end(query)
-            return known.count
+            return replace(known.count, is_exact=known.marker == marker)
+        # Brings the mirror up to date, which is not to be taken for slow counting.
+        await self._node.call("sql", query=f"SELECT max(created_index) FROM {table}")  # noqa: S608
         begin = self._clock()
         row = (await self._node.call("sql", query=query))["rows"][0]
         took = self._clock() - begin
-        count = (row[0], row[1] or 0)
-        best_before = begin + REUSE_SLOW * took if took > SLOW_S else begin
-        self._remember(query, _Counted(count, marker if is_settled else None, best_before))
+        count = Count(row[0], row[1] or 0)
+        reuse_s = min(REUSE_SLOW * took, MAX_REUSE_S) if took > SLOW_S else 0
+        self._remember(query, _Counted(count, marker if is_settled else None, begin + reuse_s))
         return count
 
     def _remember(self, query: str, counted: _Counted) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nwc.cln import bolt11, bolt12
-from nwc.cln.counts import Counts
+from nwc.cln.counts import Count, Counts
 from nwc.cln.node import Json, Node
 
 _INVOICE_COLUMNS = (
@@ -200,9 +200,11 @@ class History:
 
     async def find_invoices(self, wanted: InvoiceFilter, *, limit: int, offset: int = 0) -> list[Found]:
         """Return where invoices are, newest first."""
-        count, first = await self._extent(wanted)
-        if offset >= count:
+        count = await self._extent(wanted)
+        if count.is_exact and offset >= count.number:
             return []
+        # A connection may have a few invoices only: the search need not go on below the first.
+        first = count.first if count.is_exact else 0
         rows = await self._query(
             f"SELECT {', '.join(_TIME_COLUMNS)} FROM invoices "  # noqa: S608
             f"WHERE {wanted.where()} AND created_index >= {first:d} "
@@ -224,13 +226,9 @@ class History:
 
     async def count_invoices(self, wanted: InvoiceFilter) -> int:
         """Return how many invoices there are."""
-        return (await self._extent(wanted))[0]
+        return (await self._extent(wanted)).number
 
-    async def _extent(self, wanted: InvoiceFilter) -> tuple[int, int]:
-        """Return how many invoices there are, and the `created_index` of the first.
-
-        The search for a page need not go on below it: a connection may have a few invoices only.
-        """
+    async def _extent(self, wanted: InvoiceFilter) -> Count:
         return await self._counts.get(
             "invoices",
             f"SELECT count(*), min(created_index) FROM invoices WHERE {wanted.where()}",  # noqa: S608
@@ -304,7 +302,7 @@ class History:
             "sendpays",
             f"SELECT count(*), 0 FROM sendpays AS first WHERE {wanted.where()}",  # noqa: S608
         )
-        return counted[0]
+        return counted.number
 
     async def payments_between(
         self, wanted: PaymentFilter, from_time: int | None, until_time: int | None

@@ -127,6 +127,8 @@ async def _own_payments(wallet: Wallet, connection: Connection, wanted: WantedPa
 async def _page(sources: list[Source], wanted: WantedPage) -> tuple[list[Transaction], int]:
     total = sum([await source.count() for source in sources])
     found = await _find(sources, wanted.limit, wanted.offset)
+    if found:  # on a large node the count may be some seconds old
+        total = max(total, wanted.offset + len(found))
     read = [await source.read([one for whose, one in found if whose is source]) for source in sources]
     of_source = dict(zip(map(id, sources), read, strict=True))
     rows = (of_source[id(source)].get(one.key) for source, one in found)

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from nwc.cln import counts
-from nwc.cln.counts import Counts
+from nwc.cln.counts import Count, Counts
 from nwc.cln.errors import RpcCode, RpcFailed
 from nwc.cln.node import Node
 
@@ -14,6 +14,7 @@ class Counted(Node):
     Attributes:
         now: the clock.
         takes_s: how long counting takes.
+        refresh_s: how long the first query takes, while the mirror is brought up to date.
         indexes: what `wait` tells; None: it knows no `wait`.
 
     """
@@ -21,11 +22,16 @@ class Counted(Node):
     def __init__(self) -> None:
         self.now = 100.0
         self.takes_s = 0.01
+        self.refresh_s = 0.0
         self.indexes: dict[str, int] | None = {"created": 5, "updated": 3, "deleted": 0}
         self.number = 0
         self.counted = 0
 
     async def call(self, method: str, **params: Any) -> Any:
+        if method == "sql" and "count" not in params["query"]:
+            self.now += self.refresh_s
+            self.refresh_s = 0
+            return {"rows": [[1]]}
         if method == "sql":
             self.counted += 1
             self.now += self.takes_s
@@ -45,9 +51,9 @@ def made() -> tuple[Counted, Counts]:
 async def settled() -> tuple[Counted, Counts]:
     """A table that has not changed for long."""
     node, remembered = made()
-    await remembered.get("invoices", "query")
+    await remembered.get("invoices", "count")
     node.now += 2
-    await remembered.get("invoices", "query")
+    await remembered.get("invoices", "count")
     node.counted = 0
     return node, remembered
 
@@ -56,9 +62,9 @@ async def test_counted_once() -> None:
     node, remembered = await settled()
     for _ in range(5):
         node.now += 3600
-        assert await remembered.get("invoices", "query") == (0, 0)
+        assert await remembered.get("invoices", "count") == Count(0, 0)
     assert node.counted == 0
-    await remembered.get("invoices", "another")
+    await remembered.get("invoices", "count of others")
     assert node.counted == 1
 
 
@@ -68,14 +74,14 @@ async def test_every_change_is_noticed(index: str) -> None:
     assert node.indexes
     node.indexes[index] += 1
     node.number = 7
-    assert await remembered.get("invoices", "query") == (7, 7)
+    assert await remembered.get("invoices", "count") == Count(7, 7)
 
 
 async def test_tables_are_known_by_their_own_changes() -> None:
     node, remembered = await settled()
     node.number = 7
-    assert await remembered.get("sendpays", "payments") == (7, 7)
-    assert await remembered.get("invoices", "query") == (0, 0)
+    assert await remembered.get("sendpays", "count of payments") == Count(7, 7)
+    assert await remembered.get("invoices", "count") == Count(0, 0)
 
 
 async def test_count_right_after_a_change_is_not_remembered() -> None:
@@ -85,11 +91,11 @@ async def test_count_right_after_a_change_is_not_remembered() -> None:
     node.indexes["created"] += 1
     for number in (0, 1):
         node.number = number
-        assert await remembered.get("invoices", "query") == (number, number)
+        assert await remembered.get("invoices", "count") == Count(number, number)
     node.now += 2
-    await remembered.get("invoices", "query")
+    await remembered.get("invoices", "count")
     node.counted = 0
-    await remembered.get("invoices", "query")
+    await remembered.get("invoices", "count")
     assert node.counted == 0
 
 
@@ -101,11 +107,12 @@ async def test_slow_count_on_a_busy_node() -> None:
     for _ in range(100):
         node.now += 0.1
         node.indexes["updated"] += 1
-        await remembered.get("invoices", "query")
+        count = await remembered.get("invoices", "count")
     assert 1 <= node.counted <= 2
+    assert not count.is_exact
     node.now += 10
     node.number = 7
-    assert await remembered.get("invoices", "query") == (7, 7)
+    assert await remembered.get("invoices", "count") == Count(7, 7)
 
 
 async def test_lightningd_that_knows_no_wait() -> None:
@@ -114,7 +121,7 @@ async def test_lightningd_that_knows_no_wait() -> None:
     for number in range(3):
         node.now += 60
         node.number = number
-        assert await remembered.get("invoices", "query") == (number, number)
+        assert await remembered.get("invoices", "count") == Count(number, number)
 
 
 async def test_other_trouble_is_passed_on() -> None:
@@ -123,14 +130,35 @@ async def test_other_trouble_is_passed_on() -> None:
             raise RpcFailed(method, -1, "…")
 
     with pytest.raises(RpcFailed):
-        await Counts(Broken()).get("invoices", "query")
+        await Counts(Broken()).get("invoices", "count")
 
 
 async def test_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counts, "MAX_COUNTS", 3)
     node, remembered = await settled()
     for n in range(10):
-        await remembered.get("invoices", f"query {n}")
-        await remembered.get("invoices", "query")  # in use, so it stays
+        await remembered.get("invoices", f"count {n}")
+        await remembered.get("invoices", "count")  # in use, so it stays
     assert len(remembered._counted) == 3
     assert node.counted == 10
+
+
+async def test_slow_mirror_is_not_a_slow_count() -> None:
+    """After a deletion lightningd makes its mirror anew, once."""
+    node, remembered = made()
+    node.refresh_s = 5
+    await remembered.get("invoices", "count")
+    assert node.indexes
+    node.indexes["created"] += 1
+    node.number = 7
+    assert await remembered.get("invoices", "count") == Count(7, 7)
+
+
+async def test_no_count_is_reused_for_long() -> None:
+    node, remembered = made()
+    node.takes_s = 60
+    await remembered.get("invoices", "count")
+    assert node.indexes
+    node.indexes["created"] += 1
+    node.number = 7
+    assert await remembered.get("invoices", "count") == Count(7, 7)

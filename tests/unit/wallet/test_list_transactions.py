@@ -635,3 +635,18 @@ async def test_few_queries_once_counted(world: World, monkeypatch: pytest.Monkey
     assert (await world.list(OWN))["total_count"] == 31
     await world.node.delete_invoice(made["label"], "paid")
     assert (await world.list(OWN))["total_count"] == 30
+
+
+async def test_a_stale_count_hides_no_row(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where counting is slow, only total_count may be some seconds old."""
+    monkeypatch.setattr("nwc.cln.counts.SLOW_S", -1)
+    monkeypatch.setattr("nwc.cln.counts.REUSE_SLOW", 10**9)
+    for asking in (OWN, NODE):
+        assert (await world.list(asking))["total_count"] == 0
+    made = [await world.invoice(OWN, n) for n in range(3)]
+    for one in reversed(made):
+        await world.pay(one["label"])
+        for asking in (OWN, NODE):
+            answer = await world.list(asking)
+            assert one["payment_hash"] in hashes(answer)
+            assert answer["total_count"] == len(answer["transactions"])
