@@ -14,6 +14,9 @@ NETWORKS = {currency: network for network, currency in CURRENCIES.items()}
 MULTIPLIERS = {"": 10**12, "m": 10**9, "u": 10**6, "n": 10**3, "p": 1}
 SIGNATURE_LENGTH = 104
 DEFAULT_EXPIRY = 3600
+# Even bits, and those lower ones that lightningd knows one or the other way.
+COMPULSORY = int("01" * 512, 2)
+KNOWN_FEATURES = (1 << 64) - 1
 MAX_GROUPS = 64 // 5  # of five bits, in a number
 Field = tuple[str, tuple[int, ...]]
 
@@ -128,6 +131,9 @@ def _from_fields(fields: Iterable[Field]) -> Bolt11:
             others.append((tag, value))
     if any(len(known.get(tag, ())) > MAX_GROUPS for tag in "xc"):
         raise Bolt11Error("x: integer too large")
+    features = _to_int(known.get("9", ()))
+    if unknown := features & COMPULSORY & ~KNOWN_FEATURES:
+        raise Bolt11Error(f"9: unknown feature bit {unknown.bit_length() - 1}")
     if "p" not in known:
         raise Bolt11Error("No valid 'p' field found")
     if "s" not in known:
@@ -143,7 +149,7 @@ def _from_fields(fields: Iterable[Field]) -> Bolt11:
         description_hash=to_bytes(known["h"]) if "h" in known else None,
         expiry=_to_int(known["x"]) if "x" in known else DEFAULT_EXPIRY,
         min_final_cltv_expiry=_to_int(known["c"]) if "c" in known else 18,
-        features=_to_int(known.get("9", ())),
+        features=features,
         others=tuple(others),
     )
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.double.node import Node
 
 BOLT12 = {"lno": "offer", "lni": "invoice", "lnr": "invoice_request"}
+MIN_WORDS = 4  # for one TLV record, even if it is empty
 # TLV types of BOLT12 to the fields of `decode`, and what they hold.
 FIELDS = {
     8: ("offer_amount_msat", int),
@@ -59,7 +60,7 @@ def _bolt11(content: Bolt11) -> Json:
 
 def _bolt12(string: str) -> Json:
     words = string[4:]
-    if string[3:4] != "1" or not words or not set(words) <= set(CHARSET):
+    if string[3:4] != "1" or len(words) < MIN_WORDS or not set(words) <= set(CHARSET):
         raise BadParam("string", "invalid bech32 string", string)
     stream = bolt11.to_bytes([CHARSET.index(word) for word in words])
     try:

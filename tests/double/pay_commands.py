@@ -154,7 +154,7 @@ def _keysend(
     if destination == node.id:
         message = "We are the destination. Keysend cannot be used to send funds to yourself"
         raise RpcError(INVALID_PARAMS, message)
-    if not amount_msat:
+    if not amount_msat and command == "xkeysend":
         raise RpcError(INVALID_PARAMS, "Failed: amount must be non-zero")
     first_partid, groupid = (0, 0) if command == "keysend" else (1, secrets.randbits(62))
     preimage = secrets.token_bytes(32)
@@ -169,7 +169,7 @@ def _keysend(
         label,
         first_partid=first_partid,
         groupid=groupid,
-        refusal=refusal,
+        refusal=refusal if amount_msat else RpcError(UNSPECIFIED_ERROR, "AMOUNT_BELOW_MINIMUM"),
     )
     node.keysends.append(
         {

@@ -90,6 +90,7 @@ class Payer:
         answer = asyncio.get_running_loop().create_future()
         answer.add_done_callback(lambda a: a.cancelled() or a.exception())
         plan = plans.take(self._node.state, payment.payment_hash)
+        self._node.state.commit("sendpay")  # before the log tells a test that it may kill us
         held = Held(payment, plan, answer)
         if plan.hold_route:
             self._in_route[payment.payment_hash] = held

@@ -56,9 +56,9 @@ class Waiters:
         if value < waiter.next_value:
             return False
         details = _details(self._state, waiter.subsystem, waiter.index, value)
-        waiter.answer.set_result(
-            {"subsystem": waiter.subsystem, waiter.index: value, waiter.subsystem: details}
-        )
+        answer = {"subsystem": waiter.subsystem, waiter.index: value, waiter.subsystem: details}
+        # As long as deprecated APIs are allowed, which they are unless somebody forbids it.
+        waiter.answer.set_result({**answer, "details": details})
         return True
 
 

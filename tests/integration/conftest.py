@@ -10,7 +10,12 @@ import pytest
 HERE = Path(__file__).parent
 MISSING = [program for program in ("lightningd", "bitcoind") if shutil.which(program) is None]
 
-for module in ("tests.cases", "tests.support.app", "tests.support.channel"):
+for module in (
+    "tests.cases",
+    "tests.support.app",
+    "tests.support.channel",
+    "tests.integration.contract",
+):
     pytest.register_assert_rewrite(module)
 
 from tests.cases.fixtures import *  # noqa: E402, F403
