@@ -190,7 +190,7 @@ async def test_waiting_goes_longer_and_longer(scene: Scene, monkeypatch: pytest.
 
     monkeypatch.setattr(paid_invoices, "RETRY_FIRST_S", 1.0)
     monkeypatch.setattr(paid_invoices, "RETRY_MAX_S", 5.0)
-    monkeypatch.setattr(paid_invoices.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     await scene.world.dev("dev-fail", method="waitanyinvoice", code=-1, message="busy", times=5)
     shop = scene.connect("shop")
     await scene.start()
