@@ -28,7 +28,14 @@ from tests.support.restartable_relay import RestartableRelay
 CLIENTS = Path(__file__).resolve().parents[1] / "clients"
 NPM_INSTALL = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock"]
 HASH = "5a" * 32
-ALL_METHODS = ["get_info", "get_balance", "make_invoice", "lookup_invoice", "list_transactions"]
+ALL_METHODS = [
+    "get_info",
+    "get_balance",
+    "get_budget",
+    "make_invoice",
+    "lookup_invoice",
+    "list_transactions",
+]
 
 
 # rust-nostr
@@ -123,7 +130,7 @@ async def test_rust_refusal(nwc: NostrWalletConnect) -> None:
     with pytest.raises(NostrSdkError, match=r"amount: must be .*Other"):
         await make(nwc, 2**63)
     request = PayInvoiceRequest(id=None, invoice="lnbc1", amount=None)
-    with pytest.raises(NostrSdkError, match=r"(?i)not.?implemented"):
+    with pytest.raises(NostrSdkError, match=r"(?i)restricted"):
         await nwc.pay_invoice(request)
 
 
@@ -187,4 +194,4 @@ def test_alby_sdk(node: NodeUnderTest, relay: RestartableRelay, alby: Json) -> N
     assert in_nip04["description"] == "in NIP-04"
 
     assert alby["refused"] == {"name": "Nip47WalletError", "code": "OTHER"}
-    assert alby["no_payments"] == {"name": "Nip47WalletError", "code": "NOT_IMPLEMENTED"}
+    assert alby["no_payments"] == {"name": "Nip47WalletError", "code": "RESTRICTED"}

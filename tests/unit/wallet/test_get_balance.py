@@ -83,8 +83,7 @@ async def test_a_new_period(world: World) -> None:
 
 async def test_nothing_is_left(world: World) -> None:
     """Also when the budget was made smaller than what is spent. The node is not asked."""
-    spent = {"spent_msat": 5000}
-    assert await balance(world, Budget(BudgetKind.AMOUNT, 5000), **spent) == 0
+    assert await balance(world, Budget(BudgetKind.AMOUNT, 5000), spent_msat=5000) == 0
     assert await balance(world, Budget(BudgetKind.AMOUNT, 4000)) == 0
     assert {name for name, _ in world.node.calls} == {"listdatastore", "datastore"}
 
