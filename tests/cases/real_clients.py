@@ -82,6 +82,7 @@ async def test_rust_get_info(node: NodeUnderTest, nwc: NostrWalletConnect) -> No
     assert info.methods == [
         Method.GET_INFO(),
         Method.GET_BALANCE(),
+        Method.UNKNOWN("get_budget"),
         Method.MAKE_INVOICE(),
         Method.LOOKUP_INVOICE(),
         Method.LIST_TRANSACTIONS(),
