@@ -115,9 +115,12 @@ class Scene:
         await self.records.load()
         await self.notifier.load()
         self.paid_invoices.start()
-        follows = "waitanyinvoice"
+
+        def follows(method: str, params: Json) -> bool:
+            return method == "waitanyinvoice" and "timeout" not in params
+
         await self.node.called(
-            lambda: any(name == follows for name, _ in self.node.calls[before:]), FOR_EVER
+            lambda: any(follows(*call) for call in self.node.calls[before:]), FOR_EVER
         )
 
     async def stop(self, timeout_s: float = 0) -> None:
