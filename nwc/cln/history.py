@@ -2,15 +2,21 @@
 
 `listinvoices` and `listpays` return everything, so their cost grows with the node's history. `sql`
 asks a mirror of their tables that lightningd keeps up to date. Every value that goes into a query is a
-number, or a label prefix of checked form.
+number, a payment hash, or a label prefix of checked form.
+
+What is cheap there: rows by `created_index` (the primary key), forwards and backwards, and by
+`payment_hash` (an index). All else goes through the whole table, some 15 ms for 100,000 rows; so a page
+is first found as a list of keys, and only then read; and counts are remembered (nwc.cln.counts).
 """
 
+import contextlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from nwc.cln import bolt11
+from nwc.cln import bolt11, bolt12
+from nwc.cln.counts import Counts
 from nwc.cln.node import Json, Node
 
 _INVOICE_COLUMNS = (
@@ -28,27 +34,39 @@ _INVOICE_COLUMNS = (
     "paid_at",
     "payment_preimage",
 )
+# What the time of an invoice is read from.
+_TIME_COLUMNS = ("created_index", "bolt11", "bolt12", "expires_at", "paid_at")
 
-# Parts and attempts of one payment are rows of their own. What is complete counts; else what is pending.
-_PAYMENT_COLUMNS = {
-    "payment_hash": "payment_hash",
-    "state": "max(CASE status WHEN 'complete' THEN 2 WHEN 'pending' THEN 1 ELSE 0 END)",
-    "created_at": "min(created_at)",
-    "completed_at": "min(CASE status WHEN 'complete' THEN completed_at END)",
-    "complete_msat": "sum(CASE status WHEN 'complete' THEN amount_msat END)",
-    "complete_sent_msat": "sum(CASE status WHEN 'complete' THEN amount_sent_msat END)",
-    "pending_msat": "sum(CASE status WHEN 'pending' THEN amount_msat END)",
-    "failed_msat": "max(amount_msat)",
-    "payment_preimage": "max(payment_preimage)",
-    "bolt11": "max(bolt11)",
-    "bolt12": "max(bolt12)",
-    "description": "max(description)",
-}
+_PART_COLUMNS = (
+    "created_index",
+    "payment_hash",
+    "status",
+    "amount_msat",
+    "amount_sent_msat",
+    "created_at",
+    "completed_at",
+    "payment_preimage",
+    "bolt11",
+    "bolt12",
+    "description",
+)
 
 # The mirror holds texts as they stood in lightningd's JSON, with its escapes.
 _TEXTS = ("label", "description")
 
+# Seconds from the making of a BOLT12 invoice to its expiry: BOLT12's default.
+_BOLT12_EXPIRY_S = 7200
+
+# Times rise with `created_index`, but for clocks that were set, and invoices made elsewhere. So near the
+# edge of a window the rows are looked at one by one: so many on each side, no further away than that.
+_EDGE_ROWS = 100
+_EDGE_INDEXES = 2000
+# A row with a time of its own must not lead a search astray: the middle one of so many counts.
+_PROBE_ROWS = 5
+_MAX_PROBES = 1000
+
 _LABEL = re.compile(r"[a-z0-9:]{1,128}")
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +77,8 @@ class InvoiceFilter:
         label_prefix: labels that begin so; None for all but the plugin's templates.
         paid_only: leave out unpaid and expired ones.
         from_index, until_index: bounds of `created_index`, both inclusive; None is unbounded.
+        without: `created_index` of rows within the bounds to leave out.
+        also: `created_index` of rows beyond the bounds to take in.
 
     """
 
@@ -66,6 +86,8 @@ class InvoiceFilter:
     paid_only: bool
     from_index: int | None = None
     until_index: int | None = None
+    without: tuple[int, ...] = ()
+    also: tuple[int, ...] = ()
 
     def where(self) -> str:
         """Return the condition in SQL."""
@@ -74,31 +96,275 @@ class InvoiceFilter:
             conditions = [_label_range(self.label_prefix)]
         if self.paid_only:
             conditions.append("status = 'paid'")
+        window = " AND ".join(self._window())
+        if window and self.also:
+            window = f"({window} OR created_index IN ({_numbers(self.also)}))"
+        return " AND ".join([*conditions, window] if window else conditions)
+
+    def contains_index(self, index: int) -> bool:
+        """Tell whether a `created_index` is within the bounds."""
+        above = self.from_index is None or index >= self.from_index
+        return above and (self.until_index is None or index <= self.until_index)
+
+    def _window(self) -> list[str]:
+        conditions = []
         if self.from_index is not None:
             conditions.append(f"created_index >= {self.from_index:d}")
         if self.until_index is not None:
             conditions.append(f"created_index <= {self.until_index:d}")
-        return " AND ".join(conditions)
+        if self.without:
+            conditions.append(f"created_index NOT IN ({_numbers(self.without)})")
+        return conditions
 
 
 @dataclass(frozen=True, slots=True)
 class PaymentFilter:
-    """Which payments; times in Unix seconds, both inclusive, None is unbounded."""
+    """Which payments.
+
+    Attributes:
+        settled_only: leave out pending and failed ones.
+        from_time, until_time: Unix seconds, both inclusive; None is unbounded.
+        from_index, until_index: bounds of `created_index` that save looking further.
+
+    """
 
     settled_only: bool
     from_time: int | None = None
     until_time: int | None = None
+    from_index: int | None = None
+    until_index: int | None = None
 
-    def having(self) -> str:
-        """Return the condition on grouped rows in SQL."""
-        conditions = ["1"]
+    def where(self) -> str:
+        """Return the condition in SQL on the first part of a payment, `first`."""
+        bounds = (
+            ("created_index >= ", self.from_index),
+            ("created_index <= ", self.until_index),
+            ("created_at >= ", self.from_time),
+            ("created_at <= ", self.until_time),
+        )
+        conditions = [f"first.{bound}{value:d}" for bound, value in bounds if value is not None]
+        conditions.append(
+            "NOT EXISTS (SELECT 1 FROM sendpays AS earlier WHERE earlier.payment_hash ="
+            " first.payment_hash AND earlier.created_index < first.created_index)"
+        )
         if self.settled_only:
-            conditions.append(f"{_PAYMENT_COLUMNS['state']} = 2")
-        if self.from_time is not None:
-            conditions.append(f"min(created_at) >= {self.from_time:d}")
-        if self.until_time is not None:
-            conditions.append(f"min(created_at) <= {self.until_time:d}")
+            conditions.append(
+                "EXISTS (SELECT 1 FROM sendpays AS part WHERE part.payment_hash ="
+                " first.payment_hash AND part.status = 'complete')"
+            )
         return " AND ".join(conditions)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where a row is, without the row.
+
+    Attributes:
+        key: `created_index` of an invoice, payment hash of a payment.
+        created_at: Unix seconds.
+
+    """
+
+    key: int | str
+    created_at: int
+
+
+def invoice_created_at(invoice: Json) -> int:
+    """Return when an invoice of `listinvoices` was made, Unix seconds.
+
+    Lightningd does not say, but the invoice does.
+    """
+    with contextlib.suppress(ValueError):  # one made elsewhere, longer than we read
+        if "bolt11" in invoice:
+            return bolt11.timestamp(invoice["bolt11"])
+        if "bolt12" in invoice:
+            return bolt12.created_at(invoice["bolt12"])
+    return _assumed_created_at(invoice)
+
+
+def _assumed_created_at(invoice: Json) -> int:
+    """A BOLT12 invoice is made at the moment somebody wants to pay it."""
+    by_expiry = max(0, int(invoice["expires_at"]) - _BOLT12_EXPIRY_S)
+    return min(by_expiry, int(invoice.get("paid_at", by_expiry)))
+
+
+class History:
+    """Queries over invoices and payments. Every method raises NodeError, as Node does."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._counts = Counts(node)
+        self._probes: dict[tuple[str, int], list[Found]] = {}
+
+    # Invoices
+
+    async def find_invoices(self, wanted: InvoiceFilter, *, limit: int, offset: int = 0) -> list[Found]:
+        """Return where invoices are, newest first."""
+        count, first = await self._extent(wanted)
+        if offset >= count:
+            return []
+        rows = await self._query(
+            f"SELECT {', '.join(_TIME_COLUMNS)} FROM invoices "  # noqa: S608
+            f"WHERE {wanted.where()} AND created_index >= {first:d} "
+            f"ORDER BY created_index DESC LIMIT {limit:d} OFFSET {offset:d}"
+        )
+        return [Found(row[0], _time_of(row)) for row in rows]
+
+    async def invoices(self, found: list[Found]) -> dict[int | str, Json]:
+        """Return invoices as `listinvoices` shows them, by `created_index`; what is gone is left out."""
+        indexes = [int(one.key) for one in found]
+        if not indexes:
+            return {}
+        rows = await self._query(
+            f"SELECT {', '.join(_INVOICE_COLUMNS)} FROM invoices "  # noqa: S608
+            f"WHERE created_index IN ({_numbers(indexes)})"
+        )
+        named = (_named(_INVOICE_COLUMNS, row) for row in rows)
+        return {row["created_index"]: row for row in named}
+
+    async def count_invoices(self, wanted: InvoiceFilter) -> int:
+        """Return how many invoices there are."""
+        return (await self._extent(wanted))[0]
+
+    async def _extent(self, wanted: InvoiceFilter) -> tuple[int, int]:
+        """Return how many invoices there are, and the `created_index` of the first.
+
+        The search for a page need not go on below it: a connection may have a few invoices only.
+        """
+        return await self._counts.get(
+            "invoices",
+            f"SELECT count(*), min(created_index) FROM invoices WHERE {wanted.where()}",  # noqa: S608
+        )
+
+    async def invoices_between(
+        self, wanted: InvoiceFilter, from_time: int | None, until_time: int | None
+    ) -> InvoiceFilter:
+        """Narrow a filter down to what was made between two Unix seconds, both inclusive."""
+        edges = (
+            None if from_time is None else await self._first_index_at("invoices", from_time),
+            None if until_time is None else await self._first_index_at("invoices", until_time + 1),
+        )
+        before = edges[1]
+        bounded = replace(
+            wanted, from_index=edges[0], until_index=None if before is None else before - 1
+        )
+        near = [row for edge in edges if edge is not None for row in await self._around(wanted, edge)]
+        low, high = from_time or 0, until_time
+        inside = {
+            one.key for one in near if one.created_at >= low and (high is None or one.created_at <= high)
+        }
+        indexes = sorted({int(one.key) for one in near})
+        return replace(
+            bounded,
+            without=tuple(i for i in indexes if i not in inside and bounded.contains_index(i)),
+            also=tuple(i for i in indexes if i in inside and not bounded.contains_index(i)),
+        )
+
+    async def _around(self, wanted: InvoiceFilter, edge: int) -> list[Found]:
+        select = f"SELECT {', '.join(_TIME_COLUMNS)} FROM invoices WHERE {wanted.where()} "  # noqa: S608
+        before = await self._query(
+            f"{select} AND created_index < {edge:d} AND created_index >= {edge - _EDGE_INDEXES:d} "
+            f"ORDER BY created_index DESC LIMIT {_EDGE_ROWS}"
+        )
+        after = await self._query(
+            f"{select} AND created_index >= {edge:d} AND created_index < {edge + _EDGE_INDEXES:d} "
+            f"ORDER BY created_index LIMIT {_EDGE_ROWS}"
+        )
+        return [Found(row[0], _time_of(row)) for row in (*before, *after)]
+
+    # Payments
+
+    async def find_payments(self, wanted: PaymentFilter, *, limit: int, offset: int = 0) -> list[Found]:
+        """Return where payments are, newest first."""
+        rows = await self._query(
+            "SELECT payment_hash, created_at FROM sendpays AS first "  # noqa: S608
+            f"WHERE {wanted.where()} ORDER BY created_index DESC LIMIT {limit:d} OFFSET {offset:d}"
+        )
+        return [Found(*row) for row in rows]
+
+    async def payments(self, found: list[Found]) -> dict[int | str, list[Json]]:
+        """Return parts of payments as `listsendpays` shows them, oldest first, by payment hash."""
+        parts: dict[int | str, list[Json]] = {one.key: [] for one in found}
+        if not parts:
+            return {}
+        # A hundred of them fit: lightningd takes queries of up to 10,000 bytes.
+        listed = ", ".join(f"x'{key}'" for key in parts if _HASH.fullmatch(str(key)))
+        rows = await self._query(
+            f"SELECT {', '.join(_PART_COLUMNS)} FROM sendpays "  # noqa: S608
+            f"WHERE payment_hash IN ({listed}) ORDER BY created_index"
+        )
+        for row in rows:
+            part = _named(_PART_COLUMNS, row)
+            parts[part["payment_hash"]].append(part)
+        return parts
+
+    async def count_payments(self, wanted: PaymentFilter) -> int:
+        """Return how many payments there are."""
+        counted = await self._counts.get(
+            "sendpays",
+            f"SELECT count(*), 0 FROM sendpays AS first WHERE {wanted.where()}",  # noqa: S608
+        )
+        return counted[0]
+
+    async def payments_between(
+        self, wanted: PaymentFilter, from_time: int | None, until_time: int | None
+    ) -> PaymentFilter:
+        """Narrow a filter down to what was begun between two Unix seconds, both inclusive."""
+        narrowed = replace(wanted, from_time=from_time, until_time=until_time)
+        if from_time is not None:
+            edge = await self._first_index_at("sendpays", from_time)
+            narrowed = replace(narrowed, from_index=edge - _EDGE_INDEXES)
+        if until_time is not None:
+            edge = await self._first_index_at("sendpays", until_time + 1)
+            narrowed = replace(narrowed, until_index=edge + _EDGE_INDEXES)
+        return narrowed
+
+    # Both
+
+    async def _first_index_at(self, table: str, at: int) -> int:
+        """Return a `created_index` with what was created at or after a Unix second at or above it.
+
+        The times are not indexed, but rows are numbered in order: a binary search takes some twenty
+        small queries.
+        """
+        newest: int = (await self._query(f"SELECT max(created_index) FROM {table}"))[0][0] or 0  # noqa: S608
+        # A power of two, so that each search begins with the same probes.
+        low, high = 1, 1 << newest.bit_length()
+        while low < high:
+            middle = (low + high) // 2
+            found = [one for one in await self._probe(table, middle) if int(one.key) < high]
+            times = sorted(one.created_at for one in found)
+            # Of an even number the lower middle, for the time as well as for the place.
+            place = (len(found) - 1) // 2
+            if not found:
+                high = middle
+            elif times[place] >= at:
+                high = int(found[place].key)
+            else:
+                low = int(found[place].key) + 1
+        return low
+
+    async def _probe(self, table: str, from_index: int) -> list[Found]:
+        """Return the next rows from a `created_index` on. What was there once need not be read again."""
+        known = self._probes.get((table, from_index))
+        if known is not None:
+            return known
+        columns = _TIME_COLUMNS if table == "invoices" else ("created_index", "created_at")
+        rows = await self._query(
+            f"SELECT {', '.join(columns)} FROM {table} "  # noqa: S608
+            f"WHERE created_index >= {from_index:d} ORDER BY created_index LIMIT {_PROBE_ROWS}"
+        )
+        found = [Found(row[0], _time_of(row) if table == "invoices" else row[1]) for row in rows]
+        if len(found) == _PROBE_ROWS:
+            if len(self._probes) >= _MAX_PROBES:
+                self._probes.clear()
+            self._probes[table, from_index] = found
+        return found
+
+    async def _query(self, query: str) -> list[list[Any]]:
+        answer = await self._node.call("sql", query=query)
+        rows: list[list[Any]] = answer["rows"]
+        return rows
 
 
 def _label_range(prefix: str) -> str:
@@ -109,77 +375,12 @@ def _label_range(prefix: str) -> str:
     return f"label >= '{prefix}' AND label < '{after}'"
 
 
-class History:
-    """Queries over invoices and payments. Every method raises NodeError, as Node does."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-
-    async def invoices(self, wanted: InvoiceFilter, *, limit: int, offset: int = 0) -> list[Json]:
-        """Return invoices as `listinvoices` shows them, newest first."""
-        columns = ", ".join(_INVOICE_COLUMNS)
-        rows = await self._query(
-            f"SELECT {columns} FROM invoices WHERE {wanted.where()} "  # noqa: S608
-            f"ORDER BY created_index DESC LIMIT {limit:d} OFFSET {offset:d}"
-        )
-        return [_named(_INVOICE_COLUMNS, row) for row in rows]
-
-    async def count_invoices(self, wanted: InvoiceFilter) -> int:
-        """Return how many invoices there are."""
-        return await self._number(f"SELECT count(*) FROM invoices WHERE {wanted.where()}")  # noqa: S608
-
-    async def payments(self, wanted: PaymentFilter, *, limit: int, offset: int = 0) -> list[Json]:
-        """Return payments, newest first; amounts in msat, `state` 2 complete, 1 pending, 0 failed."""
-        rows = await self._query(
-            f"{_select_payments()} GROUP BY payment_hash HAVING {wanted.having()} "
-            f"ORDER BY min(created_at) DESC, payment_hash LIMIT {limit:d} OFFSET {offset:d}"
-        )
-        return [_named(tuple(_PAYMENT_COLUMNS), row) for row in rows]
-
-    async def count_payments(self, wanted: PaymentFilter) -> int:
-        """Return how many payments there are."""
-        return await self._number(
-            "SELECT count(*) FROM (SELECT payment_hash FROM sendpays "  # noqa: S608
-            f"GROUP BY payment_hash HAVING {wanted.having()})"
-        )
-
-    async def first_index_at(self, at: int) -> int:
-        """Return a `created_index` with all invoices created at or after a Unix second at or above it.
-
-        The mirror has no creation time of invoices, but they are numbered in order, and each BOLT11
-        string holds its timestamp: a binary search takes some twenty small queries.
-        """
-        low, high = 1, await self._number("SELECT coalesce(max(created_index), 0) FROM invoices") + 1
-        while low < high:
-            middle = (low + high) // 2
-            found = await self._query(
-                "SELECT created_index, bolt11 FROM invoices WHERE bolt11 IS NOT NULL "  # noqa: S608
-                f"AND created_index >= {middle:d} AND created_index < {high:d} "
-                "ORDER BY created_index LIMIT 1"
-            )
-            if not found or bolt11.timestamp(found[0][1]) >= at:
-                high = middle
-            else:
-                low = found[0][0] + 1
-        return low
-
-    async def newest_pay_index(self) -> int:
-        """Return the `pay_index` of the invoice paid last, 0 when none has been."""
-        return await self._number("SELECT coalesce(max(pay_index), 0) FROM invoices")
-
-    async def _number(self, query: str) -> int:
-        number: int = (await self._query(query))[0][0]
-        return number
-
-    async def _query(self, query: str) -> list[list[Any]]:
-        answer = await self._node.call("sql", query=query)
-        rows: list[list[Any]] = answer["rows"]
-        return rows
+def _numbers(numbers: list[int] | tuple[int, ...]) -> str:
+    return ", ".join(f"{number:d}" for number in numbers)
 
 
-def _select_payments() -> str:
-    columns = ", ".join(f"{expression} AS {name}" for name, expression in _PAYMENT_COLUMNS.items())
-    return f"SELECT {columns} FROM sendpays"  # noqa: S608
+def _time_of(row: list[Any]) -> int:
+    return invoice_created_at(_named(_TIME_COLUMNS, row))
 
 
 def _named(columns: tuple[str, ...], row: list[Any]) -> Json:

@@ -134,9 +134,9 @@ class Node:
         found: list[Json] = (await self.call("listinvoices", payment_hash=payment_hash))["invoices"]
         return found[0] if found else None
 
-    async def payments_by_payment_hash(self, payment_hash: str) -> list[Json]:
-        """Return the payments with this payment hash as `listpays` shows them, oldest first."""
-        found: list[Json] = (await self.call("listpays", payment_hash=payment_hash))["pays"]
+    async def payment_parts(self, payment_hash: str) -> list[Json]:
+        """Return all parts and attempts of a payment as `listsendpays` shows them."""
+        found: list[Json] = (await self.call("listsendpays", payment_hash=payment_hash))["payments"]
         return found
 
     async def wait_paid_invoice(self, last_pay_index: int) -> Json:
@@ -148,13 +148,30 @@ class Node:
 
     async def paid_invoice(self, pay_index: int) -> Json | None:
         """Return the paid invoice with this `pay_index`, None when it has been deleted."""
+        paid = await self._next_paid(pay_index - 1)
+        return paid if paid is not None and paid["pay_index"] == pay_index else None
+
+    async def _next_paid(self, last_pay_index: int) -> Json | None:
         try:
-            paid: Json = await self.call("waitanyinvoice", lastpay_index=pay_index - 1, timeout=0)
+            paid: Json = await self.call("waitanyinvoice", lastpay_index=last_pay_index, timeout=0)
         except RpcFailed as error:
             if error.code != RpcCode.INVOICE_WAIT_TIMED_OUT:
                 raise
             return None
-        return paid if paid["pay_index"] == pay_index else None
+        return paid
+
+    async def newest_pay_index(self) -> int:
+        """Return the `pay_index` of the invoice paid last, 0 when there is none.
+
+        Nothing tells it, so it is searched for: some forty calls that each look up one paid invoice.
+        """
+        newest, step = 0, 1
+        while (paid := await self._next_paid(newest + step - 1)) is not None:
+            newest, step = paid["pay_index"], step * 2
+        while step := step // 2:
+            paid = await self._next_paid(newest + step - 1)
+            newest = newest if paid is None else paid["pay_index"]
+        return newest
 
     async def delete_invoice(self, label: str, status: str) -> None:
         """Delete an invoice that has this status (`unpaid`, `expired` or `paid`)."""

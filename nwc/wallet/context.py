@@ -4,14 +4,36 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakValueDictionary
 
+from nwc.cln.history import History
 from nwc.cln.node import Node
 from nwc.nip47.encryption import Encryption
 from nwc.wallet.connections import Connection
+from nwc.wallet.invoice_record import InvoiceRecords
 from nwc.wallet.spending.payments import Payments
 
 # How many bare-hash invoices may be under way at once; also the number of templates a crash can leave.
 TEMPLATE_SLOTS = 16
+
+
+# What one connection may list at once; what it asks beyond that waits, and all others do not.
+LISTS_AT_ONCE = 4
+
+
+class Turns:
+    """Lets so many calls of each connection go on at once. Knows only connections that have one."""
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._semaphores: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    def of(self, connection: Connection) -> asyncio.Semaphore:
+        """Return what a call of this connection enters with `async with`."""
+        semaphore = self._semaphores.get(connection.id)
+        if semaphore is None:
+            semaphore = self._semaphores[connection.id] = asyncio.Semaphore(self._at_once)
+        return semaphore
 
 
 @dataclass(slots=True)
@@ -40,6 +62,9 @@ class Wallet:
         payments: what connections have paid and are paying.
         notifications: whether the owner has not switched notifications off for all.
         template_slots: labels free for the templates of bare-hash invoices.
+        history: queries over the node's invoices and payments.
+        records: what is kept beside invoices.
+        list_turns: keeps one connection from filling the threads of all.
 
     """
 
@@ -49,6 +74,14 @@ class Wallet:
     payments: Payments
     notifications: bool = True
     template_slots: asyncio.Queue[int] = field(default_factory=_template_slots)
+    history: History = field(init=False)
+    records: InvoiceRecords = field(init=False)
+    list_turns: Turns = field(default_factory=lambda: Turns(LISTS_AT_ONCE))
+
+    def __post_init__(self) -> None:
+        """Make what is made of the node."""
+        object.__setattr__(self, "history", History(self.node))
+        object.__setattr__(self, "records", InvoiceRecords(self.node))
 
 
 @dataclass(frozen=True, slots=True)

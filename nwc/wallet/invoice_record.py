@@ -82,6 +82,36 @@ def _parse(text: str) -> InvoiceRecord:
     return InvoiceRecord()
 
 
+class InvoiceRecords:
+    """The records of all connections, without asking lightningd for those of a connection that has none.
+
+    Which connections have some is read once; after that, only `keep` can add one.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._added: set[str] = set()
+        self._loaded: frozenset[str] | None = None
+
+    async def keep(self, connection: Connection, request_id: str, record: InvoiceRecord) -> None:
+        """Store a record, before its invoice is made."""
+        if not record.is_empty:
+            self._added.add(connection.id)
+        await keep(self._node, connection, request_id, record)
+
+    async def find(self, invoice: Json) -> InvoiceRecord:
+        """Return what is kept beside an invoice of `listinvoices`."""
+        match = _LABEL.fullmatch(invoice["label"])
+        if match is None or not await self._has_any(match[1]):
+            return InvoiceRecord()
+        return await find(self._node, invoice)
+
+    async def _has_any(self, connection_id: str) -> bool:
+        if self._loaded is None:
+            self._loaded = frozenset(await self._node.datastore_keys(_ROOT))
+        return connection_id in self._loaded or connection_id in self._added
+
+
 async def sweep(node: Node, grace_s: float = SWEEP_GRACE_S) -> int:
     """Delete the records whose invoices are gone: deleted by their owner, or by autoclean.
 

@@ -1,27 +1,21 @@
 """list_transactions (NIP-47): invoices and payments, newest first, a page at a time."""
 
-import asyncio
 import heapq
 import json
-import time
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from nwc.cln.errors import RpcCode, RpcFailed
-from nwc.cln.history import History, InvoiceFilter, PaymentFilter
-from nwc.cln.node import Json
+from nwc.cln.history import Found, InvoiceFilter, PaymentFilter
 from nwc.nip47 import params
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.nip47.response import MAX_PLAINTEXT_BYTES
 from nwc.wallet import invoice_record
 from nwc.wallet.connections import Connection, View
 from nwc.wallet.context import Call, Wallet
-from nwc.wallet.transaction import (
-    Transaction,
-    incoming_transaction,
-    invoice_created_at,
-    outgoing_transaction,
-)
+from nwc.wallet.sources import InvoiceSource, OwnPaymentSource, PaymentSource, Source
+from nwc.wallet.transaction import Transaction
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
@@ -46,8 +40,13 @@ class WantedPage:
     unpaid_incoming: bool
     unpaid_outgoing: bool
 
+    @property
+    def has_window(self) -> bool:
+        """Tell whether it asks for a time."""
+        return self.from_time is not None or self.until_time is not None
 
-def parse_params(given: params.Params, connection: Connection) -> WantedPage:
+
+def parse_params(given: params.Params) -> WantedPage:
     """Check the parameters of list_transactions.
 
     Raises:
@@ -57,23 +56,21 @@ def parse_params(given: params.Params, connection: Connection) -> WantedPage:
     type_ = params.choice(given, "type", ("incoming", "outgoing"))
     unpaid = params.flag(given, "unpaid")
     limit = params.integer(given, "limit", minimum=0, maximum=2**53, unit="transactions")
-    page = WantedPage(
-        from_time=params.integer(given, "from", minimum=0, maximum=MAX_TIME, unit="Unix seconds"),
-        until_time=params.integer(given, "until", minimum=0, maximum=MAX_TIME, unit="Unix seconds"),
+    return WantedPage(
+        from_time=params.integer(given, "from", minimum=0, maximum=MAX_TIME, unit="Unix seconds")
+        or None,
+        until_time=_time(given, "until"),
         limit=min(limit or DEFAULT_LIMIT, MAX_LIMIT),
         offset=params.integer(given, "offset", minimum=0, maximum=MAX_OFFSET, unit="transactions") or 0,
         incoming=type_ != "outgoing",
-        # What a connection with view=own has paid is nothing: it cannot pay.
-        outgoing=type_ != "incoming" and connection.view is View.NODE,
+        outgoing=type_ != "incoming",
         unpaid_incoming=unpaid or params.flag(given, "unpaid_incoming"),
         unpaid_outgoing=unpaid or params.flag(given, "unpaid_outgoing"),
     )
-    if page.incoming and page.outgoing and page.offset > MAX_MERGED_OFFSET:
-        raise Nip47Error(
-            ErrorCode.OTHER,
-            f"offset: must be at most {MAX_MERGED_OFFSET} without type; use until to go further back",
-        )
-    return page
+
+
+def _time(given: params.Params, name: str) -> int | None:
+    return params.integer(given, name, minimum=0, maximum=MAX_TIME, unit="Unix seconds")
 
 
 async def list_transactions(wallet: Wallet, call: Call) -> dict[str, Any]:
@@ -84,74 +81,72 @@ async def list_transactions(wallet: Wallet, call: Call) -> dict[str, Any]:
         NodeError: lightningd is away.
 
     """
-    wanted = parse_params(call.params, call.connection)
-    try:
-        found, total = await _find(wallet, call.connection, wanted)
-    except RpcFailed as error:
-        if error.code != RpcCode.METHOD_NOT_FOUND:
-            raise
-        raise Nip47Error(
-            ErrorCode.NOT_IMPLEMENTED, "list_transactions needs the sql command of lightningd"
-        ) from None
-    transactions = await asyncio.gather(*(_transaction(wallet, row) for row in found))
+    wanted = parse_params(call.params)
+    async with wallet.list_turns.of(call.connection):
+        try:
+            transactions, total = await _page(await _sources(wallet, call.connection, wanted), wanted)
+        except RpcFailed as error:
+            if error.code != RpcCode.METHOD_NOT_FOUND:
+                raise
+            raise Nip47Error(
+                ErrorCode.NOT_IMPLEMENTED, "list_transactions needs the sql command of lightningd"
+            ) from None
     return {"transactions": _that_fit(transactions), "total_count": total}
 
 
-async def _find(wallet: Wallet, connection: Connection, wanted: WantedPage) -> tuple[list[Json], int]:
-    history = History(wallet.node)
-    invoices = await _invoice_filter(history, connection, wanted)
-    payments = PaymentFilter(not wanted.unpaid_outgoing, wanted.from_time, wanted.until_time)
-    if not wanted.incoming and not wanted.outgoing:
-        return [], 0
-    if not wanted.outgoing:
-        return await asyncio.gather(
-            history.invoices(invoices, limit=wanted.limit, offset=wanted.offset),
-            history.count_invoices(invoices),
+async def _sources(wallet: Wallet, connection: Connection, wanted: WantedPage) -> list[Source]:
+    sources: list[Source] = []
+    if wanted.outgoing and connection.view is View.OWN:
+        sources += await _own_payments(wallet, connection, wanted)
+    if wanted.incoming:
+        prefix = None if connection.view is View.NODE else invoice_record.label_prefix(connection)
+        invoices = InvoiceFilter(prefix, paid_only=not wanted.unpaid_incoming)
+        if wanted.has_window:
+            invoices = await wallet.history.invoices_between(
+                invoices, wanted.from_time, wanted.until_time
+            )
+        sources.append(InvoiceSource(wallet.history, wallet.records, invoices))
+    if wanted.outgoing and connection.view is View.NODE:
+        payments = PaymentFilter(settled_only=not wanted.unpaid_outgoing)
+        if wanted.has_window:
+            payments = await wallet.history.payments_between(
+                payments, wanted.from_time, wanted.until_time
+            )
+        sources.append(PaymentSource(wallet.history, wallet.payments, payments))
+    return sources
+
+
+async def _own_payments(wallet: Wallet, connection: Connection, wanted: WantedPage) -> list[Source]:
+    """Return the source of what a connection has paid; none where it has paid nothing."""
+    settled_only = not wanted.unpaid_outgoing
+    payments = PaymentFilter(settled_only, wanted.from_time, wanted.until_time)
+    source = OwnPaymentSource(wallet.payments, connection, payments)
+    return [source] if await source.count() else []
+
+
+async def _page(sources: list[Source], wanted: WantedPage) -> tuple[list[Transaction], int]:
+    total = sum([await source.count() for source in sources])
+    found = await _find(sources, wanted.limit, wanted.offset)
+    read = [await source.read([one for whose, one in found if whose is source]) for source in sources]
+    of_source = dict(zip(map(id, sources), read, strict=True))
+    rows = (of_source[id(source)].get(one.key) for source, one in found)
+    return [row for row in rows if row is not None], total
+
+
+async def _find(sources: list[Source], limit: int, offset: int) -> list[tuple[Source, Found]]:
+    """Return where the rows of a page are, newest first."""
+    if len(sources) == 1:
+        return [(sources[0], one) for one in await sources[0].find(limit, offset)]
+    if offset > MAX_MERGED_OFFSET:
+        raise Nip47Error(
+            ErrorCode.OTHER,
+            f"offset: must be at most {MAX_MERGED_OFFSET} without type; use until to go further back",
         )
-    if not wanted.incoming:
-        return await asyncio.gather(
-            history.payments(payments, limit=wanted.limit, offset=wanted.offset),
-            history.count_payments(payments),
-        )
-    end = wanted.offset + wanted.limit
-    in_, out, in_total, out_total = await asyncio.gather(
-        history.invoices(invoices, limit=end),
-        history.payments(payments, limit=end),
-        history.count_invoices(invoices),
-        history.count_payments(payments),
-    )
+    end = offset + limit
+    lists = [[(source, one) for one in await source.find(end)] for source in sources]
     # Not a sort: where times and lightningd's order disagree, a row must not move from page to page.
-    merged = list(heapq.merge(in_, out, key=_created_at, reverse=True))
-    return merged[wanted.offset : end], in_total + out_total
-
-
-def _created_at(row: Json) -> int:
-    return int(row["created_at"]) if _is_payment(row) else invoice_created_at(row)
-
-
-def _is_payment(row: Json) -> bool:
-    return "state" in row
-
-
-async def _invoice_filter(history: History, connection: Connection, wanted: WantedPage) -> InvoiceFilter:
-    after = None if wanted.until_time is None else wanted.until_time + 1
-    return InvoiceFilter(
-        label_prefix=_label_prefix(connection),
-        paid_only=not wanted.unpaid_incoming,
-        from_index=wanted.from_time and await history.first_index_at(wanted.from_time),
-        until_index=None if after is None else await history.first_index_at(after) - 1,
-    )
-
-
-def _label_prefix(connection: Connection) -> str | None:
-    return None if connection.view is View.NODE else invoice_record.label_prefix(connection)
-
-
-async def _transaction(wallet: Wallet, row: Json) -> Transaction:
-    if _is_payment(row):
-        return outgoing_transaction(row)
-    record = await invoice_record.find(wallet.node, row)
-    return incoming_transaction(row, record, time.time())
+    merged = heapq.merge(*lists, key=lambda row: row[1].created_at, reverse=True)
+    return list(islice(merged, offset, end))
 
 
 def _that_fit(transactions: list[Transaction]) -> list[Transaction]:

@@ -10,16 +10,14 @@ from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet import invoice_record
 from nwc.wallet.connections import Connection, View
 from nwc.wallet.context import Call, Wallet
-from nwc.wallet.spending.payments import Payments
 from nwc.wallet.transaction import (
     Transaction,
     ended_transaction,
     incoming_transaction,
+    merged_payment,
     outgoing_transaction,
     pending_transaction,
 )
-
-_STATES = {"complete": 2, "pending": 1, "failed": 0}
 
 
 async def lookup_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
@@ -37,13 +35,13 @@ async def lookup_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
     payment_hash = wanted_payment_hash(call.params)
     invoice = await wallet.node.invoice_by_payment_hash(payment_hash)
     if invoice is not None and may_see(call.connection, invoice):
-        record = await invoice_record.find(wallet.node, invoice)
+        record = await wallet.records.find(invoice)
         return incoming_transaction(invoice, record, time.time())
     if call.connection.view is View.NODE:
-        payments = await wallet.node.payments_by_payment_hash(payment_hash)
-        if payments:
-            metadata = await metadata_of_payment(wallet.payments, payment_hash)
-            return outgoing_transaction(_merged(payments), metadata)
+        parts = await wallet.node.payment_parts(payment_hash)
+        if parts:
+            metadata = await wallet.payments.metadata_of(payment_hash)
+            return outgoing_transaction(merged_payment(parts), metadata)
     own = await _own_payment(wallet, call.connection, payment_hash)
     if own is not None:
         return own
@@ -58,13 +56,6 @@ async def _own_payment(wallet: Wallet, connection: Connection, payment_hash: str
     entry = wallet.payments.records.with_hash(payment_hash, connection.id)
     record = await wallet.payments.records.get(connection.id, entry.request_id) if entry else None
     return ended_transaction(record) if record else None
-
-
-async def metadata_of_payment(payments: Payments, payment_hash: str) -> Json | None:
-    """Return the metadata of the payment with this hash, whichever connection has made it."""
-    entry = payments.records.with_hash(payment_hash)
-    record = await payments.records.get(entry.connection_id, entry.request_id) if entry else None
-    return record.payment.metadata if record else None
 
 
 def may_see(connection: Connection, invoice: Json) -> bool:
@@ -104,22 +95,3 @@ def _payment_hash(invoice: str) -> str:
 
 def _refuse(message: str) -> NoReturn:
     raise Nip47Error(ErrorCode.OTHER, message)
-
-
-def _merged(payments: list[Json]) -> Json:
-    """Bring the entries of `listpays` for one hash into the form of History.payments."""
-    best = max(payments, key=lambda payment: _STATES[payment["status"]])
-    merged = {
-        "payment_hash": best["payment_hash"],
-        "state": _STATES[best["status"]],
-        "created_at": min(payment["created_at"] for payment in payments),
-        "completed_at": best.get("completed_at"),
-        "complete_msat": best.get("amount_msat"),
-        "complete_sent_msat": best.get("amount_sent_msat"),
-        "pending_msat": best.get("amount_msat"),
-        "payment_preimage": best.get("preimage"),
-        "bolt11": best.get("bolt11"),
-        "bolt12": best.get("bolt12"),
-        "description": best.get("description"),
-    }
-    return {name: value for name, value in merged.items() if value is not None}

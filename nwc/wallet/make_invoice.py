@@ -114,7 +114,7 @@ async def make_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
     wanted = parse_params(call.params, wallet.invoice_expiry)
     record = wanted.record()
     label = invoice_record.invoice_label(call.connection, call.request_id)
-    await invoice_record.keep(wallet.node, call.connection, call.request_id, record)
+    await wallet.records.keep(call.connection, call.request_id, record)
     try:
         made = await _make(wallet, wanted, label)
     except RpcFailed as error:

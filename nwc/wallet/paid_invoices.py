@@ -15,7 +15,6 @@ import time
 from collections.abc import Awaitable, Callable
 
 from nwc.cln.errors import NodeError
-from nwc.cln.history import History
 from nwc.cln.node import Json, Node
 from nwc.tasks import Steps, Tasks
 
@@ -77,6 +76,6 @@ class PaidInvoices:
         stored = await self._node.datastore_get(_POSITION)
         if stored is not None and stored.isdigit():
             return int(stored)
-        newest = await History(self._node).newest_pay_index()
+        newest = await self._node.newest_pay_index()
         await self._node.datastore_put(_POSITION, str(newest))
         return newest

@@ -4,17 +4,21 @@ import json
 from typing import Any
 
 from nwc.cln import bolt11
+from nwc.cln.history import invoice_created_at
 from nwc.cln.node import Json
+from nwc.nip47.response import MAX_PLAINTEXT_BYTES
 from nwc.wallet.invoice_record import InvoiceRecord
 from nwc.wallet.spending.payment import Payment, PaymentRecord
 
 Transaction = dict[str, Any]
 
-# Seconds from the making of a BOLT12 invoice to its expiry: BOLT12's default.
-_BOLT12_EXPIRY_S = 7200
 # Descriptions of invoices made elsewhere have no limit; LNURL servers put images into them.
 _MAX_DESCRIPTION_BYTES = 32_768
 _CUT_DESCRIPTION_BYTES = 5000  # six bytes of JSON each at most
+# Nor have invoice strings. Ours have some hundred; what is longer than this is left out where it would
+# not fit into an answer with the rest of the row.
+_LONG_INVOICE = 2500
+_MAX_TRANSACTION_BYTES = MAX_PLAINTEXT_BYTES - 1000
 
 
 def incoming_transaction(invoice: Json, record: InvoiceRecord, now: float) -> Transaction:
@@ -48,26 +52,25 @@ def incoming_transaction(invoice: Json, record: InvoiceRecord, now: float) -> Tr
     if paid:
         transaction["preimage"] = invoice["payment_preimage"]
         transaction["settled_at"] = invoice["paid_at"]
-    return transaction
-
-
-def invoice_created_at(invoice: Json) -> int:
-    """Return when an invoice was made, Unix seconds.
-
-    Lightningd does not say. A BOLT11 string holds its timestamp; a BOLT12 invoice is made at the moment
-    somebody wants to pay it.
-    """
-    if "bolt11" in invoice:
-        return bolt11.timestamp(invoice["bolt11"])
-    by_expiry = max(0, int(invoice["expires_at"]) - _BOLT12_EXPIRY_S)
-    return min(by_expiry, int(invoice.get("paid_at", by_expiry)))
+    return _that_fits(transaction)
 
 
 def _bounded(description: str) -> str:
     """Cut a description that no answer could hold."""
-    if len(json.dumps(description, ensure_ascii=False).encode()) - 2 <= _MAX_DESCRIPTION_BYTES:
+    if _size(description) - 2 <= _MAX_DESCRIPTION_BYTES:
         return description
     return description.encode()[:_CUT_DESCRIPTION_BYTES].decode(errors="ignore")
+
+
+def _that_fits(transaction: Transaction) -> Transaction:
+    """Leave out an invoice string that no answer could hold: the rest is worth showing."""
+    if len(transaction["invoice"]) > _LONG_INVOICE and _size(transaction) > _MAX_TRANSACTION_BYTES:
+        return transaction | {"invoice": ""}
+    return transaction
+
+
+def _size(value: object) -> int:
+    return len(json.dumps(value, ensure_ascii=False).encode())
 
 
 def _incoming_state(invoice: Json, now: float) -> str:
@@ -79,17 +82,57 @@ def _incoming_state(invoice: Json, now: float) -> str:
 
 
 def _description_hash(invoice: Json) -> str | None:
-    return bolt11.description_hash(invoice["bolt11"]) if "bolt11" in invoice else None
+    try:
+        return bolt11.description_hash(invoice["bolt11"]) if "bolt11" in invoice else None
+    except ValueError:  # one made elsewhere, longer than we read
+        return None
 
 
-_OUTGOING_STATES = {2: "settled", 1: "pending", 0: "failed"}
+_OUTGOING_STATES = {"complete": "settled", "pending": "pending", "failed": "failed"}
+
+
+def merged_payment(parts: list[Json]) -> Json:
+    """Bring all parts and attempts of one payment together.
+
+    What is complete counts, else what is pending; `state` is the status of these.
+
+    Args:
+        parts: all entries of `listsendpays` for a payment hash, one at least.
+
+    """
+    parts = sorted(parts, key=_number)
+    of_state = {state: [p for p in parts if p["status"] == state] for state in _OUTGOING_STATES}
+    complete = of_state["complete"]
+    merged: Json = {
+        "payment_hash": parts[0]["payment_hash"],
+        "state": next(state for state, having in of_state.items() if having),
+        "created_at": parts[0]["created_at"],
+        "completed_at": min((p["completed_at"] for p in complete if "completed_at" in p), default=None),
+        "complete_msat": _sum(complete, "amount_msat"),
+        "complete_sent_msat": _sum(complete, "amount_sent_msat"),
+        "pending_msat": _sum(of_state["pending"], "amount_msat"),
+        "failed_msat": max((p["amount_msat"] for p in parts if "amount_msat" in p), default=None),
+    }
+    for field in ("payment_preimage", "bolt11", "bolt12", "description"):
+        merged[field] = next((part[field] for part in parts if field in part), None)
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def _number(part: Json) -> int:
+    number: int = part.get("created_index") or part["id"]
+    return number
+
+
+def _sum(parts: list[Json], field: str) -> int | None:
+    known = [int(part[field]) for part in parts if field in part]
+    return sum(known) if known else None
 
 
 def outgoing_transaction(payment: Json, metadata: dict[str, Any] | None = None) -> Transaction:
     """Return the NIP-47 transaction of a payment of ours.
 
     Args:
-        payment: a row of History.payments: all parts and attempts for one payment hash.
+        payment: from `merged_payment`.
         metadata: of the connection that has made it, if one has.
 
     """
@@ -108,7 +151,7 @@ def outgoing_transaction(payment: Json, metadata: dict[str, Any] | None = None) 
     if state == "settled":
         transaction["preimage"] = payment["payment_preimage"]
         transaction["settled_at"] = payment.get("completed_at", payment["created_at"])
-    return transaction
+    return _that_fits(transaction)
 
 
 def pending_transaction(payment: Payment) -> Transaction:

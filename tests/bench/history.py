@@ -1,10 +1,10 @@
 """What list_transactions and lookup_invoice cost on a node with a long history.
 
-    python -m tests.bench.history [--double N] [--real N] [--rounds N]
+    python -m tests.bench.history [--double N] [--payments N] [--real N] [--rounds N]
 
 The handlers are called directly, over the node's RPC socket and without a relay, beside bare RPC calls
-of the same run. The double holds 100,000 invoices; lightningd, when it and bitcoind are on PATH, 10,000
-made by its `invoice`. It prints figures and judges nothing.
+of the same run. The double holds 100,000 invoices and as many payments; lightningd, when it and bitcoind
+are on PATH, 10,000 made by its `invoice`. It prints figures and judges nothing.
 """
 
 import argparse
@@ -37,13 +37,13 @@ OWN = Connection("own", "a1" * 32, ("wss://relay.example",), 0)
 NODE = Connection("node", "b0" * 32, ("wss://relay.example",), 0, view=View.NODE)
 PREFIX = f"nwc:{OWN.id}:"
 PAID_EVERY = 2
-PAYMENTS = 1000
 REAL_PROGRAMS = ("bitcoind", "bitcoin-cli", "lightningd")
 REAL_THREADS = 16
 REAL_PAID = 1500
 BLOCKS = 5
 START_TIMEOUT_S = 60
 RELOADS = 5
+CHANGES = 20
 MAX_LISTED = 20_000
 
 # Starts, and does nothing: the double runs a plugin in any case.
@@ -56,12 +56,13 @@ def main() -> None:
     """Run the bench on what is there."""
     parser = argparse.ArgumentParser(prog="tests.bench.history", description=__doc__)
     parser.add_argument("--double", type=int, default=100_000, help="invoices on the double")
+    parser.add_argument("--payments", type=int, default=100_000, help="payments on the double")
     parser.add_argument("--real", type=int, default=10_000, help="invoices on lightningd")
     parser.add_argument("--rounds", type=int, default=100, help="calls of each kind")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="nwc-bench-") as directory:
         if arguments.double:
-            with filled_double(Path(directory) / "double", arguments.double) as path:
+            with filled_double(Path(directory) / "double", arguments.double, arguments.payments) as path:
                 asyncio.run(report("the double", path, arguments.double, arguments.rounds))
         missing = [program for program in REAL_PROGRAMS if shutil.which(program) is None]
         if missing:
@@ -79,7 +80,8 @@ async def report(name: str, rpc_path: Path, count: int, rounds: int) -> None:
     node = Node(str(rpc_path))
     wallet = make_wallet(node)
     begin = time.perf_counter()
-    await node.call("sql", query="SELECT count(*) FROM invoices, sendpays")
+    for table in ("invoices", "sendpays"):
+        await node.call("sql", query=f"SELECT count(*) FROM {table}")
     cold_s = time.perf_counter() - begin
     sys.stdout.write(f"\n{name}, {count:,} invoices; first `sql` {cold_s * 1000:,.0f} ms\n")
     sys.stdout.write(f"{'':46}{'p50 ms':>9}{'p99 ms':>9}\n")
@@ -88,6 +90,9 @@ async def report(name: str, rpc_path: Path, count: int, rounds: int) -> None:
         show(title, [await timed(action) for _ in range(rounds)])
     if count <= MAX_LISTED:
         show("bare listinvoices of everything", [await timed(lambda: node.call("listinvoices"))])
+    for name, asking in (("own", OWN), ("node", NODE)):
+        changes = [await after_an_invoice(node, wallet, asking, number) for number in range(CHANGES)]
+        show(f"{name}, first page, after `invoice`", changes)
     reloads = [await after_a_deletion(node, wallet, number) for number in range(RELOADS)]
     show("own, first page, after `delinvoice`", reloads)
     node.close()
@@ -98,6 +103,8 @@ async def actions(node: Node, wallet: Wallet) -> list[tuple[str, Action]]:
     newest = (await ask(wallet, list_transactions, OWN))["transactions"]
     middle = await ask(wallet, list_transactions, OWN, offset=500, limit=1)
     until, row = middle["transactions"][0]["created_at"], newest[-1]
+
+    window = {"from": until - 3600, "until": until}
 
     def page(asking: Connection, **params: Any) -> Action:
         return lambda: ask(wallet, list_transactions, asking, **params)
@@ -119,13 +126,14 @@ async def actions(node: Node, wallet: Wallet) -> list[tuple[str, Action]]:
         ("own, first page", page(OWN)),
         ("own, first page, limit 100", page(OWN, limit=100)),
         ("own, offset 1000", page(OWN, offset=1000)),
-        ("own, from and until", page(OWN, **{"from": until - 3600, "until": until})),
+        ("own, from and until", page(OWN, **window)),
         ("own, unpaid", page(OWN, unpaid=True)),
         ("node, first page", page(NODE)),
         ("node, first page, incoming", page(NODE, type="incoming")),
         ("node, first page, outgoing", page(NODE, type="outgoing")),
         ("node, offset 1000", page(NODE, offset=1000)),
-        ("node, from and until", page(NODE, **{"from": until - 3600, "until": until})),
+        ("node, from and until", page(NODE, **window)),
+        ("node, from and until, outgoing", page(NODE, type="outgoing", **window)),
         ("node, unpaid", page(NODE, unpaid=True)),
         (
             "lookup_invoice, own",
@@ -147,8 +155,15 @@ async def timed(action: Action) -> float:
     return (time.perf_counter() - begin) * 1000
 
 
+async def after_an_invoice(node: Node, wallet: Wallet, asking: Connection, number: int) -> float:
+    """Time a page when an invoice has just been made: what is remembered does not count then."""
+    label = f"made:{asking.name}:{number}"
+    await node.invoice(amount_msat=1, label=label, description="", expiry=60)
+    return await timed(lambda: ask(wallet, list_transactions, asking))
+
+
 async def after_a_deletion(node: Node, wallet: Wallet, number: int) -> float:
-    """Time a page when an invoice has been deleted: as the template of a bare hash is, each time."""
+    """Time a page when an invoice has been deleted: lightningd then makes its mirror anew."""
     label = f"deleted:{number}"
     await node.invoice(amount_msat=1, label=label, description="", expiry=60)
     await node.delete_invoice(label, "unpaid")
@@ -167,8 +182,8 @@ def show(title: str, latencies_ms: list[float]) -> None:
 
 
 @contextmanager
-def filled_double(directory: Path, count: int) -> Iterator[Path]:
-    """Run a double with this many invoices; gives its RPC socket."""
+def filled_double(directory: Path, count: int, payments: int) -> Iterator[Path]:
+    """Run a double with this many invoices and payments; gives its RPC socket."""
     directory.mkdir()
     with LightningdDouble(directory, _idle_plugin(directory)) as double:
         given = {
@@ -180,9 +195,7 @@ def filled_double(directory: Path, count: int) -> Iterator[Path]:
         }
         double.rpc.call("dev-invoices", given)
         now = int(time.time())
-        for number in range(PAYMENTS):
-            part = {"created_at": now - 3600 * number, "amount_sent_msat": 1001}
-            double.rpc.call("dev-payment", {"parts": [part]})
+        double.rpc.call("dev-payments", {"count": payments, "created_at": now - 60 * payments})
         yield double.socket
 
 

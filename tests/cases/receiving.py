@@ -60,13 +60,21 @@ def make_foreign(node: NodeUnderTest, description: str) -> Json:
     return made
 
 
-def check_settled(shown: Json, made: Json, amount_msat: int = 21_000) -> None:
-    """Compare the transaction of a paid invoice with that of before."""
+def check_settled(shown: Json, made: Json, amount_msat: int | None = None) -> None:
+    """Compare the transaction of a paid invoice with that of before.
+
+    Args:
+        shown: after the payment.
+        made: before it, or after it by another way.
+        amount_msat: what arrived, when that is another amount than before.
+
+    """
+    arrived_msat = made["amount"] if amount_msat is None else amount_msat
     changed = {"state", "amount", "preimage", "settled_at"}
     assert {k: v for k, v in shown.items() if k not in changed} == {
         k: v for k, v in made.items() if k not in changed
     }
-    assert (shown["state"], shown["amount"]) == ("settled", amount_msat)
+    assert (shown["state"], shown["amount"]) == ("settled", arrived_msat)
     preimage = bytes.fromhex(shown["preimage"])
     assert hashlib.sha256(preimage).hexdigest() == made["payment_hash"]
     assert made["created_at"] <= shown["settled_at"] <= int(time.time()) + 1

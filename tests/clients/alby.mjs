@@ -1,36 +1,35 @@
-// What an app built on Alby's SDK sees of a connection, as one JSON object on standard output.
-// node alby.mjs URI DESCRIPTION_HASH
+// An app built on Alby's SDK, driven over standard input: one JSON object a line in, one a line out.
+// node alby.mjs URI [ENCRYPTION]
+//
+// {"call": METHOD, "params": …} is answered by {"result": …} or {"error": {"name", "code", "message"}},
+// {"get": PROPERTY} by {"result": …}. Notifications come in between, as {"notification": …}.
+import { createInterface } from "node:readline";
 import WebSocket from "ws";
 
 globalThis.WebSocket ??= WebSocket; // Node.js before 22 has none
 const { NWCClient } = await import("@getalby/sdk");
 
-const [uri, descriptionHash] = process.argv.slice(2);
+const [uri, encryption] = process.argv.slice(2);
 const client = new NWCClient({ nostrWalletConnectUrl: uri });
-const old = new NWCClient({ nostrWalletConnectUrl: uri });
-const seen = {};
+if (encryption) client._encryptionType = encryption; // as an app of before NIP-44
 
-const failure = async (promise) => {
+const write = (message) => process.stdout.write(`${JSON.stringify(message)}\n`);
+
+const call = async (method, params) => {
+  if (method !== "subscribeNotifications") return await client[method](params);
+  await client.subscribeNotifications((notification) => write({ notification }), params);
+  return null;
+};
+
+const answer = async (asked) => {
+  if (asked.get) return { result: client[asked.get] };
   try {
-    return { unexpected: await promise };
+    return { result: await call(asked.call, asked.params) };
   } catch (error) {
-    return { name: error.constructor.name, code: error.code };
+    return { error: { name: error.constructor.name, code: error.code, message: error.message } };
   }
 };
 
-seen.service = await client.getWalletServiceInfo();
-seen.info = await client.getInfo();
-seen.encryption = client.encryptionType;
-seen.lud16 = client.lud16;
-seen.invoices = [
-  await client.makeInvoice({ amount: 21_000, description: "from JavaScript", metadata: { order: 7 } }),
-  await client.makeInvoice({ amount: 1_000, description_hash: descriptionHash }),
-];
-old._encryptionType = "nip04"; // as an app of before NIP-44
-seen.invoices.push(await old.makeInvoice({ amount: 1_000, description: "in NIP-04" }));
-seen.refused = await failure(client.makeInvoice({ amount: -1 }));
-seen.no_payments = await failure(client.payInvoice({ invoice: "lnbc1" }));
-
+for await (const line of createInterface({ input: process.stdin })) write(await answer(JSON.parse(line)));
 client.close();
-old.close();
-process.stdout.write(JSON.stringify(seen), () => process.exit(0));
+process.exit(0);

@@ -9,10 +9,12 @@ from coincurve.ecdsa import cdata_to_der, deserialize_recoverable, recoverable_c
 from pyln.proto.bech32 import CHARSET, bech32_decode, bech32_encode
 
 CURRENCIES = {"bitcoin": "bc", "testnet": "tb", "signet": "tbs", "regtest": "bcrt"}
+NETWORKS = {currency: network for network, currency in CURRENCIES.items()}
 # Millisatoshi times ten, which is picobitcoin, for every multiplier, largest first.
 MULTIPLIERS = {"": 10**12, "m": 10**9, "u": 10**6, "n": 10**3, "p": 1}
 SIGNATURE_LENGTH = 104
 DEFAULT_EXPIRY = 3600
+MAX_GROUPS = 64 // 5  # of five bits, in a number
 Field = tuple[str, tuple[int, ...]]
 
 
@@ -64,7 +66,7 @@ def decode(invstring: str, check_signature: bool = True, currency: str = "") -> 
         raise Bolt11Error("Bad bech32 string")
     if not hrp.startswith("ln"):
         raise Bolt11Error(f"Prefix '{hrp}' does not start with ln")
-    body, signature = list(data[:-SIGNATURE_LENGTH]), _to_bytes(data[-SIGNATURE_LENGTH:])
+    body, signature = list(data[:-SIGNATURE_LENGTH]), to_bytes(data[-SIGNATURE_LENGTH:])
     amount = hrp.lstrip("lnbcrts")
     invoice = replace(
         _from_fields(_split_fields(body[7:])),
@@ -73,7 +75,9 @@ def decode(invstring: str, check_signature: bool = True, currency: str = "") -> 
         amount_msat=_parse_amount(amount),
     )
     if currency and invoice.currency != currency:
-        raise Bolt11Error(f"Prefix {invoice.currency} is not for {currency}")
+        raise Bolt11Error(f"Prefix {invoice.currency} is not for {NETWORKS[currency]}")
+    if invoice.currency not in NETWORKS:
+        raise Bolt11Error(f"Unknown chain {invoice.currency}")
     if not check_signature:
         return invoice
     try:
@@ -122,6 +126,8 @@ def _from_fields(fields: Iterable[Field]) -> Bolt11:
             known[tag] = value
         elif tag != "n":
             others.append((tag, value))
+    if any(len(known.get(tag, ())) > MAX_GROUPS for tag in "xc"):
+        raise Bolt11Error("x: integer too large")
     if "p" not in known:
         raise Bolt11Error("No valid 'p' field found")
     if "s" not in known:
@@ -131,10 +137,10 @@ def _from_fields(fields: Iterable[Field]) -> Bolt11:
     return Bolt11(
         currency="",
         created_at=0,
-        payment_hash=_to_bytes(known["p"]),
-        payment_secret=_to_bytes(known["s"]),
+        payment_hash=to_bytes(known["p"]),
+        payment_secret=to_bytes(known["s"]),
         description=_description(known["d"]) if "d" in known else None,
-        description_hash=_to_bytes(known["h"]) if "h" in known else None,
+        description_hash=to_bytes(known["h"]) if "h" in known else None,
         expiry=_to_int(known["x"]) if "x" in known else DEFAULT_EXPIRY,
         min_final_cltv_expiry=_to_int(known["c"]) if "c" in known else 18,
         features=_to_int(known.get("9", ())),
@@ -144,7 +150,7 @@ def _from_fields(fields: Iterable[Field]) -> Bolt11:
 
 def _description(value: Sequence[int]) -> str:
     try:
-        return _to_bytes(value).decode()
+        return to_bytes(value).decode()
     except UnicodeDecodeError as error:
         raise Bolt11Error("d: invalid utf8") from error
 
@@ -167,6 +173,12 @@ def _parse_amount(amount: str) -> int | None:
     if pico % 10:
         raise Bolt11Error(f"Invalid sub-millisatoshi amount '{digits}p'")
     return pico // 10
+
+
+def print_features(features: int) -> str:
+    """Print feature bits as lightningd does: as many bytes as the groups of five bits fill."""
+    groups = -(-features.bit_length() // 5)
+    return features.to_bytes(-(-groups * 5 // 8), "big").hex()
 
 
 def invoice_secret(preimage: bytes) -> bytes:
@@ -193,7 +205,7 @@ def _from_bytes(data: bytes) -> list[int]:
     return _from_int(value, length) if length else []
 
 
-def _to_bytes(groups: Sequence[int]) -> bytes:
+def to_bytes(groups: Sequence[int]) -> bytes:
     """Join groups of five bits, dropping bits that fill no byte."""
     size = len(groups) * 5 // 8
     return (_to_int(groups) >> len(groups) * 5 - size * 8).to_bytes(size, "big")

@@ -135,6 +135,40 @@ def dev_invoices(
     return {"count": count, "first_created_at": created_at}
 
 
+def dev_payments(node: "Node", count: int, created_at: int, step: int) -> Json:
+    """Make many payments with rising times; a quarter fails, a tenth at first."""
+    updated_index = int(node.state.get("sendpay_updated_index") or 0)
+    rows = []
+    for number in range(1, count + 1):
+        preimage = hashlib.sha256(f"payment {created_at} {number}".encode()).digest()
+        payment_hash, at = hashlib.sha256(preimage).digest(), created_at + (number - 1) * step
+        statuses = ["failed"] if number % 4 == 0 else ["complete"]
+        if number % 10 == 1:
+            statuses.insert(0, "failed")
+        for group, status in enumerate(statuses, start=1):
+            updated_index += 1
+            is_complete = status == "complete"
+            rows.append(
+                (
+                    payment_hash,
+                    group,
+                    updated_index,
+                    status,
+                    at,
+                    at + 5,
+                    preimage if is_complete else None,
+                )
+            )
+    node.state.db.executemany(
+        "INSERT INTO sendpays (payment_hash, groupid, partid, updated_index, status, amount_msat,"
+        " amount_sent_msat, created_at, completed_at, payment_preimage, description)"
+        " VALUES (?, ?, 0, ?, ?, 21000, 21001, ?, ?, ?, 'made in bulk')",
+        rows,
+    )
+    node.state.put("sendpay_updated_index", updated_index)
+    return {"parts": len(rows)}
+
+
 def dev_bolt12(
     node: "Node",
     label: str | None,

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from tests.double import bulk, invoices, params, payments
 from tests.double.jsonio import Json, token
 from tests.double.params import BadParam, Param, RpcError, opt
+from tests.double.state import State
 
 if TYPE_CHECKING:
     from tests.double.node import Node
 
-CHANNELS = "channels"
+REMOVED = "removed_commands"
 
 
 def pay(node: "Node", bolt11: str | None, label: str | None, amount_msat: int | None) -> Json:
@@ -19,10 +20,16 @@ def pay(node: "Node", bolt11: str | None, label: str | None, amount_msat: int | 
     return invoices.as_json(invoices.pay(node, bolt11, label, amount_msat))
 
 
-def channels(node: "Node", channels: list[Json]) -> Json:
-    """Set what listpeerchannels shows; spendable_msat counts only in state CHANNELD_NORMAL."""
-    node.state.put(CHANNELS, json.dumps(channels))
+def commands(node: "Node", removed: list[str]) -> Json:
+    """Play an older node: these commands are unknown; an empty list brings all back."""
+    node.state.put(REMOVED, json.dumps(removed))
     return {}
+
+
+def removed_commands(state: State) -> list[str]:
+    """List the commands that dev-commands has removed."""
+    names: list[str] = json.loads(str(state.get(REMOVED) or "[]"))
+    return names
 
 
 def block(node: "Node") -> Json:
@@ -60,13 +67,6 @@ def _seconds(name: str, value: Json) -> float:
         raise BadParam(name, "should be a number", value) from None
 
 
-def _code(name: str, value: Json) -> int:
-    try:
-        return int(token(value))
-    except ValueError:
-        raise BadParam(name, "should be an integer", value) from None
-
-
 COMMANDS = {
     "dev-pay": (
         pay,
@@ -81,6 +81,7 @@ COMMANDS = {
         opt("payment_hash", params.hash32),
         opt("preimage", params.preimage),
         opt("description", params.text),
+        opt("label", params.label),
         opt("parts", params.array, [{}]),
     ),
     "dev-invoices": (
@@ -95,6 +96,12 @@ COMMANDS = {
         opt("description", params.text, "made in bulk"),
         opt("digits", params.u64, 0),
     ),
+    "dev-payments": (
+        bulk.dev_payments,
+        Param("count", params.u64),
+        Param("created_at", params.u64),
+        opt("step", params.u64, 60),
+    ),
     "dev-bolt12": (
         bulk.dev_bolt12,
         opt("label", params.label),
@@ -104,13 +111,13 @@ COMMANDS = {
         opt("expiry", params.u64, 7200),
         opt("preimage", params.preimage),
     ),
-    "dev-channels": (channels, Param("channels", params.array)),
+    "dev-commands": (commands, Param("removed", params.array)),
     "dev-block": (block,),
     "dev-delay": (delay, Param("method", params.string), Param("seconds", _seconds)),
     "dev-fail": (
         fail,
         Param("method", params.string),
-        Param("code", _code),
+        Param("code", params.signed),
         Param("message", params.string),
         opt("times", params.u64, 1),
     ),

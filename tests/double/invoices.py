@@ -7,10 +7,10 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING
 
-from tests.double import bolt11, params
+from tests.double import bolt11, params, wait
 from tests.double.bolt11 import Bolt11, Bolt11Error
-from tests.double.jsonio import Json, dumps, token
-from tests.double.params import INVALID_PARAMS, BadParam, Param, RpcError, opt
+from tests.double.jsonio import Json, dumps
+from tests.double.params import INVALID_PARAMS, Param, RpcError, opt
 
 if TYPE_CHECKING:
     from tests.double.node import Node
@@ -113,7 +113,8 @@ def delinvoice(node: "Node", label: str, status: str, desconly: bool) -> Json:
         raise RpcError(STATUS_UNEXPECTED, message, data)
     if not desconly:
         node.state.db.execute("DELETE FROM invoices WHERE id = ?", (row["id"],))
-        node.state.next("invoice_deleted_index")
+        details = {"status": row["status"], "label": row["label"], "bolt11": row["bolt11"]}
+        wait.note_deleted(node.state, "invoices", details)
         return as_json(row)
     if row["description"] is None:
         raise RpcError(NO_DESCRIPTION, "Invoice description already removed")
@@ -213,32 +214,6 @@ def pay(node: "Node", bolt11: str | None, label: str | None, amount_msat: int | 
     return row
 
 
-def decode(node: "Node", string: str) -> Json:
-    """Show what an invoice says."""
-    try:
-        content = bolt11.decode(params.invstring("string", string))
-    except Bolt11Error as error:
-        rule = str(error) if string.startswith("ln") else "Unparsable string"
-        raise BadParam("string", rule, string) from error
-    fields = {
-        "type": "bolt11 invoice",
-        "currency": content.currency,
-        "created_at": content.created_at,
-        "expiry": content.expiry,
-        "payee": content.payee.hex(),
-        "amount_msat": content.amount_msat,
-        "description": content.description,
-        "description_hash": content.description_hash and content.description_hash.hex(),
-        "min_final_cltv_expiry": content.min_final_cltv_expiry,
-        "payment_secret": content.payment_secret.hex(),
-        "features": f"{content.features:x}".zfill(8),
-        "payment_hash": content.payment_hash.hex(),
-        "signature": content.signature.hex(),
-        "valid": True,
-    }
-    return {name: value for name, value in fields.items() if value is not None}
-
-
 def as_json(row: sqlite3.Row) -> Json:
     """Show an invoice as listinvoices does."""
     fields: dict[str, Json] = {
@@ -316,12 +291,6 @@ def _expire(node: "Node") -> None:
     node.state.commit("(expiry timer)")
 
 
-def _index(name: str, value: Json) -> str:
-    if value not in ("created", "updated", "deleted"):
-        raise BadParam(name, "unknown index", value)
-    return token(value)
-
-
 COMMANDS = {
     "invoice": (
         invoice,
@@ -354,7 +323,7 @@ COMMANDS = {
         opt("invstring", params.invstring),
         opt("payment_hash", params.hash32),
         opt("offer_id", params.hash32),
-        opt("index", _index),
+        opt("index", params.index),
         opt("start", params.u64, 0),
         opt("limit", params.u32),
     ),
@@ -363,5 +332,4 @@ COMMANDS = {
         opt("lastpay_index", params.u64, 0),
         opt("timeout", params.u64),
     ),
-    "decode": (decode, Param("string", params.string)),
 }

@@ -15,17 +15,19 @@ from dataclasses import dataclass
 
 from coincurve import PrivateKey
 
-from tests.double import rpc_methods
+from tests.double import dev_methods, rpc_methods
 from tests.double.jsonio import Json
 from tests.double.log import Log
 from tests.double.options import OptionError
 from tests.double.params import LIGHTNINGD, METHOD_NOT_FOUND, BadParam, RpcError, parse_params
+from tests.double.paying import Payer
 from tests.double.plugin import VERSION
 from tests.double.plugin_host import PluginHost
 from tests.double.rpc_server import RpcServer
 from tests.double.settings import Settings
 from tests.double.sql import Mirror
 from tests.double.state import State
+from tests.double.wait import Waiters
 
 
 @dataclass
@@ -56,6 +58,10 @@ class Node:
         self.stopped = asyncio.Event()
         self.fault: dict[str, Fault] = {}
         self.invoice_waiters: set[asyncio.Future[Json]] = set()
+        self.waiters = Waiters(self.state)
+        self.payer = Payer(self)
+        self.keysends: list[Json] = []
+        self.unreachable: set[str] = set()
         self.mirror = Mirror(self.state)
 
     async def run(self) -> int:
@@ -96,7 +102,7 @@ class Node:
 
         """
         command = rpc_methods.COMMANDS.get(method)
-        if not command:
+        if not command or method in dev_methods.removed_commands(self.state):
             raise RpcError(METHOD_NOT_FOUND, f"Unknown command '{method}'")
         handler, *params = command
         async with self.faults(method):

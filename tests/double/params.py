@@ -19,6 +19,7 @@ PLUGIN_ERROR = -3
 PLUGIN_TERMINATED = -4
 
 U64 = 1 << 64
+INDEXES = ("created", "updated", "deleted")
 
 
 class RpcError(Exception):
@@ -111,7 +112,7 @@ def _pair_up(params: Sequence[Param], given: Json) -> dict[str, Json]:
                 "key=value pairs of parameters."
             )
             raise RpcError(INVALID_PARAMS, message)
-    return given
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def raw(name: str, value: Json) -> Json:
@@ -156,6 +157,21 @@ def u64(name: str, value: Json) -> int:
     if abs(number) >= U64:
         raise BadParam(name, "should be an unsigned 64 bit integer", value)
     return number % U64
+
+
+def integer(name: str, value: Json) -> int:
+    """Take a number of no more than 32 bits, as plugins do."""
+    if not re.fullmatch("[0-9]{1,9}", token(value)):
+        raise BadParam(name, "should be an integer", value)
+    return int(token(value))
+
+
+def signed(name: str, value: Json) -> int:
+    """Take a number with a sign; only our own methods do."""
+    try:
+        return int(token(value))
+    except ValueError:
+        raise BadParam(name, "should be an integer", value) from None
 
 
 def u32(name: str, value: Json) -> int:
@@ -203,6 +219,20 @@ def invstring(name: str, value: Json) -> str:
     return token(value).lower().removeprefix("lightning:")
 
 
+def pubkey(name: str, value: Json) -> str:
+    """Take a public key where a plugin of lightningd's looks at it."""
+    if not re.fullmatch("0[23][0-9a-fA-F]{64}", token(value)):
+        raise BadParam(name, "should be a compressed pubkey", value)
+    return token(value).lower()
+
+
+def index(name: str, value: Json) -> str:
+    """Take the name of an index."""
+    if value not in INDEXES:
+        raise BadParam(name, "unknown index", value)
+    return token(value)
+
+
 def array(name: str, value: Json) -> list[Json]:
     """Take a list."""
     if not isinstance(value, list):
@@ -217,6 +247,14 @@ def msat_or_any(name: str, value: Json) -> int | None:
     amount = _msat(token(value))
     if not amount:
         raise BadParam(name, "should be positive msat or 'any'", value)
+    return amount
+
+
+def msat(name: str, value: Json) -> int:
+    """Take an amount, also 0."""
+    amount = _msat(token(value))
+    if amount is None:
+        raise BadParam(name, "should be a millisatoshi amount", value)
     return amount
 
 

@@ -1,4 +1,4 @@
-"""Outgoing payments: what dev-payment has written down, by lightningd/pay.c and xpay/listpays.c."""
+"""Lists of outgoing payments, by lightningd/pay.c and xpay/listpays.c; dev-payment writes some down."""
 
 import hashlib
 import secrets
@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tests.double import bolt11 as bolt11_
-from tests.double import params
+from tests.double import params, sendpays
 from tests.double.bolt11 import Bolt11Error
 from tests.double.jsonio import Json, token
 from tests.double.params import INVALID_PARAMS, BadParam, RpcError, opt
@@ -25,6 +25,7 @@ def dev_payment(
     payment_hash: bytes | None,
     preimage: bytes | None,
     description: str | None,
+    label: str | None,
     parts: list[Json],
 ) -> Json:
     """Write down a payment by its parts, or change parts that are there (same groupid and partid).
@@ -39,7 +40,7 @@ def dev_payment(
     for number, part in enumerate(parts, start=1):
         given = {"groupid": 1, "partid": number, **part}
         row = _part(given, preimage)
-        # lightningd stores these only with the first part of a group.
+        # `pay` gives these only with the first part of a group, xpay with each.
         first = given["partid"] <= 1
         _put(
             node,
@@ -50,53 +51,78 @@ def dev_payment(
                 "bolt11": bolt11 if first else None,
                 "bolt12": bolt12 if first else None,
                 "description": description if first else None,
+                "label": label if first else None,
             },
         )
-    return listsendpays(node, None, payment_hash, None)
+    return _listed(sendpays.of_hash(node.state, payment_hash))
 
 
 def listsendpays(
-    node: "Node", bolt11: str | None, payment_hash: bytes | None, status: str | None, **_ignored: Json
+    node: "Node",
+    bolt11: str | None,
+    payment_hash: bytes | None,
+    status: str | None,
+    index: str | None,
+    start: int,
+    limit: int | None,
 ) -> Json:
     """List parts and attempts, oldest first."""
-    return {"payments": [as_json(row) for row in _rows(node, bolt11, payment_hash, status)]}
+    return _listed(_rows(node, bolt11, payment_hash, status, index, start, limit))
 
 
 def listpays(
-    node: "Node", bolt11: str | None, payment_hash: bytes | None, status: str | None, **_ignored: Json
+    node: "Node",
+    bolt11: str | None,
+    payment_hash: bytes | None,
+    status: str | None,
+    index: str | None,
+    start: int,
+    limit: int | None,
 ) -> Json:
     """List payments: the parts of one attempt (groupid) are one entry."""
+    groups: dict[tuple[bytes, int], list[sqlite3.Row]] = {}
+    for row in _rows(node, bolt11, payment_hash, status, index, start, limit):
+        groups.setdefault((row["payment_hash"], row["groupid"]), []).append(row)
+    return {"pays": [_merged(node, rows) for rows in groups.values()]}
+
+
+def _listed(rows: list[sqlite3.Row]) -> Json:
+    return {"payments": [sendpays.as_json(row) for row in rows]}
+
+
+def _rows(
+    node: "Node",
+    bolt11: str | None,
+    payment_hash: bytes | None,
+    status: str | None,
+    index: str | None,
+    start: int,
+    limit: int | None,
+) -> list[sqlite3.Row]:
+    """Select as lightningd does: with a hash, the status, index and limit count for nothing."""
     if bolt11 is not None and payment_hash is not None:
         message = "Can only specify one of {bolt11} or {payment_hash}"
         raise RpcError(INVALID_PARAMS, message)
-    groups: dict[tuple[bytes, int], list[sqlite3.Row]] = {}
-    for row in _rows(node, bolt11, payment_hash, None):
-        groups.setdefault((row["payment_hash"], row["groupid"]), []).append(row)
-    pays = [_merged(rows) for rows in groups.values()]
-    return {"pays": [pay for pay in pays if status in (None, pay["status"])]}
+    if start and not index:
+        raise RpcError(INVALID_PARAMS, "Can only specify {start} with {index}")
+    if limit is not None and not index:
+        raise RpcError(INVALID_PARAMS, "Can only specify {limit} with {index}")
+    if start and (bolt11 is not None or payment_hash is not None):
+        raise RpcError(INVALID_PARAMS, "Cannot use start with bolt11 or payment_hash")
+    if bolt11 is not None:
+        payment_hash = _hash_of_invstring(node, bolt11)
+    if payment_hash is not None:
+        return sendpays.of_hash(node.state, payment_hash)
+    return sendpays.page(node.state, status, index, start, limit)
 
 
-def as_json(row: sqlite3.Row) -> Json:
-    """Show a part as listsendpays does."""
-    fields = {
-        "created_index": row["id"],
-        "id": row["id"],
-        "payment_hash": row["payment_hash"].hex(),
-        "groupid": row["groupid"],
-        "updated_index": row["updated_index"],
-        "partid": row["partid"] or None,
-        "destination": row["destination"] and row["destination"].hex(),
-        "amount_msat": row["amount_msat"] or None,
-        "amount_sent_msat": row["amount_sent_msat"],
-        "created_at": row["created_at"],
-        "completed_at": row["completed_at"],
-        "status": row["status"],
-        "payment_preimage": row["payment_preimage"] and row["payment_preimage"].hex(),
-        "bolt11": row["bolt11"],
-        "bolt12": row["bolt12"],
-        "description": row["description"],
-    }
-    return {name: value for name, value in fields.items() if value is not None}
+def _hash_of_invstring(node: "Node", invstring: str) -> bytes:
+    try:
+        currency = bolt11_.CURRENCIES[node.settings.network]
+        return bolt11_.decode(invstring, currency=currency).payment_hash
+    except Bolt11Error as error:
+        # The message is that of the second try, as a BOLT12 invoice.
+        raise RpcError(INVALID_PARAMS, "Invalid invstring: invalid bech32 string") from error
 
 
 def _hash_of(bolt11: str | None, preimage: bytes) -> bytes:
@@ -136,37 +162,16 @@ def _put(node: "Node", row: Json) -> None:
     db = node.state.db
     key = (row["payment_hash"], row["groupid"], row["partid"])
     where = "payment_hash = ? AND groupid = ? AND partid = ?"
-    if db.execute(f"SELECT 1 FROM sendpays WHERE {where}", key).fetchone():
-        changed = {n: row[n] for n in ("status", "completed_at", "payment_preimage")}
-        changed["updated_index"] = node.state.next("sendpay_updated_index")
-        listed = ", ".join(f"{name} = ?" for name in changed)
-        db.execute(f"UPDATE sendpays SET {listed} WHERE {where}", (*changed.values(), *key))
-    else:
-        # lightningd makes it pending first.
-        if row["status"] != "pending":
-            row = {**row, "updated_index": node.state.next("sendpay_updated_index")}
-        marks = ", ".join("?" * len(row))
-        db.execute(f"INSERT INTO sendpays ({', '.join(row)}) VALUES ({marks})", tuple(row.values()))
+    if not db.execute(f"SELECT 1 FROM sendpays WHERE {where}", key).fetchone():
+        sendpays.add(node.state, row)
+        return
+    changed = {n: row[n] for n in ("status", "completed_at", "payment_preimage")}
+    changed["updated_index"] = node.state.next("sendpay_updated_index")
+    listed = ", ".join(f"{name} = ?" for name in changed)
+    db.execute(f"UPDATE sendpays SET {listed} WHERE {where}", (*changed.values(), *key))
 
 
-def _rows(
-    node: "Node", bolt11: str | None, payment_hash: bytes | None, status: str | None
-) -> list[sqlite3.Row]:
-    if bolt11 is not None:
-        try:
-            payment_hash = bolt11_.decode(bolt11, check_signature=False).payment_hash
-        except Bolt11Error as error:
-            raise RpcError(INVALID_PARAMS, f"Invalid invstring: {error}") from error
-    query = (
-        "SELECT * FROM sendpays WHERE (? IS NULL OR payment_hash = ?) AND (? IS NULL OR status = ?)"
-        " ORDER BY id"
-    )
-    return node.state.db.execute(query, (payment_hash, payment_hash, status, status)).fetchall()
-
-
-def _merged(rows: list[sqlite3.Row]) -> Json:
-    states = {row["status"] for row in rows}
-    status = next(s for s in ("complete", "pending", "failed") if s in states)
+def _merged(node: "Node", rows: list[sqlite3.Row]) -> Json:
     counted = [row for row in rows if row["status"] != "failed"]
     complete = [row for row in rows if row["status"] == "complete"]
     fields = {
@@ -175,9 +180,10 @@ def _merged(rows: list[sqlite3.Row]) -> Json:
         "description": _first(rows, "description"),
         "payment_hash": rows[0]["payment_hash"].hex(),
         "destination": rows[0]["destination"] and rows[0]["destination"].hex(),
-        "status": status,
+        "status": _merged_status(node, rows),
         "created_at": rows[0]["created_at"],
         "completed_at": min((row["completed_at"] for row in complete), default=None),
+        "label": rows[0]["label"],
         "preimage": complete[-1]["payment_preimage"].hex() if complete else None,
         "amount_msat": sum(row["amount_msat"] for row in counted)
         if counted and all(row["amount_msat"] for row in counted)
@@ -188,6 +194,14 @@ def _merged(rows: list[sqlite3.Row]) -> Json:
         "updated_index": max((row["updated_index"] or 0) for row in rows) or None,
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _merged_status(node: "Node", rows: list[sqlite3.Row]) -> str:
+    states = {row["status"] for row in rows}
+    if "complete" in states:
+        return "complete"
+    ongoing = "pending" in states or node.payer.is_paying(rows[0]["payment_hash"])
+    return "pending" if ongoing else "failed"
 
 
 def _first(rows: list[sqlite3.Row], column: str) -> Json:
@@ -204,8 +218,8 @@ _PARAMS = (
     opt("bolt11", params.invstring),
     opt("payment_hash", params.hash32),
     opt("status", _status),
-    opt("index", params.raw),
-    opt("start", params.raw),
-    opt("limit", params.raw),
+    opt("index", params.index),
+    opt("start", params.u64, 0),
+    opt("limit", params.u32),
 )
 COMMANDS = {"listsendpays": (listsendpays, *_PARAMS), "listpays": (listpays, *_PARAMS)}

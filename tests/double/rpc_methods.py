@@ -1,10 +1,21 @@
 """The commands that are neither invoices, datastore nor the double's own, and the table of all."""
 
 import hmac
-import json
 from typing import TYPE_CHECKING, Any
 
-from tests.double import datastore, dev_methods, invoices, params, payments, sql
+from tests.double import (
+    channels,
+    datastore,
+    decoding,
+    dev_methods,
+    invoices,
+    params,
+    pay_commands,
+    payments,
+    plans,
+    sql,
+    wait,
+)
 from tests.double.jsonio import Json
 from tests.double.params import INVALID_PARAMS, METHOD_NOT_FOUND, Param, RpcError, opt, usage
 from tests.double.plugin import VERSION
@@ -39,7 +50,11 @@ def getinfo(node: "Node") -> Json:
 
 def help_(node: "Node", command: str | None) -> Json:
     """List all commands, or one, with their parameters."""
-    usages = {name: usage(spec) for name, (_, *spec) in COMMANDS.items()}
+    usages = {
+        name: pay_commands.USAGES.get(name) or usage(spec)
+        for name, (_, *spec) in COMMANDS.items()
+        if name not in dev_methods.removed_commands(node.state)
+    }
     for plugin in node.plugins.plugins:
         usages.update(plugin.methods)
     if command is not None and command not in usages:
@@ -102,12 +117,6 @@ async def plugin(node: "Node", given: Json) -> Json:
     return await node.plugins.stop_plugin(by_name["plugin"])
 
 
-def listpeerchannels(node: "Node", id: str | None, **_ignored: Json) -> Json:
-    """List the channels that dev-channels has set."""
-    channels = json.loads(str(node.state.get(dev_methods.CHANNELS) or "[]"))
-    return {"channels": [c for c in channels if id in (None, c.get("peer_id"))]}
-
-
 def listfunds(node: "Node", **_ignored: Json) -> Json:
     """List no funds."""
     return {"outputs": [], "channels": []}
@@ -122,16 +131,15 @@ COMMANDS: dict[str, tuple[Any, ...]] = {
     "stop": (stop,),
     "plugin": (plugin, params.ANYTHING),
     "notifications": (getinfo, Param("enable", params.boolean)),  # the connection's own business
-    "listpeerchannels": (
-        listpeerchannels,
-        opt("id", params.node_id),
-        opt("short_channel_id", params.raw),
-        opt("channel_id", params.raw),
-    ),
     "listfunds": (listfunds, opt("spent", params.boolean)),
     **invoices.COMMANDS,
     **datastore.COMMANDS,
     **payments.COMMANDS,
+    **pay_commands.COMMANDS,
+    **plans.COMMANDS,
+    **channels.COMMANDS,
+    **decoding.COMMANDS,
+    **wait.COMMANDS,
     **sql.COMMANDS,
     **dev_methods.COMMANDS,
 }

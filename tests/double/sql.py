@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from tests.double import invoices, params, payments
+from tests.double import invoices, params, sendpays
 from tests.double.jsonio import Json
 from tests.double.params import LIGHTNINGD, BadParam, Param, RpcError, opt
 from tests.double.state import State
@@ -61,7 +61,7 @@ TABLES: dict[str, dict[str, str]] = {
         "erroronion": "BLOB",
     },
 }
-SOURCES = {"invoices": invoices.as_json, "sendpays": payments.as_json}
+SOURCES = {"invoices": invoices.as_json, "sendpays": sendpays.as_json}
 DELETED = {"invoices": "invoice_deleted_index", "sendpays": "sendpay_deleted_index"}
 
 FUNCTIONS = frozenset(

@@ -6,6 +6,7 @@ here, and `commits` counts those that wrote something.
 
 import sqlite3
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 SCHEMA = """
@@ -23,8 +24,10 @@ CREATE TABLE IF NOT EXISTS sendpays (
     id INTEGER PRIMARY KEY AUTOINCREMENT, payment_hash BLOB, groupid INTEGER, partid INTEGER,
     updated_index INTEGER, status TEXT, amount_msat INTEGER, amount_sent_msat INTEGER,
     created_at INTEGER, completed_at INTEGER, payment_preimage BLOB, bolt11 TEXT, bolt12 TEXT,
-    destination BLOB, description TEXT, UNIQUE (payment_hash, groupid, partid));
+    destination BLOB, description TEXT, label TEXT, erroronion BLOB,
+    UNIQUE (payment_hash, groupid, partid));
 CREATE INDEX IF NOT EXISTS sendpays_updated ON sendpays (updated_index);
+CREATE TABLE IF NOT EXISTS preimages (payment_hash BLOB PRIMARY KEY, preimage BLOB);
 """
 
 
@@ -38,12 +41,14 @@ class State:
         self.db.execute("PRAGMA synchronous = OFF")
         self.db.executescript(SCHEMA)
         self.commits: Counter[str] = Counter()
+        self.after_commit: Callable[[], None] = lambda: None
 
     def commit(self, method: str) -> None:
         """End the transaction of a request."""
         if self.db.in_transaction:
             self.commits[method] += 1
         self.db.commit()
+        self.after_commit()
 
     def rollback(self) -> None:
         """Forget what a failed request wrote."""

@@ -1,1 +1,2 @@
-from tests.cases.real_clients import *  # noqa: F403
+from tests.cases.alby_client import *  # noqa: F403
+from tests.cases.rust_client import *  # noqa: F403

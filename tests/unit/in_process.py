@@ -14,7 +14,7 @@ from nwc.cln.payments import Payer
 from nwc.nip47.errors import Nip47Error
 from nwc.wallet.connections import Connection, View
 from nwc.wallet.context import Call, ChainTip, Wallet
-from nwc.wallet.invoice_record import InvoiceRecord, invoice_label, keep
+from nwc.wallet.invoice_record import InvoiceRecord, invoice_label
 from nwc.wallet.list_transactions import list_transactions
 from nwc.wallet.lookup_invoice import lookup_invoice
 from nwc.wallet.spending.ledgers import Ledgers
@@ -148,7 +148,7 @@ class World:
     ) -> Json:
         """Make one invoice of a connection, now, with the record beside it."""
         request_id = f"{number:064x}"
-        await keep(self.node, asking, request_id, record or InvoiceRecord())
+        await self.wallet.records.keep(asking, request_id, record or InvoiceRecord())
         label = invoice_label(asking, request_id)
         made = await self.node.invoice(
             amount_msat=amount_msat, label=label, description=description, expiry=3600, **fields

@@ -36,6 +36,8 @@ class Ledgers:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._stored: dict[str, _Stored] = {}
+        # Also while a change is being written, when nobody knows what is stored.
+        self._last_seen: dict[str, Ledger] = {}
         self._locks = defaultdict[str, asyncio.Lock](asyncio.Lock)
 
     async def load(self) -> dict[str, Ledger]:
@@ -50,12 +52,11 @@ class Ledgers:
                 await self.of(client_pubkey)
             except BadLedger as error:
                 _log.error("connection %s cannot spend: its ledger is %s", client_pubkey[:16], error)
-        return {client_pubkey: stored.ledger for client_pubkey, stored in self._stored.items()}
+        return dict(self._last_seen)
 
     def known(self, client_pubkey: str) -> Ledger:
         """Return a ledger as last seen, for showing it."""
-        stored = self._stored.get(client_pubkey)
-        return stored.ledger if stored else Ledger()
+        return self._last_seen.get(client_pubkey, Ledger())
 
     async def of(self, client_pubkey: str) -> Ledger:
         """Return a connection's ledger; an empty one where there is none yet.
@@ -106,6 +107,7 @@ class Ledgers:
         """
         async with self._locks[client_pubkey]:
             self._stored.pop(client_pubkey, None)
+            self._last_seen.pop(client_pubkey, None)
             await self._node.datastore_delete((*_KEY, client_pubkey))
 
     async def _current(self, client_pubkey: str) -> _Stored:
@@ -115,7 +117,7 @@ class Ledgers:
             stored = (
                 _Stored(Ledger(), None) if entry is None else _Stored(parse_ledger(entry[0]), entry[1])
             )
-            self._stored[client_pubkey] = stored
+            self._keep(client_pubkey, stored)
         return stored
 
     async def _write(self, client_pubkey: str, ledger: Ledger, generation: int | None) -> None:
@@ -126,7 +128,11 @@ class Ledgers:
             written = await self._node.datastore_create(key, ledger.to_json())
         else:
             written = await self._node.datastore_replace(key, ledger.to_json(), generation)
-        self._stored[client_pubkey] = _Stored(ledger, written)
+        self._keep(client_pubkey, _Stored(ledger, written))
+
+    def _keep(self, client_pubkey: str, stored: _Stored) -> None:
+        self._stored[client_pubkey] = stored
+        self._last_seen[client_pubkey] = stored.ledger
 
 
 _CHANGED_MEANWHILE = (

@@ -131,6 +131,20 @@ class Payments:
         reservations = self.ledgers.known(client_pubkey).reservations.values()
         return next((p for p in reservations if p.payment_hash == payment_hash), None)
 
+    async def metadata_of(self, payment_hash: str) -> Json | None:
+        """Return the metadata of the payment with this hash, whichever connection has made it.
+
+        Raises:
+            NodeError: lightningd is away.
+
+        """
+        entry = self.records.with_hash(payment_hash)
+        try:
+            record = await self.records.get(entry.connection_id, entry.request_id) if entry else None
+        except UnreadableRecord:
+            return None
+        return record.payment.metadata if record else None
+
     async def pay(self, connection: Connection, wanted: Payment, send: Send) -> PaymentRecord:
         """Make a payment, however long it takes, and return how it ended.
 

@@ -1,3 +1,5 @@
+import asyncio
+import gc
 import hashlib
 import json
 import time
@@ -10,8 +12,9 @@ from nwc.cln.errors import NodeUnavailable, RpcFailed
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.nip47.response import MAX_PLAINTEXT_BYTES
 from nwc.wallet.connections import Connection, View
+from nwc.wallet.context import LISTS_AT_ONCE, Turns
 from nwc.wallet.invoice_record import InvoiceRecord
-from tests.unit.in_process import ALICE, BOB, NEVER, START, World, connection
+from tests.unit.in_process import ALICE, BOB, NEVER, START, World, connection, make_wallet
 
 OWN, OTHER, NODE = connection(ALICE), connection(BOB), connection("c2" * 8, View.NODE)
 PREIMAGE = "77" * 32
@@ -425,7 +428,7 @@ async def test_payment_that_is_not_settled(world: World) -> None:
         bolt11=bolt11,
     )
     await world.payment({"status": "failed", "amount_msat": 3000, "created_at": START})
-    pending, failed = (await world.list(NODE, unpaid=True, type="outgoing"))["transactions"]
+    failed, pending = (await world.list(NODE, unpaid=True, type="outgoing"))["transactions"]
     assert (pending["state"], pending["amount"], pending["fees_paid"]) == ("pending", 9000, 0)
     assert (failed["state"], failed["amount"], failed["fees_paid"]) == ("failed", 3000, 0)
     for row in (pending, failed):
@@ -514,3 +517,123 @@ async def test_list_and_lookup_agree(world: World) -> None:
         is_ours = row["payment_hash"] == ours["payment_hash"]
         expected = ours if is_ours else row
         assert await world.lookup(NODE, payment_hash=row["payment_hash"]) == expected
+
+
+async def test_lookup_of_a_failed_payment_says_what_was_tried(world: World) -> None:
+    """Also of one between two attempts, and whose parts are in several states."""
+    cases: list[list[dict[str, Any]]] = [
+        [{"status": "failed", "amount_msat": 3000}],
+        [{"groupid": 1, "status": "failed"}, {"groupid": 2, "status": "failed", "amount_msat": 900}],
+        [{"partid": 1, "status": "pending", "amount_msat": 5}, {"partid": 2, "status": "failed"}],
+        [{"partid": 1, "amount_msat": 5}, {"partid": 2, "amount_msat": 6}, {"groupid": 2}],
+        [{"groupid": 1, "status": "failed"}, {"groupid": 2}, {"groupid": 3, "status": "pending"}],
+    ]
+    for n, parts in enumerate(cases):
+        await world.payment(*parts, payment_hash=f"{n}a" * 32)
+    rows = (await world.list(NODE, unpaid=True))["transactions"]
+    assert [(row["state"], row["amount"]) for row in reversed(rows)] == [
+        ("failed", 3000),
+        ("failed", 1000),
+        ("pending", 5),
+        ("settled", 1011),
+        ("settled", 1000),
+    ]
+    for row in rows:
+        assert await world.lookup(NODE, payment_hash=row["payment_hash"]) == row
+
+
+async def test_a_giant_invoice_string_hides_nothing(world: World) -> None:
+    """BOLT12 has no limit; nor has what `createinvoice` is given by others."""
+    giants = {"bolt12": "lni1" + "q" * 50_000, "bolt11": "lnbcrt1" + "q" * 50_000}
+    for column, text in giants.items():
+        await world.node.invoice(amount_msat=1, label=column, description="x" * 600, expiry=60)
+        paid = await world.pay(column)
+        world.node.lightningd.state.db.execute(
+            f"UPDATE invoices SET bolt11 = NULL, {column} = ? WHERE label = ?",
+            (text, column),
+        )
+        found = await world.lookup(NODE, payment_hash=paid["payment_hash"])
+        assert (found["invoice"], found["description"]) == ("", "x" * 600)
+    await world.payment({}, bolt12="lni1" + "q" * 50_000, description="y" * 32_000)
+    await world.invoice(OWN, 1)
+    rows = await all_pages(world, NODE, unpaid=True, limit=1)
+    assert len(rows) == 4
+    assert (await all_pages(world, NODE, unpaid=True))[:3] == rows[:3]
+    assert all(len(json.dumps(row)) < MAX_PLAINTEXT_BYTES - 500 for row in rows)
+
+
+async def test_long_invoice_string_is_shown_where_it_fits(world: World) -> None:
+    text = "lni1" + "q" * 20_000
+    await world.payment({}, bolt12=text)
+    [row] = (await world.list(NODE))["transactions"]
+    assert row["invoice"] == text
+
+
+async def test_one_connection_does_not_fill_the_threads(world: World) -> None:
+    """What it asks for beyond its turns waits; another is served meanwhile."""
+    await world.invoices(OWN, 3, paid_every=1)
+    held, going = asyncio.Event(), 0
+
+    async def hold(method: str, params: dict[str, Any]) -> None:
+        nonlocal going
+        if method == "sql" and ALICE in params["query"] and not held.is_set():
+            going += 1
+            await held.wait()
+
+    world.node.before = hold
+    asked = [asyncio.create_task(world.list(OWN)) for _ in range(20)]
+    await world.node.called(lambda: going == LISTS_AT_ONCE)
+    assert (await world.list(OTHER))["total_count"] == 0
+    for task in asked[:2] + asked[-2:]:
+        task.cancel()
+    assert going == LISTS_AT_ONCE
+    held.set()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert sum(isinstance(answer, dict) for answer in answers) == 16
+
+
+async def test_turns_know_only_who_has_one() -> None:
+    turns = Turns(2)
+    async with turns.of(OWN), turns.of(OWN):
+        assert turns.of(OWN).locked()
+        assert not turns.of(OTHER).locked()
+        assert len(turns._semaphores) == 1
+    gc.collect()
+    assert not turns._semaphores
+
+
+async def test_no_record_is_asked_for_where_there_is_none(world: World) -> None:
+    await world.invoices(OWN, 3, paid_every=1)
+    await world.list(OWN)
+    world.node.calls.clear()
+    await world.list(OWN)
+    assert "listdatastore" not in {method for method, _ in world.node.calls}
+
+
+async def test_record_is_found_after_a_restart_and_when_it_is_the_first(world: World) -> None:
+    await world.list(OWN)
+    record = InvoiceRecord({"order": 7})
+    made = await world.invoice(OWN, 1, record=record)
+    for _ in range(2):
+        [row] = (await world.list(OWN, unpaid=True))["transactions"]
+        assert row["metadata"] == {"order": 7}
+        assert await world.lookup(OWN, payment_hash=made["payment_hash"]) == row
+        world.wallet = make_wallet(world.node)
+
+
+async def test_few_queries_once_counted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nwc.cln.counts.SETTLED_AFTER_S", 0)
+    await world.invoices(OWN, 30, paid_every=1)
+    await world.payment({})
+    for asking, queries in ((OWN, 2), (NODE, 4)):
+        whole = await world.list(asking)
+        world.node.calls.clear()
+        assert await world.list(asking) == whole
+        asked = [params["query"] for method, params in world.node.calls if method == "sql"]
+        assert len(asked) == queries
+        assert not any("count(" in query for query in asked)
+    made = await world.invoice(OWN, 31)
+    await world.pay(made["label"])
+    assert (await world.list(OWN))["total_count"] == 31
+    await world.node.delete_invoice(made["label"], "paid")
+    assert (await world.list(OWN))["total_count"] == 30

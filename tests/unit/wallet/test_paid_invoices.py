@@ -190,10 +190,22 @@ async def test_waiting_goes_longer_and_longer(scene: Scene, monkeypatch: pytest.
 
     monkeypatch.setattr(paid_invoices, "RETRY_FIRST_S", 1.0)
     monkeypatch.setattr(paid_invoices, "RETRY_MAX_S", 5.0)
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr("nwc.wallet.paid_invoices.asyncio.sleep", sleep)
     await scene.world.dev("dev-fail", method="waitanyinvoice", code=-1, message="busy", times=5)
     shop = scene.connect("shop")
     await scene.start()
     await scene.paid(shop, 1)
     await scene.dealt_with(1)
     assert delays == [1.0, 2.0, 4.0, 5.0, 5.0]
+
+
+async def test_node_without_sql(scene: Scene) -> None:
+    """Its first position is found all the same."""
+    shop = scene.connect("shop")
+    await scene.world.dev("dev-fail", method="sql", code=-32601, message="Unknown command", times=9)
+    await scene.paid(shop, 1)
+    await scene.start()
+    assert scene.position == 1
+    made = await scene.paid(shop, 2)
+    await scene.dealt_with(2)
+    assert scene.told() == [("shop", made)]

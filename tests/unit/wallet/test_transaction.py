@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nwc.cln.history import invoice_created_at
 from nwc.nip47.response import MAX_PLAINTEXT_BYTES
 from nwc.wallet.invoice_record import InvoiceRecord
-from nwc.wallet.transaction import incoming_transaction, invoice_created_at, outgoing_transaction
+from nwc.wallet.transaction import incoming_transaction, outgoing_transaction
 from tests.double import bolt11
 from tests.double.bolt11 import Bolt11
 
@@ -45,7 +46,7 @@ PAID = {
 
 
 def payment(**fields: Any) -> dict[str, Any]:
-    return {"payment_hash": HASH, "state": 2, "created_at": CREATED, **fields}
+    return {"payment_hash": HASH, "state": "complete", "created_at": CREATED, **fields}
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,15 @@ def test_metadata_is_an_object() -> None:
 def test_creation_time() -> None:
     assert invoice_created_at(invoice()) == CREATED
     assert invoice_created_at(invoice(**PAID)) == CREATED
+
+
+def test_creation_time_of_bolt12() -> None:
+    """`sendinvoice` makes invoices for 90 seconds, others last two hours; all of them say so."""
+    created_at_7 = "lni1pgzx66tvdwjqzpc"
+    assert invoice_created_at({"label": "l", "bolt12": created_at_7, "expires_at": 97}) == 7
+
+
+def test_creation_time_of_an_unreadable_invoice() -> None:
     bolt12 = {"label": "l", "bolt12": "lni1qqg", "expires_at": CREATED + 7200}
     assert invoice_created_at(bolt12) == CREATED
     assert invoice_created_at(bolt12 | {"paid_at": CREATED + 60}) == CREATED
@@ -120,7 +130,7 @@ def test_no_description_outgrows_an_answer(text: str, power: int) -> None:
     shown = made["description"]
     assert long.startswith(shown)
     assert shown == long or len(shown.encode()) > 4990
-    sent = outgoing_transaction(payment(description=long, state=1))["description"]
+    sent = outgoing_transaction(payment(description=long, state="pending"))["description"]
     assert sent == shown
 
 
@@ -133,16 +143,18 @@ def test_longest_description_fits() -> None:
     assert made["description"] == "x" * 32_768
 
 
-@pytest.mark.parametrize(("state", "name"), [(2, "settled"), (1, "pending"), (0, "failed")])
-def test_state_of_a_payment(state: int, name: str) -> None:
+@pytest.mark.parametrize(
+    ("state", "name"), [("complete", "settled"), ("pending", "pending"), ("failed", "failed")]
+)
+def test_state_of_a_payment(state: str, name: str) -> None:
     row = payment(state=state, failed_msat=7, bolt12="lni1qqg")
-    if state == 2:
+    if state == "complete":
         row |= {"payment_preimage": PREIMAGE, "complete_msat": 7, "completed_at": CREATED + 9}
     made = outgoing_transaction(row)
     assert made.keys() >= ALWAYS
     assert (made["type"], made["state"], made["amount"]) == ("outgoing", name, 7)
     assert made["invoice"] == "lni1qqg"
-    assert ("preimage" in made) == ("settled_at" in made) == (state == 2)
+    assert ("preimage" in made) == ("settled_at" in made) == (state == "complete")
 
 
 @pytest.mark.parametrize(
@@ -164,12 +176,12 @@ def test_amount_and_fees_of_a_payment(fields: dict[str, Any], amount: int, fees:
 
 def test_amount_that_was_to_be_sent() -> None:
     """The invoice says it best: parts and attempts may sum up to more, or not be there yet."""
-    row = payment(state=1, pending_msat=3000, failed_msat=5000)
+    row = payment(state="pending", pending_msat=3000, failed_msat=5000)
     assert outgoing_transaction(row | {"bolt11": encoded()})["amount"] == 5000
     assert outgoing_transaction(row | {"bolt11": encoded(amount_msat=None)})["amount"] == 3000
     assert outgoing_transaction(row)["amount"] == 3000
-    assert outgoing_transaction(payment(state=0, failed_msat=900))["amount"] == 900
-    assert outgoing_transaction(payment(state=0))["amount"] == 0
+    assert outgoing_transaction(payment(state="failed", failed_msat=900))["amount"] == 900
+    assert outgoing_transaction(payment(state="failed"))["amount"] == 0
 
 
 def test_what_a_paid_invoice_said() -> None:

@@ -1,0 +1,105 @@
+"""Counts over lightningd's tables, remembered until the table changes.
+
+A count goes through the whole table. Lightningd numbers what happens to each of them (created, updated,
+deleted; `wait` with nextvalue 0 tells these numbers at once), and a count stands as long as they do.
+
+Two things need care. The mirror that `sql` asks hears of a change a moment after lightningd has numbered
+it, so that a count made right after a change may be that of before; it is not remembered. And where
+counting takes long, on a node with a million payments that makes another each second, most of its time
+would go into counting: such a count is taken as good for some seconds more.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nwc.cln.errors import RpcCode, RpcFailed
+from nwc.cln.node import Node
+
+MAX_COUNTS = 256
+# After so many seconds without a change, the mirror has heard of the last one.
+SETTLED_AFTER_S = 1.0
+# A count that takes longer than this is used for so many times as long as it took.
+SLOW_S = 0.05
+REUSE_SLOW = 20
+
+Count = tuple[int, int]  # how many, and the lowest `created_index` of them
+_Marker = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    count: Count
+    marker: _Marker | None  # None: made too soon after a change
+    best_before: float
+
+
+class Counts:
+    """Remembers the answers to the last MAX_COUNTS queries.
+
+    Args:
+        node: lightningd.
+        clock: seconds, of a clock that is never set.
+
+    """
+
+    def __init__(self, node: Node, clock: Callable[[], float] = time.monotonic) -> None:
+        self._node = node
+        self._clock = clock
+        self._counted: OrderedDict[str, _Counted] = OrderedDict()
+        self._markers: dict[str, tuple[_Marker, float]] = {}
+
+    async def get(self, table: str, query: str) -> Count:
+        """Return what a query counts, remembered or new.
+
+        Args:
+            table: `invoices` or `sendpays`, as `wait` calls them.
+            query: selects one row: count(*) and min(created_index) or another number.
+
+        Raises:
+            NodeError: as Node does.
+
+        """
+        marker, is_settled = await self._marker(table)
+        known = self._counted.get(query)
+        if known is not None and (known.marker == marker or self._clock() < known.best_before):
+            self._counted.move_to_end(query)
+            return known.count
+        begin = self._clock()
+        row = (await self._node.call("sql", query=query))["rows"][0]
+        took = self._clock() - begin
+        count = (row[0], row[1] or 0)
+        best_before = begin + REUSE_SLOW * took if took > SLOW_S else begin
+        self._remember(query, _Counted(count, marker if is_settled else None, best_before))
+        return count
+
+    def _remember(self, query: str, counted: _Counted) -> None:
+        self._counted[query] = counted
+        self._counted.move_to_end(query)
+        if len(self._counted) > MAX_COUNTS:
+            self._counted.popitem(last=False)
+
+    async def _marker(self, table: str) -> tuple[_Marker, bool]:
+        """Return what changes with the table, and whether it has stood long enough."""
+        try:
+            marker = tuple(await asyncio.gather(*(self._index(table, name) for name in _INDEXES)))
+        except RpcFailed as error:
+            if error.code not in (RpcCode.METHOD_NOT_FOUND, RpcCode.INVALID_PARAMS):
+                raise
+            return (), False  # lightningd before v23.11 cannot tell
+        now = self._clock()
+        known, since = self._markers.get(table, ((), now))
+        if known != marker:
+            since = now
+            self._markers[table] = marker, since
+        return marker, now - since >= SETTLED_AFTER_S
+
+    async def _index(self, table: str, name: str) -> int:
+        answer = await self._node.call("wait", subsystem=table, indexname=name, nextvalue=0)
+        index: int = answer[name]
+        return index
+
+
+_INDEXES = ("created", "updated", "deleted")

@@ -1,0 +1,142 @@
+"""Where the rows of list_transactions come from: invoices, the node's payments, a connection's own.
+
+A source first says where rows are, newest first, which is cheap; only those of the page are then read.
+"""
+
+import asyncio
+import time
+from typing import Protocol
+
+from nwc.cln.history import Found, History, InvoiceFilter, PaymentFilter
+from nwc.cln.node import Json
+from nwc.wallet.connections import Connection
+from nwc.wallet.invoice_record import InvoiceRecords
+from nwc.wallet.spending.payment_records import UnreadableRecord
+from nwc.wallet.spending.payments import Payments
+from nwc.wallet.transaction import (
+    Transaction,
+    ended_transaction,
+    incoming_transaction,
+    merged_payment,
+    outgoing_transaction,
+    pending_transaction,
+)
+
+Transactions = dict[int | str, Transaction]
+
+
+class Source(Protocol):
+    """Rows of one kind, already filtered. Every method raises NodeError."""
+
+    async def count(self) -> int:
+        """Return how many rows there are."""
+
+    async def find(self, limit: int, offset: int = 0) -> list[Found]:
+        """Return where rows are, newest first."""
+
+    async def read(self, found: list[Found]) -> Transactions:
+        """Return rows by their key; what is gone in the meantime is left out."""
+
+
+class InvoiceSource:
+    """Invoices of the node or of one connection, with what is kept beside them."""
+
+    def __init__(self, history: History, records: InvoiceRecords, wanted: InvoiceFilter) -> None:
+        self._history = history
+        self._records = records
+        self._wanted = wanted
+
+    async def count(self) -> int:
+        """Return how many rows there are."""
+        return await self._history.count_invoices(self._wanted)
+
+    async def find(self, limit: int, offset: int = 0) -> list[Found]:
+        """Return where rows are, newest first."""
+        return await self._history.find_invoices(self._wanted, limit=limit, offset=offset)
+
+    async def read(self, found: list[Found]) -> Transactions:
+        """Return rows by their `created_index`."""
+        invoices = await self._history.invoices(found)
+        read = await asyncio.gather(*map(self._transaction, invoices.values()))
+        return dict(zip(invoices, read, strict=True))
+
+    async def _transaction(self, invoice: Json) -> Transaction:
+        return incoming_transaction(invoice, await self._records.find(invoice), time.time())
+
+
+class PaymentSource:
+    """Payments of the node, with the metadata of the connections that have made them."""
+
+    def __init__(self, history: History, own: Payments, wanted: PaymentFilter) -> None:
+        self._history = history
+        self._own = own
+        self._wanted = wanted
+
+    async def count(self) -> int:
+        """Return how many rows there are."""
+        return await self._history.count_payments(self._wanted)
+
+    async def find(self, limit: int, offset: int = 0) -> list[Found]:
+        """Return where rows are, newest first."""
+        return await self._history.find_payments(self._wanted, limit=limit, offset=offset)
+
+    async def read(self, found: list[Found]) -> Transactions:
+        """Return rows by their payment hash."""
+        parts = await self._history.payments(found)
+        there = {key: some for key, some in parts.items() if some}
+        read = await asyncio.gather(*(self._transaction(str(key), there[key]) for key in there))
+        return dict(zip(there, read, strict=True))
+
+    async def _transaction(self, payment_hash: str, parts: list[Json]) -> Transaction:
+        return outgoing_transaction(merged_payment(parts), await self._own.metadata_of(payment_hash))
+
+
+class OwnPaymentSource:
+    """Payments of one connection: those that have ended, and those under way.
+
+    Args:
+        payments: of all connections.
+        connection: whose.
+        wanted: which; times only, and whether settled.
+
+    """
+
+    def __init__(self, payments: Payments, connection: Connection, wanted: PaymentFilter) -> None:
+        self._records = payments.records
+        self._connection_id = connection.id
+        reservations = payments.ledgers.known(connection.client_pubkey).reservations
+        self._under_way = {} if wanted.settled_only else dict(reservations)
+        ended = self._records.between(
+            connection.id, wanted.from_time, wanted.until_time, wanted.settled_only
+        )
+        low, high = wanted.from_time or 0, wanted.until_time
+        found = [Found(entry.request_id, entry.created_at) for entry in ended]
+        found += [
+            Found(payment.request_id, payment.created_at)
+            for payment in self._under_way.values()
+            if payment.created_at >= low and (high is None or payment.created_at <= high)
+        ]
+        self._found = sorted(found, key=lambda one: one.created_at, reverse=True)
+
+    async def count(self) -> int:
+        """Return how many rows there are."""
+        return len(self._found)
+
+    async def find(self, limit: int, offset: int = 0) -> list[Found]:
+        """Return where rows are, newest first."""
+        return self._found[offset : offset + limit]
+
+    async def read(self, found: list[Found]) -> Transactions:
+        """Return rows by their request id."""
+        keys = [str(one.key) for one in found]
+        read = zip(keys, await asyncio.gather(*map(self._transaction, keys)), strict=True)
+        return {key: transaction for key, transaction in read if transaction is not None}
+
+    async def _transaction(self, request_id: str) -> Transaction | None:
+        if request_id in self._under_way:
+            return pending_transaction(self._under_way[request_id])
+        try:
+            record = await self._records.get(self._connection_id, request_id)
+        except UnreadableRecord:
+            return None
+        return ended_transaction(record) if record else None

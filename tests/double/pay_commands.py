@@ -1,0 +1,328 @@
+"""xpay, pay, xkeysend and keysend: what they accept. What becomes of it is in paying.py."""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING
+
+from tests.double import bolt11, params, plans
+from tests.double.bolt11 import Bolt11, Bolt11Error
+from tests.double.jsonio import Json, token
+from tests.double.params import (
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    BadParam,
+    Param,
+    RpcError,
+    opt,
+    parse_params,
+)
+from tests.double.pay_styles import Keysend, Pay, Xpay
+from tests.double.paying import DESTINATION_PERM_FAIL, UNSPECIFIED_ERROR, Payment, Style
+
+if TYPE_CHECKING:
+    from tests.double.node import Node
+
+INVOICE_EXPIRED = 207
+KEYSEND_PREIMAGE = 5482373484
+FIRST_CUSTOM_TLV = 65536
+LEAST_MAXFEE_MSAT = 5000
+NO_KEYSEND = "Destination reported invalid_onion_payload (likely doesn't support keysend)"
+
+
+def xpay(
+    node: "Node",
+    invstring: str,
+    amount_msat: int | None,
+    maxfee: int | None,
+    label: str | None,
+    **_ignored: Json,
+) -> Awaitable[Json]:
+    """Pay an invoice."""
+    if "@" in invstring:
+        raise RpcError(METHOD_NOT_FOUND, "Unknown command 'fetchbip353'")
+    return _pay_invoice(node, Xpay(), invstring, amount_msat, maxfee, label)
+
+
+def pay(node: "Node", given: Json) -> Awaitable[Json]:
+    """Pay an invoice; xpay does it, whatever it does not know it ignores."""
+    if isinstance(given, dict):
+        if "invstring" in given:
+            given = {"bolt11": given["invstring"], **given}
+        given = {name: given[name] for name in given if any(name == p.name for p in PAY_PARAMS)}
+    parsed = parse_params(PAY_PARAMS, given)
+    wanted = (parsed[name] for name in ("bolt11", "amount_msat", "maxfee", "label"))
+    return _pay_invoice(node, Pay(), *wanted)
+
+
+def _pay_invoice(
+    node: "Node",
+    style: Style,
+    invstring: str,
+    amount_msat: int | None,
+    maxfee: int | None,
+    label: str | None,
+) -> Awaitable[Json]:
+    content = _invoice(node, invstring)
+    amount = _amount(content, amount_msat)
+    late = int(time.time()) - content.created_at - content.expiry
+    if late > 0:
+        raise RpcError(INVOICE_EXPIRED, f"Invoice expired {late} seconds ago")
+    return node.payer.pay(
+        Payment(
+            style,
+            content.payment_hash,
+            content.payee,
+            amount,
+            _maxfee(amount, maxfee),
+            label,
+            invstring,
+        )
+    )
+
+
+def _invoice(node: "Node", invstring: str) -> Bolt11:
+    for prefix, kind in (("lno", "offer"), ("lni", "invoice"), ("lnr", "invoice")):
+        if invstring.startswith(prefix):
+            raise RpcError(INVALID_PARAMS, f"Invalid bolt12 {kind}: invalid bech32 string")
+    try:
+        return bolt11.decode(invstring, currency=bolt11.CURRENCIES[node.settings.network])
+    except Bolt11Error as error:
+        raise RpcError(INVALID_PARAMS, f"Invalid bolt11 invoice: {error}") from error
+
+
+def _amount(content: Bolt11, amount_msat: int | None) -> int:
+    if content.amount_msat is None and amount_msat is None:
+        raise RpcError(INVALID_PARAMS, "amount_msat required")
+    if content.amount_msat is not None and amount_msat is not None:
+        raise RpcError(INVALID_PARAMS, "amount_msat unnecessary")
+    amount = content.amount_msat if amount_msat is None else amount_msat
+    if not amount:
+        raise RpcError(INVALID_PARAMS, "Cannot pay bolt11 invoice with zero amount")
+    return amount
+
+
+def _maxfee(amount_msat: int, maxfee: int | None) -> int:
+    return max(amount_msat // 100, LEAST_MAXFEE_MSAT) if maxfee is None else maxfee
+
+
+def xkeysend(
+    node: "Node",
+    destination: str,
+    amount_msat: int,
+    label: str | None,
+    maxfee: int | None,
+    extratlvs: Mapping[int, bytes] | None,
+    **_ignored: Json,
+) -> Awaitable[Json]:
+    """Pay a node without an invoice."""
+    tlvs = extratlvs or {}
+    # It overwrites a preimage that is given.
+    refusal = _refusal(tlvs)
+    return _keysend(node, "xkeysend", Xpay(), destination, amount_msat, label, maxfee, tlvs, refusal)
+
+
+def keysend(
+    node: "Node",
+    destination: str,
+    amount_msat: int,
+    label: str | None,
+    maxfee: int | None,
+    extratlvs: Mapping[int, bytes] | None,
+    **_ignored: Json,
+) -> Awaitable[Json]:
+    """Pay a node without an invoice, the old way."""
+    tlvs = extratlvs or {}
+    # It sends a preimage that is given beside its own, which no payee accepts.
+    twice = RpcError(DESTINATION_PERM_FAIL, NO_KEYSEND) if KEYSEND_PREIMAGE in tlvs else None
+    refusal = twice or _refusal(tlvs)
+    return _keysend(node, "keysend", Keysend(), destination, amount_msat, label, maxfee, tlvs, refusal)
+
+
+def _keysend(
+    node: "Node",
+    command: str,
+    style: Style,
+    destination: str,
+    amount_msat: int,
+    label: str | None,
+    maxfee: int | None,
+    tlvs: Mapping[int, bytes],
+    refusal: RpcError | None,
+) -> Awaitable[Json]:
+    if destination == node.id:
+        message = "We are the destination. Keysend cannot be used to send funds to yourself"
+        raise RpcError(INVALID_PARAMS, message)
+    if not amount_msat:
+        raise RpcError(INVALID_PARAMS, "Failed: amount must be non-zero")
+    first_partid, groupid = (0, 0) if command == "keysend" else (1, secrets.randbits(62))
+    preimage = secrets.token_bytes(32)
+    if destination not in node.unreachable:
+        plans.keep_preimage(node.state, preimage)
+    payment = Payment(
+        style,
+        hashlib.sha256(preimage).digest(),
+        bytes.fromhex(destination),
+        amount_msat,
+        _maxfee(amount_msat, maxfee),
+        label,
+        first_partid=first_partid,
+        groupid=groupid,
+        refusal=refusal,
+    )
+    node.keysends.append(
+        {
+            "command": command,
+            "payment_hash": payment.payment_hash.hex(),
+            "destination": destination,
+            "amount_msat": amount_msat,
+            "extratlvs": {str(number): value.hex() for number, value in tlvs.items()},
+        }
+    )
+    return node.payer.pay(payment)
+
+
+def _refusal(tlvs: Mapping[int, bytes]) -> RpcError | None:
+    """Say no for the payee to what BOLT4 makes it refuse: even types that it does not know."""
+    is_strange = any(number < FIRST_CUSTOM_TLV and number % 2 == 0 for number in tlvs)
+    return RpcError(DESTINATION_PERM_FAIL, NO_KEYSEND) if is_strange else None
+
+
+def dev_payment_release(
+    node: "Node",
+    payment_hash: bytes | None,
+    outcome: str,
+    code: int,
+    message: str,
+    preimage: bytes | None,
+) -> Json:
+    """Let a held payment go on: from the route search to its parts, or from there to its end."""
+    held = node.payer.held()
+    if payment_hash is None:
+        if len(held) != 1:
+            raise RpcError(INVALID_PARAMS, f"{len(held)} payments are held: name one")
+        [(payment_hash, _)] = held
+    known = preimage or plans.preimage_of(node.state, payment_hash) or secrets.token_bytes(32)
+    error = RpcError(code, message)
+    was = node.payer.release(payment_hash, known if outcome == "complete" else None, error)
+    return {"payment_hash": payment_hash.hex(), "was": was}
+
+
+def dev_payments_held(node: "Node") -> Json:
+    """List the payments that dev-payment-release can let go on."""
+    return {"held": [{"payment_hash": h.hex(), "at": where} for h, where in node.payer.held()]}
+
+
+def dev_keysends(node: "Node") -> Json:
+    """List what was sent by keysend and xkeysend since the start, with its TLVs."""
+    return {"keysends": node.keysends}
+
+
+def dev_unreachable(node: "Node", destinations: list[str]) -> Json:
+    """Name the nodes that nobody knows a way to; all others are there."""
+    node.unreachable = set(destinations)
+    return {}
+
+
+def extra_tlvs(name: str, value: Json) -> dict[int, bytes]:
+    """Take an object of numbers and hex strings."""
+    if not isinstance(value, dict):
+        raise BadParam(name, "should be an object", value)
+    return {_tlv_type(number): _tlv_value(number, digits) for number, digits in value.items()}
+
+
+def _tlv_type(number: str) -> int:
+    try:
+        return params.u64("extratlvs", number)
+    except BadParam:
+        raise RpcError(INVALID_PARAMS, f'"{number}" is not a valid numeric TLV type.') from None
+
+
+def _tlv_value(number: str, digits: Json) -> bytes:
+    value = params.binary("extratlvs", digits)
+    if value is None:
+        message = f'"{number}" is not a valid hex encoded TLV value.'
+        raise RpcError(INVALID_PARAMS, message)
+    return value
+
+
+def _outcome(name: str, value: Json) -> str:
+    if value not in ("complete", "failed"):
+        raise BadParam(name, "should be complete or failed", value)
+    return token(value)
+
+
+PAY_PARAMS = (
+    Param("bolt11", params.invstring),
+    opt("amount_msat", params.msat),
+    opt("label", params.label),
+    opt("riskfactor", params.raw),
+    opt("maxfeepercent", params.raw),
+    opt("retry_for", params.integer),
+    opt("maxdelay", params.u32),
+    opt("exemptfee", params.raw),
+    opt("localinvreqid", params.hash32),
+    opt("exclude", params.raw),
+    opt("maxfee", params.msat),
+    opt("description", params.raw),
+    opt("partial_msat", params.msat),
+    opt("dev_use_shadow", params.boolean),
+)
+KEYSEND_PARAMS = (
+    Param("destination", params.node_id),
+    Param("amount_msat", params.msat),
+    opt("label", params.label),
+    opt("maxfeepercent", params.raw),
+    opt("retry_for", params.integer),
+    opt("maxdelay", params.u32),
+    opt("exemptfee", params.raw),
+    opt("extratlvs", extra_tlvs),
+    opt("routehints", params.array),
+    opt("maxfee", params.msat),
+    opt("dev_use_shadow", params.boolean),
+)
+USAGES = {
+    "pay": params.usage(PAY_PARAMS).replace("bolt11", "invstring", 1),
+    "keysend": "(DEPRECATED!) " + params.usage(KEYSEND_PARAMS),
+}
+COMMANDS = {
+    "xpay": (
+        xpay,
+        Param("invstring", params.invstring),
+        opt("amount_msat", params.msat),
+        opt("maxfee", params.msat),
+        opt("layers", params.array),
+        opt("retry_for", params.integer),
+        opt("partial_msat", params.msat),
+        opt("maxdelay", params.u32),
+        opt("payer_note", params.string),
+        opt("label", params.label),
+        opt("localinvreqid", params.hash32),
+        opt("dev_use_shadow", params.boolean),
+    ),
+    "pay": (pay, params.ANYTHING),
+    "xkeysend": (
+        xkeysend,
+        Param("destination", params.pubkey),
+        Param("amount_msat", params.msat),
+        opt("label", params.label),
+        opt("maxfee", params.msat),
+        opt("layers", params.array),
+        opt("retry_for", params.integer),
+        opt("maxdelay", params.u32),
+        opt("extratlvs", extra_tlvs),
+    ),
+    "keysend": (keysend, *KEYSEND_PARAMS),
+    "dev-payment-release": (
+        dev_payment_release,
+        opt("payment_hash", params.hash32),
+        opt("outcome", _outcome, "complete"),
+        opt("code", params.signed, UNSPECIFIED_ERROR),
+        opt("message", params.string, "Failed after 1 attempts."),
+        opt("preimage", params.preimage),
+    ),
+    "dev-payments-held": (dev_payments_held,),
+    "dev-keysends": (dev_keysends,),
+    "dev-unreachable": (dev_unreachable, Param("destinations", params.array)),
+}

@@ -1,0 +1,289 @@
+"""The life of a payment: route search, parts that are pending, their end, the answer.
+
+By plugins/xpay/xpay.c and check_progress in lightningd/pay.c. A payment goes on when whoever asked for
+it has gone. Its parts are in the database, so they survive a restart; what is still in the route
+search is lost then, as lightningd loses it.
+"""
+
+import asyncio
+import secrets
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from tests.double import channels, invoices, plans, sendpays
+from tests.double.jsonio import Json, dumps
+from tests.double.params import PLUGIN_ERROR, RpcError
+from tests.double.plans import Plan
+
+if TYPE_CHECKING:
+    from tests.double.node import Node
+
+IN_PROGRESS = 200
+RHASH_ALREADY_USED = 201
+DESTINATION_PERM_FAIL = 203
+ROUTE_NOT_FOUND = 205
+ROUTE_TOO_EXPENSIVE = 206
+UNSPECIFIED_ERROR = 209
+ALREADY_PAID = 219
+
+UNKNOWN_TO_PAYEE = "Destination said it doesn't know invoice: incorrect_or_unknown_payment_details"
+
+
+class Style(Protocol):
+    """How one of the commands answers."""
+
+    def success(self, payment: "Payment", rows: Sequence[sqlite3.Row]) -> Json:
+        """Give the answer for a payment whose parts are these."""
+
+    def already_paid(self, payment: "Payment", rows: Sequence[sqlite3.Row]) -> Json:
+        """Answer, or raise, when these parts have paid it before."""
+
+    def failure(self, payment: "Payment", error: RpcError) -> RpcError:
+        """Give the error as this command does."""
+
+
+@dataclass(frozen=True)
+class Payment:
+    """One call of a command that pays."""
+
+    style: Style
+    payment_hash: bytes
+    destination: bytes
+    amount_msat: int
+    maxfee_msat: int
+    label: str | None
+    bolt11: str | None = None
+    first_partid: int = 1
+    groupid: int = field(default_factory=lambda: secrets.randbits(62))
+    started_at: float = field(default_factory=time.time)
+    # What the payee will say of it in any case.
+    refusal: RpcError | None = None
+
+
+@dataclass(frozen=True)
+class Held:
+    """A payment that dev-payment-release has to let go on."""
+
+    payment: Payment
+    plan: Plan
+    answer: asyncio.Future[Json]
+
+
+class Payer:
+    """All payments under way."""
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+        self._in_route: dict[bytes, Held] = {}
+        self._pending: dict[bytes, Held] = {}
+
+    def pay(self, payment: Payment) -> asyncio.Future[Json]:
+        """Begin a payment.
+
+        Returns:
+            Its answer; whether anybody waits for it makes no difference.
+
+        """
+        answer = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(lambda a: a.cancelled() or a.exception())
+        plan = plans.take(self._node.state, payment.payment_hash)
+        held = Held(payment, plan, answer)
+        if plan.hold_route:
+            self._in_route[payment.payment_hash] = held
+            self._log(payment, "held in the route search")
+        else:
+            self._go_on(held)
+        return answer
+
+    def is_paying(self, payment_hash: bytes) -> bool:
+        """Tell whether a command is still at work on it."""
+        return payment_hash in self._in_route or payment_hash in self._pending
+
+    def held(self) -> list[tuple[bytes, str]]:
+        """List the hashes of what is held, and where."""
+        query = "SELECT DISTINCT payment_hash FROM sendpays WHERE status = 'pending'"
+        pending = [row["payment_hash"] for row in self._node.state.db.execute(query)]
+        return [*((h, "route") for h in self._in_route), *((h, "pending") for h in pending)]
+
+    def release(self, payment_hash: bytes, preimage: bytes | None, error: RpcError) -> str:
+        """Let a held payment go on: out of the route search, or to its end.
+
+        Args:
+            payment_hash: which one.
+            preimage: completes its pending parts; None lets them fail.
+            error: what the command answers then.
+
+        Returns:
+            Where it was: `route`, `pending` or `nowhere`.
+
+        """
+        if held := self._in_route.pop(payment_hash, None):
+            self._go_on(held)
+            return "route"
+        rows = sendpays.of_hash(self._node.state, payment_hash)
+        pending = [row for row in rows if row["status"] == "pending"]
+        self._resolve(pending, preimage)
+        if held := self._pending.pop(payment_hash, None):
+            self._answer(held, error if preimage is None else None)
+        return "pending" if pending else "nowhere"
+
+    def _go_on(self, held: Held) -> None:
+        payment, plan = held.payment, held.plan
+        try:
+            fee_msat = self._find_route(payment, plan)
+            if (paid := self._check_progress(payment, plan)) is not None:
+                _set(held.answer, payment.style.already_paid(payment, paid))
+                return
+        except RpcError as error:
+            _refuse(held, error)
+            return
+        if plan.fail and not plan.fail.rows:
+            _refuse(held, plan.fail.as_error())
+            return
+        self._send(held, fee_msat)
+
+    def _find_route(self, payment: Payment, plan: Plan) -> int:
+        """Return the fee, as far as there is a way to the payee and enough to spend."""
+        if payment.destination.hex() == self._node.id:
+            return 0
+        if plans.preimage_of(self._node.state, payment.payment_hash) is None:
+            message = f"Failed: Unknown destination node {payment.destination.hex()}"
+            raise RpcError(ROUTE_NOT_FOUND, message)
+        usual = 1 + payment.amount_msat * 10 // 1_000_000
+        fee_msat = usual if plan.fee_msat is None else plan.fee_msat
+        spendable = channels.spendable_msat(self._node)
+        if spendable is not None and spendable < payment.amount_msat + fee_msat:
+            message = (
+                "Failed: We could not find a usable set of paths. Total source capacity is only"
+                f" {spendable}msat (in 1 channels)."
+            )
+            raise RpcError(ROUTE_NOT_FOUND, message)
+        if fee_msat > payment.maxfee_msat:
+            message = "Failed: Could not find route without excessive cost"
+            raise RpcError(ROUTE_TOO_EXPENSIVE, message)
+        return fee_msat
+
+    def _check_progress(self, payment: Payment, plan: Plan) -> list[sqlite3.Row] | None:
+        """Refuse a second payment beside one under way; give the parts if it is paid already."""
+        rows = sendpays.of_hash(self._node.state, payment.payment_hash)
+        complete = [row for row in rows if row["status"] == "complete"]
+        for row in rows:
+            if row["status"] == "complete" and row["partid"] == payment.first_partid:
+                paid, now = row["amount_msat"], _amounts(payment, plan.parts)[0]
+                if paid == now:
+                    return complete
+                message = f"Already succeeded with amount {paid}msat (not {now}msat)"
+                raise _inject_error(RHASH_ALREADY_USED, message)
+            if row["status"] == "pending":
+                message = (
+                    f"Payment with groupid={row['groupid']} still in progress, cannot retry before"
+                    " that completes."
+                )
+                raise _inject_error(IN_PROGRESS, message)
+        if complete:
+            raise _inject_error(RHASH_ALREADY_USED, "Already succeeded other parts")
+        return None
+
+    def _send(self, held: Held, fee_msat: int) -> None:
+        payment, plan = held.payment, held.plan
+        self._add_parts(payment, plan.parts, fee_msat)
+        self._node.state.commit("sendpay")
+        rows = self._own_rows(payment)
+        if plan.hold:
+            self._pending[payment.payment_hash] = held
+            self._log(payment, "held pending")
+        elif plan.error_while_pending:
+            self._resolve(rows[1:][-1:], None)
+            _refuse(held, plan.error_while_pending.as_error())
+            self._log(payment, "held pending after the answer")
+        elif plan.fail:
+            self._resolve(rows, None)
+            _refuse(held, plan.fail.as_error())
+        else:
+            self._deliver(held, rows)
+
+    def _deliver(self, held: Held, rows: list[sqlite3.Row]) -> None:
+        payment = held.payment
+        refusal = payment.refusal or self._own_refusal(payment)
+        preimage = None if refusal else self._pay_oneself(payment)
+        self._resolve(rows[:1] if held.plan.answer_early and preimage else rows, preimage)
+        self._answer(held, refusal)
+
+    def _answer(self, held: Held, error: RpcError | None) -> None:
+        if error:
+            _refuse(held, error)
+        else:
+            _set(held.answer, held.payment.style.success(held.payment, self._own_rows(held.payment)))
+
+    def _own_refusal(self, payment: Payment) -> RpcError | None:
+        """Say no for ourselves to a payment of an invoice that is not there to be paid."""
+        if payment.destination.hex() != self._node.id:
+            return None
+        query = "SELECT 1 FROM invoices WHERE payment_hash = ? AND status = 'unpaid'"
+        is_unpaid = self._node.state.db.execute(query, (payment.payment_hash,)).fetchone()
+        return None if is_unpaid else RpcError(DESTINATION_PERM_FAIL, UNKNOWN_TO_PAYEE)
+
+    def _pay_oneself(self, payment: Payment) -> bytes:
+        """Return the preimage; an invoice of our own is paid by this."""
+        if payment.destination.hex() == self._node.id:
+            paid = invoices.pay(self._node, payment.bolt11, None, payment.amount_msat)
+            plans.keep_preimage(self._node.state, paid["preimage"])
+        preimage = plans.preimage_of(self._node.state, payment.payment_hash)
+        assert preimage
+        return preimage
+
+    def _add_parts(self, payment: Payment, count: int, fee_msat: int) -> None:
+        """Write down the parts; the first has the whole fee."""
+        for number, amount in enumerate(_amounts(payment, count)):
+            sent = amount + fee_msat if number == 0 else amount
+            row = {
+                "payment_hash": payment.payment_hash,
+                "groupid": payment.groupid,
+                "partid": payment.first_partid + number,
+                "amount_msat": amount,
+                "amount_sent_msat": sent,
+                "destination": payment.destination,
+                "label": payment.label,
+                "bolt11": payment.bolt11,
+            }
+            sendpays.add(self._node.state, row)
+            if payment.destination.hex() != self._node.id:
+                channels.take(self._node, sent)
+
+    def _resolve(self, rows: Sequence[sqlite3.Row], preimage: bytes | None) -> None:
+        for row in rows:
+            sendpays.resolve(self._node.state, row["id"], preimage)
+            if preimage is None and row["destination"] != bytes.fromhex(self._node.id):
+                channels.give_back(self._node, row["amount_sent_msat"])
+
+    def _own_rows(self, payment: Payment) -> list[sqlite3.Row]:
+        rows = sendpays.of_hash(self._node.state, payment.payment_hash)
+        return [row for row in rows if row["groupid"] == payment.groupid]
+
+    def _log(self, payment: Payment, what: str) -> None:
+        self._node.log.add("info", "payments", f"payment {payment.payment_hash.hex()}: {what}")
+
+
+def _amounts(payment: Payment, parts: int) -> list[int]:
+    """Divide the amount; the first part has what is left over."""
+    each = payment.amount_msat // parts
+    return [payment.amount_msat - each * (parts - 1), *[each] * (parts - 1)]
+
+
+def _inject_error(code: int, message: str) -> RpcError:
+    """Give an error of injectpaymentonion as xpay passes it on when it did not expect it."""
+    shown = dumps({"code": code, "message": message}).decode().strip()
+    return RpcError(PLUGIN_ERROR, f"Unexpected injectpaymentonion error {code}: {shown}")
+
+
+def _set(answer: asyncio.Future[Json], result: Json) -> None:
+    if not answer.done():
+        answer.set_result(result)
+
+
+def _refuse(held: Held, error: RpcError) -> None:
+    if not held.answer.done():
+        held.answer.set_exception(held.payment.style.failure(held.payment, error))

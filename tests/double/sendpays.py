@@ -1,0 +1,87 @@
+"""The table of outgoing parts, by wallet/wallet.c: written down as pending, then completed or failed."""
+
+import sqlite3
+import time
+
+from tests.double.jsonio import Json
+from tests.double.state import State
+
+
+def add(state: State, row: Json) -> int:
+    """Write down a part; its fields are the columns.
+
+    Returns:
+        Its created_index.
+
+    """
+    row = {"status": "pending", "created_at": int(time.time()), **row}
+    if row["status"] != "pending":
+        # lightningd makes it pending first.
+        row["updated_index"] = state.next("sendpay_updated_index")
+    marks = ", ".join("?" * len(row))
+    cursor = state.db.execute(
+        f"INSERT INTO sendpays ({', '.join(row)}) VALUES ({marks})", tuple(row.values())
+    )
+    assert cursor.lastrowid
+    return cursor.lastrowid
+
+
+def resolve(state: State, created_index: int, preimage: bytes | None, at: int | None = None) -> None:
+    """Complete a part, or without a preimage let it fail."""
+    status = "failed" if preimage is None else "complete"
+    state.db.execute(
+        "UPDATE sendpays SET status = ?, payment_preimage = ?, erroronion = ?, completed_at = ?,"
+        " updated_index = ? WHERE id = ?",
+        (
+            status,
+            preimage,
+            None if preimage else bytes(292),
+            int(time.time()) if at is None else at,
+            state.next("sendpay_updated_index"),
+            created_index,
+        ),
+    )
+
+
+def of_hash(state: State, payment_hash: bytes) -> list[sqlite3.Row]:
+    """List the parts of all attempts to pay something."""
+    query = "SELECT * FROM sendpays WHERE payment_hash = ? ORDER BY id"
+    return state.db.execute(query, (payment_hash,)).fetchall()
+
+
+def page(
+    state: State, status: str | None, index: str | None, start: int, limit: int | None
+) -> list[sqlite3.Row]:
+    """List a page of all parts; by `updated`, those which were never updated are not in it."""
+    column = "updated_index" if index == "updated" else "id"
+    query = (
+        f"SELECT * FROM sendpays WHERE {column} >= ? AND (? IS NULL OR status = ?)"
+        f" ORDER BY {column} LIMIT ?"
+    )
+    start = min(start, 2**63 - 1)
+    return state.db.execute(query, (start, status, status, -1 if limit is None else limit)).fetchall()
+
+
+def as_json(row: sqlite3.Row) -> Json:
+    """Show a part as listsendpays does."""
+    fields = {
+        "created_index": row["id"],
+        "id": row["id"],
+        "payment_hash": row["payment_hash"].hex(),
+        "groupid": row["groupid"],
+        "updated_index": row["updated_index"],
+        "partid": row["partid"] or None,
+        "destination": row["destination"] and row["destination"].hex(),
+        "amount_msat": row["amount_msat"] or None,
+        "amount_sent_msat": row["amount_sent_msat"],
+        "created_at": row["created_at"],
+        "completed_at": row["completed_at"],
+        "status": row["status"],
+        "payment_preimage": row["payment_preimage"] and row["payment_preimage"].hex(),
+        "label": row["label"],
+        "bolt11": row["bolt11"],
+        "bolt12": row["bolt12"],
+        "description": row["description"],
+        "erroronion": row["erroronion"] and row["erroronion"].hex(),
+    }
+    return {name: value for name, value in fields.items() if value is not None}

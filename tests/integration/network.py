@@ -1,0 +1,106 @@
+"""Nodes in a line with channels between them, for payments that come from elsewhere."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from pyln.testing.utils import sync_blockheight
+
+from tests.cases.node import Options
+from tests.integration.real_node import RealNode
+from tests.support.channel import Json
+from tests.support.waiting import wait_until
+
+CAPACITY_SAT = 1_000_000
+# What the opener pays for the funding transaction, generously.
+_OPENING_FEE_SAT = 100_000
+
+
+def line(
+    node_factory: Any,
+    bitcoind: Any,
+    options: Sequence[Options],
+    *,
+    capacity_sat: int = CAPACITY_SAT,
+    pushed_msat: int = 0,
+) -> list[RealNode]:
+    """Start nodes and open a channel from each to the next: l1 → l2 → l3 …
+
+    Every channel is announced and usable, and every node knows of all channels and nodes. Fees are
+    lightningd's own: 1 msat and 10 ppm.
+
+    Args:
+        node_factory, bitcoind: pyln-testing's, of the fixtures.
+        options: of each node, on its command line.
+        capacity_sat: of each channel.
+        pushed_msat: what the far side of each channel has from the beginning.
+
+    """
+    # Tests stop nodes and start them again; pyln-testing takes every reconnection for an error.
+    opts = [{"may_reconnect": True, **given} for given in options]
+    nodes = node_factory.get_nodes(len(opts), opts=opts)
+    _fund(bitcoind, nodes[:-1], capacity_sat)
+    for near, far in pairwise(nodes):
+        near.rpc.connect(far.info["id"], "localhost", far.port)
+    opened = [
+        near.rpc.fundchannel(far.info["id"], capacity_sat, push_msat=pushed_msat)["txid"]
+        for near, far in pairwise(nodes)
+    ]
+    # Deep enough to be announced.
+    bitcoind.generate_block(6, wait_for_mempool=opened)
+    sync_blockheight(bitcoind, nodes)  # type: ignore[no-untyped-call]
+    line = [RealNode(node) for node in nodes]
+    wait_until(lambda: all(_knows_all(node, len(line)) for node in line), "channels and their gossip")
+    return line
+
+
+def _fund(bitcoind: Any, nodes: Sequence[Any], capacity_sat: int) -> None:
+    for node in nodes:
+        address = node.rpc.newaddr("bech32")["bech32"]
+        bitcoind.rpc.sendtoaddress(address, (capacity_sat + _OPENING_FEE_SAT) / 10**8)
+    bitcoind.generate_block(1)
+    sync_blockheight(bitcoind, nodes)  # type: ignore[no-untyped-call]
+    wait_until(lambda: all(node.rpc.listfunds()["outputs"] for node in nodes), "the deposits")
+
+
+def _knows_all(node: RealNode, length: int) -> bool:
+    own = node.rpc.listpeerchannels()["channels"]
+    # Each channel is announced in both directions.
+    gossip = [channel for channel in node.rpc.listchannels()["channels"] if channel["active"]]
+    named = [known for known in node.rpc.listnodes()["nodes"] if "alias" in known]
+    return (
+        all(channel["state"] == "CHANNELD_NORMAL" for channel in own)
+        and len(gossip) == 2 * (length - 1)
+        and len(named) == length
+    )
+
+
+class PaidNode(RealNode):
+    """A node whose invoices are paid by a neighbour of its, over their channel.
+
+    Args:
+        receiver: with the plugin.
+        payer: the neighbour.
+
+    """
+
+    def __init__(self, receiver: RealNode, payer: RealNode) -> None:
+        super().__init__(receiver.pyln)
+        self.payer = payer
+
+    def pay(self, invoice: str, amount_msat: int | None = None) -> None:
+        """Have the neighbour pay, as soon as the channel can be used."""
+        self.wait_for_channel()
+        self.payer.pay(invoice, amount_msat)
+
+    def wait_for_channel(self) -> None:
+        """Have the neighbour connect again, as after a restart, and wait until it can send."""
+        self.payer.rpc.connect(self.id, "127.0.0.1", self.pyln.port)
+        wait_until(lambda: self.channel.get("reestablished"), "the channel to be reestablished")
+
+    @property
+    def channel(self) -> Json:
+        """The channel as the neighbour's `listpeerchannels` shows it."""
+        channel: Json
+        [channel] = self.payer.rpc.listpeerchannels(self.id)["channels"]
+        return channel

@@ -1,0 +1,79 @@
+"""Invoices that lightningd's autoclean removes, and the records kept beside them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cases.fixtures import Connect, ConnectedApp, wait_until_announced
+from tests.cases.node import PLUGIN, MakeNode, NodeUnderTest
+from tests.cases.receiving import listed, lookup, make
+from tests.support.waiting import wait_until
+
+# The plugin, with a shorter wait before it takes an invoice for gone for good: that is a minute.
+IMPATIENT_PLUGIN = f"""#!/usr/bin/env python3
+import runpy, sys
+sys.path.insert(0, {str(PLUGIN.parent)!r})
+from nwc.wallet import invoice_record
+assert invoice_record.sweep.__defaults__ == (invoice_record.SWEEP_GRACE_S,)
+invoice_record.sweep.__defaults__ = (0.1,)
+runpy.run_path({str(PLUGIN)!r}, run_name="__main__")
+"""
+
+
+@pytest.fixture
+def node(make_node: MakeNode, tmp_path: Path) -> NodeUnderTest:
+    """A node with the impatient plugin."""
+    plugin = tmp_path / "impatient.py"
+    plugin.write_text(IMPATIENT_PLUGIN)
+    plugin.chmod(0o755)
+    return make_node(plugin=plugin)
+
+
+def records(node: NodeUnderTest, app: ConnectedApp) -> set[str]:
+    """Return the request ids of the invoices of an app beside which something is kept."""
+    key = ["nwc", "invoices", app.pubkey[:16]]
+    return {entry["key"][3] for entry in node.rpc.call("listdatastore", {"key": key})["datastore"]}
+
+
+def labels(node: NodeUnderTest) -> set[str]:
+    """Return the request ids of all invoices."""
+    return {invoice["label"].split(":")[2] for invoice in node.rpc.listinvoices()["invoices"]}
+
+
+def autoclean(node: NodeUnderTest, subsystem: str) -> int:
+    """Remove what is at least a second old and return how much that was."""
+    done = node.rpc.call("autoclean-once", {"subsystem": subsystem, "age": 1})
+    return int(done["autoclean"][subsystem]["cleaned"])
+
+
+def wait_until_cleaned(node: NodeUnderTest, subsystem: str) -> None:
+    wait_until(lambda: autoclean(node, subsystem) == 1, f"autoclean to take one of {subsystem}")
+
+
+def test_autoclean(node: NodeUnderTest, connect: Connect) -> None:
+    app, whole = connect(), connect(view="node")
+    paid, expired, unpaid = make(app), make(app, expiry=1), make(app)
+    node.pay(paid["invoice"])
+    app.wait_for_notifications(paid["payment_hash"])
+    everything = records(node, app)
+    assert everything == labels(node)
+    assert len(everything) == 3
+
+    wait_until_cleaned(node, "paidinvoices")
+    wait_until_cleaned(node, "expiredinvoices")
+    # The node has paid the first itself: that payment is still there for who sees everything.
+    for gone, who in ((paid, [app]), (expired, [app, whole])):
+        for each in who:
+            for way in ("payment_hash", "invoice"):
+                assert each.ask("lookup_invoice", {way: gone[way]}).code == "NOT_FOUND"
+    for each in (app, whole):
+        left = listed(each, unpaid=True, type="incoming")
+        assert left == {"transactions": [unpaid], "total_count": 1}
+    assert records(node, app) == everything
+
+    node.stop_plugin()
+    node.start_plugin()
+    wait_until(lambda: records(node, app) == labels(node), "the records of those that are gone to go")
+    wait_until_announced(node, app.name)
+    assert lookup(app, unpaid) == unpaid
+    assert unpaid["metadata"]

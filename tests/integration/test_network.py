@@ -1,0 +1,45 @@
+"""The line of nodes itself, and an invoice that is paid through a node in between."""
+
+from typing import Any
+
+import pytest
+
+from tests.cases.fixtures import Connect
+from tests.cases.receiving import check_settled, lookup, make
+from tests.integration.network import CAPACITY_SAT, line
+from tests.integration.real_node import RealNode, plugin_options
+from tests.support.restartable_relay import RestartableRelay
+
+AMOUNT_MSAT = 100_000_000
+# Of the node in between: 1 msat and 10 ppm.
+FEE_MSAT = 1 + AMOUNT_MSAT // 100_000
+PUSHED_MSAT = CAPACITY_SAT * 1000 // 2
+
+
+@pytest.fixture(scope="module")
+def nodes(node_factory: Any, bitcoind: Any, relay: RestartableRelay) -> list[RealNode]:
+    """l1 → l2 → l3, with the plugin on l3."""
+    options = [{}, {}, plugin_options(relay.url)]
+    return line(node_factory, bitcoind, options, pushed_msat=PUSHED_MSAT)
+
+
+def test_everyone_can_pay_everyone(nodes: list[RealNode]) -> None:
+    """At once and in both directions, since half of each channel is on each side."""
+    for number, (payer, payee) in enumerate([(0, 2), (2, 0), (0, 1), (1, 0), (1, 2), (2, 1)]):
+        made = nodes[payee].rpc.invoice(AMOUNT_MSAT, f"line {number}", "")
+        paid = nodes[payer].rpc.call("xpay", {"invstring": made["bolt11"]})
+        fee_msat = FEE_MSAT if abs(payer - payee) == 2 else 0
+        assert paid["amount_sent_msat"] - paid["amount_msat"] == fee_msat
+
+
+def test_paid_through_another_node(nodes: list[RealNode], connect: Connect) -> None:
+    """Who is paid pays no fees and gets what was asked for."""
+    payer, _, node = nodes
+    app = connect(node=node)
+    made = make(app, amount=AMOUNT_MSAT)
+    payer.pay(made["invoice"])
+    shown = lookup(app, made)
+    check_settled(shown, made)
+    assert shown["fees_paid"] == 0
+    told = app.wait_for_notifications(made["payment_hash"])
+    assert [n.transaction for n in told] == [shown, shown]

@@ -1,0 +1,309 @@
+"""Payments that another node sends over a channel, and what apps are shown of them.
+
+The shared cases in which something is paid run here too: in test_receiving.py the node pays itself,
+which takes no channel.
+"""
+
+import hashlib
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cases import receiving
+from tests.cases.fixtures import Connect, ConnectedApp, fresh_name, wait_until_announced
+from tests.cases.receiving import (
+    check_settled,
+    check_told_nothing,
+    check_told_once,
+    listed,
+    lookup,
+    make,
+)
+from tests.integration.network import PaidNode, line
+from tests.integration.real_node import plugin_options
+from tests.support.channel import Json
+from tests.support.restartable_relay import RestartableRelay
+from tests.support.waiting import PATIENCE_S, wait_until
+
+HOLD_HTLCS = Path(__file__).with_name("hold_htlcs.py")
+PUSHED_MSAT = 300_000_000
+TEXT = 'Ein "Kaffee" ☕\nfür \\ Jürgen'
+
+test_lookup_of_any_amount = receiving.test_lookup_of_any_amount
+test_lookup_keeps_the_description = receiving.test_lookup_keeps_the_description
+test_lookup_of_others = receiving.test_lookup_of_others
+test_list = receiving.test_list
+test_list_of_others = receiving.test_list_of_others
+test_metadata_survives = receiving.test_metadata_survives
+test_told = receiving.test_told
+test_told_on_all_relays = receiving.test_told_on_all_relays
+test_told_of_its_own = receiving.test_told_of_its_own
+test_paid_while_the_plugin_is_stopped = receiving.test_paid_while_the_plugin_is_stopped
+test_paid_while_the_plugin_is_dead = receiving.test_paid_while_the_plugin_is_dead
+test_paid_while_lightningd_restarts = receiving.test_paid_while_lightningd_restarts
+test_paid_while_the_relay_is_away = receiving.test_paid_while_the_relay_is_away
+test_paid_while_relay_and_plugin_are_away = receiving.test_paid_while_relay_and_plugin_are_away
+test_connection_without_notifications = receiving.test_connection_without_notifications
+test_node_without_notifications = receiving.test_node_without_notifications
+test_deleted_before_it_was_told = receiving.test_deleted_before_it_was_told
+
+
+@pytest.fixture(scope="module")
+def node(node_factory: Any, bitcoind: Any, relay: RestartableRelay) -> PaidNode:
+    """A node with the plugin that a neighbour pays; both can send."""
+    options = [{}, plugin_options(relay.url)]
+    payer, receiver = line(node_factory, bitcoind, options, pushed_msat=PUSHED_MSAT)
+    return PaidNode(receiver, payer)
+
+
+@pytest.fixture
+def whole(connect: Connect) -> ConnectedApp:
+    """An app that sees everything on the node."""
+    return connect(view="node")
+
+
+# Amounts
+
+
+def send_parts(node: PaidNode, invoice: str, *parts_msat: int) -> None:
+    """Pay with HTLCs of these amounts, whatever the invoice asks for."""
+    asked = node.payer.rpc.decode(invoice)
+    common = {
+        "payment_hash": asked["payment_hash"],
+        "payment_secret": asked["payment_secret"],
+        "amount_msat": sum(parts_msat),
+        "groupid": 1,
+    }
+    hop = {
+        "id": node.id,
+        "channel": node.channel["short_channel_id"],
+        "delay": asked["min_final_cltv_expiry"] + 1,
+    }
+    for partid, part_msat in enumerate(parts_msat, 1):
+        part = {"route": [{**hop, "amount_msat": part_msat}], "partid": partid}
+        node.payer.rpc.call("sendpay", {**common, **part})
+    for partid in range(1, len(parts_msat) + 1):
+        waited = {"payment_hash": asked["payment_hash"], "partid": partid, "groupid": 1}
+        assert node.payer.rpc.call("waitsendpay", waited)["status"] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("asked_msat", "parts_msat"),
+    [(21_000, [30_500]), (21_000, [11_000, 10_000]), (21_000, [20_000, 20_000]), (0, [1]), (0, [5, 7])],
+    ids=["overpaid", "two parts", "overpaid in two parts", "any amount", "any amount in two parts"],
+)
+def test_amount_that_arrived(
+    node: PaidNode, app: ConnectedApp, asked_msat: int, parts_msat: list[int]
+) -> None:
+    made = make(app, amount=asked_msat)
+    send_parts(node, made["invoice"], *parts_msat)
+    arrived = sum(parts_msat)
+    check_settled(lookup(app, made), made, arrived)
+    [row] = listed(app)["transactions"]
+    check_settled(row, made, arrived)
+    told = app.wait_for_notifications(made["payment_hash"])
+    assert [n.transaction for n in told] == [row, row]
+    check_told_once(node, app, row)
+
+
+# Away at the wrong moment
+
+
+def test_htlc_under_way_as_lightningd_dies(
+    node: PaidNode, app: ConnectedApp, executor: Executor
+) -> None:
+    """Lightningd has not taken the payment when it dies, and does at its start, before all else."""
+    made = make(app)
+    node.rpc.plugin_start(str(HOLD_HTLCS))
+    paying = executor.submit(node.pay, made["invoice"])
+    wait_until(lambda: is_under_way(node, made), "the HTLC")
+    assert lookup(app, made)["state"] == "pending"
+    node.kill_node()
+    assert not paying.done()
+    node.start_node()
+    node.wait_for_channel()
+    paying.result(PATIENCE_S)
+    wait_until_announced(node, app.name)
+    check_told_once(node, app, made)
+
+
+def is_under_way(node: PaidNode, made: Json) -> bool:
+    [channel] = node.rpc.listpeerchannels()["channels"]
+    states = {htlc["payment_hash"]: htlc["state"] for htlc in channel["htlcs"]}
+    return states.get(made["payment_hash"]) == "RCVD_ADD_ACK_REVOCATION"
+
+
+# What was not made over NWC
+
+FIELDS = {
+    "type": str,
+    "state": str,
+    "invoice": str,
+    "payment_hash": str,
+    "amount": int,
+    "fees_paid": int,
+    "created_at": int,
+    "expires_at": int,
+    "metadata": dict,
+    "description": str,
+}
+FIELDS_OF_SETTLED = {**FIELDS, "preimage": str, "settled_at": int}
+
+
+def check_seen(node: PaidNode, whole: ConnectedApp, own: ConnectedApp, payment_hash: str) -> Json:
+    """Check that a payment is shown everywhere alike to who may see it, and return it."""
+    hash_ = {"payment_hash": payment_hash}
+    shown = lookup(whole, hash_)
+    assert {name: type(value) for name, value in shown.items()} == FIELDS_OF_SETTLED
+    assert (shown["type"], shown["state"], shown["fees_paid"]) == ("incoming", "settled", 0)
+    assert (shown["payment_hash"], shown["metadata"]) == (payment_hash, {})
+    assert hashlib.sha256(bytes.fromhex(shown["preimage"])).hexdigest() == payment_hash
+    assert shown["created_at"] <= shown["settled_at"] <= shown["expires_at"]
+    assert listed(whole, type="incoming", limit=1)["transactions"] == [shown]
+    told = whole.wait_for_notifications(payment_hash)
+    assert [n.transaction for n in told] == [shown, shown]
+    assert sorted(n.event["kind"] for n in told) == [23196, 23197]
+
+    assert own.ask("lookup_invoice", hash_).code == "NOT_FOUND"
+    assert listed(own, unpaid=True) == {"transactions": [], "total_count": 0}
+    check_told_nothing(node, whole, own)
+    assert len(whole.wait_for_notifications(payment_hash)) == 2
+    return shown
+
+
+def fetch(node: PaidNode, offer: Json, **params: Any) -> str:
+    """Have the node offer something and the neighbour ask for an invoice (BOLT12)."""
+    made = node.rpc.call("offer", {"description": fresh_name(), **offer})
+    fetched = node.payer.rpc.call("fetchinvoice", {"offer": made["bolt12"], **params})
+    return str(fetched["invoice"])
+
+
+def check_bolt12(node: PaidNode, shown: Json, invoice: str) -> None:
+    read = node.payer.rpc.decode(invoice)
+    assert shown["invoice"] == invoice
+    assert shown["payment_hash"] == read["invoice_payment_hash"]
+    assert shown["amount"] == read["invoice_amount_msat"]
+    assert shown["description"] == read.get("offer_description", "")
+    assert shown["created_at"] == read["invoice_created_at"]
+    assert shown["expires_at"] == read["invoice_created_at"] + read["invoice_relative_expiry"]
+
+
+OFFERS: dict[str, tuple[Json, Json]] = {
+    "amount": ({"amount": 5000, "description": TEXT}, {}),
+    "any amount": ({"amount": "any", "description": TEXT}, {"amount_msat": 4321}),
+    "more than asked": ({"amount": 5000}, {"amount_msat": 5432}),
+    "note": ({"amount": 5000}, {"payer_note": "thanks"}),
+    "several": ({"amount": 5000, "quantity_max": 5}, {"quantity": 3}),
+    "long": ({"amount": 5000, "description": "lang " * 400}, {}),
+    "expires": ({"amount": 5000, "absolute_expiry": 4_000_000_000}, {}),
+}
+
+
+@pytest.mark.parametrize(("offer", "params"), OFFERS.values(), ids=OFFERS.keys())
+def test_bolt12(
+    node: PaidNode, whole: ConnectedApp, app: ConnectedApp, offer: Json, params: Json
+) -> None:
+    invoice = fetch(node, offer, **params)
+    node.pay(invoice)
+    payment_hash = node.payer.rpc.decode(invoice)["invoice_payment_hash"]
+    check_bolt12(node, check_seen(node, whole, app, payment_hash), invoice)
+
+
+def test_bolt12_unpaid(node: PaidNode, whole: ConnectedApp, app: ConnectedApp) -> None:
+    invoice = fetch(node, {"amount": 5000})
+    payment_hash = node.payer.rpc.decode(invoice)["invoice_payment_hash"]
+    shown = lookup(whole, {"payment_hash": payment_hash})
+    assert {name: type(value) for name, value in shown.items()} == FIELDS
+    assert shown["state"] == "pending"
+    check_bolt12(node, shown, invoice)
+    assert listed(whole, unpaid=True, limit=1)["transactions"] == [shown]
+    assert app.ask("lookup_invoice", {"payment_hash": payment_hash}).code == "NOT_FOUND"
+    assert listed(app, unpaid=True)["total_count"] == 0
+
+
+def test_bolt12_refund(node: PaidNode, whole: ConnectedApp, app: ConnectedApp) -> None:
+    """The neighbour hands out the request itself, the node answers with an invoice."""
+    wanted = {"amount": 6000, "description": TEXT}
+    request = node.payer.rpc.call("invoicerequest", wanted)["bolt12"]
+    sent = node.rpc.call("sendinvoice", {"invreq": request, "label": fresh_name()})
+    assert sent["status"] == "paid"
+    check_bolt12(node, check_seen(node, whole, app, sent["payment_hash"]), sent["bolt12"])
+
+
+def test_keysend(node: PaidNode, whole: ConnectedApp, app: ConnectedApp) -> None:
+    """Lightningd makes an invoice of its own for a payment nobody asked for."""
+    node.wait_for_channel()
+    sent = node.payer.rpc.call("xkeysend", {"destination": node.id, "amount_msat": 7000})
+    payment_hash = hashlib.sha256(bytes.fromhex(sent["payment_preimage"])).hexdigest()
+    shown = check_seen(node, whole, app, payment_hash)
+    assert (shown["amount"], shown["preimage"]) == (7000, sent["payment_preimage"])
+    assert shown["description"] == "keysend"
+
+
+INVOICES: dict[str, Json] = {
+    "amount": {"amount_msat": 5000, "description": TEXT},
+    "no description": {"amount_msat": 5000, "description": ""},
+    "any amount": {"amount_msat": "any", "description": TEXT},
+    "own preimage": {"amount_msat": 5000, "description": TEXT, "preimage": "ab" * 32},
+    "odd label": {"amount_msat": 5000, "description": TEXT, "label": 'Stand "7"\\ ☕\t'},
+    "label like ours": {"amount_msat": 5000, "description": TEXT, "label": "nwc:0123:4567"},
+}
+
+
+@pytest.mark.parametrize("wanted", INVOICES.values(), ids=INVOICES.keys())
+def test_invoice_of_the_command_line(
+    node: PaidNode, whole: ConnectedApp, app: ConnectedApp, wanted: Json
+) -> None:
+    made = node.rpc.call("invoice", {"label": fresh_name(), **wanted})
+    is_any = wanted["amount_msat"] == "any"
+    node.pay(made["bolt11"], 1234 if is_any else None)
+    shown = check_seen(node, whole, app, made["payment_hash"])
+    read = node.payer.rpc.decode(made["bolt11"])
+    assert (shown["invoice"], shown["description"]) == (made["bolt11"], wanted["description"])
+    assert shown["amount"] == (1234 if is_any else 5000)
+    assert (shown["created_at"], shown["expires_at"]) == (read["created_at"], made["expires_at"])
+
+
+def test_hash_of_a_description_of_the_command_line(
+    node: PaidNode, whole: ConnectedApp, app: ConnectedApp
+) -> None:
+    text = "lang " * 400
+    wanted = {"amount_msat": 5000, "label": fresh_name(), "description": text, "deschashonly": True}
+    made = node.rpc.call("invoice", wanted)
+    node.pay(made["bolt11"])
+    shown = lookup(whole, made)
+    assert shown["description"] == text
+    assert shown["description_hash"] == hashlib.sha256(text.encode()).hexdigest()
+    assert {
+        n.transaction["description"] for n in whole.wait_for_notifications(made["payment_hash"])
+    } == {text}
+    assert app.ask("lookup_invoice", {"payment_hash": made["payment_hash"]}).code == "NOT_FOUND"
+
+
+# Balance
+
+
+def test_balance_follows_the_channel(node: PaidNode, whole: ConnectedApp, app: ConnectedApp) -> None:
+    """What the node can send over its channel, before and after a payment; who only receives has 0."""
+    before = check_balance(node, whole)
+    assert before >= PUSHED_MSAT // 2
+    made = make(app, amount=50_000_000)
+    node.pay(made["invoice"])
+    wait_until(lambda: not node.channel["htlcs"], "the payment to be settled in the channel")
+    wait_until(lambda: spendable(node) > before, "the balance of the channel")
+    assert check_balance(node, whole) == before + 50_000_000
+    assert app.ask("get_balance").result == {"balance": 0}
+
+
+def spendable(node: PaidNode) -> int:
+    [channel] = node.rpc.listpeerchannels()["channels"]
+    return int(channel["spendable_msat"])
+
+
+def check_balance(node: PaidNode, whole: ConnectedApp) -> int:
+    balance = whole.ask("get_balance").result["balance"]
+    assert type(balance) is int
+    assert balance == spendable(node)
+    return balance

@@ -1,0 +1,89 @@
+"""What rust-nostr's NWC client shows, as plain JSON, and the notifications it gets."""
+
+import asyncio
+import json
+from typing import Any, Self
+
+from nostr_sdk import (
+    ClientNotification,
+    ClientNotificationStream,
+    Filter,
+    JsonValue,
+    Keys,
+    Kind,
+    LookupInvoiceResponse,
+    NostrWalletConnect,
+    NostrWalletConnectUri,
+    ReqTarget,
+    Timestamp,
+)
+
+from tests.support.channel import KIND_NOTIFICATION, KIND_NOTIFICATION_NIP04, Json
+from tests.support.waiting import PATIENCE_S
+
+
+def transaction_of(shown: LookupInvoiceResponse) -> Json:
+    """Return a transaction as NIP-47 spells it, without the fields that are not there."""
+    fields = {_name(name): _plain(value) for name, value in vars(shown).items() if value is not None}
+    return {
+        name: value.lower() if name in ("type", "state") else value for name, value in fields.items()
+    }
+
+
+def _name(field: str) -> str:
+    return "type" if field == "transaction_type" else field
+
+
+def _plain(value: Any) -> Any:
+    """Return what is inside of rust-nostr's types."""
+    if isinstance(value, Timestamp):
+        return value.as_secs()
+    if isinstance(value, JsonValue):
+        return _plain(next(iter(vars(value).values()), None))
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return getattr(value, "name", value)
+
+
+class Notifications:
+    """The notifications of a connection, over the client that asks too.
+
+    rust-nostr's Python package has no subscription to them of its own.
+    """
+
+    def __init__(self, stream: ClientNotificationStream, uri: NostrWalletConnectUri) -> None:
+        self._stream = stream
+        self._wallet = uri.public_key()
+        self._keys = Keys(uri.secret())
+
+    @classmethod
+    async def of(cls, nwc: NostrWalletConnect, uri: str) -> Self:
+        """Subscribe, and see that the relay knows it."""
+        parsed = NostrWalletConnectUri.parse(uri)
+        await nwc.get_info()  # which connects
+        client = nwc.client()
+        kinds = [Kind(KIND_NOTIFICATION), Kind(KIND_NOTIFICATION_NIP04)]
+        wanted = Filter().kinds(kinds).author(parsed.public_key())
+        stream = client.notifications()
+        await client.subscribe(ReqTarget.auto([wanted]))
+        await nwc.get_info()  # over the same socket, later
+        return cls(stream, parsed)
+
+    async def next(self) -> tuple[int, Json]:
+        """Wait for the next; return the event's kind and its content."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                told = await self._stream.next()
+                assert told is not None, "the client was shut down"
+                if isinstance(told, ClientNotification.NEW_EVENT):
+                    kind = told.event.kind().as_u16()
+                    if kind in (KIND_NOTIFICATION, KIND_NOTIFICATION_NIP04):
+                        return kind, self._open(kind, told.event.content())
+
+    def _open(self, kind: int, content: str) -> Json:
+        old = kind == KIND_NOTIFICATION_NIP04
+        decrypt = self._keys.nip04_decrypt if old else self._keys.nip44_decrypt
+        opened: Json = json.loads(decrypt(self._wallet, content))
+        return opened
