@@ -12,7 +12,14 @@ from tests.cases.receiving import UNKNOWN, check_settled
 from tests.support.alby_app import CLIENTS, NPM_INSTALL, AlbyApp, AlbyError
 from tests.support.channel import Json
 
-ALL_METHODS = ["get_info", "get_balance", "get_budget", "make_invoice", "lookup_invoice", "list_transactions"]
+ALL_METHODS = [
+    "get_info",
+    "get_balance",
+    "get_budget",
+    "make_invoice",
+    "lookup_invoice",
+    "list_transactions",
+]
 COFFEE = {"amount": 21_000, "description": "from JavaScript ☕", "metadata": {"order": 7, "by": ["ü"]}}
 HASH = "5a" * 32
 
