@@ -55,7 +55,7 @@ RATE_LIMIT = IntegerOption(
     "nwc-rate-limit", 20, 1, 100_000, "Requests a second a connection may make in the long run"
 )
 NOTIFICATIONS = "nwc-notifications"
-NOTIFICATIONS_DESCRIPTION = "Tell apps of payments they receive"
+NOTIFICATIONS_DESCRIPTION = "Tell apps of payments they receive and make"
 INTEGER_OPTIONS = (INVOICE_EXPIRY, MAX_REQUEST_AGE, RATE_LIMIT)
 
 

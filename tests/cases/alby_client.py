@@ -12,7 +12,14 @@ from tests.cases.receiving import UNKNOWN, check_settled
 from tests.support.alby_app import CLIENTS, NPM_INSTALL, AlbyApp, AlbyError
 from tests.support.channel import Json
 
-ALL_METHODS = ["get_info", "get_balance", "make_invoice", "lookup_invoice", "list_transactions"]
+ALL_METHODS = [
+    "get_info",
+    "get_balance",
+    "get_budget",
+    "make_invoice",
+    "lookup_invoice",
+    "list_transactions",
+]
 COFFEE = {"amount": 21_000, "description": "from JavaScript ☕", "metadata": {"order": 7, "by": ["ü"]}}
 HASH = "5a" * 32
 
@@ -86,7 +93,7 @@ def test_alby_make_invoice(node: NodeUnderTest, node_js: str, app: ConnectedApp,
 def test_alby_refusals(alby: AlbyApp) -> None:
     for method, params, code in [
         ("makeInvoice", {"amount": -1}, "OTHER"),
-        ("payInvoice", {"invoice": "lnbc1"}, "NOT_IMPLEMENTED"),
+        ("payInvoice", {"invoice": "lnbc1"}, "RESTRICTED"),
         ("lookupInvoice", {"payment_hash": UNKNOWN}, "NOT_FOUND"),
         ("lookupInvoice", {}, "OTHER"),
         ("listTransactions", {"limit": -1}, "OTHER"),

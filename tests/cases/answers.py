@@ -14,7 +14,15 @@ from tests.support.scripted_relay import ScriptedRelay
 from tests.support.waiting import wait_until
 
 COFFEE = {"amount": 1000, "description": "coffee"}
-METHODS = ["get_info", "get_balance", "make_invoice", "lookup_invoice", "list_transactions"]
+METHODS = [
+    "get_info",
+    "get_balance",
+    "get_budget",
+    "make_invoice",
+    "lookup_invoice",
+    "list_transactions",
+]
+PAYING = ["pay_invoice", "pay_keysend"]
 
 
 def answers_by_method(node: NodeUnderTest) -> Json:
@@ -29,8 +37,7 @@ def answers_by_method(node: NodeUnderTest) -> Json:
 @pytest.mark.parametrize(
     ("method", "params"),
     [
-        ("pay_invoice", {"invoice": "lnbc1"}),
-        ("pay_keysend", {"pubkey": "02" * 33, "amount": 1000}),
+        ("multi_pay_invoice", {"invoices": []}),
         ("make_hold_invoice", {}),
         ("brew_coffee", {"sugar": True}),
         ("__class__", {}),
@@ -39,7 +46,7 @@ def answers_by_method(node: NodeUnderTest) -> Json:
 def test_unknown_method(app: ConnectedApp, method: str, params: Json) -> None:
     answer = app.ask(method, params)
     assert answer.code == "NOT_IMPLEMENTED"
-    assert answer.message == f"method: must be one of {', '.join(METHODS)}"
+    assert answer.message == f"method: must be one of {', '.join(METHODS + PAYING)}"
     assert answer.body["result_type"] == method
 
 
@@ -181,7 +188,58 @@ def test_method_that_is_not_allowed(node: NodeUnderTest, connect: Connect) -> No
     assert answer.message == "make_invoice is not allowed for this connection"
     assert answer.body["result_type"] == "make_invoice"
     assert app.ask("get_info").result["methods"] == ["get_info"]
-    assert app.ask("pay_invoice").code == "NOT_IMPLEMENTED"
+    assert app.ask("pay_invoice").code == "RESTRICTED"
+    assert app.ask("multi_pay_invoice").code == "NOT_IMPLEMENTED"
+
+
+@pytest.mark.parametrize("method", PAYING)
+@pytest.mark.parametrize("methods", ["all", "get_info pay_invoice pay_keysend"])
+def test_a_connection_that_only_receives_cannot_pay(connect: Connect, method: str, methods: str) -> None:
+    """Not even with what would be refused anyway; and it is not told that it could."""
+    app = connect(methods=methods)
+    for params in ({}, {"invoice": "lnbc1", "pubkey": "02" * 33, "amount": 1000}):
+        answer = app.ask(method, params)
+        assert answer.code == "RESTRICTED"
+        assert answer.message == f"{method} is not allowed for this connection: it can only receive"
+        assert answer.body["result_type"] == method
+    info = app.ask("get_info").result
+    assert not {*PAYING, "payment_sent"} & {*info["methods"], *info["notifications"]}
+
+
+def test_paying_can_be_left_out(connect: Connect) -> None:
+    app = connect(budget="unlimited", methods="pay_keysend get_info")
+    answer = app.ask("pay_invoice", {"invoice": "lnbc1"})
+    assert answer.code == "RESTRICTED"
+    assert answer.message == "pay_invoice is not allowed for this connection"
+    info = app.ask("get_info").result
+    assert info["methods"] == ["get_info", "pay_keysend"]
+    assert info["extensions"] == ["02", "04", "05", "06"]
+
+
+@pytest.mark.parametrize(
+    ("params", "budget"),
+    [
+        ({}, {"used_budget": 0, "total_budget": 0, "renewal_period": "never"}),
+        ({"budget": "5sat"}, {"used_budget": 0, "total_budget": 5000, "renewal_period": "never"}),
+        ({"budget": "received"}, {"used_budget": 0, "total_budget": 0, "renewal_period": "never"}),
+        ({"budget": "unlimited"}, {}),
+    ],
+    ids=str,
+)
+def test_get_budget(connect: Connect, params: Json, budget: Json) -> None:
+    assert connect(**params).ask("get_budget").result == budget
+
+
+@pytest.mark.parametrize(
+    ("renewal", "days"), [("daily", 1), ("weekly", 7), ("monthly", (28, 31)), ("yearly", (365, 366))]
+)
+def test_get_budget_that_renews(connect: Connect, renewal: str, days: Any) -> None:
+    app = connect(budget="5sat", renewal=renewal)
+    budget = app.ask("get_budget").result
+    assert budget["renewal_period"] == renewal
+    low, high = days if isinstance(days, tuple) else (days, days)
+    made_at = app.shown["created_at"]
+    assert low * 86_400 <= budget["renews_at"] - made_at <= high * 86_400 + 1
 
 
 def test_expired_connection(node: NodeUnderTest, connect: Connect) -> None:
@@ -259,10 +317,12 @@ def test_counted(node: NodeUnderTest, connect: Connect) -> None:
     app.ask("make_invoice", COFFEE)
     app.ask("make_invoice", {})
     app.ask("pay_invoice")
+    app.ask("multi_pay_invoice")
     app.ask("x" * 64)
     app.ask("", body="hello")
     assert answers_by_method(node) == {
         "get_info": {"ok": 1},
         "make_invoice": {"OTHER": 1, "ok": 1},
+        "pay_invoice": {"RESTRICTED": 1},
         "unknown": {"NOT_IMPLEMENTED": 2, "OTHER": 1},
     }

@@ -21,13 +21,15 @@ from tests.support.scripted_relay import ScriptedRelay
 from tests.support.waiting import wait_until
 
 COFFEE = {"amount": 1000, "description": "coffee"}
-ALL_METHODS = "get_info get_balance make_invoice lookup_invoice list_transactions"
+RECEIVING = "get_info get_balance get_budget make_invoice lookup_invoice list_transactions"
+PAYING = "pay_invoice pay_keysend"
 HEX_64 = re.compile("[0-9a-f]{64}")
 COMMANDS = {
     "nwc-connect": "name [budget] [renewal] [view] [methods] [expires] [relays] [pubkey] [lud16] [qr] "
-    "[notifications]",
+    "[notifications] [max_payment]",
     "nwc-list": "[name]",
-    "nwc-update": "name [new_name] [methods] [expires] [relays] [view] [notifications]",
+    "nwc-update": "name [new_name] [methods] [expires] [relays] [view] [notifications] [budget] "
+    "[renewal] [max_payment]",
     "nwc-revoke": "name",
     "nwc-status": "",
 }
@@ -69,6 +71,16 @@ def test_help(node: NodeUnderTest, command: str) -> None:
     assert len(text.strip()) > 20
 
 
+def test_help_names_what_to_give(node: NodeUnderTest) -> None:
+    [entry] = node.rpc.call("help", ["nwc-connect"])["help"]
+    for words in (
+        "budget: what it may spend: nothing, an amount like 50000sat, received or unlimited.",
+        "renewal: never, daily, weekly, monthly or yearly.",
+        "max_payment: the most for one payment.",
+    ):
+        assert words in entry["command"]
+
+
 # nwc-connect
 
 
@@ -79,8 +91,9 @@ def test_connect(node: NodeUnderTest, relay: RestartableRelay, name: str) -> Non
     assert shown["name"] == name
     assert [entry["url"] for entry in shown["relays"]] == [relay.url]
     assert {"url", "state", "info_event"} <= shown["relays"][0].keys()
-    assert shown["methods"] == ALL_METHODS.split()
+    assert shown["methods"] == RECEIVING.split()
     assert (shown["view"], shown["notifications"]) == ("own", ["payment_received"])
+    assert shown["budget"] == {"kind": "nothing"}
     assert shown["expires_at"] is None
     assert before <= shown["created_at"] <= int(time.time())
     uri = NostrWalletConnectUri.parse(shown["uri"])
@@ -97,11 +110,12 @@ def test_connect_with_everything(
         "nwc-connect",
         {
             "name": name,
-            "budget": "0sat",
-            "renewal": "never",
+            "budget": "50000sat",
+            "renewal": "weekly",
+            "max_payment": "1000sat",
             "view": "node",
             "notifications": False,
-            "methods": "make_invoice",
+            "methods": "pay_invoice make_invoice",
             "expires": "30d",
             "relays": f"{relay.url}/a?b=c&d=e, {second_relay.url}",
             "lud16": "alice+tips@example.com",
@@ -109,7 +123,18 @@ def test_connect_with_everything(
     )
     relays = [f"{relay.url}/a?b=c&d=e", second_relay.url]
     assert [entry["url"] for entry in shown["relays"]] == relays
-    assert shown["methods"] == ["make_invoice"]
+    assert shown["methods"] == ["make_invoice", "pay_invoice"]
+    assert shown["budget"] == {
+        "kind": "amount",
+        "granted_msat": 50_000_000,
+        "spent_msat": 0,
+        "reserved_msat": 0,
+        "left_msat": 50_000_000,
+        "renewal": "weekly",
+        "renews_at": shown["created_at"] + 7 * 86_400,
+        "max_payment_msat": 1_000_000,
+        "payments_under_way": 0,
+    }
     assert abs(shown["expires_at"] - time.time() - 30 * 86_400) < 30
     assert shown["lud16"] == "alice+tips@example.com"
     assert (shown["view"], shown["notifications"]) == ("node", [])
@@ -124,12 +149,12 @@ def test_connect_with_everything(
 
 
 def test_connect_positionally(node: NodeUnderTest, relay: RestartableRelay, name: str) -> None:
-    """All eleven, in the order of the help text."""
+    """All twelve, in the order of the help text."""
     key = Keys.generate().public_key()
     given = [
         name,
-        "0",
-        "never",
+        "1sat",
+        "daily",
         "own",
         "get_info",
         "1y",
@@ -138,6 +163,7 @@ def test_connect_positionally(node: NodeUnderTest, relay: RestartableRelay, name
         "a@b.c",
         "false",
         "false",
+        "500",
     ]
     shown = node.rpc.call("nwc-connect", given)
     assert shown["client_pubkey"] == key.to_hex()
@@ -145,6 +171,34 @@ def test_connect_positionally(node: NodeUnderTest, relay: RestartableRelay, name
     assert shown["lud16"] == "a@b.c"
     assert "qr" not in shown
     assert shown["notifications"] == []
+    budget = shown["budget"]
+    assert (budget["granted_msat"], budget["renewal"]) == (1000, "daily")
+    assert budget["max_payment_msat"] == 500
+
+
+BUDGETS: list[tuple[Json, Json]] = [
+    ({"budget": "nothing"}, {"kind": "nothing"}),
+    ({"budget": ""}, {"kind": "nothing"}),
+    ({"budget": 0}, {"kind": "nothing"}),
+    ({"budget": "unlimited"}, {"kind": "unlimited", "renewal": "never"}),
+    ({"budget": "received"}, {"kind": "received", "granted_msat": 0, "left_msat": 0}),
+    ({"budget": "50000sat"}, {"kind": "amount", "granted_msat": 50_000_000, "left_msat": 50_000_000}),
+    ({"budget": "0.001btc"}, {"kind": "amount", "granted_msat": 100_000_000, "renewal": "never"}),
+    ({"budget": 1000}, {"kind": "amount", "granted_msat": 1000}),
+    ({"budget": "1msat", "renewal": "yearly"}, {"kind": "amount", "renewal": "yearly"}),
+    ({"budget": "unlimited", "max_payment": "5sat"}, {"kind": "unlimited", "max_payment_msat": 5000}),
+]
+
+
+@pytest.mark.parametrize(("params", "budget"), BUDGETS, ids=str)
+def test_budgets(node: NodeUnderTest, name: str, params: Json, budget: Json) -> None:
+    shown = node.rpc.call("nwc-connect", {"name": name, **params})
+    assert {field: shown["budget"].get(field) for field in budget} == budget
+    assert shown["budget"] == listed(node, name)["budget"]
+    can_spend = budget["kind"] != "nothing"
+    assert shown["methods"] == f"{RECEIVING} {PAYING if can_spend else ''}".split()
+    told_of = ["payment_received", *(["payment_sent"] if can_spend else [])]
+    assert shown["notifications"] == told_of
 
 
 @pytest.mark.parametrize("form", ["hex", "capitals", "npub"])
@@ -170,6 +224,7 @@ def test_qr(node: NodeUnderTest, name: str) -> None:
     assert shown["uri"].startswith("nostr+walletconnect://")
 
 
+SOME_METHODS = ", ".join(f"{RECEIVING} {PAYING}".split())
 WRONG: list[tuple[Json, str]] = [
     ({"name": ""}, "name: must be 1 to 64 printable characters"),
     ({"name": "  "}, "name: must be 1 to 64 printable characters"),
@@ -177,16 +232,35 @@ WRONG: list[tuple[Json, str]] = [
     ({"name": "a\nb"}, "name: must be 1 to 64 printable characters"),
     ({"name": ["a"]}, "name: must be 1 to 64 printable characters"),
     ({"name": True}, "name: must be 1 to 64 printable characters"),
-    ({"budget": "50000sat"}, "budget: not available yet"),
-    ({"budget": "unlimited"}, "budget: not available yet"),
-    ({"renewal": "weekly"}, "renewal: not available yet"),
+    (
+        {"budget": "a lot"},
+        "budget: must be an amount like 50000sat, 1000000msat or 0.001btc; got 'a lot'",
+    ),
+    ({"budget": "-1sat"}, "budget: must be an amount like"),
+    ({"budget": -1}, "budget: must be an amount like"),
+    ({"budget": 1.5}, "budget: must be an amount like"),
+    ({"budget": True}, "budget: must be an amount like"),
+    ({"budget": []}, "budget: must be an amount like"),
+    ({"budget": "0.5msat"}, "budget: must be an amount like"),
+    ({"budget": "1e999999999msat"}, "budget: must be an amount like"),
+    ({"budget": "21000001btc"}, "budget: must be at most 2100000000000000000 msat"),
+    ({"renewal": "weekly"}, "renewal: only a budget that is an amount can renew"),
+    ({"renewal": "weekly", "budget": "unlimited"}, "renewal: only a budget that is an amount can renew"),
+    (
+        {"renewal": "hourly", "budget": "1sat"},
+        "renewal: must be one of never, daily, weekly, monthly, yearly",
+    ),
+    ({"renewal": 7, "budget": "1sat"}, "renewal: must be one of never"),
+    ({"max_payment": "5sat"}, "max_payment: needs a budget"),
+    ({"max_payment": "a lot", "budget": "1sat"}, "max_payment: must be an amount like"),
+    ({"max_payment": "unlimited", "budget": "1sat"}, "max_payment: must be an amount like"),
     ({"view": "all"}, "view: must be own or node"),
     ({"view": True}, "view: must be own or node"),
     ({"notifications": "maybe"}, "notifications: must be true or false"),
-    ({"methods": "pay_invoice"}, "methods: must be all, or some of get_info, get_balance, make_invoice"),
-    ({"methods": ""}, "methods: must be all, or some of get_info, get_balance, make_invoice"),
+    ({"methods": "pay"}, f"methods: must be all, or some of {SOME_METHODS}"),
+    ({"methods": ""}, f"methods: must be all, or some of {SOME_METHODS}"),
     ({"methods": ["get_info", 7]}, "methods: must be words"),
-    ({"methods": []}, "methods: must be all, or some of get_info, get_balance, make_invoice"),
+    ({"methods": []}, f"methods: must be all, or some of {SOME_METHODS}"),
     ({"expires": "soon"}, "expires: must be never, a time from now like 30m"),
     ({"expires": "2001-01-01"}, "expires: must be in the future"),
     ({"expires": 0}, "expires: must be in the future"),
@@ -235,7 +309,7 @@ def test_connect_without_name(node: NodeUnderTest, params: Any) -> None:
 
 
 def test_connect_with_too_many(node: NodeUnderTest) -> None:
-    assert "too many" in error_of(node, "nwc-connect", [str(i) for i in range(12)])
+    assert "too many" in error_of(node, "nwc-connect", [str(i) for i in range(14)])
 
 
 def test_names_and_keys_are_unique(node: NodeUnderTest, connect: Connect) -> None:
@@ -301,14 +375,14 @@ def test_update_methods(node: NodeUnderTest, relay: RestartableRelay, connect: C
         [info] = info_events(relay.url, app.wallet_pubkey)
         return str(info["content"])
 
-    assert content() == f"{ALL_METHODS} notifications"
+    assert content() == f"{RECEIVING} notifications"
     assert node.rpc.call("nwc-update", {"name": app.name, "methods": "get_info"})["methods"] == [
         "get_info"
     ]
     wait_until(lambda: content() == "get_info notifications", "the new info event")
     assert app.ask("make_invoice", COFFEE).code == "RESTRICTED"
     node.rpc.call("nwc-update", {"name": app.name, "methods": "all"})
-    wait_until(lambda: content() == f"{ALL_METHODS} notifications", "the newest info event")
+    wait_until(lambda: content() == f"{RECEIVING} notifications", "the newest info event")
     assert app.ask("make_invoice", COFFEE).result["invoice"]
 
 
@@ -331,11 +405,20 @@ def test_update_relays(
 
 
 def test_update_keeps_the_rest(node: NodeUnderTest, connect: Connect) -> None:
-    app = connect(methods="get_info", expires="1y", lud16="a@b.c", view="node", notifications=False)
+    app = connect(
+        methods="get_info",
+        expires="1y",
+        lud16="a@b.c",
+        view="node",
+        notifications=False,
+        budget="5sat",
+        renewal="daily",
+        max_payment="1sat",
+    )
     before = listed(node, app.name)
     node.rpc.call("nwc-update", {"name": app.name, "expires": "2y"})
     after = listed(node, app.name)
-    for field in ("client_pubkey", "wallet_pubkey", "methods", "created_at", "lud16"):
+    for field in ("client_pubkey", "wallet_pubkey", "methods", "created_at", "lud16", "budget"):
         assert after[field] == before[field]
     assert (after["view"], after["notifications"]) == ("node", [])
 
@@ -359,16 +442,68 @@ def test_update_view_and_notifications(
     wait_until(lambda: told_of() == "payment_received", "the newest info event")
 
 
+def test_update_budget(node: NodeUnderTest, relay: RestartableRelay, connect: Connect) -> None:
+    app = connect()
+
+    def announced_words() -> str:
+        [info] = info_events(relay.url, app.wallet_pubkey)
+        return f"{info['content']}; {tag(info, 'notifications')}; {tag(info, 'extensions')}"
+
+    def update(**params: Any) -> Json:
+        shown: Json = node.rpc.call("nwc-update", {"name": app.name, **params})
+        return shown
+
+    receiving = f"{RECEIVING} notifications; payment_received; 02 05 06"
+    paying = f"{RECEIVING} {PAYING} notifications; payment_received payment_sent; 02 04 05 06"
+    assert announced_words() == receiving
+    assert app.ask("pay_invoice", {"invoice": "lnbc1"}).code == "RESTRICTED"
+    assert app.ask("get_budget").result["total_budget"] == 0
+    shown = update(budget="50000sat", renewal="weekly", max_payment="1000sat")
+    assert shown["budget"]["left_msat"] == 50_000_000
+    assert shown["methods"] == f"{RECEIVING} {PAYING}".split()
+    wait_until(lambda: announced_words() == paying, "the info event of one that pays")
+    info = app.ask("get_info").result
+    assert info["methods"] == f"{RECEIVING} {PAYING}".split()
+    assert info["notifications"] == ["payment_received", "payment_sent"]
+    assert info["extensions"] == ["02", "04", "05", "06"]
+    assert app.ask("pay_invoice", {"invoice": "lnbc1"}).code == "OTHER"
+    budget = app.ask("get_budget").result
+    assert (budget["used_budget"], budget["total_budget"]) == (0, 50_000_000)
+    assert (budget["renewal_period"], budget["renews_at"]) == ("weekly", shown["budget"]["renews_at"])
+
+    # What is not given stays.
+    smaller = update(budget="20000sat")["budget"]
+    assert smaller == {**shown["budget"], "granted_msat": 20_000_000, "left_msat": 20_000_000}
+    assert update(max_payment="none")["budget"] == {
+        name: value for name, value in smaller.items() if name != "max_payment_msat"
+    }
+    assert update(new_name=app.name + "x", methods="all")["budget"]["renewal"] == "weekly"
+    node.rpc.call("nwc-update", [app.name + "x", app.name])
+    assert update(budget="unlimited")["budget"]["renewal"] == "never"
+    assert app.ask("get_budget").result == {}
+    assert update(budget="nothing")["budget"] == {"kind": "nothing"}
+    wait_until(lambda: announced_words() == receiving, "the info event of one that only receives")
+    assert app.ask("pay_keysend", {"pubkey": "02" * 33, "amount": 1}).code == "RESTRICTED"
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({}, "nothing to change: give new_name, methods, expires, relays, view or notifications"),
+        (
+            {},
+            "nothing to change: give new_name, methods, expires, relays, view, notifications, budget, "
+            "renewal or max_payment",
+        ),
         ({"new_name": ""}, "name: must be"),
         ({"methods": "x"}, "methods: must be"),
         ({"expires": "x"}, "expires: must be"),
         ({"relays": "x"}, "relays: a relay URL is"),
         ({"view": "x"}, "view: must be"),
         ({"notifications": "x"}, "notifications: must be"),
+        ({"budget": "x"}, "budget: must be"),
+        ({"renewal": "daily"}, "renewal: only a budget that is an amount can renew"),
+        ({"renewal": "x"}, "renewal: must be"),
+        ({"max_payment": "1sat"}, "max_payment: needs a budget"),
     ],
     ids=str,
 )
@@ -463,7 +598,14 @@ def test_too_many_arguments(node: NodeUnderTest, command: str) -> None:
 
 @pytest.mark.parametrize("end", ["stop", "kill", "node"])
 def test_connections_survive(node: NodeUnderTest, connect: Connect, end: str) -> None:
-    app = connect(methods="make_invoice", expires="1y", lud16="a@b.c", view="node")
+    fields: Json = {
+        "expires": "1y",
+        "lud16": "a@b.c",
+        "view": "node",
+        "budget": "5sat",
+        "renewal": "daily",
+    }
+    app = connect(methods="make_invoice", **fields)
     before = listed(node, app.name)
     if end == "node":
         node.restart_node()
@@ -480,6 +622,7 @@ def test_connections_survive(node: NodeUnderTest, connect: Connect, end: str) ->
         "expires_at",
         "lud16",
         "view",
+        "budget",
     ):
         assert after[field] == before[field]
     assert app.ask("make_invoice", COFFEE).result["invoice"]

@@ -314,6 +314,51 @@ def test_balance(node: NodeUnderTest, connect: Connect) -> None:
     }
 
 
+def test_balance_of_one_that_pays(node: NodeUnderTest, connect: Connect) -> None:
+    """What it can spend now: of its budget, and of what the node has."""
+    whole, unlimited = connect(view="node"), connect(budget="unlimited")
+    spendable = whole.ask("get_balance").result["balance"]
+    assert unlimited.ask("get_balance").result == {"balance": spendable}
+    for view in ("own", "node"):
+        app = connect(budget=1000, view=view)
+        assert app.ask("get_balance").result == {"balance": min(1000, spendable)}
+    rich = connect(budget="1000000btc")
+    assert rich.ask("get_balance").result == {"balance": spendable}
+
+
+def test_what_is_received_can_be_spent(node: NodeUnderTest, connect: Connect) -> None:
+    """With budget=received; each invoice once, also one paid while the plugin was away."""
+    app, other = connect(budget="received"), connect(budget="received")
+    whole = connect(view="node")
+    assert app.ask("get_budget").result["total_budget"] == 0
+    assert app.ask("get_balance").result == {"balance": 0}
+    wait_until_dealt_with(node, make_paid(node, app))
+    gone = make(app, amount=0)
+    node.stop_plugin()
+    node.pay(gone["invoice"], 12_345)
+    node.start_plugin()
+    wait_until_announced(node, app.name)
+    wait_until_dealt_with(node, gone)
+    node.pay(make_foreign(node, "of the shop")["bolt11"])
+    wait_until_dealt_with(node, make_paid(node, whole))
+    budget = {"used_budget": 0, "renewal_period": "never"}
+    assert app.ask("get_budget").result == {**budget, "total_budget": 33_345}
+    spendable = whole.ask("get_balance").result["balance"]
+    assert app.ask("get_balance").result == {"balance": min(33_345, spendable)}
+    [shown] = node.rpc.call("nwc-list", [app.name])["connections"]
+    assert (shown["budget"]["granted_msat"], shown["budget"]["left_msat"]) == (33_345, 33_345)
+    assert other.ask("get_budget").result == {**budget, "total_budget": 0}
+
+
+def test_a_budget_of_what_was_received_before(node: NodeUnderTest, connect: Connect) -> None:
+    """What came in while the connection only received counts when it is given such a budget."""
+    app = connect()
+    wait_until_dealt_with(node, make_paid(node, app))
+    assert app.ask("get_balance").result == {"balance": 0}
+    node.rpc.call("nwc-update", {"name": app.name, "budget": "received"})
+    assert app.ask("get_budget").result["total_budget"] == 21_000
+
+
 # Metadata
 
 
@@ -544,7 +589,8 @@ def test_node_without_notifications(node: NodeUnderTest, connect: Connect) -> No
             node.stop_plugin()
             node.start_plugin()
         wait_until_announced(node, app.name)
-        assert whole.ask("get_info").result["notifications"] == ["payment_received"]
+        told_of = whole.ask("get_info").result["notifications"]
+        assert told_of == ["payment_received", "payment_sent"]
         check_told_once(node, app)
         hashes = {n.transaction["payment_hash"] for n in whole.notifications()}
         assert made["payment_hash"] not in hashes

@@ -152,12 +152,22 @@ def test_subscription_asks_for_no_more_than_it_serves(
 def test_info_event(node: NodeUnderTest, relay: RestartableRelay, connect: Connect) -> None:
     app = connect()
     [info] = info_events(relay.url, app.wallet_pubkey)
-    words = "get_info get_balance make_invoice lookup_invoice list_transactions notifications"
-    assert info["content"] == words
+    words = "get_info get_balance get_budget make_invoice lookup_invoice list_transactions"
+    assert info["content"] == f"{words} notifications"
     assert tag(info, "encryption") == "nip44_v2 nip04"
     assert tag(info, "p") == app.pubkey
     assert tag(info, "extensions") == "02 05 06"
     assert tag(info, "notifications") == "payment_received"
+
+
+def test_info_event_of_one_that_pays(
+    node: NodeUnderTest, relay: RestartableRelay, connect: Connect
+) -> None:
+    app = connect(budget="received")
+    [info] = info_events(relay.url, app.wallet_pubkey)
+    assert {"pay_invoice", "pay_keysend"} < set(info["content"].split())
+    assert tag(info, "extensions") == "02 04 05 06"
+    assert tag(info, "notifications") == "payment_received payment_sent"
 
 
 def test_info_event_on_every_relay(

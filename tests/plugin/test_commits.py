@@ -28,7 +28,9 @@ REPLIES = [
         id="bare hash",
     ),
     pytest.param("make_invoice", {"amount": -1, "metadata": {"a": 1}}, {}, id="refused"),
-    pytest.param("pay_invoice", {}, {}, id="not implemented"),
+    pytest.param("pay_invoice", {}, {}, id="not allowed"),
+    pytest.param("get_budget", {}, {}, id="get_budget"),
+    pytest.param("get_balance", {}, {}, id="get_balance"),
 ]
 
 

@@ -1,5 +1,6 @@
 """The nwc-* commands over a core without node and relays."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -21,10 +22,17 @@ from nwc.wallet.connections import Connection
 from nwc.wallet.dispatch import METHODS
 from nwc.wallet.live import LiveConnection, LiveConnections
 from nwc.wallet.manager import ManagementError
+from nwc.wallet.spending.budget import Budget, BudgetKind, Renewal
+from nwc.wallet.spending.ledger import Ledger
+from nwc.wallet.spending.ledgers import Ledgers
+from nwc.wallet.spending.payment import Payment
 from tests.unit.helpers import CLIENT, NOW, STRANGER
+from tests.unit.wallet.fake_node import FakeNode
 
 DEFAULT_RELAYS = ("wss://default.example",)
 DAY_S = 86_400
+WEEK_S = 7 * DAY_S
+PAYING = ["pay_invoice", "pay_keysend"]
 Json = dict[str, Any]
 
 
@@ -76,7 +84,7 @@ class Pool:
         return self.state == "connected"
 
 
-def make_core(*, proxy: str | None = None) -> Core:
+def make_core(*, proxy: str | None = None, node: FakeNode | None = None) -> Core:
     connections = LiveConnections()
     settings = Settings(
         "rpc", DEFAULT_RELAYS, 3600, 120, 20, notifications=True, proxy=proxy, always_use_proxy=False
@@ -91,6 +99,7 @@ def make_core(*, proxy: str | None = None) -> Core:
             answered=Counter({("get_info", "ok"): 2, ("get_info", "INTERNAL"): 1}),
             rejected=Counter({"stale": 3}),
         ),
+        payments=SimpleNamespace(ledgers=Ledgers(node or FakeNode())),
     )
     return cast(Core, core)
 
@@ -117,7 +126,9 @@ async def test_connect() -> None:
     assert client.public_key == live.record.client_pubkey == shown["client_pubkey"]
     assert query["relay"] == list(DEFAULT_RELAYS)
     assert shown["name"] == "My phone"
-    assert shown["methods"] == list(METHODS)
+    assert shown["methods"] == [name for name in METHODS if name not in PAYING]
+    assert shown["budget"] == {"kind": "nothing"}
+    assert shown["notifications"] == ["payment_received"]
     assert shown["relays"] == [
         {
             "url": DEFAULT_RELAYS[0],
@@ -173,8 +184,9 @@ GOOD: list[tuple[Json, Json]] = [
     ({"expires": NOW + 3650 * DAY_S}, {"expires_at": NOW + 3650 * DAY_S}),
     ({"lud16": "me.x+1@sub-a.example:8080"}, {"lud16": "me.x+1@sub-a.example:8080"}),
     ({"lud16": ""}, {"lud16": None}),
-    ({"budget": 0, "renewal": "never", "view": "own"}, {}),
-    ({"budget": "0sat", "qr": "false"}, {}),
+    ({"methods": "pay_invoice", "budget": 1}, {"methods": ("pay_invoice",)}),
+    ({"budget": 0, "renewal": "never", "view": "own"}, {"budget": Budget()}),
+    ({"budget": "0sat", "qr": "false"}, {"budget": Budget()}),
 ]
 
 
@@ -186,7 +198,7 @@ async def test_good_arguments(arguments: Json, fields: Json) -> None:
 
 BAD: dict[str, list[Any]] = {
     "name": ["", "  ", "x" * 65, "a\nb", "\x1b[31m", "\ud800", None, True, 1.5, [], {}],
-    "methods": ["", "pay_invoice", "all,get_info", [], [5], 5, {}, True, "get_info;make_invoice"],
+    "methods": ["", "pay", "all,get_info", [], [5], 5, {}, True, "get_info;make_invoice"],
     "expires": ["", "yesterday", "0d", "2020-01-01", 5, True, [], {}],
     "relays": ["", "x", "https://a.example", [], [5], 5, {}, "ws://abc.onion"],
     "pubkey": ["", "x", 5, [], True, "00" * 32, "nsec1" + "q" * 58, CLIENT.public_key[:-1]],
@@ -205,8 +217,9 @@ BAD: dict[str, list[Any]] = {
         [],
     ],
     "qr": ["yes", "", 2, [], {}, "True"],
-    "budget": ["50000sat", 1, "unlimited", "received", True, False, [], -1],
-    "renewal": ["daily", 5, False],
+    "budget": ["x", "weekly", "-1sat", -1, 1.5, True, False, [], {}, "1e5sat", "1 2sat", "21000001btc"],
+    "renewal": ["daily", "hourly", 5, True, False, [], {}],
+    "max_payment": ["5sat", 1, "x", "-1sat", -1, 1.5, True, False, [], {}, "unlimited", "21000001btc"],
     "view": ["all", "Node", 5, True, [], {}],
     "notifications": ["yes", "", 2, [], {}, "True"],
 }
@@ -220,6 +233,224 @@ async def test_bad_arguments(argument: str, value: object) -> None:
     with pytest.raises(BadArgument, match=f"^{argument}: "):
         await commands.connect(core, **{"name": "x", argument: value})
     assert len(core.connections) == 0
+
+
+# Budgets
+
+NOTHING, UNLIMITED = Budget(), Budget(BudgetKind.UNLIMITED, since=NOW)
+WEEKLY = Budget(BudgetKind.AMOUNT, 50_000_000, Renewal.WEEKLY, NOW)
+BUDGETS: list[tuple[Json, Budget]] = [
+    *(({"budget": value}, NOTHING) for value in (None, "", "nothing", " None ", 0, "0", "0btc")),
+    ({"budget": "nothing", "renewal": "", "max_payment": ""}, NOTHING),
+    ({"budget": "nothing", "renewal": "Never", "max_payment": "0sat"}, NOTHING),
+    *(({"budget": value}, UNLIMITED) for value in ("unlimited", " UNLIMITED ")),
+    ({"budget": "unlimited", "renewal": "never"}, UNLIMITED),
+    ({"budget": "unlimited", "max_payment": "5sat"}, replace(UNLIMITED, max_payment_msat=5000)),
+    ({"budget": "received"}, Budget(BudgetKind.RECEIVED, since=NOW)),
+    ({"budget": "50000sat", "renewal": "weekly"}, WEEKLY),
+    ({"budget": 50_000_000, "renewal": " Weekly "}, WEEKLY),
+    ({"budget": "0.0005btc", "renewal": "weekly", "max_payment": "none"}, WEEKLY),
+    ({"budget": "50000sat", "renewal": "weekly", "max_payment": 0}, WEEKLY),
+    ({"budget": "1sat"}, Budget(BudgetKind.AMOUNT, 1000, since=NOW)),
+    ({"budget": "1sat", "renewal": ""}, Budget(BudgetKind.AMOUNT, 1000, since=NOW)),
+    *(
+        ({"budget": 1, "renewal": str(renewal)}, Budget(BudgetKind.AMOUNT, 1, renewal, NOW))
+        for renewal in Renewal
+    ),
+    ({"budget": 7, "max_payment": 9}, Budget(BudgetKind.AMOUNT, 7, since=NOW, max_payment_msat=9)),
+]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Stop the clock at NOW; returns a function that sets it."""
+
+    def set_to(now: float) -> None:
+        monkeypatch.setattr(time, "time", lambda: now)
+
+    set_to(NOW + 0.9)
+    return set_to
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(("arguments", "budget"), BUDGETS, ids=str)
+async def test_budgets(arguments: Json, budget: Budget) -> None:
+    core = make_core()
+    shown = await commands.connect(core, "x", **arguments)
+    assert core.connections.all()[0].record.budget == budget
+    assert shown["budget"]["kind"] == budget.kind
+    assert (shown["methods"][-2:] == PAYING) is budget.can_spend
+    assert ("payment_sent" in shown["notifications"]) is budget.can_spend
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"budget": "unlimited", "renewal": "daily"}, "renewal: only a budget that is an amount"),
+        ({"budget": "received", "renewal": "daily"}, "renewal: only a budget that is an amount"),
+        ({"budget": "0sat", "renewal": "daily"}, "renewal: only a budget that is an amount"),
+        ({"budget": 1, "renewal": "hourly"}, "renewal: must be one of never, daily, weekly, monthly, y"),
+        ({"budget": 1, "renewal": 7}, "renewal: must be one of"),
+        ({"budget": "nothing", "max_payment": 1}, "max_payment: needs a budget"),
+        ({"budget": 1, "max_payment": "x"}, "max_payment: must be an amount like 50000sat"),
+        ({"budget": 1, "max_payment": "received"}, "max_payment: must be an amount like 50000sat"),
+        ({"budget": "a lot"}, "budget: must be an amount like 50000sat"),
+        ({"budget": 2**70}, "budget: must be at most 2100000000000000000 msat"),
+    ],
+    ids=str,
+)
+async def test_bad_budgets(arguments: Json, problem: str) -> None:
+    core = make_core()
+    with pytest.raises(BadArgument, match=f"^{problem}"):
+        await commands.connect(core, "x", **arguments)
+    assert len(core.connections) == 0
+
+
+LATER = NOW + 10 * DAY_S
+UPDATES: list[tuple[Json, Budget]] = [
+    ({"budget": "20000sat"}, replace(WEEKLY, amount_msat=20_000_000)),
+    ({"budget": "20000sat", "renewal": "weekly"}, replace(WEEKLY, amount_msat=20_000_000)),
+    ({"renewal": "daily"}, replace(WEEKLY, renewal=Renewal.DAILY, since=LATER)),
+    ({"renewal": "never"}, replace(WEEKLY, renewal=Renewal.NEVER, since=LATER)),
+    ({"max_payment": "5sat"}, replace(WEEKLY, max_payment_msat=5000)),
+    ({"max_payment": "none"}, replace(WEEKLY, max_payment_msat=None)),
+    ({"max_payment": 0}, replace(WEEKLY, max_payment_msat=None)),
+    ({"budget": "unlimited"}, replace(UNLIMITED, since=LATER)),
+    ({"budget": "received"}, Budget(BudgetKind.RECEIVED, since=LATER)),
+    ({"budget": "nothing"}, NOTHING),
+    ({"budget": "0sat"}, NOTHING),
+]
+
+
+@pytest.mark.parametrize("cap", [None, 7])
+@pytest.mark.parametrize(("arguments", "budget"), UPDATES, ids=str)
+async def test_update_the_budget(
+    clock: Callable[[float], None], arguments: Json, budget: Budget, cap: int | None
+) -> None:
+    """What is not given stays, also the cap; and the period, so that what is spent stays spent."""
+    core = make_core()
+    await made(core, budget="50000sat", renewal="weekly", max_payment=cap)
+    clock(LATER)
+    shown = await commands.update(core, "x", **arguments)
+    has_cap = budget.can_spend and "max_payment" not in arguments
+    expected = replace(budget, max_payment_msat=cap) if has_cap else budget
+    assert core.connections.all()[0].record.budget == expected
+    assert shown["budget"]["kind"] == budget.kind
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"renewal": "daily"}, {"max_payment": 1}, {"budget": "x"}, {"budget": True}], ids=str
+)
+async def test_bad_updates_of_no_budget(arguments: Json) -> None:
+    core = make_core()
+    before = await made(core)
+    [argument] = arguments
+    with pytest.raises(BadArgument, match=f"^{argument}: "):
+        await commands.update(core, "x", **arguments)
+    assert core.connections.all()[0].record == before
+
+
+async def test_a_budget_for_an_app_that_only_received() -> None:
+    core = make_core()
+    await made(core)
+    shown = await commands.update(core, "x", budget="5sat")
+    assert shown["methods"] == list(METHODS)
+    assert shown["notifications"] == ["payment_received", "payment_sent"]
+    shown = await commands.update(core, "x", budget="nothing")
+    assert not set(PAYING) & set(shown["methods"])
+    assert shown["notifications"] == ["payment_received"]
+
+
+UNDER_WAY = Payment("07" * 32, NOW, "pay_invoice", "nip04", NOW, 1000, 50, "5a" * 32, None, None)
+USED = Ledger(
+    period_started_at=NOW,
+    spent_msat=3000,
+    total_spent_msat=4000,
+    received_msat=9000,
+    reservations={UNDER_WAY.request_id: UNDER_WAY},
+)
+SHOWN: list[tuple[Json, Json]] = [
+    (
+        {"budget": "50000sat", "renewal": "weekly", "max_payment": "20sat"},
+        {
+            "kind": "amount",
+            "granted_msat": 50_000_000,
+            "spent_msat": 3000,
+            "reserved_msat": 1050,
+            "left_msat": 50_000_000 - 4050,
+            "renewal": "weekly",
+            "renews_at": NOW + WEEK_S,
+            "max_payment_msat": 20_000,
+            "payments_under_way": 1,
+        },
+    ),
+    (
+        {"budget": "4sat"},
+        {
+            "kind": "amount",
+            "granted_msat": 4000,
+            "spent_msat": 3000,
+            "reserved_msat": 1050,
+            "left_msat": 0,
+            "renewal": "never",
+            "payments_under_way": 1,
+        },
+    ),
+    (
+        {"budget": "received"},
+        {
+            "kind": "received",
+            "granted_msat": 9000,
+            "spent_msat": 4000,
+            "reserved_msat": 1050,
+            "left_msat": 3950,
+            "renewal": "never",
+            "payments_under_way": 1,
+        },
+    ),
+    (
+        {"budget": "unlimited"},
+        {
+            "kind": "unlimited",
+            "spent_msat": 3000,
+            "reserved_msat": 1050,
+            "renewal": "never",
+            "payments_under_way": 1,
+        },
+    ),
+    ({"budget": "nothing"}, {"kind": "nothing"}),
+]
+
+
+def node_with(ledger: str) -> FakeNode:
+    """A node that has a ledger of the client CLIENT."""
+    node = FakeNode()
+    node.datastore["nwc", "ledgers", CLIENT.public_key] = ledger
+    return node
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(("arguments", "budget"), SHOWN, ids=lambda value: str(value)[:40])
+async def test_what_is_shown_of_a_budget(arguments: Json, budget: Json) -> None:
+    core = make_core(node=node_with(USED.to_json()))
+    shown = await commands.connect(core, "x", pubkey=CLIENT.public_key, **arguments)
+    assert shown["budget"] == budget
+    [listed] = (await commands.list_(core))["connections"]
+    assert listed["budget"] == budget
+    assert (await commands.update(core, "x", notifications=True))["budget"] == budget
+
+
+async def test_a_damaged_ledger_hides_nothing_else() -> None:
+    core = make_core(node=node_with("{}"))
+    await made(core, name="a", pubkey=CLIENT.public_key, budget="5sat")
+    await made(core, name="b", budget="5sat")
+    first, second = (await commands.list_(core))["connections"]
+    assert first["budget"]["kind"] == "amount"
+    assert first["budget"]["warning"].startswith("cannot spend: ")
+    assert second["budget"]["left_msat"] == 5000
+
+
+# More of nwc-connect
 
 
 async def test_too_many_relays() -> None:
@@ -271,18 +502,22 @@ async def test_update() -> None:
     assert shown["name"] == "y"
 
 
-@pytest.mark.parametrize("argument", ["new_name", "methods", "expires", "relays"])
+@pytest.mark.parametrize("argument", ["new_name", "methods", "expires", "relays", "budget"])
 async def test_what_is_not_given_stays(argument: str) -> None:
     core = make_core()
     before = await made(core, methods="get_info", expires="7d", relays="wss://a.example")
-    value = {"new_name": "y", "methods": "all", "expires": "never", "relays": "wss://b.example"}[
-        argument
-    ]
+    value = {
+        "new_name": "y",
+        "methods": "all",
+        "expires": "never",
+        "relays": "wss://b.example",
+        "budget": "unlimited",
+    }[argument]
     await commands.update(core, "x", **{argument: value})
     [live] = core.connections.all()
     changed = {
         name
-        for name in ("name", "methods", "expires_at", "relays", "lud16", "created_at")
+        for name in ("name", "methods", "expires_at", "relays", "lud16", "created_at", "budget")
         if getattr(live.record, name) != getattr(before, name)
     }
     assert changed == {{"new_name": "name", "expires": "expires_at"}.get(argument, argument)}
@@ -291,7 +526,7 @@ async def test_what_is_not_given_stays(argument: str) -> None:
 async def test_update_nothing() -> None:
     core = make_core()
     await made(core)
-    with pytest.raises(BadArgument, match="nothing to change"):
+    with pytest.raises(BadArgument, match=r"^nothing to change: .*budget, renewal or max_payment$"):
         await commands.update(core, "x")
 
 

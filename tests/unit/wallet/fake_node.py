@@ -43,5 +43,8 @@ class FakeNode(Node):
     async def datastore_delete(self, key: DatastoreKey) -> None:
         self.datastore.pop(key, None)
 
+    async def datastore_entry(self, key: DatastoreKey) -> tuple[str, int] | None:
+        return (self.datastore[key], 0) if key in self.datastore else None
+
     async def datastore_children(self, key: DatastoreKey) -> dict[str, str]:
         return {name[-1]: text for name, text in self.datastore.items() if name[:-1] == key}

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ from nwc.wallet.connections import (
     BadRecord,
     Connection,
     ConnectionStore,
+    View,
     parse_connection,
     wallet_keys,
 )
+from nwc.wallet.spending.budget import Budget, BudgetKind, Renewal
 from tests.unit.helpers import CLIENT, JSON_VALUES, NOW, STRANGER
 from tests.unit.wallet.fake_node import FakeNode
 
@@ -25,6 +28,9 @@ FULL = Connection(
     methods=("get_info",),
     expires_at=NOW + 5,
     lud16="me@a.example",
+    view=View.NODE,
+    notifications=False,
+    budget=Budget(BudgetKind.AMOUNT, 50_000_000, Renewal.WEEKLY, NOW, 1_000_000),
 )
 SMALL = Connection("x", KEY, ("wss://a.example",), NOW)
 
@@ -32,6 +38,11 @@ SMALL = Connection("x", KEY, ("wss://a.example",), NOW)
 def damaged(**changes: Any) -> str:
     fields = {**json.loads(FULL.to_json()), **changes}
     return json.dumps({name: value for name, value in fields.items() if value is not ...})
+
+
+def damaged_budget(**changes: Any) -> str:
+    fields = {**json.loads(FULL.to_json())["budget"], **changes}
+    return damaged(budget={name: value for name, value in fields.items() if value is not ...})
 
 
 @pytest.mark.parametrize("connection", [FULL, SMALL, Connection("x", KEY, ("ws://b",), 0, methods=())])
@@ -46,6 +57,16 @@ def test_round_trip(connection: Connection) -> None:
     methods=st.none() | st.lists(st.sampled_from(["get_info", "make_invoice"])).map(tuple),
     expires_at=st.none() | st.integers(0, 2**40),
     lud16=st.none() | st.just("me@a.example"),
+    view=st.sampled_from(View),
+    notifications=st.booleans(),
+    budget=st.builds(
+        Budget,
+        kind=st.sampled_from(BudgetKind),
+        amount_msat=st.integers(0, 2**62),
+        renewal=st.sampled_from(Renewal),
+        since=st.integers(0, 2**37),
+        max_payment_msat=st.none() | st.integers(0, 2**62),
+    ),
 )
 def test_any_round_trip(relays: list[str], **fields: Any) -> None:
     connection = Connection(client_pubkey=KEY, relays=tuple(relays), **fields)
@@ -64,7 +85,26 @@ def test_the_record_holds_nothing_secret() -> None:
         "lud16",
         "view",
         "notifications",
+        "budget",
     }
+
+
+def test_a_record_of_before_there_were_budgets() -> None:
+    """It is that of a connection that only receives, and stays so."""
+    connection = parse_connection(KEY, damaged(budget=...))
+    assert connection == replace(FULL, budget=Budget())
+    assert not connection.budget.can_spend
+
+
+def test_the_budget_in_the_record() -> None:
+    assert json.loads(FULL.to_json())["budget"] == {
+        "kind": "amount",
+        "amount_msat": 50_000_000,
+        "renewal": "weekly",
+        "since": NOW,
+        "max_payment_msat": 1_000_000,
+    }
+    assert json.loads(SMALL.to_json())["budget"]["kind"] == "nothing"
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None, 1.5])
@@ -107,7 +147,36 @@ def test_another_version(version: object) -> None:
         damaged(methods=[5]),
         damaged(expires_at="tomorrow"),
         damaged(lud16=5),
+        damaged(view="all"),
+        damaged(notifications="yes"),
         damaged(more=1),
+        damaged(budget=None),
+        damaged(budget={}),
+        damaged(budget=[]),
+        damaged(budget="unlimited"),
+        damaged(budget=50_000),
+        damaged_budget(kind=...),
+        damaged_budget(kind="everything"),
+        damaged_budget(kind=None),
+        damaged_budget(kind=["amount"]),
+        damaged_budget(renewal=...),
+        damaged_budget(renewal="hourly"),
+        damaged_budget(renewal=None),
+        damaged_budget(amount_msat=-1),
+        damaged_budget(amount_msat="50000sat"),
+        damaged_budget(amount_msat=1.5),
+        damaged_budget(amount_msat=True),
+        damaged_budget(amount_msat=None),
+        damaged_budget(since=-1),
+        damaged_budget(since="2025-01-01"),
+        damaged_budget(since=2**60),
+        damaged_budget(since=None),
+        damaged_budget(max_payment_msat=-1),
+        damaged_budget(max_payment_msat=""),
+        damaged_budget(max_payment_msat=[]),
+        damaged_budget(max_payment_msat=False),
+        damaged_budget(max_payment_msat=0.0),
+        damaged_budget(more=1),
     ],
 )
 def test_damaged(text: str) -> None:
@@ -133,6 +202,21 @@ def test_arbitrary_fields(name: str, value: object) -> None:
     assert isinstance(connection.name, str)
     assert isinstance(connection.created_at, int)
     assert parse_connection(KEY, connection.to_json()) == connection
+
+
+@given(st.sampled_from(sorted(json.loads(FULL.to_json())["budget"])), JSON_VALUES)
+def test_arbitrary_fields_of_the_budget(name: str, value: object) -> None:
+    """What is read can be counted with at any time; what is not is not served at all."""
+    try:
+        budget = parse_connection(KEY, damaged_budget(**{name: value})).budget
+    except BadRecord:
+        return
+    for renewal in Renewal:
+        for now in (0, NOW, 2**40 / 8):
+            started_at = replace(budget, renewal=renewal).period_started_at(now)
+            assert started_at >= budget.since
+            renews_at = replace(budget, renewal=renewal).renews_at(now)
+            assert renews_at is None or renews_at > started_at
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,11 @@ from nwc.nip47.encryption import Encryption
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.nip47.request import Request
 from nwc.wallet import dispatch as module
-from nwc.wallet.connections import Connection
+from nwc.wallet.connections import Connection, View
 from nwc.wallet.context import Call, ChainTip, Wallet
-from nwc.wallet.dispatch import METHODS, Method, allowed_methods, dispatch
+from nwc.wallet.dispatch import METHODS, Method, allowed_methods, dispatch, sent_notifications
+from nwc.wallet.get_info import used_extensions
+from nwc.wallet.spending.budget import Budget, BudgetKind
 from tests.unit import in_process
 from tests.unit.helpers import CLIENT, NOW
 from tests.unit.wallet.fake_node import FakeNode
@@ -26,6 +28,17 @@ GETINFO = {
     "network": "bitcoin",
     "blockheight": 800_000,
 }
+UNLIMITED = Budget(BudgetKind.UNLIMITED)
+BUDGETS = [UNLIMITED, Budget(BudgetKind.AMOUNT, 1), Budget(BudgetKind.RECEIVED)]
+RECEIVING = (
+    "get_info",
+    "get_balance",
+    "get_budget",
+    "make_invoice",
+    "lookup_invoice",
+    "list_transactions",
+)
+PAYING = ("pay_invoice", "pay_keysend")
 # What lightningd says must not reach a client.
 NODES_WORDS = "peer 02abcd at 10.0.0.5"
 
@@ -67,11 +80,50 @@ async def test_get_info() -> None:
         "network": "mainnet",
         "block_height": 800_000,
         "block_hash": "00ff",
-        "methods": list(METHODS),
+        "methods": list(RECEIVING),
         "notifications": ["payment_received"],
         "extensions": ["02", "05", "06"],
         "lud16": "me@a.example",
     }
+
+
+@pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: budget.kind)
+async def test_get_info_with_a_budget(budget: Budget) -> None:
+    outcome = await ask(budget=budget)
+    assert isinstance(outcome, dict)
+    assert outcome["methods"] == list(METHODS) == [*RECEIVING, *PAYING]
+    assert outcome["notifications"] == ["payment_received", "payment_sent"]
+    assert outcome["extensions"] == ["02", "04", "05", "06"]
+
+
+@pytest.mark.parametrize(
+    ("methods", "extensions"),
+    [
+        (RECEIVING, ("02", "05", "06")),
+        ((*RECEIVING, "pay_invoice"), ("02", "05", "06")),
+        ((*RECEIVING, *PAYING), ("02", "04", "05", "06")),
+        (("pay_keysend",), ("02", "04", "05", "06")),
+        ((), ("02", "05", "06")),
+    ],
+)
+def test_used_extensions(methods: tuple[str, ...], extensions: tuple[str, ...]) -> None:
+    assert used_extensions(methods) == extensions
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_told_of_sent"),
+    [
+        ({}, False),
+        ({"view": View.NODE}, True),
+        *(({"budget": budget}, True) for budget in BUDGETS),
+    ],
+)
+def test_sent_notifications(changes: dict[str, Any], is_told_of_sent: bool) -> None:
+    connection = replace(CONNECTION, **changes)
+    sent = ("payment_sent",) if is_told_of_sent else ()
+    assert sent_notifications(connection, enabled=True) == ("payment_received", *sent)
+    assert sent_notifications(connection, enabled=False) == ()
+    assert sent_notifications(replace(connection, notifications=False), enabled=True) == ()
 
 
 @pytest.mark.parametrize(("of_node", "of_connection"), [(True, False), (False, True), (False, False)])
@@ -101,17 +153,24 @@ async def test_the_hash_of_another_block_is_not_shown(height: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("methods", "allowed"),
+    ("methods", "receiving", "paying"),
     [
-        (None, ("get_info", "get_balance", "make_invoice", "lookup_invoice", "list_transactions")),
-        (("make_invoice", "get_info"), ("get_info", "make_invoice")),
-        (("make_invoice",), ("make_invoice",)),
-        (("pay_invoice",), ()),
-        ((), ()),
+        (None, RECEIVING, PAYING),
+        (("make_invoice", "get_info"), ("get_info", "make_invoice"), ()),
+        (("make_invoice",), ("make_invoice",), ()),
+        (("pay_invoice",), (), ("pay_invoice",)),
+        (("pay_keysend", "get_balance"), ("get_balance",), ("pay_keysend",)),
+        (("no such",), (), ()),
+        ((), (), ()),
     ],
 )
-async def test_allowed_methods(methods: tuple[str, ...] | None, allowed: tuple[str, ...]) -> None:
-    assert allowed_methods(replace(CONNECTION, methods=methods)) == allowed
+async def test_allowed_methods(
+    methods: tuple[str, ...] | None, receiving: tuple[str, ...], paying: tuple[str, ...]
+) -> None:
+    connection = replace(CONNECTION, methods=methods)
+    assert allowed_methods(connection) == receiving
+    for budget in BUDGETS:
+        assert allowed_methods(replace(connection, budget=budget)) == (*receiving, *paying)
 
 
 async def test_a_call_carries_what_a_handler_needs(handler: Any) -> None:
@@ -124,10 +183,21 @@ async def test_a_call_carries_what_a_handler_needs(handler: Any) -> None:
     handler(handle)
     assert await ask(request=replace(REQUEST, params={"a": 1}), methods=("get_info",)) == {"x": 1}
     connection = replace(CONNECTION, methods=("get_info",))
-    assert calls == [Call(REQUEST.id, {"a": 1}, connection, ("get_info",), ("payment_received",))]
+    notifications = ("payment_received",)
+    assert calls == [
+        Call(
+            REQUEST.id,
+            {"a": 1},
+            connection,
+            ("get_info",),
+            notifications,
+            created_at=NOW,
+            encryption=Encryption.NIP44_V2,
+        )
+    ]
 
 
-@pytest.mark.parametrize("method", ["pay_invoice", "GET_INFO", "unknown", "__class__"])
+@pytest.mark.parametrize("method", ["pay", "multi_pay_invoice", "GET_INFO", "unknown", "__class__"])
 async def test_unknown_method(method: str) -> None:
     error = await error_of(request=replace(REQUEST, method=method))
     assert error.code == ErrorCode.NOT_IMPLEMENTED
@@ -138,6 +208,32 @@ async def test_not_allowed() -> None:
     error = await error_of(methods=("make_invoice",))
     assert error.code == ErrorCode.RESTRICTED
     assert "get_info" in error.message
+
+
+@pytest.mark.parametrize("method", PAYING)
+async def test_a_connection_that_only_receives_cannot_pay(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    async def handle(wallet: Wallet, call: Call) -> dict[str, Any]:
+        return {"fees_paid": 0}
+
+    monkeypatch.setitem(METHODS, method, replace(METHODS[method], handler=handle))
+    request = replace(REQUEST, method=method)
+    for methods in (None, PAYING):
+        error = await error_of(request=request, methods=methods)
+        assert error.code == ErrorCode.RESTRICTED
+        assert error.message == f"{method} is not allowed for this connection: it can only receive"
+    error = await error_of(request=request, methods=RECEIVING, budget=UNLIMITED)
+    assert error.code == ErrorCode.RESTRICTED
+    assert error.message == f"{method} is not allowed for this connection"
+    for budget in BUDGETS:
+        assert await ask(request=request, budget=budget) == {"fees_paid": 0}
+
+
+async def test_a_payment_takes_as_long_as_it_takes() -> None:
+    """An error in between would make people pay again."""
+    assert {name for name, method in METHODS.items() if method.timeout_s is None} == set(PAYING)
+    assert {name for name, method in METHODS.items() if method.spends} == set(PAYING)
 
 
 @pytest.mark.parametrize("expires_at", [NOW, NOW - 1, 0])

@@ -28,6 +28,7 @@ def check(connections: LiveConnections, *lives: LiveConnection) -> None:
     for live in lives:
         assert connections.named(live.record.name) is live
         assert connections.of_client(live.record.client_pubkey) is live
+        assert connections.with_id(live.record.id) is live
         assert connections.of_wallet(live.wallet_pubkey) is live
         caller = connections.find_caller(live.wallet_pubkey)
         assert caller is not None
@@ -46,8 +47,10 @@ def test_nobody_else_is_found() -> None:
     for key in ("", "A", live.record.client_pubkey.upper()):
         assert connections.named(key) is None
         assert connections.of_client(key) is None
+        assert connections.with_id(key) is None
         assert connections.of_wallet(key) is None
         assert connections.find_caller(key) is None
+    assert connections.with_id(live.record.client_pubkey) is None
     assert connections.find_caller(live.record.client_pubkey) is None
 
 
@@ -58,6 +61,7 @@ def test_removed() -> None:
     check(connections, stays)
     assert connections.named("goes") is None
     assert connections.of_client(goes.record.client_pubkey) is None
+    assert connections.with_id(goes.record.id) is None
     assert connections.find_caller(goes.wallet_pubkey) is None
 
 

@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,9 @@ from nwc.cln.errors import NodeUnavailable
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet.connections import View
 from nwc.wallet.invoice_record import InvoiceRecord
+from nwc.wallet.spending.payment import PaymentRecord, PaymentState
 from tests.unit.in_process import ALICE, BOB, START, World, connection
+from tests.unit.wallet.scene import settled
 
 OWN, OTHER, NODE = connection(ALICE), connection(BOB), connection("c2" * 8, View.NODE)
 UNKNOWN = "ee" * 32
@@ -200,3 +203,81 @@ async def test_node_away(world: World) -> None:
     world.node.away = True
     with pytest.raises(NodeUnavailable):
         await world.lookup(OWN, payment_hash=UNKNOWN)
+
+
+# Payments of connections
+
+
+async def under_way(world: World, number: int, **fields: Any) -> str:
+    """Reserve a payment of OWN; returns its payment hash."""
+    payment = settled(number, **fields).payment
+    await world.wallet.payments.ledgers.change(
+        OWN.client_pubkey,
+        lambda ledger: replace(
+            ledger, reservations={**ledger.reservations, payment.request_id: payment}
+        ),
+    )
+    return str(payment.payment_hash)
+
+
+async def ended(world: World, record: PaymentRecord) -> str:
+    """Keep how a payment of OWN has ended; returns its payment hash."""
+    await world.wallet.payments.records.keep(OWN.id, record)
+    return str(record.payment.payment_hash)
+
+
+async def test_an_own_payment_under_way(world: World) -> None:
+    payment_hash = await under_way(world, 1, metadata={"a": 1})
+    assert await world.lookup(OWN, payment_hash=payment_hash) == {
+        "type": "outgoing",
+        "state": "pending",
+        "invoice": "",
+        "description": "",
+        "payment_hash": payment_hash,
+        "amount": 1000,
+        "fees_paid": 0,
+        "created_at": START + 1,
+        "metadata": {"a": 1},
+    }
+
+
+async def test_an_own_payment_that_was_made(world: World) -> None:
+    payment_hash = await ended(world, settled(1, metadata={"a": 1}))
+    found = await world.lookup(OWN, payment_hash=payment_hash)
+    assert (found["type"], found["state"]) == ("outgoing", "settled")
+    assert (found["amount"], found["fees_paid"]) == (1000, 7)
+    assert (found["preimage"], found["settled_at"]) == ("aa" * 32, START + 9)
+    assert found["metadata"] == {"a": 1}
+
+
+async def test_an_own_payment_that_failed(world: World) -> None:
+    record = PaymentRecord(settled(1).payment, PaymentState.FAILED, START, error_code="OTHER")
+    found = await world.lookup(OWN, payment_hash=await ended(world, record))
+    assert (found["state"], found["fees_paid"]) == ("failed", 0)
+    assert not {"preimage", "settled_at"} & found.keys()
+
+
+async def test_a_payment_that_failed_and_then_was_made(world: World) -> None:
+    failed = PaymentRecord(settled(9).payment, PaymentState.FAILED, START, error_code="OTHER")
+    payment_hash = await ended(world, failed)
+    await ended(world, settled(1, payment_hash=payment_hash, created_at=START - 5))
+    assert (await world.lookup(OWN, payment_hash=payment_hash))["state"] == "settled"
+    await under_way(world, 2, payment_hash=payment_hash)
+    assert (await world.lookup(OWN, payment_hash=payment_hash))["state"] == "pending"
+
+
+async def test_payments_of_others_are_not_there(world: World) -> None:
+    hashes = [await ended(world, settled(1)), await under_way(world, 2)]
+    for payment_hash in hashes:
+        for asking in (OTHER, NODE):  # lightningd does not know of them (yet)
+            code, _ = await world.not_found(asking, payment_hash=payment_hash)
+            assert code == ErrorCode.NOT_FOUND
+
+
+async def test_the_owner_sees_the_metadata_of_a_connections_payment(world: World) -> None:
+    payment_hash = await ended(world, settled(1, metadata={"a": 1}))
+    await world.payment(payment_hash=payment_hash, preimage="aa" * 32)
+    assert (await world.lookup(NODE, payment_hash=payment_hash))["metadata"] == {"a": 1}
+    elsewhere = await world.payment(payment_hash="5a" * 32, preimage="aa" * 32)
+    found = await world.lookup(NODE, payment_hash=elsewhere["payment_hash"])
+    assert found["metadata"] == {}

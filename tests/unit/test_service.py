@@ -1,0 +1,239 @@
+"""How the service wires its parts; the parts are tested by themselves, the whole through relays."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from nwc import service as module
+from nwc.cln.options import Settings
+from nwc.nip47.errors import Nip47Error
+from nwc.service import Core, Service
+from nwc.wallet import notifier
+from nwc.wallet.connections import Connection, ConnectionStore, View
+from nwc.wallet.context import ChainTip
+from nwc.wallet.spending import payments as payments_module
+from nwc.wallet.spending.budget import Budget, BudgetKind
+from nwc.wallet.spending.ledger import Ledger
+from nwc.wallet.spending.payment import PaymentRecord
+from tests.double.datastore import listdatastore
+from tests.double.node import Node as Double
+from tests.unit.helpers import CLIENT, until
+from tests.unit.in_process import START, World
+from tests.unit.wallet.scene import settled
+
+# Nobody listens there.
+RELAY = "ws://127.0.0.1:9"
+APP = Connection(
+    "app", CLIENT.public_key, (RELAY,), START, budget=Budget(BudgetKind.RECEIVED, since=START)
+)
+PENDING = ("nwc", "notifications", "pending", APP.client_pubkey)
+
+
+class Scene:
+    """A core over a node; what is told is put aside, since there is no relay."""
+
+    def __init__(self, lightningd: Double, *, notifications: bool = True) -> None:
+        self.world = World(lightningd)
+        self.node = self.world.node
+        settings = Settings(
+            "rpc",
+            (RELAY,),
+            3600,
+            120,
+            20,
+            notifications=notifications,
+            proxy=None,
+            always_use_proxy=False,
+        )
+        self.core = Core(settings, self.node, ChainTip())
+        self.service = Service(settings)
+        self.service._node = self.node
+        self.service._core = asyncio.get_running_loop().create_future()
+        self.late: list[PaymentRecord] = []
+        self.core.server.answer_payment = self._answer_late  # type: ignore[method-assign]
+
+    async def _answer_late(self, client_pubkey: str, record: PaymentRecord) -> None:
+        self.late.append(record)
+
+    async def load(self) -> None:
+        """Start, and wait until paid invoices are followed."""
+        await self.service._load(self.core)
+
+        def follows(method: str, params: dict[str, Any]) -> bool:
+            return method == "waitanyinvoice" and "timeout" not in params
+
+        await self.node.called(lambda: any(follows(*call) for call in self.node.calls))
+
+    async def ledger(self) -> Ledger:
+        return await self.core.payments.ledgers.of(APP.client_pubkey)
+
+    async def dealt_with(self, pay_index: int) -> None:
+        """Wait until the position is at a payment."""
+        key = ("nwc", "notifications", "position")
+
+        def position() -> str:
+            return str(listdatastore(self.node.lightningd, key)["datastore"][0]["string"])
+
+        await self.node.called(lambda: position() == str(pay_index))
+
+    async def aside(self) -> list[str]:
+        return await self.node.datastore_keys(PENDING)
+
+
+@pytest.fixture
+async def scene(
+    lightningd: Double, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> AsyncIterator[Scene]:
+    for name in ("RETRY_FIRST_S", "RETRY_MAX_S"):
+        monkeypatch.setattr(module, name, 0)
+    monkeypatch.setattr(payments_module, "_POLL_FIRST_S", 0)
+    monkeypatch.setattr(notifier, "PATIENCE_S", 0)
+    scene = Scene(lightningd, **getattr(request, "param", {}))
+    await ConnectionStore(scene.node).create(APP)
+    yield scene
+    await scene.core.stop()
+    scene.service._loop.close()
+
+
+OFF = pytest.mark.parametrize("scene", [{"notifications": False}], indirect=True)
+
+
+async def paid(scene: Scene, asking: Connection, number: int, amount_msat: int) -> None:
+    made = await scene.world.invoice(asking, number, amount_msat=amount_msat)
+    await scene.world.pay(made["label"])
+
+
+async def test_what_is_received_is_counted_and_told(scene: Scene) -> None:
+    await scene.load()
+    await paid(scene, APP, 1, 5000)
+    await scene.dealt_with(1)
+    await paid(scene, APP, 2, 7000)
+    await scene.dealt_with(2)
+    ledger = await scene.ledger()
+    assert (ledger.received_msat, ledger.received_pay_index) == (12_000, 2)
+    assert await scene.aside() == ["1", "2"]
+
+
+@OFF
+async def test_what_is_received_is_counted_without_notifications(scene: Scene) -> None:
+    await scene.node.datastore_put((*PENDING, "7"), "1")
+    await scene.load()
+    await paid(scene, APP, 1, 5000)
+    await scene.dealt_with(1)
+    assert (await scene.ledger()).received_msat == 5000
+    assert await scene.aside() == []
+
+
+async def test_what_others_received_is_not_counted(scene: Scene) -> None:
+    await scene.load()
+    other = Connection("other", "a1" * 32, (RELAY,), START, view=View.NODE)
+    await paid(scene, other, 1, 5000)
+    await scene.node.invoice(amount_msat=1000, label="shop", description="", expiry=60)
+    await scene.world.pay("shop")
+    await scene.dealt_with(2)
+    assert await scene.ledger() == Ledger()
+    assert await scene.aside() == []
+
+
+async def test_what_cannot_be_told_is_counted_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightningd fails between counting and putting aside; both are tried again."""
+    monkeypatch.setattr("nwc.wallet.paid_invoices.RETRY_FIRST_S", 0)
+    await scene.load()
+
+    async def fail_once(method: str, params: dict[str, Any]) -> None:
+        if method == "datastore" and "pending" in params["key"]:
+            scene.node.before = None
+            await scene.world.dev("dev-fail", method="datastore", code=-1, message="busy", times=1)
+
+    scene.node.before = fail_once
+    await paid(scene, APP, 1, 5000)
+    await scene.dealt_with(1)
+    assert (await scene.ledger()).received_msat == 5000
+    assert await scene.aside() == ["1"]
+
+
+@OFF
+async def test_what_is_sent_is_not_told_without_notifications(scene: Scene) -> None:
+    await scene.load()
+    await scene.core._tell_of_sent(APP.id, settled(1))
+    assert await scene.aside() == []
+
+
+async def test_what_was_sent_before_the_start_is_told(scene: Scene) -> None:
+    """It is put aside when lightningd takes it, and then known as told."""
+    record = settled(1)
+    request_id = record.payment.request_id
+    await scene.core.payments.records.keep(APP.id, record)
+    await scene.core.payments.ledgers.change(
+        APP.client_pubkey, lambda _: Ledger(total_spent_msat=1007, untold=(request_id,))
+    )
+
+    async def fail_once(method: str, params: dict[str, Any]) -> None:
+        if method == "datastore" and "pending" in params["key"]:
+            scene.node.before = None
+            await scene.world.dev("dev-fail", method="datastore", code=-1, message="busy", times=1)
+
+    scene.node.before = fail_once
+    await scene.load()
+    ledgers = scene.core.payments.ledgers
+    await scene.node.called(lambda: not ledgers.known(APP.client_pubkey).untold)
+    assert await scene.aside() == [f"sent-{APP.id}-{request_id}"]
+
+
+async def test_payments_under_way_are_followed_once(scene: Scene) -> None:
+    """Also when lightningd fails in the middle of the start: each is answered once."""
+    payment = settled(1).payment
+    await scene.core.payments.ledgers.change(
+        APP.client_pubkey, lambda _: Ledger(reservations={payment.request_id: payment})
+    )
+    fields = {"payment_hash": payment.payment_hash, "preimage": "aa" * 32}
+    await scene.world.payment({"status": "pending"}, **fields)
+    failures = 3
+
+    async def fail_often(method: str, params: dict[str, Any]) -> None:
+        nonlocal failures
+        if method == "listdatastore" and params.get("key", [])[:2] == ["nwc", "notifications"]:
+            failures -= 1
+            scene.node.away = failures >= 0
+        else:
+            scene.node.away = False
+
+    scene.node.before = fail_often
+    await scene.load()
+    scene.node.before = None
+    assert (await scene.ledger()).reservations
+    await scene.world.payment({"status": "complete"}, **fields)
+    await until(lambda: bool(scene.late))
+    await scene.core.payments.stop()
+    ended = await scene.core.payments.records.get(APP.id, payment.request_id)
+    assert ended is not None
+    assert ended.is_settled
+    assert failures < 0
+    assert [record.payment.request_id for record in scene.late] == [payment.request_id]
+    assert (await scene.ledger()).total_spent_msat == 1000
+
+
+async def test_a_connection_with_a_damaged_ledger_can_be_revoked(scene: Scene) -> None:
+    """The ledger stays: nobody can tell what is under way."""
+    key = ("nwc", "ledgers", APP.client_pubkey)
+    await scene.node.datastore_put(key, "{}")
+    await scene.load()
+    await scene.core.manager.revoke("app")
+    assert len(scene.core.connections) == 0
+    assert await scene.node.datastore_get(key) == "{}"
+
+
+async def test_a_revoked_connection_leaves_no_ledger(scene: Scene) -> None:
+    await scene.load()
+    await paid(scene, APP, 1, 5000)
+    await scene.dealt_with(1)
+    key = ("nwc", "ledgers", APP.client_pubkey)
+    assert await scene.node.datastore_get(key)
+    await scene.core.manager.revoke("app")
+    assert await scene.node.datastore_get(key) is None
+    with pytest.raises(Nip47Error, match="ended"):
+        scene.core.payments._budget_of(APP.client_pubkey, START)

@@ -1,0 +1,98 @@
+"""Answers to requests of before a start; all else of the server is tested through relays."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from nwc.nip47.encryption import Encryption
+from nwc.nip47.rate_limit import RateLimit
+from nwc.nostr.event import Event
+from nwc.wallet.connections import Connection
+from nwc.wallet.live import LiveConnection, LiveConnections
+from nwc.wallet.server import RequestServer
+from nwc.wallet.spending.payment import PaymentRecord, PaymentState
+from tests.unit.helpers import CLIENT, NOW, WALLET, cipher_of_client, cipher_of_wallet
+from tests.unit.in_process import RELAY, make_wallet
+from tests.unit.wallet.fake_node import FakeNode
+from tests.unit.wallet.scene import settled
+
+FAILED = PaymentRecord(
+    settled(1).payment,
+    PaymentState.FAILED,
+    NOW,
+    error_code="PAYMENT_FAILED",
+    error_message="no route to the payee was found",
+)
+
+
+class Answers:
+    """A server and what it publishes."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[Event, tuple[str, ...]]] = []
+        connections = LiveConnections()
+        record = Connection("app", CLIENT.public_key, (RELAY,), NOW)
+        self.live = LiveConnection(record, WALLET, cipher_of_wallet(), RateLimit(1, 1, 0))
+        connections.add(self.live)
+        self.connections = connections
+        self.server = RequestServer(make_wallet(FakeNode()), connections, 120, self._publish)
+
+    async def _publish(self, event: Event, urls: tuple[str, ...], timeout_s: float) -> bool:
+        self.published.append((event, urls))
+        return True
+
+    async def answer(self, record: PaymentRecord) -> None:
+        await self.server.answer_payment(CLIENT.public_key, record)
+
+    def body(self, scheme: Encryption) -> dict[str, Any]:
+        [(event, urls)] = self.published
+        assert urls == (RELAY,)
+        assert (event.kind, event.pubkey) == (23195, WALLET.public_key)
+        assert event.tag("p") == CLIENT.public_key
+        assert event.tag("e") == settled(1).payment.request_id
+        body: dict[str, Any] = json.loads(cipher_of_client().decrypt(scheme, event.content))
+        return body
+
+
+@pytest.mark.parametrize("scheme", Encryption)
+@pytest.mark.parametrize("method", ["pay_invoice", "pay_keysend"])
+async def test_a_late_answer(scheme: Encryption, method: str) -> None:
+    """As the answer in time: in the scheme of the request, to its id, on all relays."""
+    answers = Answers()
+    payment = replace(settled(1).payment, encryption=str(scheme), method=method)
+    await answers.answer(replace(settled(1), payment=payment))
+    assert answers.body(scheme) == {
+        "result_type": method,
+        "error": None,
+        "result": {"preimage": "aa" * 32, "fees_paid": 7},
+    }
+    assert answers.server.answered == {(method, "ok"): 1}
+    assert answers.live.answered == {"ok": 1}
+
+
+async def test_a_late_answer_is_not_dated_before_its_request() -> None:
+    answers = Answers()
+    payment = replace(settled(1).payment, request_created_at=2**33)
+    await answers.answer(replace(settled(1), payment=payment))
+    assert answers.published[0][0].created_at == 2**33
+
+
+async def test_a_late_error() -> None:
+    answers = Answers()
+    await answers.answer(FAILED)
+    assert answers.body(Encryption.NIP44_V2) == {
+        "result_type": "pay_invoice",
+        "error": {"code": "PAYMENT_FAILED", "message": "no route to the payee was found"},
+        "result": None,
+    }
+    assert answers.server.answered == {("pay_invoice", "PAYMENT_FAILED"): 1}
+
+
+async def test_a_revoked_connection_gets_no_answer() -> None:
+    answers = Answers()
+    answers.connections.remove(answers.live)
+    await answers.answer(settled(1))
+    assert answers.published == []
+    assert answers.server.answered == {}
