@@ -50,9 +50,13 @@ class RealPayee(RealNode):
         """Return how many payments are kept under way."""
         return int(self.rpc.call("held-htlcs")["held"])
 
-    def release(self, *, fail: bool = False) -> None:
-        """Let the payments that are held end."""
-        self.rpc.call("release-htlcs", {"fail": fail})
+    def fail_one(self) -> None:
+        """Have one part of what is held fail; the rest stays."""
+        self.rpc.call("fail-one-htlc")
+
+    def release(self, *, fail: bool = False, preimage: str = "") -> None:
+        """Let the payments that are held end; with a preimage: take the parts, however few."""
+        self.rpc.call("release-htlcs", {"fail": fail, "preimage": preimage})
         self.rpc.plugin_stop(str(HOLD_HTLCS))
         self.is_holding = False
 

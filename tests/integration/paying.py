@@ -208,6 +208,16 @@ def new_case(node: RealNode, payee: RealPayee, connect: Connect) -> NewCase:
     return make
 
 
+@pytest.fixture
+def held(new_case: NewCase, payee: RealPayee, kind: Kind) -> Case:
+    """A payment under way that does not get on."""
+    case = new_case(kind)
+    payee.hold()
+    case.send()
+    wait_until(lambda: payee.held() == 1, "the payment to be held")
+    return case
+
+
 def check_books(case: Case) -> None:
     sent_msat = case.sent_msat()
     assert sent_msat in (0, AMOUNT_MSAT + FEE_MSAT)

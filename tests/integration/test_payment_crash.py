@@ -26,7 +26,6 @@ from tests.integration.paying import (
 )
 from tests.integration.real_node import RealNode
 from tests.support.faults import Faults
-from tests.support.waiting import wait_until
 
 # The crashes
 
@@ -145,16 +144,6 @@ def check_outcome(case: Case) -> None:
 
 
 # Held at the payee while something dies
-
-
-@pytest.fixture
-def held(new_case: NewCase, payee: RealPayee, kind: Kind) -> Case:
-    """A payment under way that does not get on."""
-    case = new_case(kind)
-    payee.hold()
-    case.send()
-    wait_until(lambda: payee.held() == 1, "the payment to be held")
-    return case
 
 
 def check_still_held(case: Case) -> None:
