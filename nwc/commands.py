@@ -148,12 +148,12 @@ def _budget(budget: object, renewal: object, max_payment: object, old: Budget) -
     kind, amount_msat = (old.kind, old.amount_msat) if budget is None else _granted(budget)
     period = old.renewal if renewal is None else _renewal(renewal)
     if kind is not BudgetKind.AMOUNT:
-        if renewal not in (None, "", Renewal.NEVER):
+        if renewal is not None and period is not Renewal.NEVER:
             raise BadArgument("renewal: only a budget that is an amount can renew")
         period = Renewal.NEVER
     cap = old.max_payment_msat if max_payment is None else _max_payment(max_payment)
     if kind is BudgetKind.NOTHING:
-        if max_payment not in (None, "", "none", 0):
+        if max_payment is not None and cap is not None:
             raise BadArgument("max_payment: needs a budget")
         return Budget()
     # What is spent in this period stays spent when only the amount changes.

@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -218,19 +218,27 @@ class Service:
 
     async def _load(self, core: Core) -> None:
         """Load the connections, however long lightningd takes to be ready for it."""
-        delay = RETRY_FIRST_S
-        while True:
-            try:
-                await self._follow_log_level()
-                await delete_templates(self._node)
-                await core.payments.load()
-                await core.manager.load()
-                core.payments.start()
-                await core.start()
-                break
-            except NodeError as error:
-                _log.info("connections are not loaded yet: %s", error)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, RETRY_MAX_S)
+        await _until_done(lambda: self._serve(core))
+        # Not one step with the above: payments under way must not be followed twice.
+        await _until_done(core.start)
         self._core.set_result(core)
         _log.info("ready: %d connections", len(core.connections))
+
+    async def _serve(self, core: Core) -> None:
+        await self._follow_log_level()
+        await delete_templates(self._node)
+        await core.payments.load()
+        await core.manager.load()
+        # Before the first request: it may be one of a payment that is under way.
+        core.payments.start()
+
+
+async def _until_done(action: Callable[[], Awaitable[None]]) -> None:
+    delay = RETRY_FIRST_S
+    while True:
+        try:
+            return await action()
+        except NodeError as error:
+            _log.info("connections are not loaded yet: %s", error)
+        await asyncio.sleep(delay)
+        delay = min(delay * 2, RETRY_MAX_S)

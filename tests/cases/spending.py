@@ -1,7 +1,6 @@
 """Paying from a budget: pay_invoice, pay_keysend, get_budget, the books, and what apps are told."""
 
 import hashlib
-from concurrent.futures import Executor
 from typing import Any
 
 import pytest
@@ -259,7 +258,7 @@ def test_the_whole_budget(node: NodeUnderTest, payee: Payee, connect: Connect) -
     assert pay(app, payee.invoice(1)).code == "QUOTA_EXCEEDED"
 
 
-def test_many_at_once(node: NodeUnderTest, payee: Payee, connect: Connect, executor: Executor) -> None:
+def test_many_at_once(node: NodeUnderTest, payee: Payee, connect: Connect) -> None:
     """Twenty at once against a budget for seven: seven are paid."""
     fee_msat = payee.fee_msat(AMOUNT_MSAT)
     app = connect(budget=7 * (AMOUNT_MSAT + fee_msat))

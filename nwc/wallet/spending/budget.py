@@ -33,6 +33,7 @@ class Renewal(StrEnum):
 _SECONDS = {Renewal.DAILY: 86_400, Renewal.WEEKLY: 604_800}
 _MONTHS = {Renewal.MONTHLY: 1, Renewal.YEARLY: 12}
 _LAST_YEAR = 9998
+_MAX_TIME = 2**37
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +103,16 @@ def parse_budget(fields: dict[str, Any]) -> Budget:
     """Read a budget from a stored record.
 
     Raises:
-        ValueError, TypeError: damaged, or of another version. Nothing may be spent from it then.
+        ValueError, TypeError, KeyError: damaged, or of another version. Nothing may be spent then.
 
     """
     budget = Budget(
         **{**fields, "kind": BudgetKind(fields["kind"]), "renewal": Renewal(fields["renewal"])}
     )
-    numbers = (budget.amount_msat, budget.since, budget.max_payment_msat or 0)
-    if not all(type(number) is int and number >= 0 for number in numbers):
-        raise ValueError("a number of the budget is none, or less than 0")
+    cap = budget.max_payment_msat
+    numbers = (budget.amount_msat, budget.since, 0 if cap is None else cap)
+    if not all(type(number) is int and number >= 0 for number in numbers) or budget.since > _MAX_TIME:
+        raise ValueError("a number of the budget is none, less than 0, or a time no calendar has")
     return budget
 
 

@@ -348,7 +348,7 @@ class Payments:
         except UnreadableRecord:
             record = None
         if record is not None and record.is_settled:
-            await self._tell_apps(connection_id, record)
+            await self._insist(partial(self._tell_apps, connection_id, record))
         await self._insist(
             lambda: self.ledgers.change(client_pubkey, lambda ledger: ledger.told(request_id))
         )
@@ -386,7 +386,10 @@ class Payments:
         """
         if self._connection_of(client_pubkey) is not None:
             return
-        ledger = await self.ledgers.of(client_pubkey)
+        try:
+            ledger = await self.ledgers.of(client_pubkey)
+        except BadLedger:  # nobody can tell what is under way; it stays, for a person to look at
+            return
         if not ledger.reservations and not ledger.untold:
             await self.ledgers.forget(client_pubkey)
 

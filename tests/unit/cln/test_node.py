@@ -13,7 +13,8 @@ import pytest
 import pytest_asyncio
 
 from nwc.cln.errors import NodeError, NodeUnavailable, RpcFailed
-from nwc.cln.node import Node
+from nwc.cln.node import PAYMENT_METHODS, Node
+from nwc.wallet.spending.payments import MAX_IN_ALL
 
 SECRET = "5ec7e7" + "00" * 29
 Json = dict[str, Any]
@@ -174,6 +175,31 @@ async def test_calls_run_side_by_side(server: Server, node: Node) -> None:
     assert list(answers) == [{"x": 1}, {"x": 2}]
 
 
+@pytest.mark.parametrize("method", sorted(PAYMENT_METHODS))
+async def test_payments_take_the_threads_of_nothing_else(
+    socket_path: Path, node: Node, method: str
+) -> None:
+    """Each may wait for minutes; as many as may be under way leave room for all else."""
+    paid, waiting = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await read_request(reader)
+        if request["method"] == method:
+            waiting.release()
+            await paid.wait()
+        writer.write(json.dumps({"id": request["id"], "result": {}}).encode() + b"\n\n")
+        writer.close()
+
+    async with await asyncio.start_unix_server(talk, socket_path, backlog=200), asyncio.timeout(10):
+        payments = [asyncio.create_task(node.call(method)) for _ in range(MAX_IN_ALL)]
+        for _ in payments:
+            await waiting.acquire()
+        for other in ("getinfo", "invoice", "sql", "listsendpays"):
+            await node.call(other)
+        paid.set()
+        await asyncio.gather(*payments)
+
+
 async def test_a_closed_node_takes_no_calls(server: Server, node: Node) -> None:
     node.close()
     with pytest.raises(RuntimeError):
@@ -225,11 +251,41 @@ async def test_invoice_by_label(
 
 
 @pytest.mark.parametrize(
-    ("method", "mode"), [("datastore_create", "must-create"), ("datastore_put", "create-or-replace")]
+    ("method", "mode", "returned"),
+    [("datastore_create", "must-create", 0), ("datastore_put", "create-or-replace", None)],
 )
-async def test_datastore_writes(server: Server, node: Node, method: str, mode: str) -> None:
-    await getattr(node, method)(("nwc", "x"), "value")
+async def test_datastore_writes(
+    server: Server, node: Node, method: str, mode: str, returned: int | None
+) -> None:
+    server.answer = result({"key": ["nwc", "x"], "generation": 0, "hex": "78", "string": "x"})
+    assert await getattr(node, method)(("nwc", "x"), "value") == returned
     assert server.asked == ("datastore", {"key": ["nwc", "x"], "string": "value", "mode": mode})
+
+
+async def test_datastore_replace(server: Server, node: Node) -> None:
+    server.answer = result({"key": ["nwc", "x"], "generation": 8, "hex": "78", "string": "x"})
+    assert await node.datastore_replace(("nwc", "x"), "value", 7) == 8
+    fields = {"key": ["nwc", "x"], "string": "value", "mode": "must-replace", "generation": 7}
+    assert server.asked == ("datastore", fields)
+
+
+@pytest.mark.parametrize("generation", [0, 7])
+async def test_datastore_entry(server: Server, node: Node, generation: int) -> None:
+    """Also the first generation, which is 0."""
+    entry = {"key": ["nwc", "x"], "generation": generation, "hex": "78", "string": "x"}
+    server.answer = result({"datastore": [entry]})
+    assert await node.datastore_entry(("nwc", "x")) == ("x", generation)
+    assert server.asked == ("listdatastore", {"key": ["nwc", "x"]})
+
+
+async def test_no_datastore_entry(server: Server, node: Node) -> None:
+    server.answer = result({"datastore": []})
+    assert await node.datastore_entry(("nwc", "x")) is None
+
+
+async def test_a_datastore_entry_that_is_no_text(server: Server, node: Node) -> None:
+    server.answer = result({"datastore": [{"key": ["nwc", "x"], "generation": 1, "hex": "ff"}]})
+    assert await node.datastore_entry(("nwc", "x")) == ("", 1)
 
 
 async def test_deleting_what_is_gone(server: Server, node: Node) -> None:

@@ -1,0 +1,235 @@
+"""A node, a relay and connections, with what follows and tells payments: started, stopped, cut off."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from nwc.cln.node import Json
+from nwc.nip47.encryption import Cipher, Encryption
+from nwc.nip47.rate_limit import RateLimit
+from nwc.nostr.event import Event
+from nwc.nostr.keys import KeyPair
+from nwc.nostr.pool import RelayPool
+from nwc.nostr.relay import RelayInfo
+from nwc.nostr.session import Published
+from nwc.wallet.connections import Connection, View
+from nwc.wallet.live import LiveConnection, LiveConnections
+from nwc.wallet.notifier import Notifier
+from nwc.wallet.paid_invoices import PaidInvoices
+from nwc.wallet.spending.payment import Payment, PaymentRecord, PaymentState
+from nwc.wallet.spending.payment_records import PaymentRecords
+from tests.double.datastore import listdatastore
+from tests.double.node import Node as Double
+from tests.unit.in_process import RELAY, START, World
+
+NIP44_KIND, NIP04_KIND = 23197, 23196
+FOR_EVER = 10  # seconds until a test gives up
+# Transactions of what type a notification tells of.
+TYPES = {"payment_received": "incoming", "payment_sent": "outgoing"}
+
+Verdict = Callable[[Event], bool]
+
+
+class FakePool(RelayPool):
+    """One relay, that takes what the test lets it.
+
+    Attributes:
+        state: of the relay.
+        takes: decides on each event; may be replaced at any time.
+        holds: while not set, publishing does not end.
+        attempts: all events that were published, taken or not.
+        taken: those that were taken.
+
+    """
+
+    def __init__(self) -> None:
+        self.state = "connected"
+        self.takes: Verdict = lambda _event: True
+        self.holds = asyncio.Event()
+        self.holds.set()
+        self.attempts: list[Event] = []
+        self.taken: list[Event] = []
+        self._changed = asyncio.Condition()
+
+    def info(self, urls: Iterable[str] | None = None) -> list[RelayInfo]:
+        return [RelayInfo(url, self.state, 1, 0, None, 0, 0, None) for url in urls or ()]
+
+    async def publish_to_any(self, event: Event, urls: Iterable[str], timeout_s: float) -> bool:
+        verdicts = await self.publish(event, urls, timeout_s)
+        return any(verdict.accepted for verdict in verdicts.values())
+
+    async def publish(self, event: Event, urls: Iterable[str], timeout_s: float) -> dict[str, Published]:
+        self.attempts.append(event)
+        async with self._changed:
+            self._changed.notify_all()
+        await self.holds.wait()
+        accepted = self.state == "connected" and self.takes(event)
+        if accepted:
+            self.taken.append(event)
+        async with self._changed:
+            self._changed.notify_all()
+        return {url: Published(event.id, accepted, "") for url in urls}
+
+    async def until(self, is_reached: Callable[[], bool]) -> None:
+        """Wait until a condition that some publication brings about holds."""
+        async with asyncio.timeout(FOR_EVER), self._changed:
+            await self._changed.wait_for(is_reached)
+
+
+class Scene:
+    """A node, a relay, connections, and what is started and stopped."""
+
+    def __init__(self, lightningd: Double) -> None:
+        self.world = World(lightningd)
+        self.node = self.world.node
+        self.pool = FakePool()
+        self.connections = LiveConnections()
+        self.clients: dict[str, KeyPair] = {}
+        self.new_process()
+
+    def new_process(self) -> None:
+        """Make what a start of the plugin makes."""
+        self.records = PaymentRecords(self.node)
+        self.notifier = Notifier(self.node, self.pool, self.connections, self.records)
+        self.paid_invoices = PaidInvoices(self.node, self.notifier.payment_received)
+
+    def connect(self, name: str, view: View = View.OWN, **fields: Any) -> Connection:
+        """Make a connection that is served."""
+        client, wallet = KeyPair.generate(), KeyPair.generate()
+        record = Connection(name, client.public_key, (RELAY,), START, view=view, **fields)
+        cipher = Cipher(wallet, client.public_key)
+        self.connections.add(LiveConnection(record, wallet, cipher, RateLimit(1, 1, 0)))
+        self.clients[name] = client
+        return record
+
+    def live(self, name: str) -> LiveConnection:
+        """Return the connection with this name."""
+        live = self.connections.named(name)
+        assert live is not None
+        return live
+
+    async def start(self) -> None:
+        """Start, and wait until paid invoices are followed."""
+        before = len(self.node.calls)
+        await self.records.load()
+        await self.notifier.load()
+        self.paid_invoices.start()
+
+        def follows(method: str, params: Json) -> bool:
+            return method == "waitanyinvoice" and "timeout" not in params
+
+        await self.node.called(
+            lambda: any(follows(*call) for call in self.node.calls[before:]), FOR_EVER
+        )
+
+    async def stop(self, timeout_s: float = 0) -> None:
+        """Stop; without a timeout what is under way is cut off, as in a crash."""
+        await asyncio.gather(self.paid_invoices.stop(timeout_s), self.notifier.stop(timeout_s))
+
+    async def restart(self) -> None:
+        """Crash, and start again."""
+        await self.stop()
+        self.new_process()
+        await self.start()
+
+    def relay_is_back(self) -> None:
+        """The relay takes events again."""
+        self.pool.state = "connected"
+        self.notifier.relay_connected(RELAY)
+
+    async def paid(self, asking: Connection, number: int, **fields: Any) -> str:
+        """Make an invoice of a connection and pay it; returns its payment hash."""
+        made = await self.world.invoice(asking, number, **fields)
+        await self.world.pay(made["label"])
+        return str(made["payment_hash"])
+
+    async def pays(self, asking: Connection, number: int, **fields: Any) -> str:
+        """Tell of a payment of a connection that has just been settled; returns its payment hash."""
+        record = settled(number, **fields)
+        await self.records.keep(asking.id, record)
+        await self.notifier.payment_sent(asking.id, record)
+        return str(record.payment.payment_hash)
+
+    async def dealt_with(self, pay_index: int) -> None:
+        """Wait until the position is at a payment."""
+        await self.node.called(lambda: self.position == pay_index, FOR_EVER)
+
+    async def nothing_aside(self) -> None:
+        """Wait until nothing is put aside."""
+        await self.node.called(lambda: not self.aside, FOR_EVER)
+
+    @property
+    def position(self) -> int | None:
+        """Where the plugin would go on after a start."""
+        listed = self._listed("position")
+        return int(listed[0]["string"]) if listed else None
+
+    @property
+    def aside(self) -> list[tuple[str, str]]:
+        """Connection and name of what is put aside."""
+        names = {client.public_key: name for name, client in self.clients.items()}
+        return [
+            (names[entry["key"][3]], listed["key"][4])
+            for entry in self._listed("pending")
+            for listed in self._listed("pending", entry["key"][3])
+        ]
+
+    def _listed(self, *key: str) -> list[Json]:
+        root = ("nwc", "notifications", *key)
+        listed: list[Json] = listdatastore(self.node.lightningd, root)["datastore"]
+        return listed
+
+    def told(self, kind: int = NIP44_KIND) -> list[tuple[str, str]]:
+        """Connection and payment hash of every notification a client could read, in order."""
+        return [(name, row["payment_hash"]) for name, row in self.notifications(kind)]
+
+    def notifications(self, kind: int = NIP44_KIND) -> list[tuple[str, Json]]:
+        """Connection and transaction of every notification a client could read, in order."""
+        scheme = {NIP44_KIND: Encryption.NIP44_V2, NIP04_KIND: Encryption.NIP04}[kind]
+        read = []
+        for event in self.pool.taken:
+            if event.kind == kind:
+                [name] = [n for n, c in self.clients.items() if event.tag("p") == c.public_key]
+                body = json.loads(
+                    Cipher(self.clients[name], event.pubkey).decrypt(scheme, event.content)
+                )
+                assert TYPES[body["notification_type"]] == body["notification"]["type"]
+                read.append((name, body["notification"]))
+        return read
+
+
+def settled(number: int, **fields: Any) -> PaymentRecord:
+    """Make the record of a payment that has succeeded."""
+    payment = Payment(
+        **{
+            "request_id": f"{number:064x}",
+            "request_created_at": START,
+            "method": "pay_invoice",
+            "encryption": "nip44_v2",
+            "created_at": START + 1,
+            "amount_msat": 1000,
+            "max_fee_msat": 10,
+            "payment_hash": f"{number:064x}",
+            "invoice": None,
+            "destination": "02" * 33,
+            **fields,
+        }
+    )
+    return PaymentRecord(payment, PaymentState.SETTLED, START + 9, 1007, "aa" * 32)
+
+
+async def crash_at(scene: Scene, is_moment: Callable[[str, Json], bool]) -> None:
+    """Let the plugin die the moment it is about to make a certain call."""
+    reached, never = asyncio.Event(), asyncio.Event()
+
+    async def before(method: str, params: Json) -> None:
+        if is_moment(method, params):
+            reached.set()
+            await never.wait()
+
+    scene.node.before = before
+    async with asyncio.timeout(FOR_EVER):
+        await reached.wait()
+    await scene.stop()
+    scene.node.before = None

@@ -1,0 +1,270 @@
+"""The notifier's payment_sent; what it shares with payment_received is in test_notifier.py."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from nwc.cln.errors import NodeError
+from nwc.wallet.connections import Connection, View
+from nwc.wallet.spending.budget import Budget, BudgetKind
+from tests.unit.in_process import START
+from tests.unit.wallet.scene import NIP04_KIND, NIP44_KIND, Scene, settled
+
+UNLIMITED = Budget(BudgetKind.UNLIMITED)
+# Signed by the key of BOLT11's examples: "Please consider supporting this project".
+DONATION = (
+    "lnbc1pvjluezpp5qqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqypqdpl2pkx2ctnv5sxxmmwwd5kgetjypeh2u"
+    "rsdae8g6twvus8g6rfwvs8qun0dfjkxaq8rkx3yf5tcsyz3d73gafnh3cax9rn449d9p5uxz9ezhhypd0elx87sjle52x86fux2yp"
+    "atgddc6k63n7erqz25le42c4u4ecky03ylcqca784w"
+)
+
+
+def put_aside(app: Connection, number: int) -> tuple[str, str]:
+    """Return how a payment is put aside for the connection that has made it."""
+    return app.name, f"sent-{app.id}-{number:064x}"
+
+
+async def test_told_in_both_encryptions(scene: Scene) -> None:
+    app = scene.connect("app", budget=UNLIMITED)
+    await scene.start()
+    payment_hash = await scene.pays(app, 7, metadata={"order": 7}, invoice=DONATION)
+    for kind in (NIP44_KIND, NIP04_KIND):
+        [(name, notification)] = scene.notifications(kind)
+        assert name == "app"
+        assert notification == {
+            "type": "outgoing",
+            "state": "settled",
+            "invoice": DONATION,
+            "description": "Please consider supporting this project",
+            "payment_hash": payment_hash,
+            "preimage": "aa" * 32,
+            "amount": 1000,
+            "fees_paid": 7,
+            "created_at": START + 1,
+            "settled_at": START + 9,
+            "expires_at": 1496314658 + 3600,
+            "metadata": {"order": 7},
+        }
+    assert len(scene.pool.attempts) == 2
+    assert scene.aside == []
+
+
+async def test_everyone_it_concerns_and_no_one_else(scene: Scene) -> None:
+    app = scene.connect("app", budget=UNLIMITED)
+    other = scene.connect("other", budget=UNLIMITED)
+    scene.connect("owner", View.NODE)
+    scene.connect("deaf", View.NODE, notifications=False, budget=UNLIMITED)
+    scene.connect("gone", View.NODE, expires_at=START + 1)
+    silent = scene.connect("silent", notifications=False, budget=UNLIMITED)
+    await scene.start()
+    of_app = await scene.pays(app, 1)
+    of_other = await scene.pays(other, 2)
+    of_silent = await scene.pays(silent, 3)
+    assert sorted(scene.told()) == [
+        ("app", of_app),
+        ("other", of_other),
+        ("owner", of_app),
+        ("owner", of_other),
+        ("owner", of_silent),
+    ]
+    assert scene.aside == []
+
+
+async def test_the_owner_is_told_of_what_a_revoked_connection_paid(scene: Scene) -> None:
+    app = scene.connect("app", budget=UNLIMITED)
+    owner = scene.connect("owner", View.NODE)
+    await scene.start()
+    scene.connections.remove(scene.live("app"))
+    made = [await scene.pays(app, 1)]
+    scene.pool.state = "disconnected"
+    made.append(await scene.pays(app, 2))
+    assert scene.aside == [("owner", put_aside(app, 2)[1])]
+    scene.relay_is_back()
+    await scene.nothing_aside()
+    assert scene.told() == [(owner.name, payment_hash) for payment_hash in made]
+
+
+async def test_paid_while_the_relay_was_away(scene: Scene) -> None:
+    app = scene.connect("app", budget=UNLIMITED)
+    scene.pool.state = "disconnected"
+    await scene.start()
+    made = [await scene.pays(app, number) for number in (3, 2, 1)]
+    assert scene.pool.attempts == []
+    assert scene.aside == [put_aside(app, number) for number in (1, 2, 3)]
+    scene.relay_is_back()
+    await scene.nothing_aside()
+    expected = [("app", payment_hash) for payment_hash in made]
+    assert scene.told() == scene.told(NIP04_KIND) == expected
+
+
+async def test_no_relay_takes_it(scene: Scene) -> None:
+    """It has stayed connected all the time: it is tried again."""
+    app = scene.connect("app", budget=UNLIMITED)
+    scene.pool.takes = lambda _event: len(scene.pool.attempts) > 2
+    await scene.start()
+    made = await scene.pays(app, 1)
+    await scene.pool.until(lambda: len(scene.pool.taken) == 2)
+    await scene.nothing_aside()
+    assert scene.told() == [("app", made)]
+
+
+async def test_told_once_after_a_restart(scene: Scene) -> None:
+    app = scene.connect("app", budget=UNLIMITED)
+    scene.pool.state = "disconnected"
+    await scene.start()
+    made = [await scene.pays(app, 1, metadata={"a": 1})]
+    await scene.restart()
+    assert scene.aside == [put_aside(app, 1)]
+    made.append(await scene.pays(app, 2))
+    await scene.restart()
+    scene.relay_is_back()
+    await scene.nothing_aside()
+    await scene.restart()
+    scene.relay_is_back()
+    last = await scene.pays(app, 3)
+    assert scene.told() == [("app", payment_hash) for payment_hash in (*made, last)]
+    assert scene.notifications()[0][1]["metadata"] == {"a": 1}
+
+
+async def test_in_the_order_of_events(scene: Scene) -> None:
+    app = scene.connect("app", budget=UNLIMITED)
+    scene.pool.state = "disconnected"
+    await scene.start()
+    made = [await scene.paid(app, 10)]
+    await scene.dealt_with(1)
+    made.append(await scene.pays(app, 1))
+    made.append(await scene.paid(app, 11))
+    await scene.dealt_with(2)
+    made.append(await scene.pays(app, 2))
+    scene.relay_is_back()
+    await scene.nothing_aside()
+    assert scene.told() == [("app", payment_hash) for payment_hash in made]
+
+
+async def test_after_a_restart_what_was_received_comes_first(scene: Scene) -> None:
+    app = scene.connect("app", budget=UNLIMITED)
+    scene.pool.state = "disconnected"
+    await scene.start()
+    sent = [await scene.pays(app, number) for number in (1, 2)]
+    received = [await scene.paid(app, number) for number in range(10, 21)]
+    await scene.dealt_with(11)
+    await scene.restart()
+    scene.relay_is_back()
+    await scene.nothing_aside()
+    assert scene.told() == [("app", payment_hash) for payment_hash in (*received, *sent)]
+
+
+async def test_what_is_put_aside_twice_is_told_once(scene: Scene) -> None:
+    """As after a crash before it was noted as told."""
+    app = scene.connect("app", budget=UNLIMITED)
+    scene.pool.state = "disconnected"
+    await scene.start()
+    made = await scene.pays(app, 1)
+    await scene.pays(app, 1)
+    scene.relay_is_back()
+    await scene.nothing_aside()
+    assert scene.told() == [("app", made)]
+
+
+DAMAGED: dict[str, str] = {
+    "empty": "",
+    "no JSON": "{",
+    "no object": "[]",
+    "another version": json.dumps({**json.loads(settled(1).to_json()), "version": 9}),
+    "a field of another type": json.dumps({**json.loads(settled(1).to_json()), "payment": 5}),
+    "no state": json.dumps({**json.loads(settled(1).to_json()), "state": "lost"}),
+}
+
+
+@pytest.mark.parametrize("is_restarted", [True, False])
+@pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
+async def test_a_damaged_record_holds_up_nothing(
+    scene: Scene, caplog: pytest.LogCaptureFixture, text: str, is_restarted: bool
+) -> None:
+    app = scene.connect("app", budget=UNLIMITED)
+    scene.pool.state = "disconnected"
+    await scene.start()
+    await scene.pays(app, 1)
+    made = await scene.pays(app, 2)
+    await scene.node.datastore_put(("nwc", "payments", app.id, f"{1:064x}"), text)
+    if is_restarted:
+        await scene.restart()
+    scene.relay_is_back()
+    await scene.nothing_aside()
+    assert scene.told() == [("app", made)]
+    assert f"payment {put_aside(app, 1)[1]} cannot be told" in caplog.text
+
+
+async def test_a_record_that_is_gone_holds_up_nothing(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = scene.connect("app", budget=UNLIMITED)
+    scene.pool.state = "disconnected"
+    await scene.start()
+    await scene.pays(app, 1)
+    made = await scene.pays(app, 2)
+    await scene.records.delete(app.id, f"{1:064x}")
+    scene.relay_is_back()
+    await scene.nothing_aside()
+    assert scene.told() == [("app", made)]
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize("name", ["sent", "sent-x", "sent-a-b-c", "x", "-1"])
+async def test_a_name_of_another_version_holds_up_nothing(scene: Scene, name: str) -> None:
+    app = scene.connect("app", budget=UNLIMITED)
+    key = ("nwc", "notifications", "pending", app.client_pubkey)
+    await scene.node.datastore_put((*key, name), "1")
+    await scene.start()
+    await scene.nothing_aside()
+    made = await scene.pays(app, 1)
+    await scene.nothing_aside()
+    assert scene.told() == [("app", made)]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"notifications": False}, {"expires_at": START + 1}, {"view": View.OWN}], ids=str
+)
+async def test_no_longer_to_be_told(scene: Scene, changes: dict[str, Any]) -> None:
+    """What holds is what holds at the moment of telling."""
+    app = scene.connect("app", budget=UNLIMITED)
+    owner = scene.connect("owner", View.NODE)
+    scene.pool.state = "disconnected"
+    await scene.start()
+    made = await scene.pays(app, 1)
+    assert len(scene.aside) == 2
+    fields = {"view": View.NODE, **changes}
+    changed = Connection(owner.name, owner.client_pubkey, owner.relays, START, **fields)
+    scene.connections.update(scene.live("owner"), changed)
+    scene.relay_is_back()
+    await scene.nothing_aside()
+    assert scene.told() == [("app", made)]
+
+
+async def test_it_cannot_be_put_aside(scene: Scene) -> None:
+    """Who calls has to know, and to try again."""
+    app = scene.connect("app", budget=UNLIMITED)
+    scene.pool.state = "disconnected"
+    await scene.start()
+    await scene.records.keep(app.id, settled(1))
+    await scene.world.dev("dev-fail", method="datastore", code=-1, message="busy", times=1)
+    with pytest.raises(NodeError):
+        await scene.notifier.payment_sent(app.id, settled(1))
+    await scene.notifier.payment_sent(app.id, settled(1))
+    scene.relay_is_back()
+    await scene.nothing_aside()
+    assert scene.told() == [("app", settled(1).payment.payment_hash)]
+
+
+async def test_a_keysend(scene: Scene) -> None:
+    """It has no invoice; its records for the payee are in its metadata."""
+    app = scene.connect("app", budget=UNLIMITED)
+    await scene.start()
+    records = {"tlv_records": [{"type": 7629169, "value": "00ff"}]}
+    await scene.pays(app, 1, method="pay_keysend", metadata=records)
+    [(_, notification)] = scene.notifications()
+    assert (notification["invoice"], notification["description"]) == ("", "")
+    assert notification["metadata"] == records
+    assert "expires_at" not in notification
