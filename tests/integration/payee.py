@@ -36,6 +36,11 @@ class RealPayee(RealNode):
         """Return what the node in between takes."""
         return _FEE_BASE_MSAT + amount_msat * _FEE_PPM // 1_000_000
 
+    def received_msat(self) -> int:
+        """Return what it has ever received."""
+        invoices = self.rpc.listinvoices()["invoices"]
+        return sum(invoice.get("amount_received_msat", 0) for invoice in invoices)
+
     def forget(self, invoice: Json) -> None:
         """Delete an invoice."""
         [stored] = self.rpc.call("listinvoices", {"payment_hash": invoice["payment_hash"]})["invoices"]

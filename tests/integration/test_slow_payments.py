@@ -10,18 +10,19 @@ import pytest
 
 from nwc.wallet.spending.payments import MAX_IN_ALL, MAX_PER_CONNECTION
 from tests.cases.fixtures import Connect, ConnectedApp, wait_until_announced
-from tests.cases.receiving import listed, make
-from tests.cases.spending import AMOUNT_MSAT, SECONDS_A_DAY, books, budget_of, pay, really_sent
-from tests.integration.network import CAPACITY_SAT, second_channel
-from tests.integration.payee import RealPayee
-from tests.integration.paying import *  # noqa: F403
-from tests.integration.paying import (
+from tests.cases.paying import *  # noqa: F403
+from tests.cases.paying import (
     FEE_MSAT,
     RESERVED_MSAT,
     Case,
     check_books,
     each_that_succeeds,
 )
+from tests.cases.receiving import listed, make
+from tests.cases.spending import AMOUNT_MSAT, SECONDS_A_DAY, books, budget_of, pay, really_sent
+from tests.integration.faulty_line import *  # noqa: F403
+from tests.integration.network import CAPACITY_SAT, second_channel
+from tests.integration.payee import RealPayee
 from tests.integration.real_node import RealNode
 from tests.support.app import Answer
 from tests.support.channel import Json

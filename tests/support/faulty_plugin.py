@@ -30,7 +30,7 @@ from nwc.wallet.spending.payments import Payments
 from tests.support.faults import CLOCK, CRASH_AT, POINTS
 
 # Seconds; in nwc a minute or so.
-SHORT = {"RETRY_FOR_S": 2, "UNSENT_GRACE_S": 1.0, "_POLL_MAX_S": 1.0}
+SHORT = {"RETRY_FOR_S": 1, "UNSENT_GRACE_S": 1.0, "_POLL_FIRST_S": 0.2, "_POLL_MAX_S": 0.5}
 
 
 class Steps:

@@ -1,23 +1,21 @@
-"""Payments by a plugin that can be made to fail, and where their traces are: what the tests about
-crashes and about slow payments share. l1, with the plugin, pays l3 through l2.
+"""Payments by a plugin that can be made to fail, and where their traces are: what the cases about
+crashes and about slow payments share.
 """
 
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
 
 from tests.cases.fixtures import Connect, ConnectedApp
+from tests.cases.node import NodeUnderTest
+from tests.cases.payee import Payee
 from tests.cases.spending import AMOUNT_MSAT, books, check_agrees
-from tests.integration.network import CAPACITY_SAT, line
-from tests.integration.payee import RealPayee
-from tests.integration.real_node import RealNode, plugin_options
 from tests.support.app import Answer
 from tests.support.channel import KIND_NOTIFICATION, Json
-from tests.support.faults import FAULTY_PLUGIN, Faults
-from tests.support.restartable_relay import RestartableRelay
+from tests.support.faults import Faults
 from tests.support.waiting import wait_until
 
 FEE_MSAT = 2
@@ -25,27 +23,8 @@ FEE_MSAT = 2
 RESERVED_MSAT = AMOUNT_MSAT + 5000
 
 
-@pytest.fixture(scope="module")
-def nodes(node_factory: Any, bitcoind: Any, relay: RestartableRelay) -> list[RealNode]:
-    """Half of each channel is on each side."""
-    options = [plugin_options(relay.url, {"plugin": str(FAULTY_PLUGIN)}), {}, {}]
-    return line(node_factory, bitcoind, options, pushed_msat=CAPACITY_SAT * 500)
-
-
-@pytest.fixture(scope="module")
-def node(nodes: list[RealNode]) -> RealNode:
-    return RealNode(nodes[0].pyln, FAULTY_PLUGIN)
-
-
 @pytest.fixture
-def payee(nodes: list[RealNode]) -> Iterator[RealPayee]:
-    payee = RealPayee(nodes[2].pyln)
-    yield payee
-    payee.let_go()
-
-
-@pytest.fixture
-def faults(node: RealNode) -> Iterator[Faults]:
+def faults(node: NodeUnderTest) -> Iterator[Faults]:
     faults = Faults(node.directory)
     yield faults
     faults.clear()
@@ -66,21 +45,21 @@ class Kind:
     """
 
     method: str
-    params: Callable[[RealPayee], Json]
+    params: Callable[[Payee], Json]
     succeeds: bool = True
 
 
-def an_invoice(payee: RealPayee) -> Json:
+def an_invoice(payee: Payee) -> Json:
     return {"invoice": payee.invoice(AMOUNT_MSAT)["bolt11"]}
 
 
-def a_forgotten_invoice(payee: RealPayee) -> Json:
+def a_forgotten_invoice(payee: Payee) -> Json:
     invoice = payee.invoice(AMOUNT_MSAT)
     payee.forget(invoice)
     return {"invoice": invoice["bolt11"]}
 
 
-def a_keysend(payee: RealPayee) -> Json:
+def a_keysend(payee: Payee) -> Json:
     return {"amount": AMOUNT_MSAT, "pubkey": payee.id}
 
 
@@ -106,8 +85,8 @@ class Case:
 
     """
 
-    node: RealNode
-    payee: RealPayee
+    node: NodeUnderTest
+    payee: Payee
     app: ConnectedApp
     kind: Kind
     request: Json
@@ -179,16 +158,10 @@ class Case:
         return self.app.open(answers[-1], self.request)
 
 
-def stored(node: RealNode, *key: str) -> list[str]:
+def stored(node: NodeUnderTest, *key: str) -> list[str]:
     """Return the record of the plugin's at this key, if there is one."""
     listed = node.rpc.call("listdatastore", {"key": ["nwc", *key]})["datastore"]
     return [entry["string"] for entry in listed if "string" in entry]
-
-
-def received_msat(payee: RealPayee) -> int:
-    """Return what the payee has ever received."""
-    invoices = payee.rpc.listinvoices()["invoices"]
-    return sum(invoice.get("amount_received_msat", 0) for invoice in invoices)
 
 
 class NewCase(Protocol):
@@ -199,17 +172,17 @@ class NewCase(Protocol):
 
 
 @pytest.fixture
-def new_case(node: RealNode, payee: RealPayee, connect: Connect) -> NewCase:
+def new_case(node: NodeUnderTest, payee: Payee, connect: Connect) -> NewCase:
     def make(kind: Kind) -> Case:
         app = connect(budget="1000sat", renewal="daily")
         request = app.request(kind.method, kind.params(payee))
-        return Case(node, payee, app, kind, request, received_msat(payee))
+        return Case(node, payee, app, kind, request, payee.received_msat())
 
     return make
 
 
 @pytest.fixture
-def held(new_case: NewCase, payee: RealPayee, kind: Kind) -> Case:
+def held(new_case: NewCase, payee: Payee, kind: Kind) -> Case:
     """A payment under way that does not get on."""
     case = new_case(kind)
     payee.hold()
@@ -221,6 +194,6 @@ def held(new_case: NewCase, payee: RealPayee, kind: Kind) -> Case:
 def check_books(case: Case) -> None:
     sent_msat = case.sent_msat()
     assert sent_msat in (0, AMOUNT_MSAT + FEE_MSAT)
-    assert received_msat(case.payee) - case.received_before_msat == (AMOUNT_MSAT if sent_msat else 0)
+    assert case.payee.received_msat() - case.received_before_msat == (AMOUNT_MSAT if sent_msat else 0)
     assert books(case.node, case.app) == (sent_msat, 0)
     check_agrees(case.node, case.app)
