@@ -26,6 +26,7 @@ from tests.cases.paying import (
 )
 from tests.cases.spending import books
 from tests.support.faults import Faults
+from tests.support.waiting import wait_until
 
 # The crashes
 
@@ -167,9 +168,13 @@ each_end = pytest.mark.parametrize("failed", [False, True], ids=["paid", "failed
 
 @each_end
 @each_that_succeeds
-def test_held_while_the_plugin_dies(held: Case, payee: Payee, failed: bool) -> None:
+def test_held_while_the_plugin_dies(held: Case, payee: Payee, faults: Faults, failed: bool) -> None:
+    """While it is held it is not given up, however late."""
     held.node.kill_plugin()
+    faults.record()
     held.node.start_plugin()
+    # By then the time is over in which a payment that was not begun could still begin.
+    wait_until(lambda: "sent listsendpays 9" in faults.points(), "many looks at its parts")
     check_still_held(held)
     payee.release(fail=failed)
     check_end(held, failed=failed)
