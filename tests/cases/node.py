@@ -40,6 +40,9 @@ class NodeUnderTest(Protocol):
     def kill_plugin(self) -> None:
         """SIGKILL the plugin, and wait until lightningd has noticed. It is not started again."""
 
+    def wait_until_plugin_died(self) -> None:
+        """Wait until lightningd has noticed that the plugin ended by itself."""
+
     def restart_node(self) -> None:
         """Stop lightningd and start it with the same options; the plugin comes with it."""
 

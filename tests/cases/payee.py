@@ -21,6 +21,9 @@ class Payee(Protocol):
     def fee_msat(self, amount_msat: int) -> int:
         """Return what the node in between takes for a payment of this amount."""
 
+    def received_msat(self) -> int:
+        """Return what it has ever received."""
+
     def forget(self, invoice: Json) -> None:
         """Have the payee refuse a payment of this invoice."""
 

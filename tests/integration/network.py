@@ -54,13 +54,32 @@ def line(
     return line
 
 
+def second_channel(bitcoind: Any, near: RealNode, far: RealNode, capacity_sat: int) -> None:
+    """Open one more channel between neighbours, and wait until it can be used."""
+    _fund(bitcoind, [near.pyln], capacity_sat)
+    opened = near.rpc.fundchannel(far.id, capacity_sat)["txid"]
+    bitcoind.generate_block(6, wait_for_mempool=opened)
+
+    def is_open() -> bool:
+        channels = near.rpc.listpeerchannels(far.id)["channels"]
+        states = [channel["state"] for channel in channels if channel["reestablished"]]
+        return states == ["CHANNELD_NORMAL"] * 2
+
+    wait_until(is_open, "the second channel")
+
+
 def _fund(bitcoind: Any, nodes: Sequence[Any], capacity_sat: int) -> None:
     for node in nodes:
         address = node.rpc.newaddr("bech32")["bech32"]
         bitcoind.rpc.sendtoaddress(address, (capacity_sat + _OPENING_FEE_SAT) / 10**8)
     bitcoind.generate_block(1)
     sync_blockheight(bitcoind, nodes)  # type: ignore[no-untyped-call]
-    wait_until(lambda: all(node.rpc.listfunds()["outputs"] for node in nodes), "the deposits")
+    wait_until(lambda: all(map(_has_deposit, nodes)), "the deposits")
+
+
+def _has_deposit(node: Any) -> bool:
+    outputs = node.rpc.listfunds()["outputs"]
+    return any(output["amount_msat"] > _OPENING_FEE_SAT * 1000 for output in outputs)
 
 
 def _knows_all(node: RealNode, length: int) -> bool:

@@ -36,6 +36,11 @@ class RealPayee(RealNode):
         """Return what the node in between takes."""
         return _FEE_BASE_MSAT + amount_msat * _FEE_PPM // 1_000_000
 
+    def received_msat(self) -> int:
+        """Return what it has ever received."""
+        invoices = self.rpc.listinvoices()["invoices"]
+        return sum(invoice.get("amount_received_msat", 0) for invoice in invoices)
+
     def forget(self, invoice: Json) -> None:
         """Delete an invoice."""
         [stored] = self.rpc.call("listinvoices", {"payment_hash": invoice["payment_hash"]})["invoices"]
@@ -50,9 +55,13 @@ class RealPayee(RealNode):
         """Return how many payments are kept under way."""
         return int(self.rpc.call("held-htlcs")["held"])
 
-    def release(self, *, fail: bool = False) -> None:
-        """Let the payments that are held end."""
-        self.rpc.call("release-htlcs", {"fail": fail})
+    def fail_one(self) -> None:
+        """Have one part of what is held fail; the rest stays."""
+        self.rpc.call("fail-one-htlc")
+
+    def release(self, *, fail: bool = False, preimage: str = "") -> None:
+        """Let the payments that are held end; with a preimage: take the parts, however few."""
+        self.rpc.call("release-htlcs", {"fail": fail, "preimage": preimage})
         self.rpc.plugin_stop(str(HOLD_HTLCS))
         self.is_holding = False
 

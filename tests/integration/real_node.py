@@ -72,6 +72,10 @@ class RealNode:
     def kill_plugin(self) -> None:
         """SIGKILL the plugin, and wait until lightningd has noticed."""
         os.kill(self.plugin_pid, signal.SIGKILL)
+        self.wait_until_plugin_died()
+
+    def wait_until_plugin_died(self) -> None:
+        """Wait until lightningd has noticed that the plugin ended by itself."""
         wait_until(lambda: not self._lists_plugin(), "lightningd to notice that the plugin died")
 
     def restart_node(self) -> None:

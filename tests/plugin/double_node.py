@@ -5,6 +5,7 @@ from typing import Any
 
 from tests.cases.node import Options
 from tests.double.process import LightningdDouble
+from tests.support.waiting import wait_until
 
 
 class DoubleNode:
@@ -36,6 +37,13 @@ class DoubleNode:
 
     def kill_plugin(self) -> None:
         self.double.kill_plugin()
+
+    def wait_until_plugin_died(self) -> None:
+        path = str(self.double.plugin.resolve())
+        wait_until(lambda: path not in self._plugins(), "the double to notice that the plugin died")
+
+    def _plugins(self) -> list[str]:
+        return [plugin["name"] for plugin in self.rpc.plugin_list()["plugins"]]
 
     def restart_node(self) -> None:
         self.double.restart()

@@ -33,6 +33,11 @@ class DoublePayee:
         """Return what the double takes: 1 msat and 10 ppm."""
         return 1 + amount_msat * 10 // 1_000_000
 
+    def received_msat(self) -> int:
+        """Return what all payments that are complete were for."""
+        parts = self.node.rpc.call("listsendpays")["payments"]
+        return sum(part["amount_msat"] for part in parts if part["status"] == "complete")
+
     def forget(self, invoice: Json) -> None:
         """Have its payment fail at the payee."""
         plan = {"payment_hash": invoice["payment_hash"], "fail": REFUSED}

@@ -4,9 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.cases.fixtures import ConnectedApp, wait_until_announced
 from tests.cases.spending import *  # noqa: F403
+from tests.cases.spending import AMOUNT_MSAT, books, check_paid
 from tests.plugin.double_node import DoubleNode
 from tests.plugin.payee import DoublePayee
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -14,3 +17,24 @@ def payee(node: DoubleNode) -> Iterator[DoublePayee]:
     payee = DoublePayee(node)
     yield payee
     payee.release(fail=True)
+
+
+def test_still_without_a_route_when_the_plugin_dies(
+    node: DoubleNode, payee: DoublePayee, spender: ConnectedApp
+) -> None:
+    """Lightningd knows of no part of it then, but has it in hand: it is not given up at once."""
+    invoice = payee.invoice(AMOUNT_MSAT)
+    plan = {"payment_hash": invoice["payment_hash"], "hold_route": True}
+    node.rpc.call("dev-payment-plan", plan)
+    request = spender.request("pay_invoice", {"invoice": invoice["bolt11"]})
+    spender.send(request)
+    wait_until(lambda: payee.held() == 1, "the search for a route")
+    node.kill_plugin()
+    node.start_plugin()
+    wait_until_announced(node, spender.name)
+    spender.ask("get_info")
+    assert books(node, spender) == (0, AMOUNT_MSAT + 5000)
+    assert node.rpc.call("listsendpays", {"payment_hash": invoice["payment_hash"]})["payments"] == []
+    payee.release()
+    check_paid(spender.answer_to(request), invoice, payee.fee_msat(AMOUNT_MSAT))
+    assert books(node, spender) == (AMOUNT_MSAT + payee.fee_msat(AMOUNT_MSAT), 0)

@@ -12,7 +12,8 @@ A payment runs in a task of its own, so that it goes on when the client's patien
    be under way. Then, and when there was no answer, `listsendpays` is asked until no part is pending.
 5. *End*: the record of the payment, then the ledger (booked or released). Both can be done twice.
 
-After a start every reservation is followed from step 4 on. Where lightningd knows of no part, the
+After a start every reservation is followed from step 4 on, and answered. What is booked and not yet told
+is told and answered, for the second time perhaps. Where lightningd knows of no part, the
 command that was given before the crash may still be looking for a route; so the reservation is released
 only when lightningd has had all the time it was given, and more. That time runs from our start, not by
 the clock.
@@ -117,6 +118,8 @@ class Payments:
             for payment in ledger.reservations.values():
                 self._start(client_pubkey, payment, self._resume(client_pubkey, payment))
             for request_id in ledger.untold:
+                # What was not told may not have been answered either: both came after the booking.
+                self._tasks.spawn(self._answer_untold(client_pubkey, request_id))
                 self._tasks.spawn(self._tell(client_pubkey, request_id))
             if not ledger.reservations and not ledger.untold:
                 self._tasks.spawn(self._insist(partial(self.forget_if_done, client_pubkey)))
@@ -350,6 +353,15 @@ class Payments:
             lambda: self.ledgers.change(client_pubkey, lambda ledger: ledger.told(request_id))
         )
         await self._insist(partial(self.forget_if_done, client_pubkey))
+
+    async def _answer_untold(self, client_pubkey: str, request_id: str) -> None:
+        """Answer, perhaps once more, a request whose payment was booked before the start."""
+        try:
+            record = await self._insist(lambda: self.records.get(client_pubkey[:16], request_id))
+        except UnreadableRecord:
+            return
+        if record is not None:
+            await self._answer_late(client_pubkey, record)
 
     async def receive(self, client_pubkey: str, amount_msat: int, pay_index: int) -> None:
         """Count what came in through a connection, for a budget of what it has received; once.

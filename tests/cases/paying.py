@@ -1,0 +1,199 @@
+"""Payments by a plugin that can be made to fail, and where their traces are: what the cases about
+crashes and about slow payments share.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import pytest
+
+from tests.cases.fixtures import Connect, ConnectedApp
+from tests.cases.node import NodeUnderTest
+from tests.cases.payee import Payee
+from tests.cases.spending import AMOUNT_MSAT, books, check_agrees
+from tests.support.app import Answer
+from tests.support.channel import KIND_NOTIFICATION, Json
+from tests.support.faults import Faults
+from tests.support.waiting import wait_until
+
+FEE_MSAT = 2
+# What is set aside: with the largest fee.
+RESERVED_MSAT = AMOUNT_MSAT + 5000
+
+
+@pytest.fixture
+def faults(node: NodeUnderTest) -> Iterator[Faults]:
+    faults = Faults(node.directory)
+    yield faults
+    faults.clear()
+
+
+# What is paid
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way to pay.
+
+    Attributes:
+        method: of NIP-47.
+        params: makes its parameters.
+        succeeds: whether the payee takes it.
+
+    """
+
+    method: str
+    params: Callable[[Payee], Json]
+    succeeds: bool = True
+
+
+def an_invoice(payee: Payee) -> Json:
+    return {"invoice": payee.invoice(AMOUNT_MSAT)["bolt11"]}
+
+
+def a_forgotten_invoice(payee: Payee) -> Json:
+    invoice = payee.invoice(AMOUNT_MSAT)
+    payee.forget(invoice)
+    return {"invoice": invoice["bolt11"]}
+
+
+def a_keysend(payee: Payee) -> Json:
+    return {"amount": AMOUNT_MSAT, "pubkey": payee.id}
+
+
+INVOICE = Kind("pay_invoice", an_invoice)
+REFUSED = Kind("pay_invoice", a_forgotten_invoice, succeeds=False)
+KEYSEND = Kind("pay_keysend", a_keysend)
+each_kind = pytest.mark.parametrize(
+    "kind", [INVOICE, REFUSED, KEYSEND], ids=["invoice", "refused", "keysend"]
+)
+each_that_succeeds = pytest.mark.parametrize("kind", [INVOICE, KEYSEND], ids=["invoice", "keysend"])
+
+
+@dataclass(frozen=True)
+class Case:
+    """A request to pay, and where its traces are.
+
+    Attributes:
+        node, payee: who pays whom.
+        app: whose request it is.
+        kind: of payment.
+        request: the event.
+        received_before_msat: what the payee had received in all.
+
+    """
+
+    node: NodeUnderTest
+    payee: Payee
+    app: ConnectedApp
+    kind: Kind
+    request: Json
+    received_before_msat: int
+
+    def send(self) -> None:
+        self.app.send(self.request)
+
+    def parts(self) -> list[Json]:
+        """Return the parts of the payment that lightningd knows of."""
+        parts: list[Json] = self.node.rpc.call("listsendpays")["payments"]
+        return [part for part in parts if self._is_of_this(part)]
+
+    def _is_of_this(self, part: Json) -> bool:
+        if self.kind is KEYSEND:
+            return part.get("label") == f"nwc:{self.app.pubkey[:16]}:{self.request['id']}"
+        return bool(part.get("bolt11") == self.params["invoice"])
+
+    @property
+    def params(self) -> Json:
+        plaintext = self.app.keys.nip44_decrypt(self.app.wallet, self.request["content"])
+        params: Json = json.loads(plaintext)["params"]
+        return params
+
+    def sent_msat(self) -> int:
+        return sum(p["amount_sent_msat"] for p in self.parts() if p["status"] == "complete")
+
+    def is_paid(self) -> bool:
+        return self.sent_msat() > 0
+
+    def ledger(self) -> Json:
+        """Return the ledger as it is stored."""
+        [text] = stored(self.node, "ledgers", self.app.pubkey) or ['{"reservations":{},"untold":[]}']
+        ledger: Json = json.loads(text)
+        return ledger
+
+    def is_reserved(self) -> bool:
+        return bool(self.ledger()["reservations"])
+
+    def is_quiet(self) -> bool:
+        """Tell whether nothing is under way, and nothing still to be told."""
+        ledger = self.ledger()
+        return not ledger["reservations"] and not ledger["untold"]
+
+    def has_record(self) -> bool:
+        return bool(stored(self.node, "payments", self.app.pubkey[:16], self.request["id"]))
+
+    def wait_until_quiet(self) -> None:
+        wait_until(self.is_quiet, "the payment to be through")
+
+    def told(self) -> list[str]:
+        """Return the types of the notifications of the kind that all apps know."""
+        self.app.ask("get_info")  # What was published before is here then.
+        told = self.app.notifications()
+        return [n.type for n in told if n.event["kind"] == KIND_NOTIFICATION]
+
+    def answers(self) -> list[Json]:
+        events = self.app.answers_to(self.request["id"])
+        return [self.app.open(event, self.request).body for event in events]
+
+    def ask_again(self) -> Answer:
+        """Send the same event again, and return the answer to that."""
+        received = self.app.channels[0].received
+        count = len(self.answers()) + 1
+        self.send()
+        answers = received.wait_for(
+            lambda event: ["e", self.request["id"]] in event["tags"], "another answer", count=count
+        )
+        return self.app.open(answers[-1], self.request)
+
+
+def stored(node: NodeUnderTest, *key: str) -> list[str]:
+    """Return the record of the plugin's at this key, if there is one."""
+    listed = node.rpc.call("listdatastore", {"key": ["nwc", *key]})["datastore"]
+    return [entry["string"] for entry in listed if "string" in entry]
+
+
+class NewCase(Protocol):
+    """The fixture `new_case`."""
+
+    def __call__(self, kind: Kind) -> Case:
+        """Have an app with a budget of 1,000 sat a day, and its request, not yet sent."""
+
+
+@pytest.fixture
+def new_case(node: NodeUnderTest, payee: Payee, connect: Connect) -> NewCase:
+    def make(kind: Kind) -> Case:
+        app = connect(budget="1000sat", renewal="daily")
+        request = app.request(kind.method, kind.params(payee))
+        return Case(node, payee, app, kind, request, payee.received_msat())
+
+    return make
+
+
+@pytest.fixture
+def held(new_case: NewCase, payee: Payee, kind: Kind) -> Case:
+    """A payment under way that does not get on."""
+    case = new_case(kind)
+    payee.hold()
+    case.send()
+    wait_until(lambda: payee.held() == 1, "the payment to be held")
+    return case
+
+
+def check_books(case: Case) -> None:
+    sent_msat = case.sent_msat()
+    assert sent_msat in (0, AMOUNT_MSAT + FEE_MSAT)
+    assert case.payee.received_msat() - case.received_before_msat == (AMOUNT_MSAT if sent_msat else 0)
+    assert books(case.node, case.app) == (sent_msat, 0)
+    check_agrees(case.node, case.app)

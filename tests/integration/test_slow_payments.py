@@ -1,0 +1,203 @@
+"""Payments that stay under way for long: what goes on meanwhile, how many there may be, and budgets that
+begin anew.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from nwc.wallet.spending.payments import MAX_IN_ALL, MAX_PER_CONNECTION
+from tests.cases.fixtures import Connect, ConnectedApp, wait_until_announced
+from tests.cases.paying import *  # noqa: F403
+from tests.cases.paying import (
+    FEE_MSAT,
+    RESERVED_MSAT,
+    Case,
+    check_books,
+    each_that_succeeds,
+)
+from tests.cases.receiving import listed, make
+from tests.cases.spending import AMOUNT_MSAT, SECONDS_A_DAY, books, budget_of, pay, really_sent
+from tests.integration.faulty_line import *  # noqa: F403
+from tests.integration.network import CAPACITY_SAT, second_channel
+from tests.integration.payee import RealPayee
+from tests.integration.real_node import RealNode
+from tests.support.app import Answer
+from tests.support.channel import Json
+from tests.support.faults import Faults
+from tests.support.waiting import wait_until
+
+SPENT_MSAT = AMOUNT_MSAT + FEE_MSAT
+
+
+# Errors while something is under way
+
+
+@pytest.fixture(scope="module")
+def two_channels(nodes: list[RealNode], bitcoind: Any) -> int:
+    """About a quarter of a channel's capacity in each of two; return an amount that needs both."""
+    node, neighbour = nodes[0], RealPayee(nodes[1].pyln)
+    node.rpc.xpay(neighbour.invoice(CAPACITY_SAT * 250)["bolt11"])
+    second_channel(bitcoind, node, neighbour, CAPACITY_SAT // 4)
+    return CAPACITY_SAT * 350
+
+
+@pytest.mark.parametrize("preimage", ["", "5a" * 32], ids=["failed", "taken"])
+def test_error_while_a_part_is_held(
+    node: RealNode,
+    two_channels: int,
+    payee: RealPayee,
+    connect: Connect,
+    faults: Faults,
+    preimage: str,
+) -> None:
+    """xpay gives up with the first part that the payee refuses; the other one can still be taken."""
+    app = connect(budget="unlimited")
+    payee.hold()
+    invoice = payee.invoice(two_channels, preimage=preimage or None)
+    faults.record()
+    request = send(app, invoice)
+    wait_until(lambda: payee.held() == 2, "two parts to be held")
+    payee.fail_one()
+    wait_until(lambda: is_asked_after("xpay", faults.points()), "lightningd to be asked for the parts")
+    assert payee.held() == 1
+    assert books(node, app) == (0, two_channels + two_channels // 100)
+    shown = app.ask("lookup_invoice", {"payment_hash": invoice["payment_hash"]}).result
+    assert shown["state"] == "pending"
+    assert app.answers_to(request["id"]) == []
+    payee.release(fail=not preimage, preimage=preimage)
+    if preimage:
+        assert app.answer_to(request).result == {"preimage": preimage, "fees_paid": 0}
+    else:
+        assert app.answer_to(request).code == "PAYMENT_FAILED"
+    sent_msat = really_sent(node, invoice["payment_hash"])
+    assert bool(preimage) == (0 < sent_msat < two_channels)
+    assert books(node, app) == (sent_msat, 0)
+
+
+def is_asked_after(command: str, points: list[str]) -> bool:
+    """Tell whether the parts were looked up after the command has answered."""
+    answered = f"after {command} 1"
+    later = points[points.index(answered) :] if answered in points else []
+    return any(point.startswith("after listsendpays") for point in later)
+
+
+# What goes on meanwhile
+
+
+@each_that_succeeds
+def test_other_work_goes_on(
+    node: RealNode, nodes: list[RealNode], held: Case, connect: Connect, payee: RealPayee
+) -> None:
+    app, other = held.app, connect(budget="1000sat")
+    made = make(app)
+    assert app.ask("lookup_invoice", {"payment_hash": made["payment_hash"]}).result["state"] == "pending"
+    assert app.ask("get_balance").result == {"balance": 1_000_000 - RESERVED_MSAT}
+    assert [row["state"] for row in listed(app, unpaid_outgoing=True)["transactions"]] == ["pending"]
+    neighbours = RealPayee(nodes[1].pyln).invoice(AMOUNT_MSAT)
+    assert pay(other, neighbours).result["fees_paid"] == 0
+    assert books(node, other) == (AMOUNT_MSAT, 0)
+    assert node.rpc.call("nwc-status")["relays"]
+    assert held.answers() == []
+    payee.release()
+    assert held.app.answer_to(held.request).result["fees_paid"] == FEE_MSAT
+    check_books(held)
+
+
+def test_as_many_as_there_may_be(node: RealNode, payee: RealPayee, connect: Connect) -> None:
+    """One connection cannot take the turns of the others; a restart of the plugin forgets none."""
+    counts = [*divide(MAX_IN_ALL, MAX_PER_CONNECTION)]
+    apps = [connect(budget="unlimited") for _ in counts]
+    payee.hold()
+    asked = [
+        (app, send(app, payee.invoice(1000)))
+        for app, count in zip(apps, counts, strict=True)
+        for _ in range(count)
+    ]
+    wait_until(lambda: payee.held() == MAX_IN_ALL, "all to be held")
+    check_refused(apps, payee)
+    node.kill_plugin()
+    node.start_plugin()
+    for app in apps:
+        wait_until_announced(node, app.name)
+    check_refused(apps, payee)
+    payee.release()
+    for app, request in asked:
+        assert app.answer_to(request).result["fees_paid"] == payee.fee_msat(1000)
+    assert [books(node, app) for app in apps] == [(1001 * count, 0) for count in counts]
+    assert pay(apps[0], payee.invoice(1000)).result
+
+
+def divide(total: int, most: int) -> Iterator[int]:
+    while total > 0:
+        yield min(total, most)
+        total -= most
+
+
+def send(app: ConnectedApp, invoice: Json) -> Json:
+    request = app.request("pay_invoice", {"invoice": invoice["bolt11"]})
+    app.send(request)
+    return request
+
+
+def check_refused(apps: list[ConnectedApp], payee: RealPayee) -> None:
+    """The first has as many as one may have; the last has few, but there are enough in all."""
+    for app, words in ((apps[0], "of this connection"), (apps[-1], "too many payments are")):
+        refused = pay(app, payee.invoice(1000))
+        assert (refused.code, words in refused.message) == ("RATE_LIMITED", True), refused.message
+
+
+# A budget that begins anew
+
+
+def ask_tomorrow(app: ConnectedApp, method: str, params: Any = None) -> Answer:
+    return app.ask(method, params, created_at=int(time.time()) + SECONDS_A_DAY)
+
+
+def test_budget_of_the_next_day(
+    node: RealNode, payee: RealPayee, connect: Connect, faults: Faults
+) -> None:
+    app = connect(budget=f"{SPENT_MSAT}msat", renewal="daily")
+    assert pay(app, first := payee.invoice(AMOUNT_MSAT)).result
+    used_up = pay(app, second := payee.invoice(AMOUNT_MSAT))
+    assert used_up.code == "QUOTA_EXCEEDED"
+    today = budget_of(node, app)
+    faults.shift_clock(SECONDS_A_DAY)
+    tomorrow = budget_of(node, app)
+    assert tomorrow["renews_at"] == today["renews_at"] + SECONDS_A_DAY
+    assert (tomorrow["spent_msat"], tomorrow["left_msat"]) == (0, SPENT_MSAT)
+    assert ask_tomorrow(app, "get_budget").result == {
+        "used_budget": 0,
+        "total_budget": SPENT_MSAT,
+        "renewal_period": "daily",
+        "renews_at": tomorrow["renews_at"],
+    }
+    assert ask_tomorrow(app, "pay_invoice", {"invoice": second["bolt11"]}).result
+    assert books(node, app) == (SPENT_MSAT, 0)
+    third = payee.invoice(1)["bolt11"]
+    assert ask_tomorrow(app, "pay_invoice", {"invoice": third}).code == "QUOTA_EXCEEDED"
+    faults.shift_clock(0)
+    assert pay(app, payee.invoice(1)).code == "QUOTA_EXCEEDED", "a clock set back renews nothing"
+    assert really_sent(node, first["payment_hash"], second["payment_hash"]) == 2 * SPENT_MSAT
+
+
+def test_held_into_the_next_day(
+    node: RealNode, payee: RealPayee, connect: Connect, faults: Faults
+) -> None:
+    """What may still be paid is charged in each period until it ends, and booked in its last."""
+    app = connect(budget=f"{RESERVED_MSAT}msat", renewal="daily")
+    payee.hold()
+    request = send(app, payee.invoice(AMOUNT_MSAT))
+    wait_until(lambda: payee.held() == 1, "the payment to be held")
+    faults.shift_clock(SECONDS_A_DAY)
+    assert books(node, app) == (0, RESERVED_MSAT)
+    refused = ask_tomorrow(app, "pay_invoice", {"invoice": payee.invoice(1)["bolt11"]})
+    assert refused.code == "QUOTA_EXCEEDED"
+    assert ask_tomorrow(app, "get_balance").result == {"balance": 0}
+    payee.release()
+    assert app.answer_to(request).result["fees_paid"] == FEE_MSAT
+    assert books(node, app) == (SPENT_MSAT, 0)
+    faults.shift_clock(2 * SECONDS_A_DAY)
+    assert books(node, app) == (0, 0)

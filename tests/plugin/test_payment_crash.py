@@ -1,0 +1,41 @@
+"""The cases about crashes in the middle of a payment, on the double."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cases.node import BASE_OPTIONS
+from tests.cases.paying import *  # noqa: F403
+from tests.cases.payment_crash import *  # noqa: F403
+from tests.cases.payment_crash import Case, check_end, check_still_held, each_end, each_that_succeeds
+from tests.plugin.double_node import DoubleNode
+from tests.plugin.payee import DoublePayee
+from tests.support.faults import FAULTY_PLUGIN
+from tests.support.restartable_relay import RestartableRelay
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory, relay: RestartableRelay) -> Iterator[DoubleNode]:
+    options = {**BASE_OPTIONS, "nwc-relay": relay.url}
+    node = DoubleNode(tmp_path_factory.mktemp("node"), FAULTY_PLUGIN, options)
+    with node.double:
+        yield node
+
+
+@pytest.fixture
+def payee(node: DoubleNode) -> Iterator[DoublePayee]:
+    payee = DoublePayee(node)
+    yield payee
+    payee.release(fail=True)
+
+
+@each_end
+@each_that_succeeds
+def test_held_while_lightningd_dies(
+    node: DoubleNode, held: Case, payee: DoublePayee, failed: bool
+) -> None:
+    node.double.kill()
+    node.double.start()
+    check_still_held(held)
+    payee.release(fail=failed)
+    check_end(held, failed=failed)

@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""The plugin itself, but it dies where a test wants it to, is less patient, and has a clock to be moved.
+
+Lightningd runs this instead of plugin.py. Tests steer it with tests/support/faults.py.
+"""
+
+# ruff: noqa: E402 - sys.path first
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from contextvars import ContextVar, copy_context
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+# Not this directory, whose modules have names that others have too.
+sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+import plugin
+from nwc.cln.node import Node
+from nwc.nostr.pool import RelayPool
+from nwc.runner import Runner
+from nwc.wallet.server import RequestServer
+from nwc.wallet.spending.payments import Payments
+from tests.support.faults import CLOCK, CRASH_AT, POINTS
+
+# Seconds; in nwc a minute or so.
+SHORT = {"RETRY_FOR_S": 1, "UNSENT_GRACE_S": 1.0, "_POLL_FIRST_S": 0.2, "_POLL_MAX_S": 0.5}
+
+
+class Steps:
+    """The steps of one request, or of all that is followed after a start."""
+
+    def __init__(self) -> None:
+        self._counts = Counter[str]()
+
+    def begin(self, what: str) -> str:
+        """Return the name of the next step of this kind."""
+        self._counts[what] += 1
+        return f"{what} {self._counts[what]}"
+
+
+directory = Path()
+steps: ContextVar[Steps | None] = ContextVar("steps", default=None)
+in_thread = threading.local()
+
+
+def reach(point: str) -> None:
+    """Note that this point is passed; or die, if it is the one to die at."""
+    crash_at = directory / CRASH_AT
+    if crash_at.exists() and crash_at.read_text() == point:
+        os.kill(os.getpid(), signal.SIGKILL)
+    with (directory / POINTS).open("a") as points:
+        points.write(f"{point}\n")
+
+
+# Where steps are seen
+
+
+def call_in_thread(node: Node, method: str, params: dict[str, Any], step: str) -> Any:
+    in_thread.step = step
+    try:
+        return node._call(method, params)
+    finally:
+        in_thread.step = None
+
+
+async def call(node: Node, method: str, **params: Any) -> Any:
+    current = steps.get()
+    if current is None:
+        return await original_call(node, method, **params)
+    step = current.begin(method)
+    reach(f"before {step}")
+    run = partial(call_in_thread, node, method, params, step)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(node._threads(method), run)
+    finally:
+        reach(f"after {step}")
+
+
+async def publish(pool: RelayPool, event: Any, urls: Any, timeout_s: float) -> bool:
+    current = steps.get()
+    if current is None:
+        return await original_publish(pool, event, urls, timeout_s)
+    step = current.begin(f"publish {event.kind}")
+    reach(f"before {step}")
+    taken = await original_publish(pool, event, urls, timeout_s)
+    reach(f"after {step}")
+    return taken
+
+
+async def serve(server: RequestServer, *args: Any, **how: Any) -> None:
+    steps.set(Steps())
+    # Each request makes the calls that the first after a start makes.
+    server._wallet.payments.payer._usage.clear()
+    await original_serve(server, *args, **how)
+
+
+def follow(payments: Payments) -> None:
+    context = copy_context()
+    context.run(steps.set, Steps())
+    context.run(original_start, payments)
+
+
+def make_node(node: Node, rpc_path: str) -> None:
+    global directory
+    directory = Path(rpc_path).parent
+    original_node(node, rpc_path)
+    rpc: Any = node._rpc
+    read = rpc._readobj
+
+    def read_answer(*args: Any) -> Any:
+        if step := getattr(in_thread, "step", None):
+            reach(f"sent {step}")
+        return read(*args)
+
+    rpc._readobj = read_answer
+
+
+def shifted_time() -> float:
+    try:
+        return real_time() + int((directory / CLOCK).read_text())
+    except FileNotFoundError:
+        return real_time()
+
+
+original_call, original_node = Node.call, Node.__init__
+original_publish, original_serve = RelayPool.publish_to_any, RequestServer._serve
+original_start, real_time = Payments.start, time.time
+
+
+def install() -> None:
+    """Put all this in the place of what it is around."""
+    patches: list[tuple[Any, str, Any]] = [
+        (Node, "call", call),
+        (Node, "__init__", make_node),
+        (RelayPool, "publish_to_any", publish),
+        (RequestServer, "_serve", serve),
+        (Payments, "start", follow),
+        (time, "time", shifted_time),
+    ]
+    ours = [module for name, module in sys.modules.items() if name.startswith("nwc.")]
+    patches += [(m, name, value) for m in ours for name, value in SHORT.items() if hasattr(m, name)]
+    for owner, name, value in patches:
+        setattr(owner, name, value)
+
+
+if __name__ == "__main__":
+    install()
+    logging.getLogger("nwc").setLevel(logging.INFO)
+    runner = Runner()
+    plugin.build_plugin(runner).run()
+    runner.exit()
