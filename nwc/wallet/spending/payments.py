@@ -24,6 +24,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -204,6 +205,7 @@ class Payments:
             return error
         except NodeError as error:
             _log.info("a payment of %r was not begun: %s", connection.name, error)
+            await self._release(connection.client_pubkey, wanted.request_id)
             return Nip47Error(ErrorCode.INTERNAL, "the node could not do this now; nothing was paid")
         except (BadLedger, UnreadableRecord):
             _log.exception("a payment of %r was refused: its books cannot be read", connection.name)
@@ -242,6 +244,13 @@ class Payments:
                 raise _over_budget(budget, error.left_msat, now) from None
 
         return (await self.ledgers.change(client_pubkey, change)).reservations[wanted.request_id]
+
+    async def _release(self, client_pubkey: str, request_id: str) -> None:
+        """Take back a reservation that may have been made although lightningd has not said so."""
+        with suppress(BadLedger):
+            await self._insist(
+                lambda: self.ledgers.change(client_pubkey, lambda ledger: ledger.release(request_id))
+            )
 
     def _budget_of(self, client_pubkey: str, now: float) -> Budget:
         connection = self._connection_of(client_pubkey)
