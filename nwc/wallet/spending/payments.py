@@ -262,17 +262,24 @@ class Payments:
         try:
             return _settled(payment, _sent(payment, await send(payment)))
         except RpcFailed as error:
-            failure = failure_of(error, payment)
-            if is_insufficient(error) and await self._is_short_of_funds(payment):
-                failure = _INSUFFICIENT
-        except (NodeUnavailable, *_NOT_UNDERSTOOD):
+            failure = await self._failure_of(error, payment)
+        except NodeUnavailable:
+            failure = None
+        except Exception:
+            # Whatever it is, lightningd may be paying: the payment must not be lost sight of.
+            _log.exception("the answer to a payment was not understood")
             failure = None
         return await self._follow(client_pubkey, payment, failure)
+
+    async def _failure_of(self, error: RpcFailed, payment: Payment) -> Nip47Error:
+        if is_insufficient(error) and await self._is_short_of_funds(payment):
+            return _INSUFFICIENT
+        return failure_of(error, payment)
 
     async def _is_short_of_funds(self, payment: Payment) -> bool:
         try:
             return await self.payer.spendable_msat() < payment.amount_msat
-        except NodeError:
+        except (NodeError, KeyError, TypeError):
             return False
 
     async def _resume(self, client_pubkey: str, payment: Payment) -> Outcome:
@@ -326,7 +333,12 @@ class Payments:
             budget = connection.budget if connection else None
             return ledger.book(request_id, record.sent_msat, budget, time.time())
 
-        await self._insist(lambda: self.ledgers.change(client_pubkey, change))
+        try:
+            await self._insist(lambda: self.ledgers.change(client_pubkey, change))
+        except BadLedger:
+            # Nothing is spent from it any more; the client is told of this payment all the same.
+            _log.exception("a payment of connection %s is not booked", client_pubkey[:16])
+            return
         connection = self._connection_of(client_pubkey)
         name = connection.name if connection else f"revoked {client_pubkey[:16]}"
         _log.info("%s of %r: %s", record.payment.method, name, record.state)
@@ -385,8 +397,6 @@ class Payments:
             delay = min(delay * 2, _POLL_MAX_S)
 
 
-# What reading an answer can raise that nobody expected.
-_NOT_UNDERSTOOD = (KeyError, TypeError, ValueError)
 _PAID_ALREADY = "this invoice is paid already, or is being paid"
 _INSUFFICIENT = Nip47Error(
     ErrorCode.INSUFFICIENT_BALANCE, "the node cannot send that much at the moment"
