@@ -72,7 +72,7 @@ class Payments:
         records: what has ended.
         connection_of: returns the connection of a client key as it is now, None when it is revoked.
         tell: tells the apps of a settled payment of a connection (by its id); returns when they are
-        told, or it is certain that they will be.
+        told, or it is certain that they will be; raises NodeError when neither can be done now.
         answer_late: answers a request (of a client key) that an earlier run of the plugin has taken.
 
     """
@@ -352,7 +352,7 @@ class Payments:
         except UnreadableRecord:
             record = None
         if record is not None and record.is_settled:
-            await self._tell_apps(connection_id, record)
+            await self._insist(partial(self._tell_apps, connection_id, record))
         await self._insist(
             lambda: self.ledgers.change(client_pubkey, lambda ledger: ledger.told(request_id))
         )
