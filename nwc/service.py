@@ -9,8 +9,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 from nwc.cln.errors import NodeError, RpcFailed
@@ -218,19 +219,25 @@ class Service:
 
     async def _load(self, core: Core) -> None:
         """Load the connections, however long lightningd takes to be ready for it."""
+        await self._insist(self._follow_log_level)
+        await self._insist(partial(delete_templates, self._node))
+        await self._insist(core.payments.load)
+        await self._insist(core.manager.load)
+        # From here on requests are served: nothing above may be done again.
+        core.payments.start()
+        await self._insist(core.start)
+        self._core.set_result(core)
+        _log.info("ready: %d connections", len(core.connections))
+
+    async def _insist(self, step: Callable[[], Awaitable[object]]) -> None:
+        """Do a step of the start, however long lightningd takes to be ready for it."""
         delay = RETRY_FIRST_S
         while True:
             try:
-                await self._follow_log_level()
-                await delete_templates(self._node)
-                await core.payments.load()
-                await core.manager.load()
-                core.payments.start()
-                await core.start()
-                break
+                await step()
             except NodeError as error:
                 _log.info("connections are not loaded yet: %s", error)
+            else:
+                return
             await asyncio.sleep(delay)
             delay = min(delay * 2, RETRY_MAX_S)
-        self._core.set_result(core)
-        _log.info("ready: %d connections", len(core.connections))

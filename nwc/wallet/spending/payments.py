@@ -101,7 +101,7 @@ class Payments:
         self._came_again: set[str] = set()
 
     async def load(self) -> None:
-        """Read books and records. To be called before requests are served.
+        """Read books and records. To be called before requests are served, not while they are.
 
         Raises:
             NodeError: lightningd is away.
