@@ -379,11 +379,14 @@ class Payments:
             NodeError: lightningd is away.
 
         """
-        if self._connection_of(client_pubkey) is not None:
-            return
-        ledger = await self.ledgers.of(client_pubkey)
-        if not ledger.reservations and not ledger.untold:
-            await self.ledgers.forget(client_pubkey)
+
+        def is_done(ledger: Ledger) -> bool:
+            is_revoked = self._connection_of(client_pubkey) is None
+            return is_revoked and not ledger.reservations and not ledger.untold
+
+        if self._connection_of(client_pubkey) is None:
+            with suppress(BadLedger):  # it has been logged, and is left for a person to look at
+                await self.ledgers.forget(client_pubkey, is_done)
 
     async def _insist(self, action: Callable[[], Awaitable[_T]]) -> _T:
         """Do something that must be done, however long lightningd is away."""
