@@ -284,11 +284,20 @@ class Payments:
 
     async def _resume(self, client_pubkey: str, payment: Payment) -> Outcome:
         """Follow a payment of before the start to its end, and answer its request."""
-        record = await self._follow(client_pubkey, payment, None)
+        record = await self._ended_before(client_pubkey, payment)
+        if record is None:
+            record = await self._follow(client_pubkey, payment, None)
         await self._end(client_pubkey, record)
         if payment.request_id not in self._came_again:
             await self._answer_late(client_pubkey, record)
         return record
+
+    async def _ended_before(self, client_pubkey: str, payment: Payment) -> PaymentRecord | None:
+        """Return the record of a payment that only its ledger does not know to have ended."""
+        try:
+            return await self._insist(lambda: self.records.get(client_pubkey[:16], payment.request_id))
+        except UnreadableRecord:
+            return None
 
     async def _follow(
         self, client_pubkey: str, payment: Payment, failure: Nip47Error | None
