@@ -48,6 +48,8 @@ RETRY_FOR_S = 50
 UNSENT_GRACE_S = 60.0
 MAX_PER_CONNECTION = 20
 MAX_IN_ALL = 64
+# `xpay` can answer with an error while it has yet to begin a part whose way is being reserved.
+AFTER_ERROR_S = 2.0
 _POLL_FIRST_S = 0.5
 _POLL_MAX_S = 10.0
 
@@ -312,14 +314,16 @@ class Payments:
 
         """
         loop = asyncio.get_running_loop()
-        unsent_until = loop.time() + (0 if failure else RETRY_FOR_S + UNSENT_GRACE_S)
+        unsent_until = loop.time() + (AFTER_ERROR_S if failure else RETRY_FOR_S + UNSENT_GRACE_S)
         delay = _POLL_FIRST_S
         while True:
+            asked_at = loop.time()
             parts = await self._insist(lambda: self._parts(client_pubkey, payment))
             if not parts.is_pending:
                 if parts.sent is not None:
                     return _settled(payment, parts.sent)
-                if loop.time() >= unsent_until:
+                is_over = failure is not None and parts.payment_hash is None
+                if is_over or asked_at >= unsent_until:
                     return _failed(payment, parts, failure or _NOT_SENT)
             await asyncio.sleep(delay)
             delay = min(delay * 2, _POLL_MAX_S)
