@@ -16,7 +16,7 @@ from nwc.wallet.pay_invoice import (
     max_fee_param,
     payment_answer,
 )
-from nwc.wallet.spending.payment import Payment
+from nwc.wallet.spending.payment import Payment, PaymentRecord
 from nwc.wallet.spending.payments import RETRY_FOR_S, payment_label
 
 # BOLT4: the whole onion has 1,300 bytes, with all hops in it.
@@ -129,6 +129,11 @@ async def pay_keysend(wallet: Wallet, call: Call) -> dict[str, Any]:
         NodeError: lightningd is away, and nothing was sent.
 
     """
+    record = await wallet.payments.come_before(call.connection, call.request_id)
+    return payment_answer(record or await _send(wallet, call))
+
+
+async def _send(wallet: Wallet, call: Call) -> PaymentRecord:
     wanted = parse_params(call.params)
     if not await wallet.payments.payer.can_keysend():
         raise Nip47Error(
@@ -161,7 +166,7 @@ async def pay_keysend(wallet: Wallet, call: Call) -> dict[str, Any]:
             tlvs=wanted.tlvs,
         )
 
-    return payment_answer(await wallet.payments.pay(call.connection, payment, send))
+    return await wallet.payments.pay(call.connection, payment, send)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -150,12 +150,28 @@ class Payments:
         if task is None:
             run = self._run(connection, wanted, send)
             task = self._start(connection.client_pubkey, wanted, run)
-        elif _request_name(connection.client_pubkey, wanted) in self._under_way:
+        elif _request_name(connection.client_pubkey, wanted.request_id) in self._under_way:
             self._came_again.add(wanted.request_id)
-        outcome = await asyncio.shield(task)
-        if isinstance(outcome, Nip47Error):
-            raise outcome
-        return outcome
+        return await _outcome_of(task)
+
+    async def come_before(self, connection: Connection, request_id: str) -> PaymentRecord | None:
+        """Return how the payment of a request that came before ended, however long it takes; None for
+        a new request, or one for which nothing was sent.
+
+        Raises:
+            Nip47Error: as `pay`.
+            NodeError: lightningd is away.
+
+        """
+        name = _request_name(connection.client_pubkey, request_id)
+        if name in self._under_way:
+            self._came_again.add(request_id)
+            return await _outcome_of(self._under_way[name][1])
+        try:
+            return await self.records.get(connection.id, request_id)
+        except UnreadableRecord:
+            _log.exception("a request of %r was refused", connection.name)
+            raise _UNREADABLE from None
 
     # One payment after the other: which are under way
 
@@ -211,7 +227,7 @@ class Payments:
             return Nip47Error(ErrorCode.INTERNAL, "the node could not do this now; nothing was paid")
         except (BadLedger, UnreadableRecord):
             _log.exception("a payment of %r was refused: its books cannot be read", connection.name)
-            return Nip47Error(ErrorCode.INTERNAL, "the books of this connection cannot be read")
+            return _UNREADABLE
         record = await self._send(connection.client_pubkey, payment, send)
         await self._end(connection.client_pubkey, record)
         return record
@@ -417,16 +433,25 @@ _PAID_ALREADY = "this invoice is paid already, or is being paid"
 _INSUFFICIENT = Nip47Error(
     ErrorCode.INSUFFICIENT_BALANCE, "the node cannot send that much at the moment"
 )
+_UNREADABLE = Nip47Error(ErrorCode.INTERNAL, "the books of this connection cannot be read")
 _NOT_SENT = Nip47Error(ErrorCode.PAYMENT_FAILED, "the payment was interrupted; nothing was paid")
 
 
-def _request_name(client_pubkey: str, payment: Payment) -> str:
-    return f"{client_pubkey}:{payment.request_id}"
+async def _outcome_of(task: asyncio.Task[Outcome]) -> PaymentRecord:
+    """Wait for a payment, which goes on when nobody waits any more."""
+    outcome = await asyncio.shield(task)
+    if isinstance(outcome, Nip47Error):
+        raise outcome
+    return outcome
+
+
+def _request_name(client_pubkey: str, request_id: str) -> str:
+    return f"{client_pubkey}:{request_id}"
 
 
 def _names(client_pubkey: str, payment: Payment) -> tuple[str, ...]:
     """By what a payment under way is known: its request, and the payment hash where there is one."""
-    request = _request_name(client_pubkey, payment)
+    request = _request_name(client_pubkey, payment.request_id)
     return (request,) if payment.payment_hash is None else (request, payment.payment_hash)
 
 
