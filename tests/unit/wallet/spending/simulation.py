@@ -7,7 +7,7 @@ or fail one, answer, or hang up. An answer can get lost before or after what was
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -91,7 +91,8 @@ class SimulatedLightningd(Node):
         commands: by label.
         troubles: what befalls the next calls.
         on_write: called with key, old and new text of a record.
-        calls: methods, in order.
+        calls: methods with their parameters, in order.
+        gate: awaited on the way of each call, to hold it up.
 
     """
 
@@ -104,11 +105,16 @@ class SimulatedLightningd(Node):
         self.on_command: Callable[[Command], None] = lambda _: None
         self.calls: list[tuple[str, Json]] = []
         self.parts: list[Json] = []
+        self.gate: Callable[[str, Json], Awaitable[None]] | None = None
         self._waiting: set[asyncio.Task[Any]] = set()
 
     @property
     def now(self) -> float:
         return self._loop.time()
+
+    def called(self, method: str) -> list[Json]:
+        """Return the parameters of all calls of a method."""
+        return [given for name, given in self.calls if name == method]
 
     # Calls
 
@@ -117,14 +123,16 @@ class SimulatedLightningd(Node):
         self.calls.append((method, given))
         trouble = self.troubles.popleft() if self.troubles else Trouble.NONE
         # Of its own, as a worker thread is: it goes on when nobody waits for it any more.
-        before = asyncio.ensure_future(self._on_the_way(trouble))
+        before = asyncio.ensure_future(self._on_the_way(method, given, trouble))
         self._waiting.add(before)
         before.add_done_callback(self._waiting.discard)
         work = asyncio.ensure_future(self._serve(before, method, given, trouble))
         work.add_done_callback(lambda task: task.cancelled() or task.exception())
         return await asyncio.shield(work)
 
-    async def _on_the_way(self, trouble: Trouble) -> None:
+    async def _on_the_way(self, method: str, given: Json, trouble: Trouble) -> None:
+        if self.gate is not None:
+            await self.gate(method, given)
         await asyncio.sleep(SLOW_S if trouble is Trouble.SLOW else 0)
 
     async def _serve(
