@@ -118,6 +118,7 @@ BUDGETS = st.builds(
     TIMES,
     st.none() | st.integers(0, 2**70),
 )
+NO_VALUES: tuple[object, ...] = (-1, 1.0, True, "", [], {}, "5", "Daily")
 FIELDS = sorted(asdict(Budget()))
 
 
@@ -142,7 +143,7 @@ def test_a_missing_field_is_damage(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *((name, value) for name in FIELDS for value in (-1, 1.0, True, "", [], {}, "5", "Daily")),
+        *((name, value) for name in FIELDS for value in NO_VALUES),
         *((name, None) for name in FIELDS if name != "max_payment_msat"),
         ("max_payment_msat", False),
         ("max_payment_msat", 0.0),

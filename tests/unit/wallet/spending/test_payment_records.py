@@ -14,7 +14,7 @@ from nwc.wallet.spending.payment import PaymentRecord, parse_payment_record
 from nwc.wallet.spending.payment_records import PaymentRecords, UnreadableRecord
 from tests.unit.helpers import JSON_VALUES
 from tests.unit.wallet.spending.simulation import SimulatedLightningd, Trouble
-from tests.unit.wallet.spending.values import HASH, START, record
+from tests.unit.wallet.spending.values import HASH, NO_NUMBERS, NO_OBJECTS, NO_TEXTS, START, record
 
 ID, OTHER_ID = "a1" * 8, "b2" * 8
 SETTLED, FAILED = json.loads(record().to_json()), json.loads(record(settled=False).to_json())
@@ -182,14 +182,15 @@ def test_a_missing_field_is_damage(whole: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize(
     ("whole", "name", "value"),
     [
-        *((SETTLED, "sent_msat", value) for value in (-1, 1.0, "1", None, True)),
-        *((SETTLED, "ended_at", value) for value in (-1, 1.0, "1", None, True)),
-        *((SETTLED, "preimage", value) for value in (None, 1, [])),
-        *((SETTLED, "state", value) for value in ("pending", None, 1)),
-        *((SETTLED, "payment", value) for value in (None, [], {}, {**SETTLED["payment"], "x": 1})),
+        *((SETTLED, "sent_msat", value) for value in NO_NUMBERS),
+        *((SETTLED, "ended_at", value) for value in NO_NUMBERS),
+        *((SETTLED, "preimage", value) for value in NO_TEXTS),
+        *((SETTLED, "state", value) for value in (*NO_TEXTS, "pending")),
+        *((SETTLED, "payment", value) for value in (*NO_OBJECTS, None, {})),
+        (SETTLED, "payment", {**SETTLED["payment"], "x": 1}),
         (SETTLED, "payment", {**SETTLED["payment"], "payment_hash": None}),
-        *((FAILED, "error_code", value) for value in (None, "NO_SUCH", 1, [])),
-        *((FAILED, "error_message", value) for value in (None, 1, [])),
+        *((FAILED, "error_code", value) for value in (*NO_TEXTS, "NO_SUCH")),
+        *((FAILED, "error_message", value) for value in NO_TEXTS),
         (FAILED, "version", 2),
         (FAILED, "other", 1),
     ],

@@ -13,6 +13,12 @@ PREIMAGE = "11" * 32
 HASH = "02d449a31fbb267c8f352e9968a79e3e5fc95c1bbeaa502fd6454ebde5a4bedc"  # its SHA-256
 
 
+# What is no number of msat, no text, and no object.
+NO_NUMBERS: tuple[object, ...] = (-1, 1.0, True, "1", None, [])
+NO_TEXTS: tuple[object, ...] = (None, 1, [])
+NO_OBJECTS: tuple[object, ...] = ([], "", 1)
+
+
 def payment(number: int = 1, **fields: Any) -> Payment:
     """Make a payment of 100 msat, which may cost 10 more."""
     given: dict[str, Any] = {
