@@ -34,3 +34,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._virtual.now
+
+    def end(self) -> None:
+        """Cancel what still runs, and close."""
+        tasks = asyncio.all_tasks(self)
+        for task in tasks:
+            task.cancel()
+
+        async def cancelled() -> None:
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        self.run_until_complete(cancelled())
+        self.close()

@@ -577,8 +577,8 @@ class Spending(RuleBasedStateMachine):
                 self.all_comes_to_rest()
                 self.run(self.stop())
         finally:
+            self.loop.end()
             self.exit.close()
-            self.loop.close()
 
 
 def is_of(outcome: Outcome, asked: Asked) -> bool:
