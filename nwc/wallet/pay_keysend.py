@@ -96,9 +96,12 @@ def _tlvs(given: object) -> dict[str, str]:
 def _tlv(record: object) -> tuple[str, str]:
     if not isinstance(record, dict):
         _refuse("tlv_records: must be an array of objects with type and value")
-    type_ = params.required_integer(
-        record, "type", minimum=MIN_CUSTOM_TYPE, maximum=_MAX_TYPE, unit="a TLV type"
-    )
+    try:
+        type_ = params.required_integer(
+            record, "type", minimum=MIN_CUSTOM_TYPE, maximum=_MAX_TYPE, unit="a custom record"
+        )
+    except Nip47Error as error:
+        _refuse(f"tlv_records: {error.message}")
     if type_ == _KEYSEND_PREIMAGE:
         _refuse("tlv_records: must not have the type of the preimage, which the node chooses")
     return str(type_), _hex_value(record.get("value"))
