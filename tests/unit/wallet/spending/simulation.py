@@ -221,7 +221,13 @@ class SimulatedLightningd(Node):
         return self._take(label, preimage_of(name), int(amount), maxfee, retry_for)
 
     def _xkeysend(
-        self, destination: str, amount_msat: int, maxfee: int, retry_for: int, label: str
+        self,
+        destination: str,
+        amount_msat: int,
+        maxfee: int,
+        retry_for: int,
+        label: str,
+        extratlvs: Json | None = None,
     ) -> "asyncio.Future[Json]":
         return self._take(label, preimage_of(label), amount_msat, maxfee, retry_for)
 
