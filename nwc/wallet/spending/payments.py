@@ -9,13 +9,14 @@ A payment runs in a task of its own, so that it goes on when the client's patien
 2. *Reserve*: one write of the connection's ledger. From here on a crash leaves a reservation.
 3. *Send*: lightningd gets the same limit on the fee as stands in the ledger.
 4. *How it ended*: a success is one. An error is only the end of lightningd's attempts; a part may still
-   be under way. Then, and when there was no answer, `listsendpays` is asked until no part is pending.
+   be under way, or about to begin. Then, and when there was no answer, or one that cannot be read,
+   `listsendpays` is asked until no part is pending.
 5. *End*: the record of the payment, then the ledger (booked or released). Both can be done twice.
 
-After a start every reservation is followed from step 4 on. Where lightningd knows of no part, the
-command that was given before the crash may still be looking for a route; so the reservation is released
-only when lightningd has had all the time it was given, and more. That time runs from our start, not by
-the clock.
+After a start every reservation is followed from step 4 on, or from step 5 where there is a record.
+Where lightningd knows of no part, the command that was given before the crash may still be looking for a
+route; so the reservation is released only when lightningd has had all the time it was given, and more.
+That time runs from our start, not by the clock.
 """
 
 import asyncio

@@ -133,6 +133,7 @@ def test_a_new_period() -> None:
     tomorrow = NOW + DAY
     assert ledger.spent_at(budget, tomorrow) == 0
     assert ledger.left(budget, tomorrow) == 300 - 110, "what is under way still counts"
+    assert TWO.request_id in ledger.reserve(payment(3), budget, tomorrow).reservations
     booked = ledger.book(TWO.request_id, 110, budget, tomorrow)
     assert (booked.period_started_at, booked.spent_msat) == (START + DAY, 110)
     assert booked.total_spent_msat == 213

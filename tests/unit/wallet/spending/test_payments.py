@@ -9,6 +9,7 @@ import pytest
 
 from nwc.cln.errors import RpcCode, RpcFailed
 from nwc.cln.node import Json
+from nwc.cln.payments import Parts
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet.connections import View
 from nwc.wallet.spending.budget import Budget, BudgetKind, Renewal
@@ -277,6 +278,24 @@ def test_a_part_that_begins_after_the_error(bench: Bench, wanted: Payment) -> No
     bench.lightningd.end_part(command, 0, complete=True)
     bench.wait(60)
     assert settled(asked).sent_msat == 110
+
+
+def test_a_list_that_is_old_when_it_comes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = bench.pay(invoice())
+    command, ask = bench.command(), bench.payments.payer.parts_by_hash
+
+    async def ask_slowly(payment_hash: str) -> Parts:
+        parts = await ask(payment_hash)
+        await asyncio.sleep(AFTER_ERROR_S + 1)
+        return parts
+
+    bench.begin(command)
+    bench.lightningd.end_part(command, 0, complete=False)
+    monkeypatch.setattr(bench.payments.payer, "parts_by_hash", ask_slowly)
+    bench.fail(command)
+    bench.begin(command)
+    bench.wait(HOUR)
+    assert not asked.done()
 
 
 # No answer
