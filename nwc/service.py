@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 from nwc.cln.errors import NodeError, RpcFailed
@@ -218,27 +219,25 @@ class Service:
 
     async def _load(self, core: Core) -> None:
         """Load the connections, however long lightningd takes to be ready for it."""
-        await _until_done(lambda: self._serve(core))
-        # Not one step with the above: payments under way must not be followed twice.
-        await _until_done(core.start)
+        await self._insist(self._follow_log_level)
+        await self._insist(partial(core.wallet.templates.sweep, is_start=True))
+        await self._insist(core.payments.load)
+        await self._insist(core.manager.load)
+        # From here on requests are served: nothing above may be done again.
+        core.payments.start()
+        await self._insist(core.start)
         self._core.set_result(core)
         _log.info("ready: %d connections", len(core.connections))
 
-    async def _serve(self, core: Core) -> None:
-        await self._follow_log_level()
-        await core.wallet.templates.sweep(is_start=True)
-        await core.payments.load()
-        await core.manager.load()
-        # Before the first request: it may be one of a payment that is under way.
-        core.payments.start()
-
-
-async def _until_done(action: Callable[[], Awaitable[None]]) -> None:
-    delay = RETRY_FIRST_S
-    while True:
-        try:
-            return await action()
-        except NodeError as error:
-            _log.info("connections are not loaded yet: %s", error)
-        await asyncio.sleep(delay)
-        delay = min(delay * 2, RETRY_MAX_S)
+    async def _insist(self, step: Callable[[], Awaitable[object]]) -> None:
+        """Do a step of the start, however long lightningd takes to be ready for it."""
+        delay = RETRY_FIRST_S
+        while True:
+            try:
+                await step()
+            except NodeError as error:
+                _log.info("connections are not loaded yet: %s", error)
+            else:
+                return
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, RETRY_MAX_S)

@@ -246,11 +246,14 @@ class Node:
         return [entry["key"][-1] for entry in listed if len(entry["key"]) == len(key) + 1]
 
     async def datastore_children(self, key: DatastoreKey) -> dict[str, str]:
-        """Return the records directly below a key: last part of their key and their text."""
+        """Return the records directly below a key: last part of their key and their text.
+
+        One that is no text (it is damaged, then) has an empty one: it is there all the same.
+        """
         listed = (await self.call("listdatastore", key=list(key)))["datastore"]
         depth = len(key) + 1
         return {
-            entry["key"][-1]: entry["string"]
+            entry["key"][-1]: entry.get("string", "")
             for entry in listed
-            if len(entry["key"]) == depth and "string" in entry
+            if len(entry["key"]) == depth and ("string" in entry or "hex" in entry)
         }

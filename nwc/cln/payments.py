@@ -6,9 +6,8 @@ still under way, and no answer at all when lightningd stops. The truth is in `li
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
-from nwc.cln.errors import RpcCode, RpcFailed
+from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed
 from nwc.cln.node import Json, Node
 
 # The first that a node has is used.
@@ -123,14 +122,14 @@ class Payer:
     async def parts_by_hash(self, payment_hash: str) -> Parts:
         """Return where the payment with this hash stands."""
         listed = await self._node.call("listsendpays", payment_hash=payment_hash)
-        return _parts(listed["payments"])
+        return _parts(listed)
 
     async def parts_by_label(self, label: str, first_index: int) -> Parts:
         """Return where the payment with this label stands, whose parts have `created_index` of at least
         `first_index`.
         """
         listed = await self._node.call("listsendpays", index="created", start=first_index)
-        return _parts([part for part in listed["payments"] if part.get("label") == label])
+        return _parts(listed, label)
 
     async def next_sendpay_index(self) -> int:
         """Return the lowest `created_index` that a part of a payment can get from now on."""
@@ -168,7 +167,21 @@ class Payer:
         return usage
 
 
-def _parts(payments: list[Json]) -> Parts:
+def _parts(listed: Json, label: str | None = None) -> Parts:
+    """Merge what `listsendpays` shows of a payment.
+
+    Raises:
+        NodeUnavailable: it shows something that nobody expected, which may be a payment.
+
+    """
+    try:
+        parts = [p for p in listed["payments"] if label is None or p.get("label") == label]
+        return _merged(parts)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise NodeUnavailable(f"listsendpays: {type(error).__name__}") from error
+
+
+def _merged(payments: list[Json]) -> Parts:
     complete = [part for part in payments if part["status"] == "complete"]
     return Parts(
         sent=_sent(complete),
@@ -180,9 +193,9 @@ def _parts(payments: list[Json]) -> Parts:
 def _sent(complete: list[Json]) -> Sent | None:
     if not complete:
         return None
-    preimages: list[Any] = [part.get("payment_preimage") for part in complete]
+    preimages: list[str] = [p["payment_preimage"] for p in complete if p.get("payment_preimage")]
     return Sent(
         payment_hash=complete[0]["payment_hash"],
-        preimage=next(preimage for preimage in preimages if preimage),
+        preimage=preimages[0],
         sent_msat=sum(int(part["amount_sent_msat"]) for part in complete),
     )

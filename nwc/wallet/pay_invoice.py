@@ -97,6 +97,12 @@ async def pay_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
         NodeError: lightningd is away, and nothing was sent.
 
     """
+    # First, since an invoice that was paid may have expired when its request comes again.
+    record = await wallet.payments.come_before(call.connection, call.request_id)
+    return payment_answer(record or await _pay(wallet, call))
+
+
+async def _pay(wallet: Wallet, call: Call) -> PaymentRecord:
     wanted = parse_params(call.params)
     decoded = await _decode(wallet, wanted.invoice)
     _check_invoice(decoded, await wallet.node.info(), time.time())
@@ -125,7 +131,7 @@ async def pay_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
             label=payment_label(call.connection.id, call.request_id),
         )
 
-    return payment_answer(await wallet.payments.pay(call.connection, payment, send))
+    return await wallet.payments.pay(call.connection, payment, send)
 
 
 def payment_answer(record: PaymentRecord) -> dict[str, Any]:

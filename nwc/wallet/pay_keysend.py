@@ -16,7 +16,7 @@ from nwc.wallet.pay_invoice import (
     max_fee_param,
     payment_answer,
 )
-from nwc.wallet.spending.payment import Payment
+from nwc.wallet.spending.payment import Payment, PaymentRecord
 from nwc.wallet.spending.payments import RETRY_FOR_S, payment_label
 
 # BOLT4: the whole onion has 1,300 bytes, with all hops in it.
@@ -96,9 +96,12 @@ def _tlvs(given: object) -> dict[str, str]:
 def _tlv(record: object) -> tuple[str, str]:
     if not isinstance(record, dict):
         _refuse("tlv_records: must be an array of objects with type and value")
-    type_ = params.required_integer(
-        record, "type", minimum=MIN_CUSTOM_TYPE, maximum=_MAX_TYPE, unit="a TLV type"
-    )
+    try:
+        type_ = params.required_integer(
+            record, "type", minimum=MIN_CUSTOM_TYPE, maximum=_MAX_TYPE, unit="a custom record"
+        )
+    except Nip47Error as error:
+        _refuse(f"tlv_records: {error.message}")
     if type_ == _KEYSEND_PREIMAGE:
         _refuse("tlv_records: must not have the type of the preimage, which the node chooses")
     return str(type_), _hex_value(record.get("value"))
@@ -129,6 +132,11 @@ async def pay_keysend(wallet: Wallet, call: Call) -> dict[str, Any]:
         NodeError: lightningd is away, and nothing was sent.
 
     """
+    record = await wallet.payments.come_before(call.connection, call.request_id)
+    return payment_answer(record or await _send(wallet, call))
+
+
+async def _send(wallet: Wallet, call: Call) -> PaymentRecord:
     wanted = parse_params(call.params)
     if not await wallet.payments.payer.can_keysend():
         raise Nip47Error(
@@ -161,7 +169,7 @@ async def pay_keysend(wallet: Wallet, call: Call) -> dict[str, Any]:
             tlvs=wanted.tlvs,
         )
 
-    return payment_answer(await wallet.payments.pay(call.connection, payment, send))
+    return await wallet.payments.pay(call.connection, payment, send)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -1,5 +1,6 @@
 """Hypothesis without its deadline: a busy machine is no failure."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from tests.double.settings import Settings
 from tests.unit.in_process import World
 
 settings.register_profile("unit", deadline=None)
-settings.load_profile("unit")
+settings.register_profile("long", deadline=None, max_examples=3000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "unit"))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ is left of one: a budget given on a Wednesday renews on Wednesdays. All in UTC.
 """
 
 import calendar
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -33,7 +33,7 @@ class Renewal(StrEnum):
 _SECONDS = {Renewal.DAILY: 86_400, Renewal.WEEKLY: 604_800}
 _MONTHS = {Renewal.MONTHLY: 1, Renewal.YEARLY: 12}
 _LAST_YEAR = 9998
-_MAX_TIME = 2**37
+_LAST_SINCE = 253_339_200_000  # in the year 9997
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +99,26 @@ class Budget:
         return int(since.replace(year=year, month=month + 1, day=day).timestamp())
 
 
-def parse_budget(fields: dict[str, Any]) -> Budget:
+def parse_budget(stored: dict[str, Any]) -> Budget:
     """Read a budget from a stored record.
 
     Raises:
-        ValueError, TypeError, KeyError: damaged, or of another version. Nothing may be spent then.
+        ValueError, TypeError, AttributeError: damaged, or of another version. Nothing may be spent from
+            it then.
 
     """
-    budget = Budget(
-        **{**fields, "kind": BudgetKind(fields["kind"]), "renewal": Renewal(fields["renewal"])}
-    )
-    cap = budget.max_payment_msat
-    numbers = (budget.amount_msat, budget.since, 0 if cap is None else cap)
-    if not all(type(number) is int and number >= 0 for number in numbers) or budget.since > _MAX_TIME:
-        raise ValueError("a number of the budget is none, less than 0, or a time no calendar has")
+    # One that is missing must not be taken for no limit.
+    if stored.keys() != {f.name for f in fields(Budget)}:
+        raise ValueError("a budget with other fields")
+    kind, renewal = BudgetKind(stored["kind"]), Renewal(stored["renewal"])
+    budget = Budget(**{**stored, "kind": kind, "renewal": renewal})
+    numbers = [budget.amount_msat, budget.since]
+    if budget.max_payment_msat is not None:
+        numbers.append(budget.max_payment_msat)
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError("a number of the budget is none, or less than 0")
+    if budget.since > _LAST_SINCE:
+        raise ValueError("the budget begins when no calendar reaches")
     return budget
 
 

@@ -21,7 +21,7 @@ A pure value: no clock, no datastore. `ledgers.py` keeps it.
 """
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from nwc.wallet.spending.budget import Budget, BudgetKind
@@ -166,8 +166,8 @@ class Ledger:
 
     def to_json(self) -> str:
         """Return the ledger as stored."""
-        fields = {"version": LEDGER_VERSION, **asdict(self)}
-        return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+        stored = {"version": LEDGER_VERSION, **asdict(self)}
+        return json.dumps(stored, ensure_ascii=False, separators=(",", ":"))
 
 
 class BadLedger(ValueError):
@@ -182,22 +182,27 @@ def parse_ledger(text: str) -> Ledger:
 
     """
     try:
-        fields: dict[str, Any] = json.loads(text)
-        if fields.pop("version") != LEDGER_VERSION:
+        stored: dict[str, Any] = json.loads(text)
+        if stored.pop("version") != LEDGER_VERSION:
             raise BadLedger("another version")
+        # One that is missing must not be taken for nothing spent.
+        if stored.keys() != {f.name for f in fields(Ledger)}:
+            raise BadLedger("damaged: other fields")
         reservations = {
-            id_: payment_from_fields(payment) for id_, payment in fields.pop("reservations").items()
+            id_: payment_from_fields(payment) for id_, payment in stored.pop("reservations").items()
         }
-        ledger = Ledger(**fields, reservations=reservations)
-        ledger = replace(ledger, untold=tuple(ledger.untold))
+        untold: list[str] = stored.pop("untold")
+        ledger = Ledger(**stored, reservations=reservations, untold=tuple(untold))
+    except BadLedger:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise BadLedger(f"damaged: {type(error).__name__}") from None
-    if not _has_right_numbers(ledger) or any(id_ != p.request_id for id_, p in reservations.items()):
+    if not _has_right_types(ledger) or not isinstance(untold, list):
         raise BadLedger("damaged: a field does not fit")
     return ledger
 
 
-def _has_right_numbers(ledger: Ledger) -> bool:
+def _has_right_types(ledger: Ledger) -> bool:
     numbers = (
         ledger.period_started_at,
         ledger.spent_msat,
@@ -205,4 +210,8 @@ def _has_right_numbers(ledger: Ledger) -> bool:
         ledger.received_msat,
         ledger.received_pay_index,
     )
-    return all(type(number) is int and number >= 0 for number in numbers)
+    return (
+        all(type(number) is int and number >= 0 for number in numbers)
+        and all(isinstance(id_, str) for id_ in ledger.untold)
+        and all(id_ == payment.request_id for id_, payment in ledger.reservations.items())
+    )

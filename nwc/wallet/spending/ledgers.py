@@ -98,15 +98,23 @@ class Ledgers:
                 return changed
         raise RpcFailed("datastore", RpcCode.DATASTORE_UPDATE_WRONG_GENERATION, "changed by others")
 
-    async def forget(self, client_pubkey: str) -> None:
-        """Delete a ledger.
+    async def forget(self, client_pubkey: str, may_go: Callable[[Ledger], bool]) -> None:
+        """Delete a ledger, unless something in it is still needed.
+
+        Args:
+            client_pubkey: whose.
+            may_go: tells whether the ledger, as it is at that moment, is done with.
 
         Raises:
+            BadLedger: the ledger cannot be read.
             NodeError: lightningd is away.
 
         """
         async with self._locks[client_pubkey]:
-            self._stored.pop(client_pubkey, None)
+            if not may_go((await self._current(client_pubkey)).ledger):
+                return
+            # Until lightningd has answered nobody knows whether it is still there.
+            del self._stored[client_pubkey]
             self._last_seen.pop(client_pubkey, None)
             await self._node.datastore_delete((*_KEY, client_pubkey))
 

@@ -1,9 +1,11 @@
 """A payment that a connection asked for, and how it ended: values, and their form in the datastore."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
+
+from nwc.nip47.errors import ErrorCode
 
 RECORD_VERSION = 1
 
@@ -88,18 +90,18 @@ class PaymentRecord:
 
     def to_json(self) -> str:
         """Return the record as stored."""
-        fields = {"version": RECORD_VERSION, **asdict(self)}
-        return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+        stored = {"version": RECORD_VERSION, **asdict(self)}
+        return json.dumps(stored, ensure_ascii=False, separators=(",", ":"))
 
 
-def payment_from_fields(fields: dict[str, Any]) -> Payment:
+def payment_from_fields(stored: dict[str, Any]) -> Payment:
     """Read a payment from stored fields.
 
     Raises:
         ValueError, TypeError: damaged.
 
     """
-    payment = Payment(**fields)
+    payment = Payment(**stored)
     numbers = (
         payment.request_created_at,
         payment.created_at,
@@ -109,8 +111,12 @@ def payment_from_fields(fields: dict[str, Any]) -> Payment:
     )
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise ValueError("a number of the payment is none, or less than 0")
-    if not all(
-        isinstance(text, str) for text in (payment.request_id, payment.method, payment.encryption)
+    texts = (payment.request_id, payment.method, payment.encryption)
+    may_be_none = (payment.payment_hash, payment.invoice, payment.destination)
+    if not (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(text, str | None) for text in may_be_none)
+        and isinstance(payment.metadata, dict | None)
     ):
         raise ValueError("a text of the payment is none")
     return payment
@@ -120,11 +126,24 @@ def parse_payment_record(text: str) -> PaymentRecord:
     """Read a stored record.
 
     Raises:
-        ValueError, TypeError, KeyError: damaged, or of another version.
+        ValueError, TypeError, KeyError, AttributeError, RecursionError: damaged, or of another version.
 
     """
-    fields: dict[str, Any] = json.loads(text)
-    if fields.pop("version") != RECORD_VERSION:
+    stored: dict[str, Any] = json.loads(text)
+    if stored.pop("version") != RECORD_VERSION:
         raise ValueError("a payment record of another version")
-    payment = payment_from_fields(fields.pop("payment"))
-    return PaymentRecord(payment, PaymentState(fields.pop("state")), **fields)
+    if stored.keys() != {f.name for f in fields(PaymentRecord)}:
+        raise ValueError("a payment record with other fields")
+    payment = payment_from_fields(stored.pop("payment"))
+    record = PaymentRecord(payment, PaymentState(stored.pop("state")), **stored)
+    if not _has_right_types(record):
+        raise ValueError("a field of the payment record has the wrong type")
+    return record
+
+
+def _has_right_types(record: PaymentRecord) -> bool:
+    if not all(type(number) is int and number >= 0 for number in (record.ended_at, record.sent_msat)):
+        return False
+    if record.is_settled:
+        return isinstance(record.preimage, str) and isinstance(record.payment.payment_hash, str)
+    return record.error_code in set(ErrorCode) and isinstance(record.error_message, str)

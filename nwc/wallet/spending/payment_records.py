@@ -70,6 +70,7 @@ class PaymentRecords:
         """Store how a payment ended. The same once more changes nothing."""
         request_id = record.payment.request_id
         await self._node.datastore_put((*_ROOT, connection_id, request_id), record.to_json())
+        self._unreadable.discard((connection_id, request_id))
         self._remove(connection_id, request_id)
         self._add(_entry(connection_id, request_id, record))
 

@@ -9,14 +9,15 @@ A payment runs in a task of its own, so that it goes on when the client's patien
 2. *Reserve*: one write of the connection's ledger. From here on a crash leaves a reservation.
 3. *Send*: lightningd gets the same limit on the fee as stands in the ledger.
 4. *How it ended*: a success is one. An error is only the end of lightningd's attempts; a part may still
-   be under way. Then, and when there was no answer, `listsendpays` is asked until no part is pending.
+   be under way, or about to begin. Then, and when there was no answer, or one that cannot be read,
+   `listsendpays` is asked until no part is pending.
 5. *End*: the record of the payment, then the ledger (booked or released). Both can be done twice.
 
-After a start every reservation is followed from step 4 on, and answered. What is booked and not yet told
-is told and answered, for the second time perhaps. Where lightningd knows of no part, the
-command that was given before the crash may still be looking for a route; so the reservation is released
-only when lightningd has had all the time it was given, and more. That time runs from our start, not by
-the clock.
+After a start every reservation is followed from step 4 on, or from step 5 where there is a record.
+Where lightningd knows of no part, the command that was given before the crash may still be looking for a
+route; so the reservation is released only when lightningd has had all the time it was given, and more.
+That time runs from our start, not by the clock. What is booked and not yet told is told and answered,
+for the second time perhaps.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -48,6 +50,8 @@ RETRY_FOR_S = 50
 UNSENT_GRACE_S = 60.0
 MAX_PER_CONNECTION = 20
 MAX_IN_ALL = 64
+# `xpay` can answer with an error while it has yet to begin a part whose way is being reserved.
+AFTER_ERROR_S = 2.0
 _POLL_FIRST_S = 0.5
 _POLL_MAX_S = 10.0
 
@@ -72,7 +76,7 @@ class Payments:
         records: what has ended.
         connection_of: returns the connection of a client key as it is now, None when it is revoked.
         tell: tells the apps of a settled payment of a connection (by its id); returns when they are
-        told, or it is certain that they will be.
+        told, or it is certain that they will be; raises NodeError when neither can be done now.
         answer_late: answers a request (of a client key) that an earlier run of the plugin has taken.
 
     """
@@ -101,7 +105,7 @@ class Payments:
         self._came_again: set[str] = set()
 
     async def load(self) -> None:
-        """Read books and records. To be called before requests are served.
+        """Read books and records. To be called before requests are served, not while they are.
 
         Raises:
             NodeError: lightningd is away.
@@ -164,12 +168,28 @@ class Payments:
         if task is None:
             run = self._run(connection, wanted, send)
             task = self._start(connection.client_pubkey, wanted, run)
-        elif _request_name(connection.client_pubkey, wanted) in self._under_way:
+        elif _request_name(connection.client_pubkey, wanted.request_id) in self._under_way:
             self._came_again.add(wanted.request_id)
-        outcome = await asyncio.shield(task)
-        if isinstance(outcome, Nip47Error):
-            raise outcome
-        return outcome
+        return await _outcome_of(task)
+
+    async def come_before(self, connection: Connection, request_id: str) -> PaymentRecord | None:
+        """Return how the payment of a request that came before ended, however long it takes; None for
+        a new request, or one for which nothing was sent.
+
+        Raises:
+            Nip47Error: as `pay`.
+            NodeError: lightningd is away.
+
+        """
+        name = _request_name(connection.client_pubkey, request_id)
+        if name in self._under_way:
+            self._came_again.add(request_id)
+            return await _outcome_of(self._under_way[name][1])
+        try:
+            return await self.records.get(connection.id, request_id)
+        except UnreadableRecord:
+            _log.exception("a request of %r was refused", connection.name)
+            raise _UNREADABLE from None
 
     # One payment after the other: which are under way
 
@@ -221,10 +241,11 @@ class Payments:
             return error
         except NodeError as error:
             _log.info("a payment of %r was not begun: %s", connection.name, error)
+            await self._release(connection.client_pubkey, wanted.request_id)
             return Nip47Error(ErrorCode.INTERNAL, "the node could not do this now; nothing was paid")
         except (BadLedger, UnreadableRecord):
             _log.exception("a payment of %r was refused: its books cannot be read", connection.name)
-            return Nip47Error(ErrorCode.INTERNAL, "the books of this connection cannot be read")
+            return _UNREADABLE
         record = await self._send(connection.client_pubkey, payment, send)
         await self._end(connection.client_pubkey, record)
         return record
@@ -260,6 +281,13 @@ class Payments:
 
         return (await self.ledgers.change(client_pubkey, change)).reservations[wanted.request_id]
 
+    async def _release(self, client_pubkey: str, request_id: str) -> None:
+        """Take back a reservation that may have been made although lightningd has not said so."""
+        with suppress(BadLedger):
+            await self._insist(
+                lambda: self.ledgers.change(client_pubkey, lambda ledger: ledger.release(request_id))
+            )
+
     def _budget_of(self, client_pubkey: str, now: float) -> Budget:
         connection = self._connection_of(client_pubkey)
         if connection is None or connection.has_expired(now):
@@ -270,26 +298,42 @@ class Payments:
         try:
             return _settled(payment, _sent(payment, await send(payment)))
         except RpcFailed as error:
-            failure = failure_of(error, payment)
-            if is_insufficient(error) and await self._is_short_of_funds(payment):
-                failure = _INSUFFICIENT
-        except (NodeUnavailable, *_NOT_UNDERSTOOD):
+            failure = await self._failure_of(error, payment)
+        except NodeUnavailable:
+            failure = None
+        except Exception:
+            # Whatever it is, lightningd may be paying: the payment must not be lost sight of.
+            _log.exception("the answer to a payment was not understood")
             failure = None
         return await self._follow(client_pubkey, payment, failure)
+
+    async def _failure_of(self, error: RpcFailed, payment: Payment) -> Nip47Error:
+        if is_insufficient(error) and await self._is_short_of_funds(payment):
+            return _INSUFFICIENT
+        return failure_of(error, payment)
 
     async def _is_short_of_funds(self, payment: Payment) -> bool:
         try:
             return await self.payer.spendable_msat() < payment.amount_msat
-        except NodeError:
+        except (NodeError, KeyError, TypeError):
             return False
 
     async def _resume(self, client_pubkey: str, payment: Payment) -> Outcome:
         """Follow a payment of before the start to its end, and answer its request."""
-        record = await self._follow(client_pubkey, payment, None)
+        record = await self._ended_before(client_pubkey, payment)
+        if record is None:
+            record = await self._follow(client_pubkey, payment, None)
         await self._end(client_pubkey, record)
         if payment.request_id not in self._came_again:
             await self._answer_late(client_pubkey, record)
         return record
+
+    async def _ended_before(self, client_pubkey: str, payment: Payment) -> PaymentRecord | None:
+        """Return the record of a payment that only its ledger does not know to have ended."""
+        try:
+            return await self._insist(lambda: self.records.get(client_pubkey[:16], payment.request_id))
+        except UnreadableRecord:
+            return None
 
     async def _follow(
         self, client_pubkey: str, payment: Payment, failure: Nip47Error | None
@@ -304,14 +348,16 @@ class Payments:
 
         """
         loop = asyncio.get_running_loop()
-        unsent_until = loop.time() + (0 if failure else RETRY_FOR_S + UNSENT_GRACE_S)
+        unsent_until = loop.time() + (AFTER_ERROR_S if failure else RETRY_FOR_S + UNSENT_GRACE_S)
         delay = _POLL_FIRST_S
         while True:
+            asked_at = loop.time()
             parts = await self._insist(lambda: self._parts(client_pubkey, payment))
             if not parts.is_pending:
                 if parts.sent is not None:
                     return _settled(payment, parts.sent)
-                if loop.time() >= unsent_until:
+                is_over = failure is not None and parts.payment_hash is None
+                if is_over or asked_at >= unsent_until:
                     return _failed(payment, parts, failure or _NOT_SENT)
             await asyncio.sleep(delay)
             delay = min(delay * 2, _POLL_MAX_S)
@@ -334,7 +380,12 @@ class Payments:
             budget = connection.budget if connection else None
             return ledger.book(request_id, record.sent_msat, budget, time.time())
 
-        await self._insist(lambda: self.ledgers.change(client_pubkey, change))
+        try:
+            await self._insist(lambda: self.ledgers.change(client_pubkey, change))
+        except BadLedger:
+            # Nothing is spent from it any more; the client is told of this payment all the same.
+            _log.exception("a payment of connection %s is not booked", client_pubkey[:16])
+            return
         connection = self._connection_of(client_pubkey)
         name = connection.name if connection else f"revoked {client_pubkey[:16]}"
         _log.info("%s of %r: %s", record.payment.method, name, record.state)
@@ -384,14 +435,14 @@ class Payments:
             NodeError: lightningd is away.
 
         """
-        if self._connection_of(client_pubkey) is not None:
-            return
-        try:
-            ledger = await self.ledgers.of(client_pubkey)
-        except BadLedger:  # nobody can tell what is under way; it stays, for a person to look at
-            return
-        if not ledger.reservations and not ledger.untold:
-            await self.ledgers.forget(client_pubkey)
+
+        def is_done(ledger: Ledger) -> bool:
+            is_revoked = self._connection_of(client_pubkey) is None
+            return is_revoked and not ledger.reservations and not ledger.untold
+
+        if self._connection_of(client_pubkey) is None:
+            with suppress(BadLedger):  # it has been logged, and is left for a person to look at
+                await self.ledgers.forget(client_pubkey, is_done)
 
     async def _insist(self, action: Callable[[], Awaitable[_T]]) -> _T:
         """Do something that must be done, however long lightningd is away."""
@@ -405,22 +456,29 @@ class Payments:
             delay = min(delay * 2, _POLL_MAX_S)
 
 
-# What reading an answer can raise that nobody expected.
-_NOT_UNDERSTOOD = (KeyError, TypeError, ValueError)
 _PAID_ALREADY = "this invoice is paid already, or is being paid"
 _INSUFFICIENT = Nip47Error(
     ErrorCode.INSUFFICIENT_BALANCE, "the node cannot send that much at the moment"
 )
+_UNREADABLE = Nip47Error(ErrorCode.INTERNAL, "the books of this connection cannot be read")
 _NOT_SENT = Nip47Error(ErrorCode.PAYMENT_FAILED, "the payment was interrupted; nothing was paid")
 
 
-def _request_name(client_pubkey: str, payment: Payment) -> str:
-    return f"{client_pubkey}:{payment.request_id}"
+async def _outcome_of(task: asyncio.Task[Outcome]) -> PaymentRecord:
+    """Wait for a payment, which goes on when nobody waits any more."""
+    outcome = await asyncio.shield(task)
+    if isinstance(outcome, Nip47Error):
+        raise outcome
+    return outcome
+
+
+def _request_name(client_pubkey: str, request_id: str) -> str:
+    return f"{client_pubkey}:{request_id}"
 
 
 def _names(client_pubkey: str, payment: Payment) -> tuple[str, ...]:
     """By what a payment under way is known: its request, and the payment hash where there is one."""
-    request = _request_name(client_pubkey, payment)
+    request = _request_name(client_pubkey, payment.request_id)
     return (request,) if payment.payment_hash is None else (request, payment.payment_hash)
 
 

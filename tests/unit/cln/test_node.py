@@ -309,5 +309,5 @@ async def test_datastore_children(server: Server, node: Node) -> None:
             ]
         }
     )
-    assert await node.datastore_children(("nwc", "connections")) == {"a": "1"}
+    assert await node.datastore_children(("nwc", "connections")) == {"a": "1", "binary": ""}
     assert server.asked == ("listdatastore", {"key": ["nwc", "connections"]})

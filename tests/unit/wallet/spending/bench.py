@@ -1,0 +1,173 @@
+"""Payments on a simulated lightningd, in a time that only passes where it is waited for."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+from nwc.cln.errors import NodeError, NodeUnavailable
+from nwc.cln.node import Json
+from nwc.cln.payments import Payer
+from nwc.nip47.errors import Nip47Error
+from nwc.wallet.connections import Connection
+from nwc.wallet.spending import payments as payments_module
+from nwc.wallet.spending.budget import Budget
+from nwc.wallet.spending.ledger import Ledger, parse_ledger
+from nwc.wallet.spending.ledgers import Ledgers
+from nwc.wallet.spending.payment import Payment, PaymentRecord
+from nwc.wallet.spending.payment_records import PaymentRecords
+from nwc.wallet.spending.payments import RETRY_FOR_S, Payments, Send, payment_label
+from tests.unit.virtual_loop import VirtualLoop
+from tests.unit.wallet.spending.simulation import Command, SimulatedLightningd, hash_of, preimage_of
+from tests.unit.wallet.spending.values import KEY, START, amount, connection, payment
+
+T = TypeVar("T")
+Outcome = PaymentRecord | Nip47Error
+A_MOMENT_S = 0.01
+
+
+class Bench:
+    """Payments, and what they are made on.
+
+    Attributes:
+        connections: by client key; KEY has a budget of 1000 msat.
+        told: request ids the apps were told of.
+        late: records that were answered late.
+        tell_error: raised, while set, in place of telling.
+
+    """
+
+    def __init__(self) -> None:
+        self.loop = VirtualLoop()
+        self.lightningd = SimulatedLightningd(self.loop)
+        self.connections: dict[str, Connection] = {KEY: connection(amount(1000))}
+        self.told: list[str] = []
+        self.late: list[PaymentRecord] = []
+        self.tell_error: NodeError | None = None
+        self._clock = patch.object(payments_module, "time", self)
+        self._clock.start()
+        self.start()
+
+    def close(self) -> None:
+        self.loop.end()
+        self._clock.stop()
+
+    def time(self) -> float:
+        return START + self.loop.time()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(work)
+
+    def wait(self, seconds: float = A_MOMENT_S) -> None:
+        self.run(asyncio.sleep(seconds))
+
+    # The plugin
+
+    def start(self) -> None:
+        node = self.lightningd
+        self.payments = Payments(
+            Payer(node),
+            Ledgers(node),
+            PaymentRecords(node),
+            connection_of=self.connections.get,
+            tell=self._tell,
+            answer_late=self._answer_late,
+        )
+        self.run(self._start())
+
+    async def _start(self) -> None:
+        await self.payments.load()
+        self.payments.start()
+
+    def stop(self) -> None:
+        self.run(self.payments.stop())
+
+    def crash(self) -> None:
+        self.stop()
+        self.start()
+
+    async def _tell(self, _: str, record: PaymentRecord) -> None:
+        if self.tell_error is not None:
+            raise self.tell_error
+        self.told.append(record.payment.request_id)
+
+    async def _answer_late(self, _: str, record: PaymentRecord) -> None:
+        self.late.append(record)
+
+    # What is asked, and what comes of it
+
+    def pay(self, wanted: Payment, key: str = KEY, send: Send | None = None) -> "asyncio.Task[Outcome]":
+        """Ask for a payment, and let all happen that needs no waiting."""
+        asked = self.loop.create_task(self._pay(wanted, self.connections[key], send or self.send(key)))
+        self.wait()
+        return asked
+
+    def send(self, key: str = KEY) -> Send:
+        async def send(reserved: Payment) -> Json:
+            payer, label = self.payments.payer, payment_label(key[:16], reserved.request_id)
+            limit: Any = {
+                "max_fee_msat": reserved.max_fee_msat,
+                "retry_for_s": RETRY_FOR_S,
+                "label": label,
+            }
+            if reserved.invoice is None:
+                return await payer.keysend("02", amount_msat=reserved.amount_msat, tlvs={}, **limit)
+            return await payer.pay_invoice(reserved.invoice, amount_msat=None, **limit)
+
+        return send
+
+    async def _pay(self, wanted: Payment, asking: Connection, send: Send) -> Outcome:
+        try:
+            return await self.payments.pay(asking, wanted, send)
+        except Nip47Error as error:
+            return error
+
+    def command(self, number: int = 1, key: str = KEY) -> Command:
+        """Return what lightningd was told to pay for a request."""
+        return self.lightningd.commands[payment_label(key[:16], f"{number:064x}")]
+
+    def begin(self, command: Command) -> None:
+        self.lightningd.begin_part(command, 10)
+
+    def finish(self, command: Command) -> None:
+        self._act(lambda: self.lightningd.finish(command))
+
+    def fail(self, command: Command, code: int = 210) -> None:
+        self._act(lambda: self.lightningd.fail(command, code))
+
+    def hang_up(self, command: Command) -> None:
+        self._act(lambda: self.lightningd.hang_up(command))
+
+    def _act(self, action: Any) -> None:
+        async def act() -> None:
+            action()
+            await asyncio.sleep(A_MOMENT_S)
+
+        self.run(act())
+
+    def ledger(self, key: str = KEY) -> Ledger:
+        """Return a ledger as it is stored."""
+        stored = self.lightningd.datastore.get(("nwc", "ledgers", key))
+        return parse_ledger(stored[0]) if stored else Ledger()
+
+    def sends(self) -> int:
+        """Count the commands that pay."""
+        return len(self.lightningd.called("xpay")) + len(self.lightningd.called("xkeysend"))
+
+    def grant(self, budget: Budget, key: str = KEY, **fields: Any) -> None:
+        self.connections[key] = connection(budget, key, **fields)
+
+
+def invoice(number: int = 1, name: str = "x", **fields: Any) -> Payment:
+    """A request to pay an invoice of 100 msat, for a fee of at most 10."""
+    preimage = preimage_of(name)
+    return payment(number, invoice=f"{name}:100", payment_hash=hash_of(preimage), **fields)
+
+
+def keysend(number: int = 1, **fields: Any) -> Payment:
+    """A request to send 100 msat, for a fee of at most 10."""
+    given: dict[str, Any] = {"invoice": None, "payment_hash": None, "first_sendpay_index": 1}
+    return payment(number, method="pay_keysend", **{**given, **fields})
+
+
+AWAY = NodeUnavailable("away")

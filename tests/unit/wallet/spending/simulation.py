@@ -1,0 +1,308 @@
+"""A lightningd that pays, in memory: commands, parts, the datastore, and all that can go wrong there.
+
+What it does to a payment is up to the test: a command waits until the test has it begin a part, complete
+or fail one, answer, or hang up. An answer can get lost before or after what was asked is done.
+"""
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed
+from nwc.cln.node import DatastoreKey, Json, Node
+
+# How long after its error a command may still begin a part whose way was under reservation.
+STRAGGLER_S = 1.0
+SLOW_S = 3.0
+HELP = {
+    "xpay": "xpay invstring [amount_msat] [maxfee] [layers] [retry_for] [partial_msat] [label]",
+    "xkeysend": "xkeysend destination amount_msat [label] [maxfee] [layers] [retry_for] [extratlvs]",
+}
+
+
+class Trouble(Enum):
+    """What befalls a call."""
+
+    NONE = "none"
+    AWAY = "no answer, and nothing done"
+    REFUSED = "an error, and nothing done"
+    LOST = "done, but no answer"
+    SLOW = "done after a while"
+
+
+def preimage_of(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def hash_of(preimage: str) -> str:
+    return hashlib.sha256(bytes.fromhex(preimage)).hexdigest()
+
+
+@dataclass(eq=False)
+class Command:
+    """A paying command that has reached lightningd."""
+
+    label: str
+    preimage: str
+    amount_msat: int
+    max_fee_msat: int
+    given_at: float
+    retry_for_s: float
+    answer: "asyncio.Future[Json]"
+    parts: list[Json] = field(default_factory=list)
+    failed_at: float | None = None
+    is_complete: bool = False
+
+    @property
+    def payment_hash(self) -> str:
+        return hash_of(self.preimage)
+
+    def active(self, *statuses: str) -> list[Json]:
+        return [part for part in self.parts if part["status"] in (statuses or ("pending", "complete"))]
+
+    def sent_msat(self, *statuses: str) -> int:
+        return sum(part["amount_sent_msat"] for part in self.active(*statuses))
+
+    def may_begin(self, now: float) -> bool:
+        """Tell whether a part can still begin."""
+        if self.is_complete:
+            return False
+        gives_up_at = self.given_at + self.retry_for_s
+        if self.failed_at is None:
+            return now <= gives_up_at
+        return bool(self.parts) and now < min(self.failed_at, gives_up_at) + STRAGGLER_S
+
+    def exposure_msat(self, now: float) -> int:
+        """The most it can have cost when all is over."""
+        if self.may_begin(now):
+            return self.amount_msat + self.max_fee_msat
+        return self.sent_msat()
+
+
+class SimulatedLightningd(Node):
+    """Nwc's Node, whose calls end in this process.
+
+    Attributes:
+        datastore: text and generation of each record.
+        commands: by label.
+        troubles: what befalls the next calls.
+        on_write: called with key, old and new text of a record.
+        calls: methods with their parameters, in order.
+        gate: awaited on the way of each call, to hold it up.
+
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.datastore: dict[DatastoreKey, tuple[str, int]] = {}
+        self.commands: dict[str, Command] = {}
+        self.troubles: deque[Trouble] = deque()
+        self.on_write: Callable[[DatastoreKey, str | None, str | None], None] = lambda *_: None
+        self.on_command: Callable[[Command], None] = lambda _: None
+        self.calls: list[tuple[str, Json]] = []
+        self.parts: list[Json] = []
+        self.gate: Callable[[str, Json], Awaitable[None]] | None = None
+        self._waiting: set[asyncio.Task[Any]] = set()
+
+    @property
+    def now(self) -> float:
+        return self._loop.time()
+
+    def called(self, method: str) -> list[Json]:
+        """Return the parameters of all calls of a method."""
+        return [given for name, given in self.calls if name == method]
+
+    # Calls
+
+    async def call(self, method: str, **params: Any) -> Any:
+        given = {name: value for name, value in params.items() if value is not None}
+        self.calls.append((method, given))
+        trouble = self.troubles.popleft() if self.troubles else Trouble.NONE
+        # Of its own, as a worker thread is: it goes on when nobody waits for it any more.
+        before = asyncio.ensure_future(self._on_the_way(method, given, trouble))
+        self._waiting.add(before)
+        before.add_done_callback(self._waiting.discard)
+        work = asyncio.ensure_future(self._serve(before, method, given, trouble))
+        work.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(work)
+
+    async def _on_the_way(self, method: str, given: Json, trouble: Trouble) -> None:
+        if self.gate is not None:
+            await self.gate(method, given)
+        await asyncio.sleep(SLOW_S if trouble is Trouble.SLOW else 0)
+
+    async def _serve(
+        self, before: "asyncio.Task[None]", method: str, given: Json, trouble: Trouble
+    ) -> Any:
+        await before
+        if trouble is Trouble.AWAY:
+            raise NodeUnavailable(f"{method}: away")
+        if trouble is Trouble.REFUSED:
+            raise RpcFailed(method, -1, "refused")
+        answer = getattr(self, f"_{method}")(**given)
+        if trouble is Trouble.LOST:
+            raise NodeUnavailable(f"{method}: lost")
+        await asyncio.sleep(0)
+        return await answer if isinstance(answer, asyncio.Future) else answer
+
+    async def crash(self, lands: bool) -> None:
+        """The client is gone: what is on the way to lightningd gets there, or not."""
+        waiting = list(self._waiting)
+        if not lands:
+            for task in waiting:
+                task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.sleep(0)
+
+    def _help(self, command: str) -> Json:
+        if command not in HELP:
+            raise RpcFailed("help", RpcCode.METHOD_NOT_FOUND, "Unknown command")
+        return {"help": [{"command": HELP[command]}]}
+
+    def _datastore(self, key: list[str], string: str, mode: str, generation: int | None = None) -> Json:
+        name, old = tuple(key), self.datastore.get(tuple(key))
+        if mode == "must-create" and old is not None:
+            raise RpcFailed("datastore", RpcCode.DATASTORE_UPDATE_ALREADY_EXISTS, "exists")
+        if mode == "must-replace" and old is None:
+            raise RpcFailed("datastore", RpcCode.DATASTORE_UPDATE_DOES_NOT_EXIST, "none")
+        if old is not None and generation not in (None, old[1]):
+            raise RpcFailed("datastore", RpcCode.DATASTORE_UPDATE_WRONG_GENERATION, "other")
+        new_generation = 0 if old is None else old[1] + 1
+        self.datastore[name] = (string, new_generation)
+        self.on_write(name, old and old[0], string)
+        return {"key": key, "generation": new_generation}
+
+    def _listdatastore(self, key: list[str]) -> Json:
+        listed: dict[DatastoreKey, Json] = {}
+        for name, (text, generation) in sorted(self.datastore.items()):
+            if name[: len(key)] != tuple(key):
+                continue
+            if len(name) > len(key) + 1:
+                branch = name[: len(key) + 1]
+                listed.setdefault(branch, {"key": list(branch)})
+            else:
+                listed[name] = {"key": list(name), "string": text, "generation": generation}
+        return {"datastore": list(listed.values())}
+
+    def _deldatastore(self, key: list[str]) -> Json:
+        old = self.datastore.pop(tuple(key), None)
+        if old is None:
+            raise RpcFailed("deldatastore", RpcCode.DATASTORE_DEL_DOES_NOT_EXIST, "none")
+        self.on_write(tuple(key), old[0], None)
+        return {}
+
+    def _wait(self, subsystem: str, indexname: str, nextvalue: int) -> Json:
+        return {"subsystem": subsystem, indexname: len(self.parts)}
+
+    def _listpeerchannels(self) -> Json:
+        return {"channels": [{"state": "CHANNELD_NORMAL", "spendable_msat": 10**9}]}
+
+    def _listsendpays(
+        self, payment_hash: str | None = None, index: str | None = None, start: int = 0
+    ) -> Json:
+        chosen = [
+            dict(part)
+            for part in self.parts
+            if payment_hash in (None, part["payment_hash"]) and part["created_index"] >= start
+        ]
+        return {"payments": chosen}
+
+    def _xpay(
+        self, invstring: str, maxfee: int, retry_for: int, label: str, amount_msat: int = 0
+    ) -> "asyncio.Future[Json]":
+        # An invoice here is `<name>:<amount>`.
+        name, amount = invstring.split(":")
+        if any(part["payment_hash"] == hash_of(preimage_of(name)) for part in self._complete()):
+            raise RpcFailed("xpay", 219, "Already paid")
+        return self._take(label, preimage_of(name), int(amount), maxfee, retry_for)
+
+    def _xkeysend(
+        self,
+        destination: str,
+        amount_msat: int,
+        maxfee: int,
+        retry_for: int,
+        label: str,
+        extratlvs: Json | None = None,
+    ) -> "asyncio.Future[Json]":
+        return self._take(label, preimage_of(label), amount_msat, maxfee, retry_for)
+
+    def _complete(self) -> list[Json]:
+        return [part for part in self.parts if part["status"] == "complete"]
+
+    def _take(
+        self, label: str, preimage: str, amount_msat: int, max_fee_msat: int, retry_for: int
+    ) -> "asyncio.Future[Json]":
+        assert label not in self.commands, "a request is paid twice"
+        answer: asyncio.Future[Json] = self._loop.create_future()
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        command = Command(label, preimage, amount_msat, max_fee_msat, self.now, retry_for, answer)
+        others = [c for c in self.commands.values() if c.payment_hash == command.payment_hash]
+        assert not any(c.may_begin(self.now) or c.active() for c in others), "two at one invoice"
+        self.commands[label] = command
+        self.on_command(command)
+        return answer
+
+    # What lightningd does with a payment
+
+    def begin_part(self, command: Command, tenths: int) -> None:
+        """Send so much of what is not yet sent."""
+        if not command.may_begin(self.now):
+            return
+        left_msat = command.amount_msat - sum(part["amount_msat"] for part in command.active())
+        if left_msat == 0:
+            return
+        amount_msat = max(1, left_msat * tenths // 10)
+        fees_msat = command.sent_msat() - sum(part["amount_msat"] for part in command.active())
+        fee_msat = (command.max_fee_msat - fees_msat) * tenths // 10
+        part = {
+            "created_index": len(self.parts) + 1,
+            "payment_hash": command.payment_hash,
+            "label": command.label,
+            "status": "pending",
+            "amount_msat": amount_msat,
+            "amount_sent_msat": amount_msat + fee_msat,
+        }
+        command.parts.append(part)
+        self.parts.append(part)
+
+    def end_part(self, command: Command, number: int, complete: bool) -> None:
+        """A pending part is paid, or comes back."""
+        pending = command.active("pending")
+        if not pending:
+            return
+        part = pending[number % len(pending)]
+        part["status"] = "complete" if complete else "failed"
+        if complete:
+            part["payment_preimage"] = command.preimage
+            command.is_complete = True
+
+    def finish(self, command: Command) -> None:
+        """All of it is paid, and the command answers so."""
+        self.begin_part(command, 10)
+        for _ in command.active("pending"):
+            self.end_part(command, 0, complete=True)
+        if command.is_complete and not command.answer.done():
+            command.answer.set_result(
+                {
+                    "payment_preimage": command.preimage,
+                    "amount_msat": command.amount_msat,
+                    "amount_sent_msat": command.sent_msat(),
+                }
+            )
+
+    def fail(self, command: Command, code: int) -> None:
+        """The command gives up; parts may still be under way."""
+        if command.failed_at is None and not command.is_complete:
+            command.failed_at = self.now
+            if not command.answer.done():
+                command.answer.set_exception(RpcFailed("xpay", code, "failed"))
+
+    def hang_up(self, command: Command) -> None:
+        """The answer is lost; the command goes on."""
+        if not command.answer.done():
+            command.answer.set_exception(NodeUnavailable("xpay: hung up"))

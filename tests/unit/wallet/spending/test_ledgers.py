@@ -1,0 +1,246 @@
+"""The ledgers in the datastore: one change at a time, and none lost."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import pytest_asyncio
+
+from nwc.cln.errors import NodeError, NodeUnavailable, RpcCode, RpcFailed
+from nwc.cln.node import Json
+from nwc.wallet.spending.ledger import BadLedger, Ledger, parse_ledger
+from nwc.wallet.spending.ledgers import Ledgers
+from tests.unit.wallet.spending.simulation import SimulatedLightningd, Trouble
+from tests.unit.wallet.spending.values import KEY, OTHER_KEY, START, amount, payment
+
+NAME, OTHER_NAME = ("nwc", "ledgers", KEY), ("nwc", "ledgers", OTHER_KEY)
+
+
+@pytest_asyncio.fixture
+async def lightningd() -> SimulatedLightningd:
+    return SimulatedLightningd(asyncio.get_running_loop())
+
+
+@pytest.fixture
+def ledgers(lightningd: SimulatedLightningd) -> Ledgers:
+    return Ledgers(lightningd)
+
+
+def spend(msat: int) -> Callable[[Ledger], Ledger]:
+    return lambda ledger: replace(ledger, spent_msat=ledger.spent_msat + msat)
+
+
+def stored(lightningd: SimulatedLightningd, key: str = KEY) -> Ledger:
+    return parse_ledger(lightningd.datastore["nwc", "ledgers", key][0])
+
+
+def writes(lightningd: SimulatedLightningd) -> list[tuple[str, int | None]]:
+    return [(given["mode"], given.get("generation")) for given in lightningd.called("datastore")]
+
+
+async def test_each_write_names_what_it_replaces(lightningd: SimulatedLightningd) -> None:
+    ledgers = Ledgers(lightningd)
+    for _ in range(3):
+        await ledgers.change(KEY, spend(5))
+    assert writes(lightningd) == [("must-create", None), ("must-replace", 0), ("must-replace", 1)]
+    assert stored(lightningd).spent_msat == 15
+    assert len(lightningd.called("listdatastore")) == 1, "read once, known from then on"
+
+
+async def test_no_change_is_not_written(lightningd: SimulatedLightningd, ledgers: Ledgers) -> None:
+    assert await ledgers.change(KEY, lambda ledger: ledger) == Ledger()
+    assert not lightningd.datastore
+
+
+async def test_a_change_that_raises_changes_nothing(
+    lightningd: SimulatedLightningd, ledgers: Ledgers
+) -> None:
+    def refuse(_: Ledger) -> Ledger:
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        await ledgers.change(KEY, refuse)
+    assert not lightningd.datastore
+    await ledgers.change(KEY, spend(5))  # and nobody is locked out
+
+
+async def test_changes_of_one_connection_come_one_after_the_other(
+    lightningd: SimulatedLightningd, ledgers: Ledgers
+) -> None:
+    await asyncio.gather(*(ledgers.change(KEY, spend(1)) for _ in range(20)))
+    assert stored(lightningd).spent_msat == 20
+    assert len(writes(lightningd)) == 20, "none was refused and made again"
+
+
+async def test_connections_do_not_wait_for_each_other(
+    lightningd: SimulatedLightningd, ledgers: Ledgers
+) -> None:
+    held, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(method: str, given: Json) -> None:
+        if method == "datastore" and given["key"] == list(NAME):
+            held.set()
+            await go_on.wait()
+
+    lightningd.gate = hold
+    waiting = asyncio.create_task(ledgers.change(KEY, spend(1)))
+    await held.wait()
+    await ledgers.change(OTHER_KEY, spend(2))
+    assert stored(lightningd, OTHER_KEY).spent_msat == 2
+    assert not waiting.done()
+    go_on.set()
+    assert (await waiting).spent_msat == 1
+
+
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize(("trouble", "made"), [(Trouble.AWAY, 0), (Trouble.LOST, 5)])
+async def test_what_a_lost_answer_said_is_read_again(
+    lightningd: SimulatedLightningd, ledgers: Ledgers, exists: bool, trouble: Trouble, made: int
+) -> None:
+    if exists:
+        await ledgers.change(KEY, spend(1))
+    else:
+        await ledgers.of(KEY)
+    lightningd.troubles.append(trouble)
+    with pytest.raises(NodeUnavailable):
+        await ledgers.change(KEY, spend(5))
+    assert ledgers.known(KEY) == Ledger(), "nobody knows"
+    assert (await ledgers.of(KEY)).spent_msat == made + exists
+    assert (await ledgers.change(KEY, spend(100))).spent_msat == made + exists + 100
+
+
+async def test_a_refused_write_is_raised(lightningd: SimulatedLightningd, ledgers: Ledgers) -> None:
+    lightningd.troubles.extend([Trouble.NONE, Trouble.REFUSED])
+    with pytest.raises(RpcFailed):
+        await ledgers.change(KEY, spend(5))
+    assert (await ledgers.change(KEY, spend(5))).spent_msat == 5
+
+
+@pytest.mark.parametrize("exists", [False, True])
+async def test_what_others_write_is_seen_before_it_is_replaced(
+    lightningd: SimulatedLightningd, ledgers: Ledgers, exists: bool
+) -> None:
+    """Such as a write of before a crash that comes late."""
+    if exists:
+        await ledgers.change(KEY, spend(1))
+    else:
+        await ledgers.of(KEY)
+    await Ledgers(lightningd).change(KEY, spend(10))
+    assert (await ledgers.change(KEY, spend(100))).spent_msat == 110 + exists
+
+
+async def test_a_record_that_somebody_deletes(lightningd: SimulatedLightningd, ledgers: Ledgers) -> None:
+    await ledgers.change(KEY, spend(1))
+    del lightningd.datastore[NAME]
+    assert (await ledgers.change(KEY, spend(5))).spent_msat == 5
+
+
+async def test_one_who_is_always_first(lightningd: SimulatedLightningd, ledgers: Ledgers) -> None:
+    async def intrude(method: str, given: Json) -> None:
+        if method == "datastore":
+            text, generation = lightningd.datastore.get(NAME, (Ledger().to_json(), 0))
+            lightningd.datastore[NAME] = (text, generation + 1)
+
+    lightningd.gate = intrude
+    with pytest.raises(RpcFailed) as error:
+        await ledgers.change(KEY, spend(1))
+    assert error.value.code == RpcCode.DATASTORE_UPDATE_WRONG_GENERATION
+    assert stored(lightningd).spent_msat == 0
+
+
+async def test_a_change_whose_asker_is_gone(lightningd: SimulatedLightningd, ledgers: Ledgers) -> None:
+    """It may be made all the same: the next one does not write over it unseen."""
+    held, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(method: str, given: Json) -> None:
+        if method == "datastore" and not held.is_set():
+            held.set()
+            await go_on.wait()
+
+    lightningd.gate = hold
+    asking = asyncio.create_task(ledgers.change(KEY, spend(1)))
+    await held.wait()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert (await ledgers.of(KEY)).spent_msat == 0
+    go_on.set()
+    assert (await ledgers.change(KEY, spend(10))).spent_msat == 11
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"version":2}', "\ud800"])
+async def test_a_bad_ledger_blocks(
+    lightningd: SimulatedLightningd, ledgers: Ledgers, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    lightningd.datastore[NAME] = (text, 3)
+    lightningd.datastore[OTHER_NAME] = (Ledger(spent_msat=7).to_json(), 0)
+    assert await ledgers.load() == {OTHER_KEY: Ledger(spent_msat=7)}
+    assert "cannot spend" in caplog.text
+    for _ in range(2):
+        with pytest.raises(BadLedger):
+            await ledgers.change(KEY, spend(1))
+        with pytest.raises(BadLedger):
+            await ledgers.of(KEY)
+    assert lightningd.datastore[NAME] == (text, 3), "left alone"
+    assert (await ledgers.change(OTHER_KEY, spend(1))).spent_msat == 8
+
+
+async def test_load(lightningd: SimulatedLightningd, ledgers: Ledgers) -> None:
+    ledger = Ledger().reserve(payment(), amount(1000), START)
+    lightningd.datastore[NAME] = (ledger.to_json(), 3)
+    assert await ledgers.load() == {KEY: ledger}
+    assert ledgers.known(KEY) == ledger
+    assert ledgers.known(OTHER_KEY) == Ledger()
+
+
+async def test_load_while_lightningd_is_away(lightningd: SimulatedLightningd, ledgers: Ledgers) -> None:
+    lightningd.datastore[NAME] = (Ledger(spent_msat=7).to_json(), 0)
+    lightningd.troubles.extend([Trouble.NONE, Trouble.AWAY])
+    with pytest.raises(NodeError):
+        await ledgers.load()
+    assert (await ledgers.load())[KEY].spent_msat == 7
+
+
+# Forgetting
+
+
+async def test_forget(lightningd: SimulatedLightningd, ledgers: Ledgers) -> None:
+    await ledgers.change(KEY, spend(1))
+    await ledgers.forget(KEY, lambda _: False)
+    assert stored(lightningd).spent_msat == 1
+    await ledgers.forget(KEY, lambda ledger: ledger.spent_msat == 1)
+    assert not lightningd.datastore
+    await ledgers.forget(KEY, lambda _: True)
+    assert (await ledgers.change(KEY, spend(5))).spent_msat == 5
+
+
+@pytest.mark.parametrize("trouble", [Trouble.AWAY, Trouble.LOST])
+async def test_forget_without_an_answer(
+    lightningd: SimulatedLightningd, ledgers: Ledgers, trouble: Trouble
+) -> None:
+    await ledgers.change(KEY, spend(1))
+    lightningd.troubles.append(trouble)
+    with pytest.raises(NodeUnavailable):
+        await ledgers.forget(KEY, lambda _: True)
+    assert (await ledgers.of(KEY)).spent_msat == (1 if trouble is Trouble.AWAY else 0)
+
+
+async def test_what_is_written_meanwhile_is_not_forgotten(
+    lightningd: SimulatedLightningd, ledgers: Ledgers
+) -> None:
+    """Looked at and deleted in one step: a change comes before, and is seen, or after."""
+    await ledgers.change(KEY, spend(1))
+    held, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(method: str, given: Json) -> None:
+        if method == "datastore":
+            held.set()
+            await go_on.wait()
+
+    lightningd.gate = hold
+    changing = asyncio.create_task(ledgers.change(KEY, spend(1)))
+    await held.wait()
+    forgetting = asyncio.create_task(ledgers.forget(KEY, lambda ledger: ledger.spent_msat < 2))
+    go_on.set()
+    await asyncio.gather(changing, forgetting)
+    assert stored(lightningd).spent_msat == 2

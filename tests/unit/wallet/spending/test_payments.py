@@ -1,0 +1,787 @@
+"""Each way a payment can go, and what is told, booked and sent on it."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from nwc.cln.errors import RpcCode, RpcFailed
+from nwc.cln.node import Json
+from nwc.cln.payments import Parts
+from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.wallet.connections import View
+from nwc.wallet.spending.budget import Budget, BudgetKind, Renewal
+from nwc.wallet.spending.ledger import Ledger
+from nwc.wallet.spending.payment import Payment, PaymentRecord
+from nwc.wallet.spending.payments import (
+    AFTER_ERROR_S,
+    MAX_IN_ALL,
+    MAX_PER_CONNECTION,
+    RETRY_FOR_S,
+    UNSENT_GRACE_S,
+)
+from tests.unit.wallet.spending.bench import AWAY, Bench, Outcome, invoice, keysend
+from tests.unit.wallet.spending.simulation import Trouble, preimage_of
+from tests.unit.wallet.spending.values import DAY, KEY, OTHER_KEY, START, amount, record
+
+HOUR = 3600
+PATIENCE_S = RETRY_FOR_S + UNSENT_GRACE_S
+LEDGER_NAME = ("nwc", "ledgers", KEY)
+
+BOTH = pytest.mark.parametrize("wanted", [invoice(), keysend()], ids=["invoice", "keysend"])
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.close()
+
+
+def settled(task: "asyncio.Task[Outcome]") -> PaymentRecord:
+    outcome = task.result()
+    assert isinstance(outcome, PaymentRecord), outcome
+    assert outcome.is_settled
+    return outcome
+
+
+def failed(task: "asyncio.Task[Outcome]") -> tuple[str, str]:
+    outcome = task.result()
+    assert isinstance(outcome, PaymentRecord), outcome
+    assert not outcome.is_settled
+    assert outcome.error_code is not None
+    assert outcome.error_message is not None
+    return outcome.error_code, outcome.error_message
+
+
+def refused(task: "asyncio.Task[Outcome]") -> tuple[str, str]:
+    """Nothing was reserved or sent."""
+    outcome = task.result()
+    assert isinstance(outcome, Nip47Error), outcome
+    return outcome.code, outcome.message
+
+
+def paid_outside(bench: Bench, status: str = "complete", name: str = "x") -> None:
+    """Somebody else pays the invoice at this node."""
+    part = {"created_index": 1, "payment_hash": invoice(name=name).payment_hash, "status": status}
+    complete = {"payment_preimage": preimage_of(name), "amount_sent_msat": 104}
+    bench.lightningd.parts.append({**part, **complete} if status == "complete" else part)
+
+
+# The usual way
+
+
+@BOTH
+def test_paid(bench: Bench, wanted: Payment) -> None:
+    asked = bench.pay(wanted)
+    assert bench.ledger().reservations == {wanted.request_id: wanted}
+    assert not asked.done()
+    command = bench.command()
+    assert (command.amount_msat, command.max_fee_msat) == (100, 10)
+    bench.finish(command)
+    kept = settled(asked)
+    assert (kept.sent_msat, kept.fee_msat, kept.preimage) == (110, 10, command.preimage)
+    assert kept.payment.payment_hash == command.payment_hash
+    ledger = bench.ledger()
+    assert (ledger.reservations, ledger.spent_msat, ledger.untold) == ({}, 110, ())
+    assert bench.told == [wanted.request_id]
+    assert bench.late == []
+
+
+@BOTH
+def test_the_same_request_after_its_end(bench: Bench, wanted: Payment) -> None:
+    first = bench.pay(wanted)
+    bench.finish(bench.command())
+    again = bench.pay(replace(wanted, created_at=START + 60))
+    assert settled(again) == settled(first)
+    bench.crash()
+    assert settled(bench.pay(wanted)) == settled(first)
+    assert (bench.sends(), bench.ledger().spent_msat) == (1, 110)
+
+
+@BOTH
+def test_the_same_request_while_it_is_under_way(bench: Bench, wanted: Payment) -> None:
+    first, again = bench.pay(wanted), bench.pay(wanted)
+    bench.finish(bench.command())
+    assert settled(first) is settled(again)
+    assert bench.sends() == 1
+
+
+@BOTH
+def test_a_client_that_goes_away(bench: Bench, wanted: Payment) -> None:
+    asked = bench.pay(wanted)
+    asked.cancel()
+    bench.wait()
+    bench.finish(bench.command())
+    assert bench.ledger().spent_msat == 110
+    assert settled(bench.pay(wanted)).sent_msat == 110
+
+
+def test_another_request_for_the_same_invoice(bench: Bench) -> None:
+    first, second = bench.pay(invoice(1)), bench.pay(invoice(2))
+    bench.finish(bench.command())
+    third = bench.pay(invoice(3))
+    assert settled(first) == settled(second) == settled(third)
+    assert (bench.sends(), bench.ledger().spent_msat) == (1, 110)
+
+
+def test_an_invoice_that_failed_may_be_tried_again(bench: Bench) -> None:
+    first = bench.pay(invoice(1))
+    bench.fail(bench.command())
+    assert failed(first)[0] == ErrorCode.PAYMENT_FAILED
+    second = bench.pay(invoice(2))
+    bench.finish(bench.command(2))
+    assert settled(second).sent_msat == 110
+    assert failed(bench.pay(invoice(1))) == failed(first)
+
+
+def test_two_keysends_are_two(bench: Bench) -> None:
+    tasks = [bench.pay(keysend(number)) for number in (1, 2)]
+    for number in (1, 2):
+        bench.finish(bench.command(number))
+    assert len({settled(task).preimage for task in tasks}) == 2
+    assert bench.ledger().spent_msat == 220
+
+
+# What others pay
+
+
+def test_an_invoice_that_another_connection_is_paying(bench: Bench) -> None:
+    bench.grant(amount(1000), OTHER_KEY, view=View.NODE)
+    bench.pay(invoice(1))
+    code, message = refused(bench.pay(invoice(2), OTHER_KEY))
+    assert (code, message) == ("PAYMENT_FAILED", "this invoice is paid already, or is being paid")
+    assert (bench.sends(), bench.ledger(OTHER_KEY)) == (1, Ledger())
+
+
+@pytest.mark.parametrize("view", View)
+def test_an_invoice_that_was_paid_outside(bench: Bench, view: View) -> None:
+    paid_outside(bench)
+    bench.grant(amount(0), view=view)
+    asked = bench.pay(invoice())
+    if view is View.NODE:
+        assert (settled(asked).preimage, settled(asked).sent_msat) == (preimage_of("x"), 104)
+    else:
+        assert refused(asked)[0] == ErrorCode.PAYMENT_FAILED
+    assert (bench.sends(), bench.ledger()) == (0, Ledger())
+
+
+@pytest.mark.parametrize("view", View)
+def test_an_invoice_that_is_being_paid_outside(bench: Bench, view: View) -> None:
+    paid_outside(bench, "pending")
+    bench.grant(amount(1000), view=view)
+    assert refused(bench.pay(invoice()))[0] == ErrorCode.PAYMENT_FAILED
+    assert bench.sends() == 0
+
+
+def test_paid_by_somebody_else_meanwhile(bench: Bench) -> None:
+    """Nobody can tell whose payment it was: it counts, up to what was reserved."""
+    asked = bench.pay(invoice())
+    paid_outside(bench)
+    bench.fail(bench.command(), 219)
+    assert settled(asked).sent_msat == 104
+    assert bench.ledger().spent_msat == 104
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "words"),
+    [
+        (203, "PAYMENT_FAILED", "the payee refused the payment"),
+        (205, "PAYMENT_FAILED", "no route to the payee was found"),
+        (206, "PAYMENT_FAILED", "no route to the payee was found for a fee of at most 10 msat"),
+        (207, "PAYMENT_FAILED", "the invoice has expired"),
+        (210, "PAYMENT_FAILED", "the payment did not succeed in time"),
+        (-32602, "PAYMENT_FAILED", "the payment did not succeed in time"),
+        (99_999, "PAYMENT_FAILED", "the payment did not succeed in time"),
+        (-32601, "INTERNAL", "the node has no command to pay with now"),
+    ],
+)
+def test_an_error(bench: Bench, code: int, error: str, words: str) -> None:
+    asked = bench.pay(invoice())
+    bench.fail(bench.command(), code)
+    assert failed(asked) == (error, words)
+    assert bench.ledger() == replace(Ledger(), period_started_at=START)
+    assert failed(bench.pay(invoice())) == (error, words)
+    assert (bench.sends(), bench.told) == (1, [])
+
+
+@pytest.mark.parametrize("code", [205, 206])
+@pytest.mark.parametrize(
+    ("spendable_msat", "error"), [(99, "INSUFFICIENT_BALANCE"), (100, "PAYMENT_FAILED")]
+)
+def test_too_little_money(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, code: int, spendable_msat: int, error: str
+) -> None:
+    channels = {"channels": [{"state": "CHANNELD_NORMAL", "spendable_msat": spendable_msat}]}
+    monkeypatch.setattr(bench.lightningd, "_listpeerchannels", lambda: channels)
+    asked = bench.pay(invoice())
+    bench.fail(bench.command(), code)
+    assert failed(asked)[0] == error
+
+
+@pytest.mark.parametrize("channels", [{}, {"channels": [{}]}, None])
+def test_money_that_cannot_be_counted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, channels: Any
+) -> None:
+    monkeypatch.setattr(bench.lightningd, "_listpeerchannels", lambda: channels)
+    asked = bench.pay(invoice())
+    bench.fail(bench.command(), 205)
+    assert failed(asked) == ("PAYMENT_FAILED", "no route to the payee was found")
+
+
+def test_no_command_to_pay_with(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.payments.payer, "_first_of", _no_command)
+    asked = bench.pay(invoice())
+    assert failed(asked)[0] == ErrorCode.INTERNAL
+    assert bench.ledger().reservations == {}
+
+
+async def _no_command(_: object) -> str:
+    raise RpcFailed("pay", RpcCode.METHOD_NOT_FOUND, "no such command")
+
+
+@BOTH
+@pytest.mark.parametrize("complete", [True, False])
+def test_an_error_while_a_part_is_under_way(bench: Bench, wanted: Payment, complete: bool) -> None:
+    asked = bench.pay(wanted)
+    command = bench.command()
+    bench.begin(command)
+    bench.fail(command)
+    bench.wait(HOUR)
+    assert not asked.done()
+    assert bench.ledger().reserved_msat == 110
+    bench.lightningd.end_part(command, 0, complete)
+    bench.wait(60)
+    if complete:
+        assert settled(asked).sent_msat == 110
+    else:
+        assert failed(asked) == ("PAYMENT_FAILED", "the payment did not succeed in time")
+    assert bench.ledger().spent_msat == (110 if complete else 0)
+
+
+@BOTH
+def test_a_part_that_begins_after_the_error(bench: Bench, wanted: Payment) -> None:
+    """xpay's `reserve_done` does not look whether it has answered meanwhile."""
+    asked = bench.pay(wanted)
+    command = bench.command()
+    bench.begin(command)
+    bench.lightningd.end_part(command, 0, complete=False)
+    bench.fail(command)
+    bench.begin(command)
+    bench.wait(AFTER_ERROR_S + 1)
+    assert not asked.done()
+    bench.lightningd.end_part(command, 0, complete=True)
+    bench.wait(60)
+    assert settled(asked).sent_msat == 110
+
+
+def test_a_list_that_is_old_when_it_comes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = bench.pay(invoice())
+    command, ask = bench.command(), bench.payments.payer.parts_by_hash
+
+    async def ask_slowly(payment_hash: str) -> Parts:
+        parts = await ask(payment_hash)
+        await asyncio.sleep(AFTER_ERROR_S + 1)
+        return parts
+
+    bench.begin(command)
+    bench.lightningd.end_part(command, 0, complete=False)
+    monkeypatch.setattr(bench.payments.payer, "parts_by_hash", ask_slowly)
+    bench.fail(command)
+    bench.begin(command)
+    bench.wait(HOUR)
+    assert not asked.done()
+
+
+# No answer
+
+
+@BOTH
+def test_no_answer_and_no_part(bench: Bench, wanted: Payment) -> None:
+    asked = bench.pay(wanted)
+    bench.hang_up(bench.command())
+    bench.wait(PATIENCE_S - 1)
+    assert not asked.done()
+    assert bench.ledger().reserved_msat == 110
+    bench.wait(15)
+    assert failed(asked) == ("PAYMENT_FAILED", "the payment was interrupted; nothing was paid")
+    assert bench.ledger().reserved_msat == 0
+
+
+@BOTH
+def test_no_answer_and_a_late_part(bench: Bench, wanted: Payment) -> None:
+    asked = bench.pay(wanted)
+    command = bench.command()
+    bench.hang_up(command)
+    bench.wait(RETRY_FOR_S - 1)
+    bench.begin(command)
+    bench.wait(HOUR)
+    assert not asked.done()
+    bench.lightningd.end_part(command, 0, complete=True)
+    bench.wait(60)
+    assert settled(asked).sent_msat == 110
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        [],
+        "ok",
+        {},
+        {"payment_preimage": 5, "amount_sent_msat": 110},
+        {"payment_preimage": "xx", "amount_sent_msat": 110},
+        {"payment_preimage": "11" * 32, "amount_sent_msat": None},
+    ],
+)
+def test_an_answer_nobody_understands(bench: Bench, answer: Any) -> None:
+    async def send(reserved: Payment) -> Json:
+        result: Json = answer
+        return result
+
+    asked = bench.pay(keysend(), send=send)
+    bench.wait(PATIENCE_S + 15)
+    assert failed(asked)[0] == ErrorCode.PAYMENT_FAILED
+    assert bench.ledger().reservations == {}
+
+
+@pytest.mark.parametrize(
+    "error", [IndexError(), AttributeError(), AssertionError(), StopAsyncIteration()]
+)
+def test_an_error_nobody_expected(bench: Bench, error: Exception) -> None:
+    sent = bench.send()
+
+    async def send(reserved: Payment) -> Json:
+        asyncio.ensure_future(sent(reserved)).add_done_callback(lambda done: done.exception())
+        await asyncio.sleep(0.001)
+        raise error
+
+    asked = bench.pay(invoice(), send=send)
+    bench.finish(bench.command())
+    bench.wait(10)
+    assert settled(asked).sent_msat == 110
+    assert bench.ledger().spent_msat == 110
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [None, {}, {"payments": None}, {"payments": [{}]}, {"payments": [{"status": "complete"}]}],
+)
+def test_a_list_nobody_understands(bench: Bench, monkeypatch: pytest.MonkeyPatch, listed: Any) -> None:
+    asked = bench.pay(invoice())
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.lightningd, "_listsendpays", lambda **_: listed)
+        bench.fail(bench.command())
+        bench.wait(HOUR)
+        assert not asked.done()
+        assert bench.ledger().reserved_msat == 110
+    bench.wait(60)
+    assert failed(asked)[0] == ErrorCode.PAYMENT_FAILED
+
+
+def test_lightningd_away_for_a_day(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = bench.pay(invoice())
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.lightningd, "call", _away)
+        bench.lightningd.finish(bench.command())
+        bench.wait(HOUR)
+        assert not asked.done()
+    bench.wait(60)
+    assert settled(asked).sent_msat == 110
+    assert (bench.ledger().spent_msat, bench.told) == (110, [invoice().request_id])
+
+
+async def _away(*_: object, **__: object) -> None:
+    raise AWAY
+
+
+# What may be spent
+
+
+def test_the_fee_is_bounded_by_what_is_left(bench: Bench) -> None:
+    bench.grant(amount(104))
+    bench.pay(invoice())
+    assert bench.command().max_fee_msat == 4
+    assert bench.ledger().reserved_msat == 104
+
+
+@pytest.mark.parametrize(
+    ("budget", "code", "words"),
+    [
+        (Budget(), "RESTRICTED", "this connection can only receive"),
+        (
+            amount(99),
+            "QUOTA_EXCEEDED",
+            "amount: must be at most the 99 msat that are left of the budget",
+        ),
+        (
+            amount(99, Renewal.DAILY),
+            "QUOTA_EXCEEDED",
+            "amount: must be at most the 99 msat that are left of the budget; it renews in 86400 "
+            "seconds",
+        ),
+        (
+            Budget(BudgetKind.RECEIVED),
+            "INSUFFICIENT_BALANCE",
+            "amount: must be at most the 0 msat received here and not spent",
+        ),
+        (
+            amount(1000, max_payment_msat=99),
+            "QUOTA_EXCEEDED",
+            "amount: must be at most 99 msat for this connection; got 100",
+        ),
+        (
+            Budget(BudgetKind.UNLIMITED, max_payment_msat=99),
+            "QUOTA_EXCEEDED",
+            "amount: must be at most 99 msat for this connection; got 100",
+        ),
+    ],
+)
+def test_too_much(bench: Bench, budget: Budget, code: str, words: str) -> None:
+    bench.grant(budget)
+    assert refused(bench.pay(invoice())) == (code, words)
+    assert (bench.sends(), bench.ledger()) == (0, Ledger())
+
+
+@pytest.mark.parametrize("budget", [amount(100), amount(1000, max_payment_msat=100)])
+def test_just_enough(bench: Bench, budget: Budget) -> None:
+    bench.grant(budget)
+    asked = bench.pay(invoice())
+    bench.finish(bench.command())
+    settled(asked)
+
+
+def test_what_came_in_can_go_out(bench: Bench) -> None:
+    bench.grant(Budget(BudgetKind.RECEIVED, since=START))
+    bench.run(bench.payments.receive(KEY, 105, 1))
+    bench.run(bench.payments.receive(KEY, 105, 1))
+    bench.pay(invoice())
+    assert bench.command().max_fee_msat == 5
+    bench.finish(bench.command())
+    assert refused(bench.pay(keysend(2)))[0] == ErrorCode.INSUFFICIENT_BALANCE
+
+
+def test_the_budget_is_that_of_the_moment(bench: Bench) -> None:
+    asking = bench.connections[KEY]
+    bench.grant(amount(50))
+    outcome = bench.loop.create_task(bench._pay(invoice(), asking, bench.send()))
+    bench.wait()
+    assert refused(outcome)[0] == ErrorCode.QUOTA_EXCEEDED
+
+
+@pytest.mark.parametrize("revoked", [True, False])
+def test_a_connection_that_has_ended(bench: Bench, revoked: bool) -> None:
+    asking = bench.connections[KEY]
+    bench.grant(amount(1000), expires_at=START)
+    if revoked:
+        del bench.connections[KEY]
+    outcome = bench.loop.create_task(bench._pay(invoice(), asking, bench.send()))
+    bench.wait()
+    assert refused(outcome) == ("UNAUTHORIZED", "this connection has ended")
+
+
+def test_revoked_while_it_pays(bench: Bench) -> None:
+    asked = bench.pay(invoice())
+    del bench.connections[KEY]
+    bench.run(bench.payments.forget_if_done(KEY))
+    assert bench.ledger().reserved_msat == 110
+    bench.finish(bench.command())
+    settled(asked)
+    assert LEDGER_NAME not in bench.lightningd.datastore
+    assert bench.told == [invoice().request_id]
+
+
+# Bounds
+
+
+def test_payments_under_way_of_one_connection(bench: Bench) -> None:
+    bench.grant(amount(10**6))
+    bench.grant(amount(10**6), OTHER_KEY)
+    for number in range(MAX_PER_CONNECTION):
+        bench.pay(keysend(number))
+    code, message = refused(bench.pay(keysend(100)))
+    assert (code, "of this connection" in message) == ("RATE_LIMITED", True)
+    assert not bench.pay(keysend(100), OTHER_KEY).done()
+    bench.finish(bench.command(0))
+    assert not bench.pay(keysend(101)).done()
+    assert bench.sends() == MAX_PER_CONNECTION + 2
+
+
+def test_payments_under_way_in_all(bench: Bench) -> None:
+    keys = [f"{number:064x}"[::-1] for number in range(MAX_IN_ALL // MAX_PER_CONNECTION + 1)]
+    for key in keys:
+        bench.grant(amount(10**6), key)
+    for number in range(MAX_IN_ALL):
+        bench.pay(keysend(number), keys[number // MAX_PER_CONNECTION])
+    code, message = refused(bench.pay(keysend(100)))
+    assert (code, "of this connection" in message) == ("RATE_LIMITED", False)
+    assert bench.sends() == MAX_IN_ALL
+
+
+def test_a_refused_request_is_no_payment_under_way(bench: Bench) -> None:
+    bench.grant(amount(10))
+    for number in range(2 * MAX_PER_CONNECTION):
+        assert refused(bench.pay(keysend(number)))[0] == ErrorCode.QUOTA_EXCEEDED
+
+
+# Books that cannot be read or written
+
+
+def test_a_bad_ledger(bench: Bench) -> None:
+    bench.lightningd.datastore[LEDGER_NAME] = ("{}", 0)
+    bench.crash()
+    assert refused(bench.pay(invoice())) == (
+        "INTERNAL",
+        "the books of this connection cannot be read",
+    )
+    assert bench.sends() == 0
+    bench.run(bench.payments.receive(KEY, 10, 1))
+    del bench.connections[KEY]
+    bench.run(bench.payments.forget_if_done(KEY))
+    assert bench.lightningd.datastore[LEDGER_NAME] == ("{}", 0)
+
+
+def test_a_ledger_that_goes_bad_while_it_is_paid(bench: Bench) -> None:
+    asked = bench.pay(invoice())
+    bench.payments.ledgers._stored.clear()
+    bench.lightningd.datastore[LEDGER_NAME] = ("{}", 1)
+    bench.finish(bench.command())
+    assert settled(asked).sent_msat == 110
+    assert refused(bench.pay(keysend(2)))[0] == ErrorCode.INTERNAL
+
+
+def test_an_unreadable_record(bench: Bench) -> None:
+    bench.lightningd.datastore["nwc", "payments", KEY[:16], invoice().request_id] = ("{}", 0)
+    bench.crash()
+    assert refused(bench.pay(invoice()))[0] == ErrorCode.INTERNAL
+    with pytest.raises(Nip47Error):
+        bench.run(bench.payments.come_before(bench.connections[KEY], invoice().request_id))
+    assert bench.sends() == 0
+
+
+@BOTH
+@pytest.mark.parametrize("trouble", [Trouble.AWAY, Trouble.REFUSED])
+@pytest.mark.parametrize("calls_before", [0, 1])
+def test_away_before_the_reservation(
+    bench: Bench, wanted: Payment, trouble: Trouble, calls_before: int
+) -> None:
+    """The first call asks what is paid already, the next writes."""
+    bench.run(bench.payments.ledgers.of(KEY))
+    before = calls_before if wanted.payment_hash else 0
+    bench.lightningd.troubles.extend([Trouble.NONE] * before + [trouble])
+    code, message = refused(bench.pay(wanted))
+    assert (code, message) == ("INTERNAL", "the node could not do this now; nothing was paid")
+    assert (bench.sends(), bench.ledger()) == (0, Ledger())
+
+
+@BOTH
+def test_a_reservation_whose_answer_is_lost(bench: Bench, wanted: Payment) -> None:
+    bench.run(bench.payments.ledgers.of(KEY))
+    bench.lightningd.troubles.extend([Trouble.NONE] * bool(wanted.payment_hash) + [Trouble.LOST])
+    assert refused(bench.pay(wanted))[0] == ErrorCode.INTERNAL
+    assert (bench.sends(), bench.ledger().reservations) == (0, {})
+    bench.pay(wanted)
+    assert bench.sends() == 1
+
+
+def test_the_record_is_written_before_the_ledger(bench: Bench) -> None:
+    asked = bench.pay(invoice())
+    bench.lightningd.calls.clear()
+    bench.finish(bench.command())
+    settled(asked)
+    written = [given["key"][1] for given in bench.lightningd.called("datastore")]
+    assert written == ["payments", "ledgers", "ledgers"]
+
+
+def test_a_record_is_written_until_it_is(bench: Bench) -> None:
+    asked = bench.pay(invoice())
+    bench.lightningd.troubles.extend([Trouble.AWAY, Trouble.REFUSED, Trouble.LOST])
+    bench.finish(bench.command())
+    bench.wait(60)
+    assert settled(asked).sent_msat == 110
+    assert bench.ledger().spent_msat == 110
+
+
+def test_telling_is_tried_until_it_is_done(bench: Bench) -> None:
+    bench.tell_error = AWAY
+    bench.pay(invoice())
+    bench.finish(bench.command())
+    bench.wait(HOUR)
+    assert (bench.told, bench.ledger().untold) == ([], (invoice().request_id,))
+    bench.tell_error = None
+    bench.wait(15)
+    assert (bench.told, bench.ledger().untold) == ([invoice().request_id], ())
+
+
+# After a start
+
+
+@BOTH
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_part_of_before_the_crash(bench: Bench, wanted: Payment, complete: bool) -> None:
+    bench.pay(wanted)
+    bench.begin(bench.command())
+    bench.crash()
+    bench.wait(HOUR)
+    assert bench.ledger().reserved_msat == 110
+    bench.lightningd.end_part(bench.command(), 0, complete)
+    bench.wait(60)
+    assert [late.is_settled for late in bench.late] == [complete]
+    assert bench.ledger().spent_msat == (110 if complete else 0)
+    assert bench.ledger().reserved_msat == 0
+    assert bench.told == [wanted.request_id] * complete
+
+
+@BOTH
+def test_nothing_known_after_the_crash(bench: Bench, wanted: Payment) -> None:
+    bench.pay(wanted)
+    bench.crash()
+    bench.wait(PATIENCE_S - 1)
+    assert bench.ledger().reserved_msat == 110
+    bench.wait(15)
+    assert [late.error_message for late in bench.late] == [
+        "the payment was interrupted; nothing was paid"
+    ]
+    assert bench.ledger().reserved_msat == 0
+
+
+@BOTH
+def test_a_command_of_before_the_crash_that_begins_late(bench: Bench, wanted: Payment) -> None:
+    bench.pay(wanted)
+    bench.crash()
+    bench.wait(RETRY_FOR_S - 1)
+    bench.begin(bench.command())
+    bench.wait(HOUR)
+    assert bench.ledger().reserved_msat == 110
+
+
+@BOTH
+def test_a_clock_that_jumps_does_not_shorten_the_wait(
+    bench: Bench, wanted: Payment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.pay(wanted)
+    monkeypatch.setattr(bench, "time", lambda: START + 900 * DAY)
+    bench.crash()
+    bench.wait(PATIENCE_S - 1)
+    assert bench.ledger().reserved_msat == 110
+
+
+@BOTH
+def test_the_request_comes_again_after_the_crash(bench: Bench, wanted: Payment) -> None:
+    bench.pay(wanted)
+    bench.begin(bench.command())
+    bench.crash()
+    again = bench.pay(wanted)
+    asking = bench.connections[KEY]
+    third = bench.loop.create_task(bench.payments.come_before(asking, wanted.request_id))
+    bench.wait()
+    bench.finish(bench.command())
+    bench.wait(60)
+    assert settled(again) == third.result()
+    assert bench.late == [], "it is answered in the usual way"
+    assert bench.sends() == 1
+
+
+@pytest.mark.parametrize("is_settled", [True, False])
+def test_a_crash_between_record_and_ledger(bench: Bench, is_settled: bool) -> None:
+    """The record is believed: lightningd may know nothing of its parts any more."""
+    kept = replace(record(settled=is_settled), payment=invoice())
+    bench.pay(invoice())
+    bench.run(bench.payments.records.keep(KEY[:16], kept))
+    bench.crash()
+    bench.wait()
+    assert bench.late == [kept]
+    ledger = bench.ledger()
+    assert (ledger.reservations, ledger.spent_msat) == ({}, 103 if is_settled else 0)
+
+
+def test_a_record_that_cannot_be_read_is_made_anew(bench: Bench) -> None:
+    bench.pay(invoice())
+    bench.stop()
+    bench.lightningd.finish(bench.command())
+    bench.lightningd.datastore["nwc", "payments", KEY[:16], invoice().request_id] = ("{}", 0)
+    bench.start()
+    bench.wait()
+    assert settled(bench.pay(invoice())).sent_msat == 110
+
+
+def test_a_crash_before_the_apps_were_told(bench: Bench) -> None:
+    bench.tell_error = AWAY
+    bench.pay(invoice())
+    bench.finish(bench.command())
+    bench.tell_error = None
+    bench.crash()
+    bench.wait()
+    assert (bench.told, bench.ledger().untold) == ([invoice().request_id], ())
+
+
+def test_an_untold_payment_whose_record_is_gone(bench: Bench) -> None:
+    bench.tell_error = AWAY
+    bench.pay(invoice())
+    bench.finish(bench.command())
+    name = ("nwc", "payments", KEY[:16], invoice().request_id)
+    bench.lightningd.datastore[name] = ("{}", 1)
+    bench.tell_error = None
+    bench.crash()
+    bench.wait()
+    assert (bench.told, bench.ledger().untold) == ([], ())
+
+
+def test_the_ledger_of_a_revoked_connection_goes_at_the_next_start(bench: Bench) -> None:
+    bench.pay(invoice())
+    bench.finish(bench.command())
+    del bench.connections[KEY]
+    bench.crash()
+    bench.wait()
+    assert LEDGER_NAME not in bench.lightningd.datastore
+
+
+def test_a_ledger_stays_with_its_connection(bench: Bench) -> None:
+    bench.pay(invoice())
+    bench.finish(bench.command())
+    bench.crash()
+    bench.wait()
+    bench.run(bench.payments.forget_if_done(KEY))
+    assert bench.ledger().spent_msat == 110
+
+
+def test_what_is_under_way_counts_for_the_bounds_after_a_start(bench: Bench) -> None:
+    bench.grant(amount(10**6))
+    for number in range(MAX_PER_CONNECTION):
+        bench.pay(keysend(number))
+    bench.crash()
+    assert refused(bench.pay(keysend(100)))[0] == ErrorCode.RATE_LIMITED
+
+
+# What is shown
+
+
+def test_under_way(bench: Bench) -> None:
+    wanted = invoice()
+    assert wanted.payment_hash is not None
+    assert bench.payments.under_way(KEY, wanted.payment_hash) is None
+    bench.pay(wanted)
+    assert bench.payments.under_way(KEY, wanted.payment_hash) == wanted
+    assert bench.payments.under_way(OTHER_KEY, wanted.payment_hash) is None
+    assert bench.payments.under_way(KEY, "00") is None
+    bench.finish(bench.command())
+    assert bench.payments.under_way(KEY, wanted.payment_hash) is None
+
+
+def test_a_new_request_has_not_come_before(bench: Bench) -> None:
+    assert bench.run(bench.payments.come_before(bench.connections[KEY], "00" * 32)) is None
+
+
+def test_a_refusal_under_way_is_that_of_all_copies(bench: Bench) -> None:
+    bench.grant(amount(10))
+    tasks = [
+        bench.loop.create_task(bench._pay(invoice(), bench.connections[KEY], bench.send()))
+        for _ in range(2)
+    ]
+    bench.wait()
+    assert [refused(task)[0] for task in tasks] == [ErrorCode.QUOTA_EXCEEDED] * 2

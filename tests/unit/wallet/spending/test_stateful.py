@@ -1,0 +1,608 @@
+"""Ledgers and payments under everything that can happen to them, in any order.
+
+Whatever comes, no more leaves the node than was granted, all that left it stands in the books, no
+request is paid twice; and when all has come to rest the books are exact. HYPOTHESIS_PROFILE=long looks
+longer.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Coroutine
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from nwc.cln.errors import NodeError
+from nwc.cln.node import DatastoreKey, Json
+from nwc.cln.payments import Payer
+from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.wallet.connections import Connection, View
+from nwc.wallet.spending import payments as payments_module
+from nwc.wallet.spending.budget import Budget, BudgetKind, Renewal
+from nwc.wallet.spending.ledger import Ledger, parse_ledger
+from nwc.wallet.spending.ledgers import Ledgers
+from nwc.wallet.spending.payment import Payment, PaymentRecord
+from nwc.wallet.spending.payment_records import PaymentRecords
+from nwc.wallet.spending.payments import RETRY_FOR_S, Payments, payment_label
+from tests.unit.virtual_loop import VirtualLoop
+from tests.unit.wallet.spending.simulation import (
+    Command,
+    SimulatedLightningd,
+    Trouble,
+    hash_of,
+    preimage_of,
+)
+
+T = TypeVar("T")
+START = 1_700_000_000
+KEYS = ("a1" * 32, "b2" * 32)
+MANY = 100
+# Longer than anything the plugin waits for.
+REST_S = 1000.0
+# Without a loop that runs: a slow run is as good as a fast one.
+AMOUNTS_MSAT = st.sampled_from([1, 10, 60, 100])
+FEES_MSAT = st.sampled_from([0, 1, 10, 60])
+
+Outcome = PaymentRecord | Nip47Error
+
+
+class Fate(Enum):
+    """What befalls a payment."""
+
+    BEGIN = "a part begins"
+    COMPLETE = "a part is paid"
+    RETURN = "a part comes back"
+    FINISH = "all is paid, and lightningd says so"
+    FAIL = "lightningd gives up"
+    CUT_OFF = "the answer is lost"
+    WAIT = "a moment passes"
+    WAIT_LONG = "most of a minute passes"
+    CRASH = "the plugin crashes"
+    AWAY = "the next call is not answered"
+    LOST = "the answer to the next call is lost"
+    RENEWAL = "every period is over"
+
+
+# How a payment begins; anything can follow. What needs more than three steps is seldom met otherwise.
+BEGINNINGS = (
+    (),
+    (Fate.BEGIN, Fate.FAIL),
+    (Fate.BEGIN, Fate.RETURN, Fate.FAIL),
+    (Fate.BEGIN, Fate.CUT_OFF),
+    (Fate.BEGIN, Fate.CRASH),
+    (Fate.FINISH,),
+)
+# After each event: so many steps of the loop, or all that can be done without waiting.
+TURNS = st.integers(0, 25) | st.none()
+
+
+@dataclass
+class Asked:
+    """A request, and what came of it each time it came.
+
+    Attributes:
+        key: whose.
+        name: of the invoice, None for a keysend.
+        budgets_seen: how many budgets its connection had had when it came first.
+
+    """
+
+    id: str
+    key: str
+    name: str | None
+    amount_msat: int
+    max_fee_msat: int
+    budgets_seen: int
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+class Errors(logging.Handler):
+    """What is logged as an error: there is none to be."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(self.format(record))
+
+
+class Clock:
+    """The `time` of the module: the loop's, and what the clock is wrong by."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+        self.off_s = 0
+
+    def time(self) -> float:
+        return START + self._loop.time() + self.off_s
+
+
+class Spending(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = VirtualLoop()
+        self.unhandled: list[str] = []
+        self.loop.set_exception_handler(lambda _, context: self.unhandled.append(str(context)))
+        self.clock = Clock(self.loop)
+        self.errors = Errors()
+        self.exit = ExitStack()
+        self.exit.enter_context(patch.object(payments_module, "time", self.clock))
+        self.exit.callback(logging.getLogger("nwc").removeHandler, self.errors)
+        logging.getLogger("nwc").addHandler(self.errors)
+
+        self.lightningd = SimulatedLightningd(self.loop)
+        self.lightningd.on_write = self.on_write
+        self.lightningd.on_command = self.on_command
+        self.connections: dict[str, Connection] = {}
+        self.budgets: dict[str, list[Budget]] = {key: [] for key in KEYS}
+        self.received_msat: dict[str, int] = defaultdict(int)
+        self.pay_index = 0
+        self.asked: list[Asked] = []
+        self.waiting: set[asyncio.Task[None]] = set()
+        # By request: the period in which its reservation ended.
+        self.ended_in: dict[str, int] = {}
+        # What was sent before the ledger of a revoked connection was forgotten.
+        self.forgotten: set[str] = set()
+        self.told: set[str] = set()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(work)
+
+    # What must hold when something is written or sent
+
+    def of_key(self, key: str) -> list[tuple[str, Command]]:
+        """The commands of a connection that its present ledger knows of, by request."""
+        found = [(label.split(":")[2], c) for label, c in self.lightningd.commands.items()]
+        ids = {asked.id for asked in self.asked if asked.key == key} - self.forgotten
+        return [(id_, command) for id_, command in found if id_ in ids]
+
+    def stored(self, key: str) -> Ledger:
+        record = self.lightningd.datastore.get(("nwc", "ledgers", key))
+        return parse_ledger(record[0]) if record else Ledger()
+
+    def on_write(self, name: DatastoreKey, old: str | None, new: str | None) -> None:
+        if name[:2] != ("nwc", "ledgers"):
+            return
+        key = name[2]
+        before = parse_ledger(old) if old else Ledger()
+        if new is None:
+            assert not before.reservations
+            self.forgotten |= {asked.id for asked in self.asked if asked.key == key}
+            self.received_msat[key] = 0
+            return
+        after = parse_ledger(new)
+        assert after.period_started_at >= before.period_started_at
+        for id_ in before.reservations.keys() - after.reservations.keys():
+            self.ended_in[id_] = after.period_started_at
+        for id_ in after.reservations.keys() - before.reservations.keys():
+            self.check_granted(key, id_, after)
+
+    def check_granted(self, key: str, request_id: str, ledger: Ledger) -> None:
+        """A reservation was made: with all that was sent it is within what was granted."""
+        asked = next(asked for asked in self.asked if asked.id == request_id)
+        now = self.loop.time()
+        ended = [(id_, c) for id_, c in self.of_key(key) if id_ not in ledger.reservations]
+        assert all(not c.may_begin(now) and not c.active("pending") for _, c in ended)
+        in_period = [c.sent_msat() for id_, c in ended if self.ended_in[id_] == ledger.period_started_at]
+        ever = [c.sent_msat() for _, c in ended]
+        budgets = self.budgets[key][asked.budgets_seen - 1 :]
+        assert any(
+            budget.kind is BudgetKind.UNLIMITED
+            or (
+                budget.kind is BudgetKind.AMOUNT
+                and sum(in_period) + ledger.reserved_msat <= budget.amount_msat
+            )
+            or (
+                budget.kind is BudgetKind.RECEIVED
+                and sum(ever) + ledger.reserved_msat <= self.received_msat[key]
+            )
+            for budget in budgets
+        ), "more than was granted"
+
+    def on_command(self, command: Command) -> None:
+        _, connection_id, request_id = command.label.split(":")
+        [key] = [key for key in KEYS if key.startswith(connection_id)]
+        reserved = self.stored(key).reservations[request_id]
+        assert command.amount_msat + command.max_fee_msat <= reserved.reserved_msat
+
+    # The plugin
+
+    @initialize(
+        amount_msat=st.sampled_from([60, 130, 300]),
+        renewal=st.sampled_from(Renewal),
+    )
+    def begin(self, amount_msat: int, renewal: Renewal) -> None:
+        self.grant(KEYS[0], Budget(BudgetKind.AMOUNT, amount_msat, renewal, START))
+        self.grant(KEYS[1], Budget(BudgetKind.RECEIVED, since=START))
+        self.run(self.boot())
+        self.receive(200)
+
+    async def boot(self) -> None:
+        node = self.lightningd
+        self.payments = Payments(
+            Payer(node),
+            Ledgers(node),
+            PaymentRecords(node),
+            connection_of=self.connections.get,
+            tell=self.tell,
+            answer_late=self.answer_late,
+        )
+        while True:
+            with suppress(NodeError):
+                await self.payments.load()
+                break
+        self.payments.start()
+
+    async def tell(self, connection_id: str, record: PaymentRecord) -> None:
+        await self.lightningd.call("help", command="xpay")
+        self.told.add(record.payment.request_id)
+
+    async def answer_late(self, key: str, record: PaymentRecord) -> None:
+        [asked] = [asked for asked in self.asked if asked.id == record.payment.request_id]
+        asked.outcomes.append(record)
+
+    def grant(self, key: str, budget: Budget) -> None:
+        view = View.NODE if key == KEYS[1] else View.OWN
+        self.budgets[key].append(budget)
+        self.connections[key] = Connection("app", key, ("wss://r",), START, view=view, budget=budget)
+
+    async def ask(self, asked: Asked) -> None:
+        """As the handlers of pay_invoice and pay_keysend do."""
+        connection = self.connections.get(asked.key)
+        if connection is None:
+            return
+        payer, label = self.payments.payer, payment_label(asked.key[:16], asked.id)
+        common = {"retry_for_s": RETRY_FOR_S, "label": label}
+
+        async def send(reserved: Payment) -> Json:
+            limit: Any = {"max_fee_msat": reserved.max_fee_msat, **common}
+            if asked.name is None:
+                return await payer.keysend("02", amount_msat=asked.amount_msat, tlvs={}, **limit)
+            return await payer.pay_invoice(
+                f"{asked.name}:{asked.amount_msat}", amount_msat=None, **limit
+            )
+
+        try:
+            record = await self.payments.come_before(connection, asked.id)
+            first_index = await payer.next_sendpay_index() if asked.name is None else 0
+        except NodeError:
+            return  # as any reading
+        except Nip47Error as error:
+            asked.outcomes.append(error)
+            return
+        try:
+            record = record or await self.payments.pay(connection, self.wanted(asked, first_index), send)
+            asked.outcomes.append(record)
+        except Nip47Error as error:
+            asked.outcomes.append(error)
+
+    def wanted(self, asked: Asked, first_index: int) -> Payment:
+        name = asked.name
+        return Payment(
+            request_id=asked.id,
+            request_created_at=START,
+            method="pay_keysend" if name is None else "pay_invoice",
+            encryption="nip44_v2",
+            created_at=int(self.clock.time()),
+            amount_msat=asked.amount_msat,
+            max_fee_msat=asked.max_fee_msat,
+            payment_hash=None if name is None else hash_of(preimage_of(name)),
+            invoice=name,
+            destination="02",
+            first_sendpay_index=first_index,
+        )
+
+    def give(self, asked: Asked) -> None:
+        task = self.loop.create_task(self.ask(asked))
+        self.waiting.add(task)
+
+    # Rules: what apps, the owner and other people do
+
+    @rule(
+        key=st.sampled_from(KEYS),
+        name=st.none() | st.sampled_from("xyz"),
+        amount_msat=AMOUNTS_MSAT,
+        max_fee_msat=FEES_MSAT,
+    )
+    def request(self, key: str, name: str | None, amount_msat: int, max_fee_msat: int) -> None:
+        self.new_request(key, name, amount_msat, max_fee_msat)
+
+    def new_request(self, key: str, name: str | None, amount_msat: int, max_fee_msat: int) -> Asked:
+        id_ = f"{len(self.asked):064x}"
+        if name is not None:  # an invoice has one amount
+            amount_msat = {"x": 10, "y": 60, "z": 100}[name]
+        asked = Asked(id_, key, name, amount_msat, max_fee_msat, len(self.budgets[key]))
+        self.asked.append(asked)
+        self.give(asked)
+        return asked
+
+    @rule(
+        key=st.sampled_from(KEYS),
+        name=st.none() | st.sampled_from("xyz"),
+        amount_msat=AMOUNTS_MSAT,
+        max_fee_msat=FEES_MSAT,
+        beginning=st.sampled_from(BEGINNINGS),
+        events=st.lists(st.tuples(st.sampled_from(Fate), TURNS), max_size=5),
+    )
+    def payment(
+        self,
+        key: str,
+        name: str | None,
+        amount_msat: int,
+        max_fee_msat: int,
+        beginning: tuple[Fate, ...],
+        events: list[tuple[Fate, int | None]],
+    ) -> None:
+        """A request, and what comes of its payment."""
+        asked = self.new_request(key, name, amount_msat, max_fee_msat)
+        self.some_turns(None)
+        for event, turns in [*((event, 5) for event in beginning), *events]:
+            self.befall(asked, event)
+            self.some_turns(turns)
+
+    def some_turns(self, turns: int | None) -> None:
+        async def go_on() -> None:
+            for _ in range(turns or 0):
+                await asyncio.sleep(0)
+
+        self.run(asyncio.sleep(0.01) if turns is None else go_on())
+
+    def befall(self, asked: Asked, event: Fate) -> None:
+        match event:
+            case Fate.AWAY | Fate.LOST:
+                self.lightningd.troubles.append(Trouble[event.name])
+            case Fate.RENEWAL:
+                self.clock.off_s += 32_000_000
+            case Fate.WAIT:
+                self.run(asyncio.sleep(0.9))
+            case Fate.WAIT_LONG:
+                self.run(asyncio.sleep(45))
+            case Fate.CRASH:
+                self.crash(lands=True)
+            case _:
+                command = self.lightningd.commands.get(payment_label(asked.key[:16], asked.id))
+                if command is not None:
+                    self.befall_command(command, event)
+
+    def befall_command(self, command: Command, event: Fate) -> None:
+        node = self.lightningd
+        match event:
+            case Fate.BEGIN:
+                node.begin_part(command, 5)
+            case Fate.COMPLETE | Fate.RETURN:
+                node.end_part(command, 0, complete=event is Fate.COMPLETE)
+            case Fate.FINISH:
+                self.run(self.act(lambda: node.finish(command)))
+            case Fate.FAIL:
+                self.run(self.act(lambda: node.fail(command, 210)))
+            case Fate.CUT_OFF:
+                self.run(self.act(lambda: node.hang_up(command)))
+
+    @rule(number=st.integers(0, 1000))
+    def same_request_again(self, number: int) -> None:
+        if self.asked:
+            asked = self.asked[-1 - number % len(self.asked)]
+            # A ledger that is forgotten takes the records' place in this model with it.
+            if asked.id not in self.forgotten:
+                self.give(asked)
+
+    @rule(
+        key=st.sampled_from(KEYS),
+        kind=st.sampled_from(BudgetKind),
+        amount_msat=st.sampled_from([60, 130, 300]),
+        renewal=st.none() | st.sampled_from(Renewal),
+    )
+    def change_budget(
+        self, key: str, kind: BudgetKind, amount_msat: int, renewal: Renewal | None
+    ) -> None:
+        old = self.budgets[key][-1]
+        since = old.since if renewal is None else int(self.clock.time())
+        self.grant(key, Budget(kind, amount_msat, renewal or old.renewal, since))
+
+    @rule(key=st.sampled_from(KEYS))
+    def revoke(self, key: str) -> None:
+        if self.connections.pop(key, None) is not None:
+            with suppress(NodeError):
+                self.run(self.payments.forget_if_done(key))
+
+    @rule(amount_msat=st.sampled_from([10, 100, 1000]))
+    def receive(self, amount_msat: int) -> None:
+        key = KEYS[1]
+        self.pay_index += 1
+        if key not in self.connections:
+            return
+        self.received_msat[key] += amount_msat  # it can count before we are told so
+        for _ in range(MANY):
+            with suppress(NodeError):
+                self.run(self.payments.receive(key, amount_msat, self.pay_index))
+                return
+        raise AssertionError("it is not counted")
+
+    # Rules: what lightningd, the clock and crashes do
+
+    def commands(self) -> list[Command]:
+        return list(self.lightningd.commands.values())
+
+    def command(self, number: int) -> Command:
+        """Choose a command, the newer the likelier."""
+        return self.commands()[-1 - number % len(self.commands())]
+
+    def is_paying(self) -> bool:
+        return any(not c.answer.done() or c.may_begin(self.loop.time()) for c in self.commands())
+
+    def is_pending(self) -> bool:
+        return any(command.active("pending") for command in self.commands())
+
+    @precondition(lambda self: self.is_paying())
+    @rule(number=st.integers(0, 5), tenths=st.integers(1, 10))
+    def part_begins(self, number: int, tenths: int) -> None:
+        command = self.command(number)
+        self.run(self.act(lambda: self.lightningd.begin_part(command, tenths)))
+
+    @precondition(lambda self: self.is_pending())
+    @rule(number=st.integers(0, 5), part=st.integers(0, 3), complete=st.booleans())
+    def part_ends(self, number: int, part: int, complete: bool) -> None:
+        command = self.command(number)
+        self.lightningd.end_part(command, part, complete)
+
+    @precondition(lambda self: self.is_paying())
+    @rule(number=st.integers(0, 5))
+    def command_succeeds(self, number: int) -> None:
+        command = self.command(number)
+        self.run(self.act(lambda: self.lightningd.finish(command)))
+
+    @precondition(lambda self: self.is_paying())
+    @rule(number=st.integers(0, 5), code=st.sampled_from([203, 205, 206, 210]))
+    def command_fails(self, number: int, code: int) -> None:
+        command = self.command(number)
+        self.run(self.act(lambda: self.lightningd.fail(command, code)))
+
+    @precondition(lambda self: self.is_paying())
+    @rule(number=st.integers(0, 5))
+    def command_is_cut_off(self, number: int) -> None:
+        command = self.command(number)
+        self.run(self.act(lambda: self.lightningd.hang_up(command)))
+
+    async def act(self, action: Any) -> None:
+        action()
+
+    @rule(troubles=st.lists(st.sampled_from(Trouble), max_size=6))
+    def trouble(self, troubles: list[Trouble]) -> None:
+        self.lightningd.troubles.extend(troubles)
+
+    @rule(turns=st.integers(1, 12))
+    def go_on(self, turns: int) -> None:
+        self.some_turns(turns)
+
+    @rule(seconds=st.sampled_from([0.1, 1.1, 5, 30, 49, 61, 130]))
+    def time_passes(self, seconds: float) -> None:
+        self.run(asyncio.sleep(seconds))
+
+    @rule(seconds=st.sampled_from([-700_000, -90_000, -1, 40_000, 90_000, 700_000, 32_000_000]))
+    def clock_jumps(self, seconds: int) -> None:
+        self.clock.off_s = max(-START, self.clock.off_s + seconds)
+
+    @rule(lands=st.booleans())
+    def crash(self, lands: bool) -> None:
+        self.run(self.stop())
+        self.run(self.lightningd.crash(lands))
+        self.run(self.boot())
+
+    async def stop(self) -> None:
+        for task in self.waiting:
+            task.cancel()
+        await asyncio.gather(*self.waiting, return_exceptions=True)
+        self.waiting.clear()
+        await self.payments.stop()
+
+    # What must hold at any time
+
+    @invariant()
+    def what_is_sent_stands_in_the_books(self) -> None:
+        now = self.loop.time()
+        for key in KEYS:
+            sent_msat = sum(c.exposure_msat(now) for _, c in self.of_key(key))
+            ledger = self.stored(key)
+            assert ledger.total_spent_msat + ledger.reserved_msat >= sent_msat
+
+    @invariant()
+    def nothing_goes_wrong_unseen(self) -> None:
+        assert not self.errors.seen
+        assert not self.unhandled
+        for task in [task for task in self.waiting if task.done()]:
+            self.waiting.discard(task)
+            task.result()
+
+    @invariant()
+    def answers_are_true_and_stay(self) -> None:
+        complete = {part["payment_hash"] for part in self.lightningd._complete()}
+        for asked in self.asked:
+            self.check_kept(asked)
+            for record in [o for o in asked.outcomes if isinstance(o, PaymentRecord) and o.is_settled]:
+                assert record.payment.payment_hash in complete
+                assert hash_of(record.preimage or "") == record.payment.payment_hash
+
+    def check_kept(self, asked: Asked) -> None:
+        """A request whose payment has ended gets the same answer from then on."""
+        if asked.id in {entry.request_id for entry in self.payments.records.all()}:
+            own = [o for o in asked.outcomes if is_of(o, asked)]
+            later = asked.outcomes[asked.outcomes.index(own[0]) :] if own else []
+            assert len({told(outcome) for outcome in later if not is_away(outcome)}) <= 1
+
+    @rule()
+    def all_comes_to_rest(self) -> None:
+        self.lightningd.troubles.clear()
+
+        async def end() -> None:
+            for number, command in enumerate(self.lightningd.commands.values()):
+                self.lightningd.fail(command, 210)
+                self.lightningd.hang_up(command)
+                while command.active("pending"):
+                    self.lightningd.end_part(command, 0, complete=number % 2 == 0)
+            await asyncio.sleep(REST_S)
+
+        # Twice: an error that comes before its request has reached lightningd.
+        self.run(end())
+        self.run(end())
+        self.nothing_goes_wrong_unseen()
+        assert not self.waiting
+        for key in KEYS:
+            ledger = self.stored(key)
+            assert not ledger.reservations
+            assert not ledger.untold
+            sent = {id_: command.sent_msat() for id_, command in self.of_key(key)}
+            assert ledger.total_spent_msat == sum(sent.values())
+        self.check_records()
+
+    def check_records(self) -> None:
+        sent = {label[-64:]: c.sent_msat() for label, c in self.lightningd.commands.items()}
+        for asked in self.asked:
+            record = self.run(self.payments.records.get(asked.key[:16], asked.id))
+            assert (record.sent_msat if record else 0) == sent.get(asked.id, 0)
+            if record is not None:
+                assert record.is_settled == bool(record.sent_msat)
+                assert not record.is_settled or asked.id in self.told
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "payments"):
+                self.all_comes_to_rest()
+                self.run(self.stop())
+        finally:
+            self.loop.end()
+            self.exit.close()
+
+
+def is_of(outcome: Outcome, asked: Asked) -> bool:
+    """Another request that pays the same invoice has its failure, too."""
+    return isinstance(outcome, PaymentRecord) and outcome.payment.request_id == asked.id
+
+
+def is_away(outcome: Outcome) -> bool:
+    """Lightningd could not be asked."""
+    return isinstance(outcome, Nip47Error) and outcome.code is ErrorCode.INTERNAL
+
+
+def told(outcome: Outcome) -> tuple[Any, ...]:
+    """What the client is told."""
+    if isinstance(outcome, Nip47Error):
+        return outcome.code, outcome.message
+    return outcome.state, outcome.preimage, outcome.sent_msat, outcome.error_code, outcome.error_message
+
+
+TestSpending = Spending.TestCase
+TestSpending.settings = settings(
+    max_examples=5 * settings().max_examples,
+    stateful_step_count=50,
+    phases=(Phase.reuse, Phase.generate, Phase.shrink),
+    report_multiple_bugs=False,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
