@@ -251,14 +251,18 @@ async def test_an_own_payment_that_was_made(world: World) -> None:
 
 
 async def test_an_own_payment_that_failed(world: World) -> None:
-    record = PaymentRecord(settled(1).payment, PaymentState.FAILED, START, error_code="OTHER")
+    record = PaymentRecord(
+        settled(1).payment, PaymentState.FAILED, START, error_code="OTHER", error_message=""
+    )
     found = await world.lookup(OWN, payment_hash=await ended(world, record))
     assert (found["state"], found["fees_paid"]) == ("failed", 0)
     assert not {"preimage", "settled_at"} & found.keys()
 
 
 async def test_a_payment_that_failed_and_then_was_made(world: World) -> None:
-    failed = PaymentRecord(settled(9).payment, PaymentState.FAILED, START, error_code="OTHER")
+    failed = PaymentRecord(
+        settled(9).payment, PaymentState.FAILED, START, error_code="OTHER", error_message=""
+    )
     payment_hash = await ended(world, failed)
     await ended(world, settled(1, payment_hash=payment_hash, created_at=START - 5))
     assert (await world.lookup(OWN, payment_hash=payment_hash))["state"] == "settled"
