@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from nwc.cln import bolt11
+from nwc.cln import bolt11, bolt12
 from nwc.cln.node import Json, Node
 
 _INVOICE_COLUMNS = (
@@ -28,6 +28,10 @@ _INVOICE_COLUMNS = (
     "paid_at",
     "payment_preimage",
 )
+
+_CREATION_COLUMNS = ("created_index", "bolt11", "bolt12", "expires_at", "paid_at")
+# Seconds from the making of a BOLT12 invoice to its expiry: BOLT12's default.
+_BOLT12_EXPIRY_S = 7200
 
 # Parts and attempts of one payment are rows of their own. What is complete counts; else what is pending.
 _PAYMENT_COLUMNS = {
@@ -109,6 +113,22 @@ def _label_range(prefix: str) -> str:
     return f"label >= '{prefix}' AND label < '{after}'"
 
 
+def invoice_created_at(invoice: Json) -> int:
+    """Return when an invoice was made, Unix seconds. Lightningd does not say, but the invoice does."""
+    if "bolt11" in invoice:
+        return bolt11.timestamp(invoice["bolt11"])
+    try:
+        return bolt12.created_at(invoice["bolt12"])
+    except (KeyError, ValueError):
+        return _assumed_created_at(invoice)
+
+
+def _assumed_created_at(invoice: Json) -> int:
+    """A BOLT12 invoice is made at the moment somebody wants to pay it."""
+    by_expiry = max(0, int(invoice["expires_at"]) - _BOLT12_EXPIRY_S)
+    return min(by_expiry, int(invoice.get("paid_at", by_expiry)))
+
+
 class History:
     """Queries over invoices and payments. Every method raises NodeError, as Node does."""
 
@@ -146,18 +166,18 @@ class History:
     async def first_index_at(self, at: int) -> int:
         """Return a `created_index` with all invoices created at or after a Unix second at or above it.
 
-        The mirror has no creation time of invoices, but they are numbered in order, and each BOLT11
-        string holds its timestamp: a binary search takes some twenty small queries.
+        The mirror has no creation time of invoices, but they are numbered in order, and each says it
+        itself: a binary search takes some twenty small queries.
         """
         low, high = 1, await self._number("SELECT coalesce(max(created_index), 0) FROM invoices") + 1
         while low < high:
             middle = (low + high) // 2
             found = await self._query(
-                "SELECT created_index, bolt11 FROM invoices WHERE bolt11 IS NOT NULL "  # noqa: S608
-                f"AND created_index >= {middle:d} AND created_index < {high:d} "
+                f"SELECT {', '.join(_CREATION_COLUMNS)} FROM invoices "  # noqa: S608
+                f"WHERE created_index >= {middle:d} AND created_index < {high:d} "
                 "ORDER BY created_index LIMIT 1"
             )
-            if not found or bolt11.timestamp(found[0][1]) >= at:
+            if not found or invoice_created_at(_named(_CREATION_COLUMNS, found[0])) >= at:
                 high = middle
             else:
                 low = found[0][0] + 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nwc.cln.errors import RpcCode, RpcFailed
-from nwc.cln.history import History, InvoiceFilter, PaymentFilter
+from nwc.cln.history import History, InvoiceFilter, PaymentFilter, invoice_created_at
 from nwc.cln.node import Json
 from nwc.nip47 import params
 from nwc.nip47.errors import ErrorCode, Nip47Error
@@ -19,7 +19,6 @@ from nwc.wallet.context import Call, Wallet
 from nwc.wallet.transaction import (
     Transaction,
     incoming_transaction,
-    invoice_created_at,
     outgoing_transaction,
 )
 

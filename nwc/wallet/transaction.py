@@ -3,14 +3,13 @@
 import json
 from typing import Any
 
-from nwc.cln import bolt11, bolt12
+from nwc.cln import bolt11
+from nwc.cln.history import invoice_created_at
 from nwc.cln.node import Json
 from nwc.wallet.invoice_record import InvoiceRecord
 
 Transaction = dict[str, Any]
 
-# Seconds from the making of a BOLT12 invoice to its expiry: BOLT12's default.
-_BOLT12_EXPIRY_S = 7200
 # Descriptions of invoices made elsewhere have no limit; LNURL servers put images into them.
 _MAX_DESCRIPTION_BYTES = 32_768
 _CUT_DESCRIPTION_BYTES = 5000  # six bytes of JSON each at most
@@ -48,25 +47,6 @@ def incoming_transaction(invoice: Json, record: InvoiceRecord, now: float) -> Tr
         transaction["preimage"] = invoice["payment_preimage"]
         transaction["settled_at"] = invoice["paid_at"]
     return transaction
-
-
-def invoice_created_at(invoice: Json) -> int:
-    """Return when an invoice was made, Unix seconds.
-
-    Lightningd does not say, but the invoice does.
-    """
-    if "bolt11" in invoice:
-        return bolt11.timestamp(invoice["bolt11"])
-    try:
-        return bolt12.created_at(invoice["bolt12"])
-    except (KeyError, ValueError):
-        return _assumed_created_at(invoice)
-
-
-def _assumed_created_at(invoice: Json) -> int:
-    """A BOLT12 invoice is made at the moment somebody wants to pay it."""
-    by_expiry = max(0, int(invoice["expires_at"]) - _BOLT12_EXPIRY_S)
-    return min(by_expiry, int(invoice.get("paid_at", by_expiry)))
 
 
 def _bounded(description: str) -> str:

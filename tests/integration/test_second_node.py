@@ -211,6 +211,25 @@ def test_bolt12_unpaid(node: PaidNode, whole: ConnectedApp, app: ConnectedApp) -
     assert listed(app, unpaid=True)["total_count"] == 0
 
 
+def test_bolt12_by_time(node: PaidNode, whole: ConnectedApp) -> None:
+    """The newest invoice of the node, with no BOLT11 invoice after it."""
+    invoice = fetch(node, {"amount": 5000})
+    node.pay(invoice)
+    read = node.payer.rpc.decode(invoice)
+    at = read["invoice_created_at"]
+    for bounds, is_listed in [
+        ({"until": at}, True),
+        ({"from": at}, True),
+        ({"from": at, "until": at}, True),
+        ({"until": at + 3600}, True),
+        ({"until": at - 1}, False),
+        ({"from": at + 1}, False),
+    ]:
+        page = listed(whole, type="incoming", limit=100, **bounds)
+        hashes = [row["payment_hash"] for row in page["transactions"]]
+        assert (read["invoice_payment_hash"] in hashes) == is_listed, bounds
+
+
 def test_bolt12_refund(node: PaidNode, whole: ConnectedApp, app: ConnectedApp) -> None:
     """The neighbour hands out the request itself, the node answers with an invoice."""
     wanted = {"amount": 6000, "description": TEXT}

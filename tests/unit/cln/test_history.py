@@ -14,6 +14,7 @@ from tests.double import bolt11
 from tests.double.bolt11 import Bolt11
 from tests.double.bulk import Template
 from tests.double.sql import TABLES
+from tests.unit.cln.test_bolt12 import encoded, field
 from tests.unit.in_process import ALICE, BOB, START, World, connection
 
 PREFIX = f"nwc:{ALICE}:"
@@ -42,17 +43,18 @@ class SqlNode(Node):
         rows = self.db.execute(params["query"]).fetchall()
         return {"rows": [[v.hex() if isinstance(v, bytes) else v for v in row] for row in rows]}
 
-    def add(self, index: int, at: int | None, label: str = "x", status: str = "paid") -> None:
-        """Add an invoice made at a time; None for a BOLT12 one."""
+    def add(self, index: int, at: int, label: str = "x", bolt12: str | None = None) -> None:
+        """Add a paid invoice made at a time, a BOLT11 one unless the other is given."""
         preimage = hashlib.sha256(f"{index}".encode()).digest()
-        string = None if at is None else TEMPLATE.invoice(at, hashlib.sha256(preimage).digest())
+        bolt11 = TEMPLATE.invoice(at, hashlib.sha256(preimage).digest()) if bolt12 is None else None
         self.db.execute(
-            "INSERT INTO invoices (created_index, label, status, bolt11, bolt12) VALUES (?, ?, ?, ?, ?)",
-            (index, label, status, string, "lni1qqg" if at is None else None),
+            "INSERT INTO invoices (created_index, label, status, bolt11, bolt12, expires_at)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (index, label, "paid", bolt11, bolt12, at + 90),
         )
 
 
-# Times of invoices in their order, with gaps in the numbering; None is a BOLT12 invoice.
+# Times of invoices in their order, gaps in the numbering, and whether they are BOLT12 invoices.
 TIMES = st.lists(
     st.tuples(st.integers(0, 40) | st.integers(0, 2**35 - 1), st.integers(1, 3), st.booleans()),
     max_size=30,
@@ -79,15 +81,15 @@ def test_window_is_inclusive(
     index, expected = 0, []
     for at, gap, is_bolt12 in rows:
         index += gap
-        node.add(index, None if is_bolt12 else at)
-        if (from_ is None or at >= from_) and (until is None or at <= until) and not is_bolt12:
+        node.add(index, at, bolt12=encoded(field(164, at.to_bytes(8, "big"))) if is_bolt12 else None)
+        if (from_ is None or at >= from_) and (until is None or at <= until):
             expected.append(index)
 
     async def found() -> list[int]:
         wanted = await window(History(node), from_, until)
         rows = await History(node).invoices(wanted, limit=100)
         assert await History(node).count_invoices(wanted) == len(rows)
-        return [row["created_index"] for row in rows if "bolt11" in row]
+        return [row["created_index"] for row in rows]
 
     assert asyncio.run(found()) == expected[::-1]
     node.db.close()
@@ -96,10 +98,10 @@ def test_window_is_inclusive(
 @settings(max_examples=60, deadline=None)
 @given(TIMES, st.integers(0, 41))
 def test_windows_side_by_side_share_no_row(rows: list[tuple[int, int, bool]], at: int) -> None:
-    """Also BOLT12 invoices, whose time is not known, are in exactly one of them."""
+    """Also BOLT12 invoices that cannot be read are in exactly one of them."""
     node = SqlNode()
     for index, (made_at, _, is_bolt12) in enumerate(rows, start=1):
-        node.add(index, None if is_bolt12 else made_at)
+        node.add(index, made_at, bolt12="lni1qqg" if is_bolt12 else None)
 
     async def both() -> list[int]:
         history = History(node)

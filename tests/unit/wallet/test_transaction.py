@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nwc.cln.history import invoice_created_at
 from nwc.nip47.response import MAX_PLAINTEXT_BYTES
 from nwc.wallet.invoice_record import InvoiceRecord
-from nwc.wallet.transaction import incoming_transaction, invoice_created_at, outgoing_transaction
+from nwc.wallet.transaction import incoming_transaction, outgoing_transaction
 from tests.double import bolt11
 from tests.double.bolt11 import Bolt11
 
