@@ -8,9 +8,10 @@ import pytest
 
 from tests.cases.fixtures import Connect, ConnectedApp
 from tests.cases.node import NodeUnderTest
-from tests.cases.receiving import UNKNOWN, check_settled
+from tests.cases.receiving import UNKNOWN, check_settled, spendable
 from tests.support.alby_app import CLIENTS, NPM_INSTALL, AlbyApp, AlbyError
 from tests.support.channel import Json
+from tests.support.waiting import wait_until
 
 ALL_METHODS = [
     "get_info",
@@ -131,10 +132,8 @@ def test_alby_list(node: NodeUnderTest, alby: AlbyApp, whole: AlbyApp) -> None:
 
 
 def test_alby_balance(node: NodeUnderTest, alby: AlbyApp, whole: AlbyApp) -> None:
-    channels = node.rpc.call("listpeerchannels")["channels"]
-    spendable = sum(channel["spendable_msat"] for channel in channels)
     assert alby.call("getBalance") == {"balance": 0}
-    assert whole.call("getBalance") == {"balance": spendable}
+    wait_until(lambda: whole.call("getBalance") == spendable(node), "the node's balance")
 
 
 @pytest.mark.parametrize("encryption", ["nip44_v2", "nip04"])

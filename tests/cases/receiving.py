@@ -308,10 +308,14 @@ def test_balance(node: NodeUnderTest, connect: Connect) -> None:
     answer = own.ask("get_balance")
     assert answer.body["result_type"] == "get_balance"
     assert answer.result == {"balance": 0}
+    wait_until(lambda: whole.ask("get_balance").result == spendable(node), "the node's balance")
+
+
+def spendable(node: NodeUnderTest) -> Json:
+    """Return what get_balance has to answer who sees everything, once no payment is under way."""
     channels = node.rpc.call("listpeerchannels")["channels"]
-    assert whole.ask("get_balance").result == {
-        "balance": sum(c["spendable_msat"] for c in channels if c["state"] == "CHANNELD_NORMAL")
-    }
+    usable = [channel for channel in channels if channel["state"] == "CHANNELD_NORMAL"]
+    return {"balance": sum(channel["spendable_msat"] for channel in usable)}
 
 
 def test_balance_of_one_that_pays(node: NodeUnderTest, connect: Connect) -> None:

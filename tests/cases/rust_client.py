@@ -1,5 +1,6 @@
 """A real NWC client: rust-nostr's."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -22,9 +23,10 @@ from nostr_sdk import (
 
 from tests.cases.fixtures import Connect, ConnectedApp
 from tests.cases.node import NodeUnderTest
-from tests.cases.receiving import UNKNOWN, check_settled, make
+from tests.cases.receiving import UNKNOWN, check_settled, make, spendable
 from tests.support.channel import Json
 from tests.support.rust_app import Notifications, transaction_of
+from tests.support.waiting import PATIENCE_S
 
 HASH = "5a" * 32
 
@@ -198,12 +200,16 @@ async def test_rust_list(node: NodeUnderTest, app: ConnectedApp, nwc: NostrWalle
 
 
 async def test_rust_balance(node: NodeUnderTest, connect: Connect, nwc: NostrWalletConnect) -> None:
-    channels = node.rpc.call("listpeerchannels")["channels"]
-    spendable = sum(channel["spendable_msat"] for channel in channels)
     assert (await nwc.get_balance()).balance == 0
     whole = client_of(connect(view="node"))
-    assert (await whole.get_balance()).balance == spendable
+    await until_balance(node, whole)
     await whole.client().shutdown()
+
+
+async def until_balance(node: NodeUnderTest, nwc: NostrWalletConnect) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while {"balance": (await nwc.get_balance()).balance} != spendable(node):
+            pass
 
 
 async def test_rust_is_told(node: NodeUnderTest, app: ConnectedApp, nwc: NostrWalletConnect) -> None:

@@ -4,14 +4,18 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from pyln.testing.utils import sync_blockheight
 
 from tests.cases.node import Options
-from tests.integration.real_node import RealNode
+from tests.integration.real_node import RealNode, plugin_options
 from tests.support.channel import Json
+from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import wait_until
 
 CAPACITY_SAT = 1_000_000
+# What the receiver of `paid_node` can send from the beginning.
+PUSHED_MSAT = 300_000_000
 # What the opener pays for the funding transaction, generously.
 _OPENING_FEE_SAT = 100_000
 
@@ -123,3 +127,11 @@ class PaidNode(RealNode):
         channel: Json
         [channel] = self.payer.rpc.listpeerchannels(self.id)["channels"]
         return channel
+
+
+@pytest.fixture(scope="module", name="node")
+def paid_node(node_factory: Any, bitcoind: Any, relay: RestartableRelay) -> PaidNode:
+    """A node with the plugin that a neighbour pays; a module imports it in the place of `node`."""
+    options = [{}, plugin_options(relay.url)]
+    payer, receiver = line(node_factory, bitcoind, options, pushed_msat=PUSHED_MSAT)
+    return PaidNode(receiver, payer)

@@ -1,2 +1,5 @@
+"""On a node that a neighbour pays, as in life."""
+
 from tests.cases.alby_client import *  # noqa: F403
 from tests.cases.rust_client import *  # noqa: F403
+from tests.integration.network import paid_node  # noqa: F401

@@ -21,14 +21,11 @@ from tests.cases.receiving import (
     lookup,
     make,
 )
-from tests.integration.network import PaidNode, line
-from tests.integration.real_node import plugin_options
+from tests.integration.network import PUSHED_MSAT, PaidNode, paid_node  # noqa: F401
 from tests.support.channel import Json
-from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import PATIENCE_S, wait_until
 
 HOLD_HTLCS = Path(__file__).with_name("hold_htlcs.py")
-PUSHED_MSAT = 300_000_000
 TEXT = 'Ein "Kaffee" ☕\nfür \\ Jürgen'
 
 test_lookup_of_any_amount = receiving.test_lookup_of_any_amount
@@ -48,14 +45,6 @@ test_paid_while_relay_and_plugin_are_away = receiving.test_paid_while_relay_and_
 test_connection_without_notifications = receiving.test_connection_without_notifications
 test_node_without_notifications = receiving.test_node_without_notifications
 test_deleted_before_it_was_told = receiving.test_deleted_before_it_was_told
-
-
-@pytest.fixture(scope="module")
-def node(node_factory: Any, bitcoind: Any, relay: RestartableRelay) -> PaidNode:
-    """A node with the plugin that a neighbour pays; both can send."""
-    options = [{}, plugin_options(relay.url)]
-    payer, receiver = line(node_factory, bitcoind, options, pushed_msat=PUSHED_MSAT)
-    return PaidNode(receiver, payer)
 
 
 @pytest.fixture
@@ -130,8 +119,7 @@ def test_htlc_under_way_as_lightningd_dies(
 
 
 def is_under_way(node: PaidNode, made: Json) -> bool:
-    [channel] = node.rpc.listpeerchannels()["channels"]
-    states = {htlc["payment_hash"]: htlc["state"] for htlc in channel["htlcs"]}
+    states = {htlc["payment_hash"]: htlc["state"] for htlc in channel_of(node)["htlcs"]}
     return states.get(made["payment_hash"]) == "RCVD_ADD_ACK_REVOCATION"
 
 
@@ -223,6 +211,25 @@ def test_bolt12_unpaid(node: PaidNode, whole: ConnectedApp, app: ConnectedApp) -
     assert listed(app, unpaid=True)["total_count"] == 0
 
 
+def test_bolt12_by_time(node: PaidNode, whole: ConnectedApp) -> None:
+    """The newest invoice of the node, with no BOLT11 invoice after it."""
+    invoice = fetch(node, {"amount": 5000})
+    node.pay(invoice)
+    read = node.payer.rpc.decode(invoice)
+    at = read["invoice_created_at"]
+    for bounds, is_listed in [
+        ({"until": at}, True),
+        ({"from": at}, True),
+        ({"from": at, "until": at}, True),
+        ({"until": at + 3600}, True),
+        ({"until": at - 1}, False),
+        ({"from": at + 1}, False),
+    ]:
+        page = listed(whole, type="incoming", limit=100, **bounds)
+        hashes = [row["payment_hash"] for row in page["transactions"]]
+        assert (read["invoice_payment_hash"] in hashes) == is_listed, bounds
+
+
 def test_bolt12_refund(node: PaidNode, whole: ConnectedApp, app: ConnectedApp) -> None:
     """The neighbour hands out the request itself, the node answers with an invoice."""
     wanted = {"amount": 6000, "description": TEXT}
@@ -287,23 +294,28 @@ def test_hash_of_a_description_of_the_command_line(
 
 def test_balance_follows_the_channel(node: PaidNode, whole: ConnectedApp, app: ConnectedApp) -> None:
     """What the node can send over its channel, before and after a payment; who only receives has 0."""
+    wait_until_quiet(node)
     before = check_balance(node, whole)
     assert before >= PUSHED_MSAT // 2
-    made = make(app, amount=50_000_000)
-    node.pay(made["invoice"])
-    wait_until(lambda: not node.channel["htlcs"], "the payment to be settled in the channel")
-    wait_until(lambda: spendable(node) > before, "the balance of the channel")
+    node.pay(make(app, amount=50_000_000)["invoice"])
+    wait_until_quiet(node)
     assert check_balance(node, whole) == before + 50_000_000
     assert app.ask("get_balance").result == {"balance": 0}
 
 
-def spendable(node: PaidNode) -> int:
+def wait_until_quiet(node: PaidNode) -> None:
+    """Wait until both sides have done with all payments."""
+    wait_until(lambda: not (channel_of(node)["htlcs"] or node.channel["htlcs"]), "no HTLC to be left")
+
+
+def channel_of(node: PaidNode) -> Json:
+    channel: Json
     [channel] = node.rpc.listpeerchannels()["channels"]
-    return int(channel["spendable_msat"])
+    return channel
 
 
 def check_balance(node: PaidNode, whole: ConnectedApp) -> int:
     balance = whole.ask("get_balance").result["balance"]
     assert type(balance) is int
-    assert balance == spendable(node)
+    assert balance == channel_of(node)["spendable_msat"]
     return balance
