@@ -190,6 +190,13 @@ def _max_payment(value: object) -> int | None:
         raise BadArgument(f"max_payment: {error}; or none") from None
 
 
+def _check_methods_have_budget(record: Connection) -> None:
+    """An owner who names a method to pay with, and no budget, would wonder why the app cannot pay."""
+    idle = [name for name in record.methods or () if name not in allowed_methods(record)]
+    if idle:
+        raise BadArgument(f"methods: {', '.join(idle)} needs a budget; give budget as well")
+
+
 # Commands
 
 
@@ -229,6 +236,7 @@ async def connect(
         notifications=_flag("notifications", notifications, default=True),
         budget=_budget(budget, renewal, max_payment, Budget()),
     )
+    _check_methods_have_budget(record)
     live = await core.manager.create(record)
     await _wait_for_relay(live)
     secret = client.secret_hex() if client else None

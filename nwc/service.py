@@ -106,6 +106,13 @@ class Core:
 
     async def _deal_with_paid(self, invoice: Json) -> None:
         """Count a paid invoice for the connection it was made through, and tell of it."""
+        try:
+            await self._count_and_tell(invoice)
+        except (KeyError, TypeError, ValueError):
+            # A row that nobody expected must not keep all that follow from being dealt with.
+            _log.exception("a paid invoice was not understood")
+
+    async def _count_and_tell(self, invoice: Json) -> None:
         connection_id = invoice_record.connection_id_in(invoice["label"])
         live = self.connections.with_id(connection_id) if connection_id else None
         if live is not None:
@@ -137,11 +144,11 @@ class Core:
         """Finish what is short, end the rest, close the relays."""
         await self._tasks.finish(0)
         await asyncio.gather(
-            self.paid_invoices.stop(FINISH_TIMEOUT_S),
-            self.notifier.stop(FINISH_TIMEOUT_S),
-            self.server.finish(FINISH_TIMEOUT_S),
+            self.paid_invoices.stop(FINISH_TIMEOUT_S), self.server.finish(FINISH_TIMEOUT_S)
         )
         await self.payments.stop()
+        # Last of these: all of them have it tell.
+        await self.notifier.stop(FINISH_TIMEOUT_S / 2)
         await self.manager.stop()
         await self.announcer.stop()
         await self.pool.stop()

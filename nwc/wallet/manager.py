@@ -6,9 +6,11 @@ One change at a time: names are unique, and that is checked and kept under one l
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from nwc.cln.errors import NodeError
 from nwc.cln.node import Node
 from nwc.nip47.encryption import Cipher
 from nwc.nip47.rate_limit import RateLimit
@@ -115,7 +117,9 @@ class ConnectionManager:
             await self._store.delete(live.record)
             self._connections.remove(live)
             self._leave(live, live.record.relays)
-            await self._payments.forget_if_done(live.record.client_pubkey)
+            # The connection has ended, whatever becomes of its ledger now; a start looks after the rest.
+            with suppress(NodeError):
+                await self._payments.forget_if_done(live.record.client_pubkey)
         _log.info("connection %r revoked", live.record.name)
         return live
 

@@ -74,7 +74,7 @@ class PaidInvoices:
 
     async def _position(self) -> int:
         stored = await self._node.datastore_get(_POSITION)
-        if stored is not None and stored.isdigit():
+        if stored is not None and stored.isascii() and stored.isdigit():
             return int(stored)
         newest = await self._node.newest_pay_index()
         await self._node.datastore_put(_POSITION, str(newest))

@@ -250,6 +250,11 @@ async def test_an_own_payment_that_was_made(world: World) -> None:
     assert found["metadata"] == {"a": 1}
 
 
+def failed(number: int) -> PaymentRecord:
+    payment = settled(number).payment
+    return PaymentRecord(payment, PaymentState.FAILED, START, error_code="OTHER", error_message="no")
+
+
 async def test_an_own_payment_that_failed(world: World) -> None:
     record = PaymentRecord(
         settled(1).payment, PaymentState.FAILED, START, error_code="OTHER", error_message=""
