@@ -15,7 +15,7 @@ Rules
    which a crash could leave half of it.
 
     reserve ──► reservation ──► book ──► spent (and untold, until the apps know) ──► told
-                     └────────► release
+                     └────────► release (and untold) ──────────────────────────────────┘
 
 A pure value: no clock, no datastore. `ledgers.py` keeps it.
 """
@@ -54,7 +54,7 @@ class Ledger:
         received_msat: what came in through this connection, up to `received_pay_index`.
         received_pay_index: lightningd's `pay_index` of the last invoice that is counted.
         reservations: payments under way, by request id.
-        untold: request ids of settled payments that no app may have been told of yet.
+        untold: request ids of payments that have ended, and no app may know of it yet.
 
     """
 
@@ -137,12 +137,21 @@ class Ledger:
             untold=(*current.untold, request_id),
         )
 
-    def release(self, request_id: str) -> "Ledger":
-        """End a reservation: nothing was paid, and nothing can be. Does nothing when there is none."""
-        return self._without(request_id) if request_id in self.reservations else self
+    def release(self, request_id: str, *, untold: bool = False) -> "Ledger":
+        """End a reservation: nothing was paid, and nothing can be. Does nothing when there is none.
+
+        Args:
+            request_id: whose reservation.
+            untold: whether the app has yet to be answered.
+
+        """
+        if request_id not in self.reservations:
+            return self
+        released = self._without(request_id)
+        return replace(released, untold=(*released.untold, request_id)) if untold else released
 
     def told(self, request_id: str) -> "Ledger":
-        """Note that the apps know of a settled payment."""
+        """Note that the apps know how a payment has ended."""
         if request_id not in self.untold:
             return self
         return replace(self, untold=tuple(id_ for id_ in self.untold if id_ != request_id))

@@ -375,7 +375,7 @@ class Payments:
 
         def change(ledger: Ledger) -> Ledger:
             if not record.is_settled:
-                return ledger.release(request_id)
+                return ledger.release(request_id, untold=True)
             connection = self._connection_of(client_pubkey)
             budget = connection.budget if connection else None
             return ledger.book(request_id, record.sent_msat, budget, time.time())
@@ -392,7 +392,7 @@ class Payments:
         self._tasks.spawn(self._tell(client_pubkey, request_id))
 
     async def _tell(self, client_pubkey: str, request_id: str) -> None:
-        """Have the apps told of a settled payment, then note that they are."""
+        """Have the apps told of a payment if it is settled, then note that they know how it ended."""
         connection_id = client_pubkey[:16]
         try:
             record = await self._insist(lambda: self.records.get(connection_id, request_id))
@@ -406,7 +406,7 @@ class Payments:
         await self._insist(partial(self.forget_if_done, client_pubkey))
 
     async def _answer_untold(self, client_pubkey: str, request_id: str) -> None:
-        """Answer, perhaps once more, a request whose payment was booked before the start."""
+        """Answer, perhaps once more, a request whose payment has ended before the start."""
         try:
             record = await self._insist(lambda: self.records.get(client_pubkey[:16], request_id))
         except UnreadableRecord:

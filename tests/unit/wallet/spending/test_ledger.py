@@ -106,6 +106,12 @@ def test_no_more_is_booked_than_was_reserved() -> None:
     assert reserved(ONE).book(ONE.request_id, 5000, amount(1000), NOW).spent_msat == 110
 
 
+def test_released_and_untold() -> None:
+    ledger = reserved(ONE).release(ONE.request_id, untold=True)
+    assert (ledger.reservations, ledger.untold, ledger.spent_msat) == ({}, (ONE.request_id,), 0)
+    assert ledger.told(ONE.request_id).untold == ()
+
+
 def test_released() -> None:
     ledger = reserved(ONE).release(ONE.request_id)
     assert (ledger.reservations, ledger.spent_msat, ledger.untold) == ({}, 0, ())
