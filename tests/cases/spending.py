@@ -50,8 +50,12 @@ def check_paid(answer: Answer, invoice: Json, fee_msat: int) -> None:
     """Check the answer to a request that has paid an invoice."""
     assert answer.result.keys() == {"preimage", "fees_paid"}
     assert answer.result["fees_paid"] == fee_msat
-    preimage = bytes.fromhex(answer.result["preimage"])
-    assert hashlib.sha256(preimage).hexdigest() == invoice["payment_hash"]
+    check_preimage(answer.result["preimage"], invoice)
+
+
+def check_preimage(preimage: str, invoice: Json) -> None:
+    """Check that a preimage proves that an invoice is paid."""
+    assert hashlib.sha256(bytes.fromhex(preimage)).hexdigest() == invoice["payment_hash"]
 
 
 def wait_until_booked(node: NodeUnderTest, app: ConnectedApp) -> None:
