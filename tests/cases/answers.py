@@ -194,9 +194,12 @@ def test_method_that_is_not_allowed(node: NodeUnderTest, connect: Connect) -> No
 
 @pytest.mark.parametrize("method", PAYING)
 @pytest.mark.parametrize("methods", ["all", "get_info pay_invoice pay_keysend"])
-def test_a_connection_that_only_receives_cannot_pay(connect: Connect, method: str, methods: str) -> None:
+def test_a_connection_that_only_receives_cannot_pay(
+    node: NodeUnderTest, connect: Connect, method: str, methods: str
+) -> None:
     """Not even with what would be refused anyway; and it is not told that it could."""
-    app = connect(methods=methods)
+    app = connect(methods=methods, budget="unlimited")
+    node.rpc.call("nwc-update", {"name": app.name, "budget": "nothing"})
     for params in ({}, {"invoice": "lnbc1", "pubkey": "02" * 33, "amount": 1000}):
         answer = app.ask(method, params)
         assert answer.code == "RESTRICTED"

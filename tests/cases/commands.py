@@ -251,6 +251,7 @@ WRONG: list[tuple[Json, str]] = [
         "renewal: must be one of never, daily, weekly, monthly, yearly",
     ),
     ({"renewal": 7, "budget": "1sat"}, "renewal: must be one of never"),
+    ({"methods": "get_info,pay_invoice"}, "methods: pay_invoice needs a budget"),
     ({"max_payment": "5sat"}, "max_payment: needs a budget"),
     ({"max_payment": "a lot", "budget": "1sat"}, "max_payment: must be an amount like"),
     ({"max_payment": "unlimited", "budget": "1sat"}, "max_payment: must be an amount like"),
