@@ -130,6 +130,7 @@ class Core:
         while True:
             try:
                 await self.wallet.templates.sweep()
+                await self.payments.records.sweep(time.time())
                 deleted = await invoice_record.sweep(self._node)
                 _log.debug("deleted %d records of invoices that are gone", deleted)
             except NodeError as error:

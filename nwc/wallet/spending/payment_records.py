@@ -6,12 +6,19 @@ are the reservations in the ledgers. The index holds what finding and counting n
 
 import bisect
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nwc.cln.node import Node
 from nwc.wallet.spending.payment import PaymentRecord, parse_payment_record
+
+# Failed payments are shown in the history for so long.
+KEEP_FAILED_S = 30 * 86_400
+# Of one connection; where there are more, the older ones go earlier,
+MAX_FAILED = 1000
+# but none whose request could still be replayed: twice what nwc-max-request-age can be.
+REPLAY_S = 2 * 86_400
 
 _ROOT = ("nwc", "payments")
 
@@ -51,10 +58,11 @@ class PaymentRecords:
         self._by_hash = defaultdict[str, list[Entry]](list)
         self._by_request: dict[tuple[str, str], Entry] = {}
         self._unreadable: set[tuple[str, str]] = set()
+        self._failed: Counter[str] = Counter()
 
     async def load(self) -> None:
         """Read what is stored into the index; a damaged record is logged and left alone."""
-        for index in (self._by_time, self._by_hash, self._by_request, self._unreadable):
+        for index in (self._by_time, self._by_hash, self._by_request, self._unreadable, self._failed):
             index.clear()
         for connection_id in await self._node.datastore_keys(_ROOT):
             stored = await self._node.datastore_children((*_ROOT, connection_id))
@@ -91,11 +99,6 @@ class PaymentRecords:
             raise UnreadableRecord(request_id)
         return record
 
-    async def delete(self, connection_id: str, request_id: str) -> None:
-        """Forget a payment."""
-        await self._node.datastore_delete((*_ROOT, connection_id, request_id))
-        self._remove(connection_id, request_id)
-
     def with_hash(self, payment_hash: str, connection_id: str | None = None) -> Entry | None:
         """Return the payment with this hash: the settled, else the newest; of one connection or all."""
         found = [
@@ -116,11 +119,43 @@ class PaymentRecords:
         )
         return [entry for entry in reversed(entries[low:high]) if entry.is_settled or not settled_only]
 
+    def count_failed(self, connection_id: str) -> int:
+        """Return how many failed payments of a connection are kept."""
+        return self._failed[connection_id]
+
+    async def sweep(self, now: float) -> int:
+        """Forget failed payments that are old: after a month, or earlier where there are many.
+
+        Args:
+            now: Unix seconds.
+
+        Returns:
+            How many were forgotten.
+
+        """
+        newer = Counter[str]()
+        forgotten = 0
+        for entry in sorted(self.all(), reverse=True):
+            if entry.is_settled:
+                continue
+            newer[entry.connection_id] += 1
+            keep_s = KEEP_FAILED_S if newer[entry.connection_id] <= MAX_FAILED else REPLAY_S
+            if now - entry.created_at > keep_s:
+                await self.delete(entry.connection_id, entry.request_id)
+                forgotten += 1
+        return forgotten
+
     def all(self) -> Iterable[Entry]:
         """Return every payment in the index."""
         return list(self._by_request.values())
 
+    async def delete(self, connection_id: str, request_id: str) -> None:
+        """Forget a payment."""
+        await self._node.datastore_delete((*_ROOT, connection_id, request_id))
+        self._remove(connection_id, request_id)
+
     def _add(self, entry: Entry) -> None:
+        self._failed[entry.connection_id] += not entry.is_settled
         bisect.insort(self._by_time[entry.connection_id], entry)
         self._by_request[entry.connection_id, entry.request_id] = entry
         if entry.payment_hash is not None:
@@ -130,6 +165,7 @@ class PaymentRecords:
         entry = self._by_request.pop((connection_id, request_id), None)
         if entry is None:
             return
+        self._failed[connection_id] -= not entry.is_settled
         self._by_time[connection_id].remove(entry)
         if entry.payment_hash is not None:
             self._by_hash[entry.payment_hash].remove(entry)

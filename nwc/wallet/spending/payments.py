@@ -42,7 +42,7 @@ from nwc.wallet.spending.failure import failure_of, is_insufficient
 from nwc.wallet.spending.ledger import BadLedger, Ledger, OverBudget
 from nwc.wallet.spending.ledgers import Ledgers
 from nwc.wallet.spending.payment import Payment, PaymentRecord, PaymentState
-from nwc.wallet.spending.payment_records import PaymentRecords, UnreadableRecord
+from nwc.wallet.spending.payment_records import MAX_FAILED, PaymentRecords, UnreadableRecord
 
 # Apps wait for a minute; so long lightningd may begin new attempts.
 RETRY_FOR_S = 50
@@ -50,6 +50,8 @@ RETRY_FOR_S = 50
 UNSENT_GRACE_S = 60.0
 MAX_PER_CONNECTION = 20
 MAX_IN_ALL = 64
+# More than stay after a sweep: only an app that does nothing but fail gets there.
+MAX_FAILED_KEPT = 2 * MAX_FAILED
 # `xpay` can answer with an error while it has yet to begin a part whose way is being reserved.
 AFTER_ERROR_S = 2.0
 _POLL_FIRST_S = 0.5
@@ -220,12 +222,16 @@ class Payments:
             del self._in_flight[client_pubkey]
 
     def _check_bounds(self, client_pubkey: str) -> None:
-        """Bound what is under way: one payment can last for days."""
+        """Bound what is under way: one payment can last for days. And what failed, which is kept."""
         of_one = self._in_flight[client_pubkey] > MAX_PER_CONNECTION
         if of_one or self._in_flight.total() > MAX_IN_ALL:
             whose = "of this connection " if of_one else ""
             raise Nip47Error(
                 ErrorCode.RATE_LIMITED, f"too many payments {whose}are under way; try again later"
+            )
+        if self.records.count_failed(client_pubkey[:16]) >= MAX_FAILED_KEPT:
+            raise Nip47Error(
+                ErrorCode.RATE_LIMITED, "too many payments of this connection have failed; try tomorrow"
             )
 
     # The way of a payment

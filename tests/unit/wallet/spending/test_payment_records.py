@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nwc.cln.errors import NodeError
+from nwc.wallet.spending import payment_records
 from nwc.wallet.spending.payment import PaymentRecord, parse_payment_record
 from nwc.wallet.spending.payment_records import PaymentRecords, UnreadableRecord
 from tests.unit.helpers import JSON_VALUES
@@ -221,3 +222,22 @@ def test_fee() -> None:
     assert record().fee_msat == 3
     assert record(amount_msat=200).fee_msat == 0, "one that paid less is none"
     assert record(settled=False).fee_msat == 0
+
+
+async def test_old_failures_are_forgotten(
+    lightningd: SimulatedLightningd, records: PaymentRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a month; earlier where there are many, but never while a request could be replayed."""
+    monkeypatch.setattr(payment_records, "MAX_FAILED", 1)
+    for number in (1, 2, 3):
+        await records.keep(ID, record(number, settled=False, created_at=START + number))
+    await records.keep(ID, record(4, created_at=START))
+    await records.keep(OTHER_ID, record(5, settled=False, created_at=START))
+    assert records.count_failed(ID) == 3
+    assert await records.sweep(START + payment_records.REPLAY_S) == 0
+    assert await records.sweep(START + payment_records.REPLAY_S + 3) == 2
+    assert request_ids(sorted(records.all())) == [4, 5, 3]
+    assert records.count_failed(ID) == 1
+    assert await records.sweep(START + payment_records.KEEP_FAILED_S + 4) == 2
+    assert request_ids(list((await loaded(lightningd)).all())) == [4]
+    assert records.count_failed(ID) == 0

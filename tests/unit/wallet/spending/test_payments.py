@@ -512,6 +512,16 @@ def test_payments_under_way_of_one_connection(bench: Bench) -> None:
     assert bench.sends() == MAX_PER_CONNECTION + 2
 
 
+def test_an_app_that_only_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each failure is kept; so there is an end to them."""
+    monkeypatch.setattr("nwc.wallet.spending.payments.MAX_FAILED_KEPT", 1)
+    bench.grant(amount(10**6), OTHER_KEY)
+    bench.run(bench.payments.records.keep(KEY[:16], record(settled=False)))
+    code, message = refused(bench.pay(keysend(100)))
+    assert (code, "have failed" in message) == ("RATE_LIMITED", True)
+    assert not bench.pay(keysend(100), OTHER_KEY).done()
+
+
 def test_payments_under_way_in_all(bench: Bench) -> None:
     keys = [f"{number:064x}"[::-1] for number in range(MAX_IN_ALL // MAX_PER_CONNECTION + 1)]
     for key in keys:
