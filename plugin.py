@@ -19,7 +19,8 @@ COMMANDS = (
         "nwc-connect",
         commands.connect,
         "Make a connection for an app and show its URI, once. "
-        "budget: what it may spend: nothing, an amount like 50000sat, received or unlimited. "
+        "budget: what it may spend: nothing, an amount like 50000sat (a bare number is msat), received "
+        "(what came in through it) or unlimited. "
         "renewal: never, daily, weekly, monthly or yearly. max_payment: the most for one payment. "
         "methods: all, or those it may call. expires: never, 30d, 12h or a date. "
         "relays: instead of nwc-relay. pubkey: of an app that keeps its own key. "
@@ -30,13 +31,15 @@ COMMANDS = (
     (
         "nwc-update",
         commands.update,
-        "Change a connection's name, methods, expires, relays, view, notifications or budget; "
-        "what is not given stays.",
+        "Change a connection's name, methods, expires, relays, view, notifications, budget, renewal or "
+        "max_payment; what is not given stays. methods=all, expires=never, budget=nothing and "
+        "max_payment=none take away what was set.",
     ),
     (
         "nwc-revoke",
         commands.revoke,
-        "End a connection at once; the app that has it can do nothing more.",
+        "End a connection at once; the app that has it can do nothing more. "
+        "Payments under way still end.",
     ),
     ("nwc-status", commands.status, "Show the relays, and what was answered since the start."),
 )

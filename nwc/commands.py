@@ -8,7 +8,7 @@ import contextlib
 import io
 import re
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import segno
@@ -287,6 +287,8 @@ async def update(
             "nothing to change: give new_name, methods, expires, relays, view, notifications, budget, "
             "renewal or max_payment"
         )
+    if methods is not None:
+        _check_methods_have_budget(replace(core.manager.find(_name(name)).record, **changes))
     live = await core.manager.change(_name(name), changes)
     await _wait_for_relay(live)
     return {"name": live.record.name, **await _describe(core, live)}

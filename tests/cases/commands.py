@@ -74,7 +74,7 @@ def test_help(node: NodeUnderTest, command: str) -> None:
 def test_help_names_what_to_give(node: NodeUnderTest) -> None:
     [entry] = node.rpc.call("help", ["nwc-connect"])["help"]
     for words in (
-        "budget: what it may spend: nothing, an amount like 50000sat, received or unlimited.",
+        "budget: what it may spend: nothing, an amount like 50000sat (a bare number is msat), ",
         "renewal: never, daily, weekly, monthly or yearly.",
         "max_payment: the most for one payment.",
     ):
