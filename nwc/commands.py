@@ -14,7 +14,7 @@ from typing import Any
 import segno
 
 import nwc
-from nwc.amounts import parse_amount_msat
+from nwc.cln.amounts import parse_amount_msat
 from nwc.nip47.uri import connection_uri
 from nwc.nostr.keys import KeyPair, parse_public_key
 from nwc.nostr.relay import RelayInfo

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from nwc.cln.errors import NodeError, RpcFailed
+from nwc.cln.insist import insist
 from nwc.cln.node import Json, Node
 from nwc.cln.options import Settings
 from nwc.cln.payments import Payer
@@ -239,13 +240,8 @@ class Service:
 
     async def _insist(self, step: Callable[[], Awaitable[object]]) -> None:
         """Do a step of the start, however long lightningd takes to be ready for it."""
-        delay = RETRY_FIRST_S
-        while True:
-            try:
-                await step()
-            except NodeError as error:
-                _log.info("connections are not loaded yet: %s", error)
-            else:
-                return
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, RETRY_MAX_S)
+        await insist(step, RETRY_FIRST_S, RETRY_MAX_S, _note_not_loaded)
+
+
+def _note_not_loaded(error: NodeError) -> None:
+    _log.info("connections are not loaded yet: %s", error)

@@ -1,6 +1,7 @@
 """The error codes of NIP-47 and the exception that carries one to the client."""
 
 from enum import StrEnum
+from typing import NoReturn
 
 
 class ErrorCode(StrEnum):
@@ -32,3 +33,13 @@ class Nip47Error(Exception):
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
+
+
+def refuse(message: str) -> NoReturn:
+    """Refuse a request for what stands in it: the message names the field and the rule.
+
+    Raises:
+        Nip47Error: OTHER, always.
+
+    """
+    raise Nip47Error(ErrorCode.OTHER, message)

@@ -13,6 +13,8 @@ from nwc.nip47.errors import ErrorCode, Nip47Error
 # Floats are exact integers up to here; a JSON number like 1e3 is accepted, 1e18 is not.
 _MAX_EXACT_FLOAT = 2**53
 _MAX_SHOWN = 40
+# NIP-47, "Metadata".
+MAX_METADATA_CHARACTERS = 4096
 _MAX_DEPTH = 32
 _CONTROL = re.compile(r"[\x00-\x07\x0b\x0e-\x1f]")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from nwc.nip47.encryption import Cipher, Encryption, requested_encryption
-from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.nip47.errors import ErrorCode, Nip47Error, refuse
 from nwc.nip47.gate import expiration_of
 from nwc.nostr.errors import DecryptionError
 from nwc.nostr.event import Event
@@ -63,17 +63,13 @@ def open_request(event: Event, cipher: Cipher) -> Request:
     return Request(event.id, event.created_at, encryption, method, params, error)
 
 
-def _refuse(message: str) -> NoReturn:
-    raise Nip47Error(ErrorCode.OTHER, message)
-
-
 def _parse_object(plaintext: str) -> dict[str, Any]:
     try:
         body = json.loads(plaintext, parse_constant=_no_constant)
     except (ValueError, RecursionError):
-        _refuse("request: must be a JSON object with method and params")
+        refuse("request: must be a JSON object with method and params")
     if not isinstance(body, dict):
-        _refuse("request: must be a JSON object with method and params")
+        refuse("request: must be a JSON object with method and params")
     return body
 
 
@@ -84,9 +80,9 @@ def _no_constant(name: str) -> NoReturn:
 def _method(body: dict[str, Any]) -> str:
     method = body.get("method")
     if not isinstance(method, str) or not 0 < len(method) <= MAX_METHOD_LENGTH:
-        _refuse(f"method: must be a string of 1 to {MAX_METHOD_LENGTH} characters")
+        refuse(f"method: must be a string of 1 to {MAX_METHOD_LENGTH} characters")
     if not method.isascii() or not method.isprintable():
-        _refuse("method: must be printable ASCII")
+        refuse("method: must be printable ASCII")
     return method
 
 
@@ -95,7 +91,7 @@ def _params(body: dict[str, Any]) -> dict[str, Any]:
     if params is None:
         return {}
     if not isinstance(params, dict):
-        _refuse("params: must be a JSON object")
+        refuse("params: must be a JSON object")
     return params
 
 
@@ -103,7 +99,7 @@ def _check_expiration(event: Event) -> None:
     try:
         expiration_of(event)
     except ValueError as error:
-        _refuse(str(error))
+        refuse(str(error))
 
 
 def _method_under_nip44(event: Event, cipher: Cipher) -> str:

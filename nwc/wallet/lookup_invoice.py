@@ -1,12 +1,12 @@
 """lookup_invoice (NIP-47): one invoice or payment, by payment hash or invoice."""
 
 import time
-from typing import Any, NoReturn
+from typing import Any
 
 from nwc.cln import bolt11
 from nwc.cln.node import Json
 from nwc.nip47 import params
-from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.nip47.errors import ErrorCode, Nip47Error, refuse
 from nwc.wallet import invoice_record
 from nwc.wallet.connections import Connection, View
 from nwc.wallet.context import Call, Wallet
@@ -76,12 +76,12 @@ def wanted_payment_hash(given: params.Params) -> str:
     by_hash = params.hex_bytes(given, "payment_hash", size=32)
     invoice = params.text(given, "invoice", max_bytes=bolt11.MAX_INVOICE_LENGTH)
     if by_hash is None and invoice is None:
-        _refuse("payment_hash: it or invoice must be given")
+        refuse("payment_hash: it or invoice must be given")
     if invoice is None:
         return bytes(by_hash or b"").hex()
     by_invoice = _payment_hash(invoice)
     if by_hash is not None and by_hash.hex() != by_invoice:
-        _refuse("payment_hash: must be that of invoice when both are given")
+        refuse("payment_hash: must be that of invoice when both are given")
     return by_invoice
 
 
@@ -90,8 +90,4 @@ def _payment_hash(invoice: str) -> str:
     try:
         return bolt11.payment_hash(text)
     except ValueError:
-        _refuse("invoice: must be a BOLT11 invoice")
-
-
-def _refuse(message: str) -> NoReturn:
-    raise Nip47Error(ErrorCode.OTHER, message)
+        refuse("invoice: must be a BOLT11 invoice")

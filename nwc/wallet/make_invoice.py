@@ -25,7 +25,6 @@ MAX_EXPIRY_S = 31_536_000
 # Of both as JSON, and of both together: the answer has to fit into one event.
 MAX_DESCRIPTION_BYTES = 32_768
 MAX_TEXT_BYTES = 36_000
-MAX_METADATA_CHARACTERS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ def parse_params(given: params.Params, default_expiry: int) -> WantedInvoice:
     description_bytes = _check_length_as_json(description)
     description_hash = params.hex_bytes(given, "description_hash", size=32)
     expiry = params.integer(given, "expiry", minimum=0, maximum=MAX_EXPIRY_S, unit="seconds")
-    metadata = params.json_object(given, "metadata", max_characters=MAX_METADATA_CHARACTERS)
+    metadata = params.json_object(given, "metadata", max_characters=params.MAX_METADATA_CHARACTERS)
     if metadata is not None and description_bytes + _json_bytes(metadata) > MAX_TEXT_BYTES:
         metadata = None
     if description_hash is None and len(description.encode()) > bolt11.MAX_DESCRIPTION_LENGTH:

@@ -2,19 +2,18 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from nwc.cln import bolt11
+from nwc.cln.amounts import MAX_AMOUNT_MSAT
 from nwc.cln.errors import RpcFailed
 from nwc.cln.node import Json
 from nwc.nip47 import params
-from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.nip47.errors import ErrorCode, Nip47Error, refuse
 from nwc.wallet.context import Call, Wallet
 from nwc.wallet.spending.payment import Payment, PaymentRecord
 from nwc.wallet.spending.payments import RETRY_FOR_S, payment_label
 
-MAX_AMOUNT_MSAT = 21_000_000 * 10**11
-MAX_METADATA_CHARACTERS = 4096
 # As lightningd's own `xpay`: 1 %, but never less than 5 sat.
 _FEE_DIVISOR = 100
 _LOWEST_FEE_LIMIT_MSAT = 5000
@@ -51,12 +50,12 @@ def parse_params(given: params.Params) -> WantedPayment:
     """
     invoice = params.text(given, "invoice", max_bytes=bolt11.MAX_INVOICE_LENGTH)
     if invoice is None:
-        _refuse("invoice: must be a BOLT11 invoice; got nothing")
+        refuse("invoice: must be a BOLT11 invoice; got nothing")
     return WantedPayment(
         _checked_invoice(invoice),
         params.integer(given, "amount", minimum=1, maximum=MAX_AMOUNT_MSAT, unit="msat"),
         max_fee_param(given),
-        params.json_object(given, "metadata", max_characters=MAX_METADATA_CHARACTERS),
+        params.json_object(given, "metadata", max_characters=params.MAX_METADATA_CHARACTERS),
     )
 
 
@@ -80,11 +79,11 @@ def fee_limit_msat(amount_msat: int, wanted_msat: int | None) -> int:
 def _checked_invoice(text: str) -> str:
     invoice = text.strip().lower().removeprefix("lightning:")
     if invoice.startswith(_BOLT12):
-        _refuse("invoice: must be a BOLT11 invoice; BOLT12 is not supported")
+        refuse("invoice: must be a BOLT11 invoice; BOLT12 is not supported")
     try:
         bolt11.payment_hash(invoice)
     except ValueError:
-        _refuse("invoice: must be a BOLT11 invoice, whole and unchanged")
+        refuse("invoice: must be a BOLT11 invoice, whole and unchanged")
     return invoice
 
 
@@ -151,36 +150,32 @@ async def _decode(wallet: Wallet, invoice: str) -> Json:
     try:
         decoded = await wallet.payments.payer.decode(invoice)
     except RpcFailed:
-        _refuse("invoice: must be a BOLT11 invoice that the node can read")
+        refuse("invoice: must be a BOLT11 invoice that the node can read")
     if not decoded.get("valid") or decoded.get("type") != "bolt11 invoice":
-        _refuse("invoice: must be a BOLT11 invoice that the node can read")
+        refuse("invoice: must be a BOLT11 invoice that the node can read")
     return decoded
 
 
 def _check_invoice(decoded: Json, node: Json, now: float) -> None:
     network = _PREFIXES.get(node["network"])
     if decoded["currency"] != network:
-        _refuse(
+        refuse(
             f"invoice: must be of the network {node['network']}; its prefix is ln{decoded['currency']}"
         )
     if decoded["payee"] == node["id"]:
-        _refuse("invoice: must be another node's; this one is of the node that would pay it")
+        refuse("invoice: must be another node's; this one is of the node that would pay it")
     if decoded["created_at"] + decoded["expiry"] <= now:
-        _refuse("invoice: must not have expired")
+        refuse("invoice: must not have expired")
 
 
 def _amount_msat(decoded: Json, given_msat: int | None) -> int:
     asked = decoded.get("amount_msat")
     if asked is None:
         if given_msat is None:
-            _refuse("amount: must be given in msat, since the invoice has none")
+            refuse("amount: must be given in msat, since the invoice has none")
         return given_msat
     if given_msat is not None and given_msat != asked:
-        _refuse(f"amount: must be the invoice's, {asked} msat, or absent; got {given_msat}")
+        refuse(f"amount: must be the invoice's, {asked} msat, or absent; got {given_msat}")
     if not 0 < asked <= MAX_AMOUNT_MSAT:
-        _refuse(f"invoice: must be for 1 to {MAX_AMOUNT_MSAT} msat; got {asked}")
+        refuse(f"invoice: must be for 1 to {MAX_AMOUNT_MSAT} msat; got {asked}")
     return int(asked)
-
-
-def _refuse(message: str) -> NoReturn:
-    raise Nip47Error(ErrorCode.OTHER, message)

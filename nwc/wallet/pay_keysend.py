@@ -3,15 +3,14 @@
 import re
 import time
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
+from nwc.cln.amounts import MAX_AMOUNT_MSAT
 from nwc.cln.node import Json
 from nwc.nip47 import params
-from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.nip47.errors import ErrorCode, Nip47Error, refuse
 from nwc.wallet.context import Call, Wallet
 from nwc.wallet.pay_invoice import (
-    MAX_AMOUNT_MSAT,
-    MAX_METADATA_CHARACTERS,
     fee_limit_msat,
     max_fee_param,
     payment_answer,
@@ -67,7 +66,7 @@ def parse_params(given: params.Params) -> WantedKeysend:
             ErrorCode.NOT_IMPLEMENTED,
             "preimage: must be absent; Core Lightning chooses the preimage of a keysend itself",
         )
-    metadata = params.json_object(given, "metadata", max_characters=MAX_METADATA_CHARACTERS)
+    metadata = params.json_object(given, "metadata", max_characters=params.MAX_METADATA_CHARACTERS)
     return WantedKeysend(
         amount_msat, destination, tlvs, max_fee_param(given), _with_records(metadata, tlvs)
     )
@@ -76,7 +75,7 @@ def parse_params(given: params.Params) -> WantedKeysend:
 def _destination(given: params.Params) -> str:
     text = params.text(given, "pubkey", max_bytes=66)
     if text is None or not _NODE_ID.fullmatch(text.lower()):
-        _refuse("pubkey: must be a node's public key, 66 hex digits")
+        refuse("pubkey: must be a node's public key, 66 hex digits")
     return text.lower()
 
 
@@ -84,36 +83,36 @@ def _tlvs(given: object) -> dict[str, str]:
     if given is None:
         return {}
     if not isinstance(given, list) or len(given) > MAX_TLV_RECORDS:
-        _refuse(f"tlv_records: must be an array of at most {MAX_TLV_RECORDS} objects")
+        refuse(f"tlv_records: must be an array of at most {MAX_TLV_RECORDS} objects")
     tlvs = dict(_tlv(record) for record in given)
     if len(tlvs) != len(given):
-        _refuse("tlv_records: must have each type once")
+        refuse("tlv_records: must have each type once")
     if sum(len(value) // 2 for value in tlvs.values()) > MAX_TLV_BYTES:
-        _refuse(f"tlv_records: must have at most {MAX_TLV_BYTES} bytes together")
+        refuse(f"tlv_records: must have at most {MAX_TLV_BYTES} bytes together")
     return tlvs
 
 
 def _tlv(record: object) -> tuple[str, str]:
     if not isinstance(record, dict):
-        _refuse("tlv_records: must be an array of objects with type and value")
+        refuse("tlv_records: must be an array of objects with type and value")
     try:
         type_ = params.required_integer(
             record, "type", minimum=MIN_CUSTOM_TYPE, maximum=_MAX_TYPE, unit="a custom record"
         )
     except Nip47Error as error:
-        _refuse(f"tlv_records: {error.message}")
+        refuse(f"tlv_records: {error.message}")
     if type_ == _KEYSEND_PREIMAGE:
-        _refuse("tlv_records: must not have the type of the preimage, which the node chooses")
+        refuse("tlv_records: must not have the type of the preimage, which the node chooses")
     return str(type_), _hex_value(record.get("value"))
 
 
 def _hex_value(value: object) -> str:
     if not isinstance(value, str) or len(value) > 2 * MAX_TLV_BYTES or not value.isascii():
-        _refuse(f"tlv_records: value must be hex digits of at most {MAX_TLV_BYTES} bytes")
+        refuse(f"tlv_records: value must be hex digits of at most {MAX_TLV_BYTES} bytes")
     try:
         return bytes.fromhex(value).hex()
     except ValueError:
-        _refuse("tlv_records: value must be hex digits")
+        refuse("tlv_records: value must be hex digits")
 
 
 def _with_records(metadata: dict[str, Any] | None, tlvs: dict[str, str]) -> dict[str, Any] | None:
@@ -143,7 +142,7 @@ async def _send(wallet: Wallet, call: Call) -> PaymentRecord:
             ErrorCode.NOT_IMPLEMENTED, "the node has no keysend command with a limit on the fee"
         )
     if wanted.destination == (await wallet.node.info())["id"]:
-        _refuse("pubkey: must be another node's; this one is of the node that would pay")
+        refuse("pubkey: must be another node's; this one is of the node that would pay")
     payment = Payment(
         request_id=call.request_id,
         request_created_at=call.created_at,
@@ -170,7 +169,3 @@ async def _send(wallet: Wallet, call: Call) -> PaymentRecord:
         )
 
     return await wallet.payments.pay(call.connection, payment, send)
-
-
-def _refuse(message: str) -> NoReturn:
-    raise Nip47Error(ErrorCode.OTHER, message)

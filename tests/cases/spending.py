@@ -124,20 +124,25 @@ def check_history(app: ConnectedApp, invoice: Json, answer: Answer, fee_msat: in
     assert [(n.type, n.transaction) for n in told] == [("payment_sent", shown)] * 2
 
 
+def check_replay(node: NodeUnderTest, app: ConnectedApp, request: Json, first: Answer) -> None:
+    """The same request gets the same answer from the next run of the plugin."""
+    node.kill_plugin()
+    node.start_plugin()
+    wait_until_announced(node, app.name)
+    app.ask("get_info")
+    app.send(request)
+    received = app.channels[0].received
+    answers = received.wait_for(lambda e: ["e", request["id"]] in e["tags"], "a second", count=2)
+    assert [app.open(event, request).result for event in answers] == [first.result] * 2
+
+
 def test_pay_again(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
     """The same invoice again, and the same request again: the same preimage, for nothing."""
     invoice = payee.invoice(AMOUNT_MSAT)
     request = spender.request("pay_invoice", {"invoice": invoice["bolt11"]})
     first = spender.ask_with(request)
     assert pay(spender, invoice).result == first.result
-    node.kill_plugin()
-    node.start_plugin()
-    wait_until_announced(node, spender.name)
-    spender.ask("get_info")
-    spender.send(request)
-    received = spender.channels[0].received
-    answers = received.wait_for(lambda e: ["e", request["id"]] in e["tags"], "a second", count=2)
-    assert [spender.open(event, request).result for event in answers] == [first.result] * 2
+    check_replay(node, spender, request, first)
     assert books(node, spender) == (AMOUNT_MSAT + payee.fee_msat(AMOUNT_MSAT), 0)
 
 
@@ -441,14 +446,7 @@ def test_keysend_again(node: NodeUnderTest, payee: Payee, spender: ConnectedApp)
     """A request that is replayed after a crash is not paid twice."""
     request = spender.request("pay_keysend", {"amount": AMOUNT_MSAT, "pubkey": payee.id})
     first = spender.ask_with(request)
-    node.kill_plugin()
-    node.start_plugin()
-    wait_until_announced(node, spender.name)
-    spender.ask("get_info")
-    spender.send(request)
-    received = spender.channels[0].received
-    answers = received.wait_for(lambda e: ["e", request["id"]] in e["tags"], "a second", count=2)
-    assert [spender.open(event, request).result for event in answers] == [first.result] * 2
+    check_replay(node, spender, request, first)
     assert books(node, spender) == (AMOUNT_MSAT + payee.fee_msat(AMOUNT_MSAT), 0)
     assert listed(spender)["total_count"] == 1
 

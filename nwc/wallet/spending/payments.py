@@ -32,6 +32,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from nwc.cln.errors import NodeError, NodeUnavailable, RpcFailed
+from nwc.cln.insist import insist
 from nwc.cln.node import Json
 from nwc.cln.payments import Parts, Payer, Sent
 from nwc.nip47.errors import ErrorCode, Nip47Error
@@ -78,7 +79,7 @@ class Payments:
         records: what has ended.
         connection_of: returns the connection of a client key as it is now, None when it is revoked.
         tell: tells the apps of a settled payment of a connection (by its id); returns when they are
-        told, or it is certain that they will be; raises NodeError when neither can be done now.
+            told, or it is certain that they will be; raises NodeError when neither can be done now.
         answer_late: answers a request (of a client key) that an earlier run of the plugin has taken.
 
     """
@@ -452,14 +453,11 @@ class Payments:
 
     async def _insist(self, action: Callable[[], Awaitable[_T]]) -> _T:
         """Do something that must be done, however long lightningd is away."""
-        delay = _POLL_FIRST_S
-        while True:
-            try:
-                return await action()
-            except NodeError as error:
-                _log.info("a payment waits for lightningd: %s", error)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _POLL_MAX_S)
+        return await insist(action, _POLL_FIRST_S, _POLL_MAX_S, _note_waiting)
+
+
+def _note_waiting(error: NodeError) -> None:
+    _log.info("a payment waits for lightningd: %s", error)
 
 
 _PAID_ALREADY = "this invoice is paid already, or is being paid"

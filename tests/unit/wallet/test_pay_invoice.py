@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nwc.cln.amounts import MAX_AMOUNT_MSAT
 from nwc.cln.errors import NodeError
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet.context import Call
 from nwc.wallet.pay_invoice import (
-    MAX_AMOUNT_MSAT,
     fee_limit_msat,
     parse_params,
     pay_invoice,

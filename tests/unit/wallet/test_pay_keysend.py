@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nwc.cln.amounts import MAX_AMOUNT_MSAT
 from nwc.nip47.errors import ErrorCode
-from nwc.wallet.pay_invoice import MAX_AMOUNT_MSAT
 from nwc.wallet.pay_keysend import MAX_TLV_BYTES, MAX_TLV_RECORDS, parse_params, pay_keysend
 from tests.unit.helpers import JSON_VALUES
 from tests.unit.wallet.paying_node import (

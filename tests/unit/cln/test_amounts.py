@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyln.client import Millisatoshi
 
-from nwc.amounts import MAX_AMOUNT_MSAT, parse_amount_msat
+from nwc.cln.amounts import MAX_AMOUNT_MSAT, parse_amount_msat
 from tests.unit.helpers import ANY_TEXT, JSON_VALUES
 
 AMOUNTS: dict[Any, int] = {
