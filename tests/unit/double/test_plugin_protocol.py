@@ -81,7 +81,13 @@ def test_plugin_disables_itself_at_init(make: Make) -> None:
 def test_plugin_disables_itself_in_the_manifest(make: Make, tmp_path: Path) -> None:
     path = tmp_path / "sample.py"
     reply = '{"jsonrpc": "2.0", "id": request["id"], "result": {"disable": "too old"}}'
-    body = f"import json\nrequest = json.loads(input())\nprint(json.dumps({reply}))\ninput()\n"
+    # It stays until it is killed: a reply that comes with the plugin's end may be missed.
+    body = (
+        "import json, sys\n"
+        "request = json.loads(input())\n"
+        f"print(json.dumps({reply}), flush=True)\n"
+        "sys.stdin.read()\n"
+    )
     path.write_text(f"#!{sys.executable}\n{body}")
     double = make(plugin=path)
     killed(double, "disabled itself: too old")
