@@ -41,7 +41,11 @@ COMMANDS = (
         "End a connection at once; the app that has it can do nothing more. "
         "Payments under way still end.",
     ),
-    ("nwc-status", commands.status, "Show the relays, and what was answered since the start."),
+    (
+        "nwc-status",
+        commands.status,
+        "Show the relays, the use of each connection, what was answered and what was rejected.",
+    ),
 )
 
 

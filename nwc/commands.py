@@ -8,6 +8,7 @@ import contextlib
 import io
 import re
 import time
+from collections import Counter
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ import nwc
 from nwc.cln.amounts import parse_amount_msat
 from nwc.nip47.uri import connection_uri
 from nwc.nostr.keys import KeyPair, parse_public_key
-from nwc.nostr.relay import RelayInfo
+from nwc.nostr.relay_health import RelayInfo
 from nwc.nostr.relay_url import is_onion, parse_relay_url
 from nwc.service import Core
 from nwc.times import parse_expiry
@@ -307,15 +308,14 @@ async def revoke(core: Core, name: object) -> Json:
 
 async def status(core: Core) -> Json:
     """Show how the service is doing."""
-    answered: dict[str, dict[str, int]] = {}
-    for (method, outcome), count in sorted(core.server.answered.items()):
-        answered.setdefault(method, {})[outcome] = count
     return {
         "version": nwc.__version__,
         "started_at": core.started_at,
         "relays": [_describe_relay(relay) for relay in core.pool.info()],
-        "connections": len(core.connections),
-        "requests_answered": answered,
+        "connections": [
+            {"name": live.record.name, **_describe_use(live)} for live in core.connections.all()
+        ],
+        "requests_answered": _by_method(core.server.answered),
         "events_rejected": dict(core.server.rejected),
     }
 
@@ -332,6 +332,21 @@ async def _wait_for_relay(live: LiveConnection) -> None:
 def _describe_relay(relay: RelayInfo) -> Json:
     shown = asdict(relay)
     return {"url": shown.pop("url"), "connections": shown.pop("inboxes"), **shown}
+
+
+def _describe_use(live: LiveConnection) -> Json:
+    return {
+        "last_used_at": live.last_used_at,
+        "requests_answered": _by_method(live.answered),
+        "rate_limited": live.rate_limited,
+    }
+
+
+def _by_method(answered: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {}
+    for (method, outcome), count in sorted(answered.items()):
+        counts.setdefault(method, {})[outcome] = count
+    return counts
 
 
 async def _budget_of(core: Core, live: LiveConnection) -> Json:
@@ -385,8 +400,7 @@ async def _describe(core: Core, live: LiveConnection) -> Json:
     if record.lud16:
         described["lud16"] = record.lud16
     if live.last_used_at is not None:
-        described["last_used_at"] = live.last_used_at
-        described["requests_answered"] = dict(live.answered)
+        described |= _describe_use(live)
     if not any(relay["state"] == "connected" for relay in described["relays"]):
         described["warning"] = "no relay is connected yet; apps cannot reach this node until one is"
     return described

@@ -119,6 +119,7 @@ class Core:
         if live is not None:
             amount_msat, pay_index = invoice["amount_received_msat"], invoice["pay_index"]
             await self.payments.receive(live.record.client_pubkey, amount_msat, pay_index)
+            _log.info("payment received through %r", live.record.name)
         if self.settings.notifications:
             await self.notifier.payment_received(invoice)
 
@@ -135,7 +136,7 @@ class Core:
                 deleted = await invoice_record.sweep(self._node)
                 _log.debug("deleted %d records of invoices that are gone", deleted)
             except NodeError as error:
-                _log.info("what is no longer needed is still there: %s", error)
+                _log.debug("what is no longer needed is still there: %s", error)
             await asyncio.sleep(SWEEP_INTERVAL_S)
 
     def _on_connected(self, url: str) -> None:
@@ -236,7 +237,7 @@ class Service:
         core.payments.start()
         await self._insist(core.start)
         self._core.set_result(core)
-        _log.info("ready: %d connections", len(core.connections))
+        _log.debug("ready: %d connections", len(core.connections))
 
     async def _insist(self, step: Callable[[], Awaitable[object]]) -> None:
         """Do a step of the start, however long lightningd takes to be ready for it."""
@@ -244,4 +245,4 @@ class Service:
 
 
 def _note_not_loaded(error: NodeError) -> None:
-    _log.info("connections are not loaded yet: %s", error)
+    _log.debug("connections are not loaded yet: %s", error)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 
 from nwc.nostr.event import Event
 from nwc.nostr.inbox import Inbox
-from nwc.nostr.relay import Relay, RelayInfo
+from nwc.nostr.relay import Relay
+from nwc.nostr.relay_health import RelayInfo
 from nwc.nostr.relay_url import is_onion
 from nwc.nostr.session import Published
 
@@ -18,8 +19,8 @@ class RelayPool:
         max_age: seconds the subscriptions reach back.
         proxy: SOCKS proxy URL (`socks5h://host:port`) for `.onion` relays, or None.
         always_use_proxy: every relay goes through the proxy, name resolution included.
-        on_event: called with every event of an inbox, signature unchecked; tells False when it is
-            forged. Must not raise or wait.
+        on_event: called with every event of an inbox, signature unchecked; tells why it is met with
+            silence (FORGED above all), None when it is served. Must not raise or wait.
         on_connected: called with the URL each time a relay gets connected.
 
     """
@@ -31,7 +32,7 @@ class RelayPool:
         max_age: int,
         proxy: str | None,
         always_use_proxy: bool,
-        on_event: Callable[[Event], bool],
+        on_event: Callable[[Event], str | None],
         on_connected: Callable[[str], None],
     ) -> None:
         self._kinds = kinds

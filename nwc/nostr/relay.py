@@ -10,21 +10,19 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from nwc.nostr.event import Event
+from nwc.nostr.event import FORGED, Event
 from nwc.nostr.inbox import Inbox
 from nwc.nostr.messages import MAX_FRAME_BYTES, InvalidMessage, NoticeReceived
+from nwc.nostr.relay_health import STABLE_AFTER_S, RelayHealth, RelayInfo
 from nwc.nostr.relay_url import is_onion
 from nwc.nostr.session import Published, RelaySession
 
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 60.0
-# A connection that held this long was a good one: the next attempt comes soon again.
-STABLE_AFTER_S = 30.0
 OPEN_TIMEOUT_S = 15.0
 # Over Tor a circuit and a TLS handshake take their time.
 OPEN_TIMEOUT_PROXY_S = 60.0
@@ -34,20 +32,6 @@ MAX_FORGED_EVENTS = 20
 TICK_S = 1.0
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RelayInfo:
-    """What a person wants to know of a relay; times in Unix seconds, latency in milliseconds."""
-
-    url: str
-    state: str
-    inboxes: int
-    since: int
-    latency_ms: int | None
-    reconnects: int
-    invalid_frames: int
-    last_error: str | None
 
 
 class _connect(connect):
@@ -70,8 +54,8 @@ class Relay:
         kinds: event kinds to read from inboxes.
         max_age: seconds the subscriptions reach back.
         proxy: SOCKS proxy URL; None connects directly.
-        on_event: called with every event of an inbox, signature unchecked; tells False when it is
-            forged. Must not raise or wait.
+        on_event: called with every event of an inbox, signature unchecked; tells why it is met with
+            silence (FORGED above all), None when it is served. Must not raise or wait.
         on_connected: called with the URL after each connect.
 
     """
@@ -83,7 +67,7 @@ class Relay:
         kinds: tuple[int, ...],
         max_age: int,
         proxy: str | None,
-        on_event: Callable[[Event], bool],
+        on_event: Callable[[Event], str | None],
         on_connected: Callable[[str], None],
     ) -> None:
         self.url = url
@@ -95,25 +79,13 @@ class Relay:
         self._results: dict[str, asyncio.Future[Published]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._connection: ClientConnection | None = None
-        self._state = "connecting"
-        self._since = time.time()
-        self._connects = 0
-        self._last_error: str | None = None
-        self._invalid_frames = 0
+        self._health = RelayHealth()
 
     def info(self) -> RelayInfo:
-        """Describe the relay in one line."""
-        latency = self._connection.latency if self._connection else 0.0
-        return RelayInfo(
-            url=self.url,
-            state=self._state,
-            inboxes=len(self._session),
-            since=int(self._since),
-            latency_ms=round(latency * 1000) if latency else None,
-            reconnects=max(0, self._connects - 1),
-            invalid_frames=self._invalid_frames,
-            last_error=self._last_error,
-        )
+        """Describe how the relay is doing."""
+        # websockets says 0.0 before the first pong.
+        latency_s = (self._connection.latency or None) if self._connection else None
+        return self._health.info(self.url, inboxes=len(self._session), latency_s=latency_s)
 
     @property
     def is_idle(self) -> bool:
@@ -193,6 +165,8 @@ class Relay:
                 self._settle(published)
             if self._session.has_data_to_send:
                 self._wake.set()
+            if self._health.is_news_that_it_is_away():
+                _log.info("relay %s: stays away (%s); trying on", self.url, self._health.last_error)
 
     async def _connect_and_serve(self) -> None:
         if self._proxy is None and is_onion(self.url):
@@ -219,6 +193,7 @@ class Relay:
     async def _serve(self, connection: ClientConnection) -> None:
         """Read and write until the connection ends; its errors are raised."""
         self._set_up(connection)
+        await connection.ping()  # the first of many; so that its latency is known at once
         reader = asyncio.create_task(self._read(connection))
         writer = asyncio.create_task(self._write(connection))
         try:
@@ -253,19 +228,20 @@ class Relay:
         try:
             result = self._session.receive(frame, time.time())
         except InvalidMessage:
-            self._invalid_frames += 1
+            self._health.invalid_frame()
             return True
-        is_genuine = True
+        rejected_for = None
         match result:
             case Event():
-                is_genuine = self._on_event(result)
+                rejected_for = self._on_event(result)
+                self._health.event(rejected_for)
             case Published():
                 self._settle(result)
             case NoticeReceived(reason):
-                self._last_error = reason
+                self._health.last_error = reason
         if self._session.has_data_to_send:
             self._wake.set()
-        return is_genuine
+        return rejected_for != FORGED
 
     async def _write(self, connection: ClientConnection) -> None:
         while True:
@@ -283,23 +259,15 @@ class Relay:
         self._connection = connection
         self._session.connected(time.time())
         self._wake.set()
-        self._connects += 1
-        _log.info("relay %s: connected", self.url)
-        self._set_state("connected")
+        self._health.connected()
+        _log.debug("relay %s: connected", self.url)
         self._on_connected(self.url)
 
     def _set_down(self, error: str) -> None:
-        # Once when it goes away, not at every vain attempt: an operator's log is read by people.
-        level = logging.DEBUG if self._state == "disconnected" else logging.INFO
-        _log.log(level, "relay %s: not connected (%s); trying again", self.url, error)
+        self._health.disconnected(error)
+        _log.debug("relay %s: not connected (%s); trying again", self.url, error)
         self._connection = None
-        self._last_error = error
         self._session.disconnected()
-        self._set_state("disconnected")
-
-    def _set_state(self, state: str) -> None:
-        if state != self._state:
-            self._state, self._since = state, time.time()
 
 
 def _with_jitter(seconds: float) -> float:

@@ -105,10 +105,10 @@ async def dispatch(wallet: Wallet, connection: Connection, request: Request, now
     except Nip47Error as error:
         return error
     except TimeoutError:
-        _log.info("%s of %r: lightningd did not answer in time", request.method, connection.name)
+        _log.debug("%s of %r: lightningd did not answer in time", request.method, connection.name)
         return Nip47Error(ErrorCode.INTERNAL, "the node did not answer in time")
     except NodeError as error:
-        _log.info("%s of %r failed: %s", request.method, connection.name, error)
+        _log.debug("%s of %r failed: %s", request.method, connection.name, error)
         return Nip47Error(ErrorCode.INTERNAL, "the node could not do this now")
     except Exception:
         _log.exception("%s of %r failed", request.method, connection.name)

@@ -27,7 +27,9 @@ class LiveConnection:
         is_announced: set while a relay has taken the info event in force.
         in_flight: requests being served.
         last_used_at: Unix seconds of the last authentic request, None before the first.
-        answered: requests answered, by outcome ("ok" or the error code).
+        answered: requests answered, by method and outcome ("ok" or the error code).
+        rate_limited: requests that were too fast, answered RATE_LIMITED or met with silence. The
+            signature of the latter was not checked: others may have sent some of them.
 
     """
 
@@ -40,7 +42,8 @@ class LiveConnection:
     is_announced: asyncio.Event = field(default_factory=asyncio.Event)
     in_flight: int = 0
     last_used_at: int | None = None
-    answered: Counter[str] = field(default_factory=Counter)
+    answered: Counter[tuple[str, str]] = field(default_factory=Counter)
+    rate_limited: int = 0
 
     @property
     def inbox(self) -> Inbox:

@@ -107,7 +107,7 @@ class ConnectionManager:
             self._leave(live, tuple(url for url in old.relays if url not in new.relays))
             self._pool.subscribe(live.inbox, (u for u in new.relays if u not in old.relays))
             self._announcer.announce(live)
-        _log.info("connection %r changed", new.name)
+        _log.debug("connection %r changed", new.name)
         return live
 
     async def revoke(self, name: str) -> LiveConnection:

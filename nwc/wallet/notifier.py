@@ -237,7 +237,7 @@ class Notifier:
                 else:
                     return
         except NodeError as error:
-            _log.info("notifications of %r wait: %s", live.record.name, error)
+            _log.debug("notifications of %r wait: %s", live.record.name, error)
         finally:
             self._busy.discard(client_pubkey)
 

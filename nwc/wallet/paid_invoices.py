@@ -54,7 +54,7 @@ class PaidInvoices:
             try:
                 await self._follow()
             except NodeError as error:
-                _log.info("payments cannot be followed now: %s", error)
+                _log.debug("payments cannot be followed now: %s", error)
             if time.monotonic() - started > RETRY_MAX_S:
                 delay = RETRY_FIRST_S
             await asyncio.sleep(delay)

@@ -69,23 +69,32 @@ class RequestServer:
         self._tasks = Tasks()
         self._in_flight = 0
 
-    def on_event(self, event: Event) -> bool:
-        """Take an event from a relay, signature unchecked. Returns at once, False when it is forged."""
-        verdict = self._gate.check(event, time.time())
-        if isinstance(verdict, Rejected):
-            self.rejected[verdict.reason] += 1
-            return verdict.reason is not Rejection.FORGED
-        live = self._connections.of_wallet(event.tag("p") or "")
-        if live is not None:
-            self._start(live, event, rate_limited=verdict.rate_limited)
-        return True
+    def on_event(self, event: Event) -> str | None:
+        """Take an event from a relay, signature unchecked.
 
-    def _start(self, live: LiveConnection, event: Event, *, rate_limited: bool) -> None:
+        Returns:
+            At once why it is met with silence, or None: it is served.
+
+        """
+        reason = self._admit(event)
+        if reason is not None:
+            self.rejected[reason] += 1
+        return reason
+
+    def _admit(self, event: Event) -> str | None:
+        """Serve an event, or return why not."""
+        verdict = self._gate.check(event, time.time())
+        live = self._connections.of_wallet(event.tag("p") or "")
+        if isinstance(verdict, Rejected) or live is None:
+            reason = verdict.reason if isinstance(verdict, Rejected) else Rejection.FOREIGN
+            if live is not None:
+                live.rate_limited += reason is Rejection.RATE_LIMITED
+            return reason
         if len(self._tasks) >= MAX_TASKS:
-            self.rejected[_OVERLOADED] += 1
-            return
+            return _OVERLOADED
         live.last_used_at = int(time.time())
-        self._tasks.spawn(self._serve(live, event, too_fast=rate_limited))
+        self._tasks.spawn(self._serve(live, event, too_fast=verdict.rate_limited))
+        return None
 
     async def answer_payment(self, client_pubkey: str, record: PaymentRecord) -> None:
         """Answer a request to pay that came before the plugin was started (again)."""
@@ -146,7 +155,8 @@ class RequestServer:
         method = request.method if request.method in METHODS else UNKNOWN_METHOD
         code = str(outcome.code) if isinstance(outcome, Nip47Error) else "ok"
         self.answered[method, code] += 1
-        live.answered[code] += 1
+        live.answered[method, code] += 1
+        live.rate_limited += outcome is _TOO_FAST
         _log.debug("%s of %r: %s", method, live.record.name, code)
 
 

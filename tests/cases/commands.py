@@ -579,12 +579,23 @@ def test_status(node: NodeUnderTest, relay: RestartableRelay, connect: Connect) 
     status = node.rpc.call("nwc-status")
     assert status["version"] == nwc.__version__
     assert 0 < status["started_at"] <= int(time.time())
-    assert status["connections"] == len(names(node))
+    assert [entry["name"] for entry in status["connections"]] == names(node)
+    [used] = [entry for entry in status["connections"] if entry["name"] == app.name]
+    assert used == {
+        "name": app.name,
+        "last_used_at": used["last_used_at"],
+        "requests_answered": {"get_info": {"ok": 1}},
+        "rate_limited": 0,
+    }
+    assert status["started_at"] <= used["last_used_at"] <= int(time.time())
     [shown] = [entry for entry in status["relays"] if entry["url"] == relay.url]
     assert shown["state"] == "connected"
     assert shown["since"] <= int(time.time())
     assert shown["reconnects"] == 0
-    assert {"latency_ms", "last_error"} <= shown.keys()
+    assert shown["events_received"] >= 1
+    assert shown["events_rejected"].keys() <= status["events_rejected"].keys()
+    assert isinstance(shown["latency_ms"], int)
+    assert {"invalid_frames", "last_error"} <= shown.keys()
     assert status["requests_answered"]["get_info"]["ok"] >= 1
     assert isinstance(status["events_rejected"], dict)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.cases.log_lines import *  # noqa: F403
 from tests.cases.paying_clients import *  # noqa: F403
 from tests.cases.spending import *  # noqa: F403
 from tests.integration.network import CAPACITY_SAT, line

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cases.fixtures import ConnectedApp, wait_until_announced
+from tests.cases.log_lines import *  # noqa: F403
 from tests.cases.paying_clients import *  # noqa: F403
 from tests.cases.spending import *  # noqa: F403
 from tests.cases.spending import AMOUNT_MSAT, books, check_paid

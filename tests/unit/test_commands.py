@@ -16,7 +16,7 @@ from nwc.commands import BadArgument
 from nwc.nip47.encryption import Cipher
 from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.keys import KeyPair
-from nwc.nostr.relay import RelayInfo
+from nwc.nostr.relay_health import RelayInfo
 from nwc.service import Core
 from nwc.wallet.connections import Connection
 from nwc.wallet.dispatch import METHODS
@@ -78,7 +78,7 @@ class Pool:
         self.state = "connected"
 
     def info(self, urls: tuple[str, ...] = DEFAULT_RELAYS) -> list[RelayInfo]:
-        return [RelayInfo(url, self.state, 1, NOW, 5, 0, 0, None) for url in urls]
+        return [RelayInfo(url, self.state, 1, NOW, 5, 0, 7, {"seen before": 2}, 0, None) for url in urls]
 
     def is_listening(self, recipient: str, url: str) -> bool:
         return self.state == "connected"
@@ -566,10 +566,21 @@ async def test_unknown_names(command: Callable[..., Coroutine[Any, Any, Json]]) 
 async def test_status() -> None:
     core = make_core()
     await made(core)
+    [live] = core.connections.all()
+    live.answered["get_info", "ok"] = 2
+    live.last_used_at, live.rate_limited = NOW, 4
     shown = await commands.status(core)
     assert shown["started_at"] == NOW
-    assert shown["connections"] == 1
+    assert shown["connections"] == [
+        {
+            "name": "x",
+            "last_used_at": NOW,
+            "requests_answered": {"get_info": {"ok": 2}},
+            "rate_limited": 4,
+        }
+    ]
     assert shown["requests_answered"] == {"get_info": {"INTERNAL": 1, "ok": 2}}
     assert shown["events_rejected"] == {"stale": 3}
     [relay] = shown["relays"]
     assert (relay["url"], relay["state"], relay["connections"]) == (DEFAULT_RELAYS[0], "connected", 1)
+    assert (relay["events_received"], relay["events_rejected"]) == (7, {"seen before": 2})

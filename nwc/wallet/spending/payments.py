@@ -247,7 +247,7 @@ class Payments:
         except Nip47Error as error:
             return error
         except NodeError as error:
-            _log.info("a payment of %r was not begun: %s", connection.name, error)
+            _log.debug("a payment of %r was not begun: %s", connection.name, error)
             await self._release(connection.client_pubkey, wanted.request_id)
             return Nip47Error(ErrorCode.INTERNAL, "the node could not do this now; nothing was paid")
         except (BadLedger, UnreadableRecord):
@@ -457,7 +457,7 @@ class Payments:
 
 
 def _note_waiting(error: NodeError) -> None:
-    _log.info("a payment waits for lightningd: %s", error)
+    _log.debug("a payment waits for lightningd: %s", error)
 
 
 _PAID_ALREADY = "this invoice is paid already, or is being paid"

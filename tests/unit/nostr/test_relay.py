@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 
 from nwc.nostr import relay as module
-from nwc.nostr.event import Event, sign_event
+from nwc.nostr import relay_health
+from nwc.nostr.event import FORGED, Event, sign_event
 from nwc.nostr.inbox import Inbox
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import MAX_FRAME_BYTES, MAX_MESSAGE_LENGTH
@@ -31,7 +32,7 @@ class Client:
     def __init__(self, url: str, *, proxy: str | None = None) -> None:
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.connects: list[str] = []
-        self.forged = False
+        self.rejected_for: str | None = None
         self.relay = Relay(
             url,
             kinds=(23194,),
@@ -41,9 +42,9 @@ class Client:
             on_connected=self.connects.append,
         )
 
-    def _on_event(self, event: Event) -> bool:
+    def _on_event(self, event: Event) -> str | None:
         self.events.put_nowait(event)
-        return not self.forged
+        return self.rejected_for
 
     @property
     def state(self) -> str:
@@ -313,16 +314,21 @@ async def test_a_server_that_is_no_relay(start: ClientMaker, answer: bytes, erro
         await client.relay.stop()
 
 
-async def test_nobody_listens(start: ClientMaker, caplog: pytest.LogCaptureFixture) -> None:
+async def test_nobody_listens(
+    start: ClientMaker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_health, "AWAY_AFTER_S", 0.05)
     caplog.set_level(logging.DEBUG, module.__name__)
     async with FakeRelay() as gone:
         url = gone.url
     client = start(url)
     assert await client.down()
-    await until(lambda: len(caplog.records) >= 4)
-    # An operator's log gets one line when a relay goes away, however long it stays away.
-    levels = [record.levelno for record in caplog.records]
-    assert levels[:4] == [logging.INFO, logging.DEBUG, logging.DEBUG, logging.DEBUG]
+    await until(lambda: any("stays away" in record.message for record in caplog.records))
+    told = len(caplog.records)
+    await until(lambda: len(caplog.records) >= told + 4)
+    # An operator's log gets one line, however long the relay stays away.
+    lines = [record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG]
+    assert lines == [f"relay {url}: stays away ({client.relay.info().last_error}); trying on"]
 
 
 @pytest.mark.parametrize(
@@ -558,7 +564,7 @@ async def test_the_socks_proxy_gets_the_name(server: FakeRelay, start: ClientMak
 
 async def test_a_relay_that_forges_is_left(server: FakeRelay, start: ClientMaker) -> None:
     client = start(server.url)
-    client.forged = True
+    client.rejected_for = FORGED
     client.relay.subscribe(INBOX)
     connection = await server.arrival()
     _, name, _ = await server.next("REQ")

@@ -11,7 +11,7 @@ from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.event import Event
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.pool import RelayPool
-from nwc.nostr.relay import RelayInfo
+from nwc.nostr.relay_health import RelayInfo
 from nwc.nostr.session import Published
 from nwc.wallet.connections import Connection, View
 from nwc.wallet.live import LiveConnection, LiveConnections
@@ -53,7 +53,7 @@ class FakePool(RelayPool):
         self._changed = asyncio.Condition()
 
     def info(self, urls: Iterable[str] | None = None) -> list[RelayInfo]:
-        return [RelayInfo(url, self.state, 1, 0, None, 0, 0, None) for url in urls or ()]
+        return [RelayInfo(url, self.state, 1, 0, None, 0, 0, {}, 0, None) for url in urls or ()]
 
     async def publish_to_any(self, event: Event, urls: Iterable[str], timeout_s: float) -> bool:
         verdicts = await self.publish(event, urls, timeout_s)

@@ -268,7 +268,7 @@ async def test_a_node_that_does_not_answer_in_time(
         await asyncio.Event().wait()
         raise AssertionError
 
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     handler(handle, timeout_s=0.01)
     error = await error_of()
     assert error.code == ErrorCode.INTERNAL
@@ -288,7 +288,7 @@ async def test_the_nodes_words_go_nowhere(
     failure: Exception, logged: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Lightningd quotes parameters in its errors, and they are the client's business."""
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     error = await error_of(make_wallet(failure))
     assert error.code == ErrorCode.INTERNAL
     assert NODES_WORDS not in str(error)

@@ -69,7 +69,7 @@ async def test_a_late_answer(scheme: Encryption, method: str) -> None:
         "result": {"preimage": "aa" * 32, "fees_paid": 7},
     }
     assert answers.server.answered == {(method, "ok"): 1}
-    assert answers.live.answered == {"ok": 1}
+    assert answers.live.answered == {(method, "ok"): 1}
 
 
 async def test_a_late_answer_is_not_dated_before_its_request() -> None:

@@ -1,0 +1,70 @@
+"""What an operator reads in lightningd's log: little at info, every request at debug."""
+
+import re
+
+from tests.cases.fixtures import Connect, wait_until_announced
+from tests.cases.node import NodeUnderTest
+from tests.cases.payee import Payee
+from tests.cases.relays import wait_until_back, wait_until_lost
+from tests.cases.spending import AMOUNT_MSAT, pay, wait_until_booked
+from tests.support.restartable_relay import RestartableRelay
+from tests.support.waiting import wait_until
+
+
+def lines(node: NodeUnderTest, level: str, since: int) -> list[str]:
+    """Return what the plugin has logged at a level of lightningd's (`INFO`, say)."""
+    found = re.compile(rf"\b{level}\s+plugin-plugin\.py: nwc[\w.]* *: (.*)")
+    return [match[1] for line in node.log_text().splitlines()[since:] if (match := found.search(line))]
+
+
+def test_info(node: NodeUnderTest, payee: Payee, connect: Connect, own_relay: RestartableRelay) -> None:
+    """One line for each connection made and revoked, and one for each payment."""
+    since = node.mark()
+    app = connect(relays=own_relay.url, budget="1000sat")
+    made = app.ask("make_invoice", {"amount": 1000}).result
+    node.pay(made["invoice"])
+    wait_until(lambda: len(lines(node, "INFO", since)) == 2, "the payment received")
+    assert pay(app, payee.invoice(AMOUNT_MSAT)).result
+    refused = payee.invoice(AMOUNT_MSAT)
+    payee.forget(refused)
+    assert pay(app, refused).code == "PAYMENT_FAILED"
+    assert pay(app, payee.invoice(10**9)).code == "QUOTA_EXCEEDED"
+    assert app.ask("make_invoice", {"amount": -1}).code == "OTHER"
+    wait_until_booked(node, app)
+    node.rpc.call("nwc-update", {"name": app.name, "max_payment": "1sat"})
+    own_relay.kill()
+    wait_until_lost(node, own_relay)
+    own_relay.start()
+    wait_until_back(node, own_relay)
+    node.stop_plugin()
+    node.start_plugin()
+    wait_until_announced(node, app.name)
+    node.rpc.call("nwc-revoke", {"name": app.name})
+    assert lines(node, "INFO", since) == [
+        f"connection '{app.name}' made",
+        f"payment received through '{app.name}'",
+        f"pay_invoice of '{app.name}': settled",
+        f"pay_invoice of '{app.name}': failed",
+        f"connection '{app.name}' revoked",
+    ]
+    for level in ("WARN", "UNUSUAL", "ERROR", r"\*\*BROKEN\*\*"):
+        assert lines(node, level, since) == []
+
+
+def test_requests(node: NodeUnderTest, connect: Connect) -> None:
+    """Each at debug: method, connection and outcome, and nothing of what was in it."""
+    since = node.mark()
+    app = connect()
+    made = app.ask("make_invoice", {"amount": 123_457, "description": "a secret"}).result
+    app.ask("make_invoice", {"amount": "123457"})
+    app.ask("pay_invoice", {"invoice": made["invoice"]})
+    app.ask("a_secret_method")
+    logged = lines(node, "DEBUG", since)
+    assert [line for line in logged if " of " in line] == [
+        f"make_invoice of '{app.name}': ok",
+        f"make_invoice of '{app.name}': OTHER",
+        f"pay_invoice of '{app.name}': RESTRICTED",
+        f"unknown of '{app.name}': NOT_IMPLEMENTED",
+    ]
+    for word in ("secret", "123457", made["invoice"], made["payment_hash"]):
+        assert not [line for line in logged if word in line]
