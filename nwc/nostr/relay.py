@@ -285,6 +285,8 @@ def _describe(error: BaseException) -> str:
             return f"HTTP status {error.response.status_code}"
         case ConnectionClosed():
             return f"connection closed, code {error.rcvd.code if error.rcvd else 'none'}"
+        case ConnectionRefusedError():
+            return "connection refused"
         case OSError(strerror=str(text)) if text:
             return text
         case OSError():
