@@ -14,6 +14,7 @@ from collections.abc import Callable
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
+from nwc.nostr.bounded_connection import TURN_S, BoundedConnection
 from nwc.nostr.event import FORGED, Event
 from nwc.nostr.inbox import Inbox
 from nwc.nostr.messages import MAX_FRAME_BYTES, InvalidMessage, NoticeReceived
@@ -176,6 +177,7 @@ class Relay:
             connection = await _connect(
                 self.url,
                 proxy=self._proxy,
+                create_connection=BoundedConnection,
                 compression=None,
                 max_size=MAX_FRAME_BYTES,
                 max_queue=64,
@@ -214,12 +216,17 @@ class Relay:
                     await connection.send(frame)
 
     async def _read(self, connection: ClientConnection) -> None:
-        forged = 0
+        forged, spent_s = 0, 0.0
         async for frame in connection:
+            began = time.monotonic()
             if isinstance(frame, str):
                 forged += not self._receive(frame)
             if forged >= MAX_FORGED_EVENTS:
                 raise _ForgingRelayError
+            spent_s += time.monotonic() - began
+            if spent_s >= TURN_S:  # frames that are there already come without a pause
+                await asyncio.sleep(spent_s)
+                spent_s = 0.0
 
     def _receive(self, frame: str) -> bool:
         """Take one frame; tells whether it is free of forgery, which an honest relay never passes on."""
