@@ -34,9 +34,10 @@ class BoundedConnection(ClientConnection):
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection, whether or not the peer listens."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await super().close(code, reason)
+        if self._patience is None:  # else there is no room for a goodbye
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await super().close(code, reason)
         self.transport.abort()
 
     # Called by the event loop
@@ -70,6 +71,7 @@ class BoundedConnection(ClientConnection):
         """It reads."""
         if self._patience is not None:
             self._patience.cancel()
+            self._patience = None
         super().resume_writing()
 
     # Inside

@@ -28,6 +28,7 @@ MAX_MORE_THREADS = 4
 # At debug: a line for each request, two for each connection that was made and lost.
 MAX_LOG_LINES = 60
 HONEST_REQUESTS = 8
+MAX_ROUNDS = 8
 # The pause before the next attempt to connect has grown, and megabytes may still be read before.
 RECOVERY_PATIENCE_S = 60
 
@@ -223,3 +224,16 @@ def test_faulty_relay(node: NodeUnderTest, two_relays: TwoRelays, case: Case) ->
     logged = log_lines(node, since, proxy.url)
     assert len(logged) <= MAX_LOG_LINES
     assert [line for line in logged if " DEBUG " not in line] == []
+
+
+@pytest.mark.parametrize(("name", "message"), [("challenges", "AUTH"), ("closes", "REQ")])
+def test_what_is_said_without_end_is_answered_a_few_times(
+    node: NodeUnderTest, two_relays: TwoRelays, name: str, message: str
+) -> None:
+    """Each AUTH costs us a signature, each REQ the relay a search."""
+    two, proxy = two_relays, two_relays.proxy
+    proxy.switch_on(CASES[name].fault())
+    wait_until(lambda: proxy.heard[message], f"{message} of the plugin")
+    proxy.wait_for_acts(CASES[name].acts)
+    assert two.over(two.honest).ask("make_invoice", COFFEE).result["invoice"]
+    assert proxy.heard[message] <= MAX_ROUNDS

@@ -13,6 +13,7 @@ import socket
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self
@@ -86,7 +87,7 @@ class FaultProxy:
     Attributes:
         acts: what the faults have done since they were switched on, in their own units.
         requests: the requests that the relay has passed on, as a relay knows them.
-        auth_events: how many AUTH events the plugin has sent.
+        heard: how often the plugin has said what since the faults were switched on, by type of message.
         port: where it listens, once it does.
 
     """
@@ -94,7 +95,7 @@ class FaultProxy:
     def __init__(self, relay_url: str) -> None:
         self.acts = 0
         self.requests: list[Json] = []
-        self.auth_events = 0
+        self.heard: Counter[str] = Counter()
         self.port = 0
         self._relay_url = relay_url
         self._faults: tuple[Fault, ...] = ()
@@ -168,6 +169,7 @@ class FaultProxy:
 
     async def _switch_on(self, faults: tuple[Fault, ...]) -> None:
         self.acts, self._faults = 0, faults
+        self.heard.clear()
         self.all_is_well.clear()
         for line in self._lines:
             self._begin(line)
@@ -205,7 +207,7 @@ class FaultProxy:
 
     async def _up(self, line: Line) -> None:
         async for frame in line.client:
-            self.auth_events += _message(frame)[0] == "AUTH"
+            self.heard[_message(frame)[0]] += 1
             frames = [frame]
             for fault in self._faults:
                 frames = await fault.up(line, frames)

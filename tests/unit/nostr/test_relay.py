@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 import pytest_asyncio
 
@@ -285,6 +286,34 @@ async def test_a_publication_ends_at_its_deadline_while_connecting(
             result = await client.relay.publish(EVENTS[0], 0.05)
         assert not result.accepted
         await client.relay.stop()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, b"", b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.1 503 Go away\r\nContent-Length: 9\r\n\r\n"],
+)
+async def test_vain_attempts_leave_nothing_open(
+    start: ClientMaker, answer: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OPEN_TIMEOUT_S", 0.01)
+    tried = 0
+
+    async def hang_up_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal tried
+        if answer is not None:
+            writer.write(answer)
+            writer.write_eof()
+        await reader.read()  # until the client is gone
+        writer.close()
+        tried += 1
+
+    async with await asyncio.start_server(hang_up_late, "127.0.0.1", 0) as tcp:
+        before = psutil.Process().num_fds()
+        client = start(f"ws://127.0.0.1:{tcp.sockets[0].getsockname()[1]}")
+        await until(lambda: tried >= 20)
+        await client.relay.stop()
+        await until(lambda: psutil.Process().num_fds() <= before)
+        assert client.connects == []
 
 
 async def test_a_server_that_says_nothing(start: ClientMaker, monkeypatch: pytest.MonkeyPatch) -> None:
