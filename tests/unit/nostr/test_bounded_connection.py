@@ -1,6 +1,7 @@
 """A BoundedConnection whose peer sends more than it should, or reads less."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -103,7 +104,10 @@ async def test_all_arrives_in_its_order() -> None:
 
 
 @pytest.mark.parametrize(("size", "taken"), [(0, 10_000), (1000, 1000), (100_000, 50)])
-async def test_what_nobody_takes_is_not_read(size: int, taken: int) -> None:
+async def test_what_nobody_takes_is_not_read(
+    size: int, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TURN_S", PATIENCE_S)  # it is not the clock that stops it
     async with connected() as (connection, peer):
         header = b"\x81\x7f" + size.to_bytes(8, "big") if size else EMPTY_TEXT
         async with flooded(peer, header + bytes(size)):
@@ -124,6 +128,9 @@ async def test_a_peer_that_pings_and_does_not_read_is_left(monkeypatch: pytest.M
     monkeypatch.setattr(module, "MAX_UNSENT_BYTES", 1 << 16)
     async with connected() as (connection, peer):
         peer.transport.pause_reading()
+        # What the machine buffers is not ours, and takes long to fill.
+        for end, buffer in ((connection, socket.SO_SNDBUF), (peer, socket.SO_RCVBUF)):
+            end.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, buffer, 4096)
         async with flooded(peer, PING.replace(b"\0", b"\x7d") + bytes(125)):
             await connection.wait_closed()
 
