@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from nwc.nip47.kinds import KIND_REQUEST
 from nwc.nip47.rate_limit import RateLimit
-from nwc.nostr.event import FORGED, Event, InvalidEvent, verify_event
+from nwc.nostr.event import Event, InvalidEvent, verify_event
 from nwc.nostr.seen import SeenEvents
 
 
@@ -25,7 +25,7 @@ class Rejection(StrEnum):
     STALE = "stale"
     EXPIRED = "expired"
     RATE_LIMITED = "rate limited"
-    FORGED = FORGED
+    FORGED = "bad id or signature"  # honest relays pass none of these on
 
 
 @dataclass(frozen=True, slots=True)

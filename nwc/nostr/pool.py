@@ -20,7 +20,7 @@ class RelayPool:
         proxy: SOCKS proxy URL (`socks5h://host:port`) for `.onion` relays, or None.
         always_use_proxy: every relay goes through the proxy, name resolution included.
         on_event: called with every event of an inbox, signature unchecked; tells why it is met with
-            silence (FORGED above all), None when it is served. Must not raise or wait.
+            silence, None when it is served. Must not raise or wait.
         on_connected: called with the URL each time a relay gets connected.
 
     """

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from nwc.nostr.event import FORGED, Event
+from nwc.nostr.event import Event
 from nwc.nostr.inbox import Inbox
+from nwc.nostr.junk import JunkAllowance
 from nwc.nostr.messages import MAX_FRAME_BYTES, InvalidMessage, NoticeReceived
 from nwc.nostr.relay_health import STABLE_AFTER_S, RelayHealth, RelayInfo
 from nwc.nostr.relay_url import is_onion
@@ -27,8 +28,6 @@ OPEN_TIMEOUT_S = 15.0
 # Over Tor a circuit and a TLS handshake take their time.
 OPEN_TIMEOUT_PROXY_S = 60.0
 PING_INTERVAL_S = 20.0
-# Each costs a signature check. One may be a relay's mistake; so many are not.
-MAX_FORGED_EVENTS = 20
 TICK_S = 1.0
 
 _log = logging.getLogger(__name__)
@@ -42,10 +41,6 @@ class _connect(connect):
         return exc
 
 
-class _ForgingRelayError(WebSocketException):
-    """The relay passes on events whose signature is wrong; NIP-01 relays check them."""
-
-
 class Relay:
     """A relay that is kept connected while it is started.
 
@@ -55,7 +50,7 @@ class Relay:
         max_age: seconds the subscriptions reach back.
         proxy: SOCKS proxy URL; None connects directly.
         on_event: called with every event of an inbox, signature unchecked; tells why it is met with
-            silence (FORGED above all), None when it is served. Must not raise or wait.
+            silence, None when it is served. Must not raise or wait.
         on_connected: called with the URL after each connect.
 
     """
@@ -214,34 +209,36 @@ class Relay:
                     await connection.send(frame)
 
     async def _read(self, connection: ClientConnection) -> None:
-        forged = 0
+        junk = JunkAllowance(time.monotonic())
         async for frame in connection:
-            if isinstance(frame, str):
-                forged += not self._receive(frame)
-            if forged >= MAX_FORGED_EVENTS:
-                raise _ForgingRelayError
+            begun = time.thread_time()
+            if self._receive(frame):
+                continue
+            if pause_s := junk.pause_after(time.thread_time() - begun, time.monotonic()):
+                await asyncio.sleep(pause_s)
 
-    def _receive(self, frame: str) -> bool:
-        """Take one frame; tells whether it is free of forgery, which an honest relay never passes on."""
+    def _receive(self, frame: str | bytes) -> bool:
+        """Take one frame; tells whether it brought something. All else is junk, see junk.py."""
         # What is wrong or said is counted and kept, not logged: a hostile relay could send it without
         # end, and every line of the log goes through lightningd.
         try:
-            result = self._session.receive(frame, time.time())
+            result = self._session.receive(_text(frame), time.time())
         except InvalidMessage:
             self._health.invalid_frame()
-            return True
-        rejected_for = None
+            return False
+        if self._session.has_data_to_send:
+            self._wake.set()
         match result:
             case Event():
                 rejected_for = self._on_event(result)
                 self._health.event(rejected_for)
+                return rejected_for is None
             case Published():
                 self._settle(result)
+                return True
             case NoticeReceived(reason):
                 self._health.last_error = reason
-        if self._session.has_data_to_send:
-            self._wake.set()
-        return rejected_for != FORGED
+        return False
 
     async def _write(self, connection: ClientConnection) -> None:
         while True:
@@ -270,6 +267,18 @@ class Relay:
         self._session.disconnected()
 
 
+def _text(frame: str | bytes) -> str:
+    """Return a text frame's text.
+
+    Raises:
+        InvalidMessage: it is a binary frame.
+
+    """
+    if isinstance(frame, bytes):
+        raise InvalidMessage("a binary frame")
+    return frame
+
+
 def _with_jitter(seconds: float) -> float:
     return seconds * random.uniform(0.5, 1.0)  # noqa: S311
 
@@ -279,8 +288,6 @@ def _describe(error: BaseException) -> str:
     match error:
         case TimeoutError():
             return "no answer in time"
-        case _ForgingRelayError():
-            return "the relay sent forged events"
         case InvalidStatus():
             return f"HTTP status {error.response.status_code}"
         case ConnectionClosed():
