@@ -3,10 +3,10 @@
 Theory
 ------
 Whether an event that names one of our keys and its right author is honest shows only in its signature,
-and that check is the dearest there is (a tenth of a millisecond). Both keys stand in plain sight in every
-event, so a stranger can have us check forgeries through any relay that does not check them itself. To
-leave such a relay, or to look at so many of its events and no more, would be the forger's victory: the
-honest client is shut out. So every event is looked at, nothing is thrown away, and time is what is bounded:
+and that check is the dearest there is (a tenth of a millisecond). Both keys stand in plain sight in
+every event, so a stranger can have us check forgeries through any relay that does not check them itself.
+To leave such a relay, or to look at so many of its events and no more, would be the forger's victory:
+the honest client is shut out. So every event is looked at, nothing is thrown away, and time is bounded:
 
 1. Junk is every frame that brings nothing: no message, an event met with silence, idle words. All of it
    counts, whatever its sort, by the CPU time that it took.
