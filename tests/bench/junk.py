@@ -263,9 +263,9 @@ def print_setting(seconds: int, per_minute: int) -> None:
     print(describe_machine())
     print(
         "Client, relays, plugin and node share this machine and its CPUs; latencies are in ms.\n"
-        "Forgeries and strangers' events name the honest client of the same relay. What is too fast or\n"
-        "undecryptable is signed by two other clients, and mostly counted as rate limited: nwc-rate-limit\n"
-        "is the default.\n"
+        "Forgeries and strangers' events name the honest client of the same relay. What is too fast\n"
+        "or undecryptable is signed by two other clients; most of it is counted as rate limited, since\n"
+        "nwc-rate-limit is the default.\n"
     )
 
 
