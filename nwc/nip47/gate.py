@@ -3,6 +3,12 @@
 What comes from a relay is a stranger's word until its signature is checked, and that check is the dear
 one. So whatever can be told without it is told first, and nothing that an unchecked event says changes
 any state (the seen-set, the rate limit): otherwise a forger could shut out the real client.
+
+Forgeries: that an event names a wallet key and its right author proves nothing, both stand in plain
+sight in every event. So anyone can have us check his forgeries (0.1 ms each), through any relay that
+does not check them itself. There is no limit on them here and no relay is left for them: the forger
+would then decide how many real requests are served. The time that all junk of a relay takes is bounded
+where it is read (relay.py).
 """
 
 from collections.abc import Callable

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
+from nwc.nostr.bounded_connection import TURN_S, BoundedConnection
 from nwc.nostr.event import Event
 from nwc.nostr.inbox import Inbox
-from nwc.nostr.junk import JunkAllowance
 from nwc.nostr.messages import MAX_FRAME_BYTES, InvalidMessage, NoticeReceived
 from nwc.nostr.relay_health import STABLE_AFTER_S, RelayHealth, RelayInfo
 from nwc.nostr.relay_url import is_onion
@@ -171,6 +171,7 @@ class Relay:
             connection = await _connect(
                 self.url,
                 proxy=self._proxy,
+                create_connection=BoundedConnection,
                 compression=None,
                 max_size=MAX_FRAME_BYTES,
                 max_queue=64,
@@ -209,36 +210,32 @@ class Relay:
                     await connection.send(frame)
 
     async def _read(self, connection: ClientConnection) -> None:
-        junk = JunkAllowance(time.monotonic())
+        spent_s = 0.0
         async for frame in connection:
-            begun = time.thread_time()
-            if self._receive(frame):
-                continue
-            if pause_s := junk.pause_after(time.thread_time() - begun, time.monotonic()):
-                await asyncio.sleep(pause_s)
+            began = time.monotonic()
+            self._receive(frame)
+            spent_s += time.monotonic() - began
+            if spent_s >= TURN_S:  # frames that are there already come without a pause
+                await asyncio.sleep(spent_s)
+                spent_s = 0.0
 
-    def _receive(self, frame: str | bytes) -> bool:
-        """Take one frame; tells whether it brought something. All else is junk, see junk.py."""
+    def _receive(self, frame: str | bytes) -> None:
         # What is wrong or said is counted and kept, not logged: a hostile relay could send it without
         # end, and every line of the log goes through lightningd.
         try:
             result = self._session.receive(_text(frame), time.time())
         except InvalidMessage:
             self._health.invalid_frame()
-            return False
-        if self._session.has_data_to_send:
-            self._wake.set()
+            return
         match result:
             case Event():
-                rejected_for = self._on_event(result)
-                self._health.event(rejected_for)
-                return rejected_for is None
+                self._health.event(self._on_event(result))
             case Published():
                 self._settle(result)
-                return True
             case NoticeReceived(reason):
                 self._health.last_error = reason
-        return False
+        if self._session.has_data_to_send:
+            self._wake.set()
 
     async def _write(self, connection: ClientConnection) -> None:
         while True:

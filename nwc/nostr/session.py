@@ -71,7 +71,10 @@ class _Outgoing:
 
 @dataclass(slots=True)
 class _Subscription:
-    """A subscription the relay has refused: when to ask again, or that AUTH comes first."""
+    """A subscription the relay has refused: when to ask again, or that AUTH comes first.
+
+    Without `retry_at` it has been asked for again.
+    """
 
     refusals: int = 0
     retry_at: float | None = None
@@ -114,6 +117,8 @@ class RelaySession:
         self._ready: set[str] = set()
         self._auth_to_send: list[str] = []
         self._to_send: list[str] = []
+        # By id: an event that is given up before there was room for it is not sent any more.
+        self._to_publish: dict[str, None] = {}
         # Packs to ask for and the time of it: however many inboxes join at once, one REQ for each pack.
         self._to_request: dict[str, float] = {}
         self._outbox_characters = 0
@@ -165,7 +170,7 @@ class RelaySession:
             return Published(event.id, accepted=False, reason="too many events wait for this relay")
         self._outbox[event.id] = outgoing
         self._outbox_characters += len(outgoing.message)
-        self._transmit(outgoing)
+        self._transmit(event.id)
         return None
 
     # What happens
@@ -176,8 +181,8 @@ class RelaySession:
         self.is_connected = True
         for pack in self._packs:
             self._request(pack, now)
-        for outgoing in self._outbox.values():
-            self._transmit(outgoing)
+        for event_id in self._outbox:
+            self._transmit(event_id)
 
     def disconnected(self) -> None:
         """Forget what belonged to the connection."""
@@ -230,7 +235,6 @@ class RelaySession:
         for subscription_id, refused in list(self._refused.items()):
             pack = self._packs.get(subscription_id)
             if pack and refused.retry_at is not None and now >= refused.retry_at:
-                refused.retry_at = None
                 self._request(pack, now)
         late = [i for i, outgoing in self._outbox.items() if now >= outgoing.deadline_at]
         return [self._give_up(event_id) for event_id in late]
@@ -242,7 +246,7 @@ class RelaySession:
     @property
     def has_data_to_send(self) -> bool:
         """Tell whether there are frames to send."""
-        return bool(self._auth_to_send or self._to_request or self._to_send)
+        return bool(self._auth_to_send or self._to_request or self._to_send or self._to_publish)
 
     def data_to_send(self) -> list[str]:
         """Return the frames to send, in order, and forget them: AUTH, then REQ, then the rest."""
@@ -251,7 +255,8 @@ class RelaySession:
             for subscription_id, now in self._to_request.items()
             if (pack := self._packs.get(subscription_id))
         ]
-        frames = [*self._auth_to_send, *requests, *self._to_send]
+        events = [self._outbox[event_id].message for event_id in self._to_publish]
+        frames = [*self._auth_to_send, *requests, *self._to_send, *events]
         self._forget_frames()
         return frames
 
@@ -261,6 +266,7 @@ class RelaySession:
         self._auth_to_send.clear()
         self._to_request.clear()
         self._to_send.clear()
+        self._to_publish.clear()
 
     def _send(self, message: str) -> None:
         if self.is_connected:
@@ -269,11 +275,14 @@ class RelaySession:
     def _request(self, pack: Pack, now: float) -> None:
         if self.is_connected:
             self._to_request[pack.subscription_id] = now
+            if refused := self._refused.get(pack.subscription_id):
+                refused.retry_at = None
 
-    def _transmit(self, outgoing: _Outgoing) -> None:
+    def _transmit(self, event_id: str) -> None:
         if self.is_connected:
+            outgoing = self._outbox[event_id]
             outgoing.sent, outgoing.awaits_auth = True, False
-            self._to_send.append(outgoing.message)
+            self._to_publish[event_id] = None
 
     def _give_up(self, event_id: str) -> Published:
         outgoing = self._remove(event_id)
@@ -282,11 +291,14 @@ class RelaySession:
 
     def _remove(self, event_id: str) -> _Outgoing:
         outgoing = self._outbox.pop(event_id)
+        self._to_publish.pop(event_id, None)
         self._outbox_characters -= len(outgoing.message)
         return outgoing
 
     def _on_eose(self, subscription_id: str) -> None:
-        if self._packs.get(subscription_id):
+        refused = self._refused.get(subscription_id)
+        is_closed = refused is not None and refused.retry_at is not None
+        if self._packs.get(subscription_id) and not is_closed:
             self._ready.add(subscription_id)
             self._refused.pop(subscription_id, None)
 
@@ -304,7 +316,7 @@ class RelaySession:
         if refused_for_auth and not outgoing.was_refused_for_auth:
             outgoing.was_refused_for_auth = outgoing.awaits_auth = True
             if self._auth.is_settled:  # the relay looked at the event before the AUTH
-                self._transmit(outgoing)
+                self._transmit(event_id)
             return None
         self._remove(event_id)
         return Published(event_id, accepted or reason.startswith("duplicate:"), reason)
@@ -314,10 +326,11 @@ class RelaySession:
             return None
         self._ready.discard(subscription_id)
         refused = self._refused.setdefault(subscription_id, _Subscription())
-        refused.refusals += 1
         refused.awaits_auth = reason.startswith(_AUTH_REQUIRED)
-        delay = RESUBSCRIBE_FIRST_S * 2 ** min(refused.refusals - 1, 10)
-        refused.retry_at = now + min(delay, RESUBSCRIBE_MAX_S)
+        if refused.retry_at is None:  # said again before we asked again, it puts nothing off
+            delay = RESUBSCRIBE_FIRST_S * 2 ** min(refused.refusals, 10)
+            refused.retry_at = now + min(delay, RESUBSCRIBE_MAX_S)
+            refused.refusals += 1
         return NoticeReceived(f"subscription closed: {reason}")
 
     # NIP-42
@@ -347,8 +360,8 @@ class RelaySession:
         for subscription_id, refused in self._refused.items():
             pack = self._packs.get(subscription_id)
             if pack and refused.awaits_auth:
-                refused.awaits_auth, refused.retry_at = False, None
+                refused.awaits_auth = False
                 self._request(pack, now)
-        for outgoing in self._outbox.values():
+        for event_id, outgoing in self._outbox.items():
             if outgoing.awaits_auth:
-                self._transmit(outgoing)
+                self._transmit(event_id)

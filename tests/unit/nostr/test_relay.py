@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Self
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -562,24 +562,6 @@ async def test_the_socks_proxy_gets_the_name(server: FakeRelay, start: ClientMak
         await client.relay.stop()
 
 
-# Junk
-
-
-class Allowance:
-    """In the place of a JunkAllowance: keeps what was counted, and says one pause for all of it."""
-
-    def __init__(self, pause_s: float) -> None:
-        self.costs: list[float] = []
-        self.pause_s = pause_s
-
-    def __call__(self, now: float) -> Self:
-        return self
-
-    def pause_after(self, cost_s: float, now: float) -> float:
-        self.costs.append(cost_s)
-        return self.pause_s
-
-
 async def test_a_relay_that_forges_is_still_read(server: FakeRelay, start: ClientMaker) -> None:
     """It may not be the relay that forges, but a stranger, who must not shut out the honest."""
     client = start(server.url)
@@ -596,53 +578,3 @@ async def test_a_relay_that_forges_is_still_read(server: FakeRelay, start: Clien
     info = client.relay.info()
     assert (info.state, info.reconnects) == ("connected", 0)
     assert info.events_rejected == {"bad id or signature": 200}
-
-
-async def test_what_counts_as_junk(
-    server: FakeRelay, start: ClientMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    allowance = Allowance(0)
-    monkeypatch.setattr(module, "JunkAllowance", allowance)
-    client = start(server.url)
-    client.relay.subscribe(INBOX)
-    connection = await server.arrival()
-    _, name, _ = await server.next("REQ")
-    await until(lambda: client.relay.is_listening(KEYS.public_key))
-    allowance.costs.clear()
-    served, rejected = (json.dumps(["EVENT", name, event.to_dict()]) for event in EVENTS[:2])
-    await connection.send(served)
-    await client.event()
-    assert (await client.relay.publish(EVENTS[2], LONG_S)).accepted
-    assert allowance.costs == []
-    client.rejected_for = "unknown author"
-    for junk in ("no JSON", b"binary", '["NOTICE","hello"]', rejected):
-        await connection.send(junk)
-    await client.event()
-    await until(lambda: len(allowance.costs) == 4)
-    assert min(allowance.costs) > 0
-    assert client.relay.info().invalid_frames == 2
-
-
-async def test_a_relay_that_is_paused_holds_up_no_other(
-    server: FakeRelay, start: ClientMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    allowance = Allowance(0)
-    monkeypatch.setattr(module, "JunkAllowance", allowance)
-    flooded, calm = start(server.url), start(server.url)
-    for client in (flooded, calm):
-        client.relay.subscribe(INBOX)
-    connections = [await server.arrival() for _ in range(2)]
-    _, name, _ = await server.next("REQ")
-    await until(lambda: all(c.relay.is_listening(KEYS.public_key) for c in (flooded, calm)))
-    allowance.pause_s = LONG_S
-    frame = json.dumps(["EVENT", name, EVENTS[0].to_dict()])
-    for client in (flooded, calm):
-        client.rejected_for = "not for us" if client is flooded else None
-    for connection in connections:
-        for _ in range(3):
-            await connection.send(frame)
-    for _ in range(3):
-        await calm.event()
-    await flooded.event()
-    assert flooded.events.empty()
-    assert flooded.state == "connected"

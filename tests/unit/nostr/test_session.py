@@ -216,16 +216,42 @@ def test_it_is_asked_for_once_until_it_is_refused_again() -> None:
     assert frames(session) == []
 
 
+def test_a_refusal_said_over_and_over_puts_nothing_off() -> None:
+    session = make_session(inboxes=1)
+    asked = []
+    for second in range(40):
+        for _ in range(3):
+            receive(session, "CLOSED", "nwc1", "error: x", now=T + second)
+        session.tick(T + second)
+        asked += [second] * len(frames(session))
+    # The refusal that follows each of them is heard a second later.
+    first = RESUBSCRIBE_FIRST_S
+    assert asked == [first, 1 + 3 * first, 2 + 7 * first]
+
+
+def test_a_subscription_is_not_confirmed_after_its_end() -> None:
+    """A relay, or a network of relays, that mixes up the order."""
+    session = make_session(inboxes=1)
+    receive(session, "CLOSED", "nwc1", "error: x")
+    receive(session, "EOSE", "nwc1")
+    assert not session.is_listening(KEYS[0].public_key)
+    session.tick(T + RESUBSCRIBE_FIRST_S)
+    assert len(of_type("REQ", frames(session))) == 1
+    receive(session, "EOSE", "nwc1")
+    assert session.is_listening(KEYS[0].public_key)
+
+
 @pytest.mark.parametrize("how", ["eose", "reconnect"])
 def test_patience_starts_anew_after_success(how: str) -> None:
     session = make_session(inboxes=1)
     for _ in range(5):
         receive(session, "CLOSED", "nwc1", "error: x")
     if how == "eose":
+        session.tick(T + 1000)
         receive(session, "EOSE", "nwc1")
     else:
         session.connected(T)
-        frames(session)
+    frames(session)
     session.tick(T + 10_000)
     assert frames(session) == []
     receive(session, "CLOSED", "nwc1", "error: x")
@@ -300,6 +326,18 @@ def test_the_deadline(connected: bool, reason: str) -> None:
     assert receive(session, "OK", EVENTS[0].id, True, "") is None
     session.connected(T + 10)
     assert event_ids(frames(session)) == [EVENTS[1].id]
+
+
+def test_what_is_given_up_unsent_is_not_sent_later() -> None:
+    """A relay that reads slowly would otherwise have us keep all that was ever meant for it."""
+    session = make_session()
+    for event in EVENTS:
+        session.publish(event, T + 10)
+    session.tick(T + 10)
+    assert not session.has_data_to_send
+    session.publish(EVENTS[0], T + 20)
+    receive(session, "OK", EVENTS[0].id, True, "")
+    assert frames(session) == []
 
 
 def test_a_full_outbox_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
