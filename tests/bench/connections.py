@@ -13,6 +13,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,26 +67,30 @@ async def starting(bench: Bench, uris: list[str]) -> Rows:
 async def relay_comes_back(bench: Bench, uris: list[str]) -> Rows:
     """Cut the plugin off: it connects again, subscribes and publishes all info events."""
     before = Traffic.of(bench.relay.url)
+    cpu = bench.cpu_seconds()["plugin"]
     ask_relay(bench.relay.url, "/cut")
     begin = time.perf_counter()
     async with Asker(uris[-1]) as asker:
-        settled = await _settled(bench, uris, before, asker, begin)
+        settled = await _settled(bench, uris, before, asker, begin, cpu)
     return {f"relay back: {title}": value for title, value in settled.items()}
 
 
-async def _settled(bench: Bench, uris: list[str], before: Traffic, asker: Asker, begin: float) -> Rows:
+async def _settled(
+    bench: Bench, uris: list[str], before: Traffic, asker: Asker, begin: float, cpu: float = 0
+) -> Rows:
     """Wait until everything is subscribed, published and answered."""
     events = before.kinds.get(KIND_INFO, 0) + len(uris)
     subscribed, first, announced = await asyncio.gather(
         # One more: the app's own subscription.
         when(lambda: Traffic.of(bench.relay.url).recipients > len(uris)),
-        asker.first_answer(),
+        asker.first_answer_at,
         when(lambda: Traffic.of(bench.relay.url).kinds.get(KIND_INFO, 0) >= events),
     )
     return {
         "all subscribed, s": f"{subscribed - begin:.2f}",
         "first answer, s": f"{first - begin:.2f}",
         "all info events published, s": f"{announced - begin:.2f}",
+        "CPU of the plugin until then, s": f"{bench.cpu_seconds()['plugin'] - cpu:.2f}",
         "answers until then, p50 ms": f"{p50(asker.latencies_ms):.1f}",
         "answers until then, slowest ms": f"{max(asker.latencies_ms):.1f}",
     }
@@ -143,13 +148,7 @@ async def commands(bench: Bench, uri: str) -> Rows:
     rows: Rows = {}
     async with NwcClient(uri) as client:
         for command in ("nwc-list", "nwc-status"):
-            rpc = bench.node.rpc
-
-            def call(command: str = command) -> tuple[float, int]:
-                begin = time.perf_counter()
-                size = len(json.dumps(rpc.call(command)))
-                return time.perf_counter() - begin, size
-
+            call = partial(_show, bench, command)
             node_ms, (seconds, size) = await worst_meanwhile(
                 lambda: asyncio.to_thread(bench.node.rpc.getinfo), call
             )
@@ -161,6 +160,12 @@ async def commands(bench: Bench, uri: str) -> Rows:
                 f"{command}: an app meanwhile, slowest ms": f"{app_ms:.0f}",
             }
     return rows
+
+
+def _show(bench: Bench, command: str) -> tuple[float, int]:
+    begin = time.perf_counter()
+    shown = bench.node.rpc.call(command)
+    return time.perf_counter() - begin, len(json.dumps(shown))
 
 
 def memory(bench: Bench, title: str) -> Rows:

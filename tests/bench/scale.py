@@ -1,4 +1,6 @@
-"""What connections.py and relays.py share: connections made in bulk, what a relay saw, asking all the time."""
+"""What connections.py and relays.py share: connections made in bulk, what a relay saw, asking all the
+time and waiting.
+"""
 
 import asyncio
 import json
@@ -50,7 +52,7 @@ async def make_connections(rpc_path: str, names: Sequence[str], relays: tuple[st
 
 def ask_relay(url: str, what: str) -> str:
     """Ask the fast relay for `/traffic`, or to `/cut` all its connections."""
-    with urllib.request.urlopen(f"http{url.removeprefix('ws')}{what}") as answer:  # noqa: S310
+    with urllib.request.urlopen(f"http{url.removeprefix('ws')}{what}") as answer:
         return str(answer.read().decode())
 
 
@@ -73,17 +75,26 @@ class Traffic:
     def since(self, before: "Traffic") -> dict[str, tuple[int, int]]:
         """Return frames and characters since then, by type."""
         return {
-            name: (count - before.frames.get(name, 0), self.characters[name] - before.characters.get(name, 0))
+            name: (
+                count - before.frames.get(name, 0),
+                self.characters[name] - before.characters.get(name, 0),
+            )
             for name, count in self.frames.items()
             if count > before.frames.get(name, 0)
         }
 
 
 class Asker:
-    """An app that asks again and again, whether it is answered or not."""
+    """An app that asks again and again, whether it is answered or not.
+
+    Attributes:
+        first_answer_at: when there was one.
+        latencies_ms: of all answers so far.
+
+    """
 
     def __init__(self, uri: str) -> None:
-        self.first_answer_at: float | None = None
+        self.first_answer_at: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self.latencies_ms: list[float] = []
         self._client = NwcClient(uri)
         self._asking: list[asyncio.Task[None]] = []
@@ -100,12 +111,6 @@ class Asker:
         await self._client.__aexit__(None, None, None)
         await asyncio.gather(self._main, *self._asking, return_exceptions=True)
 
-    async def first_answer(self) -> float:
-        """Wait for the first answer, and return the time of it."""
-        while self.first_answer_at is None:
-            await asyncio.sleep(ASK_EVERY_S)
-        return self.first_answer_at
-
     async def _run(self) -> None:
         while True:
             self._asking.append(asyncio.create_task(self._ask()))
@@ -117,18 +122,21 @@ class Asker:
         with suppress(RequestRefused):
             await self._client.ask(request)
             self.latencies_ms.append((time.perf_counter() - begin) * 1000)
-            self.first_answer_at = self.first_answer_at or time.perf_counter()
+            if not self.first_answer_at.done():
+                self.first_answer_at.set_result(time.perf_counter())
 
 
 async def when(condition: Callable[[], bool]) -> float:
     """Wait until something is so, and return the time of it."""
     async with asyncio.timeout(SETTLE_TIMEOUT_S):
-        while not await asyncio.to_thread(condition):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - a relay announces nothing
             await asyncio.sleep(LOOK_EVERY_S)
     return time.perf_counter()
 
 
-async def worst_meanwhile(begin: Callable[[], Awaitable[Json]], action: Callable[[], Any]) -> tuple[float, Any]:
+async def worst_meanwhile(
+    begin: Callable[[], Awaitable[Json]], action: Callable[[], Any]
+) -> tuple[float, Any]:
     """Do something in a thread, and return the longest that requests took meanwhile, in ms."""
     doing = asyncio.create_task(asyncio.to_thread(action))
     worst = 0.0
