@@ -8,7 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -43,12 +43,19 @@ def running_relay(kind: RelayKind) -> Iterator[RunningRelay]:
         yield RunningRelay(url, process.pid)
 
 
-def port_argument(description: str) -> int:
-    """Read the port from the command line of a relay program."""
+@contextlib.contextmanager
+def slow_relays(delays_s: Sequence[float]) -> Iterator[list[str]]:
+    """Run the fast relay once for each delay (inf: it never answers); gives their URLs."""
+    command = [sys.executable, "-m", _MODULES[RelayKind.FAST], "--delay", *map(str, delays_s)]
+    with ChildProcess(command) as process:
+        yield process.wait_for(r"^ws://.*$")[0].split()
+
+
+def port_argument(description: str) -> argparse.ArgumentParser:
+    """Return what reads the port from the command line of a relay program."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--port", type=int, default=0, help="0, the default, is any free one")
-    port: int = parser.parse_args().port
-    return port
+    return parser
 
 
 async def standard_input_ends() -> None:
@@ -70,4 +77,4 @@ async def _main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(port_argument("rust-nostr's LocalRelay")))
+    asyncio.run(_main(port_argument("rust-nostr's LocalRelay").parse_args().port))
