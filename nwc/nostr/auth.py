@@ -4,17 +4,17 @@ A state machine beside session.py, without socket or clock. It signs when frames
 time: with thousands of keys on a relay the event loop is never held for long.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 from nwc.nostr import nip42
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import auth_message
 
-# Some relays send a challenge with each refusal. The newest is answered, the first few at once.
-PROMPT_CHALLENGES = 3
-NEXT_CHALLENGE_FIRST_S = 5
-NEXT_CHALLENGE_MAX_S = 300
+# Some relays send a challenge with each refusal: the newest is answered, the first few times at once.
+PROMPT_ROUNDS = 3
+NEXT_ROUND_FIRST_S = 5
+NEXT_ROUND_MAX_S = 300
 # An AUTH that the relay passes over must not keep the others waiting.
 PATIENCE_S = 10
 # A signature takes 0.1 to 0.3 ms.
@@ -26,24 +26,26 @@ class Auth:
 
     Args:
         url: the relay's URL, as NIP-42 signs it.
+        keys: returns those keys.
 
     Attributes:
-        refused: keys whose AUTH the relay has refused. It may serve them all the same: some relays take
+        refused: keys whose last AUTH the relay has refused. It may serve them all the same: some take
             one AUTH a challenge and are content with it.
 
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, keys: Callable[[], Iterable[KeyPair]]) -> None:
         self.refused: set[str] = set()
         self._url = url
+        self._keys = keys
         self._challenge = ""
-        self._newer = ""
-        self._challenges = 0
-        self._next_at = 0.0
+        self._is_round_due = False
+        self._rounds = 0
+        self._next_round_at = 0.0
         self._now = 0.0
         self._give_up_at = 0.0
-        self._to_sign: dict[str, KeyPair] = {}
         self._asked: set[str] = set()
+        self._to_sign: dict[str, KeyPair] = {}
         self._pending: dict[str, str] = {}
         self._is_accepted = False
 
@@ -54,29 +56,26 @@ class Auth:
 
     @property
     def is_settled(self) -> bool:
-        """Tell whether the relay has answered for every key, and taken one at least."""
-        return self._is_accepted and not self._pending and not self._to_sign
+        """Tell whether the relay has answered for every key, and taken one at least.
+
+        What was taken stays so: it is valid for the whole connection (NIP-42).
+        """
+        return self._is_accepted and not self._is_under_way
 
     @property
     def is_refused(self) -> bool:
         """Tell whether the relay has answered for every key, and taken none."""
-        is_over = not self._pending and not self._to_sign
-        return bool(self.refused) and is_over and not self._is_accepted
+        return bool(self.refused) and not self._is_accepted and not self._is_under_way
 
-    def challenged(self, challenge: str, keys: Iterable[KeyPair], now: float) -> None:
-        """Take a challenge, which makes all before it void; answer it now or, in a flood, later."""
-        if self._challenges >= PROMPT_CHALLENGES and now < self._next_at:
-            self._newer = challenge
-            return
-        self._challenge, self._newer = challenge, ""
-        self._challenges += 1
-        doublings = min(max(0, self._challenges - PROMPT_CHALLENGES), 10)
-        self._next_at = now + min(NEXT_CHALLENGE_FIRST_S * 2**doublings, NEXT_CHALLENGE_MAX_S)
-        # What was accepted before stays so: the session is valid for the whole connection (NIP-42).
-        for collection in (self.refused, self._to_sign, self._asked, self._pending):
-            collection.clear()
-        self._now = now
-        self.ask(keys)
+    @property
+    def _is_under_way(self) -> bool:
+        return bool(self._pending or self._to_sign)
+
+    def challenged(self, challenge: str, now: float) -> None:
+        """Take a challenge, which makes all before it void."""
+        self._challenge, self._now = challenge, now
+        self._is_round_due = bool(challenge)
+        self._begin_round()
 
     def ask(self, keys: Iterable[KeyPair], *, again: bool = False) -> None:
         """Have keys sign the challenge, if there is one: those that have not yet, or also once more."""
@@ -109,24 +108,34 @@ class Auth:
         public_key = self._pending.pop(event_id, None)
         if public_key is None:
             return False
-        self._give_up_at = now + PATIENCE_S
+        self._now, self._give_up_at = now, now + PATIENCE_S
         self._is_accepted |= accepted
         if accepted:
             self.refused.discard(public_key)
         elif public_key in self._asked:
             self.refused.add(public_key)
+        self._begin_round()
         return True
 
-    def tick(self, keys: Iterable[KeyPair], now: float) -> bool:
-        """Answer a challenge that had to wait; tells whether waiting for answers ends now.
+    def tick(self, now: float) -> bool:
+        """Do what is due; tells whether waiting for answers ends now.
 
         To be called every second or so: it also is how this learns of the time.
         """
         self._now = now
-        if self._newer and now >= self._next_at:
-            self.challenged(self._newer, keys, now)
-            return False
-        if not self._pending or self._to_sign or now < self._give_up_at:
-            return False
-        self._pending.clear()
-        return True
+        is_given_up = bool(self._pending) and not self._to_sign and now >= self._give_up_at
+        if is_given_up:
+            self._pending.clear()
+        self._begin_round()
+        return is_given_up
+
+    def _begin_round(self) -> None:
+        """Have all keys answer the newest challenge: one round after the other, in a flood not often."""
+        is_too_soon = self._rounds >= PROMPT_ROUNDS and self._now < self._next_round_at
+        if not self._is_round_due or self._is_under_way or is_too_soon:
+            return
+        self._is_round_due = False
+        self._rounds += 1
+        doublings = min(max(0, self._rounds - PROMPT_ROUNDS), 10)
+        self._next_round_at = self._now + min(NEXT_ROUND_FIRST_S * 2**doublings, NEXT_ROUND_MAX_S)
+        self.ask(self._keys(), again=True)

@@ -100,7 +100,7 @@ class RelaySession:
         self._max_age = max_age
         self._packs = Packs()
         self._outbox: dict[str, _Outgoing] = {}
-        self._auth = Auth(url)
+        self._auth = Auth(url, self._keys)
         self._divisions = 0
         self._refused: dict[str, _Subscription] = {}
         self._ready: set[str] = set()
@@ -182,7 +182,7 @@ class RelaySession:
     def disconnected(self) -> None:
         """Forget what belonged to the connection."""
         self.is_connected = False
-        self._auth = Auth(self.url)
+        self._auth = Auth(self.url, self._keys)
         self._divisions = 0
         self._refused.clear()
         self._ready.clear()
@@ -217,7 +217,7 @@ class RelaySession:
             case ClosedReceived(subscription_id, reason):
                 return self._on_closed(subscription_id, reason, now)
             case AuthReceived(challenge):
-                self._auth.challenged(challenge, self._keys(), now)
+                self._auth.challenged(challenge, now)
             case NoticeReceived():
                 return message
         return None
@@ -229,7 +229,7 @@ class RelaySession:
             The publications given up.
 
         """
-        if self._auth.tick(self._keys(), now):
+        if self._auth.tick(now):
             self._after_auth(now)
         for subscription_id, refused in list(self._refused.items()):
             pack = self._packs.get(subscription_id)
@@ -336,7 +336,7 @@ class RelaySession:
         refused.awaits_auth = reason.startswith(_AUTH_REQUIRED)
         delay = RESUBSCRIBE_FIRST_S * 2 ** min(refused.refusals - 1, 10)
         refused.retry_at = now + min(delay, RESUBSCRIBE_MAX_S)
-        if self._auth.is_settled:
+        if self._auth.is_settled or refused.refusals > 1:
             self._on_closed_after_auth(pack, refused, reason, now)
         return NoticeReceived(f"subscription closed: {reason}")
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
-from tests.support.relay import port_argument, standard_input_ends
+from tests.support.relay import argument_parser, standard_input_ends
 
 MAX_STORED = 1_000
 
@@ -109,4 +109,4 @@ async def _main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(port_argument("a minimal relay")))
+    asyncio.run(_main(argument_parser("a minimal relay").parse_args().port))

@@ -11,10 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from nwc.nostr import session as module
 from nwc.nostr.auth import (
-    NEXT_CHALLENGE_FIRST_S,
-    NEXT_CHALLENGE_MAX_S,
+    NEXT_ROUND_FIRST_S,
+    NEXT_ROUND_MAX_S,
     PATIENCE_S,
-    PROMPT_CHALLENGES,
+    PROMPT_ROUNDS,
     SIGNED_AT_ONCE,
 )
 from nwc.nostr.event import Event, parse_event, sign_event, verify_event
@@ -376,23 +376,27 @@ def test_an_empty_challenge_is_no_challenge() -> None:
     assert frames(session) == []
 
 
-def challenges_answered(session: RelaySession) -> list[str]:
-    return [dict(frame[1]["tags"])["challenge"] for frame in of_type("AUTH", frames(session))]
+def challenges_answered(session: RelaySession, *, accepted: bool = True, now: float = T) -> list[str]:
+    """Take the AUTH that is sent, answer it, and return which challenges it is for."""
+    asked = of_type("AUTH", frames(session))
+    for frame in asked:
+        receive(session, "OK", frame[1]["id"], accepted, "", now=now)
+    return [dict(frame[1]["tags"])["challenge"] for frame in asked]
 
 
 def test_in_a_flood_of_challenges_the_newest_is_answered_later() -> None:
     session = make_session(inboxes=1)
     answered = []
-    for number in range(PROMPT_CHALLENGES * 3):
+    for number in range(PROMPT_ROUNDS * 3):
         receive(session, "AUTH", str(number))
-        answered += challenges_answered(session)
+        answered += challenges_answered(session, accepted=False)
     assert answered == ["0", "1", "2"]
-    session.tick(T + NEXT_CHALLENGE_FIRST_S - 1)
+    session.tick(T + NEXT_ROUND_FIRST_S - 1)
     assert frames(session) == []
-    session.tick(T + NEXT_CHALLENGE_FIRST_S)
+    session.tick(T + NEXT_ROUND_FIRST_S)
     assert challenges_answered(session) == ["8"]
-    receive(session, "AUTH", "9", now=T + NEXT_CHALLENGE_FIRST_S)
-    session.tick(T + NEXT_CHALLENGE_FIRST_S * 3 - 1)
+    receive(session, "AUTH", "9", now=T + NEXT_ROUND_FIRST_S)
+    session.tick(T + NEXT_ROUND_FIRST_S * 3 - 1)
     assert frames(session) == []
     session.connected(T)
     frames(session)
@@ -400,14 +404,36 @@ def test_in_a_flood_of_challenges_the_newest_is_answered_later() -> None:
     assert len(challenges_answered(session)) == 1
 
 
+def test_one_challenge_after_the_other_is_answered() -> None:
+    """All that come while the first is being answered are one."""
+    session = make_session(inboxes=2)
+    receive(session, "AUTH", "0")
+    first, second = frames(session)
+    for number in range(1, 20):
+        receive(session, "AUTH", str(number))
+    receive(session, "OK", first[1]["id"], False, "void")
+    assert frames(session) == []
+    receive(session, "OK", second[1]["id"], False, "void")
+    assert challenges_answered(session) == ["19", "19"]
+
+
+def test_a_new_key_answers_the_newest_challenge_at_once() -> None:
+    session = make_session(inboxes=1)
+    for number in range(PROMPT_ROUNDS * 3):
+        receive(session, "AUTH", str(number))
+        challenges_answered(session)
+    session.subscribe(INBOXES[1], T)
+    assert challenges_answered(session) == ["8"]
+
+
 def test_an_endless_flood_of_challenges_is_answered_every_five_minutes() -> None:
     session = make_session(inboxes=1)
     answered = 0
-    for second in range(24 * 3600):
+    for second in range(3600):
         receive(session, "AUTH", str(second), now=T + second)
         session.tick(T + second)
-        answered += len(frames(session))
-    assert answered <= 24 * 3600 / NEXT_CHALLENGE_MAX_S + 10
+        answered += len(challenges_answered(session, now=T + second))
+    assert answered <= 3600 / NEXT_ROUND_MAX_S + 10
 
 
 def test_a_few_keys_sign_at_once_and_subscriptions_wait_for_all() -> None:
@@ -462,6 +488,7 @@ def test_the_signer_of_an_event_is_authenticated_without_an_inbox() -> None:
     auth, event = frames(session)
     assert (auth[0], auth[1]["pubkey"]) == ("AUTH", KEYS[5].public_key)
     assert event[0] == "EVENT"
+    receive(session, "OK", auth[1]["id"], True, "")
     receive(session, "AUTH", "a new challenge")
     assert {frame[1]["pubkey"] for frame in frames(session)} == {KEYS[0].public_key, KEYS[5].public_key}
 
