@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from nwc.nostr.bounded_connection import TURN_S, BoundedConnection
 from nwc.nostr.event import Event
 from nwc.nostr.inbox import Inbox
+from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import MAX_FRAME_BYTES, InvalidMessage, NoticeReceived
 from nwc.nostr.relay_health import STABLE_AFTER_S, RelayHealth, RelayInfo
 from nwc.nostr.relay_url import is_onion
@@ -103,8 +104,13 @@ class Relay:
         """Tell whether the relay has confirmed that it delivers this inbox."""
         return self._session.is_listening(recipient)
 
-    async def publish(self, event: Event, timeout_s: float) -> Published:
+    async def publish(self, event: Event, timeout_s: float, signer: KeyPair | None = None) -> Published:
         """Publish an event, waiting for the relay to be back where it is away.
+
+        Args:
+            event: signed.
+            timeout_s: how long to try.
+            signer: its key, for AUTH, where no inbox of that key is read here.
 
         Returns:
             The relay's verdict, or after `timeout_s` seconds why there is none. Never raises for it.
@@ -112,7 +118,7 @@ class Relay:
         """
         if (pending := self._results.get(event.id)) is not None:
             return await asyncio.shield(pending)
-        refused = self._session.publish(event, time.time() + timeout_s)
+        refused = self._session.publish(event, time.time() + timeout_s, signer)
         if refused:
             return refused
         future = self._results[event.id] = asyncio.get_running_loop().create_future()
@@ -242,7 +248,10 @@ class Relay:
             self._wake.clear()
             for frame in self._session.data_to_send():
                 await connection.send(frame)
-            await self._wake.wait()
+            if self._session.has_data_to_send:
+                await asyncio.sleep(0)  # more AUTH to sign; others are to have their turn
+            else:
+                await self._wake.wait()
 
     def _settle(self, published: Published) -> None:
         future = self._results.pop(published.event_id, None)

@@ -18,7 +18,7 @@ from typing import Any, Self
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.http11 import Request, Response
 
-from tests.support.relay import port_argument, standard_input_ends
+from tests.support.relay import argument_parser, standard_input_ends
 
 MAX_STORED = 1_000
 
@@ -121,6 +121,14 @@ class Subscriptions:
         named = [tag[1] for tag in event["tags"] if tag[0] == "p" and len(tag) > 1]
         keys = {key: None for p in (*named, None) for key in self._by_p.get(p, ())}
         return [key for key in keys if any(wanted.matches(event) for wanted in self._filters[key])]
+
+    def reading(self, kind: int) -> list[Key]:
+        """Return the subscriptions that name a kind."""
+        return [
+            key
+            for key, filters in self._filters.items()
+            if any(kind in (wanted.kinds or ()) for wanted in filters)
+        ]
 
     def recipients(self) -> int:
         """Return how many keys are named in `#p`."""
@@ -230,7 +238,7 @@ async def _main(port: int, relays: list[Relay]) -> None:
 
 
 if __name__ == "__main__":
-    arguments = port_argument("a minimal relay, or several that are slow")
+    arguments = argument_parser("a minimal relay, or several that are slow")
     arguments.add_argument("--delay", type=float, nargs="+", default=[0], help="seconds, of each relay")
     chosen = arguments.parse_args()
     asyncio.run(_main(chosen.port, [Relay(delay_s) for delay_s in chosen.delay]))

@@ -10,10 +10,16 @@ from tests.support.processes import ROOT
 
 
 class RestartableRelay:
-    """A relay in a process of its own. What it stored dies with the process."""
+    """A relay in a process of its own. What it stored dies with the process.
 
-    def __init__(self) -> None:
+    Args:
+        auth: what it wants AUTH for (NIP-42): "read", "write" or "both".
+
+    """
+
+    def __init__(self, auth: str | None = None) -> None:
         self._port = free_port()
+        self._options = ["--port", str(self._port), *(["--auth", auth] if auth else [])]
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
@@ -37,7 +43,7 @@ class RestartableRelay:
         """Start it and wait until it listens."""
         # It ends by itself when its standard input does: nothing is left if the tests are killed.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.relay", "--port", str(self._port)],
+            [sys.executable, "-m", "tests.support.relay", *self._options],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
