@@ -30,6 +30,8 @@ PING_INTERVAL_S = 20.0
 # Each costs a signature check. One may be a relay's mistake; so many are not.
 MAX_FORGED_EVENTS = 20
 TICK_S = 1.0
+# Of ours that a relay has not read: a frame at most, else answers to its pings.
+MAX_UNREAD_BYTES = 1 << 20
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +42,19 @@ class _connect(connect):
     def process_redirect(self, exc: Exception) -> Exception | str:
         """Follow no redirect; the answer is an error like any other."""
         return exc
+
+
+class _Connection(ClientConnection):
+    """Hangs up where websockets would go on reading: it answers every ping, whether the answers are
+    read or not, and after a handshake that failed it waits for the relay to come to an end.
+    """
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come."""
+        super().data_received(data)
+        has_failed = self.protocol.handshake_exc is not None
+        if has_failed or self.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+            self.transport.abort()
 
 
 class _ForgingRelayError(WebSocketException):
@@ -177,6 +192,7 @@ class Relay:
                 self.url,
                 proxy=self._proxy,
                 compression=None,
+                create_connection=_Connection,
                 max_size=MAX_FRAME_BYTES,
                 max_queue=64,
                 open_timeout=None,
