@@ -157,6 +157,7 @@ def test_frames(node: NodeUnderTest, honest: ConnectedApp, connect: Connect) -> 
         before = memory(node)
         for name, relay in relays.items():
             relay.misbehave(FRAMES[name])
+            assert memory(node) - before < MAX_GROWTH, name
             assert honest.ask("make_invoice", COFFEE).result["invoice"]
         check_held_back(node, relays, before)
         for name, relay in relays.items():
