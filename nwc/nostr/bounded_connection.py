@@ -92,7 +92,9 @@ class BoundedConnection(ClientConnection):
             super().data_received(piece)
             if self.loop.time() >= ends_at:
                 break
-        if self.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+        # After a handshake that failed websockets would read on, until the peer comes to an end.
+        has_failed = self.protocol.handshake_exc is not None
+        if has_failed or self.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             self.transport.abort()
         elif self._queue_is_full:
             self.transport.pause_reading()  # until it is emptied
