@@ -5,12 +5,14 @@ for Nagle's algorithm, as it does with LocalRelay (some 40 ms for each request).
 """
 
 import asyncio
+import contextlib
 import json
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, Self
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
+from websockets.exceptions import ConnectionClosed
 
 from tests.support.relay import port_argument, standard_input_ends
 
@@ -63,8 +65,9 @@ class Relay:
     async def serve(self, connection: ServerConnection) -> None:
         """Serve one client until it goes."""
         try:
-            async for frame in connection:
-                self._receive(connection, str(frame))
+            with contextlib.suppress(ConnectionClosed):
+                async for frame in connection:
+                    self._receive(connection, str(frame))
         finally:
             for key in [key for key in self._subscriptions if key[0] is connection]:
                 del self._subscriptions[key]

@@ -24,7 +24,7 @@ class RelayKind(StrEnum):
     NOSTR_SDK = "nostr-sdk"
 
 
-_MODULES = {RelayKind.FAST: "tests.support.fast_relay", RelayKind.NOSTR_SDK: "tests.support.relay"}
+RELAY_MODULES = {RelayKind.FAST: "tests.support.fast_relay", RelayKind.NOSTR_SDK: "tests.support.relay"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class RunningRelay:
 @contextlib.contextmanager
 def running_relay(kind: RelayKind) -> Iterator[RunningRelay]:
     """Run a relay on a free port of this machine."""
-    with ChildProcess([sys.executable, "-m", _MODULES[kind], "--port", "0"]) as process:
+    with ChildProcess([sys.executable, "-m", RELAY_MODULES[kind], "--port", "0"]) as process:
         url = process.wait_for(r"^ws://\S+$")[0]
         yield RunningRelay(url, process.pid)
 
