@@ -99,7 +99,7 @@ def _figures(minutes: float, books: Books, node: NodeBooks, rests: Rests) -> dic
         "requests without an answer": str(len(books.unanswered)),
         "  that died with both relays": str(len(books.excused)),
         "requests answered more than once": str(len(books.doubled)),
-        "  again by a restarted plugin": f"{len(again)}, of {len(books.replayed)} sent again",
+        "  again by a restarted plugin": f"{len(again)}; {len(books.replayed)} were sent again for it",
         "    that said otherwise": str(len(books.contradicted)),
         "invoices": str(len(node.invoices)),
         "  made, but its app was not told": str(len(unknown_outcome(books, node))),
