@@ -25,7 +25,7 @@ COFFEE = {"amount": 1000, "description": "coffee"}
 @pytest.fixture(params=["read", "write", "both"])
 def auth_relay(request: pytest.FixtureRequest) -> Iterator[RestartableRelay]:
     """A real relay that wants AUTH for this."""
-    with RestartableRelay(request.param) as relay:
+    with RestartableRelay(auth=request.param) as relay:
         yield relay
 
 

@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import Any, Self
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
+from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from tests.support.relay import argument_parser, standard_input_ends
@@ -158,15 +159,19 @@ class Relay:
         """Serve one client until it goes."""
         self._connections.add(connection)
         try:
-            async for frame in connection:
-                if not self._delay_s:
-                    self._receive(connection, str(frame))
-                elif self._delay_s != math.inf:
-                    loop = asyncio.get_running_loop()
-                    loop.call_later(self._delay_s, self._receive, connection, str(frame))
+            with contextlib.suppress(ConnectionClosed):
+                async for frame in connection:
+                    self._take(connection, str(frame))
         finally:
             self._connections.discard(connection)
             self._subscriptions.remove_all(connection)
+
+    def _take(self, connection: ServerConnection, frame: str) -> None:
+        """Look at a frame, now or after the delay."""
+        if not self._delay_s:
+            self._receive(connection, frame)
+        elif self._delay_s != math.inf:
+            asyncio.get_running_loop().call_later(self._delay_s, self._receive, connection, frame)
 
     def answer_http(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer those who measure; None for all others, who want a WebSocket."""

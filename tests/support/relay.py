@@ -25,7 +25,7 @@ class RelayKind(StrEnum):
     NOSTR_SDK = "nostr-sdk"
 
 
-_MODULES = {RelayKind.FAST: "tests.support.fast_relay", RelayKind.NOSTR_SDK: "tests.support.relay"}
+RELAY_MODULES = {RelayKind.FAST: "tests.support.fast_relay", RelayKind.NOSTR_SDK: "tests.support.relay"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class RunningRelay:
 @contextlib.contextmanager
 def running_relay(kind: RelayKind) -> Iterator[RunningRelay]:
     """Run a relay on a free port of this machine."""
-    with ChildProcess([sys.executable, "-m", _MODULES[kind], "--port", "0"]) as process:
+    with ChildProcess([sys.executable, "-m", RELAY_MODULES[kind], "--port", "0"]) as process:
         url = process.wait_for(r"^ws://\S+$")[0]
         yield RunningRelay(url, process.pid)
 
@@ -47,7 +47,7 @@ def running_relay(kind: RelayKind) -> Iterator[RunningRelay]:
 @contextlib.contextmanager
 def slow_relays(delays_s: Sequence[float]) -> Iterator[list[str]]:
     """Run the fast relay once for each delay (inf: it never answers); gives their URLs."""
-    command = [sys.executable, "-m", _MODULES[RelayKind.FAST], "--delay", *map(str, delays_s)]
+    command = [sys.executable, "-m", RELAY_MODULES[RelayKind.FAST], "--delay", *map(str, delays_s)]
     with ChildProcess(command) as process:
         yield process.wait_for(r"^ws://.*$")[0].split()
 
