@@ -96,7 +96,7 @@ class Runner:
         """Stop the service and end the process."""
         if self._service is not None:
             self._service.stop()
-        # A worker thread may sit in an RPC that never returns; a normal exit would wait for it.
+        # A worker thread may wait for lightningd or a name server; a normal exit would wait for it.
         os._exit(0)
 
 

@@ -188,7 +188,6 @@ class Service:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(STOP_TIMEOUT_S)
-        self._node.close()
 
     # In the loop
 
@@ -217,6 +216,7 @@ class Service:
             await stopping
         loading.cancel()
         await core.stop()
+        self._node.close()
 
     async def _follow_log_level(self) -> None:
         """Leave out debug lines where lightningd would throw them away: each costs it and us time."""

@@ -1,34 +1,27 @@
 """The node, as the plugin sees it: the few RPC calls it makes, as coroutines.
 
-pyln-client blocks and opens a socket for each call, so calls run in worker threads. Nothing is checked
-here: what a client sent has been bounded before (lightningd aborts on some numbers).
+Nothing is checked here: what a client sent has been bounded before (lightningd aborts on some numbers).
 """
 
 import asyncio
-import logging
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from pyln.client.lightning import RpcError, UnixDomainSocketRpc
+from nwc.cln.errors import RpcCode, RpcFailed
+from nwc.cln.rpc import RpcSocket
 
-from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed
-
-# `invoice` asks other plugins and may take its time; apps can have many under way. They have threads of
+# `invoice` asks other plugins and may take its time; apps can have many under way. They have places of
 # their own, so that reads, which time out early at the client, and the owner's commands never wait.
 INVOICE_METHODS = frozenset({"invoice", "createinvoice", "delinvoice"})
-MAX_INVOICE_THREADS = 16
-MAX_OTHER_THREADS = 8
+MAX_INVOICE_CALLS = 16
+MAX_OTHER_CALLS = 8
 # Each waits until its payment is made, for minutes: as many as may be under way at once.
 PAYMENT_METHODS = frozenset({"xpay", "pay", "xkeysend", "keysend"})
-MAX_PAYMENT_THREADS = 64
+MAX_PAYMENT_CALLS = 64
 # One query can take seconds on a large node, when its mirror of the tables is made anew.
-MAX_SQL_THREADS = 2
+MAX_SQL_CALLS = 2
 
 Json = dict[str, Any]
 DatastoreKey = tuple[str, ...]
-
-# pyln logs every call and answer at debug level, secrets of `makesecret` included.
-_no_log = logging.Logger("pyln", level=logging.CRITICAL + 1)
 
 
 class Node:
@@ -39,49 +32,28 @@ class Node:
     """
 
     def __init__(self, rpc_path: str) -> None:
-        self._rpc = UnixDomainSocketRpc(rpc_path, logger=_no_log)  # type: ignore[no-untyped-call]
-        self._invoice_threads = ThreadPoolExecutor(MAX_INVOICE_THREADS, "nwc-invoice")
-        self._other_threads = ThreadPoolExecutor(MAX_OTHER_THREADS, "nwc-rpc")
-        self._sql_threads = ThreadPoolExecutor(MAX_SQL_THREADS, "nwc-sql")
-        self._payment_threads = ThreadPoolExecutor(MAX_PAYMENT_THREADS, "nwc-pay")
-        # Of its own: a call that waits for a payment must not take the place of others.
-        self._waiter = ThreadPoolExecutor(1, "nwc-wait")
+        self._rpc = RpcSocket(rpc_path)
+        self._invoice_places = asyncio.Semaphore(MAX_INVOICE_CALLS)
+        self._other_places = asyncio.Semaphore(MAX_OTHER_CALLS)
+        self._sql_places = asyncio.Semaphore(MAX_SQL_CALLS)
+        self._payment_places = asyncio.Semaphore(MAX_PAYMENT_CALLS)
 
     def close(self) -> None:
         """Take no more calls. Those under way end by themselves."""
-        for threads in (
-            self._invoice_threads,
-            self._other_threads,
-            self._sql_threads,
-            self._payment_threads,
-            self._waiter,
-        ):
-            threads.shutdown(wait=False, cancel_futures=True)
+        self._rpc.close()
 
     async def call(self, method: str, **params: Any) -> Any:
         """Call an RPC method; parameters that are None are left out."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads(method), self._call, method, params)
+        given = {name: value for name, value in params.items() if value is not None}
+        async with self._places(method):
+            return await self._rpc.call(method, given)
 
-    def _threads(self, method: str) -> ThreadPoolExecutor:
+    def _places(self, method: str) -> asyncio.Semaphore:
         if method in INVOICE_METHODS:
-            return self._invoice_threads
+            return self._invoice_places
         if method in PAYMENT_METHODS:
-            return self._payment_threads
-        return self._sql_threads if method == "sql" else self._other_threads
-
-    def _call(self, method: str, params: Json) -> Any:
-        try:
-            return self._rpc.call(method, params)  # type: ignore[no-untyped-call]
-        except RpcError as error:
-            answer: Any = error.error
-            match answer:
-                case {"code": int(code), "message": str(message)}:
-                    raise RpcFailed(method, code, message) from None
-                case _:
-                    raise NodeUnavailable(f"{method}: {answer}") from None
-        except (OSError, ValueError) as error:
-            raise NodeUnavailable(f"{method}: {type(error).__name__}") from None
+            return self._payment_places
+        return self._sql_places if method == "sql" else self._other_places
 
     # Invoices
 
@@ -141,9 +113,8 @@ class Node:
 
     async def wait_paid_invoice(self, last_pay_index: int) -> Json:
         """Wait, for however long, until an invoice is paid after the one with this `pay_index`."""
-        loop = asyncio.get_running_loop()
-        params = {"lastpay_index": last_pay_index}
-        paid: Json = await loop.run_in_executor(self._waiter, self._call, "waitanyinvoice", params)
+        # It takes no place of the others, however long it waits.
+        paid: Json = await self._rpc.call("waitanyinvoice", {"lastpay_index": last_pay_index})
         return paid
 
     async def paid_invoice(self, pay_index: int) -> Json | None:
