@@ -1,11 +1,12 @@
 """Node against a JSON-RPC server on a Unix socket that says what the test wants."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 import pytest_asyncio
 
 from nwc.cln.errors import NodeError, NodeUnavailable, RpcFailed
-from nwc.cln.node import PAYMENT_METHODS, Node
+from nwc.cln.node import PAYMENT_METHODS, Bounds, Node
+from nwc.cln.payments import Payer
+from nwc.wallet.server import MAX_IN_FLIGHT_PER_CONNECTION
 from nwc.wallet.spending.payments import MAX_IN_ALL
 
 SECRET = "5ec7e7" + "00" * 29
@@ -117,7 +120,18 @@ async def test_an_error(server: Server, node: Node) -> None:
         b'{"error": "words"}\n\n',
         b'{"error": {}}\n\n',
         b'{"error": {"code": "x"}}\n\n',
+        b'{"error": {"code": "900", "message": "x"}}\n\n',
+        b'{"error": {"code": 900, "message": null}}\n\n',
+        b'{"error": null}\n\n',
+        b'{"error": [900, "x"]}\n\n',
+        b'{"error": "%s"}\n\n' % (b"x" * 1_000_000),
+        b"[]\n\n",
+        b"null\n\n",
+        b'"words"\n\n',
+        b"[" * 100_000 + b"\n\n",
+        b'{"result": ' + b"9" * 5000 + b"}\n\n",
     ],
+    ids=lambda answer: repr(answer)[:40],
 )
 async def test_no_good_answer(server: Server, node: Node, answer: bytes | None) -> None:
     server.answer = lambda request: answer
@@ -125,6 +139,59 @@ async def test_no_good_answer(server: Server, node: Node, answer: bytes | None) 
         await node.call("makesecret", string="purpose of the secret")
     assert str(caught.value).startswith("makesecret: ")
     assert "purpose" not in str(caught.value)
+    assert len(str(caught.value)) < 100
+    server.answer = result({"secret": SECRET})
+    assert await node.make_secret("purpose of the secret")
+
+
+WITH_NUMBERS = dict.fromkeys(("invoices", "datastore", "channels", "payments", "configs", "help"), 5)
+
+
+@pytest.mark.parametrize(
+    "answer", [None, [], "words", {}, {**WITH_NUMBERS, "pay_index": "x", "secret": "x"}]
+)
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda node: node.invoice_by_label("l"),
+        lambda node: node.invoice_by_payment_hash("00"),
+        lambda node: node.wait_paid_invoice(0),
+        lambda node: node.paid_invoice(1),
+        lambda node: node.newest_pay_index(),
+        lambda node: node.spendable_msat(),
+        lambda node: node.log_level(),
+        lambda node: node.make_secret("a purpose"),
+        lambda node: node.datastore_create(("nwc",), "x"),
+        lambda node: node.datastore_replace(("nwc",), "x", 1),
+        lambda node: node.datastore_entry(("nwc",)),
+        lambda node: node.datastore_get(("nwc",)),
+        lambda node: node.datastore_keys(("nwc",)),
+        lambda node: node.datastore_children(("nwc",)),
+        lambda node: Payer(node).next_sendpay_index(),
+        lambda node: Payer(node).parts_by_hash("00"),
+        lambda node: Payer(node).parts_by_label("l", 1),
+        lambda node: Payer(node).can_keysend(),
+    ],
+)
+async def test_an_answer_that_cannot_be_read(
+    server: Server, node: Node, ask: Callable[[Node], Awaitable[object]], answer: Any
+) -> None:
+    """Who must go on when lightningd is away goes on then, too."""
+    server.answer = result(answer)
+    with pytest.raises(NodeUnavailable):
+        await ask(node)
+
+
+async def test_a_huge_answer(server: Server, node: Node) -> None:
+    server.answer = result({"alias": "x" * 50_000_000})
+    assert len((await node.info())["alias"]) == 50_000_000
+
+
+async def test_a_huge_error(server: Server, node: Node) -> None:
+    server.answer = failure(900, "x" * 1_000_000)
+    with pytest.raises(RpcFailed) as caught:
+        await node.call("invoice", label="x")
+    assert str(caught.value) == "invoice: error 900"
 
 
 async def test_nobody_there(node: Node) -> None:
@@ -200,9 +267,97 @@ async def test_payments_take_the_threads_of_nothing_else(
         await asyncio.gather(*payments)
 
 
+class HungServer:
+    """Does not answer some methods, while `hangs` is set."""
+
+    def __init__(self, *methods: str) -> None:
+        self.methods = methods
+        self.hangs = True
+        self.waiting = asyncio.Semaphore(0)
+        self._end = asyncio.Event()
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._under_way.add(task)
+        request = await read_request(reader)
+        if self.hangs and request["method"] in self.methods:
+            self.waiting.release()
+            await self._end.wait()
+        else:
+            answer = {"id": request["id"], "result": {"channels": [], "pay_index": 1}}
+            writer.write(json.dumps(answer).encode() + b"\n\n")
+        writer.close()
+
+    @contextlib.asynccontextmanager
+    async def listening(self, path: Path) -> AsyncIterator[None]:
+        """Listen, and in the end hang up."""
+        async with await asyncio.start_unix_server(self.talk, path, backlog=200), asyncio.timeout(10):
+            yield
+            self._end.set()
+            await asyncio.gather(*self._under_way)
+
+    async def wait_for(self, count: int) -> None:
+        """Wait until so many more calls hang."""
+        for _ in range(count):
+            await self.waiting.acquire()
+
+
+OTHERS = ("getinfo", "listinvoices", "listdatastore", "datastore", "makesecret", "invoice", "sql")
+
+
+@pytest.mark.parametrize("method", ["listpeerchannels", *OTHERS])
+async def test_a_method_that_hangs_holds_up_no_other(socket_path: Path, node: Node, method: str) -> None:
+    server = HungServer(method)
+    async with server.listening(socket_path):
+        calls = [asyncio.create_task(node.call(method)) for _ in range(MAX_IN_FLIGHT_PER_CONNECTION)]
+        await server.wait_for(1)
+        for other in set(OTHERS) - {method}:
+            await node.call(other)
+        server.hangs = False
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_what_hangs_gives_its_threads_back(
+    socket_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those whose callers have gone; and without an answer."""
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(threads=2, timeout_s=0.2))
+    server = HungServer("getinfo")
+    async with server.listening(socket_path):
+        gone = [asyncio.create_task(node.info()) for _ in range(2)]
+        await server.wait_for(2)
+        for call in gone:
+            call.cancel()
+        with pytest.raises(NodeUnavailable, match="getinfo: TimeoutError"):
+            await node.info()
+        server.hangs = False
+        assert await node.info()
+
+
+@pytest.mark.parametrize("method", [*sorted(PAYMENT_METHODS), "waitanyinvoice"])
+async def test_what_takes_long_is_waited_for(
+    socket_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """A payment, or until one comes."""
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(timeout_s=0.05))
+    server = HungServer(method, "getinfo")
+    async with server.listening(socket_path):
+        is_wait = method == "waitanyinvoice"
+        call = asyncio.create_task(node.wait_paid_invoice(0) if is_wait else node.call(method))
+        for _ in range(3):
+            with pytest.raises(NodeUnavailable):
+                await node.info()
+        assert not call.done()
+        call.cancel()
+
+
 async def test_a_closed_node_takes_no_calls(server: Server, node: Node) -> None:
     node.close()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(NodeUnavailable, match="getinfo: the plugin stops"):
         await node.info()
     assert server.requests == []
 
