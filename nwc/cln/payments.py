@@ -5,6 +5,7 @@ still under way, and no answer at all when lightningd stops. The truth is in `li
 """
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 from nwc.cln.errors import UNREADABLE, NodeUnavailable, RpcCode, RpcFailed, reads_answer
@@ -53,6 +54,11 @@ class Payer:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._usage: dict[str, str] = {}
+
+    async def prepare(self) -> None:
+        """Find out what this node pays with: then giving the command needs no other call."""
+        with suppress(RpcFailed):  # it will be said where it is needed
+            await self._first_of(_PAY_COMMANDS)
 
     async def pay_invoice(
         self, invoice: str, *, amount_msat: int | None, max_fee_msat: int, retry_for_s: int, label: str
