@@ -216,15 +216,19 @@ class Node:
         listed = (await self.call("listdatastore", key=list(key)))["datastore"]
         return [entry["key"][-1] for entry in listed if len(entry["key"]) == len(key) + 1]
 
-    async def datastore_children(self, key: DatastoreKey) -> dict[str, str]:
-        """Return the records directly below a key: last part of their key and their text.
+    async def datastore_entries(self, key: DatastoreKey) -> dict[str, tuple[str, int]]:
+        """Return the records directly below a key: last part of their key, their text and generation.
 
         One that is no text (it is damaged, then) has an empty one: it is there all the same.
         """
         listed = (await self.call("listdatastore", key=list(key)))["datastore"]
         depth = len(key) + 1
         return {
-            entry["key"][-1]: entry.get("string", "")
+            entry["key"][-1]: (entry.get("string", ""), entry["generation"])
             for entry in listed
             if len(entry["key"]) == depth and ("string" in entry or "hex" in entry)
         }
+
+    async def datastore_children(self, key: DatastoreKey) -> dict[str, str]:
+        """Return the texts of `datastore_entries`."""
+        return {name: text for name, (text, _) in (await self.datastore_entries(key)).items()}

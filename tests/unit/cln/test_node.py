@@ -148,13 +148,15 @@ async def test_datastore_children(server: Server, node: Node) -> None:
     server.answer = result(
         {
             "datastore": [
-                {"key": ["nwc", "connections", "a"], "string": "1", "hex": "31", "generation": 0},
+                {"key": ["nwc", "connections", "a"], "string": "1", "hex": "31", "generation": 4},
                 {"key": ["nwc", "connections", "b"]},
-                {"key": ["nwc", "connections", "b", "deeper"], "string": "2"},
-                {"key": ["nwc", "connections", "binary"], "hex": "ff"},
-                {"key": ["nwc", "connections"], "string": "3"},
+                {"key": ["nwc", "connections", "b", "deeper"], "string": "2", "generation": 0},
+                {"key": ["nwc", "connections", "binary"], "hex": "ff", "generation": 0},
+                {"key": ["nwc", "connections"], "string": "3", "generation": 0},
             ]
         }
     )
     assert await node.datastore_children(("nwc", "connections")) == {"a": "1", "binary": ""}
     assert server.asked == ("listdatastore", {"key": ["nwc", "connections"]})
+    entries = await node.datastore_entries(("nwc", "connections"))
+    assert entries == {"a": ("1", 4), "binary": ("", 0)}
