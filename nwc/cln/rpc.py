@@ -80,6 +80,9 @@ class RpcSocket:
     def __init__(self, path: str) -> None:
         self._path = path
         self._idle: list[RpcConnection] = []
+        # asyncio refers to a stream's reader only weakly, and the reader to whom waits for it: without
+        # this, a call nobody else knows of could be collected as garbage while it waits.
+        self._in_use: set[RpcConnection] = set()
         self._numbers = itertools.count(1)
         self._is_closed = False
 
@@ -117,6 +120,7 @@ class RpcSocket:
         call_id = f"nwc:{method}#{next(self._numbers)}"
         request = {"jsonrpc": "2.0", "method": method, "params": params, "id": call_id}
         connection = await self._take()
+        self._in_use.add(connection)
         answer = None
         try:
             connection.send(request)
@@ -139,6 +143,7 @@ class RpcSocket:
         return await RpcConnection.open(self._path)
 
     def _give_back(self, connection: RpcConnection, *, is_usable: bool) -> None:
+        self._in_use.discard(connection)
         if is_usable and len(self._idle) < MAX_IDLE and not self._is_closed:
             self._idle.append(connection)
         else:

@@ -1,6 +1,7 @@
 """RpcSocket against a server on a Unix socket: answers, errors, and what becomes of its connections."""
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -276,6 +277,23 @@ async def test_a_cancelled_call_leaves_its_answer_to_nobody(server: Server, rpc:
     assert await rpc.call("quick", {}) == "quick"
     await until(lambda: server.open == 1)
     assert len(server.connections) == 2
+
+
+async def test_a_call_nobody_else_knows_of_is_not_garbage(server: Server, rpc: RpcSocket) -> None:
+    """As a command's: pyln's thread drops what it has begun in the loop."""
+    held, answers = asyncio.Event(), asyncio.Queue[str]()
+    server.before_answer = held.wait
+    server.answer = result("late")
+
+    async def ask() -> None:
+        answers.put_nowait(await rpc.call("method", {}))
+
+    asyncio.run_coroutine_threadsafe(ask(), asyncio.get_running_loop())
+    await until(lambda: bool(server.requests))
+    gc.collect()
+    held.set()
+    async with asyncio.timeout(10):
+        assert await answers.get() == "late"
 
 
 async def test_few_connections_stay_after_many_calls(server: Server, rpc: RpcSocket) -> None:
