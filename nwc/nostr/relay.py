@@ -21,6 +21,7 @@ from nwc.nostr.messages import MAX_FRAME_BYTES, InvalidMessage, NoticeReceived
 from nwc.nostr.relay_health import STABLE_AFTER_S, RelayHealth, RelayInfo
 from nwc.nostr.relay_url import is_onion
 from nwc.nostr.session import Published, RelaySession
+from nwc.nostr.time_share import TimeShare
 
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 60.0
@@ -210,14 +211,14 @@ class Relay:
                     await connection.send(frame)
 
     async def _read(self, connection: ClientConnection) -> None:
-        spent_s = 0.0
+        share, turn_s = TimeShare(time.monotonic()), 0.0
         async for frame in connection:
-            began = time.monotonic()
+            began = time.thread_time()
             self._receive(frame)
-            spent_s += time.monotonic() - began
-            if spent_s >= TURN_S:  # frames that are there already come without a pause
-                await asyncio.sleep(spent_s)
-                spent_s = 0.0
+            turn_s += time.thread_time() - began
+            if turn_s >= TURN_S:  # frames that are there already come without a pause
+                await asyncio.sleep(share.pause_after(turn_s, time.monotonic()))
+                turn_s = 0.0
 
     def _receive(self, frame: str | bytes) -> None:
         # What is wrong or said is counted and kept, not logged: a hostile relay could send it without

@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import pytest_asyncio
@@ -578,3 +578,49 @@ async def test_a_relay_that_forges_is_still_read(server: FakeRelay, start: Clien
     info = client.relay.info()
     assert (info.state, info.reconnects) == ("connected", 0)
     assert info.events_rejected == {"bad id or signature": 200}
+
+
+class Share:
+    """In the place of a TimeShare: says one pause whatever was taken."""
+
+    def __init__(self) -> None:
+        self.pause_s = 0.0
+
+    def __call__(self, now: float) -> Self:
+        return self
+
+    def pause_after(self, cpu_s: float, now: float) -> float:
+        return self.pause_s
+
+
+async def test_a_relay_over_its_share_is_not_read_and_holds_up_no_other(
+    server: FakeRelay, start: ClientMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share = Share()
+    monkeypatch.setattr(module, "TimeShare", share)
+    monkeypatch.setattr(module, "TURN_S", 0)
+    greedy, calm = start(server.url), start(server.url)
+    for client in (greedy, calm):
+        client.relay.subscribe(INBOX)
+    first, second = [await server.arrival() for _ in range(2)]
+    _, name, _ = await server.next("REQ")
+    await until(lambda: all(c.relay.is_listening(KEYS.public_key) for c in (greedy, calm)))
+    frame = json.dumps(["EVENT", name, EVENTS[0].to_dict()])
+    share.pause_s = LONG_S
+    await first.send(frame)
+    paused, other = (greedy, calm) if await has_event(greedy, calm) else (calm, greedy)
+    await paused.event()
+    share.pause_s = 0
+    for _ in range(3):
+        await first.send(frame)
+        await second.send(frame)
+    for _ in range(3):
+        await other.event()
+    assert paused.events.empty()
+    assert paused.state == "connected"
+
+
+async def has_event(client: Client, other: Client) -> bool:
+    """Wait until one of two has got an event; tells whether it is the first."""
+    await until(lambda: not client.events.empty() or not other.events.empty())
+    return not client.events.empty()
