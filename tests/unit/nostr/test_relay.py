@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self
@@ -146,6 +147,7 @@ async def test_a_refusal(server: FakeRelay, start: ClientMaker) -> None:
     await connection.send(json.dumps(["OK", EVENTS[0].id, False, "blocked: no"]))
     result = await publishing
     assert (result.accepted, result.reason) == (False, "blocked: no")
+    assert client.relay.info().last_error == "blocked: no"
 
 
 async def test_publishing_twice_at_once_is_publishing_once(
@@ -273,6 +275,30 @@ async def test_a_publication_to_a_relay_that_does_not_answer_ends_at_its_deadlin
     await until(lambda: client.state == "connected")
     result = await client.relay.publish(EVENTS[0], 0.05)
     assert (result.accepted, result.reason) == (False, "the relay did not answer")
+
+
+async def test_a_clock_that_jumps_ends_no_publication(
+    server: FakeRelay, start: ClientMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answers = False
+    client = start(server.url)
+    client.relay.subscribe(INBOX)
+    connection = await server.arrival()
+    before = await server.next("REQ")
+    publishing = asyncio.create_task(client.relay.publish(EVENTS[0], LONG_S))
+    await server.next("EVENT")
+    real_time, ahead_s = time.time, 10 * LONG_S
+    monkeypatch.setattr(time, "time", lambda: real_time() + ahead_s)
+    await client.relay.publish(EVENTS[1], 0)  # ends when the deadlines are looked at
+    assert not publishing.done()
+    ahead_s = -10 * LONG_S
+    # By it the subscription would begin in the future.
+    after = await server.next("REQ")
+    assert after[1] == before[1]
+    assert after[2]["since"] < before[2]["since"]
+    assert not publishing.done()
+    await connection.send(json.dumps(["OK", EVENTS[0].id, True, ""]))
+    assert (await publishing).accepted
 
 
 async def test_a_publication_ends_at_its_deadline_while_connecting(
