@@ -4,7 +4,7 @@ import inspect
 import logging
 import os
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from pyln.client.plugin import Method, MethodType, Plugin, Request, RpcException
@@ -58,6 +58,7 @@ class Runner:
 
     def __init__(self) -> None:
         self._service: Service | None = None
+        self._replies = ThreadPoolExecutor(1, "nwc-reply")
 
     def start(self, options: Json, configuration: Json) -> Json:
         """Start the service; returns the answer to `init`."""
@@ -78,7 +79,8 @@ class Runner:
                 request.set_exception(problem or RpcException("the plugin is not initialised"))
                 return
             done = self._service.run(lambda core: command(core, *args, **kwargs))
-            done.add_done_callback(lambda done: _reply(request, done))
+            # Not in the loop: lightningd takes megabytes, of thousands of connections, at its own pace.
+            done.add_done_callback(lambda done: self._replies.submit(_reply, request, done))
 
         return start
 
