@@ -5,7 +5,8 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from pyln.client.plugin import Method, MethodType, Plugin, Request, RpcException
@@ -21,6 +22,9 @@ _INTERNAL_ERROR = -32603
 
 _TOO_SLOW = "lightningd did not answer in time; what was asked may still be done, see nwc-list"
 _STOPPED = "the plugin was stopped; what was asked may be done all the same, see nwc-list"
+
+# At the end: for what commands have answered and lightningd has not read yet.
+REPLY_TIMEOUT_S = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +67,7 @@ class Runner:
     def __init__(self) -> None:
         self._service: Service | None = None
         self._is_ending = False
+        self._replies = ThreadPoolExecutor(1, "nwc-reply")
 
     def start(self, options: Json, configuration: Json) -> Json:
         """Start the service; returns the answer to `init`."""
@@ -83,7 +88,8 @@ class Runner:
                 request.set_exception(problem or RpcException("the plugin is not initialised"))
                 return
             done = self._service.run(lambda core: command(core, *args, **kwargs))
-            done.add_done_callback(lambda done: _reply(request, done))
+            # Not in the loop: lightningd takes megabytes, of thousands of connections, at its own pace.
+            done.add_done_callback(lambda done: self._replies.submit(_reply, request, done))
 
         return start
 
@@ -111,6 +117,8 @@ class Runner:
         self._is_ending = True
         if self._service is not None:
             self._service.stop()
+        with suppress(TimeoutError):  # the replies before this one, where lightningd still takes them
+            self._replies.submit(lambda: None).result(REPLY_TIMEOUT_S)
         # A worker thread may wait for lightningd or a name server; a normal exit would wait for it.
         os._exit(0)
 
