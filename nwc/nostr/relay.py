@@ -88,9 +88,19 @@ class Relay:
         return self._health.info(self.url, inboxes=len(self._session), latency_s=latency_s)
 
     @property
-    def is_idle(self) -> bool:
-        """Tell that no inbox is read from this relay and nothing is being published on it."""
-        return not len(self._session) and not self._results
+    def is_read(self) -> bool:
+        """Tell that an inbox is read from this relay."""
+        return len(self._session) > 0
+
+    @property
+    def is_publishing(self) -> bool:
+        """Tell that something is being published on it."""
+        return bool(self._results)
+
+    async def published(self) -> None:
+        """Wait for the end of what is being published on it now."""
+        if self._results:
+            await asyncio.wait(list(self._results.values()))
 
     # What is wanted of it
 
