@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, ProxyError, WebSocketException
 
 from nwc.nostr.event import FORGED, Event
 from nwc.nostr.inbox import Inbox
@@ -290,6 +290,8 @@ def _describe(error: BaseException) -> str:
             return "no answer in time"
         case _ForgingRelayError():
             return "the relay sent forged events"
+        case ProxyError():
+            return "the proxy cannot reach the relay"
         case InvalidStatus():
             return f"HTTP status {error.response.status_code}"
         case ConnectionClosed():
