@@ -165,6 +165,7 @@ class Service:
         self._node = Node(settings.rpc_path)
         self._tip = ChainTip()
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_note_loop_error)
         self._core: asyncio.Future[Core] = self._loop.create_future()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run_loop, name="nwc", daemon=True)
@@ -242,6 +243,11 @@ class Service:
     async def _insist(self, step: Callable[[], Awaitable[object]]) -> None:
         """Do a step of the start, however long lightningd takes to be ready for it."""
         await insist(step, RETRY_FIRST_S, RETRY_MAX_S, _note_not_loaded)
+
+
+def _note_loop_error(_: asyncio.AbstractEventLoop, context: Json) -> None:
+    """Log what no task of ours has caught; asyncio's own words would show arguments."""
+    _log.error("an error in the event loop", exc_info=context.get("exception"))
 
 
 def _note_not_loaded(error: NodeError) -> None:
