@@ -9,8 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from pyln.client.plugin import Method, MethodType, Plugin, Request, RpcException
+from pyln.client.plugin import Method, MethodType, Plugin, PluginLogHandler, Request, RpcException
 
+from nwc import logs
 from nwc.cln.errors import NodeError, RpcCode, RpcFailed
 from nwc.cln.options import BadOption, parse_settings
 from nwc.commands import BadArgument
@@ -34,12 +35,26 @@ Command = Callable[..., Coroutine[Any, Any, Json]]
 
 class NwcPlugin(Plugin):
     """pyln's plugin, with errors for people: pyln adds a traceback to each, and binds arguments so that
-    a forgotten one is a traceback in the log.
+    a forgotten one is a traceback in the log. And with nothing secret in the log.
     """
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how)
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, PluginLogHandler):
+                logs.set_up(handler)
 
     def add_command(self, name: str, command: Command, help_text: str, runner: "Runner") -> None:
         """Register a command, whose parameters after the first are those people give."""
         self.methods[name] = _Command(name, command, help_text, runner.background(command))
+
+    def _exec_func(self, func: Callable[..., Any], request: Request) -> Any:
+        try:
+            return super()._exec_func(func, request)
+        except Exception:
+            # pyln logs what it catches with its words.
+            _log.exception("%s failed", request.method)
+            raise RpcException("internal error; see lightningd's log", _INTERNAL_ERROR) from None
 
     def _write_locked(self, obj: Any) -> None:
         if isinstance(obj.get("error"), dict):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, ProxyError, WebSocketException
 
 from nwc.nostr.bounded_connection import TURN_S, BoundedConnection
 from nwc.nostr.event import Event
@@ -320,6 +320,8 @@ def _describe(error: BaseException) -> str:
     match error:
         case TimeoutError():
             return "no answer in time"
+        case ProxyError():
+            return "the proxy cannot reach the relay"
         case InvalidStatus():
             return f"HTTP status {error.response.status_code}"
         case ConnectionClosed():
