@@ -3,6 +3,7 @@
 import inspect
 import logging
 import os
+import signal
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
@@ -17,6 +18,9 @@ from nwc.wallet.manager import ManagementError
 
 # lightningd's JSONRPC2 "internal error".
 _INTERNAL_ERROR = -32603
+
+_TOO_SLOW = "lightningd did not answer in time; what was asked may still be done, see nwc-list"
+_STOPPED = "the plugin was stopped; what was asked may be done all the same, see nwc-list"
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +62,7 @@ class Runner:
 
     def __init__(self) -> None:
         self._service: Service | None = None
+        self._is_ending = False
 
     def start(self, options: Json, configuration: Json) -> Json:
         """Start the service; returns the answer to `init`."""
@@ -92,11 +97,21 @@ class Runner:
         """End when lightningd says so."""
         self.exit()
 
+    def exit_on_signals(self) -> None:
+        """End in the same way when told by others: a service manager may signal all processes of a
+        service, and a terminal does. To be called in the main thread.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.exit())
+
     def exit(self) -> None:
         """Stop the service and end the process."""
+        if self._is_ending:  # a signal came while it does
+            return
+        self._is_ending = True
         if self._service is not None:
             self._service.stop()
-        # A worker thread may sit in an RPC that never returns; a normal exit would wait for it.
+        # A worker thread may wait for lightningd or a name server; a normal exit would wait for it.
         os._exit(0)
 
 
@@ -109,7 +124,7 @@ def _misuse(command: Command, args: tuple[Any, ...], kwargs: Json) -> RpcExcepti
 
 
 def _reply(request: Request, done: "Future[Json]") -> None:
-    problem = _problem(done)
+    problem = RpcException(_STOPPED, _INTERNAL_ERROR) if done.cancelled() else _problem(done)
     if problem is None:
         request.set_result(done.result())
     else:
@@ -124,6 +139,8 @@ def _problem(done: "Future[Json]") -> RpcException | None:
             return None
         case BadArgument() | ManagementError():
             return RpcException(str(error), RpcCode.INVALID_PARAMS)
+        case TimeoutError():
+            return RpcException(_TOO_SLOW, _INTERNAL_ERROR)
         case RpcFailed():
             return RpcException(f"lightningd could not do this: {error.message}", error.code)
         case NodeError():

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from nwc.nip47.encryption import Cipher
@@ -22,7 +23,7 @@ class LiveConnection:
         keys: the wallet key of this connection.
         cipher: encrypts to the client.
         rate_limit: how fast it may ask.
-        info: the info event in force, None before the first.
+        info: the info event in force, None until it is signed for the first relay.
         announced: for each relay what became of the info event there.
         is_announced: set while a relay has taken the info event in force.
         in_flight: requests being served.
@@ -68,9 +69,12 @@ class LiveConnections:
     def __len__(self) -> int:
         return len(self._by_wallet_pubkey)
 
+    def __iter__(self) -> Iterator[LiveConnection]:
+        return iter(self._by_wallet_pubkey.values())
+
     def all(self) -> list[LiveConnection]:
         """Return every connection, oldest first."""
-        return sorted(self._by_wallet_pubkey.values(), key=lambda live: live.record.created_at)
+        return sorted(self, key=lambda live: live.record.created_at)
 
     def add(self, live: LiveConnection) -> None:
         """Serve a connection from now on."""

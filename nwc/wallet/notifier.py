@@ -169,7 +169,7 @@ class Notifier:
 
     async def _tell_all(self, news: News) -> None:
         """Tell everyone it concerns, or put it aside; nobody waits for another."""
-        concerned = [live for live in self._connections.all() if _is_to_be_told(live, news)]
+        concerned = [live for live in self._connections if _is_to_be_told(live, news)]
         await asyncio.gather(*(self._tell_or_put_aside(live, news) for live in concerned))
 
     async def _tell_or_put_aside(self, live: LiveConnection, news: News) -> None:

@@ -11,11 +11,18 @@ from tests.support.relay import RELAY_MODULES, RelayKind
 
 
 class RestartableRelay:
-    """A relay in a process of its own. What it stored dies with the process."""
+    """A relay in a process of its own. What it stored dies with the process.
 
-    def __init__(self, kind: RelayKind = RelayKind.NOSTR_SDK) -> None:
+    Args:
+        kind: which relay.
+        auth: what it wants AUTH for (NIP-42): "read", "write" or "both"; rust-nostr's can.
+
+    """
+
+    def __init__(self, kind: RelayKind = RelayKind.NOSTR_SDK, auth: str | None = None) -> None:
         self._module = RELAY_MODULES[kind]
         self._port = free_port()
+        self._options = ["--port", str(self._port), *(["--auth", auth] if auth else [])]
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
@@ -44,7 +51,7 @@ class RestartableRelay:
         """Start it and wait until it listens."""
         # It ends by itself when its standard input does: nothing is left if the tests are killed.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", self._module, "--port", str(self._port)],
+            [sys.executable, "-m", self._module, *self._options],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
