@@ -1,5 +1,6 @@
 """Memory, descriptors and threads of processes, and whether they are flat from one rest to another."""
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from typing import Self
 
 import psutil  # type: ignore[import-untyped]
 
-from nwc.cln.node import MAX_INVOICE_THREADS, MAX_OTHER_THREADS, MAX_SQL_THREADS
+from nwc.cln.rpc import MAX_IDLE
 
 MB = 1e6
 # Between two rests, under load. The ids of requests are remembered, up to 100,000 of them, at some
@@ -16,9 +17,10 @@ MAX_GROWTH_BYTES = 4_000_000
 MAX_GROWTH_BYTES_PER_REQUEST = 500
 MAX_MORE_FDS = 2
 MAX_MORE_THREADS = 2
-# A pool of threads grows to its size when so many calls come at once; that is no leak. The last three: one
-# that waits for payments, the main thread, the event loop's.
-FULL_POOLS = MAX_INVOICE_THREADS + MAX_OTHER_THREADS + MAX_SQL_THREADS + 3
+# What grows to its size when much is asked for at once is no leak: connections to lightningd that are
+# kept, beside the 9 descriptors of a plugin with two relays; asyncio's own threads, beside two.
+FULL_FDS = 9 + MAX_IDLE
+FULL_THREADS = 2 + min(32, (os.cpu_count() or 1) + 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def is_not_flat(begin: Vitals, end: Vitals, requests: int) -> Iterator[str]:
     if end.rss - begin.rss > allowed:
         grown, most = (end.rss - begin.rss) / MB, allowed / MB
         yield f"memory grew by {grown:.1f} MB in {requests} requests; at most {most:.1f}"
-    if end.fds - begin.fds > MAX_MORE_FDS:
+    if end.fds > max(begin.fds + MAX_MORE_FDS, FULL_FDS):
         yield f"descriptors: {begin.fds} became {end.fds}"
-    if end.threads > max(begin.threads + MAX_MORE_THREADS, FULL_POOLS):
+    if end.threads > max(begin.threads + MAX_MORE_THREADS, FULL_THREADS):
         yield f"threads: {begin.threads} became {end.threads}"
