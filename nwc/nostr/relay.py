@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, ProxyError, WebSocketException
 
 from nwc.nostr.bounded_connection import TURN_S, BoundedConnection
 from nwc.nostr.event import Event
@@ -22,6 +22,7 @@ from nwc.nostr.messages import MAX_FRAME_BYTES, InvalidMessage, NoticeReceived
 from nwc.nostr.relay_health import STABLE_AFTER_S, RelayHealth, RelayInfo
 from nwc.nostr.relay_url import is_onion
 from nwc.nostr.session import Published, RelaySession
+from nwc.nostr.time_share import TimeShare
 
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 60.0
@@ -30,6 +31,8 @@ OPEN_TIMEOUT_S = 15.0
 OPEN_TIMEOUT_PROXY_S = 60.0
 PING_INTERVAL_S = 20.0
 TICK_S = 1.0
+# A clock that is off by less than this, or is moved by less, is as good as right.
+CLOCK_STEP_S = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +79,7 @@ class Relay:
         self._tasks: list[asyncio.Task[None]] = []
         self._connection: ClientConnection | None = None
         self._health = RelayHealth()
+        self._ahead_s = time.time() - time.monotonic()
 
     def info(self) -> RelayInfo:
         """Describe how the relay is doing."""
@@ -84,20 +88,30 @@ class Relay:
         return self._health.info(self.url, inboxes=len(self._session), latency_s=latency_s)
 
     @property
-    def is_idle(self) -> bool:
-        """Tell that no inbox is read from this relay and nothing is being published on it."""
-        return not len(self._session) and not self._results
+    def is_read(self) -> bool:
+        """Tell that an inbox is read from this relay."""
+        return len(self._session) > 0
+
+    @property
+    def is_publishing(self) -> bool:
+        """Tell that something is being published on it."""
+        return bool(self._results)
+
+    async def published(self) -> None:
+        """Wait for the end of what is being published on it now."""
+        if self._results:
+            await asyncio.wait(list(self._results.values()))
 
     # What is wanted of it
 
     def subscribe(self, inbox: Inbox) -> None:
         """Read an inbox from now on, on this and every later connection."""
-        self._session.subscribe(inbox, time.time())
+        self._session.subscribe(inbox, self._now())
         self._wake.set()
 
     def unsubscribe(self, recipient: str) -> None:
         """Stop reading the inbox of one of our keys."""
-        self._session.unsubscribe(recipient, time.time())
+        self._session.unsubscribe(recipient, self._now())
         self._wake.set()
 
     def is_listening(self, recipient: str) -> bool:
@@ -118,7 +132,7 @@ class Relay:
         """
         if (pending := self._results.get(event.id)) is not None:
             return await asyncio.shield(pending)
-        refused = self._session.publish(event, time.time() + timeout_s, signer)
+        refused = self._session.publish(event, self._now() + timeout_s, signer)
         if refused:
             return refused
         future = self._results[event.id] = asyncio.get_running_loop().create_future()
@@ -162,7 +176,7 @@ class Relay:
         """End publications at their deadline and retry what is due, whatever the connection does."""
         while True:
             await asyncio.sleep(TICK_S)
-            for published in self._session.tick(time.time()):
+            for published in self._session.tick(self._now()):
                 self._settle(published)
             if self._session.has_data_to_send:
                 self._wake.set()
@@ -216,27 +230,29 @@ class Relay:
                     await connection.send(frame)
 
     async def _read(self, connection: ClientConnection) -> None:
-        spent_s = 0.0
+        share, turn_s = TimeShare(time.monotonic()), 0.0
         async for frame in connection:
-            began = time.monotonic()
+            began = time.thread_time()
             self._receive(frame)
-            spent_s += time.monotonic() - began
-            if spent_s >= TURN_S:  # frames that are there already come without a pause
-                await asyncio.sleep(spent_s)
-                spent_s = 0.0
+            turn_s += time.thread_time() - began
+            if turn_s >= TURN_S:  # frames that are there already come without a pause
+                await asyncio.sleep(share.pause_after(turn_s, time.monotonic()))
+                turn_s = 0.0
 
     def _receive(self, frame: str | bytes) -> None:
         # What is wrong or said is counted and kept, not logged: a hostile relay could send it without
         # end, and every line of the log goes through lightningd.
         try:
-            result = self._session.receive(_text(frame), time.time())
+            result = self._session.receive(_text(frame), self._now())
         except InvalidMessage:
             self._health.invalid_frame()
             return
         match result:
             case Event():
                 self._health.event(self._on_event(result))
-            case Published():
+            case Published(accepted=accepted, reason=reason):
+                if not accepted:  # our time may be too far from the relay's, say
+                    self._health.last_error = reason or "an event was refused without a reason"
                 self._settle(result)
             case NoticeReceived(reason):
                 self._health.last_error = reason
@@ -253,6 +269,16 @@ class Relay:
             else:
                 await self._wake.wait()
 
+    def _now(self) -> float:
+        """Return Unix seconds; the session is told first when the clock was set."""
+        now = time.time()
+        moved_s = now - time.monotonic() - self._ahead_s
+        if abs(moved_s) >= CLOCK_STEP_S:
+            self._ahead_s += moved_s
+            self._session.clock_moved(moved_s, now)
+            self._wake.set()
+        return now
+
     def _settle(self, published: Published) -> None:
         future = self._results.pop(published.event_id, None)
         if future is not None and not future.done():
@@ -260,7 +286,7 @@ class Relay:
 
     def _set_up(self, connection: ClientConnection) -> None:
         self._connection = connection
-        self._session.connected(time.time())
+        self._session.connected(self._now())
         self._wake.set()
         self._health.connected()
         _log.debug("relay %s: connected", self.url)
@@ -294,6 +320,8 @@ def _describe(error: BaseException) -> str:
     match error:
         case TimeoutError():
             return "no answer in time"
+        case ProxyError():
+            return "the proxy cannot reach the relay"
         case InvalidStatus():
             return f"HTTP status {error.response.status_code}"
         case ConnectionClosed():

@@ -21,6 +21,8 @@ Rules:
 3. A subscription the relay closes for another reason is asked for again, each time later.
 4. Everything is bounded: the outbox by number and deadline, AUTH as auth.py says, the frames
    queued by what is wanted.
+5. All times are Unix seconds. The clock they come from may be set: `clock_moved()` moves along what is
+   waited for, so that it comes neither sooner nor later for it.
 """
 
 from collections.abc import Iterator
@@ -42,6 +44,10 @@ from nwc.nostr.messages import (
     parse_relay_message,
     req_message,
 )
+
+# Subscriptions reach back so much further than they need: a request from somebody whose clock is behind
+# ours, or so it seems when ours is wrong, comes too, and can be told apart from none.
+CLOCK_ERROR_S = 600
 
 MAX_OUTBOX = 8192
 MAX_OUTBOX_CHARACTERS = 16 * 1024 * 1024
@@ -92,7 +98,7 @@ class RelaySession:
     Args:
         url: the relay's URL, as NIP-42 signs it.
         kinds: event kinds to read.
-        max_age: seconds a subscription reaches back.
+        max_age: seconds a subscription reaches back, at least.
 
     """
 
@@ -100,7 +106,7 @@ class RelaySession:
         self.url = url
         self.is_connected = False
         self._kinds = kinds
-        self._max_age = max_age
+        self._reach_s = max_age + CLOCK_ERROR_S
         self._packs = Packs()
         self._outbox: dict[str, _Outgoing] = {}
         self._auth = Auth(url, self._keys)
@@ -247,6 +253,25 @@ class RelaySession:
         late = [i for i, outgoing in self._outbox.items() if now >= outgoing.deadline_at]
         return [self._give_up(event_id) for event_id in late]
 
+    def clock_moved(self, by_s: float, now: float) -> None:
+        """Take note that the clock was set.
+
+        Args:
+            by_s: how much later it shows now; less than 0 when it was set back.
+            now: Unix seconds, by the clock as it is now.
+
+        """
+        self._auth.clock_moved(by_s)
+        for outgoing in self._outbox.values():
+            outgoing.deadline_at += by_s
+        for refused in self._refused.values():
+            if refused.retry_at is not None:
+                refused.retry_at += by_s
+        if by_s < 0:  # a `since` may lie ahead now: the relay would keep everything back until then
+            for pack in self._packs:
+                if pack.subscription_id not in self._refused:
+                    self._request(pack, now)
+
     def give_up(self) -> list[Published]:
         """Give up all publications, at the end."""
         return [self._give_up(event_id) for event_id in list(self._outbox)]
@@ -274,7 +299,7 @@ class RelaySession:
 
     def _requests(self) -> list[str]:
         requests = [
-            req_message(pack.subscription_id, pack.filter(self._kinds, int(now) - self._max_age))
+            req_message(pack.subscription_id, pack.filter(self._kinds, int(now) - self._reach_s))
             for subscription_id, now in self._to_request.items()
             if (pack := self._packs.get(subscription_id))
         ]

@@ -11,7 +11,7 @@ from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.event import Event
 from nwc.nostr.inbox import Inbox
 from nwc.nostr.keys import KeyPair
-from nwc.wallet.connections import Connection
+from nwc.wallet.connections import Connection, View
 
 
 @dataclass(slots=True)
@@ -65,6 +65,7 @@ class LiveConnections:
         self._by_client_pubkey: dict[str, LiveConnection] = {}
         self._by_id: dict[str, LiveConnection] = {}
         self._by_name: dict[str, LiveConnection] = {}
+        self._viewing_node: dict[str, LiveConnection] = {}
 
     def __len__(self) -> int:
         return len(self._by_wallet_pubkey)
@@ -81,20 +82,30 @@ class LiveConnections:
         self._by_wallet_pubkey[live.wallet_pubkey] = live
         self._by_client_pubkey[live.record.client_pubkey] = live
         self._by_id[live.record.id] = live
-        self._by_name[live.record.name] = live
+        self._take_up(live)
 
     def remove(self, live: LiveConnection) -> None:
         """Serve a connection no more."""
         del self._by_wallet_pubkey[live.wallet_pubkey]
         del self._by_client_pubkey[live.record.client_pubkey]
         del self._by_id[live.record.id]
-        del self._by_name[live.record.name]
+        self._leave_out(live)
 
     def update(self, live: LiveConnection, record: Connection) -> None:
         """Put a changed record in the place of the old one."""
-        del self._by_name[live.record.name]
+        self._leave_out(live)
         live.record = record
-        self._by_name[record.name] = live
+        self._take_up(live)
+
+    def _take_up(self, live: LiveConnection) -> None:
+        """Make it found by what of its record can change."""
+        self._by_name[live.record.name] = live
+        if live.record.view is View.NODE:
+            self._viewing_node[live.record.id] = live
+
+    def _leave_out(self, live: LiveConnection) -> None:
+        del self._by_name[live.record.name]
+        self._viewing_node.pop(live.record.id, None)
 
     def named(self, name: str) -> LiveConnection | None:
         """Return the connection with this name."""
@@ -107,6 +118,18 @@ class LiveConnections:
     def with_id(self, connection_id: str) -> LiveConnection | None:
         """Return the connection with this id, as it stands in labels."""
         return self._by_id.get(connection_id)
+
+    def seeing(self, connection_id: str | None) -> list[LiveConnection]:
+        """Return who sees what was made through a connection: itself, and all that see the whole node.
+
+        Args:
+            connection_id: None for what was made otherwise.
+
+        """
+        seeing = dict(self._viewing_node)
+        if connection_id is not None and (live := self._by_id.get(connection_id)):
+            seeing[connection_id] = live
+        return list(seeing.values())
 
     def of_wallet(self, wallet_pubkey: str) -> LiveConnection | None:
         """Return the connection with this wallet key."""

@@ -1,15 +1,19 @@
 """What Node asks lightningd for, and how much of it at once."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from nwc.cln.errors import NodeUnavailable, RpcFailed
-from nwc.cln.node import PAYMENT_METHODS, Node
+from nwc.cln.node import PAYMENT_METHODS, Bounds, Node
+from nwc.cln.payments import Payer
+from nwc.wallet.server import MAX_IN_FLIGHT_PER_CONNECTION
 from nwc.wallet.spending.payments import MAX_IN_ALL
 from tests.unit.cln.rpc_server import Json, Server, failure, read_request, result
 
@@ -19,6 +23,49 @@ async def node(socket_path: Path) -> AsyncIterator[Node]:
     node = Node(str(socket_path))
     yield node
     node.close()
+
+
+WITH_NUMBERS = dict.fromkeys(("invoices", "datastore", "channels", "payments", "configs", "help"), 5)
+
+
+@pytest.mark.parametrize(
+    "answer", [None, [], "words", {}, {**WITH_NUMBERS, "pay_index": "x", "secret": "x"}]
+)
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda node: node.invoice_by_label("l"),
+        lambda node: node.invoice_by_payment_hash("00"),
+        lambda node: node.wait_paid_invoice(0),
+        lambda node: node.paid_invoice(1),
+        lambda node: node.newest_pay_index(),
+        lambda node: node.spendable_msat(),
+        lambda node: node.log_level(),
+        lambda node: node.make_secret("a purpose"),
+        lambda node: node.datastore_create(("nwc",), "x"),
+        lambda node: node.datastore_replace(("nwc",), "x", 1),
+        lambda node: node.datastore_entry(("nwc",)),
+        lambda node: node.datastore_get(("nwc",)),
+        lambda node: node.datastore_keys(("nwc",)),
+        lambda node: node.datastore_children(("nwc",)),
+        lambda node: Payer(node).next_sendpay_index(),
+        lambda node: Payer(node).parts_by_hash("00"),
+        lambda node: Payer(node).parts_by_label("l", 1),
+        lambda node: Payer(node).can_keysend(),
+    ],
+)
+async def test_an_answer_that_cannot_be_read(
+    server: Server, node: Node, ask: Callable[[Node], Awaitable[object]], answer: Any
+) -> None:
+    """Who must go on when lightningd is away goes on then, too."""
+    server.answer = result(answer)
+    with pytest.raises(NodeUnavailable):
+        await ask(node)
+
+
+async def test_a_huge_answer(server: Server, node: Node) -> None:
+    server.answer = result({"alias": "x" * 50_000_000})
+    assert len((await node.info())["alias"]) == 50_000_000
 
 
 @pytest.mark.parametrize("method", sorted(PAYMENT_METHODS))
@@ -44,6 +91,93 @@ async def test_payments_take_the_places_of_nothing_else(
             await node.call(other)
         paid.set()
         await asyncio.gather(*payments)
+
+
+class HungServer:
+    """Does not answer some methods, while `hangs` is set."""
+
+    def __init__(self, *methods: str) -> None:
+        self.methods = methods
+        self.hangs = True
+        self.waiting = asyncio.Semaphore(0)
+        self._end = asyncio.Event()
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._under_way.add(task)
+        request = await read_request(reader)
+        if self.hangs and request["method"] in self.methods:
+            self.waiting.release()
+            await self._end.wait()
+        else:
+            writer.write(result({"channels": [], "pay_index": 1})(request) or b"")
+        writer.close()
+
+    @contextlib.asynccontextmanager
+    async def listening(self, path: Path) -> AsyncIterator[None]:
+        """Listen, and in the end hang up."""
+        async with await asyncio.start_unix_server(self.talk, path, backlog=200), asyncio.timeout(10):
+            yield
+            self._end.set()
+            await asyncio.gather(*self._under_way)
+
+    async def wait_for(self, count: int) -> None:
+        """Wait until so many more calls hang."""
+        for _ in range(count):
+            await self.waiting.acquire()
+
+
+OTHERS = ("getinfo", "listinvoices", "listdatastore", "datastore", "makesecret", "invoice", "sql")
+
+
+@pytest.mark.parametrize("method", ["listpeerchannels", *OTHERS])
+async def test_a_method_that_hangs_holds_up_no_other(socket_path: Path, node: Node, method: str) -> None:
+    server = HungServer(method)
+    async with server.listening(socket_path):
+        calls = [asyncio.create_task(node.call(method)) for _ in range(MAX_IN_FLIGHT_PER_CONNECTION)]
+        await server.wait_for(1)
+        for other in set(OTHERS) - {method}:
+            await node.call(other)
+        server.hangs = False
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_what_hangs_gives_its_places_back(
+    socket_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those whose callers have gone; and without an answer."""
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=2, timeout_s=0.2))
+    server = HungServer("getinfo")
+    async with server.listening(socket_path):
+        gone = [asyncio.create_task(node.info()) for _ in range(2)]
+        await server.wait_for(2)
+        for call in gone:
+            call.cancel()
+        with pytest.raises(NodeUnavailable, match="getinfo: no answer in time"):
+            await node.info()
+        server.hangs = False
+        assert await node.info()
+
+
+@pytest.mark.parametrize("method", [*sorted(PAYMENT_METHODS), "waitanyinvoice"])
+async def test_what_takes_long_is_waited_for(
+    socket_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """A payment, or until one comes."""
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(timeout_s=0.05))
+    server = HungServer(method, "getinfo")
+    async with server.listening(socket_path):
+        is_wait = method == "waitanyinvoice"
+        call = asyncio.create_task(node.wait_paid_invoice(0) if is_wait else node.call(method))
+        for _ in range(3):
+            with pytest.raises(NodeUnavailable):
+                await node.info()
+        assert not call.done()
+        call.cancel()
 
 
 async def test_a_closed_node_takes_no_calls(server: Server, node: Node) -> None:

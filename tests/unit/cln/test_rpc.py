@@ -63,6 +63,13 @@ async def test_a_long_request(server: Server, rpc: RpcSocket) -> None:
     assert server.asked == ("datastore", params)
 
 
+async def test_a_huge_error(server: Server, rpc: RpcSocket) -> None:
+    server.answer = failure(900, "x" * 1_000_000)
+    with pytest.raises(RpcFailed) as caught:
+        await rpc.call("invoice", {"label": "x"})
+    assert str(caught.value) == "invoice: error 900"
+
+
 async def test_an_error(server: Server, rpc: RpcSocket) -> None:
     server.answer = failure(900, "Duplicate label 'x'")
     with pytest.raises(RpcFailed) as caught:
@@ -85,6 +92,10 @@ NO_ANSWERS = [
     '{"id": ID, "error": "words"}',
     '{"id": ID, "error": {}}',
     '{"id": ID, "error": {"code": "x", "message": "words"}}',
+    '{"id": ID, "error": {"code": 900, "message": null}}',
+    '{"id": ID, "error": null}',
+    '{"id": ID, "error": [900, "x"]}',
+    '{"id": ID, "result": ' + "9" * 5000 + "}",
     '{"id": ID, "result": {}} trailing',
 ]
 

@@ -23,6 +23,7 @@ from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import InvalidMessage, NoticeReceived
 from nwc.nostr.nip42 import KIND_CLIENT_AUTH
 from nwc.nostr.session import (
+    CLOCK_ERROR_S,
     MAX_DIVISIONS,
     RESUBSCRIBE_FIRST_S,
     RESUBSCRIBE_MAX_S,
@@ -32,6 +33,7 @@ from nwc.nostr.session import (
 
 URL = "wss://relay.example"
 MAX_AGE = 120
+REACH_S = MAX_AGE + CLOCK_ERROR_S
 T = 1_750_000_000.0
 KEYS = [KeyPair.from_secret(number.to_bytes(32, "big")) for number in range(1, 251)]
 INBOXES = [Inbox(keys, "a" * 64) for keys in KEYS]
@@ -98,7 +100,7 @@ def test_a_subscription_names_recipients_authors_kinds_and_since() -> None:
         "kinds": [23194],
         "#p": [KEYS[0].public_key],
         "authors": ["a" * 64],
-        "since": int(T) - MAX_AGE,
+        "since": int(T) - REACH_S,
     }
     assert len(session) == 1
 
@@ -124,7 +126,7 @@ def test_every_connection_brings_all_subscriptions_with_a_fresh_since() -> None:
     session.connected(T + 1000)
     requests = of_type("REQ", frames(session))
     assert len(requests) == 3
-    assert {filter_["since"] for _, _, filter_ in requests} == {int(T) + 1000 - MAX_AGE}
+    assert {filter_["since"] for _, _, filter_ in requests} == {int(T) + 1000 - REACH_S}
     asked = [key for _, _, filter_ in requests for key in filter_["#p"]]
     assert sorted(asked) == sorted(keys.public_key for keys in KEYS)
 
@@ -135,7 +137,7 @@ def test_one_more_inbox_re_issues_one_subscription() -> None:
     [[kind, _, filter_]] = frames(session)
     assert kind == "REQ"
     assert KEYS[249].public_key in filter_["#p"]
-    assert filter_["since"] == int(T) + 5 - MAX_AGE
+    assert filter_["since"] == int(T) + 5 - REACH_S
 
 
 def test_one_inbox_less_re_issues_one_subscription() -> None:
@@ -337,6 +339,47 @@ def test_the_deadline(connected: bool, reason: str) -> None:
     assert receive(session, "OK", EVENTS[0].id, True, "") is None
     session.connected(T + 10)
     assert event_ids(frames(session)) == [EVENTS[1].id]
+
+
+HOUR_S = 3600.0
+
+
+@pytest.mark.parametrize("by_s", [HOUR_S, -HOUR_S])
+def test_a_clock_that_is_set_moves_no_deadline(by_s: float) -> None:
+    session = make_session()
+    session.publish(EVENTS[0], T + 10)
+    now = T + by_s
+    session.clock_moved(by_s, now)
+    assert session.tick(now + 9.9) == []
+    assert [published.event_id for published in session.tick(now + 10)] == [EVENTS[0].id]
+
+
+@pytest.mark.parametrize("by_s", [HOUR_S, -HOUR_S])
+def test_a_clock_that_is_set_puts_no_retry_off(by_s: float) -> None:
+    session = make_session(inboxes=1)
+    receive(session, "CLOSED", "nwc1", "error: x")
+    now = T + by_s
+    session.clock_moved(by_s, now)
+    session.tick(now + RESUBSCRIBE_FIRST_S - 0.1)
+    assert frames(session) == []
+    session.tick(now + RESUBSCRIBE_FIRST_S)
+    assert [frame[1] for frame in frames(session)] == ["nwc1"]
+
+
+def test_a_clock_that_is_set_back_renews_the_subscriptions() -> None:
+    """The relay would send nothing before the time that we asked for."""
+    session = make_session(inboxes=250)
+    receive(session, "CLOSED", "nwc2", "error: x")
+    session.clock_moved(-HOUR_S, T - HOUR_S)
+    requests = of_type("REQ", frames(session))
+    assert [name for _, name, _ in requests] == ["nwc1", "nwc3"]
+    assert {filter_["since"] for _, _, filter_ in requests} == {int(T - HOUR_S) - REACH_S}
+
+
+def test_a_clock_that_is_set_forward_needs_no_new_subscriptions() -> None:
+    session = make_session(inboxes=1)
+    session.clock_moved(HOUR_S, T + HOUR_S)
+    assert frames(session) == []
 
 
 def test_what_is_given_up_unsent_is_not_sent_later() -> None:
@@ -735,7 +778,7 @@ class Relaying(RuleBasedStateMachine):
         for frame in frames(self.session):
             match frame:
                 case ["REQ", name, filter_]:
-                    assert filter_["since"] <= self.now - MAX_AGE
+                    assert filter_["since"] <= self.now - REACH_S
                     self.granted[name] = set(filter_["#p"])
                     self.refused.discard(name)
                 case ["CLOSE", name]:
