@@ -1,8 +1,10 @@
 """Between pyln's main thread and the service: starting it, and answering commands when they are done."""
 
 import inspect
+import json
 import logging
 import os
+import re
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
@@ -17,6 +19,12 @@ from nwc.wallet.manager import ManagementError
 
 # lightningd's JSONRPC2 "internal error".
 _INTERNAL_ERROR = -32603
+
+# More digits than sys.get_int_max_str_digits() is an error in Python.
+_MAX_DIGITS = 400
+_MAX_DEPTH = 100
+_NUMBER = rb"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]|' + _NUMBER + rb'|[^"\[\]{}0-9-]+', re.DOTALL)
 
 _log = logging.getLogger(__name__)
 
@@ -33,10 +41,39 @@ class NwcPlugin(Plugin):
         """Register a command, whose parameters after the first are those people give."""
         self.methods[name] = _Command(name, command, help_text, runner.background(command))
 
+    def _multi_dispatch(self, msgs: list[bytes]) -> bytes:
+        """Read what lightningd sends; the last is what is not complete yet."""
+        last: bytes = super()._multi_dispatch([*map(readable, msgs[:-1]), msgs[-1]])
+        return last
+
     def _write_locked(self, obj: Any) -> None:
         if isinstance(obj.get("error"), dict):
             obj["error"].pop("traceback", None)
         super()._write_locked(obj)
+
+
+def readable(message: bytes) -> bytes:
+    """Return a message of lightningd as it is, unless Python cannot read it: that would end the plugin.
+
+    lightningd passes on whatever parameters it is given. Numbers of thousands of digits become infinite
+    then, and what is nested too deep becomes empty; no command takes either.
+    """
+    try:
+        json.loads(message)
+    except (ValueError, RecursionError):
+        return _tamed(message)
+    return message
+
+
+def _tamed(message: bytes) -> bytes:
+    pieces, depth = [], 0
+    for token in _TOKEN.findall(message):
+        depth -= token in b"]}"
+        if depth < _MAX_DEPTH:
+            is_huge = len(token) > _MAX_DIGITS and token[:1] in b"-0123456789"
+            pieces.append(b"1e999" if is_huge else token)
+        depth += token in b"[{"
+    return b"".join(pieces)
 
 
 class _Command(Method):

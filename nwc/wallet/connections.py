@@ -8,7 +8,6 @@ derived from the node's seed whenever the plugin starts.
 import json
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from nwc.cln.node import Node
 from nwc.nostr.keys import KeyPair, parse_public_key

@@ -22,7 +22,6 @@ A pure value: no clock, no datastore. `ledgers.py` keeps it.
 
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
 
 from nwc.wallet.spending.budget import Budget, BudgetKind
 from nwc.wallet.spending.payment import Payment, payment_from_fields

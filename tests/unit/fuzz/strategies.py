@@ -1,7 +1,7 @@
 """What strangers and clients send, at each layer of the way: frames, events, plaintexts, parameters.
 
-Each strategy makes what is right up to its own layer, so that fuzzing gets as far as that. JSON is made as
-text: what Python would write itself has no key twice, and no number of ten thousand digits.
+Each strategy makes what is right up to its own layer, so that fuzzing gets as far as that. JSON is made
+as text: what Python would write itself has no key twice, and no number of ten thousand digits.
 """
 
 import functools
@@ -384,7 +384,7 @@ _TEXTS = st.one_of(
     ),
     st.just("\ud800"),
 )
-_HASHES = st.text(HEX, min_size=64, max_size=64) | st.sampled_from(NASTY_HEX)
+HASHES = st.text(HEX, min_size=64, max_size=64) | st.sampled_from(NASTY_HEX)
 _NUMBERS = st.integers(0, 10**6) | st.integers(1000, 2000) | st.sampled_from(NASTY_NUMBERS)
 _NODES = st.just("02" + "ab" * 32) | st.sampled_from(
     ["03" + "AB" * 32, "04" + "ab" * 32, "02" * 32, "", "02" + "ab" * 31 + "٣٣"]
@@ -423,11 +423,11 @@ FIELDS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "make_invoice": {
         "amount": _NUMBERS,
         "description": _TEXTS,
-        "description_hash": _HASHES,
+        "description_hash": HASHES,
         "expiry": _NUMBERS,
         "metadata": _METADATA,
     },
-    "lookup_invoice": {"payment_hash": _HASHES, "invoice": _INVOICE_TEXTS},
+    "lookup_invoice": {"payment_hash": HASHES, "invoice": _INVOICE_TEXTS},
     "list_transactions": {
         "from": _NUMBERS,
         "until": _NUMBERS,

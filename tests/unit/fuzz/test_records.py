@@ -1,5 +1,5 @@
-"""What the plugin keeps in the datastore, changed by hand: it starts all the same, serves whom it can, and
-spends nothing on the word of a record that it cannot read. HYPOTHESIS_PROFILE=long looks longer.
+"""What the plugin keeps in the datastore, changed by hand: it starts all the same, serves whom it can,
+and spends nothing on the word of a record that it cannot read. HYPOTHESIS_PROFILE=long looks longer.
 """
 
 import json

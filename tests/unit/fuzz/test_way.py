@@ -159,7 +159,7 @@ def test_requests(way: Way, asked: object, scheme: Encryption, name: str) -> Non
 @looked_at
 @given(st.lists(strategies.requests(), min_size=2, max_size=12), names)
 def test_requests_at_once(way: Way, asked: list[object], name: str) -> None:
-    """Many requests in one breath, each of them twice: one answer to each, whatever they do to each other."""
+    """Many requests in one breath, each twice: one answer to each, whatever they do to each other."""
     client = way.clients[name]
     texts = [strategies.spelled(one) for one in asked]
     requests = [

@@ -1,7 +1,8 @@
 """The whole way of a request in one process: frames in, frames out, and a node that checks all it gets.
 
 Real are RelayPool, Relay, RelaySession, gate, server, handlers, payments and Node; in memory are the
-WebSocket below and the double of lightningd beyond. Time passes only where everything waits, and at once.
+WebSocket below and the double of lightningd beyond. Time passes only where everything waits, and then
+at once.
 """
 
 import asyncio
@@ -279,11 +280,11 @@ class Way:
 
     async def _take(self, frames: Sequence[str | bytes]) -> None:
         for frame in frames:
-            while not self._is_connected():  # the plugin hangs up on a relay that forges
+            while not self._is_connected():  # noqa: ASYNC110 - it hangs up on a relay that forges
                 await asyncio.sleep(1)
             assert self._socket is not None
             self._socket.arriving.put_nowait(frame)
-        while self._is_busy():
+        while self._is_busy():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
     def _is_connected(self) -> bool:

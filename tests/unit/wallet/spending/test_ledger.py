@@ -292,6 +292,9 @@ def test_damage(name: str, value: object) -> None:
         ),
         ("payment_hash", ["ab"]),
         ("metadata", []),
+        ("metadata", {"a": "\ud800"}),
+        ("metadata", {"a": float("nan")}),
+        ("invoice", "\ud800"),
         ("other", 1),
     ],
 )
