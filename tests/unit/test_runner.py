@@ -39,7 +39,7 @@ def test_nesting_without_end(deep: str) -> None:
     assert inner  # nested still
 
 
-@given(JSON_TEXTS)
+@given(JSON_TEXTS.filter(lambda text: text.count("[") == text.count("]")))
 def test_what_is_json_can_be_read(params: str) -> None:
     sent = message(params)
     try:
