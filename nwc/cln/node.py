@@ -106,7 +106,10 @@ class Node:
         if self._is_closed:
             raise NodeUnavailable(f"{method}: the plugin stops")
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads(method), self._call, method, params)
+        answer = await loop.run_in_executor(self._threads(method), self._call, method, params)
+        if not isinstance(answer, dict):
+            raise NodeUnavailable(f"{method}: no JSON object")
+        return answer
 
     def _threads(self, method: str) -> ThreadPoolExecutor:
         threads = self._method_threads.get(method)

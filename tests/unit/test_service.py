@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from nwc import service as module
+from nwc.cln.errors import NodeUnavailable
 from nwc.cln.options import Settings
 from nwc.nip47.errors import Nip47Error
 from nwc.service import Core, Service
@@ -237,3 +238,47 @@ async def test_a_revoked_connection_leaves_no_ledger(scene: Scene) -> None:
     assert await scene.node.datastore_get(key) is None
     with pytest.raises(Nip47Error, match="ended"):
         scene.core.payments._budget_of(APP.client_pubkey, START)
+
+
+async def test_a_command_does_not_wait_for_ever(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on, though: what it has begun must not be left half done."""
+    monkeypatch.setattr(module, "COMMAND_TIMEOUT_S", 0.05)
+    goes_on, done = asyncio.Event(), asyncio.Event()
+
+    async def command(core: Core) -> None:
+        await goes_on.wait()
+        done.set()
+
+    with pytest.raises(TimeoutError):  # lightningd has not answered yet
+        await scene.service._in_time(command)
+    await scene.load()
+    with pytest.raises(TimeoutError):
+        await scene.service._in_time(command)
+    goes_on.set()
+    async with asyncio.timeout(10):
+        await done.wait()
+
+
+async def test_a_stop_leaves_no_template(scene: Scene) -> None:
+    await scene.load()
+    await scene.core.wallet.templates.get(1000)
+    assert await scene.node.invoice_by_label("nwc:template:0")
+    await scene.core.stop()
+    assert await scene.node.invoice_by_label("nwc:template:0") is None
+
+
+async def test_a_stop_while_lightningd_is_away(scene: Scene) -> None:
+    await scene.load()
+    await scene.core.wallet.templates.get(1000)
+    scene.node.away = True
+    await scene.core.stop()
+    scene.node.away = False
+    assert await scene.node.invoice_by_label("nwc:template:0"), "it goes at the next start"
+
+
+async def test_a_slow_start_is_told_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(10):
+        scene.service._note_not_loaded(NodeUnavailable("listdatastore: away"))
+    told = [record for record in caplog.records if record.levelname != "DEBUG"]
+    assert [record.message for record in told] == ["connections are not loaded yet: listdatastore: away"]
+    assert told[0].levelname == "INFO"
