@@ -1,7 +1,8 @@
 """How the service wires its parts; the parts are tested by themselves, the whole through relays."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ from nwc import service as module
 from nwc.cln.errors import NodeUnavailable
 from nwc.cln.options import Settings
 from nwc.nip47.errors import Nip47Error
+from nwc.nostr.keys import KeyPair
 from nwc.service import Core, Service
 from nwc.wallet import notifier
 from nwc.wallet.connections import Connection, ConnectionStore, View
 from nwc.wallet.context import ChainTip
+from nwc.wallet.manager import ManagementError
 from nwc.wallet.spending import payments as payments_module
 from nwc.wallet.spending.budget import Budget, BudgetKind
 from nwc.wallet.spending.ledger import Ledger
@@ -282,3 +285,51 @@ async def test_a_slow_start_is_told_once(scene: Scene, caplog: pytest.LogCapture
     told = [record for record in caplog.records if record.levelname != "DEBUG"]
     assert [record.message for record in told] == ["connections are not loaded yet: listdatastore: away"]
     assert told[0].levelname == "INFO"
+
+
+# A change of a connection whose answer is lost
+
+
+@pytest.fixture
+def lost(scene: Scene) -> Callable[[], None]:
+    """Return what has the answer to the next write to the datastore get lost."""
+    call = scene.node.call
+
+    async def lose(method: str, **params: Any) -> Any:
+        answer = await call(method, **params)
+        if method == "datastore":
+            scene.node.call = call  # type: ignore[method-assign]
+            raise NodeUnavailable("datastore: lost")
+        return answer
+
+    def lose_next() -> None:
+        scene.node.call = lose  # type: ignore[method-assign]
+
+    return lose_next
+
+
+async def stored(scene: Scene, record: Connection) -> str | None:
+    return await scene.node.datastore_get(("nwc", "connections", record.client_pubkey))
+
+
+async def test_a_connection_that_nobody_was_shown(scene: Scene, lost: Callable[[], None]) -> None:
+    await scene.load()
+    record = replace(APP, name="another", client_pubkey=KeyPair.generate().public_key)
+    lost()
+    with pytest.raises(NodeUnavailable):
+        await scene.core.manager.create(record)
+    assert await stored(scene, record)
+    await scene.core.manager.create(record)  # after what undoes it: one change at a time
+    assert await stored(scene, record) == record.to_json()
+
+
+async def test_a_change_that_was_refused(scene: Scene, lost: Callable[[], None]) -> None:
+    """It does not come to be after the next start."""
+    await scene.load()
+    lost()
+    with pytest.raises(NodeUnavailable):
+        await scene.core.manager.change("app", {"budget": Budget(BudgetKind.UNLIMITED)})
+    assert await stored(scene, APP) != APP.to_json()
+    with pytest.raises(ManagementError):  # after what undoes it: one change at a time
+        await scene.core.manager.change("nobody", {})
+    assert await stored(scene, APP) == APP.to_json()
