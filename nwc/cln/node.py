@@ -67,9 +67,12 @@ class Node:
         )
         try:
             async with places, asyncio.timeout(bounds.timeout_s):
-                return await self._rpc.call(method, given)
+                answer = await self._rpc.call(method, given)
         except TimeoutError:
             raise NodeUnavailable(f"{method}: no answer in time") from None
+        if not isinstance(answer, dict):
+            raise NodeUnavailable(f"{method}: no JSON object")
+        return answer
 
     # Invoices
 

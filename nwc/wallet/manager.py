@@ -6,11 +6,14 @@ One change at a time: names are unique, and that is checked and kept under one l
 import asyncio
 import logging
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from nwc.cln.errors import NodeError
+from nwc.cln.errors import NodeError, NodeUnavailable
+from nwc.cln.insist import insist
 from nwc.cln.node import Node
 from nwc.nip47.encryption import Cipher
 from nwc.nip47.rate_limit import RateLimit
@@ -32,6 +35,8 @@ BURST_S = 5
 MAX_CONNECTIONS = 10_000
 # Wallet keys asked of lightningd at once, at the start.
 LOADED_AT_ONCE = 64
+_RETRY_FIRST_S = 0.5
+_RETRY_MAX_S = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +91,7 @@ class ConnectionManager:
             if len(self._connections) >= MAX_CONNECTIONS:
                 raise ManagementError(f"there are {MAX_CONNECTIONS} connections, which is the limit")
             live = await self._live(record)
-            await self._store.create(record)
+            await self._write(record, self._store.create(record))
             self._serve(live)
         _log.info("connection %r made", record.name)
         return live
@@ -98,7 +103,7 @@ class ConnectionManager:
             old, new = live.record, replace(live.record, **changes)
             if new.name != old.name:
                 self._check_name(new.name)
-            await self._store.replace(new)
+            await self._write(new, self._store.replace(new))
             self._connections.update(live, new)
             self._leave(live, tuple(url for url in old.relays if url not in new.relays))
             self._pool.subscribe(live.inbox, (u for u in new.relays if u not in old.relays))
@@ -129,6 +134,26 @@ class ConnectionManager:
     async def stop(self) -> None:
         """End what is under way."""
         await self._tasks.finish(0)
+
+    async def _write(self, record: Connection, write: Coroutine[Any, Any, None]) -> None:
+        """Write a record; without an answer it may be there all the same, and then must not stay."""
+        try:
+            await write
+        except NodeUnavailable:
+            self._tasks.spawn(self._undo(record))
+            await asyncio.sleep(0)  # so that it is the next to have the lock
+            raise
+
+    async def _undo(self, record: Connection) -> None:
+        """Have the datastore hold what is served, as soon as lightningd is back."""
+        async with self._lock:
+            live = self._connections.of_client(record.client_pubkey)
+            undo = (
+                partial(self._store.delete, record)
+                if live is None
+                else partial(self._store.replace, live.record)
+            )
+            await insist(undo, _RETRY_FIRST_S, _RETRY_MAX_S, _note_not_undone)
 
     def _check_name(self, name: str) -> None:
         if self._connections.named(name):
@@ -170,3 +195,7 @@ def _readable(stored: dict[str, str]) -> list[Connection]:
             continue
         records[record.name] = record
     return list(records.values())
+
+
+def _note_not_undone(error: NodeError) -> None:
+    _log.debug("what may have been written is not undone yet: %s", error)

@@ -133,7 +133,7 @@ COMMANDS = {
     "dev-answer": (
         answer,
         Param("method", params.string),
-        opt("answer", params.string),
+        opt("text", params.string),
         opt("times", params.u64, 1),
     ),
     "dev-commits": (commits,),

@@ -85,7 +85,7 @@ class DoubleNode:
         """Have the next calls of a method answered with this text, with their id for ID in it, and then
         hang up; None hangs up at once.
         """
-        given = {"method": method, "times": times} | ({} if text is None else {"answer": text})
+        given = {"method": method, "times": times} | ({} if text is None else {"text": text})
         self.rpc.call("dev-answer", given)
 
     def commits(self) -> dict[str, int]:

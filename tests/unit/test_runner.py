@@ -1,12 +1,16 @@
-"""Between pyln's thread and the service's."""
+"""Between pyln's thread and the service's, and what an owner is told when a command fails."""
 
+import asyncio
 import threading
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from nwc.cln.errors import NodeUnavailable, RpcFailed
 from nwc.commands import BadArgument
-from nwc.runner import Runner
+from nwc.runner import Runner, _reply
 
 
 class Request:
@@ -52,3 +56,27 @@ def test_the_loop_does_not_wait_until_lightningd_has_read_an_answer() -> None:
         assert request.thread != threading.current_thread().name
     assert good.answer == {"a": 1}
     assert bad.answer.message == "name: is wrong"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (BadArgument("name: must be short"), -32602, "name: must be short"),
+        (RpcFailed("datastore", 1202, "exists"), 1202, "lightningd could not do this: exists"),
+        (NodeUnavailable("datastore: away"), -32603, "lightningd could not do this: datastore: away"),
+        (TimeoutError(), -32603, "lightningd did not answer in time; what was asked may still be done"),
+        (asyncio.CancelledError(), -32603, "the plugin was stopped"),
+        (KeyError("a secret"), -32603, "internal error; see lightningd's log"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_what_the_owner_is_told(error: BaseException, code: int, words: str) -> None:
+    done: Future[Any] = Future()
+    if isinstance(error, asyncio.CancelledError):
+        done.cancel()
+    else:
+        done.set_exception(error)
+    request: Any = Request()
+    _reply(request, done)
+    assert request.answer.code == code
+    assert request.answer.message.startswith(words)
