@@ -96,7 +96,9 @@ class BoundedConnection(ClientConnection):
             if time.thread_time() - began >= TURN_S:
                 break
         pause_s = self._share.pause_after(time.thread_time() - began, self.loop.time())
-        if self.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+        # After a handshake that failed websockets would read on, until the peer comes to an end.
+        has_failed = self.protocol.handshake_exc is not None
+        if has_failed or self.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             self.transport.abort()
         elif self._queue_is_full:
             self.transport.pause_reading()  # until it is emptied

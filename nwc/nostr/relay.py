@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, ProxyError, WebSocketException
 
 from nwc.nostr.bounded_connection import TURN_S, BoundedConnection
 from nwc.nostr.event import Event
 from nwc.nostr.inbox import Inbox
+from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import MAX_FRAME_BYTES, InvalidMessage, NoticeReceived
 from nwc.nostr.relay_health import STABLE_AFTER_S, RelayHealth, RelayInfo
 from nwc.nostr.relay_url import is_onion
@@ -87,9 +88,19 @@ class Relay:
         return self._health.info(self.url, inboxes=len(self._session), latency_s=latency_s)
 
     @property
-    def is_idle(self) -> bool:
-        """Tell that no inbox is read from this relay and nothing is being published on it."""
-        return not len(self._session) and not self._results
+    def is_read(self) -> bool:
+        """Tell that an inbox is read from this relay."""
+        return len(self._session) > 0
+
+    @property
+    def is_publishing(self) -> bool:
+        """Tell that something is being published on it."""
+        return bool(self._results)
+
+    async def published(self) -> None:
+        """Wait for the end of what is being published on it now."""
+        if self._results:
+            await asyncio.wait(list(self._results.values()))
 
     # What is wanted of it
 
@@ -107,8 +118,13 @@ class Relay:
         """Tell whether the relay has confirmed that it delivers this inbox."""
         return self._session.is_listening(recipient)
 
-    async def publish(self, event: Event, timeout_s: float) -> Published:
+    async def publish(self, event: Event, timeout_s: float, signer: KeyPair | None = None) -> Published:
         """Publish an event, waiting for the relay to be back where it is away.
+
+        Args:
+            event: signed.
+            timeout_s: how long to try.
+            signer: its key, for AUTH, where no inbox of that key is read here.
 
         Returns:
             The relay's verdict, or after `timeout_s` seconds why there is none. Never raises for it.
@@ -116,7 +132,7 @@ class Relay:
         """
         if (pending := self._results.get(event.id)) is not None:
             return await asyncio.shield(pending)
-        refused = self._session.publish(event, self._now() + timeout_s)
+        refused = self._session.publish(event, self._now() + timeout_s, signer)
         if refused:
             return refused
         future = self._results[event.id] = asyncio.get_running_loop().create_future()
@@ -248,7 +264,10 @@ class Relay:
             self._wake.clear()
             for frame in self._session.data_to_send():
                 await connection.send(frame)
-            await self._wake.wait()
+            if self._session.has_data_to_send:
+                await asyncio.sleep(0)  # more AUTH to sign; others are to have their turn
+            else:
+                await self._wake.wait()
 
     def _now(self) -> float:
         """Return Unix seconds; the session is told first when the clock was set."""
@@ -301,6 +320,8 @@ def _describe(error: BaseException) -> str:
     match error:
         case TimeoutError():
             return "no answer in time"
+        case ProxyError():
+            return "the proxy cannot reach the relay"
         case InvalidStatus():
             return f"HTTP status {error.response.status_code}"
         case ConnectionClosed():

@@ -30,6 +30,8 @@ from nwc.wallet.spending.payments import Payments
 # A person's app asks in bursts: this many seconds' worth of the rate at once.
 BURST_S = 5
 MAX_CONNECTIONS = 10_000
+# Wallet keys asked of lightningd at once, at the start.
+LOADED_AT_ONCE = 64
 
 _log = logging.getLogger(__name__)
 
@@ -65,19 +67,13 @@ class ConnectionManager:
 
     async def load(self) -> None:
         """Serve every stored connection. One that cannot be read is left alone and logged."""
-        loaded: dict[str, LiveConnection] = {}
-        for client_pubkey, text in (await self._store.load()).items():
-            try:
-                record = parse_connection(client_pubkey, text)
-            except BadRecord as error:
-                _log.warning("connection %s is not served: %s", client_pubkey[:16], error)
-                continue
-            if record.name in loaded:
-                _log.warning("connection %s is not served: the name is taken", record.id)
-                continue
-            loaded[record.name] = await self._live(record)
+        records = _readable(await self._store.load())
+        loaded: list[LiveConnection] = []
+        for at in range(0, len(records), LOADED_AT_ONCE):
+            some = records[at : at + LOADED_AT_ONCE]
+            loaded += await asyncio.gather(*map(self._live, some))
         # At once, so that thousands of them are a few subscriptions and not thousands.
-        for live in loaded.values():
+        for live in loaded:
             self._serve(live)
 
     async def create(self, record: Connection) -> LiveConnection:
@@ -158,3 +154,19 @@ class ConnectionManager:
     async def _leave_one(self, live: LiveConnection, url: str, created_at: int) -> None:
         await self._announcer.withdraw(live, url, created_at)
         self._pool.release(url)
+
+
+def _readable(stored: dict[str, str]) -> list[Connection]:
+    """Return the records to serve; one that cannot be read, or whose name is taken, is logged."""
+    records: dict[str, Connection] = {}
+    for client_pubkey, text in stored.items():
+        try:
+            record = parse_connection(client_pubkey, text)
+        except BadRecord as error:
+            _log.warning("connection %s is not served: %s", client_pubkey[:16], error)
+            continue
+        if record.name in records:
+            _log.warning("connection %s is not served: the name is taken", record.id)
+            continue
+        records[record.name] = record
+    return list(records.values())

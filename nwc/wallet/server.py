@@ -39,6 +39,7 @@ RETRY_ANSWER_AFTER_S = 1.0
 
 _UNDECRYPTABLE = "undecryptable"
 _OVERLOADED = "overloaded"
+_STOPPING = "stopping"
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class RequestServer:
         self._publish = publish
         self._tasks = Tasks()
         self._in_flight = 0
+        self._is_stopping = False
 
     def on_event(self, event: Event) -> str | None:
         """Take an event from a relay, signature unchecked.
@@ -86,6 +88,8 @@ class RequestServer:
 
     def _admit(self, event: Event) -> str | None:
         """Serve an event, or return why not."""
+        if self._is_stopping:  # what is begun now may be cut off in the middle
+            return _STOPPING
         verdict = self._gate.check(event, time.time())
         live = self._connections.of_wallet(event.tag("p") or "")
         if isinstance(verdict, Rejected):
@@ -122,7 +126,8 @@ class RequestServer:
         await self._answer(live, request, outcome)
 
     async def finish(self, timeout_s: float) -> None:
-        """Let the requests under way end, for at most `timeout_s` seconds."""
+        """Let the requests under way end, for at most `timeout_s` seconds, and begin no others."""
+        self._is_stopping = True
         await self._tasks.finish(timeout_s)
 
     def _is_busy(self, live: LiveConnection) -> bool:

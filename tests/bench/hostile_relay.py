@@ -19,7 +19,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from nwc.nip47.kinds import KIND_REQUEST
 from tests.support.fast_relay import Relay
 from tests.support.processes import ChildProcess
-from tests.support.relay import RunningRelay, port_argument, standard_input_ends
+from tests.support.relay import RunningRelay, argument_parser, standard_input_ends
 
 # In the place of the name of the reader's subscription, which only the relay knows.
 SUBSCRIPTION = "@subscription@"
@@ -59,11 +59,7 @@ class HostileRelay(Relay):
 
     def _reader(self) -> tuple[ServerConnection, str]:
         """Return who reads requests, and the name of that subscription."""
-        return next(
-            key
-            for key, filters in self._subscriptions.items()
-            if any(KIND_REQUEST in (wanted.kinds or ()) for wanted in filters)
-        )
+        return self._subscriptions.reading(KIND_REQUEST)[0]
 
 
 @contextlib.contextmanager
@@ -91,4 +87,4 @@ async def _main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(port_argument("a hostile relay")))
+    asyncio.run(_main(argument_parser("a hostile relay").parse_args().port))

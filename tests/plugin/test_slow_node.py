@@ -19,7 +19,7 @@ SECRET_WORDS = "disk /var/lib/lightning is full"
 
 @pytest.fixture(autouse=True)
 def healthy(node: DoubleNode) -> Iterator[None]:
-    """Leave no fault behind, nor a plugin whose threads wait for a late answer."""
+    """Leave no fault behind, nor a plugin that waits for a late answer."""
     yield
     if node.late:
         for method in tuple(node.late):
@@ -104,7 +104,7 @@ def test_too_many_at_once(node: DoubleNode, scripted_relay: ScriptedRelay, conne
     assert {answer.code for answer in refused} == {"INTERNAL"}
     assert {"under way" in answer.message for answer in refused} == {True}
     assert sorted(app.answered_ids()) == sorted(request["id"] for request in requests[128:])
-    wait_until(lambda: node.commits().get("invoice", 0) == before + 16, "all threads are busy")
+    wait_until(lambda: node.commits().get("invoice", 0) == before + 16, "all places are taken")
     # The owner can end it.
     node.rpc.call("nwc-revoke", {"name": app.name})
     assert node.rpc.call("nwc-list")["connections"] == []
