@@ -30,7 +30,7 @@ from tests.support.relay import RelayKind, running_relay
 PARAMS: Json = {"amount": 21_000, "description": "A coffee and a croissant"}
 ANSWER_TIMEOUT_S = 60  # an app's patience
 SETTLE_S = 20
-# Junk is dated so much ahead: it must not be stale (nwc-max-request-age) when preparing it has taken long.
+# Junk is dated so much ahead: it must not be stale (nwc-max-request-age) if preparing it takes long.
 AHEAD_S = 60
 # Whose connection the junk is made against: forgeries and strangers name the honest client's own.
 AGAINST = {
