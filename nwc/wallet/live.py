@@ -29,6 +29,8 @@ class LiveConnection:
         in_flight: requests being served.
         last_used_at: Unix seconds of the last authentic request, None before the first.
         answered: requests answered, by method and outcome ("ok" or the error code).
+        clock_ahead_s: how far the client's clock is ahead of ours, so far that its last request was
+            ignored; None while they agree.
         rate_limited: requests that were too fast, answered RATE_LIMITED or met with silence. The
             signature of the latter was not checked: others may have sent some of them.
 
@@ -45,6 +47,7 @@ class LiveConnection:
     last_used_at: int | None = None
     answered: Counter[tuple[str, str]] = field(default_factory=Counter)
     rate_limited: int = 0
+    clock_ahead_s: int | None = None
 
     @property
     def inbox(self) -> Inbox:

@@ -92,11 +92,15 @@ class RequestServer:
             return _STOPPING
         verdict = self._gate.check(event, time.time())
         live = self._connections.of_wallet(event.tag("p") or "")
-        if isinstance(verdict, Rejected) or live is None:
-            reason = verdict.reason if isinstance(verdict, Rejected) else Rejection.FOREIGN
+        if isinstance(verdict, Rejected):
             if live is not None:
-                live.rate_limited += reason is Rejection.RATE_LIMITED
-            return reason
+                live.rate_limited += verdict.reason is Rejection.RATE_LIMITED
+                if verdict.ahead_s is not None:
+                    live.clock_ahead_s = verdict.ahead_s
+            return verdict.reason
+        if live is None:
+            return Rejection.FOREIGN
+        live.clock_ahead_s = None
         if len(self._tasks) >= MAX_TASKS:
             return _OVERLOADED
         live.last_used_at = int(time.time())

@@ -30,6 +30,8 @@ from tests.support.relay import RelayKind, running_relay
 PARAMS: Json = {"amount": 21_000, "description": "A coffee and a croissant"}
 ANSWER_TIMEOUT_S = 60  # an app's patience
 SETTLE_S = 20
+# Junk is dated so much ahead: it must not be stale (nwc-max-request-age) if preparing it takes long.
+AHEAD_S = 60
 # Whose connection the junk is made against: forgeries and strangers name the honest client's own.
 AGAINST = {
     Sort.BAD_JSON: "honest here",
@@ -166,7 +168,7 @@ async def row(bench: Bench, what: str, sorts: list[Sort]) -> None:
     """Send junk of these sorts at the same time, and print what it does."""
     count, per_second = bench.per_minute * bench.seconds // 60, bench.per_minute / 60
     targets = {sort: bench.targets[sort] for sort in sorts}
-    lines = await asyncio.to_thread(prepare, targets, count, time.time(), per_second)
+    lines = await asyncio.to_thread(prepare, targets, count, time.time() + AHEAD_S, per_second)
     bench.frames.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     del lines
     before = await asyncio.to_thread(bench.look)
@@ -272,7 +274,7 @@ def print_setting(seconds: int, per_minute: int) -> None:
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=60, help="a row (default 60, at most 100)")
+    parser.add_argument("--seconds", type=int, default=60, help="a row (default 60)")
     parser.add_argument("--per-minute", type=int, default=20_000, help="of each sort (default 20000)")
     return parser.parse_args()
 

@@ -577,6 +577,20 @@ async def test_unknown_names(command: Callable[..., Coroutine[Any, Any, Json]]) 
         await command(make_core(), "nobody", **more)
 
 
+@pytest.mark.parametrize(
+    ("ahead_s", "words"), [(300, "300 seconds ahead of this"), (-150, "150 seconds behind this")]
+)
+async def test_clocks_that_disagree(ahead_s: int, words: str) -> None:
+    core = make_core()
+    await made(core)
+    [live] = core.connections.all()
+    live.clock_ahead_s = ahead_s
+    [used] = (await commands.status(core))["connections"]
+    [listed] = (await commands.list_(core))["connections"]
+    assert used["warning"] == listed["warning"]
+    assert words in used["warning"]
+
+
 async def test_status() -> None:
     core = make_core()
     await made(core)
