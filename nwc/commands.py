@@ -32,6 +32,7 @@ MAX_NAME_LENGTH = 64
 MAX_RELAYS_PER_CONNECTION = 10
 # How long a command waits for a relay, so that it can say whether the connection works already.
 ANNOUNCE_PATIENCE_S = 1.0
+DESCRIBED_AT_ONCE = 100
 
 Json = dict[str, Any]
 
@@ -249,7 +250,11 @@ async def connect(
 async def list_(core: Core, name: object = None) -> Json:
     """Show one connection or all of them."""
     chosen = core.connections.all() if name is None else [core.manager.find(_name(name))]
-    shown = [{"name": live.record.name, **await _describe(core, live)} for live in chosen]
+    shown = []
+    for live in chosen:
+        shown.append({"name": live.record.name, **await _describe(core, live)})
+        if len(shown) % DESCRIBED_AT_ONCE == 0:
+            await asyncio.sleep(0)  # there can be thousands, and apps wait
     return {"connections": shown}
 
 
@@ -313,7 +318,8 @@ async def status(core: Core) -> Json:
         "started_at": core.started_at,
         "relays": [_describe_relay(relay) for relay in core.pool.info()],
         "connections": [
-            {"name": live.record.name, **_describe_use(live)} for live in core.connections.all()
+            {"name": live.record.name, **_describe_use(live), **_clock_warning(live)}
+            for live in core.connections.all()
         ],
         "requests_answered": _by_method(core.server.answered),
         "events_rejected": dict(core.server.rejected),
@@ -339,6 +345,18 @@ def _describe_use(live: LiveConnection) -> Json:
         "last_used_at": live.last_used_at,
         "requests_answered": _by_method(live.answered),
         "rate_limited": live.rate_limited,
+    }
+
+
+def _clock_warning(live: LiveConnection) -> Json:
+    """Warn of clocks that disagree; an app whose requests are ignored cannot tell its owner why."""
+    ahead_s = live.clock_ahead_s
+    if ahead_s is None:
+        return {}
+    how_far = f"{abs(ahead_s)} seconds {'ahead of' if ahead_s > 0 else 'behind'}"
+    return {
+        "warning": f"the app's last request was ignored: its time is {how_far} this node's clock; "
+        "one of them is wrong"
     }
 
 
@@ -401,6 +419,7 @@ async def _describe(core: Core, live: LiveConnection) -> Json:
         described["lud16"] = record.lud16
     if live.last_used_at is not None:
         described |= _describe_use(live)
+    described |= _clock_warning(live)
     if not any(relay["state"] == "connected" for relay in described["relays"]):
         described["warning"] = "no relay is connected yet; apps cannot reach this node until one is"
     return described

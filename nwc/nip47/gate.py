@@ -3,6 +3,12 @@
 What comes from a relay is a stranger's word until its signature is checked, and that check is the dear
 one. So whatever can be told without it is told first, and nothing that an unchecked event says changes
 any state (the seen-set, the rate limit): otherwise a forger could shut out the real client.
+
+Forgeries: that an event names a wallet key and its right author proves nothing, both stand in plain
+sight in every event. So anyone can have us check his forgeries (0.1 ms each), through any relay that
+does not check them itself. There is no limit on them here and no relay is left for them: the forger
+would then decide how many real requests are served. The time that all junk of a relay takes is bounded
+where it is read (relay.py).
 """
 
 from collections.abc import Callable
@@ -11,8 +17,11 @@ from enum import StrEnum
 
 from nwc.nip47.kinds import KIND_REQUEST
 from nwc.nip47.rate_limit import RateLimit
-from nwc.nostr.event import FORGED, Event, InvalidEvent, verify_event
+from nwc.nostr.event import Event, InvalidEvent, verify_event
 from nwc.nostr.seen import SeenEvents
+
+# A request that is older was kept by somebody and says nothing about clocks.
+MAX_BEHIND_S = 3600
 
 
 class Rejection(StrEnum):
@@ -25,14 +34,22 @@ class Rejection(StrEnum):
     STALE = "stale"
     EXPIRED = "expired"
     RATE_LIMITED = "rate limited"
-    FORGED = FORGED
+    FORGED = "bad id or signature"  # honest relays pass none of these on
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The event is not served."""
+    """The event is not served.
+
+    Attributes:
+        reason: why.
+        ahead_s: of a stale event that the client has really made, and not long ago: how far its time is
+            ahead of ours, in seconds; less than 0 when it is behind.
+
+    """
 
     reason: Rejection
+    ahead_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +80,7 @@ class Gate:
         self._find_caller = find_caller
         self._max_request_age = max_request_age
         self._seen = SeenEvents()
+        self._looked_at = float("-inf")
 
     def check(self, event: Event, now: float) -> Admitted | Rejected:
         """Decide over one event.
@@ -75,7 +93,8 @@ class Gate:
         caller = self._find_caller(event.tag("p") or "")
         reason = self._reason_to_refuse(event, caller, now)
         if reason or caller is None:
-            return Rejected(reason or Rejection.FOREIGN)
+            ahead_s = self._ahead_s(event, now) if reason is Rejection.STALE else None
+            return Rejected(reason or Rejection.FOREIGN, ahead_s)
         limit = caller.rate_limit
         exhausted = limit.is_exhausted(now)
         if exhausted and not limit.may_tell(now):
@@ -90,6 +109,21 @@ class Gate:
         else:
             limit.charge()
         return Admitted(rate_limited=exhausted)
+
+    def _ahead_s(self, event: Event, now: float) -> int | None:
+        """Tell how far the clock of a client is ahead of ours, from an event that is stale.
+
+        Of all that come in a second one is looked at: a sign of a wrong clock is worth no more time.
+        """
+        ahead_s = int(event.created_at - now)
+        if ahead_s < -MAX_BEHIND_S or abs(now - self._looked_at) < 1:
+            return None
+        self._looked_at = now
+        try:
+            verify_event(event)
+        except InvalidEvent:
+            return None
+        return ahead_s
 
     def _reason_to_refuse(self, event: Event, caller: Caller | None, now: float) -> Rejection | None:
         if event.kind != KIND_REQUEST:

@@ -6,13 +6,15 @@ it seconds. And its `send`, its keepalive and its `close` wait for ever on a pee
 
 import asyncio
 import contextlib
+import time
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection
 
-# What one connection takes of the event loop at once, and how long the others have it then.
+from nwc.nostr.time_share import TimeShare
+
+# CPU time that one connection takes before the others have their turn.
 TURN_S = 0.002
-REST_S = 0.005
 # Bytes handled without a look at the clock: some hundred frames at worst.
 PIECE_BYTES = 512
 # Answers to pings are written whether or not anybody reads them.
@@ -27,6 +29,7 @@ class BoundedConnection(ClientConnection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._share = TimeShare(self.loop.time())
         self._unhandled = bytearray()
         self._queue_is_full = False
         self._next_turn: asyncio.TimerHandle | None = None
@@ -87,19 +90,22 @@ class BoundedConnection(ClientConnection):
 
     def _handle(self) -> None:
         self._next_turn = None
-        ends_at = self.loop.time() + TURN_S
+        began = time.thread_time()
         while self._unhandled and not self._queue_is_full:
             piece = bytes(self._unhandled[:PIECE_BYTES])
             del self._unhandled[:PIECE_BYTES]
             super().data_received(piece)
-            if self.loop.time() >= ends_at:
+            if time.thread_time() - began >= TURN_S:
                 break
-        if self.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+        pause_s = self._share.pause_after(time.thread_time() - began, self.loop.time())
+        # After a handshake that failed websockets would read on, until the peer comes to an end.
+        has_failed = self.protocol.handshake_exc is not None
+        if has_failed or self.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             self.transport.abort()
         elif self._queue_is_full:
             self.transport.pause_reading()  # until it is emptied
-        elif self._unhandled:
+        elif self._unhandled or pause_s:
             self.transport.pause_reading()
-            self._next_turn = self.loop.call_later(REST_S, self._handle)
+            self._next_turn = self.loop.call_later(pause_s, self._handle)
         else:
             self.transport.resume_reading()

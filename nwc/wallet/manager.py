@@ -6,11 +6,14 @@ One change at a time: names are unique, and that is checked and kept under one l
 import asyncio
 import logging
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from nwc.cln.errors import NodeError
+from nwc.cln.errors import NodeError, NodeUnavailable
+from nwc.cln.insist import insist
 from nwc.cln.node import Node
 from nwc.nip47.encryption import Cipher
 from nwc.nip47.rate_limit import RateLimit
@@ -30,6 +33,10 @@ from nwc.wallet.spending.payments import Payments
 # A person's app asks in bursts: this many seconds' worth of the rate at once.
 BURST_S = 5
 MAX_CONNECTIONS = 10_000
+# Wallet keys asked of lightningd at once, at the start.
+LOADED_AT_ONCE = 64
+_RETRY_FIRST_S = 0.5
+_RETRY_MAX_S = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -65,19 +72,13 @@ class ConnectionManager:
 
     async def load(self) -> None:
         """Serve every stored connection. One that cannot be read is left alone and logged."""
-        loaded: dict[str, LiveConnection] = {}
-        for client_pubkey, text in (await self._store.load()).items():
-            try:
-                record = parse_connection(client_pubkey, text)
-            except BadRecord as error:
-                _log.warning("connection %s is not served: %s", client_pubkey[:16], error)
-                continue
-            if record.name in loaded:
-                _log.warning("connection %s is not served: the name is taken", record.id)
-                continue
-            loaded[record.name] = await self._live(record)
+        records = _readable(await self._store.load())
+        loaded: list[LiveConnection] = []
+        for at in range(0, len(records), LOADED_AT_ONCE):
+            some = records[at : at + LOADED_AT_ONCE]
+            loaded += await asyncio.gather(*map(self._live, some))
         # At once, so that thousands of them are a few subscriptions and not thousands.
-        for live in loaded.values():
+        for live in loaded:
             self._serve(live)
 
     async def create(self, record: Connection) -> LiveConnection:
@@ -90,7 +91,7 @@ class ConnectionManager:
             if len(self._connections) >= MAX_CONNECTIONS:
                 raise ManagementError(f"there are {MAX_CONNECTIONS} connections, which is the limit")
             live = await self._live(record)
-            await self._store.create(record)
+            await self._write(record, self._store.create(record))
             self._serve(live)
         _log.info("connection %r made", record.name)
         return live
@@ -102,7 +103,7 @@ class ConnectionManager:
             old, new = live.record, replace(live.record, **changes)
             if new.name != old.name:
                 self._check_name(new.name)
-            await self._store.replace(new)
+            await self._write(new, self._store.replace(new))
             self._connections.update(live, new)
             self._leave(live, tuple(url for url in old.relays if url not in new.relays))
             self._pool.subscribe(live.inbox, (u for u in new.relays if u not in old.relays))
@@ -134,6 +135,26 @@ class ConnectionManager:
         """End what is under way."""
         await self._tasks.finish(0)
 
+    async def _write(self, record: Connection, write: Coroutine[Any, Any, None]) -> None:
+        """Write a record; without an answer it may be there all the same, and then must not stay."""
+        try:
+            await write
+        except NodeUnavailable:
+            self._tasks.spawn(self._undo(record))
+            await asyncio.sleep(0)  # so that it is the next to have the lock
+            raise
+
+    async def _undo(self, record: Connection) -> None:
+        """Have the datastore hold what is served, as soon as lightningd is back."""
+        async with self._lock:
+            live = self._connections.of_client(record.client_pubkey)
+            undo = (
+                partial(self._store.delete, record)
+                if live is None
+                else partial(self._store.replace, live.record)
+            )
+            await insist(undo, _RETRY_FIRST_S, _RETRY_MAX_S, _note_not_undone)
+
     def _check_name(self, name: str) -> None:
         if self._connections.named(name):
             raise ManagementError(f"name: there is a connection {name!r} already")
@@ -158,3 +179,23 @@ class ConnectionManager:
     async def _leave_one(self, live: LiveConnection, url: str, created_at: int) -> None:
         await self._announcer.withdraw(live, url, created_at)
         self._pool.release(url)
+
+
+def _readable(stored: dict[str, str]) -> list[Connection]:
+    """Return the records to serve; one that cannot be read, or whose name is taken, is logged."""
+    records: dict[str, Connection] = {}
+    for client_pubkey, text in stored.items():
+        try:
+            record = parse_connection(client_pubkey, text)
+        except BadRecord as error:
+            _log.warning("connection %s is not served: %s", client_pubkey[:16], error)
+            continue
+        if record.name in records:
+            _log.warning("connection %s is not served: the name is taken", record.id)
+            continue
+        records[record.name] = record
+    return list(records.values())
+
+
+def _note_not_undone(error: NodeError) -> None:
+    _log.debug("what may have been written is not undone yet: %s", error)

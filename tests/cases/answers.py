@@ -284,6 +284,22 @@ def test_flood(make_node: MakeNode, scripted_relay: ScriptedRelay, connect: Conn
     wait_until(lambda: served(app), "served again")
 
 
+def test_a_burst_within_the_limit(
+    make_node: MakeNode, scripted_relay: ScriptedRelay, connect: Connect
+) -> None:
+    """Five seconds' worth at once are invoices all, however many of them are under way together."""
+    node = make_node({"nwc-rate-limit": 20})  # the default
+    app = connect(node=node, relays=scripted_relay.url, channels=[scripted_relay])
+    node.stop_plugin()
+    requests = [app.request("make_invoice", {"amount": amount}) for amount in range(1, 101)]
+    scripted_relay.kept += requests  # so that they come together
+    node.start_plugin()
+    assert all(app.answer_to(request).result["invoice"] for request in requests)
+    [use] = node.rpc.call("nwc-status")["connections"]
+    assert use["requests_answered"] == {"make_invoice": {"ok": 100}}
+    assert use["rate_limited"] == 0
+
+
 def handled(node: NodeUnderTest) -> int:
     """Return how many events were answered, or told apart as too many."""
     status = node.rpc.call("nwc-status")

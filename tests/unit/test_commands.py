@@ -1,5 +1,6 @@
 """The nwc-* commands over a core without node and relays."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -489,6 +490,19 @@ async def test_list() -> None:
     assert (await commands.list_(core, "a"))["connections"][0]["last_used_at"] == NOW
 
 
+async def test_listing_thousands_lets_others_have_a_turn() -> None:
+    core = make_core()
+    for number in range(3 * commands.DESCRIBED_AT_ONCE):
+        await made(core, name=str(number))
+    listing = asyncio.create_task(commands.list_(core))
+    turns = 0
+    while not listing.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert len(listing.result()["connections"]) == 3 * commands.DESCRIBED_AT_ONCE
+    assert turns >= 3
+
+
 async def test_update() -> None:
     core = make_core()
     before = await made(core, methods="get_info", expires="7d", lud16="me@a.example")
@@ -561,6 +575,20 @@ async def test_unknown_names(command: Callable[..., Coroutine[Any, Any, Json]]) 
     more = {"new_name": "y"} if command is commands.update else {}
     with pytest.raises(ManagementError):
         await command(make_core(), "nobody", **more)
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "words"), [(300, "300 seconds ahead of this"), (-150, "150 seconds behind this")]
+)
+async def test_clocks_that_disagree(ahead_s: int, words: str) -> None:
+    core = make_core()
+    await made(core)
+    [live] = core.connections.all()
+    live.clock_ahead_s = ahead_s
+    [used] = (await commands.status(core))["connections"]
+    [listed] = (await commands.list_(core))["connections"]
+    assert used["warning"] == listed["warning"]
+    assert words in used["warning"]
 
 
 async def test_status() -> None:

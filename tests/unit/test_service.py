@@ -1,18 +1,22 @@
 """How the service wires its parts; the parts are tested by themselves, the whole through relays."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from nwc import service as module
+from nwc.cln.errors import NodeUnavailable
 from nwc.cln.options import Settings
 from nwc.nip47.errors import Nip47Error
+from nwc.nostr.keys import KeyPair
 from nwc.service import Core, Service
 from nwc.wallet import notifier
 from nwc.wallet.connections import Connection, ConnectionStore, View
 from nwc.wallet.context import ChainTip
+from nwc.wallet.manager import ManagementError
 from nwc.wallet.spending import payments as payments_module
 from nwc.wallet.spending.budget import Budget, BudgetKind
 from nwc.wallet.spending.ledger import Ledger
@@ -237,3 +241,95 @@ async def test_a_revoked_connection_leaves_no_ledger(scene: Scene) -> None:
     assert await scene.node.datastore_get(key) is None
     with pytest.raises(Nip47Error, match="ended"):
         scene.core.payments._budget_of(APP.client_pubkey, START)
+
+
+async def test_a_command_does_not_wait_for_ever(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on, though: what it has begun must not be left half done."""
+    monkeypatch.setattr(module, "COMMAND_TIMEOUT_S", 0.05)
+    goes_on, done = asyncio.Event(), asyncio.Event()
+
+    async def command(core: Core) -> None:
+        await goes_on.wait()
+        done.set()
+
+    with pytest.raises(TimeoutError):  # lightningd has not answered yet
+        await scene.service._in_time(command)
+    await scene.load()
+    with pytest.raises(TimeoutError):
+        await scene.service._in_time(command)
+    goes_on.set()
+    async with asyncio.timeout(10):
+        await done.wait()
+
+
+async def test_a_stop_leaves_no_template(scene: Scene) -> None:
+    await scene.load()
+    await scene.core.wallet.templates.get(1000)
+    assert await scene.node.invoice_by_label("nwc:template:0")
+    await scene.core.stop()
+    assert await scene.node.invoice_by_label("nwc:template:0") is None
+
+
+async def test_a_stop_while_lightningd_is_away(scene: Scene) -> None:
+    await scene.load()
+    await scene.core.wallet.templates.get(1000)
+    scene.node.away = True
+    await scene.core.stop()
+    scene.node.away = False
+    assert await scene.node.invoice_by_label("nwc:template:0"), "it goes at the next start"
+
+
+async def test_a_slow_start_is_told_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(10):
+        scene.service._note_not_loaded(NodeUnavailable("listdatastore: away"))
+    told = [record for record in caplog.records if record.levelname != "DEBUG"]
+    assert [record.message for record in told] == ["connections are not loaded yet: listdatastore: away"]
+    assert told[0].levelname == "INFO"
+
+
+# A change of a connection whose answer is lost
+
+
+@pytest.fixture
+def lost(scene: Scene) -> Callable[[], None]:
+    """Return what has the answer to the next write to the datastore get lost."""
+    call = scene.node.call
+
+    async def lose(method: str, **params: Any) -> Any:
+        answer = await call(method, **params)
+        if method == "datastore":
+            scene.node.call = call  # type: ignore[method-assign]
+            raise NodeUnavailable("datastore: lost")
+        return answer
+
+    def lose_next() -> None:
+        scene.node.call = lose  # type: ignore[method-assign]
+
+    return lose_next
+
+
+async def stored(scene: Scene, record: Connection) -> str | None:
+    return await scene.node.datastore_get(("nwc", "connections", record.client_pubkey))
+
+
+async def test_a_connection_that_nobody_was_shown(scene: Scene, lost: Callable[[], None]) -> None:
+    await scene.load()
+    record = replace(APP, name="another", client_pubkey=KeyPair.generate().public_key)
+    lost()
+    with pytest.raises(NodeUnavailable):
+        await scene.core.manager.create(record)
+    assert await stored(scene, record)
+    await scene.core.manager.create(record)  # after what undoes it: one change at a time
+    assert await stored(scene, record) == record.to_json()
+
+
+async def test_a_change_that_was_refused(scene: Scene, lost: Callable[[], None]) -> None:
+    """It does not come to be after the next start."""
+    await scene.load()
+    lost()
+    with pytest.raises(NodeUnavailable):
+        await scene.core.manager.change("app", {"budget": Budget(BudgetKind.UNLIMITED)})
+    assert await stored(scene, APP) != APP.to_json()
+    with pytest.raises(ManagementError):  # after what undoes it: one change at a time
+        await scene.core.manager.change("nobody", {})
+    assert await stored(scene, APP) == APP.to_json()

@@ -252,6 +252,16 @@ def test_delay_and_fail(double: LightningdDouble) -> None:
     assert time.monotonic() - began >= 0.3
 
 
+def test_odd_answers(double: LightningdDouble) -> None:
+    given = {"method": "getinfo", "text": '{"id":"ID","result":"odd"}\n\n', "times": 2}
+    double.rpc.call("dev-answer", given)
+    assert [double.rpc.getinfo() for _ in range(2)] == ["odd", "odd"]
+    double.rpc.call("dev-answer", ["getinfo"])
+    with pytest.raises(RpcError, match="Connection to RPC server lost"):
+        double.rpc.getinfo()
+    assert double.rpc.getinfo()["id"]
+
+
 def test_stop_command_and_sigterm(double: LightningdDouble) -> None:
     assert double.rpc.stop() == {"result": "Shutdown complete"}
     assert double.wait() == 0

@@ -5,6 +5,7 @@ import pytest
 
 from nwc.nip47 import gate as module
 from nwc.nip47.gate import (
+    MAX_BEHIND_S,
     Admitted,
     Caller,
     Gate,
@@ -82,8 +83,31 @@ def test_junk_is_turned_away_unverified(
     event: Event, reason: Rejection, verifications: Counting
 ) -> None:
     gate = make_gate()
+    gate.check(
+        request_event(keys=CLIENT, created_at=NOW - MAX_AGE - 1), NOW
+    )  # the one that is looked at
+    verifications.calls = 0
     assert gate.check(event, NOW) == Rejected(reason)
     assert gate.check(forged(event), NOW) == Rejected(reason)
+    assert verifications.calls == 0
+
+
+@pytest.mark.parametrize("offset", [10 - MAX_BEHIND_S, -MAX_AGE - 1, MAX_AGE + 10, 10**9])
+def test_a_clock_that_is_wrong_is_seen(offset: int, verifications: Counting) -> None:
+    """Whichever it is; once a second, and only by what the client has really made."""
+    gate, event = make_gate(), request_event(created_at=NOW + offset)
+    again = request_event(created_at=NOW + offset)
+    assert gate.check(event, NOW) == Rejected(Rejection.STALE, offset)
+    assert gate.check(again, NOW + 0.9) == Rejected(Rejection.STALE)
+    assert verifications.calls == 1
+    assert gate.check(forged(event), NOW + 2) == Rejected(Rejection.STALE)
+    assert verifications.calls == 2
+
+
+def test_an_old_request_says_nothing_about_clocks(verifications: Counting) -> None:
+    """A relay has kept it, or somebody else."""
+    event = request_event(created_at=NOW - MAX_BEHIND_S - 1)
+    assert make_gate().check(event, NOW) == Rejected(Rejection.STALE)
     assert verifications.calls == 0
 
 

@@ -71,7 +71,6 @@ async def test_others_have_their_turn_between_the_pieces(
     before: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "TURN_S", 0)
-    monkeypatch.setattr(module, "REST_S", 0)
     turns = 0
 
     async def count() -> None:

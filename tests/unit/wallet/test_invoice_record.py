@@ -9,6 +9,7 @@ from nwc.cln.errors import NodeUnavailable
 from nwc.cln.node import Json
 from nwc.wallet import invoice_record
 from nwc.wallet.invoice_record import InvoiceRecord
+from nwc.wallet.lookup_invoice import may_see
 from tests.unit.in_process import ALICE, BOB, World, connection
 
 OWN, OTHER = connection(ALICE), connection(BOB)
@@ -36,6 +37,28 @@ def test_stored_and_read_again(metadata: dict[str, Any] | None, description: str
     record = InvoiceRecord(metadata, description)
     assert invoice_record._parse(record.to_json()) == record
     assert record.is_empty == (not metadata and description is None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "null",
+        "[" * 100_000,
+        '{"version":1}',
+        '{"version":2,"metadata":{"a":1}}',
+        '{"version":1,"metadata":7}',
+        '{"version":1,"metadata":["a"]}',
+        '{"version":1,"metadata":{"a":NaN}}',
+        '{"version":1,"metadata":{"a":1e999}}',
+        '{"version":1,"metadata":{"a":"\\ud800"}}',
+        '{"version":1,"metadata":null,"description":7}',
+        '{"version":1,"metadata":null,"description":"\\udfff"}',
+    ],
+)
+def test_a_damaged_record_counts_as_none(text: str) -> None:
+    assert invoice_record._parse(text) == InvoiceRecord()
 
 
 async def test_found_by_label_only(world: World) -> None:
@@ -109,3 +132,13 @@ async def test_damaged_records_go_with_their_invoices(world: World) -> None:
     assert await sweep(world) == 0
     await world.node.delete_invoice(made["label"], "unpaid")
     assert await sweep(world) == 1
+
+
+def test_the_owner_of_a_label_is_who_may_see_the_invoice() -> None:
+    own = f"nwc:{OWN.id}"
+    for label in (f"{own}:{'0' * 64}", f"{own}:by hand", f"{own}:", f"{own}::"):
+        assert invoice_record.owner_in(label) == OWN.id
+        assert may_see(OWN, {"label": label})
+    for label in ("", "nwc", "nwc:", own, f"NWC:{OWN.id}:a", f"x:{own}:a", f"nwc::{OWN.id}"):
+        assert invoice_record.owner_in(label) != OWN.id
+        assert not may_see(OWN, {"label": label})

@@ -1,6 +1,8 @@
-"""Answers to requests of before a start; all else of the server is tested through relays."""
+"""Answers to requests of before a start, and the stop; the rest is tested through relays."""
 
+import asyncio
 import json
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 
 from nwc.nip47.encryption import Encryption
 from nwc.nip47.rate_limit import RateLimit
-from nwc.nostr.event import Event
+from nwc.nostr.event import Event, sign_event
 from nwc.wallet.connections import Connection
 from nwc.wallet.live import LiveConnection, LiveConnections
 from nwc.wallet.server import RequestServer
@@ -34,10 +36,11 @@ class Answers:
         self.published: list[tuple[Event, tuple[str, ...]]] = []
         connections = LiveConnections()
         record = Connection("app", CLIENT.public_key, (RELAY,), NOW)
-        self.live = LiveConnection(record, WALLET, cipher_of_wallet(), RateLimit(1, 1, 0))
+        self.live = LiveConnection(record, WALLET, cipher_of_wallet(), RateLimit(9, 9, 0))
         connections.add(self.live)
         self.connections = connections
-        self.server = RequestServer(make_wallet(FakeNode()), connections, 120, self._publish)
+        self.node = FakeNode({"id": "02" * 33, "network": "bitcoin", "blockheight": 1})
+        self.server = RequestServer(make_wallet(self.node), connections, 120, self._publish)
 
     async def _publish(self, event: Event, urls: tuple[str, ...], timeout_s: float) -> bool:
         self.published.append((event, urls))
@@ -88,6 +91,33 @@ async def test_a_late_error() -> None:
         "result": None,
     }
     assert answers.server.answered == {("pay_invoice", "PAYMENT_FAILED"): 1}
+
+
+async def test_nothing_is_begun_while_the_plugin_stops() -> None:
+    """What is under way is finished; what comes then would be cut off."""
+    answers = Answers()
+    node = answers.node
+    first, late = (request(number) for number in (1, 2))
+    assert answers.server.on_event(first) is None
+    stopping = asyncio.create_task(answers.server.finish(5))
+    await asyncio.sleep(0)
+    assert answers.server.on_event(late) == "stopping"
+    await stopping
+    assert node.calls == [("info",)]
+    [(answer, _)] = answers.published
+    assert answer.tag("e") == first.id
+    assert answers.server.rejected == {"stopping": 1}
+
+
+def request(number: int) -> Event:
+    """Make a request for get_info."""
+    return sign_event(
+        CLIENT,
+        kind=23194,
+        content=cipher_of_client().encrypt(Encryption.NIP44_V2, '{"method":"get_info","params":{}}'),
+        tags=[["p", WALLET.public_key], ["encryption", "nip44_v2"], ["n", str(number)]],
+        created_at=int(time.time()),
+    )
 
 
 async def test_a_revoked_connection_gets_no_answer() -> None:

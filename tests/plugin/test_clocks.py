@@ -1,0 +1,1 @@
+from tests.cases.clocks import *  # noqa: F403

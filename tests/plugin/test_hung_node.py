@@ -1,0 +1,200 @@
+"""lightningd does not answer at all: who asks is told in time, others are served, later all is well.
+
+The plugin here waits some seconds where otherwise it waits for half a minute.
+"""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pyln.client import RpcError
+
+from tests.cases.exactly_once import invoices_of
+from tests.cases.fixtures import Connect, ConnectedApp, fresh_name, wait_until_announced
+from tests.cases.log_lines import lines
+from tests.cases.node import BASE_OPTIONS
+from tests.cases.spending import books
+from tests.plugin.double_node import DoubleNode
+from tests.plugin.payee import DoublePayee
+from tests.support.channel import Json
+from tests.support.impatient_plugin import IMPATIENT_PLUGIN
+from tests.support.restartable_relay import RestartableRelay
+from tests.support.waiting import PATIENCE_S, wait_until
+
+LONG_S = 600
+# As many as one app may have under way.
+MANY = 64
+
+PLAIN = {"amount": 1000}
+REQUESTS: list[tuple[str, str, Json]] = [
+    ("getinfo", "get_info", {}),
+    ("listpeerchannels", "get_balance", {}),
+    ("invoice", "make_invoice", PLAIN),
+    ("datastore", "make_invoice", {**PLAIN, "metadata": {"order": 1}}),
+    ("createinvoice", "make_invoice", {**PLAIN, "description_hash": "5a" * 32}),
+    ("listinvoices", "lookup_invoice", {"payment_hash": "00" * 32}),
+    ("listsendpays", "lookup_invoice", {"payment_hash": "00" * 32}),
+    ("sql", "list_transactions", {}),
+    ("wait", "list_transactions", {}),
+]
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory, relay: RestartableRelay) -> Iterator[DoubleNode]:
+    options = {**BASE_OPTIONS, "nwc-relay": relay.url}
+    node = DoubleNode(tmp_path_factory.mktemp("node"), IMPATIENT_PLUGIN, options)
+    with node.double:
+        yield node
+
+
+@pytest.fixture(autouse=True)
+def healthy(node: DoubleNode) -> Iterator[None]:
+    """Leave no fault behind, nor a plugin that knows of one."""
+    yield
+    for method in tuple(node.late):
+        node.delay(method, 0)
+    node.late.clear()
+    node.kill_plugin()
+    node.start_plugin()
+
+
+@pytest.fixture
+def app(connect: Connect) -> ConnectedApp:
+    return connect(budget="1000sat", view="node")
+
+
+@pytest.mark.parametrize(
+    ("rpc_method", "method", "params"), REQUESTS, ids=lambda value: value if type(value) is str else ""
+)
+def test_requests(
+    node: DoubleNode, app: ConnectedApp, rpc_method: str, method: str, params: Json
+) -> None:
+    """As many as there may be, and some more: the rest of the wallet works, and this too in the end."""
+    since = node.mark()
+    node.delay(rpc_method, LONG_S)
+    requests = [app.request(method, params, tags=[["n", str(i)]]) for i in range(MANY // 2)]
+    for request in requests:
+        app.send(request)
+    for _, other, others_params in [one for one in REQUESTS if one[0] != rpc_method]:
+        if other != method:
+            assert works(app, other, others_params), other
+    codes = {app.answer_to(request).code for request in requests}
+    assert codes == {"INTERNAL"}
+    node.delay(rpc_method, 0)
+    wait_until(lambda: works(app, method, params), f"{method} works again")
+    for level in ("INFO", "UNUSUAL", r"\*\*BROKEN\*\*"):
+        assert lines(node, level, since) == []
+
+
+def works(app: ConnectedApp, method: str, params: Json) -> bool:
+    error = app.ask(method, params).body["error"]
+    return error is None or error["code"] == "NOT_FOUND"
+
+
+def failure_of(node: DoubleNode, method: str, params: Any) -> str:
+    """Have a command fail, and return what the owner is told."""
+    errors: list[str] = []
+
+    def call() -> None:
+        with pytest.raises(RpcError) as caught:
+            node.rpc.call(method, params)
+        error: Any = caught.value.error
+        errors.append(error["message"])
+
+    asking = threading.Thread(target=call)
+    asking.start()
+    asking.join(PATIENCE_S)
+    assert errors, "the command was never answered"
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("rpc_method", "command"),
+    [
+        ("makesecret", "nwc-connect"),
+        ("datastore", "nwc-connect"),
+        ("datastore", "nwc-update"),
+        ("deldatastore", "nwc-revoke"),
+        ("listdatastore", "nwc-list"),
+    ],
+)
+def test_commands(node: DoubleNode, connect: Connect, rpc_method: str, command: str) -> None:
+    """The owner is told so in time, and can go on when lightningd can."""
+    app = connect(budget="1000sat")
+    forget(node)
+    given = {"name": fresh_name() if command == "nwc-connect" else app.name}
+    more = {"budget": "2000sat"} if command in ("nwc-update", "nwc-connect") else {}
+    node.delay(rpc_method, LONG_S)
+    assert "lightningd" in failure_of(node, command, {**given, **more})
+    # Nor do those that need what hangs hold up the others.
+    assert node.rpc.call("nwc-status")["version"]
+    node.delay(rpc_method, 0)
+    wait_until(lambda: answers(node, "nwc-connect", {"name": fresh_name()}), "commands work again")
+
+
+def forget(node: DoubleNode) -> None:
+    """Have the plugin know no more than what it loads."""
+    node.kill_plugin()
+    node.start_plugin()
+    wait_until(lambda: answers(node, "nwc-status", {}), "the connections")
+
+
+def answers(node: DoubleNode, command: str, params: Json) -> bool:
+    try:
+        return bool(node.rpc.call(command, params))
+    except RpcError:
+        return False
+
+
+def test_command_before_lightningd_answers(node: DoubleNode) -> None:
+    """lightningd is slow at its start: it gets its answers at once, the owner soon."""
+    node.kill_plugin()
+    node.delay("listdatastore", LONG_S)
+    node.start_plugin()
+    assert "lightningd did not answer in time" in failure_of(node, "nwc-status", {})
+    node.delay("listdatastore", 0)
+    wait_until(lambda: answers(node, "nwc-status", {}), "commands work")
+
+
+@pytest.mark.parametrize(
+    "rpc_method", ["decode", "getinfo", "help", "listsendpays", "listdatastore", "datastore"]
+)
+def test_before_a_payment(node: DoubleNode, connect: Connect, rpc_method: str) -> None:
+    """Nothing is paid; what may have been reserved is free again when lightningd answers."""
+    payee = DoublePayee(node)
+    app = connect(budget="1000sat")
+    forget(node)
+    node.delay(rpc_method, LONG_S)
+    invoice = payee.invoice(1000)["bolt11"]
+    request = app.request("pay_invoice", {"invoice": invoice})
+    assert app.ask_with(request).code == "INTERNAL"
+    node.delay(rpc_method, 0)
+    wait_until(lambda: is_free(node, app), "nothing reserved")
+    wait_until(
+        lambda: app.ask("pay_invoice", {"invoice": invoice}, tags=[["n", "2"]]).body["result"],
+        "the payment",
+    )
+    assert books(node, app) == (1001, 0)
+    assert payee.received_msat() % 1000 == 0
+
+
+def is_free(node: DoubleNode, app: ConnectedApp) -> bool:
+    """Tell whether nothing is spent or reserved; False while that cannot be said."""
+    try:
+        return books(node, app) == (0, 0)
+    except RpcError:
+        return False
+
+
+def test_started_while_it_hangs(node: DoubleNode, app: ConnectedApp) -> None:
+    before = len(invoices_of(node, app))
+    node.kill_plugin()
+    node.delay("makesecret", LONG_S)
+    since = node.mark()
+    node.start_plugin()
+    node.wait_for_log("connections are not loaded yet", since=since)
+    node.delay("makesecret", 0)
+    wait_until_announced(node, app.name)
+    assert app.ask("make_invoice", PLAIN).result
+    assert len(invoices_of(node, app)) == before + 1

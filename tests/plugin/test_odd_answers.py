@@ -1,0 +1,148 @@
+"""lightningd answers what nobody expects: an error in time, and the next request works."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.cases.exactly_once import invoices_of
+from tests.cases.fixtures import Connect, ConnectedApp, wait_until_announced
+from tests.cases.log_lines import lines
+from tests.cases.spending import books
+from tests.plugin.double_node import DoubleNode
+from tests.plugin.payee import DoublePayee
+from tests.support.channel import Json
+from tests.support.waiting import wait_until
+
+MILLION = "x" * 1_000_000
+
+
+def reply(**member: Any) -> str:
+    """Return a JSON-RPC answer with this member."""
+    return json.dumps({"jsonrpc": "2.0", "id": "ID", **member}) + "\n\n"
+
+
+# What is no answer, or none of use, whatever was asked.
+ANSWERS = {
+    "hangs up": None,
+    "nothing": "",
+    "half": '{"jsonrpc":"2.0","id":"ID","resu',
+    "not JSON": "lightningd is tired\n\n",
+    "no object": "[]\n\n",
+    "null": reply(result=None),
+    "a text": reply(result="words"),
+    "an array": reply(result=[]),
+    "empty": reply(result={}),
+    "deep": "[" * 100_000 + "\n\n",
+    "another's": reply(result={}).replace("ID", "another"),
+    "error null": reply(error=None),
+    "error text": reply(error="words"),
+    "error without code": reply(error={"message": "words"}),
+    "error with a text for a code": reply(error={"code": "900", "message": "words"}),
+    "error with a fraction": reply(error={"code": 1.5, "message": "words"}),
+    "huge error": reply(error={"code": -1, "message": MILLION}),
+}
+each_answer = pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+# One of each sort of them, for what takes longer.
+SOME = {name: ANSWERS[name] for name in ("hangs up", "half", "null", "empty", "error text")}
+each_of_some = pytest.mark.parametrize("answer", SOME.values(), ids=SOME)
+
+# Requests, and what lightningd is asked for each of them.
+PLAIN = {"amount": 1000, "description": "coffee"}
+BARE_HASH = {"amount": 1000, "description_hash": "5a" * 32}
+REQUESTS: list[tuple[str, Json, tuple[str, ...]]] = [
+    ("get_info", {}, ("getinfo",)),
+    ("get_balance", {}, ("listpeerchannels",)),
+    ("make_invoice", PLAIN, ("invoice",)),
+    ("make_invoice", {**PLAIN, "metadata": {"order": 1}}, ("invoice",)),
+    ("make_invoice", BARE_HASH, ("createinvoice",)),
+    ("lookup_invoice", {"payment_hash": "00" * 32}, ("listinvoices", "listsendpays")),
+    ("list_transactions", {}, ("sql", "wait")),
+]
+
+
+@pytest.fixture(autouse=True)
+def healthy(node: DoubleNode) -> Iterator[None]:
+    """Leave no fault behind."""
+    yield
+    for method in {method for _, _, methods in REQUESTS for method in methods}:
+        node.answer(method, None, 0)
+
+
+@pytest.fixture
+def app(connect: Connect) -> ConnectedApp:
+    return connect(budget="unlimited", view="node")
+
+
+@pytest.fixture
+def payee(node: DoubleNode) -> DoublePayee:
+    return DoublePayee(node)
+
+
+def check_log(node: DoubleNode, since: int) -> None:
+    """Check that what is said of an answer says little: lightningd's words are not for the log."""
+    assert lines(node, "UNUSUAL", since) == []
+    assert not [line for line in node.log_text().splitlines()[since:] if len(line) > 1000]
+
+
+@each_answer
+def test_requests(node: DoubleNode, app: ConnectedApp, answer: str | None) -> None:
+    since = node.mark()
+    for method, params, asked in REQUESTS:
+        usual = app.ask(method, params).body["error"]
+        before = len(invoices_of(node, app))
+        for rpc_method in asked:
+            node.answer(rpc_method, answer, 9)
+            odd = app.ask(method, params)
+            assert odd.code == "INTERNAL", (method, rpc_method)
+            assert "words" not in odd.message
+            node.answer(rpc_method, answer, 0)
+            again = app.ask(method, params).body["error"]
+            assert again == usual, (method, rpc_method)
+        assert len(invoices_of(node, app)) <= before + 2 * len(asked)
+    check_log(node, since)
+
+
+@each_of_some
+@pytest.mark.parametrize(
+    "rpc_method", ["help", "decode", "getinfo", "listsendpays", "listdatastore", "datastore"]
+)
+def test_before_a_payment(
+    node: DoubleNode, connect: Connect, payee: DoublePayee, rpc_method: str, answer: str | None
+) -> None:
+    """Nothing is paid, nothing stays reserved, and the next payment goes through."""
+    node.kill_plugin()  # so that it has asked for nothing yet
+    node.start_plugin()
+    app = connect(budget="1000sat")
+    since = node.mark()
+    node.answer(rpc_method, answer)
+    invoice = payee.invoice(1000)
+    odd = app.ask("pay_invoice", {"invoice": invoice["bolt11"]})
+    assert odd.body["result"] is not None or odd.code in ("INTERNAL", "OTHER", "PAYMENT_FAILED")
+    node.answer(rpc_method, None, 0)
+    if odd.body["error"] is not None:
+        wait_until(lambda: books(node, app) == (0, 0), "nothing reserved")
+        assert app.ask("pay_invoice", {"invoice": invoice["bolt11"]}, tags=[["n", "2"]]).result
+    spent, reserved = books(node, app)
+    assert (spent // 1000, reserved) == (1, 0)
+    check_log(node, since)
+
+
+@each_of_some
+@pytest.mark.parametrize(
+    "rpc_method", ["listconfigs", "listinvoices", "listdatastore", "makesecret", "waitanyinvoice"]
+)
+def test_at_the_start(node: DoubleNode, app: ConnectedApp, rpc_method: str, answer: str | None) -> None:
+    """It is tried again until the answer can be read; meanwhile the plugin lives."""
+    node.kill_plugin()
+    node.answer(rpc_method, answer)
+    since = node.mark()
+    node.start_plugin()
+    pid = node.plugin_pid
+    wait_until_announced(node, app.name)
+    made = app.ask("make_invoice", PLAIN).result
+    node.pay(made["invoice"])
+    app.wait_for_notifications(made["payment_hash"])
+    assert node.plugin_pid == pid
+    check_log(node, since)
