@@ -19,6 +19,13 @@ class PlacesFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__(_FORMAT)
 
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines for a record, whatever another formatter has left in it."""
+        record.exc_text = None
+        text = super().format(record)
+        record.exc_text = None
+        return text
+
     def formatException(self, ei: _ExcInfo) -> str:
         """Return the calls that led to an exception and to those behind it, the first of them first."""
         behind: list[str] = []

@@ -139,6 +139,7 @@ class RelaySession:
         if pack is None:
             return
         self._auth.forget(recipient)
+        self._after_auth(now)  # its AUTH may have been the last that others waited for
         if not pack.inboxes:
             self._refused.pop(pack.subscription_id, None)
             self._ready.discard(pack.subscription_id)

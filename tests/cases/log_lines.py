@@ -1,13 +1,15 @@
-"""What an operator reads in lightningd's log: little at info, every request at debug."""
+"""What an operator reads in lightningd's log: little at info, each request at debug, no content ever."""
 
+import json
 import re
 
 from tests.cases.fixtures import Connect, wait_until_announced
 from tests.cases.node import NodeUnderTest
 from tests.cases.payee import Payee
-from tests.cases.relays import wait_until_back, wait_until_lost
+from tests.cases.relays import relay_state, wait_until_back, wait_until_lost
 from tests.cases.spending import AMOUNT_MSAT, pay, wait_until_booked
 from tests.support.restartable_relay import RestartableRelay
+from tests.support.scripted_relay import ScriptedRelay
 from tests.support.waiting import wait_until
 
 
@@ -68,3 +70,45 @@ def test_requests(node: NodeUnderTest, connect: Connect) -> None:
     ]
     for word in ("secret", "123457", made["invoice"], made["payment_hash"]):
         assert not [line for line in logged if word in line]
+
+
+def test_no_content(
+    node: NodeUnderTest, payee: Payee, connect: Connect, scripted_relay: ScriptedRelay
+) -> None:
+    """Whatever passes, at whatever level, by whichever logger: neither an app's words nor a relay's."""
+    since = node.mark()
+    app = connect(relays=scripted_relay.url, channels=[scripted_relay], budget="1000sat", view="node")
+    secrets = ["a-description", "a-metadata-value", "a-bad-amount", "a-relays-words", "c0ffee" * 5]
+    made = app.ask(
+        "make_invoice",
+        {"amount": 987_654, "description": secrets[0], "metadata": {"comment": secrets[1]}},
+    ).result
+    node.pay(made["invoice"])
+    app.wait_for_notifications(made["payment_hash"])
+    found = app.ask("lookup_invoice", {"payment_hash": made["payment_hash"]}).result
+    assert app.ask("list_transactions").result["transactions"]
+    assert app.ask("make_invoice", {"amount": secrets[2]}).code == "OTHER"
+    assert app.ask("pay_invoice", {"invoice": secrets[2]}).code == "OTHER"
+    invoice = payee.invoice(AMOUNT_MSAT)
+    paid = pay(app, invoice, metadata={"comment": secrets[1]}).result
+    refused = payee.invoice(AMOUNT_MSAT)
+    payee.forget(refused)
+    assert pay(app, refused).code == "PAYMENT_FAILED"
+    records = [{"type": 7_629_169, "value": secrets[4]}]
+    sent = {"amount": AMOUNT_MSAT, "pubkey": payee.id, "tlv_records": records}
+    keysend = app.ask("pay_keysend", sent).result
+    scripted_relay.send_frame(json.dumps(["NOTICE", secrets[3]]))
+    scripted_relay.send_frame(secrets[3])
+    scripted_relay.on_filter = scripted_relay.on_event = lambda _what, _known: f"error: {secrets[3]}"
+    scripted_relay.end_subscriptions(f"error: {secrets[3]}")
+    wait_until(
+        lambda: secrets[3] in str(relay_state(node, scripted_relay.url)["last_error"]), "all is taken in"
+    )
+    node.rpc.call("nwc-revoke", [app.name])
+    secrets += [made["invoice"], made["payment_hash"], found["preimage"], invoice["bolt11"], "987654"]
+    secrets += [refused["bolt11"], paid["preimage"], keysend["preimage"], payee.id]
+    ours = [line for line in node.log_text().splitlines()[since:] if "plugin-plugin.py" in line]
+    assert any(f"pay_keysend of '{app.name}'" in line for line in ours)
+    for secret in secrets:
+        assert not [line for line in ours if secret in line]
+    assert not [line for line in ours if re.search(r"plugin.py: (websockets|asyncio)", line)]

@@ -544,6 +544,18 @@ def test_an_auth_that_is_passed_over_keeps_the_others_waiting_for_a_while_only()
     assert event_ids(frames(session)) == [EVENTS[0].id]
 
 
+def test_a_key_that_leaves_before_it_has_signed_keeps_nobody_waiting() -> None:
+    session = make_session(inboxes=SIGNED_AT_ONCE + 1)
+    session.publish(EVENTS[0], T + 100)
+    receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED)
+    session.data_to_send()
+    receive(session, "AUTH", "challenge")
+    for frame in session.data_to_send():
+        receive(session, "OK", json.loads(frame)[1]["id"], True, "")
+    session.unsubscribe(KEYS[SIGNED_AT_ONCE].public_key, T)
+    assert event_ids(frames(session)) == [EVENTS[0].id]
+
+
 def test_an_auth_that_is_never_answered_is_told_at_the_deadline() -> None:
     session = make_session(inboxes=1)
     session.publish(EVENTS[0], T + 100)

@@ -1,0 +1,31 @@
+"""Exceptions that nobody expected, with a client's words in them: the log has their places only.
+
+Not on real lightningd: pyln-testing takes any error in its log for a fault of the node.
+"""
+
+from pathlib import Path
+
+from tests.cases.fixtures import Connect
+from tests.cases.node import MakeNode
+from tests.support.waiting import wait_until
+
+RAISING_PLUGIN = Path(__file__).parents[1] / "support" / "raising_plugin.py"
+SECRET = "correct horse battery staple"
+
+
+def test_exceptions_are_logged_without_their_words(make_node: MakeNode, connect: Connect) -> None:
+    node = make_node(plugin=RAISING_PLUGIN)
+    app = connect(node=node)
+    since = node.mark()
+    assert app.ask("make_invoice", {"amount": 1, "description": SECRET}).code == "INTERNAL"
+    for regex, count in (
+        (f"make_invoice of '{app.name}' failed", 1),
+        ("a background task failed", 1),
+        ("an error in the event loop", 2),
+    ):
+        wait_until(lambda regex=regex: node.log_text().count(regex), regex)  # type: ignore[misc]
+        assert node.log_text().count(regex) == count
+    log = node.log_text().splitlines()[since:]
+    for line in ("Traceback (most recent call last):", "in fail", "KeyError", "ValueError"):
+        assert len([logged for logged in log if logged.endswith(line)]) >= 4, line
+    assert SECRET not in "\n".join(log)
