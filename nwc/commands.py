@@ -32,6 +32,7 @@ MAX_NAME_LENGTH = 64
 MAX_RELAYS_PER_CONNECTION = 10
 # How long a command waits for a relay, so that it can say whether the connection works already.
 ANNOUNCE_PATIENCE_S = 1.0
+DESCRIBED_AT_ONCE = 100
 
 Json = dict[str, Any]
 
@@ -249,7 +250,11 @@ async def connect(
 async def list_(core: Core, name: object = None) -> Json:
     """Show one connection or all of them."""
     chosen = core.connections.all() if name is None else [core.manager.find(_name(name))]
-    shown = [{"name": live.record.name, **await _describe(core, live)} for live in chosen]
+    shown = []
+    for live in chosen:
+        shown.append({"name": live.record.name, **await _describe(core, live)})
+        if len(shown) % DESCRIBED_AT_ONCE == 0:
+            await asyncio.sleep(0)  # there can be thousands, and apps wait
     return {"connections": shown}
 
 

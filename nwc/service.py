@@ -176,6 +176,7 @@ class Service:
         self._node = Node(settings.rpc_path)
         self._tip = ChainTip()
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_note_loop_error)
         self._core: asyncio.Future[Core] = self._loop.create_future()
         self._stopping = asyncio.Event()
         self._commands = Steps()
@@ -204,7 +205,6 @@ class Service:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(STOP_TIMEOUT_S)
-        self._node.close()
 
     # In the loop
 
@@ -237,6 +237,7 @@ class Service:
             await stopping
         loading.cancel()
         await asyncio.gather(core.stop(), self._commands.finish(FINISH_TIMEOUT_S))
+        self._node.close()
 
     async def _follow_log_level(self) -> None:
         """Leave out debug lines where lightningd would throw them away: each costs it and us time."""
@@ -267,3 +268,8 @@ class Service:
         self._failures += 1
         level = logging.INFO if self._failures == TELL_AFTER_FAILURES else logging.DEBUG
         _log.log(level, "connections are not loaded yet: %s", error)
+
+
+def _note_loop_error(_: asyncio.AbstractEventLoop, context: Json) -> None:
+    """Log what no task of ours has caught; asyncio's own words would show arguments."""
+    _log.error("an error in the event loop", exc_info=context.get("exception"))

@@ -1,35 +1,30 @@
 """The node, as the plugin sees it: the few RPC calls it makes, as coroutines.
 
-pyln-client blocks and opens a socket for each call, so calls run in worker threads. What is sent is not
-checked here: it has been bounded before (lightningd aborts on some numbers).
+What is sent is not checked here: it has been bounded before (lightningd aborts on some numbers).
 """
 
 import asyncio
-import json
-import logging
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from pyln.client.lightning import RpcError, UnixDomainSocketRpc, UnixSocket
-
 from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed, reads_answer
+from nwc.cln.rpc import RpcSocket
 
 PAYMENT_METHODS = frozenset({"xpay", "pay", "xkeysend", "keysend"})
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What calls of one method may take. Each has threads of its own: one that hangs holds up no other.
+    """What calls of one method may take. Each has places of its own: one that hangs holds up no other.
 
     Attributes:
-        threads: how many calls may be under way at once; more wait for one to end.
-        timeout_s: seconds without an answer until a call gives its thread back; None for never. Longer
-            than who asks will wait: what he asked for may still be done.
+        places: how many calls may be under way at once; more wait for one to end.
+        timeout_s: seconds without an answer until a call is given up; None for never. Longer than who
+            asks for an app will wait: what was asked for may still be done.
 
     """
 
-    threads: int = 8
+    places: int = 8
     timeout_s: float | None = 30.0
 
 
@@ -44,41 +39,8 @@ BOUNDS = {
 }
 _OTHER = Bounds()
 
-_READ_SIZE = 1_000_000
-
 Json = dict[str, Any]
 DatastoreKey = tuple[str, ...]
-
-# pyln logs every call and answer at debug level, secrets of `makesecret` included.
-_no_log = logging.Logger("pyln", level=logging.CRITICAL + 1)
-
-
-class _Rpc(UnixDomainSocketRpc):
-    """pyln's client, but it does not wait for ever, nor search all of a long answer with each piece."""
-
-    def _writeobj(self, sock: UnixSocket, obj: Json) -> None:
-        assert sock.sock is not None  # noqa: S101
-        sock.sock.settimeout(_timeout_s(obj["method"], obj["params"]))
-        super()._writeobj(sock, obj)  # type: ignore[no-untyped-call]
-
-    def _readobj(self, sock: UnixSocket, buff: bytes = b"") -> tuple[Any, bytes]:
-        answer = bytearray(buff)
-        while not answer.endswith(b"\n\n"):
-            data = sock.recv(_READ_SIZE)
-            if not data:
-                raise ConnectionResetError
-            answer += data
-        return json.loads(answer), b""
-
-
-def _timeout_s(method: str, params: Json) -> float | None:
-    if method == "waitanyinvoice" and "timeout" not in params:
-        return None
-    return BOUNDS.get(method, _OTHER).timeout_s
-
-
-# What pyln raises where there is no answer, or one that is no JSON-RPC.
-_NO_ANSWER = (OSError, ValueError, TypeError, AttributeError, RecursionError)
 
 
 class Node:
@@ -89,47 +51,28 @@ class Node:
     """
 
     def __init__(self, rpc_path: str) -> None:
-        self._rpc = _Rpc(rpc_path, logger=_no_log)  # type: ignore[no-untyped-call]
-        self._method_threads: dict[str, ThreadPoolExecutor] = {}
-        # Of its own: a call that waits for a payment must not take the place of others.
-        self._waiter = ThreadPoolExecutor(1, "nwc-wait")
-        self._is_closed = False
+        self._rpc = RpcSocket(rpc_path)
+        self._places: dict[str, asyncio.Semaphore] = {}
 
     def close(self) -> None:
         """Take no more calls. Those under way end by themselves."""
-        self._is_closed = True
-        for threads in (self._waiter, *self._method_threads.values()):
-            threads.shutdown(wait=False, cancel_futures=True)
+        self._rpc.close()
 
     async def call(self, method: str, **params: Any) -> Any:
         """Call an RPC method; parameters that are None are left out."""
-        if self._is_closed:
-            raise NodeUnavailable(f"{method}: the plugin stops")
-        loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(self._threads(method), self._call, method, params)
+        given = {name: value for name, value in params.items() if value is not None}
+        bounds = BOUNDS.get(method, _OTHER)
+        places = self._places.get(method) or self._places.setdefault(
+            method, asyncio.Semaphore(bounds.places)
+        )
+        try:
+            async with places, asyncio.timeout(bounds.timeout_s):
+                answer = await self._rpc.call(method, given)
+        except TimeoutError:
+            raise NodeUnavailable(f"{method}: no answer in time") from None
         if not isinstance(answer, dict):
             raise NodeUnavailable(f"{method}: no JSON object")
         return answer
-
-    def _threads(self, method: str) -> ThreadPoolExecutor:
-        threads = self._method_threads.get(method)
-        if threads is None:
-            threads = ThreadPoolExecutor(BOUNDS.get(method, _OTHER).threads, f"nwc-{method}")
-            self._method_threads[method] = threads
-        return threads
-
-    def _call(self, method: str, params: Json) -> Any:
-        try:
-            return self._rpc.call(method, params)  # type: ignore[no-untyped-call]
-        except RpcError as error:
-            answer: Any = error.error
-            match answer:
-                case {"code": int(code), "message": str(message)}:
-                    raise RpcFailed(method, code, message) from None
-                case _:
-                    raise NodeUnavailable(f"{method}: no answer, or none of JSON-RPC") from None
-        except _NO_ANSWER as error:
-            raise NodeUnavailable(f"{method}: {type(error).__name__}") from None
 
     # Invoices
 
@@ -193,9 +136,8 @@ class Node:
     @reads_answer
     async def wait_paid_invoice(self, last_pay_index: int) -> Json:
         """Wait, for however long, until an invoice is paid after the one with this `pay_index`."""
-        loop = asyncio.get_running_loop()
-        params = {"lastpay_index": last_pay_index}
-        return _paid(await loop.run_in_executor(self._waiter, self._call, "waitanyinvoice", params))
+        # It takes no place of the others, however long it waits.
+        return _paid(await self._rpc.call("waitanyinvoice", {"lastpay_index": last_pay_index}))
 
     async def paid_invoice(self, pay_index: int) -> Json | None:
         """Return the paid invoice with this `pay_index`, None when it has been deleted."""
@@ -306,18 +248,22 @@ class Node:
         return [entry["key"][-1] for entry in listed if len(entry["key"]) == len(key) + 1]
 
     @reads_answer
-    async def datastore_children(self, key: DatastoreKey) -> dict[str, str]:
-        """Return the records directly below a key: last part of their key and their text.
+    async def datastore_entries(self, key: DatastoreKey) -> dict[str, tuple[str, int]]:
+        """Return the records directly below a key: last part of their key, their text and generation.
 
         One that is no text (it is damaged, then) has an empty one: it is there all the same.
         """
         listed = (await self.call("listdatastore", key=list(key)))["datastore"]
         depth = len(key) + 1
         return {
-            entry["key"][-1]: entry.get("string", "")
+            entry["key"][-1]: (entry.get("string", ""), entry["generation"])
             for entry in listed
             if len(entry["key"]) == depth and ("string" in entry or "hex" in entry)
         }
+
+    async def datastore_children(self, key: DatastoreKey) -> dict[str, str]:
+        """Return the texts of `datastore_entries`."""
+        return {name: text for name, (text, _) in (await self.datastore_entries(key)).items()}
 
 
 def _paid(answer: Json) -> Json:

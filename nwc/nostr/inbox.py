@@ -1,7 +1,9 @@
 """Inboxes: which keys we read mail for on one relay, packed into few subscriptions (NIP-01 filters).
 
-A relay allows few subscriptions and bounds the size of each. An inbox keeps its place in one pack for
-life, so that adding or removing one re-issues a single subscription, however many there are.
+A relay allows few subscriptions (strfry 20 for long, nostream 10) and bounds the size of each (both
+over 128 KB, some 16 KB): the first packs are small, for everyone, those after them as large as most
+relays take. An inbox keeps its place in one pack for life, so that adding or removing one re-issues a
+single subscription, however many there are.
 """
 
 from collections.abc import Iterator
@@ -10,7 +12,10 @@ from typing import Any
 
 from nwc.nostr.keys import KeyPair
 
-INBOXES_PER_SUBSCRIPTION = 100
+# The REQ of 100 inboxes has 13,500 characters, that of 900 has 120,700; 10,000 inboxes are 15 REQs.
+SMALL_PACKS = 4
+INBOXES_IN_SMALL_PACK = 100
+INBOXES_IN_PACK = 900
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +28,11 @@ class Inbox:
 
 @dataclass(slots=True)
 class Pack:
-    """The inboxes of one subscription, by recipient."""
+    """The inboxes of one subscription, by recipient, and how many it has room for."""
 
     subscription_id: str
     inboxes: dict[str, Inbox] = field(default_factory=dict)
+    room: int = INBOXES_IN_PACK
 
     def filter(self, kinds: tuple[int, ...], since: int) -> dict[str, Any]:
         """Return the NIP-01 filter. Naming the authors lets an honest relay keep strangers out."""
@@ -70,14 +76,21 @@ class Packs:
         recipient = inbox.recipient.public_key
         pack = self._pack_of.get(recipient) or next(iter(self._free.values()), None)
         if pack is None:
-            self._made += 1
-            pack = Pack(f"nwc{self._made}")
-            self._packs[pack.subscription_id] = self._free[pack.subscription_id] = pack
+            pack = self._make()
+            self._free[pack.subscription_id] = pack
         pack.inboxes[recipient] = inbox
         self._pack_of[recipient] = pack
-        if len(pack.inboxes) >= INBOXES_PER_SUBSCRIPTION:
+        if len(pack.inboxes) >= pack.room:
             self._free.pop(pack.subscription_id, None)
         return pack
+
+    def divide(self, pack: Pack, recipients: list[str]) -> Pack:
+        """Move these inboxes from a pack to a new one, and return that; both have to be re-issued."""
+        new = self._make()
+        for recipient in recipients:
+            new.inboxes[recipient] = pack.inboxes.pop(recipient)
+            self._pack_of[recipient] = new
+        return new
 
     def remove(self, recipient: str) -> Pack | None:
         """Take an inbox out and return its pack; an empty pack is forgotten (close it then)."""
@@ -88,4 +101,10 @@ class Packs:
         self._free[pack.subscription_id] = pack
         if not pack.inboxes:
             del self._packs[pack.subscription_id], self._free[pack.subscription_id]
+        return pack
+
+    def _make(self) -> Pack:
+        self._made += 1
+        room = INBOXES_IN_SMALL_PACK if len(self._packs) < SMALL_PACKS else INBOXES_IN_PACK
+        pack = self._packs[f"nwc{self._made}"] = Pack(f"nwc{self._made}", room=room)
         return pack

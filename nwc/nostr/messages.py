@@ -5,6 +5,7 @@ No socket, no clock and no state: see session.py for what follows from a message
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from nwc.nostr.event import Event, InvalidEvent, parse_event
@@ -126,6 +127,7 @@ def _reason(arguments: list[Any]) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
+@lru_cache(maxsize=64)  # an answer goes to all relays of its connection, one right after the other
 def event_message(event: Event) -> str:
     """["EVENT", <event>]: publish."""
     return f'["EVENT",{event.to_json()}]'

@@ -2,9 +2,11 @@
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import Counter, OrderedDict, defaultdict
+from dataclasses import dataclass, field
 
 from nwc.nip47.info import info_event, withdrawal_events
+from nwc.nostr.event import Event
 from nwc.nostr.pool import RelayPool
 from nwc.nostr.session import Published
 from nwc.tasks import Tasks
@@ -25,6 +27,29 @@ WAITING = "waiting for the relay"
 PUBLISHED = "published"
 
 
+@dataclass(slots=True)
+class _Queue:
+    """What one relay is still to get, by wallet key.
+
+    Attributes:
+        waiting: whose info event is to be published next, in this order.
+        publishing: how many wait for the relay's word at the moment.
+        refusals: how often in a row the relay did not take an info event.
+        retries: what puts a refused one back into the queue.
+
+    """
+
+    waiting: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    publishing: int = 0
+    refusals: Counter[str] = field(default_factory=Counter)
+    retries: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
+
+    def forget_refusals(self, wallet_pubkey: str) -> None:
+        self.refusals.pop(wallet_pubkey, None)
+        if retry := self.retries.pop(wallet_pubkey, None):
+            retry.cancel()
+
+
 class Announcer:
     """Keeps the info event of every connection on every relay it uses."""
 
@@ -32,30 +57,27 @@ class Announcer:
         self._notifications = notifications
         self._pool = pool
         self._connections = connections
-        self._slots = defaultdict[str, asyncio.Semaphore](
-            lambda: asyncio.Semaphore(MAX_AT_ONCE_PER_RELAY)
-        )
+        self._queues = defaultdict[str, _Queue](_Queue)
         self._tasks = Tasks()
-        self._under_way: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._dates: dict[str, int] = {}
 
     def announce(self, live: LiveConnection) -> None:
-        """Sign a new info event and publish it on the relays that are connected now.
+        """Publish a new info event on the relays that are connected now.
 
         The others get it when they connect: see `relay_connected`.
         """
-        self._sign(live)
+        live.info = None
         live.is_announced.clear()
         live.announced = dict.fromkeys(live.record.relays, WAITING)
         for relay in self._pool.info(live.record.relays):
             if relay.state == "connected":
-                self._start(live, relay.url)
+                self._enqueue(live, relay.url)
 
     def relay_connected(self, url: str) -> None:
         """Publish the info events of all connections on a relay that has just been connected."""
-        for live in self._connections.all():
+        for live in self._connections:
             if url in live.record.relays:
-                self._start(live, url)
+                self._enqueue(live, url)
 
     async def withdraw(self, live: LiveConnection, url: str, created_at: int) -> None:
         """Take a connection's info event off a relay, waiting for it where it is away.
@@ -68,7 +90,7 @@ class Announcer:
         """
         for event in withdrawal_events(live.keys, created_at):
             if not self._is_used(live.wallet_pubkey, url):
-                await self._pool.publish(event, (url,), WITHDRAW_TIMEOUT_S)
+                await self._pool.publish(event, (url,), WITHDRAW_TIMEOUT_S, live.keys)
 
     def next_date(self, live: LiveConnection) -> int:
         """Return a time after that of all info events and withdrawals of this connection so far.
@@ -82,19 +104,69 @@ class Announcer:
 
     async def stop(self) -> None:
         """End what is under way."""
+        for queue in self._queues.values():
+            for retry in queue.retries.values():
+                retry.cancel()
         await self._tasks.finish(0)
 
-    def _start(self, live: LiveConnection, url: str) -> None:
-        """Publish the info event in force on one relay, instead of what is under way there."""
-        key = (live.wallet_pubkey, url)
-        if before := self._under_way.pop(key, None):
-            before.cancel()
-        task = self._under_way[key] = self._tasks.spawn(self._announce(live, url))
-        task.add_done_callback(lambda _: self._done(key, task))
+    def _enqueue(self, live: LiveConnection, url: str) -> None:
+        """Have the info event in force published on one relay, whatever the relay said before."""
+        self._queues[url].forget_refusals(live.wallet_pubkey)
+        self._wait(live.wallet_pubkey, url)
 
-    def _sign(self, live: LiveConnection) -> None:
+    def _wait(self, wallet_pubkey: str, url: str) -> None:
+        queue = self._queues[url]
+        queue.waiting[wallet_pubkey] = None
+        # A task each would be tens of thousands of them, whenever a relay comes back.
+        if queue.publishing < MAX_AT_ONCE_PER_RELAY:
+            queue.publishing += 1
+            self._tasks.spawn(self._publish_waiting(queue, url))
+
+    async def _publish_waiting(self, queue: _Queue, url: str) -> None:
+        try:
+            while queue.waiting:
+                wallet_pubkey, _ = queue.waiting.popitem(last=False)
+                await self._publish(wallet_pubkey, url)
+        finally:
+            queue.publishing -= 1
+
+    async def _publish(self, wallet_pubkey: str, url: str) -> None:
+        live = self._connections.of_wallet(wallet_pubkey)
+        if live is None or not self._is_used(wallet_pubkey, url):
+            self._queues[url].forget_refusals(wallet_pubkey)
+            return
+        # Here and not for all connections at once: a signature takes its time.
+        info = live.info = live.info or self._sign(live)
+        results = await self._pool.publish(info, (url,), ANNOUNCE_TIMEOUT_S)
+        # Where there is a newer one by now, that one waits in the queue.
+        if live.info is info and url in results:
+            self._note(live, url, results[url])
+
+    def _note(self, live: LiveConnection, url: str, published: Published) -> None:
+        """Note what a relay said of an info event; one that it did not take is published again later."""
+        queue, key = self._queues[url], live.wallet_pubkey
+        if published.accepted:
+            live.announced[url] = PUBLISHED
+            live.is_announced.set()
+            queue.forget_refusals(key)
+            return
+        live.announced[url] = f"not published: {published.reason}"
+        refusals = queue.refusals[key]
+        if refusals < len(RETRY_DELAYS_S):
+            queue.refusals[key] += 1
+            loop = asyncio.get_running_loop()
+            queue.retries[key] = loop.call_later(RETRY_DELAYS_S[refusals], self._retry, live, url)
+
+    def _retry(self, live: LiveConnection, url: str) -> None:
+        self._queues[url].retries.pop(live.wallet_pubkey, None)
+        if live.info and live.info.created_at < int(time.time()):
+            # The relay may have a newer one, of a moment before the plugin was started again.
+            live.info = None
+        self._wait(live.wallet_pubkey, url)
+
+    def _sign(self, live: LiveConnection) -> Event:
         methods = allowed_methods(live.record)
-        live.info = info_event(
+        return info_event(
             live.keys,
             live.record.client_pubkey,
             methods=methods,
@@ -102,33 +174,6 @@ class Announcer:
             extensions=used_extensions(methods),
             created_at=self.next_date(live),
         )
-
-    def _done(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
-        if self._under_way.get(key) is task:
-            del self._under_way[key]
-
-    async def _announce(self, live: LiveConnection, url: str) -> None:
-        """Publish until the relay takes it; where it refuses, again and again later."""
-        for delay in (*RETRY_DELAYS_S, None):
-            if live.info is None or not self._is_used(live.wallet_pubkey, url):
-                return
-            async with self._slots[url]:
-                results = await self._pool.publish(live.info, (url,), ANNOUNCE_TIMEOUT_S)
-            if url not in results or self._is_taken(live, results[url], url) or delay is None:
-                return
-            await asyncio.sleep(delay)
-            if live.info.created_at < int(time.time()):
-                # The relay may have a newer one, of a moment before the plugin was started again.
-                self._sign(live)
-
-    def _is_taken(self, live: LiveConnection, published: Published, url: str) -> bool:
-        """Note what a relay said of an info event."""
-        if published.accepted:
-            live.announced[url] = PUBLISHED
-            live.is_announced.set()
-        else:
-            live.announced[url] = f"not published: {published.reason}"
-        return published.accepted
 
     def _is_used(self, wallet_pubkey: str, url: str) -> bool:
         """Tell whether a connection with this wallet key is served on this relay now."""

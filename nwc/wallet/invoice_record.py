@@ -58,6 +58,12 @@ def label_prefix(connection: Connection) -> str:
     return f"nwc:{connection.id}:"
 
 
+def owner_in(label: str) -> str | None:
+    """Return the id of the connection that sees an invoice with this label as its own, or None."""
+    prefix, *rest = label.split(":", 2)
+    return rest[0] if prefix == "nwc" and len(rest) == 2 else None
+
+
 async def keep(node: Node, connection: Connection, request_id: str, record: InvoiceRecord) -> None:
     """Store a record, before its invoice is made: an invoice is never without what belongs to it."""
     if not record.is_empty:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from nwc.nip47.encryption import Cipher
@@ -10,7 +11,7 @@ from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.event import Event
 from nwc.nostr.inbox import Inbox
 from nwc.nostr.keys import KeyPair
-from nwc.wallet.connections import Connection
+from nwc.wallet.connections import Connection, View
 
 
 @dataclass(slots=True)
@@ -22,7 +23,7 @@ class LiveConnection:
         keys: the wallet key of this connection.
         cipher: encrypts to the client.
         rate_limit: how fast it may ask.
-        info: the info event in force, None before the first.
+        info: the info event in force, None until it is signed for the first relay.
         announced: for each relay what became of the info event there.
         is_announced: set while a relay has taken the info event in force.
         in_flight: requests being served.
@@ -64,33 +65,47 @@ class LiveConnections:
         self._by_client_pubkey: dict[str, LiveConnection] = {}
         self._by_id: dict[str, LiveConnection] = {}
         self._by_name: dict[str, LiveConnection] = {}
+        self._viewing_node: dict[str, LiveConnection] = {}
 
     def __len__(self) -> int:
         return len(self._by_wallet_pubkey)
 
+    def __iter__(self) -> Iterator[LiveConnection]:
+        return iter(self._by_wallet_pubkey.values())
+
     def all(self) -> list[LiveConnection]:
         """Return every connection, oldest first."""
-        return sorted(self._by_wallet_pubkey.values(), key=lambda live: live.record.created_at)
+        return sorted(self, key=lambda live: live.record.created_at)
 
     def add(self, live: LiveConnection) -> None:
         """Serve a connection from now on."""
         self._by_wallet_pubkey[live.wallet_pubkey] = live
         self._by_client_pubkey[live.record.client_pubkey] = live
         self._by_id[live.record.id] = live
-        self._by_name[live.record.name] = live
+        self._take_up(live)
 
     def remove(self, live: LiveConnection) -> None:
         """Serve a connection no more."""
         del self._by_wallet_pubkey[live.wallet_pubkey]
         del self._by_client_pubkey[live.record.client_pubkey]
         del self._by_id[live.record.id]
-        del self._by_name[live.record.name]
+        self._leave_out(live)
 
     def update(self, live: LiveConnection, record: Connection) -> None:
         """Put a changed record in the place of the old one."""
-        del self._by_name[live.record.name]
+        self._leave_out(live)
         live.record = record
-        self._by_name[record.name] = live
+        self._take_up(live)
+
+    def _take_up(self, live: LiveConnection) -> None:
+        """Make it found by what of its record can change."""
+        self._by_name[live.record.name] = live
+        if live.record.view is View.NODE:
+            self._viewing_node[live.record.id] = live
+
+    def _leave_out(self, live: LiveConnection) -> None:
+        del self._by_name[live.record.name]
+        self._viewing_node.pop(live.record.id, None)
 
     def named(self, name: str) -> LiveConnection | None:
         """Return the connection with this name."""
@@ -103,6 +118,18 @@ class LiveConnections:
     def with_id(self, connection_id: str) -> LiveConnection | None:
         """Return the connection with this id, as it stands in labels."""
         return self._by_id.get(connection_id)
+
+    def seeing(self, connection_id: str | None) -> list[LiveConnection]:
+        """Return who sees what was made through a connection: itself, and all that see the whole node.
+
+        Args:
+            connection_id: None for what was made otherwise.
+
+        """
+        seeing = dict(self._viewing_node)
+        if connection_id is not None and (live := self._by_id.get(connection_id)):
+            seeing[connection_id] = live
+        return list(seeing.values())
 
     def of_wallet(self, wallet_pubkey: str) -> LiveConnection | None:
         """Return the connection with this wallet key."""

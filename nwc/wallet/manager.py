@@ -35,6 +35,8 @@ BURST_S = 5
 MAX_CONNECTIONS = 10_000
 _RETRY_FIRST_S = 0.5
 _RETRY_MAX_S = 10.0
+# Wallet keys asked of lightningd at once, at the start.
+LOADED_AT_ONCE = 64
 
 _log = logging.getLogger(__name__)
 
@@ -70,19 +72,13 @@ class ConnectionManager:
 
     async def load(self) -> None:
         """Serve every stored connection. One that cannot be read is left alone and logged."""
-        loaded: dict[str, LiveConnection] = {}
-        for client_pubkey, text in (await self._store.load()).items():
-            try:
-                record = parse_connection(client_pubkey, text)
-            except BadRecord as error:
-                _log.warning("connection %s is not served: %s", client_pubkey[:16], error)
-                continue
-            if record.name in loaded:
-                _log.warning("connection %s is not served: the name is taken", record.id)
-                continue
-            loaded[record.name] = await self._live(record)
+        records = _readable(await self._store.load())
+        loaded: list[LiveConnection] = []
+        for at in range(0, len(records), LOADED_AT_ONCE):
+            some = records[at : at + LOADED_AT_ONCE]
+            loaded += await asyncio.gather(*map(self._live, some))
         # At once, so that thousands of them are a few subscriptions and not thousands.
-        for live in loaded.values():
+        for live in loaded:
             self._serve(live)
 
     async def create(self, record: Connection) -> LiveConnection:
@@ -187,3 +183,19 @@ class ConnectionManager:
 
 def _note_not_undone(error: NodeError) -> None:
     _log.debug("what may have been written is not undone yet: %s", error)
+
+
+def _readable(stored: dict[str, str]) -> list[Connection]:
+    """Return the records to serve; one that cannot be read, or whose name is taken, is logged."""
+    records: dict[str, Connection] = {}
+    for client_pubkey, text in stored.items():
+        try:
+            record = parse_connection(client_pubkey, text)
+        except BadRecord as error:
+            _log.warning("connection %s is not served: %s", client_pubkey[:16], error)
+            continue
+        if record.name in records:
+            _log.warning("connection %s is not served: the name is taken", record.id)
+            continue
+        records[record.name] = record
+    return list(records.values())

@@ -13,7 +13,6 @@ The name of news is the `pay_index` of a paid invoice, or `sent-<connection id>-
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from nwc.cln.errors import NodeError
@@ -24,7 +23,6 @@ from nwc.tasks import Steps, Tasks
 from nwc.wallet import invoice_record
 from nwc.wallet.connections import Connection, View
 from nwc.wallet.live import LiveConnection, LiveConnections
-from nwc.wallet.lookup_invoice import may_see
 from nwc.wallet.spending.payment import PaymentRecord
 from nwc.wallet.spending.payment_records import PaymentRecords, UnreadableRecord
 from nwc.wallet.transaction import Transaction, ended_transaction, incoming_transaction
@@ -53,14 +51,18 @@ class News:
         name: of what is put aside.
         type: NIP-47's `notification_type`.
         transaction: what is told.
-        concerns: tells whether a connection may see it.
+        connection_id: of the connection it came about through, None for none.
 
     """
 
     name: str
     type: str
     transaction: Transaction
-    concerns: Callable[[Connection], bool]
+    connection_id: str | None
+
+    def may_be_seen_by(self, connection: Connection) -> bool:
+        """Tell whether it is a connection's to see."""
+        return connection.view is View.NODE or connection.id == self.connection_id
 
 
 class Notifier:
@@ -153,7 +155,7 @@ class Notifier:
             name=str(int(invoice["pay_index"])),
             type=PAYMENT_RECEIVED,
             transaction=incoming_transaction(invoice, record, time.time()),
-            concerns=lambda connection: may_see(connection, invoice),
+            connection_id=invoice_record.owner_in(invoice["label"]),
         )
 
     async def _news(self, name: str) -> News | None:
@@ -169,7 +171,8 @@ class Notifier:
 
     async def _tell_all(self, news: News) -> None:
         """Tell everyone it concerns, or put it aside; nobody waits for another."""
-        concerned = [live for live in self._connections.all() if _is_to_be_told(live, news)]
+        seeing = self._connections.seeing(news.connection_id)
+        concerned = [live for live in seeing if _is_to_be_told(live, news)]
         await asyncio.gather(*(self._tell_or_put_aside(live, news) for live in concerned))
 
     async def _tell_or_put_aside(self, live: LiveConnection, news: News) -> None:
@@ -267,7 +270,7 @@ def _sent(connection_id: str, record: PaymentRecord) -> News:
         name=f"{_SENT}-{connection_id}-{record.payment.request_id}",
         type=PAYMENT_SENT,
         transaction=ended_transaction(record),
-        concerns=lambda connection: connection.id == connection_id or connection.view is View.NODE,
+        connection_id=connection_id,
     )
 
 
@@ -282,4 +285,4 @@ def _order(name: str) -> tuple[int, str]:
 
 def _is_to_be_told(live: LiveConnection, news: News) -> bool:
     record = live.record
-    return record.notifications and not record.has_expired(time.time()) and news.concerns(record)
+    return record.notifications and not record.has_expired(time.time()) and news.may_be_seen_by(record)

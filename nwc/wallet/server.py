@@ -24,9 +24,12 @@ from nwc.wallet.live import LiveConnection, LiveConnections
 from nwc.wallet.pay_invoice import payment_answer
 from nwc.wallet.spending.payment import PaymentRecord
 
-# Requests being served at once, of one connection and in all.
-MAX_IN_FLIGHT_PER_CONNECTION = 64
-MAX_IN_FLIGHT = 512
+# Requests being served at once, of one connection and in all: more than the burst of the default
+# nwc-rate-limit. Only where lightningd is slow does an app within its rate find that too much is under
+# way. Then each of its requests is told so, for there are no more of them than its rate allows;
+# RATE_LIMITED is for an app that is too fast, and told once a second.
+MAX_IN_FLIGHT_PER_CONNECTION = 128
+MAX_IN_FLIGHT = 1024
 # Tasks in all, with those that only wait for a relay to take their answer.
 MAX_TASKS = 8192
 # Apps give up after a minute; an answer that no relay took by then helps nobody. A relay that was sent
@@ -97,7 +100,11 @@ class RequestServer:
         if len(self._tasks) >= MAX_TASKS:
             return _OVERLOADED
         live.last_used_at = int(time.time())
-        self._tasks.spawn(self._serve(live, event, too_fast=verdict.rate_limited))
+        try:
+            request = open_request(event, live.cipher)
+        except DecryptionError:
+            return _UNDECRYPTABLE
+        self._tasks.spawn(self._serve(live, request, too_fast=verdict.rate_limited))
         return None
 
     async def answer_payment(self, client_pubkey: str, record: PaymentRecord) -> None:
@@ -122,15 +129,14 @@ class RequestServer:
     def _is_busy(self, live: LiveConnection) -> bool:
         return live.in_flight >= MAX_IN_FLIGHT_PER_CONNECTION or self._in_flight >= MAX_IN_FLIGHT
 
-    async def _serve(self, live: LiveConnection, event: Event, *, too_fast: bool) -> None:
-        try:
-            request = open_request(event, live.cipher)
-        except DecryptionError:
-            self.rejected[_UNDECRYPTABLE] += 1
-            return
+    async def _serve(self, live: LiveConnection, request: Request, *, too_fast: bool) -> None:
+        if too_fast:
+            outcome: Outcome = _TOO_FAST
         # Here and not when the event came: many can come before the first of them is under way.
-        too_fast = too_fast or self._is_busy(live)
-        outcome = _TOO_FAST if too_fast else await self._outcome(live, request)
+        elif self._is_busy(live):
+            outcome = _BUSY
+        else:
+            outcome = await self._outcome(live, request)
         await self._answer(live, request, outcome)
 
     async def _answer(self, live: LiveConnection, request: Request, outcome: Outcome) -> None:
@@ -166,3 +172,4 @@ class RequestServer:
 
 
 _TOO_FAST = Nip47Error(ErrorCode.RATE_LIMITED, "too many requests; try again in a second")
+_BUSY = Nip47Error(ErrorCode.INTERNAL, "too many requests are under way; try again in a few seconds")

@@ -1,14 +1,16 @@
 """What list_transactions and lookup_invoice cost on a node with a long history.
 
-    python -m tests.bench.history [--double N] [--payments N] [--real N] [--rounds N]
+    python -m tests.bench.history [--real N ...] [--double N ...] [--rounds N]
 
 The handlers are called directly, over the node's RPC socket and without a relay, beside bare RPC calls
-of the same run. The double holds 100,000 invoices and as many payments; lightningd, when it and bitcoind
-are on PATH, 10,000 made by its `invoice`. It prints figures and judges nothing.
+of the same run. One lightningd, when it and bitcoind are on PATH, is measured at 1,000 invoices made by
+its `invoice`, and at 10,000; `--real 1000 10000 100000` takes some minutes more. The double holds as
+many payments as invoices, 100,000. It prints figures and judges nothing.
 """
 
 import argparse
 import asyncio
+import os
 import secrets
 import shutil
 import socket
@@ -50,33 +52,47 @@ MAX_LISTED = 20_000
 PLUGIN = f"#!{sys.executable}\nfrom pyln.client import Plugin\n\nPlugin().run()\n"
 
 Action = Callable[[], Awaitable[Any]]
+Figures = dict[str, float]
 
 
 def main() -> None:
     """Run the bench on what is there."""
     parser = argparse.ArgumentParser(prog="tests.bench.history", description=__doc__)
-    parser.add_argument("--double", type=int, default=100_000, help="invoices on the double")
-    parser.add_argument("--payments", type=int, default=100_000, help="payments on the double")
-    parser.add_argument("--real", type=int, default=10_000, help="invoices on lightningd")
+    parser.add_argument(
+        "--real", type=int, nargs="*", default=[1_000, 10_000], help="invoices on lightningd"
+    )
+    parser.add_argument(
+        "--double", type=int, nargs="*", default=[100_000], help="invoices and payments on the double"
+    )
     parser.add_argument("--rounds", type=int, default=100, help="calls of each kind")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="nwc-bench-") as directory:
-        if arguments.double:
-            with filled_double(Path(directory) / "double", arguments.double, arguments.payments) as path:
-                asyncio.run(report("the double", path, arguments.double, arguments.rounds))
+    sys.stdout.write(f"{os.cpu_count()} CPUs, load average before: {os.getloadavg()[0]:.1f}\n")
+    measured: dict[str, Figures] = {}
+    with tempfile.TemporaryDirectory(prefix="nwc-bench-") as name:
+        directory = Path(name)
         missing = [program for program in REAL_PROGRAMS if shutil.which(program) is None]
         if missing:
             sys.stdout.write(f"\nNo figures of lightningd: {', '.join(missing)} not on PATH\n")
         elif arguments.real:
-            with filled_lightningd(Path(directory) / "real", arguments.real) as path:
-                asyncio.run(report("lightningd", path, arguments.real, arguments.rounds))
+            with running_lightningd(directory / "real") as path:
+                for count, made in zip(arguments.real, [0, *arguments.real], strict=False):
+                    fill_lightningd(path, made, count)
+                    measured[f"{count:,}"] = asyncio.run(
+                        report("lightningd", path, count, arguments.rounds)
+                    )
+        for count in arguments.double:
+            with filled_double(directory / f"double-{count}", count) as path:
+                measured[f"double {count:,}"] = asyncio.run(
+                    report("the double", path, count, arguments.rounds)
+                )
+    show_together(measured)
 
 
 # Measuring
 
 
-async def report(name: str, rpc_path: Path, count: int, rounds: int) -> None:
-    """Measure everything on one node, and print a line for each."""
+async def report(name: str, rpc_path: Path, count: int, rounds: int) -> Figures:
+    """Measure everything on one node, and print a line for each; gives the p50s in ms, by title."""
     node = Node(str(rpc_path))
     wallet = make_wallet(node)
     begin = time.perf_counter()
@@ -85,17 +101,24 @@ async def report(name: str, rpc_path: Path, count: int, rounds: int) -> None:
     cold_s = time.perf_counter() - begin
     sys.stdout.write(f"\n{name}, {count:,} invoices; first `sql` {cold_s * 1000:,.0f} ms\n")
     sys.stdout.write(f"{'':46}{'p50 ms':>9}{'p99 ms':>9}\n")
+    figures: Figures = {}
     for title, action in await actions(node, wallet):
         await action()
-        show(title, [await timed(action) for _ in range(rounds)])
+        figures[title] = show(title, [await timed(action) for _ in range(rounds)])
     if count <= MAX_LISTED:
         show("bare listinvoices of everything", [await timed(lambda: node.call("listinvoices"))])
-    for name, asking in (("own", OWN), ("node", NODE)):
-        changes = [await after_an_invoice(node, wallet, asking, number) for number in range(CHANGES)]
-        show(f"{name}, first page, after `invoice`", changes)
-    reloads = [await after_a_deletion(node, wallet, number) for number in range(RELOADS)]
-    show("own, first page, after `delinvoice`", reloads)
+    for view, asking in (("own", OWN), ("node", NODE)):
+        changes = [
+            await after_an_invoice(node, wallet, asking, f"{count}:{number}")
+            for number in range(CHANGES)
+        ]
+        title = f"{view}, first page, after `invoice`"
+        figures[title] = show(title, changes)
+    title = "own, first page, after `delinvoice`"
+    reloads = [await after_a_deletion(node, wallet, f"{count}:{number}") for number in range(RELOADS)]
+    figures[title] = show(title, reloads)
     node.close()
+    return figures
 
 
 async def actions(node: Node, wallet: Wallet) -> list[tuple[str, Action]]:
@@ -155,14 +178,14 @@ async def timed(action: Action) -> float:
     return (time.perf_counter() - begin) * 1000
 
 
-async def after_an_invoice(node: Node, wallet: Wallet, asking: Connection, number: int) -> float:
+async def after_an_invoice(node: Node, wallet: Wallet, asking: Connection, number: str) -> float:
     """Time a page when an invoice has just been made: what is remembered does not count then."""
     label = f"made:{asking.name}:{number}"
     await node.invoice(amount_msat=1, label=label, description="", expiry=60)
     return await timed(lambda: ask(wallet, list_transactions, asking))
 
 
-async def after_a_deletion(node: Node, wallet: Wallet, number: int) -> float:
+async def after_a_deletion(node: Node, wallet: Wallet, number: str) -> float:
     """Time a page when an invoice has been deleted: lightningd then makes its mirror anew."""
     label = f"deleted:{number}"
     await node.invoice(amount_msat=1, label=label, description="", expiry=60)
@@ -170,20 +193,29 @@ async def after_a_deletion(node: Node, wallet: Wallet, number: int) -> float:
     return await timed(lambda: ask(wallet, list_transactions, OWN))
 
 
-def show(title: str, latencies_ms: list[float]) -> None:
-    """Print one line."""
+def show(title: str, latencies_ms: list[float]) -> float:
+    """Print one line; gives the p50."""
     p50 = statistics.median(latencies_ms)
     p99 = sorted(latencies_ms)[min(len(latencies_ms) - 1, int(len(latencies_ms) * 0.99))]
     sys.stdout.write(f"{title:46}{p50:9.1f}{p99:9.1f}\n")
     sys.stdout.flush()
+    return p50
+
+
+def show_together(measured: dict[str, Figures]) -> None:
+    """Print the p50s side by side."""
+    sys.stdout.write(f"\n{'p50 ms, by invoices':40}{''.join(f'{name:>16}' for name in measured)}\n")
+    for title in next(iter(measured.values()), {}):
+        values = "".join(f"{figures[title]:16.1f}" for figures in measured.values())
+        sys.stdout.write(f"{title:40}{values}\n")
 
 
 # The nodes
 
 
 @contextmanager
-def filled_double(directory: Path, count: int, payments: int) -> Iterator[Path]:
-    """Run a double with this many invoices and payments; gives its RPC socket."""
+def filled_double(directory: Path, count: int) -> Iterator[Path]:
+    """Run a double with this many invoices and as many payments; gives its RPC socket."""
     directory.mkdir()
     with LightningdDouble(directory, _idle_plugin(directory)) as double:
         given = {
@@ -195,36 +227,34 @@ def filled_double(directory: Path, count: int, payments: int) -> Iterator[Path]:
         }
         double.rpc.call("dev-invoices", given)
         now = int(time.time())
-        double.rpc.call("dev-payments", {"count": payments, "created_at": now - 60 * payments})
+        double.rpc.call("dev-payments", {"count": count, "created_at": now - 60 * count})
         yield double.socket
 
 
-@contextmanager
-def filled_lightningd(directory: Path, count: int) -> Iterator[Path]:
-    """Run lightningd, on a regtest chain of its own, with this many invoices; gives its RPC socket."""
-    directory.mkdir()
-    with running_lightningd(directory) as path:
-        labels = [f"{PREFIX}{number:064d}" for number in range(count)]
+def fill_lightningd(path: Path, made: int, count: int) -> None:
+    """Have lightningd make invoices until there are this many; some are paid."""
+    begin = time.perf_counter()
+    labels = [f"{PREFIX}{number:064d}" for number in range(made, count)]
 
-        def make(label: str) -> str:
-            rpc = LightningRpc(str(path))  # type: ignore[no-untyped-call]
-            params = {"amount_msat": 21_000, "label": label, "description": "made in bulk"}
-            bolt11 = str(rpc.call("invoice", params)["bolt11"])  # type: ignore[no-untyped-call]
-            if int(label[-64:]) % max(1, count // REAL_PAID) == 0:
-                # The node pays itself: an invoice and a payment.
-                rpc.call("pay", {"bolt11": bolt11})  # type: ignore[no-untyped-call]
-            return bolt11
+    def make(label: str) -> None:
+        rpc = LightningRpc(str(path))  # type: ignore[no-untyped-call]
+        params = {"amount_msat": 21_000, "label": label, "description": "made in bulk"}
+        bolt11 = str(rpc.call("invoice", params)["bolt11"])  # type: ignore[no-untyped-call]
+        if int(label[-64:]) % max(1, len(labels) // REAL_PAID) == 0:
+            # The node pays itself: an invoice and a payment.
+            rpc.call("pay", {"bolt11": bolt11})  # type: ignore[no-untyped-call]
 
-        with ThreadPoolExecutor(REAL_THREADS) as threads:
-            list(threads.map(make, labels))
-        yield path
+    with ThreadPoolExecutor(REAL_THREADS) as threads:
+        list(threads.map(make, labels))
+    seconds = time.perf_counter() - begin
+    sys.stdout.write(f"\n{len(labels):,} invoices made in {seconds:.0f} s\n")
 
 
 @contextmanager
 def running_lightningd(directory: Path) -> Iterator[Path]:
-    """Run bitcoind and lightningd; gives the RPC socket."""
+    """Run bitcoind and lightningd, on a regtest chain of their own; gives the RPC socket."""
     chain, port = directory / "bitcoind", _free_port()
-    chain.mkdir()
+    chain.mkdir(parents=True)
     where = [f"-datadir={chain}", "-regtest", f"-rpcport={port}"]
     bitcoind = ["bitcoind", *where, "-listen=0", "-disablewallet", "-dnsseed=0"]
     lightningd = [

@@ -1,22 +1,30 @@
 """The least of a relay (NIP-01) that NIP-47 needs, for measuring: it should cost next to nothing.
 
 It trusts everyone: no signatures are checked. asyncio sets TCP_NODELAY on its sockets, so nothing waits
-for Nagle's algorithm, as it does with LocalRelay (some 40 ms for each request).
+for Nagle's algorithm, as it does with LocalRelay (some 40 ms for each request). Subscriptions are found
+by their `#p`, so that an event costs the same however many there are. Over HTTP it tells what came
+(`/traffic`) and cuts all connections off (`/cut`).
 """
 
 import asyncio
+import contextlib
 import json
-from collections import deque
-from dataclasses import dataclass
+import math
+from collections import Counter, defaultdict, deque
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Self
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
-from tests.support.relay import port_argument, standard_input_ends
+from tests.support.relay import argument_parser, standard_input_ends
 
 MAX_STORED = 1_000
 
 Json = dict[str, Any]
+Key = tuple[ServerConnection, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,44 +61,164 @@ def _has_tag(event: Json, name: str, values: frozenset[str] | None) -> bool:
     return values is None or any(t[0] == name and t[1] in values for t in event["tags"] if len(t) > 1)
 
 
-class Relay:
-    """Subscriptions, and the few events that are not ephemeral."""
+@dataclass(slots=True)
+class Traffic:
+    """What came from clients.
+
+    Attributes:
+        frames: by type.
+        characters: of all frames of a type.
+        longest: frame of a type.
+        kinds: events by kind.
+
+    """
+
+    frames: Counter[str] = field(default_factory=Counter)
+    characters: Counter[str] = field(default_factory=Counter)
+    longest: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[int] = field(default_factory=Counter)
+
+    def count(self, message: list[Any], length: int) -> None:
+        """Take note of a frame."""
+        kind = message[0]
+        self.frames[kind] += 1
+        self.characters[kind] += length
+        self.longest[kind] = max(self.longest[kind], length)
+        if kind == "EVENT":
+            self.kinds[message[1]["kind"]] += 1
+
+
+class Subscriptions:
+    """Filters by connection and name, found by a key they name in `#p` or by naming none."""
 
     def __init__(self) -> None:
-        self._subscriptions: dict[tuple[ServerConnection, str], list[Filter]] = {}
+        self._filters: dict[Key, list[Filter]] = {}
+        self._by_p: defaultdict[str | None, dict[Key, None]] = defaultdict(dict)
+
+    def __len__(self) -> int:
+        return len(self._filters)
+
+    def put(self, key: Key, filters: list[Filter]) -> None:
+        """Keep a subscription, in the place of one of the same name."""
+        self.remove(key)
+        self._filters[key] = filters
+        for p in _all_p(filters):
+            self._by_p[p][key] = None
+
+    def remove(self, key: Key) -> None:
+        """Forget a subscription."""
+        for p in _all_p(self._filters.pop(key, [])):
+            self._by_p[p].pop(key, None)
+            if not self._by_p[p]:
+                del self._by_p[p]
+
+    def remove_all(self, connection: ServerConnection) -> None:
+        """Forget the subscriptions of a connection."""
+        for key in [key for key in self._filters if key[0] is connection]:
+            self.remove(key)
+
+    def wanting(self, event: Json) -> list[Key]:
+        """Return the subscriptions that want an event."""
+        named = [tag[1] for tag in event["tags"] if tag[0] == "p" and len(tag) > 1]
+        keys = {key: None for p in (*named, None) for key in self._by_p.get(p, ())}
+        return [key for key in keys if any(wanted.matches(event) for wanted in self._filters[key])]
+
+    def reading(self, kind: int) -> list[Key]:
+        """Return the subscriptions that name a kind."""
+        return [
+            key
+            for key, filters in self._filters.items()
+            if any(kind in (wanted.kinds or ()) for wanted in filters)
+        ]
+
+    def recipients(self) -> int:
+        """Return how many keys are named in `#p`."""
+        return len(self._by_p) - (None in self._by_p)
+
+
+def _all_p(filters: list[Filter]) -> set[str | None]:
+    return {p for wanted in filters for p in (wanted.p or (None,))}
+
+
+class Relay:
+    """Subscriptions, and the few events that are not ephemeral.
+
+    Args:
+        delay_s: seconds after which it looks at a frame, inf for never; the next one waits no longer.
+
+    """
+
+    def __init__(self, delay_s: float = 0) -> None:
+        self._delay_s = delay_s
+        self._subscriptions = Subscriptions()
         self._stored: deque[tuple[Json, str]] = deque(maxlen=MAX_STORED)
+        self._connections: set[ServerConnection] = set()
+        self._traffic = Traffic()
 
     async def serve(self, connection: ServerConnection) -> None:
         """Serve one client until it goes."""
+        self._connections.add(connection)
         try:
-            async for frame in connection:
-                self._receive(connection, str(frame))
+            with contextlib.suppress(ConnectionClosed):
+                async for frame in connection:
+                    self._take(connection, str(frame))
         finally:
-            for key in [key for key in self._subscriptions if key[0] is connection]:
-                del self._subscriptions[key]
+            self._connections.discard(connection)
+            self._subscriptions.remove_all(connection)
+
+    def _take(self, connection: ServerConnection, frame: str) -> None:
+        """Look at a frame, now or after the delay."""
+        if not self._delay_s:
+            self._receive(connection, frame)
+        elif self._delay_s != math.inf:
+            asyncio.get_running_loop().call_later(self._delay_s, self._receive, connection, frame)
+
+    def answer_http(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answer those who measure; None for all others, who want a WebSocket."""
+        match request.path:
+            case "/traffic":
+                return connection.respond(HTTPStatus.OK, json.dumps(self._describe()))
+            case "/cut":
+                for other in self._connections:
+                    other.transport.abort()
+                return connection.respond(HTTPStatus.OK, "")
+            case _:
+                return None
+
+    def _describe(self) -> Json:
+        traffic = self._traffic
+        return {
+            "subscriptions": len(self._subscriptions),
+            "recipients": self._subscriptions.recipients(),
+            "frames": traffic.frames,
+            "characters": traffic.characters,
+            "longest": traffic.longest,
+            "kinds": traffic.kinds,
+        }
 
     def _receive(self, connection: ServerConnection, frame: str) -> None:
-        match json.loads(frame):
+        message = json.loads(frame)
+        self._traffic.count(message, len(frame))
+        match message:
             case ["EVENT", event]:
                 self._publish(connection, event, frame)
             case ["REQ", str(name), *filters]:
                 self._subscribe(connection, name, [Filter.parse(value) for value in filters])
             case ["CLOSE", str(name)]:
-                self._subscriptions.pop((connection, name), None)
+                self._subscriptions.remove((connection, name))
             case _:
                 _send(connection, '["NOTICE","not a message of NIP-01"]')
 
     def _publish(self, sender: ServerConnection, event: Json, frame: str) -> None:
         text = frame[frame.index("{") : frame.rindex("}") + 1]
-        for (connection, name), filters in self._subscriptions.items():
-            if any(wanted.matches(event) for wanted in filters):
-                _send(connection, f'["EVENT","{name}",{text}]')
+        for connection, name in self._subscriptions.wanting(event):
+            _send(connection, f'["EVENT","{name}",{text}]')
         _send(sender, f'["OK","{event["id"]}",true,""]')
         if not 20_000 <= event["kind"] < 30_000:
             self._stored.append((event, text))
 
     def _subscribe(self, connection: ServerConnection, name: str, filters: list[Filter]) -> None:
-        self._subscriptions[connection, name] = filters
+        self._subscriptions.put((connection, name), filters)
         for event, text in self._stored:
             if any(wanted.matches(event) for wanted in filters):
                 _send(connection, f'["EVENT","{name}",{text}]')
@@ -101,12 +229,21 @@ def _send(connection: ServerConnection, frame: str) -> None:
     broadcast([connection], frame)  # unlike send, it waits for nobody
 
 
-async def _main(port: int) -> None:
-    relay = Relay()
-    async with serve(relay.serve, "127.0.0.1", port, compression=None) as server:
-        print(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+async def _main(port: int, relays: list[Relay]) -> None:
+    async with contextlib.AsyncExitStack() as running:
+        urls = []
+        for relay in relays:
+            serving = serve(
+                relay.serve, "127.0.0.1", port, compression=None, process_request=relay.answer_http
+            )
+            server = await running.enter_async_context(serving)
+            urls.append(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        print(*urls, flush=True)
         await standard_input_ends()
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(port_argument("a minimal relay")))
+    arguments = argument_parser("a minimal relay, or several that are slow")
+    arguments.add_argument("--delay", type=float, nargs="+", default=[0], help="seconds, of each relay")
+    chosen = arguments.parse_args()
+    asyncio.run(_main(chosen.port, [Relay(delay_s) for delay_s in chosen.delay]))

@@ -1,5 +1,6 @@
 """The nwc-* commands over a core without node and relays."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -487,6 +488,19 @@ async def test_list() -> None:
     assert live is not None
     live.last_used_at = NOW
     assert (await commands.list_(core, "a"))["connections"][0]["last_used_at"] == NOW
+
+
+async def test_listing_thousands_lets_others_have_a_turn() -> None:
+    core = make_core()
+    for number in range(3 * commands.DESCRIBED_AT_ONCE):
+        await made(core, name=str(number))
+    listing = asyncio.create_task(commands.list_(core))
+    turns = 0
+    while not listing.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert len(listing.result()["connections"]) == 3 * commands.DESCRIBED_AT_ONCE
+    assert turns >= 3
 
 
 async def test_update() -> None:

@@ -1,34 +1,61 @@
-"""What an owner is told when a command fails."""
+"""Between pyln's thread and the service's."""
 
 import asyncio
+import threading
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from nwc.cln.errors import NodeUnavailable, RpcFailed
 from nwc.commands import BadArgument
-from nwc.runner import _reply
+from nwc.runner import Runner, _reply
 
 
-class Asked:
-    """A request of lightningd's, in place of pyln's."""
+class Request:
+    """What pyln hands to a command, with the thread in which it is answered."""
 
     def __init__(self) -> None:
-        self.result: Any = None
-        self.error: Any = None
+        self.answered = threading.Event()
+        self.answer: Any = None
+        self.thread = ""
 
     def set_result(self, result: Any) -> None:
-        self.result = result
+        self._set(result)
 
-    def set_exception(self, error: Any) -> None:
-        self.error = error
+    def set_exception(self, error: Exception) -> None:
+        self._set(error)
+
+    def _set(self, answer: Any) -> None:
+        self.answer, self.thread = answer, threading.current_thread().name
+        self.answered.set()
 
 
-def reply(done: "Future[Any]") -> Asked:
-    asked: Any = Asked()
-    _reply(asked, done)
-    return asked  # type: ignore[no-any-return]
+async def command(_core: Any) -> dict[str, Any]:
+    raise AssertionError("the service would run it")
+
+
+def test_the_loop_does_not_wait_until_lightningd_has_read_an_answer() -> None:
+    done: list[Future[Any]] = []
+
+    def run(_action: Any) -> Future[Any]:
+        done.append(Future())
+        return done[-1]
+
+    runner = Runner()
+    runner._service = SimpleNamespace(run=run)  # type: ignore[assignment]
+    good, bad = Request(), Request()
+    for request in (good, bad):
+        runner.background(command)(request)
+    # As the service's loop does.
+    done[1].set_exception(BadArgument("name: is wrong"))
+    done[0].set_result({"a": 1})
+    for request in (good, bad):
+        assert request.answered.wait(20)
+        assert request.thread != threading.current_thread().name
+    assert good.answer == {"a": 1}
+    assert bad.answer.message == "name: is wrong"
 
 
 @pytest.mark.parametrize(
@@ -49,6 +76,7 @@ def test_what_the_owner_is_told(error: BaseException, code: int, words: str) -> 
         done.cancel()
     else:
         done.set_exception(error)
-    told = reply(done).error
-    assert told.code == code
-    assert told.message.startswith(words)
+    request: Any = Request()
+    _reply(request, done)
+    assert request.answer.code == code
+    assert request.answer.message.startswith(words)

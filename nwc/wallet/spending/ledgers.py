@@ -43,13 +43,15 @@ class Ledgers:
     async def load(self) -> dict[str, Ledger]:
         """Read all ledgers; one that cannot be read is logged, and its connection cannot spend.
 
+        To be called before any is changed.
+
         Raises:
             NodeError: lightningd is away.
 
         """
-        for client_pubkey in await self._node.datastore_keys(_KEY):
+        for client_pubkey, (text, generation) in (await self._node.datastore_entries(_KEY)).items():
             try:
-                await self.of(client_pubkey)
+                self._keep(client_pubkey, _Stored(parse_ledger(text), generation))
             except BadLedger as error:
                 _log.error("connection %s cannot spend: its ledger is %s", client_pubkey[:16], error)
         return dict(self._last_seen)

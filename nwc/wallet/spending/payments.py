@@ -130,7 +130,8 @@ class Payments:
                 # What was not told may not have been answered either: both came after the booking.
                 self._tasks.spawn(self._answer_untold(client_pubkey, request_id))
                 self._tasks.spawn(self._tell(client_pubkey, request_id))
-            if not ledger.reservations and not ledger.untold:
+            is_done = not ledger.reservations and not ledger.untold
+            if is_done and self._connection_of(client_pubkey) is None:
                 self._tasks.spawn(self._insist(partial(self.forget_if_done, client_pubkey)))
         self._loaded = {}
 

@@ -1,7 +1,15 @@
 import random
 
-from nwc.nostr.inbox import INBOXES_PER_SUBSCRIPTION, Inbox, Pack, Packs
+from nwc.nostr.inbox import (
+    INBOXES_IN_PACK,
+    INBOXES_IN_SMALL_PACK,
+    SMALL_PACKS,
+    Inbox,
+    Pack,
+    Packs,
+)
 from nwc.nostr.keys import KeyPair
+from nwc.nostr.messages import req_message
 
 KEYS = [KeyPair.from_secret(number.to_bytes(32, "big")) for number in range(1, 5002)]
 INBOXES = [
@@ -25,7 +33,7 @@ def check(packs: Packs) -> None:
     everything = [key for pack in packs for key in pack.inboxes]
     assert len(everything) == len(set(everything)) == len(packs) == len(packs.inboxes())
     for pack in packs:
-        assert 0 < len(pack.inboxes) <= INBOXES_PER_SUBSCRIPTION
+        assert 0 < len(pack.inboxes) <= pack.room <= INBOXES_IN_PACK
         assert packs.get(pack.subscription_id) is pack
         assert all(packs.pack_of(key) is pack for key in pack.inboxes)
 
@@ -33,12 +41,31 @@ def check(packs: Packs) -> None:
 def test_one_more_of_5000_changes_one_pack() -> None:
     packs = packs_of(5000)
     before = contents(packs)
-    assert len(before) == 50
     changed = packs.add(INBOXES[5000])
     after = contents(packs)
     assert [name for name in after if after[name] != before.get(name)] == [changed.subscription_id]
-    assert set(changed.inboxes) == {KEYS[5000].public_key}
+    assert after[changed.subscription_id] - before[changed.subscription_id] == {KEYS[5000].public_key}
     check(packs)
+
+
+def test_the_first_packs_are_small_and_thousands_are_few() -> None:
+    packs = packs_of(5000)
+    sizes = [len(pack.inboxes) for pack in packs]
+    assert sizes[:SMALL_PACKS] == [INBOXES_IN_SMALL_PACK] * SMALL_PACKS
+    assert sizes[SMALL_PACKS:-1] == [INBOXES_IN_PACK] * (len(sizes) - SMALL_PACKS - 1)
+    # nostream allows 10 subscriptions, strfry allowed 20 for long.
+    assert len(sizes) == 10
+    assert SMALL_PACKS * INBOXES_IN_SMALL_PACK + (20 - SMALL_PACKS) * INBOXES_IN_PACK >= 10_000
+
+
+def test_a_req_is_no_larger_than_relays_take() -> None:
+    requests = [
+        req_message(pack.subscription_id, pack.filter((23194,), 1_800_000_000))
+        for pack in packs_of(5000)
+    ]
+    # What NIP-11 shows as an example and some relays took over; what strfry and nostr-rs-relay allow.
+    assert max(map(len, requests[:SMALL_PACKS])) <= 16_384
+    assert max(map(len, requests)) <= 131_072
 
 
 def test_one_less_of_5000_changes_one_pack() -> None:
@@ -54,12 +81,13 @@ def test_one_less_of_5000_changes_one_pack() -> None:
 
 
 def test_a_gap_is_filled_before_a_pack_is_made() -> None:
-    packs = packs_of(300)
+    full = SMALL_PACKS * INBOXES_IN_SMALL_PACK
+    packs = packs_of(full)
     holed = packs.remove(KEYS[150].public_key)
-    assert packs.add(INBOXES[300]) is holed
-    assert len(contents(packs)) == 3
-    assert packs.add(INBOXES[301]) is not holed
-    assert len(contents(packs)) == 4
+    assert packs.add(INBOXES[full]) is holed
+    assert len(contents(packs)) == SMALL_PACKS
+    assert packs.add(INBOXES[full + 1]) is not holed
+    assert len(contents(packs)) == SMALL_PACKS + 1
     check(packs)
 
 

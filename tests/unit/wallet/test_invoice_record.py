@@ -9,6 +9,7 @@ from nwc.cln.errors import NodeUnavailable
 from nwc.cln.node import Json
 from nwc.wallet import invoice_record
 from nwc.wallet.invoice_record import InvoiceRecord
+from nwc.wallet.lookup_invoice import may_see
 from tests.unit.in_process import ALICE, BOB, World, connection
 
 OWN, OTHER = connection(ALICE), connection(BOB)
@@ -109,3 +110,13 @@ async def test_damaged_records_go_with_their_invoices(world: World) -> None:
     assert await sweep(world) == 0
     await world.node.delete_invoice(made["label"], "unpaid")
     assert await sweep(world) == 1
+
+
+def test_the_owner_of_a_label_is_who_may_see_the_invoice() -> None:
+    own = f"nwc:{OWN.id}"
+    for label in (f"{own}:{'0' * 64}", f"{own}:by hand", f"{own}:", f"{own}::"):
+        assert invoice_record.owner_in(label) == OWN.id
+        assert may_see(OWN, {"label": label})
+    for label in ("", "nwc", "nwc:", own, f"NWC:{OWN.id}:a", f"x:{own}:a", f"nwc::{OWN.id}"):
+        assert invoice_record.owner_in(label) != OWN.id
+        assert not may_see(OWN, {"label": label})

@@ -4,13 +4,13 @@ from nwc.nip47.encryption import Cipher
 from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.inbox import Inbox
 from nwc.nostr.keys import KeyPair
-from nwc.wallet.connections import Connection
+from nwc.wallet.connections import Connection, View
 from nwc.wallet.live import LiveConnection, LiveConnections
 
 
-def make_live(name: str, created_at: int = 0) -> LiveConnection:
+def make_live(name: str, created_at: int = 0, view: View = View.OWN) -> LiveConnection:
     client, wallet = KeyPair.generate(), KeyPair.generate()
-    record = Connection(name, client.public_key, ("wss://a.example",), created_at)
+    record = Connection(name, client.public_key, ("wss://a.example",), created_at, view=view)
     return LiveConnection(record, wallet, Cipher(wallet, client.public_key), RateLimit(1, 1, 0))
 
 
@@ -79,3 +79,17 @@ def test_renamed() -> None:
 def test_the_inbox() -> None:
     live = make_live("a")
     assert live.inbox == Inbox(live.keys, live.record.client_pubkey)
+
+
+def test_who_sees_what() -> None:
+    shop, other, owner = make_live("shop"), make_live("other"), make_live("owner", view=View.NODE)
+    connections = served(shop, other, owner)
+    assert connections.seeing(shop.record.id) == [owner, shop]
+    assert connections.seeing(owner.record.id) == [owner]
+    assert connections.seeing(None) == connections.seeing("f" * 16) == [owner]
+    connections.update(other, replace(other.record, view=View.NODE))
+    connections.update(owner, replace(owner.record, view=View.OWN))
+    assert connections.seeing(shop.record.id) == [other, shop]
+    connections.remove(other)
+    connections.remove(shop)
+    assert connections.seeing(shop.record.id) == []

@@ -193,9 +193,21 @@ async def test_load(lightningd: SimulatedLightningd, ledgers: Ledgers) -> None:
     assert ledgers.known(OTHER_KEY) == Ledger()
 
 
+async def test_load_asks_once_for_all_and_knows_what_a_change_replaces(
+    lightningd: SimulatedLightningd, ledgers: Ledgers
+) -> None:
+    lightningd.datastore[NAME] = (Ledger(spent_msat=1).to_json(), 3)
+    lightningd.datastore[OTHER_NAME] = (Ledger(spent_msat=2).to_json(), 8)
+    assert len(await ledgers.load()) == 2
+    await ledgers.change(KEY, spend(1))
+    await ledgers.change(OTHER_KEY, spend(1))
+    assert len(lightningd.called("listdatastore")) == 1
+    assert writes(lightningd) == [("must-replace", 3), ("must-replace", 8)]
+
+
 async def test_load_while_lightningd_is_away(lightningd: SimulatedLightningd, ledgers: Ledgers) -> None:
     lightningd.datastore[NAME] = (Ledger(spent_msat=7).to_json(), 0)
-    lightningd.troubles.extend([Trouble.NONE, Trouble.AWAY])
+    lightningd.troubles.append(Trouble.AWAY)
     with pytest.raises(NodeError):
         await ledgers.load()
     assert (await ledgers.load())[KEY].spent_msat == 7
