@@ -16,6 +16,7 @@ from nwc.cln.errors import NodeError, RpcCode, RpcFailed
 from nwc.cln.options import BadOption, parse_settings
 from nwc.commands import BadArgument
 from nwc.service import Service
+from nwc.stdin import readable
 from nwc.wallet.manager import ManagementError
 
 # lightningd's JSONRPC2 "internal error".
@@ -55,6 +56,11 @@ class NwcPlugin(Plugin):
             # pyln logs what it catches with its words.
             _log.exception("%s failed", request.method)
             raise RpcException("internal error; see lightningd's log", _INTERNAL_ERROR) from None
+
+    def _multi_dispatch(self, msgs: list[bytes]) -> bytes:
+        """Read what lightningd sends; the last is what is not complete yet."""
+        last: bytes = super()._multi_dispatch([*map(readable, msgs[:-1]), msgs[-1]])
+        return last
 
     def _write_locked(self, obj: Any) -> None:
         if isinstance(obj.get("error"), dict):

@@ -231,15 +231,19 @@ class Node:
     @reads_answer
     async def datastore_entry(self, key: DatastoreKey) -> tuple[str, int] | None:
         """Return one record's text and generation, or None."""
-        listed = (await self.call("listdatastore", key=list(key)))["datastore"]
-        return (listed[0].get("string", ""), listed[0]["generation"]) if listed else None
+        entry = await self._datastore_record(key)
+        return None if entry is None else (entry.get("string", ""), entry["generation"])
 
     @reads_answer
     async def datastore_get(self, key: DatastoreKey) -> str | None:
         """Return one record's text, or None."""
-        listed = (await self.call("listdatastore", key=list(key)))["datastore"]
-        text: str | None = listed[0].get("string") if listed else None
-        return text
+        entry = await self._datastore_record(key)
+        return None if entry is None else entry.get("string")
+
+    async def _datastore_record(self, key: DatastoreKey) -> Json | None:
+        """Return the record of exactly this key; where it has none, lightningd lists those below it."""
+        listed: list[Json] = (await self.call("listdatastore", key=list(key)))["datastore"]
+        return next((entry for entry in listed if entry["key"] == list(key)), None)
 
     @reads_answer
     async def datastore_keys(self, key: DatastoreKey) -> list[str]:

@@ -8,12 +8,12 @@ derived from the node's seed whenever the plugin starts.
 import json
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from nwc.cln.node import Node
 from nwc.nostr.keys import KeyPair, parse_public_key
 from nwc.nostr.relay_url import parse_relay_url
 from nwc.wallet.spending.budget import Budget, parse_budget
+from nwc.wallet.stored import parse_stored
 
 RECORD_VERSION = 1
 _KEY = ("nwc", "connections")
@@ -81,7 +81,7 @@ def parse_connection(client_pubkey: str, text: str) -> Connection:
 
     """
     try:
-        fields: dict[str, Any] = json.loads(text)
+        fields = parse_stored(text)
         version = fields.pop("version")
         if version != RECORD_VERSION:
             raise BadRecord(f"version {version!s:.20}, but this plugin reads version {RECORD_VERSION}")
@@ -96,12 +96,13 @@ def parse_connection(client_pubkey: str, text: str) -> Connection:
             view=view,
             budget=budget,
         )
-        parse_public_key(connection.client_pubkey)
+        client_key = parse_public_key(connection.client_pubkey)
     except BadRecord:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadRecord(f"damaged: {type(error).__name__}") from None
-    if connection.client_pubkey != client_pubkey or not connection.relays:
+    # Of the several ways to write a key, the one that stands in events.
+    if not client_pubkey == client_key == connection.client_pubkey or not connection.relays:
         raise BadRecord("key and record do not agree")
     if not (_has_right_types(connection) and isinstance(methods, list | None)):
         raise BadRecord("damaged: a field has the wrong type")

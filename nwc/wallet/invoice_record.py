@@ -12,6 +12,7 @@ from typing import Any
 
 from nwc.cln.node import Json, Node
 from nwc.wallet.connections import Connection
+from nwc.wallet.stored import parse_stored
 
 RECORD_VERSION = 1
 # A record is there before its invoice; longer than this make_invoice does not take.
@@ -80,12 +81,14 @@ async def find(node: Node, invoice: Json) -> InvoiceRecord:
 def _parse(text: str) -> InvoiceRecord:
     """Read a record; a damaged one counts as none, since its invoice is worth showing all the same."""
     try:
-        fields = json.loads(text)
-        if fields["version"] == RECORD_VERSION:
-            return InvoiceRecord(fields["metadata"], fields.get("description"))
-    except (ValueError, KeyError, TypeError):
-        pass
-    return InvoiceRecord()
+        fields = parse_stored(text)
+        record = InvoiceRecord(fields["metadata"], fields.get("description"))
+    except (ValueError, KeyError):
+        return InvoiceRecord()
+    has_right_types = isinstance(record.metadata, dict | None) and isinstance(
+        record.description, str | None
+    )
+    return record if fields.get("version") == RECORD_VERSION and has_right_types else InvoiceRecord()
 
 
 class InvoiceRecords:

@@ -23,6 +23,7 @@ from nwc.tasks import Steps, Tasks
 from nwc.wallet import invoice_record
 from nwc.wallet.connections import Connection, View
 from nwc.wallet.live import LiveConnection, LiveConnections
+from nwc.wallet.paid_invoices import is_pay_index
 from nwc.wallet.spending.payment import PaymentRecord
 from nwc.wallet.spending.payment_records import PaymentRecords, UnreadableRecord
 from nwc.wallet.transaction import Transaction, ended_transaction, incoming_transaction
@@ -160,7 +161,7 @@ class Notifier:
 
     async def _news(self, name: str) -> News | None:
         """Return what was put aside under a name; None when its invoice or payment is gone."""
-        if _is_pay_index(name):
+        if is_pay_index(name):
             invoice = await self._node.paid_invoice(int(name))
             return None if invoice is None else await self._received(invoice)
         _, connection_id, request_id = name.split("-")
@@ -274,13 +275,9 @@ def _sent(connection_id: str, record: PaymentRecord) -> News:
     )
 
 
-def _is_pay_index(name: str) -> bool:
-    return name.isascii() and name.isdigit()
-
-
 def _order(name: str) -> tuple[int, str]:
     """Paid invoices in their order, then payments."""
-    return (int(name), "") if _is_pay_index(name) else (2**64, name)
+    return (int(name), "") if is_pay_index(name) else (2**64, name)
 
 
 def _is_to_be_told(live: LiveConnection, news: News) -> bool:

@@ -21,6 +21,7 @@ from nwc.tasks import Steps, Tasks
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 10.0
 
+_MAX_PAY_INDEX_DIGITS = 18
 _POSITION = ("nwc", "notifications", "position")
 
 _log = logging.getLogger(__name__)
@@ -74,8 +75,13 @@ class PaidInvoices:
 
     async def _position(self) -> int:
         stored = await self._node.datastore_get(_POSITION)
-        if stored is not None and stored.isascii() and stored.isdigit():
+        if stored is not None and is_pay_index(stored):
             return int(stored)
         newest = await self._node.newest_pay_index()
         await self._node.datastore_put(_POSITION, str(newest))
         return newest
+
+
+def is_pay_index(text: str) -> bool:
+    """Tell whether a text of the datastore is a `pay_index`, which lightningd counts in 64 bits."""
+    return text.isascii() and text.isdigit() and len(text) <= _MAX_PAY_INDEX_DIGITS

@@ -2,7 +2,7 @@
 
     python -m tests.bench.make_invoice [--requests N] [--relay fast|nostr-sdk]
 
-It prints figures and judges nothing.
+Beside them stand reads, and the way over the relay alone. It prints figures and judges nothing.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,16 +26,19 @@ from typing import Self, TypeVar
 import psutil  # type: ignore[import-untyped]
 
 from nwc.nip47.encryption import Encryption
+from tests.bench.echo import running_echo
 from tests.bench.machine import cpu_seconds, describe_machine, describe_node
+from tests.bench.targets import Target, print_targets
 from tests.support.client import Json, NwcClient
 from tests.support.node import PLUGIN, Node, missing_programs, node_with_plugin
 from tests.support.processes import ROOT, family, nothing_left_running
 from tests.support.relay import RelayKind, RunningRelay, running_relay
 
-CONCURRENCY = (1, 8, 32)
+FEW, MANY = 1, 32
+CONCURRENCY = (FEW, 8, MANY)
 ROUNDS = 2
-# The two ways take turns after so many requests, so that what else the machine does falls on both.
-TURN = 250
+# All ways take turns after so many requests, so that what else the machine does falls on each.
+TURN = 100
 WARM_UP = 100
 RATE_LIMIT = 100_000
 AMOUNT_MSAT = 21_000
@@ -46,6 +49,16 @@ _T = TypeVar("_T")
 
 PARAMS: Json = {"amount": AMOUNT_MSAT, "description": DESCRIPTION}
 HASH_PARAMS: Json = {"amount": AMOUNT_MSAT, "description_hash": "ab" * 32}
+
+# What is measured side by side.
+BARE, NIP44, NIP04, HASH, ECHO = (
+    "invoice RPC, bare",
+    "NWC, NIP-44",
+    "NWC, NIP-04",
+    "NWC, bare hash",
+    "relay and back, alone",
+)
+READS = ("get_info", "lookup_invoice", "get_balance")
 
 # Figures
 
@@ -168,7 +181,32 @@ async def time_nwc(
     bench: Bench, client: NwcClient, concurrency: int, count: int, params: Json = PARAMS
 ) -> Timing:
     """Ask for invoices over the relay, with so many requests under way all the time."""
-    requests = [client.prepare("make_invoice", params) for _ in range(count)]
+    timing, answers = await _time_requests(bench, client, concurrency, count, "make_invoice", params)
+    hashes = {client.open(answer)["payment_hash"] for answer in answers}
+    assert len(hashes) == count, "not every request has got an invoice of its own"
+    return timing
+
+
+async def time_read(
+    bench: Bench, client: NwcClient, concurrency: int, count: int, method: str, params: Json
+) -> Timing:
+    """Call a method that changes nothing."""
+    timing, answers = await _time_requests(bench, client, concurrency, count, method, params)
+    for answer in answers:
+        client.open(answer)
+    return timing
+
+
+async def time_echo(bench: Bench, client: NwcClient, concurrency: int, count: int) -> Timing:
+    """Ask a wallet that answers at once."""
+    timing, _ = await _time_requests(bench, client, concurrency, count, "make_invoice", PARAMS)
+    return timing
+
+
+async def _time_requests(
+    bench: Bench, client: NwcClient, concurrency: int, count: int, method: str, params: Json
+) -> tuple[Timing, list[Json]]:
+    requests = [client.prepare(method, params) for _ in range(count)]
     waiting = iter(requests)
     latencies: list[float] = []
     answers: list[Json] = []
@@ -185,14 +223,7 @@ async def time_nwc(
     async with asyncio.timeout(SECTION_TIMEOUT_S), asyncio.TaskGroup() as tasks:
         for _ in range(concurrency):
             tasks.create_task(ask())
-    timing = end(latencies, time.perf_counter() - begin)
-    _check(client, answers, count)
-    return timing
-
-
-def _check(client: NwcClient, answers: list[Json], count: int) -> None:
-    hashes = {client.open(answer)["payment_hash"] for answer in answers}
-    assert len(hashes) == count, "not every request has got an invoice of its own"
+    return end(latencies, time.perf_counter() - begin), answers
 
 
 # Starting
@@ -250,9 +281,9 @@ def print_process(moment: str, pid: int) -> None:
 
 def print_heading() -> None:
     """Print the heading of the rows of `print_timing`."""
-    print(f"\n{'':31}{'ms':>16}{'':9}{'CPU ms a request':>31}")
+    print(f"\n{'':32}{'ms':>16}{'':9}{'CPU ms a request':>31}")
     print(
-        f"{'under way':>9}  {'what':20}{'p50':>8}{'p99':>8}{'per s':>8}"
+        f"{'under way':>9}  {'what':21}{'p50':>8}{'p99':>8}{'per s':>8}"
         f"{'plugin':>9}{'node':>7}{'relay':>7}{'client':>8}{'commits':>9}"
     )
 
@@ -262,68 +293,118 @@ def print_timing(concurrency: int, what: str, timing: Timing) -> None:
     cpu = timing.cpu_ms
     commits = "-" if timing.commits is None else f"{timing.commits:.2f}"
     print(
-        f"{concurrency:>9}  {what:20}{timing.percentile(50):8.2f}{timing.percentile(99):8.2f}"
+        f"{concurrency:>9}  {what:21}{timing.percentile(50):8.2f}{timing.percentile(99):8.2f}"
         f"{timing.rate:8.0f}{cpu['plugin']:9.2f}{cpu['node']:7.2f}{cpu['relay']:7.2f}"
         f"{cpu['client']:8.2f}{commits:>9}",
         flush=True,
     )
 
 
-def print_ratios(concurrency: int, bare: list[Timing], nwc: list[Timing]) -> None:
-    """Print make_invoice as a multiple of the bare RPC, all rounds taken together."""
-    p50, p99, rate = (
-        statistics.mean(map(figure, nwc)) / statistics.mean(map(figure, bare))
-        for figure in (
-            lambda timing: timing.percentile(50),
-            lambda timing: timing.percentile(99),
-            lambda timing: timing.rate,
-        )
-    )
-    print(f"{concurrency:>9}  {'NWC / bare':20}{p50:8.2f}{p99:8.2f}{rate:8.2f}")
-
-
 # All together
+
+Way = Callable[[int, int], Awaitable[Timing]]
+# The rounds of each way, by how many requests were under way.
+Results = dict[tuple[int, str], list[Timing]]
 
 
 async def measure(bench: Bench) -> None:
     """Run every section and print it."""
-    uri = bench.node.rpc.call("nwc-connect", {"name": "bench"})["uri"]
+    rpc = bench.node.rpc
+    uri = rpc.call("nwc-connect", {"name": "bench"})["uri"]
+    reader_uri = rpc.call("nwc-connect", {"name": "reads", "view": "node"})["uri"]
     print_process("the plugin at rest", bench.node.plugin_pid)
-    async with NwcClient(uri) as client:
-        await asyncio.to_thread(time_bare, bench, 8, WARM_UP)
-        await time_nwc(bench, client, 8, WARM_UP)
-        print_heading()
-        results = [await _alternate(bench, client, concurrency) for concurrency in CONCURRENCY]
-        await _variants(bench, client, uri)
-    print("\nmake_invoice over NWC as a multiple of the bare RPC (means of the rounds):")
-    for concurrency, (bare, nwc) in zip(CONCURRENCY, results, strict=True):
-        print_ratios(concurrency, bare, nwc)
+    with running_echo(bench.relay) as echo_uri:
+        async with (
+            NwcClient(uri) as client,
+            NwcClient(uri, Encryption.NIP04) as older,
+            NwcClient(reader_uri) as reader,
+            NwcClient(echo_uri) as echo,
+        ):
+            await asyncio.to_thread(time_bare, bench, 8, WARM_UP)
+            await time_nwc(bench, client, 8, WARM_UP)
+            ways: dict[str, Way] = {
+                BARE: lambda concurrency, n: asyncio.to_thread(time_bare, bench, concurrency, n),
+                NIP44: lambda concurrency, n: time_nwc(bench, client, concurrency, n),
+                NIP04: lambda concurrency, n: time_nwc(bench, older, concurrency, n),
+                HASH: lambda concurrency, n: time_nwc(bench, client, concurrency, n, HASH_PARAMS),
+                ECHO: lambda concurrency, n: time_echo(bench, echo, concurrency, n),
+            }
+            print_heading()
+            results: Results = {}
+            for concurrency in CONCURRENCY:
+                results |= await alternate(bench, concurrency, ways)
+            results |= await alternate(bench, MANY, await _reads(bench, client, reader))
+    print_targets(targets(results))
     print()
     print_process("the plugin afterwards", bench.node.plugin_pid)
 
 
-async def _alternate(
-    bench: Bench, client: NwcClient, concurrency: int
-) -> tuple[list[Timing], list[Timing]]:
-    """Measure both ways in turns; more than one round, so that drift shows instead of misleading."""
-    bare, nwc = [], []
+async def _reads(bench: Bench, client: NwcClient, reader: NwcClient) -> dict[str, Way]:
+    """Return ways to read; what is looked up is there."""
+    made = await client.request("make_invoice", PARAMS)
+    params = {"lookup_invoice": {"payment_hash": made["payment_hash"]}}
+
+    def way(method: str) -> Way:
+        asked = params.get(method, {})
+        return lambda concurrency, n: time_read(bench, reader, concurrency, n, method, asked)
+
+    return {method: way(method) for method in READS}
+
+
+async def alternate(bench: Bench, concurrency: int, ways: dict[str, Way]) -> Results:
+    """Measure several ways in turns; more than one round, so that drift shows instead of misleading."""
+    results: Results = {(concurrency, what): [] for what in ways}
     for _ in range(ROUNDS):
-        bare_turns, nwc_turns = [], []
+        turns: dict[str, list[Timing]] = {what: [] for what in ways}
         for count in bench.turns():
-            bare_turns.append(await asyncio.to_thread(time_bare, bench, concurrency, count))
-            nwc_turns.append(await time_nwc(bench, client, concurrency, count))
-        bare.append(Timing.together(bare_turns))
-        nwc.append(Timing.together(nwc_turns))
-        print_timing(concurrency, "invoice RPC, bare", bare[-1])
-        print_timing(concurrency, "NWC, NIP-44", nwc[-1])
-    return bare, nwc
+            for what, way in ways.items():
+                turns[what].append(await way(concurrency, count))
+        for what in ways:
+            results[concurrency, what].append(Timing.together(turns[what]))
+            print_timing(concurrency, what, results[concurrency, what][-1])
+    return results
 
 
-async def _variants(bench: Bench, client: NwcClient, uri: str) -> None:
-    async with NwcClient(uri, Encryption.NIP04) as older:
-        print_timing(1, "NWC, NIP-04", await time_nwc(bench, older, 1, bench.requests))
-    timing = await time_nwc(bench, client, 1, bench.requests, HASH_PARAMS)
-    print_timing(1, "NWC, bare hash", timing)
+def targets(results: Results) -> list[Target]:
+    """Return what the figures ought to be, all rounds taken together."""
+
+    def mean(concurrency: int, what: str, figure: Callable[[Timing], float]) -> float:
+        return statistics.mean(map(figure, results[concurrency, what]))
+
+    def ratio(concurrency: int, what: str, to: str, figure: Callable[[Timing], float]) -> float:
+        return mean(concurrency, what, figure) / mean(concurrency, to, figure)
+
+    def p50(timing: Timing) -> float:
+        return timing.percentile(50)
+
+    def p99(timing: Timing) -> float:
+        return timing.percentile(99)
+
+    def rate(timing: Timing) -> float:
+        return timing.rate
+
+    def cpu(timing: Timing) -> float:
+        return timing.cpu_ms["plugin"]
+
+    one, many = f"{FEW} under way", f"{MANY} under way"
+    return [
+        Target(f"p50 of NIP-44 / of the bare RPC, {one}", "at most 1.6", ratio(FEW, NIP44, BARE, p50)),
+        Target(f"p99 of NIP-44 / of the bare RPC, {one}", "at most 3", ratio(FEW, NIP44, BARE, p99)),
+        Target(
+            f"per second: NIP-44 / the bare RPC, {many}", "at least 0.9", ratio(MANY, NIP44, BARE, rate)
+        ),
+        Target(f"the plugin's CPU, ms a request, NIP-44, {many}", "at most 1", mean(MANY, NIP44, cpu)),
+        Target(f"per second: NIP-04 / NIP-44, {many}", "at least 0.9", ratio(MANY, NIP04, NIP44, rate)),
+        Target(
+            f"per second: bare hash / the bare RPC, {many}",
+            "at least 0.3",
+            ratio(MANY, HASH, BARE, rate),
+        ),
+        *(
+            Target(f"{read} per second, {many}", "at least 1000", mean(MANY, read, rate))
+            for read in READS
+        ),
+    ]
 
 
 def print_setting(relay: RelayKind, requests: int) -> None:
@@ -333,7 +414,7 @@ def print_setting(relay: RelayKind, requests: int) -> None:
     print(
         "Client, relay, plugin and node share this machine and its CPUs. Requests are encrypted and\n"
         "signed before, answers checked and decrypted after the time taken: that is the app's part.\n"
-        f"The bare RPC and NWC take turns every {TURN} requests."
+        f"All ways take turns every {TURN} requests. {ECHO!r} is a wallet\nthat does not even decrypt."
     )
     if relay is RelayKind.NOSTR_SDK:
         print("This relay leaves Nagle's algorithm on: some 40 ms of each request are its own.")

@@ -14,7 +14,7 @@ from tests.bench.soak.books import OK, Answered, Asked, Books, Trouble, Wanted
 from tests.bench.soak.clients import Link
 from tests.bench.soak.misfortunes import OF_RELAYS, Misfortune, plan
 from tests.bench.soak.reconcile import NodeBooks
-from tests.bench.soak.vitals import MAX_GROWTH_BYTES, Vitals, is_not_flat
+from tests.bench.soak.vitals import FULL_FDS, FULL_THREADS, MAX_GROWTH_BYTES, Vitals, is_not_flat
 from tests.support.app import NIP44, NOTIFICATION_KINDS, App
 from tests.support.channel import KIND_NOTIFICATION, Json
 
@@ -27,7 +27,7 @@ MADE: Json = {
     "status": "paid",
     "paid_at": 105,
 }
-VITALS = Vitals(at=0, pid=1, rss=50_000_000, fds=9, threads=20, cpu_s=1)
+VITALS = Vitals(at=0, pid=1, rss=50_000_000, fds=FULL_FDS, threads=FULL_THREADS, cpu_s=1)
 
 
 @pytest.fixture
@@ -139,8 +139,8 @@ def test_payment_told_twice(books: Books, node: NodeBooks) -> None:
     [
         ({"pid": 2}, "another"),
         ({"rss": VITALS.rss + 2 * MAX_GROWTH_BYTES}, "memory grew"),
-        ({"fds": 12}, "descriptors"),
-        ({"threads": 23}, "threads"),
+        ({"fds": FULL_FDS + 3}, "descriptors"),
+        ({"threads": FULL_THREADS + 3}, "threads"),
     ],
 )
 def test_not_flat(changes: dict[str, int], finding: str) -> None:

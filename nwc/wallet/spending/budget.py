@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from nwc.wallet.stored import is_number
+
 
 class BudgetKind(StrEnum):
     """What bounds the spending of a connection."""
@@ -115,8 +117,8 @@ def parse_budget(stored: dict[str, Any]) -> Budget:
     numbers = [budget.amount_msat, budget.since]
     if budget.max_payment_msat is not None:
         numbers.append(budget.max_payment_msat)
-    if not all(type(number) is int and number >= 0 for number in numbers):
-        raise ValueError("a number of the budget is none, or less than 0")
+    if not all(map(is_number, numbers)):
+        raise ValueError("a number of the budget is none, less than 0 or too large")
     if budget.since > _LAST_SINCE:
         raise ValueError("the budget begins when no calendar reaches")
     return budget

@@ -22,10 +22,10 @@ A pure value: no clock, no datastore. `ledgers.py` keeps it.
 
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
 
 from nwc.wallet.spending.budget import Budget, BudgetKind
 from nwc.wallet.spending.payment import Payment, payment_from_fields
+from nwc.wallet.stored import is_number, parse_stored
 
 LEDGER_VERSION = 1
 
@@ -191,7 +191,7 @@ def parse_ledger(text: str) -> Ledger:
 
     """
     try:
-        stored: dict[str, Any] = json.loads(text)
+        stored = parse_stored(text)
         if stored.pop("version") != LEDGER_VERSION:
             raise BadLedger("another version")
         # One that is missing must not be taken for nothing spent.
@@ -204,7 +204,7 @@ def parse_ledger(text: str) -> Ledger:
         ledger = Ledger(**stored, reservations=reservations, untold=tuple(untold))
     except BadLedger:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadLedger(f"damaged: {type(error).__name__}") from None
     if not _has_right_types(ledger) or not isinstance(untold, list):
         raise BadLedger("damaged: a field does not fit")
@@ -220,7 +220,7 @@ def _has_right_types(ledger: Ledger) -> bool:
         ledger.received_pay_index,
     )
     return (
-        all(type(number) is int and number >= 0 for number in numbers)
+        all(map(is_number, numbers))
         and all(isinstance(id_, str) for id_ in ledger.untold)
         and all(id_ == payment.request_id for id_, payment in ledger.reservations.items())
     )

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from nwc.nip47.errors import ErrorCode
+from nwc.wallet.stored import is_number, parse_stored
 
 RECORD_VERSION = 1
 
@@ -109,8 +110,8 @@ def payment_from_fields(stored: dict[str, Any]) -> Payment:
         payment.max_fee_msat,
         payment.first_sendpay_index,
     )
-    if not all(type(number) is int and number >= 0 for number in numbers):
-        raise ValueError("a number of the payment is none, or less than 0")
+    if not all(map(is_number, numbers)):
+        raise ValueError("a number of the payment is none, less than 0 or too large")
     texts = (payment.request_id, payment.method, payment.encryption)
     may_be_none = (payment.payment_hash, payment.invoice, payment.destination)
     if not (
@@ -126,10 +127,10 @@ def parse_payment_record(text: str) -> PaymentRecord:
     """Read a stored record.
 
     Raises:
-        ValueError, TypeError, KeyError, AttributeError, RecursionError: damaged, or of another version.
+        ValueError, TypeError, KeyError, AttributeError: damaged, or of another version.
 
     """
-    stored: dict[str, Any] = json.loads(text)
+    stored = parse_stored(text)
     if stored.pop("version") != RECORD_VERSION:
         raise ValueError("a payment record of another version")
     if stored.keys() != {f.name for f in fields(PaymentRecord)}:
@@ -142,7 +143,7 @@ def parse_payment_record(text: str) -> PaymentRecord:
 
 
 def _has_right_types(record: PaymentRecord) -> bool:
-    if not all(type(number) is int and number >= 0 for number in (record.ended_at, record.sent_msat)):
+    if not (is_number(record.ended_at) and is_number(record.sent_msat)):
         return False
     if record.is_settled:
         return isinstance(record.preimage, str) and isinstance(record.payment.payment_hash, str)

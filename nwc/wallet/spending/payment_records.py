@@ -185,5 +185,5 @@ def _entry(connection_id: str, request_id: str, record: PaymentRecord) -> Entry:
 def _parse(text: str) -> PaymentRecord | None:
     try:
         return parse_payment_record(text)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None

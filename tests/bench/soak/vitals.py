@@ -1,11 +1,14 @@
 """Memory, descriptors and threads of processes, and whether they are flat from one rest to another."""
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
 import psutil  # type: ignore[import-untyped]
+
+from nwc.cln.rpc import MAX_IDLE
 
 MB = 1e6
 # Between two rests, under load. The ids of requests are remembered, up to 100,000 of them, at some
@@ -14,6 +17,10 @@ MAX_GROWTH_BYTES = 4_000_000
 MAX_GROWTH_BYTES_PER_REQUEST = 500
 MAX_MORE_FDS = 2
 MAX_MORE_THREADS = 2
+# What grows to its size when much is asked for at once is no leak: connections to lightningd that are
+# kept, beside the 9 descriptors of a plugin with two relays; asyncio's own threads, beside two.
+FULL_FDS = 9 + MAX_IDLE
+FULL_THREADS = 2 + min(32, (os.cpu_count() or 1) + 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,7 @@ def is_not_flat(begin: Vitals, end: Vitals, requests: int) -> Iterator[str]:
     if end.rss - begin.rss > allowed:
         grown, most = (end.rss - begin.rss) / MB, allowed / MB
         yield f"memory grew by {grown:.1f} MB in {requests} requests; at most {most:.1f}"
-    if end.fds - begin.fds > MAX_MORE_FDS:
+    if end.fds > max(begin.fds + MAX_MORE_FDS, FULL_FDS):
         yield f"descriptors: {begin.fds} became {end.fds}"
-    if end.threads - begin.threads > MAX_MORE_THREADS:
+    if end.threads > max(begin.threads + MAX_MORE_THREADS, FULL_THREADS):
         yield f"threads: {begin.threads} became {end.threads}"

@@ -269,6 +269,15 @@ async def test_a_datastore_entry_that_is_no_text(server: Server, node: Node) -> 
     assert await node.datastore_entry(("nwc", "x")) == ("", 1)
 
 
+async def test_no_record_where_there_are_some_below(server: Server, node: Node) -> None:
+    """Lightningd lists what is below then, a branch without a generation too."""
+    below = {"key": ["nwc", "x", "y"], "generation": 1, "hex": "78", "string": "x"}
+    for listed in ([below], [{"key": ["nwc", "x", "y"]}]):
+        server.answer = result({"datastore": listed})
+        assert await node.datastore_entry(("nwc", "x")) is None
+        assert await node.datastore_get(("nwc", "x")) is None
+
+
 async def test_deleting_what_is_gone(server: Server, node: Node) -> None:
     server.answer = failure(1200, "Key does not exist")
     await node.datastore_delete(("nwc", "x"))

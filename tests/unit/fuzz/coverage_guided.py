@@ -1,7 +1,8 @@
-"""The whole way of a request, fuzzed by coverage: `python -m tests.unit.fuzz.coverage_guided [-runs=…]`.
+"""The whole way of a request, guided by coverage: `python -m tests.unit.fuzz.coverage_guided`.
 
-Needs atheris (`pip install atheris`, where it has a wheel), which `make test` does not. Takes libFuzzer's
-options, such as -max_total_time=600, and a directory for its corpus. What it finds is printed, and kept.
+Needs atheris (`pip install atheris`, where it has a wheel), which `make test` does not. Takes
+libFuzzer's options, such as -max_total_time=600, and a directory for its corpus. What it finds is
+printed, and kept.
 """
 
 import importlib
@@ -116,10 +117,15 @@ def _is_utf8(data: bytes) -> bool:
 
 def seeds(strategies: Any) -> Iterator[bytes]:
     """Make something of every layer to begin with."""
-    yield b'\0\0["EVENT","nwc1",{"id":"","pubkey":"","created_at":1,"kind":1,"tags":[],"content":"","sig":""}]'
+    event = {"id": "", "pubkey": "", "created_at": 1, "kind": 1, "tags": [], "content": "", "sig": ""}
     yield from (
         b"\0\0" + json.dumps(message).encode()
-        for message in (["OK", "x", True, ""], ["CLOSED", "nwc1", "auth-required:"], ["AUTH", "x"])
+        for message in (
+            ["EVENT", "nwc1", event],
+            ["OK", "x", True, ""],
+            ["CLOSED", "nwc1", "auth-required:"],
+            ["AUTH", "x"],
+        )
     )
     yield from (b"\1" + bytes([number]) + b"1800000000" for number in range(3))
     yield from (b"\2\0" + text.encode() for text in ('{"method":"get_info"}', "[]", '{"method":1e999}'))
@@ -150,7 +156,7 @@ def main() -> None:
     for number, seed in enumerate(seeds(strategies)):
         (corpus / f"seed-{number}").write_bytes(seed)
     # The double writes its log there; what libFuzzer says comes on standard error.
-    sys.stdout = Path(os.devnull).open("w")
+    sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the end
     atheris.Setup([*sys.argv, "-max_len=4096", str(corpus)], Target(way, strategies))
     atheris.Fuzz()
 

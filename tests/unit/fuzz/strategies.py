@@ -1,7 +1,7 @@
 """What strangers and clients send, at each layer of the way: frames, events, plaintexts, parameters.
 
-Each strategy makes what is right up to its own layer, so that fuzzing gets as far as that. JSON is made as
-text: what Python would write itself has no key twice, and no number of ten thousand digits.
+Each strategy makes what is right up to its own layer, so that fuzzing gets as far as that. JSON is made
+as text: what Python would write itself has no key twice, and no number of ten thousand digits.
 """
 
 import functools
@@ -102,8 +102,12 @@ def json_texts(names: st.SearchStrategy[str] = ANY_TEXT) -> st.SearchStrategy[st
     )
 
 
+NUMBER_TEXTS = st.sampled_from(NASTY_NUMBERS).map(json.dumps)
+KEY_PARTS = st.sampled_from(
+    ["x", "9" * 5000, "0" * 64, "é", "1", "٣", "sent-x-y", "a" * 3000]
+) | ANY_TEXT.map(lambda text: text.replace("\0", ""))
 # Made once: hypothesis looks at every new strategy anew.
-_JSON_TEXTS = json_texts()
+JSON_TEXTS = json_texts()
 _PIECES = st.sampled_from([None, "", "\0", "\ud800", "\ufeff", '"', "}", "]", "9" * 99]) | ANY_TEXT
 
 
@@ -143,12 +147,12 @@ _WORDS = st.sampled_from(
 )
 
 
-_EVENT_TEXTS = st.lists(st.tuples(st.sampled_from(_EVENT_FIELDS), _JSON_TEXTS), max_size=9).map(_object)
-_MESSAGES = st.lists(_WORDS.map(json.dumps) | _JSON_TEXTS | _EVENT_TEXTS, max_size=5).map(_array)
+_EVENT_TEXTS = st.lists(st.tuples(st.sampled_from(_EVENT_FIELDS), JSON_TEXTS), max_size=9).map(_object)
+_MESSAGES = st.lists(_WORDS.map(json.dumps) | JSON_TEXTS | _EVENT_TEXTS, max_size=5).map(_array)
 _CHANGES = st.lists(
     st.tuples(
         st.sampled_from(_EVENT_FIELDS),
-        _JSON_TEXTS | st.sampled_from(NASTY_NUMBERS).map(json.dumps),
+        JSON_TEXTS | NUMBER_TEXTS,
     ),
     min_size=1,
     max_size=3,
@@ -160,7 +164,7 @@ def frames(honest: str) -> st.SearchStrategy[str]:
     return st.one_of(
         st.text(st.characters(), max_size=200),
         st.sampled_from(NASTY_FRAMES),
-        _JSON_TEXTS,
+        JSON_TEXTS,
         _MESSAGES,
         damaged(_MESSAGES),
         damaged(st.just(honest)),
@@ -250,8 +254,8 @@ _METHOD_TEXTS = st.sampled_from(
 # Requests of which method or parameters are anything, or stand there twice.
 _MORE_PAIRS = st.lists(
     st.tuples(st.just("method"), _METHOD_TEXTS)
-    | st.tuples(st.just("params"), _JSON_TEXTS)
-    | st.tuples(_NAMES, _JSON_TEXTS),
+    | st.tuples(st.just("params"), JSON_TEXTS)
+    | st.tuples(_NAMES, JSON_TEXTS),
     max_size=5,
 )
 _BODIES = st.builds(
@@ -380,18 +384,25 @@ _TEXTS = st.one_of(
     ),
     st.just("\ud800"),
 )
-_HASHES = st.text(HEX, min_size=64, max_size=64) | st.sampled_from(NASTY_HEX)
+HASHES = st.text(HEX, min_size=64, max_size=64) | st.sampled_from(NASTY_HEX)
 _NUMBERS = st.integers(0, 10**6) | st.integers(1000, 2000) | st.sampled_from(NASTY_NUMBERS)
 _NODES = st.just("02" + "ab" * 32) | st.sampled_from(
     ["03" + "AB" * 32, "04" + "ab" * 32, "02" * 32, "", "02" + "ab" * 31 + "٣٣"]
 )
+
+
+def _nested(depth: int) -> object:
+    value: object = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
 _METADATA = st.one_of(
     st.dictionaries(ANY_TEXT, JSON_VALUES, max_size=3),
     JSON_VALUES,
     st.sampled_from([4080, 4096, 4097, 30_000]).map(lambda size: {"comment": "x" * size}),
-    st.sampled_from([31, 32, 33, 500]).map(
-        lambda depth: functools.reduce(lambda inner, _: {"a": inner}, range(depth), {})
-    ),
+    st.sampled_from([31, 32, 33, 500]).map(_nested),
     st.just({"a": 10**4299, "\x01": "\x01" * 600}),
     st.just({"tlv_records": [{}], "comment": "\N{PILE OF POO}" * 2000}),
 )
@@ -402,7 +413,7 @@ _TLV_VALUES = st.binary(max_size=40).map(bytes.hex) | st.sampled_from(
 _TLVS = st.lists(
     st.fixed_dictionaries({"type": _TLV_TYPES, "value": _TLV_VALUES}) | JSON_VALUES, max_size=5
 ) | st.just([{"type": 65_536 + n, "value": "ab" * 20} for n in range(51)])
-_FLAGS = st.booleans() | st.sampled_from([None, 0, "true", []])
+_FLAGS: st.SearchStrategy[Any] = st.booleans() | st.sampled_from([None, 0, "true", []])
 
 # The fields of each method, with values that are mostly within their bounds.
 FIELDS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
@@ -412,11 +423,11 @@ FIELDS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "make_invoice": {
         "amount": _NUMBERS,
         "description": _TEXTS,
-        "description_hash": _HASHES,
+        "description_hash": HASHES,
         "expiry": _NUMBERS,
         "metadata": _METADATA,
     },
-    "lookup_invoice": {"payment_hash": _HASHES, "invoice": _INVOICE_TEXTS},
+    "lookup_invoice": {"payment_hash": HASHES, "invoice": _INVOICE_TEXTS},
     "list_transactions": {
         "from": _NUMBERS,
         "until": _NUMBERS,

@@ -115,12 +115,14 @@ def is_answered(wanted: WantedEvent, tags: list[list[str]], client: Client) -> i
         return 1  # to tell that nobody here knows it
     if wanted.content is not None:
         return None if "?iv=" in wanted.content else 0
-    return int(scheme == wanted.scheme or (scheme is None and wanted.scheme == "nip04"))
+    return int((scheme or "nip04") == wanted.scheme)
 
 
 def longest(scheme: Encryption) -> int:
     """Return what can be encrypted, and comes in a frame that is looked at."""
-    return {Encryption.NIP44_V2: nip44, Encryption.NIP04: nip04}[scheme].MAX_PLAINTEXT_LENGTH
+    if scheme is Encryption.NIP44_V2:
+        return nip44.MAX_PLAINTEXT_LENGTH
+    return nip04.MAX_PLAINTEXT_LENGTH
 
 
 @looked_at
@@ -159,7 +161,7 @@ def test_requests(way: Way, asked: object, scheme: Encryption, name: str) -> Non
 @looked_at
 @given(st.lists(strategies.requests(), min_size=2, max_size=12), names)
 def test_requests_at_once(way: Way, asked: list[object], name: str) -> None:
-    """Many requests in one breath, each of them twice: one answer to each, whatever they do to each other."""
+    """Many requests in one breath, each twice: one answer to each, whatever they do to each other."""
     client = way.clients[name]
     texts = [strategies.spelled(one) for one in asked]
     requests = [

@@ -5,11 +5,13 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
 import pytest
 import pytest_asyncio
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.frames import Frame, Opcode
 
 from nwc.nostr import relay as module
 from nwc.nostr import relay_health
@@ -93,7 +95,7 @@ async def start() -> AsyncIterator[ClientMaker]:
 
 
 @asynccontextmanager
-async def tcp_server(answer: bytes | None) -> AsyncIterator[int]:
+async def tcp_server(answer: bytes | None, *, closes: bool = True) -> AsyncIterator[int]:
     """Listen on TCP; answer once, or accept and say nothing. Gives the port."""
     writers: list[asyncio.StreamWriter] = []
 
@@ -102,7 +104,8 @@ async def tcp_server(answer: bytes | None) -> AsyncIterator[int]:
         await reader.readuntil(b"\r\n\r\n")
         if answer is not None:
             writer.write(answer)
-            writer.close()
+            if closes:
+                writer.close()
 
     tcp = await asyncio.start_server(talk, "127.0.0.1", 0)
     try:
@@ -310,6 +313,46 @@ async def test_a_publication_ends_at_its_deadline_while_connecting(
         async with asyncio.timeout(PATIENCE_S):
             result = await client.relay.publish(EVENTS[0], 0.05)
         assert not result.accepted
+        await client.relay.stop()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "InvalidMessage"),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "HTTP status 503"),
+    ],
+)
+async def test_a_server_that_goes_on_after_a_bad_handshake(
+    start: ClientMaker, monkeypatch: pytest.MonkeyPatch, answer: bytes, error: str
+) -> None:
+    """Nobody waits for it to come to an end."""
+    monkeypatch.setattr(module, "OPEN_TIMEOUT_S", LONG_S)
+    async with tcp_server(answer, closes=False) as port:
+        client = start(f"ws://127.0.0.1:{port}")
+        assert await client.down() == error
+        await client.relay.stop()
+
+
+async def test_a_relay_that_reads_no_pongs(start: ClientMaker) -> None:
+    """They would fill our memory."""
+    is_reset = asyncio.Event()
+
+    async def flood(connection: ServerConnection) -> None:
+        connection.transport.pause_reading()
+        ping = Frame(Opcode.PING, bytes(125)).serialize(mask=False) * 1000
+        with suppress(OSError):
+            while not connection.transport.is_closing():
+                connection.transport.write(ping)
+                await connection.drain()
+        is_reset.set()
+
+    async with serve(flood, "127.0.0.1", 0, compression=None, close_timeout=0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        client = start(f"ws://127.0.0.1:{port}")
+        await client.down()
+        async with asyncio.timeout(PATIENCE_S):
+            await is_reset.wait()
         await client.relay.stop()
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nwc.nostr import bech32
 from nwc.nostr.keys import KeyPair
 from nwc.wallet.connections import (
     BadRecord,
@@ -20,6 +21,7 @@ from tests.unit.helpers import CLIENT, JSON_VALUES, NOW, STRANGER
 from tests.unit.wallet.fake_node import FakeNode
 
 KEY = CLIENT.public_key
+NPUB = bech32.encode("npub", bech32.words_from_bytes(bytes.fromhex(KEY)))
 FULL = Connection(
     name="My phone é",
     client_pubkey=KEY,
@@ -128,6 +130,9 @@ def test_another_version(version: object) -> None:
         damaged(name=...),
         damaged(name=5),
         damaged(name=None),
+        damaged(name="\ud800"),
+        damaged(lud16="\udfff@b.example"),
+        damaged(created_at=float("inf")),
         damaged(relays=...),
         damaged(relays=None),
         damaged(relays=[]),
@@ -183,6 +188,13 @@ def test_damaged(text: str) -> None:
     with pytest.raises(BadRecord) as caught:
         parse_connection(KEY, text)
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("key", [KEY.upper(), NPUB])
+def test_a_key_written_in_another_way(key: str) -> None:
+    """Relays would be asked for the events of no author, and could refuse all that is asked with it."""
+    with pytest.raises(BadRecord):
+        parse_connection(key, damaged(client_pubkey=key))
 
 
 @given(st.text() | JSON_VALUES.map(json.dumps))

@@ -39,6 +39,28 @@ def test_stored_and_read_again(metadata: dict[str, Any] | None, description: str
     assert record.is_empty == (not metadata and description is None)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "null",
+        "[" * 100_000,
+        '{"version":1}',
+        '{"version":2,"metadata":{"a":1}}',
+        '{"version":1,"metadata":7}',
+        '{"version":1,"metadata":["a"]}',
+        '{"version":1,"metadata":{"a":NaN}}',
+        '{"version":1,"metadata":{"a":1e999}}',
+        '{"version":1,"metadata":{"a":"\\ud800"}}',
+        '{"version":1,"metadata":null,"description":7}',
+        '{"version":1,"metadata":null,"description":"\\udfff"}',
+    ],
+)
+def test_a_damaged_record_counts_as_none(text: str) -> None:
+    assert invoice_record._parse(text) == InvoiceRecord()
+
+
 async def test_found_by_label_only(world: World) -> None:
     made = await world.invoice(OWN, 1, record=RECORD)
     assert await invoice_record.find(world.node, made) == RECORD

@@ -183,6 +183,17 @@ async def test_what_was_aside_for_a_revoked_connection_is_forgotten(scene: Scene
     assert scene.told() == [("other", made)]
 
 
+@pytest.mark.parametrize("name", ["9" * 5000, "x", "sent-x-y", ""])
+async def test_put_aside_under_a_name_of_nothing(scene: Scene, name: str) -> None:
+    shop = scene.connect("shop")
+    await scene.node.datastore_put(("nwc", "notifications", "pending", shop.client_pubkey, name), "1")
+    await scene.start()
+    await scene.nothing_aside()
+    made = await scene.paid(shop, 1)
+    await scene.dealt_with(1)
+    assert scene.told() == [("shop", made)]
+
+
 async def test_view_is_that_of_the_moment_of_telling(scene: Scene) -> None:
     """An app that may no longer see the node's payments is not told of them late."""
     shop = scene.connect("shop")

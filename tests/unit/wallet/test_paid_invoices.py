@@ -168,7 +168,7 @@ async def test_lightningd_is_away_at_the_start(scene: Scene) -> None:
     assert scene.told() == [("shop", made)]
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "null"])
+@pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "null", "9" * 19, "9" * 5000])
 async def test_a_damaged_position(scene: Scene, text: str) -> None:
     """What was paid before is history then, as at the first start."""
     shop = scene.connect("shop")

@@ -14,7 +14,7 @@ HASH = "02d449a31fbb267c8f352e9968a79e3e5fc95c1bbeaa502fd6454ebde5a4bedc"  # its
 
 
 # What is no number of msat, no text, and no object.
-NO_NUMBERS: tuple[object, ...] = (-1, 1.0, True, "1", None, [])
+NO_NUMBERS: tuple[object, ...] = (-1, 1.0, True, "1", None, [], 2**63)
 NO_TEXTS: tuple[object, ...] = (None, 1, [])
 NO_OBJECTS: tuple[object, ...] = ([], "", 1)
 

@@ -1,0 +1,118 @@
+"""What an owner may give to the nwc-* commands, as JSON of any kind: an error in words, or something
+that was bounded before it was kept. HYPOTHESIS_PROFILE=long looks longer.
+"""
+
+import inspect
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from nwc import commands
+from nwc.commands import BadArgument
+from nwc.wallet.manager import ManagementError
+from tests.unit.fuzz.strategies import HASHES, NASTY_NUMBERS
+from tests.unit.fuzz.way import Way
+from tests.unit.helpers import ANY_TEXT, JSON_VALUES
+
+COMMANDS: tuple[Callable[..., Any], ...] = (
+    commands.connect,
+    commands.list_,
+    commands.update,
+    commands.revoke,
+    commands.status,
+)
+# What each parameter may be, beside anything.
+WORDS: dict[str, list[Any]] = {
+    "name": ["receives", "spends", "a", "é" * 64, "a" * 65, "\ud800", "\0", " ", 7],
+    "new_name": ["b", "receives", "a" * 10_000],
+    "budget": [
+        "1sat",
+        "received",
+        "unlimited",
+        "nothing",
+        "9" * 40,
+        "1e9",
+        "0.00000000001btc",
+        "21000001btc",
+    ],
+    "renewal": ["daily", "weekly", "monthly", "yearly", "never", "hourly"],
+    "max_payment": ["1sat", "none", "", "0", "-1"],
+    "view": ["own", "node", "all"],
+    "methods": ["all", "get_info", ["get_info", "pay_invoice"], "x" * 10_000, ["\ud800"], []],
+    "expires": [
+        "never",
+        "1h",
+        "999999y",
+        "9999-12-31T23:59:59+23:59",
+        "0001-01-01",
+        "9" * 40,
+        2**33,
+        "٣d",
+    ],
+    "relays": [
+        "ws://127.0.0.1:9",
+        "wss://a" * 50,
+        ["ws://127.0.0.1:9"] * 11,
+        "ws://[::1",
+        "ws://a:99999",
+        ",,",
+    ],
+    "pubkey": ["npub1", "0" * 64, "f" * 64, "02" + "ab" * 32],
+    "lud16": ["me@a.example", "a@" + "b" * 300, "@", "\ud800@b"],
+    "qr": [True, "true", 1],
+    "notifications": [False, "false", None],
+}
+VALUES = {
+    name: st.sampled_from(words)
+    | st.sampled_from(words)
+    | JSON_VALUES
+    | ANY_TEXT
+    | st.sampled_from(NASTY_NUMBERS)
+    for name, words in WORDS.items()
+}
+VALUES["pubkey"] |= HASHES
+
+
+@pytest.fixture(scope="module")
+def way(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(Path.cwd())
+        way = Way(tmp_path_factory.mktemp("commands"))
+        yield way
+        way.still_honest()
+        way.close()
+
+
+@st.composite
+def calls(draw: st.DrawFn) -> tuple[Any, dict[str, Any]]:
+    """A command, and values for what it needs and for some of the rest."""
+    command = draw(st.sampled_from(COMMANDS))
+    parameters = list(inspect.signature(command).parameters.values())[1:]
+    needed = {p.name: VALUES[p.name] for p in parameters if p.default is p.empty}
+    optional = {p.name: VALUES[p.name] for p in parameters if p.default is not p.empty}
+    return command, draw(st.fixed_dictionaries(needed, optional=optional))
+
+
+@settings(
+    phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+)
+@given(calls())
+def test_commands(way: Way, call: tuple[Any, dict[str, Any]]) -> None:
+    command, given_ = call
+    if given_.get("name") == "receives" and command is not commands.list_:
+        given_["name"] = "spends"  # the one that stays
+    with suppress(BadArgument, ManagementError):
+        shown = way.run(command(way.core, **given_))
+        json.dumps(shown, ensure_ascii=False, allow_nan=False).encode()
+    way.nothing_went_wrong()
+    for live in way.core.connections.all():
+        if live.record.name not in ("receives", "spends"):
+            way.run(way.core.manager.revoke(live.record.name))
+    way.still_honest()

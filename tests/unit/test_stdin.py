@@ -1,0 +1,63 @@
+"""What lightningd passes on to a command, whatever it is, must not end the plugin."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from nwc.runner import NwcPlugin
+from nwc.stdin import readable
+from tests.unit.fuzz.strategies import JSON_TEXTS
+
+DEEP = "[" * 50_000 + "]" * 50_000
+DIGITS = "9" * 5000
+
+
+def message(params: str) -> bytes:
+    return f'{{"jsonrpc":"2.0","method":"nwc-list","params":{params},"id":"cli:nwc-list#1"}}\n'.encode()
+
+
+@pytest.mark.parametrize(
+    ("params", "read"),
+    [
+        ('["a"]', ["a"]),
+        (f"[{DIGITS}]", [float("inf")]),
+        (f"[-{DIGITS}.5e-7,{DIGITS}]", [float("inf"), float("inf")]),
+        (f'{{"name":"{DIGITS}[[[","b":{DIGITS}}}', {"name": f"{DIGITS}[[[", "b": float("inf")}),
+        (f'["\\"{DIGITS}\\\\",{DIGITS}]', [f'"{DIGITS}\\', float("inf")]),
+    ],
+)
+def test_numbers_without_end(params: str, read: object) -> None:
+    assert json.loads(readable(message(params)))["params"] == read
+
+
+@pytest.mark.parametrize("deep", [DEEP, '{"a":' * 50_000 + "1" + "}" * 50_000])
+def test_nesting_without_end(deep: str) -> None:
+    read: Any = json.loads(readable(message(f'["before",{deep},"after"]')))
+    before, inner, after = read["params"]
+    assert (before, after, read["id"]) == ("before", "after", "cli:nwc-list#1")
+    assert inner  # nested still
+
+
+@given(JSON_TEXTS.filter(lambda text: text.count("[") == text.count("]")))
+def test_what_is_json_can_be_read(params: str) -> None:
+    sent = message(params)
+    try:
+        expected = json.loads(sent)
+    except RecursionError:
+        json.loads(readable(sent))
+    except ValueError:
+        return  # no JSON, or a number of thousands of digits
+    else:
+        assert readable(sent) == sent
+        assert expected["id"] == "cli:nwc-list#1"
+
+
+@pytest.mark.parametrize("params", [f"[{DEEP}]", f"[{DIGITS}]"])
+def test_the_plugin_takes_it(params: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    plugin = NwcPlugin(autopatch=False)
+    monkeypatch.setattr(plugin, "_dispatch_request", lambda request: asked.append(request.id))
+    assert plugin._multi_dispatch([message(params), b'{"']) == b'{"'
+    assert asked == ["cli:nwc-list#1"]
