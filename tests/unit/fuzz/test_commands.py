@@ -77,6 +77,8 @@ VALUES = {
     for name, words in WORDS.items()
 }
 VALUES["pubkey"] |= HASHES
+# Else a warning takes the place of what was found.
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
 
 @pytest.fixture(scope="module")

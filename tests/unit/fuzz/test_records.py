@@ -36,6 +36,8 @@ REQUESTS = [
 ]
 
 Row = tuple[bytes, bytes, int]
+# Else a warning takes the place of what was found.
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
 
 class Records:

@@ -31,6 +31,8 @@ schemes = st.sampled_from(Encryption)
 names = st.sampled_from(sorted(CONNECTIONS))
 BALANCE = '{"method":"get_balance"}'
 MAX_AGE_S = 120
+# Else a warning takes the place of what was found.
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +150,7 @@ def is_utf8(data: bytes) -> bool:
     return True
 
 
-@looked_at
+@settings(looked_at, max_examples=4 * settings().max_examples)
 @given(strategies.requests(), schemes, names)
 def test_requests(way: Way, asked: object, scheme: Encryption, name: str) -> None:
     """What an app may ask for: one answer to each, and nothing to lightningd that is out of bounds."""
