@@ -5,12 +5,18 @@ types goes through `parse_public_key` once. No message here quotes a key that ca
 mistake secret keys for public ones.
 """
 
+import os
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Self
+from typing import Any, Self
 
-from coincurve import PrivateKey, PublicKey, PublicKeyXOnly
+from coincurve import GLOBAL_CONTEXT, PrivateKey, PublicKey, PublicKeyXOnly
+
+# What coincurve itself is made of. Its `sign_schnorr` makes the key pair of libsecp256k1 anew for each
+# signature and verifies what it has signed, which is three quarters of the time. requirements.txt pins
+# coincurve for its own reasons, and a test compares the signatures with those of `sign_schnorr`.
+from coincurve._libsecp256k1 import ffi, lib
 
 from nwc.nostr import bech32
 
@@ -73,10 +79,12 @@ class KeyPair:
 
     public_key: str = field(init=False)
     _private: PrivateKey = field(repr=False, compare=False)
+    _signing: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         public_key = self._private.public_key_xonly.format().hex()
         object.__setattr__(self, "public_key", public_key)
+        object.__setattr__(self, "_signing", _signing_pair(self._private.secret))
 
     @classmethod
     def generate(cls) -> Self:
@@ -102,10 +110,21 @@ class KeyPair:
     def sign(self, digest: bytes) -> bytes:
         """Sign 32 bytes with fresh auxiliary randomness; the signature has 64 bytes (BIP-340).
 
+        It is not verified here, which BIP-340 recommends against faults of the hardware: relays and
+        clients verify it, and the randomness keeps a faulty one from giving the key away.
+
         Raises:
             ValueError: If `digest` does not have 32 bytes.
         """
-        return self._private.sign_schnorr(digest)
+        if len(digest) != 32:
+            raise ValueError(f"what is signed has 32 bytes, this has {len(digest)}")
+        signature = ffi.new("unsigned char[64]")
+        randomness = os.urandom(32)
+        if not lib.secp256k1_schnorrsig_sign32(
+            GLOBAL_CONTEXT.ctx, signature, digest, self._signing, randomness
+        ):
+            raise ValueError("libsecp256k1 could not sign")
+        return bytes(ffi.buffer(signature))
 
     def shared_x(self, peer_public_key: str) -> bytes:
         """Return the x coordinate of the ECDH point, 32 bytes, not hashed (NIP-04, NIP-44).
@@ -125,6 +144,14 @@ class KeyPair:
             raise ValueError(_NOT_ON_CURVE) from error
         shared: bytes = point.multiply(self._private.secret).format()
         return shared[1:]
+
+
+def _signing_pair(secret: bytes) -> Any:
+    """Return a secret key as libsecp256k1 signs with it."""
+    pair = ffi.new("secp256k1_keypair *")
+    if not lib.secp256k1_keypair_create(GLOBAL_CONTEXT.ctx, pair, secret):
+        raise ValueError("not a secret key")
+    return pair
 
 
 def _decode_npub(text: str) -> str:
