@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := plugin.py nwc tests
 
-.PHONY: install demo test lint unit plugin integration wire bench clean
+.PHONY: install demo test lint unit plugin integration wire bench soak clean
 
 install: $(VENV)/installed
 	@$(BIN)/python -c 'import pyln.client, websockets, coincurve' 2>/dev/null || { \
@@ -53,6 +53,10 @@ wire: $(VENV)/tests-installed
 
 bench: $(VENV)/tests-installed
 	$(BIN)/python -m tests.bench.make_invoice $(ARGS)
+
+# An hour, unless ARGS="--minutes 10" says otherwise.
+soak: $(VENV)/tests-installed
+	$(BIN)/python -m tests.bench.soak $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage tests/clients/node_modules

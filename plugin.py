@@ -71,5 +71,6 @@ def build_plugin(runner: Runner) -> NwcPlugin:
 if __name__ == "__main__":
     logging.getLogger("nwc").setLevel(logging.INFO)
     runner = Runner()
+    runner.exit_on_signals()
     build_plugin(runner).run()
     runner.exit()

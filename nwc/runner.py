@@ -3,8 +3,12 @@
 import inspect
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 from pyln.client.plugin import Method, MethodType, Plugin, Request, RpcException
@@ -17,6 +21,12 @@ from nwc.wallet.manager import ManagementError
 
 # lightningd's JSONRPC2 "internal error".
 _INTERNAL_ERROR = -32603
+
+_TOO_SLOW = "lightningd did not answer in time; what was asked may still be done, see nwc-list"
+_STOPPED = "the plugin was stopped; what was asked may be done all the same, see nwc-list"
+
+# At the end, for the answers to the commands that it has cut off.
+REPLY_TIMEOUT_S = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +68,11 @@ class Runner:
 
     def __init__(self) -> None:
         self._service: Service | None = None
-        self._replies = ThreadPoolExecutor(1, "nwc-reply")
+        # Written in a thread: lightningd takes megabytes, of thousands of connections, at its own pace.
+        self._replies: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._writer = threading.Thread(target=self._write_replies, name="nwc-reply", daemon=True)
+        self._writer.start()
+        self._is_ending = False
 
     def start(self, options: Json, configuration: Json) -> Json:
         """Start the service; returns the answer to `init`."""
@@ -79,10 +93,16 @@ class Runner:
                 request.set_exception(problem or RpcException("the plugin is not initialised"))
                 return
             done = self._service.run(lambda core: command(core, *args, **kwargs))
-            # Not in the loop: lightningd takes megabytes, of thousands of connections, at its own pace.
-            done.add_done_callback(lambda done: self._replies.submit(_reply, request, done))
+            done.add_done_callback(lambda done: self._replies.put(partial(_reply, request, done)))
 
         return start
+
+    def _write_replies(self) -> None:
+        while (reply := self._replies.get()) is not None:
+            try:
+                reply()
+            except Exception:
+                _log.exception("a command could not be answered")
 
     def on_block_added(self, **notification: Any) -> None:
         """Pass on a new block; the key was `block` before v24.08 of lightningd."""
@@ -94,11 +114,23 @@ class Runner:
         """End when lightningd says so."""
         self.exit()
 
+    def exit_on_signals(self) -> None:
+        """End in the same way when told by others: a service manager may signal all processes of a
+        service, and a terminal does. To be called in the main thread.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.exit())
+
     def exit(self) -> None:
         """Stop the service and end the process."""
+        if self._is_ending:  # a signal came while it does
+            return
+        self._is_ending = True
         if self._service is not None:
             self._service.stop()
-        # A worker thread may sit in an RPC that never returns; a normal exit would wait for it.
+        self._replies.put(None)
+        self._writer.join(REPLY_TIMEOUT_S)
+        # A worker thread may wait for lightningd or a name server; a normal exit would wait for it.
         os._exit(0)
 
 
@@ -111,7 +143,7 @@ def _misuse(command: Command, args: tuple[Any, ...], kwargs: Json) -> RpcExcepti
 
 
 def _reply(request: Request, done: "Future[Json]") -> None:
-    problem = _problem(done)
+    problem = RpcException(_STOPPED, _INTERNAL_ERROR) if done.cancelled() else _problem(done)
     if problem is None:
         request.set_result(done.result())
     else:
@@ -126,6 +158,8 @@ def _problem(done: "Future[Json]") -> RpcException | None:
             return None
         case BadArgument() | ManagementError():
             return RpcException(str(error), RpcCode.INVALID_PARAMS)
+        case TimeoutError():
+            return RpcException(_TOO_SLOW, _INTERNAL_ERROR)
         case RpcFailed():
             return RpcException(f"lightningd could not do this: {error.message}", error.code)
         case NodeError():

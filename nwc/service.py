@@ -5,6 +5,7 @@ the methods marked thread-safe.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -21,7 +22,7 @@ from nwc.cln.options import Settings
 from nwc.cln.payments import Payer
 from nwc.nip47.kinds import KIND_REQUEST
 from nwc.nostr.pool import RelayPool
-from nwc.tasks import Tasks
+from nwc.tasks import Steps, Tasks
 from nwc.wallet import invoice_record
 from nwc.wallet.announcer import Announcer
 from nwc.wallet.connections import Connection
@@ -39,6 +40,10 @@ from nwc.wallet.spending.payments import Payments
 SWEEP_INTERVAL_S = 3600
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 10.0
+# The owner is told once of a start that takes more than a moment.
+TELL_AFTER_FAILURES = 3
+# An owner's command: somebody sits and waits.
+COMMAND_TIMEOUT_S = 25.0
 # What takes less than this at a stop is finished; lightningd waits for no more than a few seconds.
 FINISH_TIMEOUT_S = 1.0
 STOP_TIMEOUT_S = 2.0
@@ -139,6 +144,12 @@ class Core:
                 _log.debug("what is no longer needed is still there: %s", error)
             await asyncio.sleep(SWEEP_INTERVAL_S)
 
+    async def _sweep_templates(self) -> None:
+        """Leave none behind: this may be the plugin's last run. What stays goes at the next start."""
+        with contextlib.suppress(NodeError, TimeoutError):
+            async with asyncio.timeout(FINISH_TIMEOUT_S / 2):
+                await self.wallet.templates.sweep()
+
     def _on_connected(self, url: str) -> None:
         self.announcer.relay_connected(url)
         self.notifier.relay_connected(url)
@@ -150,8 +161,8 @@ class Core:
             self.paid_invoices.stop(FINISH_TIMEOUT_S), self.server.finish(FINISH_TIMEOUT_S)
         )
         await self.payments.stop()
-        # Last of these: all of them have it tell.
-        await self.notifier.stop(FINISH_TIMEOUT_S / 2)
+        # After all that has it tell, and that needs a template.
+        await asyncio.gather(self.notifier.stop(FINISH_TIMEOUT_S / 2), self._sweep_templates())
         await self.manager.stop()
         await self.announcer.stop()
         await self.pool.stop()
@@ -167,6 +178,8 @@ class Service:
         self._loop = asyncio.new_event_loop()
         self._core: asyncio.Future[Core] = self._loop.create_future()
         self._stopping = asyncio.Event()
+        self._commands = Steps()
+        self._failures = 0
         self._thread = threading.Thread(target=self._run_loop, name="nwc", daemon=True)
 
     # Thread-safe
@@ -176,8 +189,11 @@ class Service:
         self._thread.start()
 
     def run(self, action: Callable[[Core], Coroutine[Any, Any, _T]]) -> Future[_T]:
-        """Run an action of a person's command in the loop, once the connections are loaded."""
-        return asyncio.run_coroutine_threadsafe(self._when_loaded(action), self._loop)
+        """Run an action of a person's command in the loop, once the connections are loaded.
+
+        The future raises TimeoutError where that takes too long; the action still goes on.
+        """
+        return asyncio.run_coroutine_threadsafe(self._in_time(action), self._loop)
 
     def block_added(self, height: int, block_hash: str) -> None:
         """Take note of a new block."""
@@ -188,7 +204,6 @@ class Service:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(STOP_TIMEOUT_S)
-        self._node.close()
 
     # In the loop
 
@@ -204,6 +219,10 @@ class Service:
             _log.exception("the service ended unexpectedly; so does the plugin")
             os._exit(1)
 
+    async def _in_time(self, action: Callable[[Core], Coroutine[Any, Any, _T]]) -> _T:
+        async with asyncio.timeout(COMMAND_TIMEOUT_S):
+            return await self._commands.whole(self._when_loaded(action))
+
     async def _when_loaded(self, action: Callable[[Core], Coroutine[Any, Any, _T]]) -> _T:
         return await action(await asyncio.shield(self._core))
 
@@ -216,7 +235,8 @@ class Service:
             loading.result()
             await stopping
         loading.cancel()
-        await core.stop()
+        await asyncio.gather(core.stop(), self._commands.finish(FINISH_TIMEOUT_S))
+        self._node.close()
 
     async def _follow_log_level(self) -> None:
         """Leave out debug lines where lightningd would throw them away: each costs it and us time."""
@@ -241,8 +261,9 @@ class Service:
 
     async def _insist(self, step: Callable[[], Awaitable[object]]) -> None:
         """Do a step of the start, however long lightningd takes to be ready for it."""
-        await insist(step, RETRY_FIRST_S, RETRY_MAX_S, _note_not_loaded)
+        await insist(step, RETRY_FIRST_S, RETRY_MAX_S, self._note_not_loaded)
 
-
-def _note_not_loaded(error: NodeError) -> None:
-    _log.debug("connections are not loaded yet: %s", error)
+    def _note_not_loaded(self, error: NodeError) -> None:
+        self._failures += 1
+        level = logging.INFO if self._failures == TELL_AFTER_FAILURES else logging.DEBUG
+        _log.log(level, "connections are not loaded yet: %s", error)

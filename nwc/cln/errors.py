@@ -1,6 +1,15 @@
 """What can go wrong between the plugin and lightningd, and lightningd's error codes."""
 
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import IntEnum
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+# What reading an answer raises that is not as lightningd documents it.
+UNREADABLE = (LookupError, TypeError, ValueError, AttributeError)
 
 
 class RpcCode(IntEnum):
@@ -46,3 +55,16 @@ class RpcFailed(NodeError):
 
 class NodeUnavailable(NodeError):
     """Lightningd cannot be reached, or hung up without an answer."""
+
+
+def reads_answer(call: Callable[_P, Awaitable[_T]]) -> Callable[_P, Coroutine[Any, Any, _T]]:
+    """Have a call whose answer cannot be read raise NodeUnavailable, as one without an answer."""
+
+    @wraps(call)
+    async def checked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return await call(*args, **kwargs)
+        except UNREADABLE as error:
+            raise NodeUnavailable(f"{call.__name__}: cannot be read: {type(error).__name__}") from error
+
+    return checked

@@ -1,34 +1,46 @@
 """The node, as the plugin sees it: the few RPC calls it makes, as coroutines.
 
-pyln-client blocks and opens a socket for each call, so calls run in worker threads. Nothing is checked
-here: what a client sent has been bounded before (lightningd aborts on some numbers).
+What is sent is not checked here: it has been bounded before (lightningd aborts on some numbers).
 """
 
 import asyncio
-import logging
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
-from pyln.client.lightning import RpcError, UnixDomainSocketRpc
+from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed, reads_answer
+from nwc.cln.rpc import RpcSocket
 
-from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed
-
-# `invoice` asks other plugins and may take its time; apps can have many under way. They have threads of
-# their own, so that reads, which time out early at the client, and the owner's commands never wait.
-INVOICE_METHODS = frozenset({"invoice", "createinvoice", "delinvoice"})
-MAX_INVOICE_THREADS = 16
-MAX_OTHER_THREADS = 8
-# Each waits until its payment is made, for minutes: as many as may be under way at once.
 PAYMENT_METHODS = frozenset({"xpay", "pay", "xkeysend", "keysend"})
-MAX_PAYMENT_THREADS = 64
-# One query can take seconds on a large node, when its mirror of the tables is made anew.
-MAX_SQL_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What calls of one method may take. Each has places of its own: one that hangs holds up no other.
+
+    Attributes:
+        places: how many calls may be under way at once; more wait for one to end.
+        timeout_s: seconds without an answer until a call is given up; None for never. Longer than who
+            asks for an app will wait: what was asked for may still be done.
+
+    """
+
+    places: int = 8
+    timeout_s: float | None = 30.0
+
+
+BOUNDS = {
+    # Asks other plugins and may take its time; apps can have many under way.
+    "invoice": Bounds(16, 60.0),
+    "createinvoice": Bounds(16, 60.0),
+    # Can take seconds on a large node, when its mirror of the tables is made anew.
+    "sql": Bounds(2, 60.0),
+    # Waits until its payment is made, for minutes: as many as may be under way at once.
+    **dict.fromkeys(PAYMENT_METHODS, Bounds(64, None)),
+}
+_OTHER = Bounds()
 
 Json = dict[str, Any]
 DatastoreKey = tuple[str, ...]
-
-# pyln logs every call and answer at debug level, secrets of `makesecret` included.
-_no_log = logging.Logger("pyln", level=logging.CRITICAL + 1)
 
 
 class Node:
@@ -39,49 +51,25 @@ class Node:
     """
 
     def __init__(self, rpc_path: str) -> None:
-        self._rpc = UnixDomainSocketRpc(rpc_path, logger=_no_log)  # type: ignore[no-untyped-call]
-        self._invoice_threads = ThreadPoolExecutor(MAX_INVOICE_THREADS, "nwc-invoice")
-        self._other_threads = ThreadPoolExecutor(MAX_OTHER_THREADS, "nwc-rpc")
-        self._sql_threads = ThreadPoolExecutor(MAX_SQL_THREADS, "nwc-sql")
-        self._payment_threads = ThreadPoolExecutor(MAX_PAYMENT_THREADS, "nwc-pay")
-        # Of its own: a call that waits for a payment must not take the place of others.
-        self._waiter = ThreadPoolExecutor(1, "nwc-wait")
+        self._rpc = RpcSocket(rpc_path)
+        self._places: dict[str, asyncio.Semaphore] = {}
 
     def close(self) -> None:
         """Take no more calls. Those under way end by themselves."""
-        for threads in (
-            self._invoice_threads,
-            self._other_threads,
-            self._sql_threads,
-            self._payment_threads,
-            self._waiter,
-        ):
-            threads.shutdown(wait=False, cancel_futures=True)
+        self._rpc.close()
 
     async def call(self, method: str, **params: Any) -> Any:
         """Call an RPC method; parameters that are None are left out."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads(method), self._call, method, params)
-
-    def _threads(self, method: str) -> ThreadPoolExecutor:
-        if method in INVOICE_METHODS:
-            return self._invoice_threads
-        if method in PAYMENT_METHODS:
-            return self._payment_threads
-        return self._sql_threads if method == "sql" else self._other_threads
-
-    def _call(self, method: str, params: Json) -> Any:
+        given = {name: value for name, value in params.items() if value is not None}
+        bounds = BOUNDS.get(method, _OTHER)
+        places = self._places.get(method) or self._places.setdefault(
+            method, asyncio.Semaphore(bounds.places)
+        )
         try:
-            return self._rpc.call(method, params)  # type: ignore[no-untyped-call]
-        except RpcError as error:
-            answer: Any = error.error
-            match answer:
-                case {"code": int(code), "message": str(message)}:
-                    raise RpcFailed(method, code, message) from None
-                case _:
-                    raise NodeUnavailable(f"{method}: {answer}") from None
-        except (OSError, ValueError) as error:
-            raise NodeUnavailable(f"{method}: {type(error).__name__}") from None
+            async with places, asyncio.timeout(bounds.timeout_s):
+                return await self._rpc.call(method, given)
+        except TimeoutError:
+            raise NodeUnavailable(f"{method}: no answer in time") from None
 
     # Invoices
 
@@ -124,41 +112,44 @@ class Node:
         )
         return made
 
+    @reads_answer
     async def invoice_by_label(self, label: str) -> Json | None:
         """Return the invoice with this label as `listinvoices` shows it, or None."""
         found: list[Json] = (await self.call("listinvoices", label=label))["invoices"]
         return found[0] if found else None
 
+    @reads_answer
     async def invoice_by_payment_hash(self, payment_hash: str) -> Json | None:
         """Return the invoice with this payment hash as `listinvoices` shows it, or None."""
         found: list[Json] = (await self.call("listinvoices", payment_hash=payment_hash))["invoices"]
         return found[0] if found else None
 
+    @reads_answer
     async def payment_parts(self, payment_hash: str) -> list[Json]:
         """Return all parts and attempts of a payment as `listsendpays` shows them."""
         found: list[Json] = (await self.call("listsendpays", payment_hash=payment_hash))["payments"]
         return found
 
+    @reads_answer
     async def wait_paid_invoice(self, last_pay_index: int) -> Json:
         """Wait, for however long, until an invoice is paid after the one with this `pay_index`."""
-        loop = asyncio.get_running_loop()
-        params = {"lastpay_index": last_pay_index}
-        paid: Json = await loop.run_in_executor(self._waiter, self._call, "waitanyinvoice", params)
-        return paid
+        # It takes no place of the others, however long it waits.
+        return _paid(await self._rpc.call("waitanyinvoice", {"lastpay_index": last_pay_index}))
 
     async def paid_invoice(self, pay_index: int) -> Json | None:
         """Return the paid invoice with this `pay_index`, None when it has been deleted."""
         paid = await self._next_paid(pay_index - 1)
         return paid if paid is not None and paid["pay_index"] == pay_index else None
 
+    @reads_answer
     async def _next_paid(self, last_pay_index: int) -> Json | None:
         try:
-            paid: Json = await self.call("waitanyinvoice", lastpay_index=last_pay_index, timeout=0)
+            answer = await self.call("waitanyinvoice", lastpay_index=last_pay_index, timeout=0)
         except RpcFailed as error:
             if error.code != RpcCode.INVOICE_WAIT_TIMED_OUT:
                 raise
             return None
-        return paid
+        return _paid(answer)
 
     async def newest_pay_index(self) -> int:
         """Return the `pay_index` of the invoice paid last, 0 when there is none.
@@ -184,6 +175,7 @@ class Node:
         info: Json = await self.call("getinfo")
         return info
 
+    @reads_answer
     async def spendable_msat(self) -> int:
         """Return what the node can send over its open channels, in msat."""
         channels = (await self.call("listpeerchannels"))["channels"]
@@ -193,11 +185,13 @@ class Node:
             if channel["state"] == "CHANNELD_NORMAL"
         )
 
+    @reads_answer
     async def log_level(self) -> str:
         """Return lightningd's option `log-level`, such as `info` or `debug:plugin`."""
         configs = (await self.call("listconfigs", config="log-level"))["configs"]
         return str(configs.get("log-level", {}).get("value_str", "info")).lower()
 
+    @reads_answer
     async def make_secret(self, purpose: str) -> bytes:
         """Derive 32 secret bytes from the node's seed for a purpose; always the same."""
         answer = await self.call("makesecret", string=purpose)
@@ -205,11 +199,13 @@ class Node:
 
     # The datastore: small records in the node's own database
 
+    @reads_answer
     async def datastore_create(self, key: DatastoreKey, value: str) -> int:
         """Write a record that must not exist yet; returns its generation."""
         written = await self.call("datastore", key=list(key), string=value, mode="must-create")
         return int(written["generation"])
 
+    @reads_answer
     async def datastore_replace(self, key: DatastoreKey, value: str, generation: int) -> int:
         """Write a record in the place of the one of this generation; returns the new generation."""
         written = await self.call(
@@ -229,22 +225,26 @@ class Node:
             if error.code != RpcCode.DATASTORE_DEL_DOES_NOT_EXIST:
                 raise
 
+    @reads_answer
     async def datastore_entry(self, key: DatastoreKey) -> tuple[str, int] | None:
         """Return one record's text and generation, or None."""
         listed = (await self.call("listdatastore", key=list(key)))["datastore"]
         return (listed[0].get("string", ""), listed[0]["generation"]) if listed else None
 
+    @reads_answer
     async def datastore_get(self, key: DatastoreKey) -> str | None:
         """Return one record's text, or None."""
         listed = (await self.call("listdatastore", key=list(key)))["datastore"]
         text: str | None = listed[0].get("string") if listed else None
         return text
 
+    @reads_answer
     async def datastore_keys(self, key: DatastoreKey) -> list[str]:
         """Return the last parts of all keys directly below a key, with or without a record."""
         listed = (await self.call("listdatastore", key=list(key)))["datastore"]
         return [entry["key"][-1] for entry in listed if len(entry["key"]) == len(key) + 1]
 
+    @reads_answer
     async def datastore_entries(self, key: DatastoreKey) -> dict[str, tuple[str, int]]:
         """Return the records directly below a key: last part of their key, their text and generation.
 
@@ -261,3 +261,8 @@ class Node:
     async def datastore_children(self, key: DatastoreKey) -> dict[str, str]:
         """Return the texts of `datastore_entries`."""
         return {name: text for name, (text, _) in (await self.datastore_entries(key)).items()}
+
+
+def _paid(answer: Json) -> Json:
+    """Return an answer of `waitanyinvoice` that says which it is: by that all goes on."""
+    return {**answer, "pay_index": int(answer["pay_index"])}

@@ -5,9 +5,10 @@ still under way, and no answer at all when lightningd stops. The truth is in `li
 """
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
-from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed
+from nwc.cln.errors import UNREADABLE, NodeUnavailable, RpcCode, RpcFailed, reads_answer
 from nwc.cln.node import Json, Node
 
 # The first that a node has is used.
@@ -53,6 +54,11 @@ class Payer:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._usage: dict[str, str] = {}
+
+    async def prepare(self) -> None:
+        """Find out what this node pays with: then giving the command needs no other call."""
+        with suppress(RpcFailed):  # it will be said where it is needed
+            await self._first_of(_PAY_COMMANDS)
 
     async def pay_invoice(
         self, invoice: str, *, amount_msat: int | None, max_fee_msat: int, retry_for_s: int, label: str
@@ -131,6 +137,7 @@ class Payer:
         listed = await self._node.call("listsendpays", index="created", start=first_index)
         return _parts(listed, label)
 
+    @reads_answer
     async def next_sendpay_index(self) -> int:
         """Return the lowest `created_index` that a part of a payment can get from now on."""
         answer = await self._node.call("wait", subsystem="sendpays", indexname="created", nextvalue=0)
@@ -158,6 +165,7 @@ class Payer:
             self._usage[command] = usage
         return frozenset(re.findall(r"\w+", usage))
 
+    @reads_answer
     async def _usage_of(self, command: str) -> str:
         try:
             answer = await self._node.call("help", command=command)
@@ -177,7 +185,7 @@ def _parts(listed: Json, label: str | None = None) -> Parts:
     try:
         parts = [p for p in listed["payments"] if label is None or p.get("label") == label]
         return _merged(parts)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except UNREADABLE as error:
         raise NodeUnavailable(f"listsendpays: {type(error).__name__}") from error
 
 

@@ -3,6 +3,12 @@
 What comes from a relay is a stranger's word until its signature is checked, and that check is the dear
 one. So whatever can be told without it is told first, and nothing that an unchecked event says changes
 any state (the seen-set, the rate limit): otherwise a forger could shut out the real client.
+
+Forgeries: that an event names a wallet key and its right author proves nothing, both stand in plain
+sight in every event. So anyone can have us check his forgeries (0.1 ms each), through any relay that
+does not check them itself. There is no limit on them here and no relay is left for them: the forger
+would then decide how many real requests are served. The time that all junk of a relay takes is bounded
+where it is read (relay.py).
 """
 
 from collections.abc import Callable
@@ -11,7 +17,7 @@ from enum import StrEnum
 
 from nwc.nip47.kinds import KIND_REQUEST
 from nwc.nip47.rate_limit import RateLimit
-from nwc.nostr.event import FORGED, Event, InvalidEvent, verify_event
+from nwc.nostr.event import Event, InvalidEvent, verify_event
 from nwc.nostr.seen import SeenEvents
 
 
@@ -25,7 +31,7 @@ class Rejection(StrEnum):
     STALE = "stale"
     EXPIRED = "expired"
     RATE_LIMITED = "rate limited"
-    FORGED = FORGED
+    FORGED = "bad id or signature"  # honest relays pass none of these on
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,6 @@ _HEX_128 = re.compile(r"[0-9a-f]{128}")
 _to_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 
 
-# Why an event is met with silence when `verify_event` refuses it. Honest relays pass none of these on.
-FORGED = "bad id or signature"
-
-
 class InvalidEvent(ValueError):
     """An event is malformed, or its id or signature is wrong; the message names the field."""
 

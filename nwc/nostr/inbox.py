@@ -76,15 +76,21 @@ class Packs:
         recipient = inbox.recipient.public_key
         pack = self._pack_of.get(recipient) or next(iter(self._free.values()), None)
         if pack is None:
-            self._made += 1
-            room = INBOXES_IN_SMALL_PACK if len(self._packs) < SMALL_PACKS else INBOXES_IN_PACK
-            pack = Pack(f"nwc{self._made}", room=room)
-            self._packs[pack.subscription_id] = self._free[pack.subscription_id] = pack
+            pack = self._make()
+            self._free[pack.subscription_id] = pack
         pack.inboxes[recipient] = inbox
         self._pack_of[recipient] = pack
         if len(pack.inboxes) >= pack.room:
             self._free.pop(pack.subscription_id, None)
         return pack
+
+    def divide(self, pack: Pack, recipients: list[str]) -> Pack:
+        """Move these inboxes from a pack to a new one, and return that; both have to be re-issued."""
+        new = self._make()
+        for recipient in recipients:
+            new.inboxes[recipient] = pack.inboxes.pop(recipient)
+            self._pack_of[recipient] = new
+        return new
 
     def remove(self, recipient: str) -> Pack | None:
         """Take an inbox out and return its pack; an empty pack is forgotten (close it then)."""
@@ -95,4 +101,10 @@ class Packs:
         self._free[pack.subscription_id] = pack
         if not pack.inboxes:
             del self._packs[pack.subscription_id], self._free[pack.subscription_id]
+        return pack
+
+    def _make(self) -> Pack:
+        self._made += 1
+        room = INBOXES_IN_SMALL_PACK if len(self._packs) < SMALL_PACKS else INBOXES_IN_PACK
+        pack = self._packs[f"nwc{self._made}"] = Pack(f"nwc{self._made}", room=room)
         return pack

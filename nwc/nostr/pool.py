@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 from nwc.nostr.event import Event
 from nwc.nostr.inbox import Inbox
+from nwc.nostr.keys import KeyPair
 from nwc.nostr.relay import Relay
 from nwc.nostr.relay_health import RelayInfo
 from nwc.nostr.relay_url import is_onion
@@ -20,7 +21,7 @@ class RelayPool:
         proxy: SOCKS proxy URL (`socks5h://host:port`) for `.onion` relays, or None.
         always_use_proxy: every relay goes through the proxy, name resolution included.
         on_event: called with every event of an inbox, signature unchecked; tells why it is met with
-            silence (FORGED above all), None when it is served. Must not raise or wait.
+            silence, None when it is served. Must not raise or wait.
         on_connected: called with the URL each time a relay gets connected.
 
     """
@@ -64,15 +65,23 @@ class RelayPool:
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
-    async def publish(self, event: Event, urls: Iterable[str], timeout_s: float) -> dict[str, Published]:
+    async def publish(
+        self, event: Event, urls: Iterable[str], timeout_s: float, signer: KeyPair | None = None
+    ) -> dict[str, Published]:
         """Publish an event on these relays.
+
+        Args:
+            event: signed.
+            urls: of the relays.
+            timeout_s: how long to try.
+            signer: its key, for AUTH, where no inbox of that key is read.
 
         Returns:
             Each relay's verdict, after `timeout_s` seconds at the latest.
 
         """
         relays = {url: self._relays[url] for url in urls if url in self._relays}
-        results = await asyncio.gather(*(r.publish(event, timeout_s) for r in relays.values()))
+        results = await asyncio.gather(*(r.publish(event, timeout_s, signer) for r in relays.values()))
         return dict(zip(relays, results, strict=True))
 
     async def publish_to_any(self, event: Event, urls: Iterable[str], timeout_s: float) -> bool:

@@ -14,12 +14,15 @@ from collections.abc import Callable
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from nwc.nostr.event import FORGED, Event
+from nwc.nostr.bounded_connection import TURN_S, BoundedConnection
+from nwc.nostr.event import Event
 from nwc.nostr.inbox import Inbox
+from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import MAX_FRAME_BYTES, InvalidMessage, NoticeReceived
 from nwc.nostr.relay_health import STABLE_AFTER_S, RelayHealth, RelayInfo
 from nwc.nostr.relay_url import is_onion
 from nwc.nostr.session import Published, RelaySession
+from nwc.nostr.time_share import TimeShare
 
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 60.0
@@ -27,9 +30,9 @@ OPEN_TIMEOUT_S = 15.0
 # Over Tor a circuit and a TLS handshake take their time.
 OPEN_TIMEOUT_PROXY_S = 60.0
 PING_INTERVAL_S = 20.0
-# Each costs a signature check. One may be a relay's mistake; so many are not.
-MAX_FORGED_EVENTS = 20
 TICK_S = 1.0
+# A clock that is off by less than this, or is moved by less, is as good as right.
+CLOCK_STEP_S = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -42,10 +45,6 @@ class _connect(connect):
         return exc
 
 
-class _ForgingRelayError(WebSocketException):
-    """The relay passes on events whose signature is wrong; NIP-01 relays check them."""
-
-
 class Relay:
     """A relay that is kept connected while it is started.
 
@@ -55,7 +54,7 @@ class Relay:
         max_age: seconds the subscriptions reach back.
         proxy: SOCKS proxy URL; None connects directly.
         on_event: called with every event of an inbox, signature unchecked; tells why it is met with
-            silence (FORGED above all), None when it is served. Must not raise or wait.
+            silence, None when it is served. Must not raise or wait.
         on_connected: called with the URL after each connect.
 
     """
@@ -80,6 +79,7 @@ class Relay:
         self._tasks: list[asyncio.Task[None]] = []
         self._connection: ClientConnection | None = None
         self._health = RelayHealth()
+        self._ahead_s = time.time() - time.monotonic()
 
     def info(self) -> RelayInfo:
         """Describe how the relay is doing."""
@@ -96,20 +96,25 @@ class Relay:
 
     def subscribe(self, inbox: Inbox) -> None:
         """Read an inbox from now on, on this and every later connection."""
-        self._session.subscribe(inbox, time.time())
+        self._session.subscribe(inbox, self._now())
         self._wake.set()
 
     def unsubscribe(self, recipient: str) -> None:
         """Stop reading the inbox of one of our keys."""
-        self._session.unsubscribe(recipient, time.time())
+        self._session.unsubscribe(recipient, self._now())
         self._wake.set()
 
     def is_listening(self, recipient: str) -> bool:
         """Tell whether the relay has confirmed that it delivers this inbox."""
         return self._session.is_listening(recipient)
 
-    async def publish(self, event: Event, timeout_s: float) -> Published:
+    async def publish(self, event: Event, timeout_s: float, signer: KeyPair | None = None) -> Published:
         """Publish an event, waiting for the relay to be back where it is away.
+
+        Args:
+            event: signed.
+            timeout_s: how long to try.
+            signer: its key, for AUTH, where no inbox of that key is read here.
 
         Returns:
             The relay's verdict, or after `timeout_s` seconds why there is none. Never raises for it.
@@ -117,7 +122,7 @@ class Relay:
         """
         if (pending := self._results.get(event.id)) is not None:
             return await asyncio.shield(pending)
-        refused = self._session.publish(event, time.time() + timeout_s)
+        refused = self._session.publish(event, self._now() + timeout_s, signer)
         if refused:
             return refused
         future = self._results[event.id] = asyncio.get_running_loop().create_future()
@@ -161,7 +166,7 @@ class Relay:
         """End publications at their deadline and retry what is due, whatever the connection does."""
         while True:
             await asyncio.sleep(TICK_S)
-            for published in self._session.tick(time.time()):
+            for published in self._session.tick(self._now()):
                 self._settle(published)
             if self._session.has_data_to_send:
                 self._wake.set()
@@ -176,6 +181,7 @@ class Relay:
             connection = await _connect(
                 self.url,
                 proxy=self._proxy,
+                create_connection=BoundedConnection,
                 compression=None,
                 max_size=MAX_FRAME_BYTES,
                 max_queue=64,
@@ -214,41 +220,54 @@ class Relay:
                     await connection.send(frame)
 
     async def _read(self, connection: ClientConnection) -> None:
-        forged = 0
+        share, turn_s = TimeShare(time.monotonic()), 0.0
         async for frame in connection:
-            if isinstance(frame, str):
-                forged += not self._receive(frame)
-            if forged >= MAX_FORGED_EVENTS:
-                raise _ForgingRelayError
+            began = time.thread_time()
+            self._receive(frame)
+            turn_s += time.thread_time() - began
+            if turn_s >= TURN_S:  # frames that are there already come without a pause
+                await asyncio.sleep(share.pause_after(turn_s, time.monotonic()))
+                turn_s = 0.0
 
-    def _receive(self, frame: str) -> bool:
-        """Take one frame; tells whether it is free of forgery, which an honest relay never passes on."""
+    def _receive(self, frame: str | bytes) -> None:
         # What is wrong or said is counted and kept, not logged: a hostile relay could send it without
         # end, and every line of the log goes through lightningd.
         try:
-            result = self._session.receive(frame, time.time())
+            result = self._session.receive(_text(frame), self._now())
         except InvalidMessage:
             self._health.invalid_frame()
-            return True
-        rejected_for = None
+            return
         match result:
             case Event():
-                rejected_for = self._on_event(result)
-                self._health.event(rejected_for)
-            case Published():
+                self._health.event(self._on_event(result))
+            case Published(accepted=accepted, reason=reason):
+                if not accepted:  # our time may be too far from the relay's, say
+                    self._health.last_error = reason or "an event was refused without a reason"
                 self._settle(result)
             case NoticeReceived(reason):
                 self._health.last_error = reason
         if self._session.has_data_to_send:
             self._wake.set()
-        return rejected_for != FORGED
 
     async def _write(self, connection: ClientConnection) -> None:
         while True:
             self._wake.clear()
             for frame in self._session.data_to_send():
                 await connection.send(frame)
-            await self._wake.wait()
+            if self._session.has_data_to_send:
+                await asyncio.sleep(0)  # more AUTH to sign; others are to have their turn
+            else:
+                await self._wake.wait()
+
+    def _now(self) -> float:
+        """Return Unix seconds; the session is told first when the clock was set."""
+        now = time.time()
+        moved_s = now - time.monotonic() - self._ahead_s
+        if abs(moved_s) >= CLOCK_STEP_S:
+            self._ahead_s += moved_s
+            self._session.clock_moved(moved_s, now)
+            self._wake.set()
+        return now
 
     def _settle(self, published: Published) -> None:
         future = self._results.pop(published.event_id, None)
@@ -257,7 +276,7 @@ class Relay:
 
     def _set_up(self, connection: ClientConnection) -> None:
         self._connection = connection
-        self._session.connected(time.time())
+        self._session.connected(self._now())
         self._wake.set()
         self._health.connected()
         _log.debug("relay %s: connected", self.url)
@@ -270,6 +289,18 @@ class Relay:
         self._session.disconnected()
 
 
+def _text(frame: str | bytes) -> str:
+    """Return a text frame's text.
+
+    Raises:
+        InvalidMessage: it is a binary frame.
+
+    """
+    if isinstance(frame, bytes):
+        raise InvalidMessage("a binary frame")
+    return frame
+
+
 def _with_jitter(seconds: float) -> float:
     return seconds * random.uniform(0.5, 1.0)  # noqa: S311
 
@@ -279,8 +310,6 @@ def _describe(error: BaseException) -> str:
     match error:
         case TimeoutError():
             return "no answer in time"
-        case _ForgingRelayError():
-            return "the relay sent forged events"
         case InvalidStatus():
             return f"HTTP status {error.response.status_code}"
         case ConnectionClosed():

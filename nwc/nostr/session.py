@@ -14,18 +14,24 @@ Rules:
 
 1. What is wanted stays in `packs` and `outbox` until the caller withdraws it, the relay answers for it
    or its deadline passes. A lost connection loses nothing of it.
-2. NIP-42: a challenge is answered at once with every key that has an inbox here. "auth-required" on a
-   subscription or event means: again after the relay has accepted the AUTH, never in a loop.
+2. NIP-42: a challenge is answered with every key that has an inbox here, or that signs a publication and
+   was named with it. "auth-required" on a subscription or event means: again after the relay has
+   accepted the AUTH, never in a loop. Keys that a relay will not serve must not keep it from serving
+   the others: see `_divide`.
 3. A subscription the relay closes for another reason is asked for again, each time later.
-4. Everything is bounded: the outbox by number and deadline, AUTH by one round per challenge and key,
-   the frames queued by what is wanted.
+4. Everything is bounded: the outbox by number and deadline, AUTH as auth.py says, the frames
+   queued by what is wanted.
+5. All times are Unix seconds. The clock they come from may be set: `clock_moved()` moves along what is
+   waited for, so that it comes neither sooner nor later for it.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from nwc.nostr import nip42
+from nwc.nostr.auth import Auth
 from nwc.nostr.event import Event
 from nwc.nostr.inbox import Inbox, Pack, Packs
+from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import (
     AuthReceived,
     ClosedReceived,
@@ -33,20 +39,24 @@ from nwc.nostr.messages import (
     EventReceived,
     NoticeReceived,
     OkReceived,
-    auth_message,
     close_message,
     event_message,
     parse_relay_message,
     req_message,
 )
 
+# Subscriptions reach back so much further than they need: a request from somebody whose clock is behind
+# ours, or so it seems when ours is wrong, comes too, and can be told apart from none.
+CLOCK_ERROR_S = 600
+
 MAX_OUTBOX = 8192
 MAX_OUTBOX_CHARACTERS = 16 * 1024 * 1024
-MAX_CHALLENGES = 3
 RESUBSCRIBE_FIRST_S = 5
 RESUBSCRIBE_MAX_S = 300
+# Subscriptions that may be parted in two on one connection: relays allow few.
+MAX_DIVISIONS = 16
 
-_AUTH_REQUIRED = "auth-required:"
+_AUTH_REQUIRED, _RESTRICTED = "auth-required:", "restricted:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,7 @@ class _Outgoing:
 
     message: str
     deadline_at: float
+    signer: KeyPair | None = None
     sent: bool = False
     awaits_auth: bool = False
     was_refused_for_auth: bool = False
@@ -71,25 +82,14 @@ class _Outgoing:
 
 @dataclass(slots=True)
 class _Subscription:
-    """A subscription the relay has refused: when to ask again, or that AUTH comes first."""
+    """A subscription the relay has refused: when to ask again, or that AUTH comes first.
+
+    Without `retry_at` it has been asked for again.
+    """
 
     refusals: int = 0
     retry_at: float | None = None
     awaits_auth: bool = False
-
-
-@dataclass(slots=True)
-class _Auth:
-    challenge: str = ""
-    challenges: int = 0
-    pending: set[str] = field(default_factory=set)
-    asked: set[str] = field(default_factory=set)
-    accepted: bool = False
-
-    @property
-    def is_settled(self) -> bool:
-        """Tell whether the relay has answered for every key, and taken one at least."""
-        return self.accepted and not self.pending
 
 
 class RelaySession:
@@ -98,7 +98,7 @@ class RelaySession:
     Args:
         url: the relay's URL, as NIP-42 signs it.
         kinds: event kinds to read.
-        max_age: seconds a subscription reaches back.
+        max_age: seconds a subscription reaches back, at least.
 
     """
 
@@ -106,14 +106,16 @@ class RelaySession:
         self.url = url
         self.is_connected = False
         self._kinds = kinds
-        self._max_age = max_age
+        self._reach_s = max_age + CLOCK_ERROR_S
         self._packs = Packs()
         self._outbox: dict[str, _Outgoing] = {}
-        self._auth = _Auth()
+        self._auth = Auth(url, self._keys)
+        self._divisions = 0
         self._refused: dict[str, _Subscription] = {}
         self._ready: set[str] = set()
-        self._auth_to_send: list[str] = []
         self._to_send: list[str] = []
+        # By id: an event that is given up before there was room for it is not sent any more.
+        self._to_publish: dict[str, None] = {}
         # Packs to ask for and the time of it: however many inboxes join at once, one REQ for each pack.
         self._to_request: dict[str, float] = {}
         self._outbox_characters = 0
@@ -128,7 +130,7 @@ class RelaySession:
         pack = self._packs.add(inbox)
         self._ready.discard(pack.subscription_id)
         if self.is_connected:
-            self._authenticate([inbox], now)
+            self._auth.ask([inbox.recipient])
             self._request(pack, now)
 
     def unsubscribe(self, recipient: str, now: float) -> None:
@@ -136,7 +138,7 @@ class RelaySession:
         pack = self._packs.remove(recipient)
         if pack is None:
             return
-        self._auth.asked.discard(recipient)
+        self._auth.forget(recipient)
         if not pack.inboxes:
             self._refused.pop(pack.subscription_id, None)
             self._ready.discard(pack.subscription_id)
@@ -149,8 +151,15 @@ class RelaySession:
         pack = self._packs.pack_of(recipient)
         return pack is not None and pack.subscription_id in self._ready
 
-    def publish(self, event: Event, deadline_at: float) -> Published | None:
+    def publish(
+        self, event: Event, deadline_at: float, signer: KeyPair | None = None
+    ) -> Published | None:
         """Put an event into the outbox, to be sent now or when the relay is back.
+
+        Args:
+            event: signed.
+            deadline_at: when to give up, in Unix seconds.
+            signer: its key, for AUTH, where that has no inbox here.
 
         Returns:
             A refusal when the outbox is full; otherwise nothing: the result comes from `receive`
@@ -159,13 +168,15 @@ class RelaySession:
         """
         if event.id in self._outbox:
             self._remove(event.id)
-        outgoing = _Outgoing(event_message(event), deadline_at)
+        outgoing = _Outgoing(event_message(event), deadline_at, signer)
         size = self._outbox_characters + len(outgoing.message)
         if len(self._outbox) >= MAX_OUTBOX or size > MAX_OUTBOX_CHARACTERS:
             return Published(event.id, accepted=False, reason="too many events wait for this relay")
         self._outbox[event.id] = outgoing
         self._outbox_characters += len(outgoing.message)
-        self._transmit(outgoing)
+        if signer is not None:
+            self._auth.ask([signer])
+        self._transmit(event.id)
         return None
 
     # What happens
@@ -176,16 +187,19 @@ class RelaySession:
         self.is_connected = True
         for pack in self._packs:
             self._request(pack, now)
-        for outgoing in self._outbox.values():
-            self._transmit(outgoing)
+        for event_id in self._outbox:
+            self._transmit(event_id)
 
     def disconnected(self) -> None:
         """Forget what belonged to the connection."""
         self.is_connected = False
-        self._auth = _Auth()
+        self._auth = Auth(self.url, self._keys)
+        self._divisions = 0
         self._refused.clear()
         self._ready.clear()
-        self._forget_frames()
+        self._to_request.clear()
+        self._to_send.clear()
+        self._to_publish.clear()
         for outgoing in self._outbox.values():
             outgoing.sent = outgoing.awaits_auth = outgoing.was_refused_for_auth = False
 
@@ -215,7 +229,7 @@ class RelaySession:
             case ClosedReceived(subscription_id, reason):
                 return self._on_closed(subscription_id, reason, now)
             case AuthReceived(challenge):
-                self._on_challenge(challenge, now)
+                self._auth.challenged(challenge, now)
             case NoticeReceived():
                 return message
         return None
@@ -227,13 +241,36 @@ class RelaySession:
             The publications given up.
 
         """
+        if self._auth.tick(now):
+            self._after_auth(now)
         for subscription_id, refused in list(self._refused.items()):
             pack = self._packs.get(subscription_id)
             if pack and refused.retry_at is not None and now >= refused.retry_at:
-                refused.retry_at = None
+                if refused.awaits_auth:
+                    self._auth.ask((i.recipient for i in pack.inboxes.values()), again=True)
+                refused.awaits_auth = False
                 self._request(pack, now)
         late = [i for i, outgoing in self._outbox.items() if now >= outgoing.deadline_at]
         return [self._give_up(event_id) for event_id in late]
+
+    def clock_moved(self, by_s: float, now: float) -> None:
+        """Take note that the clock was set.
+
+        Args:
+            by_s: how much later it shows now; less than 0 when it was set back.
+            now: Unix seconds, by the clock as it is now.
+
+        """
+        self._auth.clock_moved(by_s)
+        for outgoing in self._outbox.values():
+            outgoing.deadline_at += by_s
+        for refused in self._refused.values():
+            if refused.retry_at is not None:
+                refused.retry_at += by_s
+        if by_s < 0:  # a `since` may lie ahead now: the relay would keep everything back until then
+            for pack in self._packs:
+                if pack.subscription_id not in self._refused:
+                    self._request(pack, now)
 
     def give_up(self) -> list[Published]:
         """Give up all publications, at the end."""
@@ -242,25 +279,37 @@ class RelaySession:
     @property
     def has_data_to_send(self) -> bool:
         """Tell whether there are frames to send."""
-        return bool(self._auth_to_send or self._to_request or self._to_send)
+        return bool(self._auth.has_frames or self._to_request or self._to_send or self._to_publish)
 
     def data_to_send(self) -> list[str]:
-        """Return the frames to send, in order, and forget them: AUTH, then REQ, then the rest."""
-        requests = [
-            req_message(pack.subscription_id, pack.filter(self._kinds, int(now) - self._max_age))
-            for subscription_id, now in self._to_request.items()
-            if (pack := self._packs.get(subscription_id))
-        ]
-        frames = [*self._auth_to_send, *requests, *self._to_send]
-        self._forget_frames()
+        """Return some of the frames to send, in order, and forget them: AUTH, then REQ, then the rest.
+
+        A subscription waits until all AUTH is sent, so that the relay knows us. Events do not.
+        """
+        frames = self._auth.frames()
+        if not self._auth.has_frames:
+            frames += self._requests()
+        frames += self._to_send
+        frames += (self._outbox[event_id].message for event_id in self._to_publish)
+        self._to_send.clear()
+        self._to_publish.clear()
         return frames
 
     # Inside
 
-    def _forget_frames(self) -> None:
-        self._auth_to_send.clear()
+    def _requests(self) -> list[str]:
+        requests = [
+            req_message(pack.subscription_id, pack.filter(self._kinds, int(now) - self._reach_s))
+            for subscription_id, now in self._to_request.items()
+            if (pack := self._packs.get(subscription_id))
+        ]
         self._to_request.clear()
-        self._to_send.clear()
+        return requests
+
+    def _keys(self) -> Iterator[KeyPair]:
+        """Return the keys that have something to do here."""
+        yield from (inbox.recipient for inbox in self._packs.inboxes())
+        yield from (o.signer for o in self._outbox.values() if o.signer is not None)
 
     def _send(self, message: str) -> None:
         if self.is_connected:
@@ -269,34 +318,41 @@ class RelaySession:
     def _request(self, pack: Pack, now: float) -> None:
         if self.is_connected:
             self._to_request[pack.subscription_id] = now
+            if refused := self._refused.get(pack.subscription_id):
+                refused.retry_at = None
 
-    def _transmit(self, outgoing: _Outgoing) -> None:
+    def _transmit(self, event_id: str) -> None:
         if self.is_connected:
+            outgoing = self._outbox[event_id]
             outgoing.sent, outgoing.awaits_auth = True, False
-            self._to_send.append(outgoing.message)
+            self._to_publish[event_id] = None
 
     def _give_up(self, event_id: str) -> Published:
         outgoing = self._remove(event_id)
         reason = "the relay did not answer" if outgoing.sent else "the relay is not connected"
+        if outgoing.awaits_auth:
+            reason = "the relay wants AUTH, and has not taken ours"
         return Published(event_id, accepted=False, reason=reason)
 
     def _remove(self, event_id: str) -> _Outgoing:
         outgoing = self._outbox.pop(event_id)
+        self._to_publish.pop(event_id, None)
         self._outbox_characters -= len(outgoing.message)
         return outgoing
 
     def _on_eose(self, subscription_id: str) -> None:
-        if self._packs.get(subscription_id):
+        refused = self._refused.get(subscription_id)
+        is_closed = refused is not None and refused.retry_at is not None
+        if self._packs.get(subscription_id) and not is_closed:
             self._ready.add(subscription_id)
             self._refused.pop(subscription_id, None)
 
-    def _on_ok(self, event_id: str, accepted: bool, reason: str, now: float) -> Published | None:
-        if event_id in self._auth.pending:
-            self._auth.pending.discard(event_id)
-            self._auth.accepted |= accepted
-            if self._auth.is_settled:
-                self._after_auth(now)
-            return None
+    def _on_ok(
+        self, event_id: str, accepted: bool, reason: str, now: float
+    ) -> Published | NoticeReceived | None:
+        if self._auth.answered(event_id, accepted, now):
+            self._after_auth(now)
+            return NoticeReceived(f"AUTH refused: {reason}") if self._auth.is_refused else None
         outgoing = self._outbox.get(event_id)
         if outgoing is None:
             return None
@@ -304,51 +360,65 @@ class RelaySession:
         if refused_for_auth and not outgoing.was_refused_for_auth:
             outgoing.was_refused_for_auth = outgoing.awaits_auth = True
             if self._auth.is_settled:  # the relay looked at the event before the AUTH
-                self._transmit(outgoing)
+                self._transmit(event_id)
             return None
         self._remove(event_id)
         return Published(event_id, accepted or reason.startswith("duplicate:"), reason)
 
     def _on_closed(self, subscription_id: str, reason: str, now: float) -> NoticeReceived | None:
-        if self._packs.get(subscription_id) is None:
+        pack = self._packs.get(subscription_id)
+        if pack is None:
             return None
         self._ready.discard(subscription_id)
         refused = self._refused.setdefault(subscription_id, _Subscription())
-        refused.refusals += 1
         refused.awaits_auth = reason.startswith(_AUTH_REQUIRED)
-        delay = RESUBSCRIBE_FIRST_S * 2 ** min(refused.refusals - 1, 10)
+        notice = NoticeReceived(f"subscription closed: {reason}")
+        if refused.retry_at is not None:  # said again before we asked again, it puts nothing off
+            return notice
+        delay = RESUBSCRIBE_FIRST_S * 2 ** min(refused.refusals, 10)
         refused.retry_at = now + min(delay, RESUBSCRIBE_MAX_S)
-        return NoticeReceived(f"subscription closed: {reason}")
+        refused.refusals += 1
+        if self._auth.is_settled or refused.refusals > 1:
+            self._on_closed_after_auth(pack, refused, reason, now)
+        return notice
 
     # NIP-42
 
-    def _on_challenge(self, challenge: str, now: float) -> None:
-        auth = self._auth
-        if auth.challenges >= MAX_CHALLENGES:
-            return
-        self._auth = _Auth(challenge, auth.challenges + 1)
-        self._authenticate(self._packs.inboxes(), now)
-
-    def _authenticate(self, inboxes: list[Inbox], now: float) -> None:
-        auth = self._auth
-        if not auth.challenge:
-            return
-        for inbox in inboxes:
-            key = inbox.recipient.public_key
-            if key in auth.asked:
-                continue
-            event = nip42.auth_event(inbox.recipient, self.url, auth.challenge, int(now))
-            auth.asked.add(key)
-            auth.pending.add(event.id)
-            self._auth_to_send.append(auth_message(event))
-
     def _after_auth(self, now: float) -> None:
-        """Ask again for what the relay wanted AUTH for."""
+        """Ask again for what the relay wanted AUTH for, once it has answered for every key."""
+        if not self._auth.is_settled:
+            return
         for subscription_id, refused in self._refused.items():
             pack = self._packs.get(subscription_id)
             if pack and refused.awaits_auth:
-                refused.awaits_auth, refused.retry_at = False, None
+                refused.awaits_auth = False
                 self._request(pack, now)
-        for outgoing in self._outbox.values():
+        for event_id, outgoing in self._outbox.items():
             if outgoing.awaits_auth:
-                self._transmit(outgoing)
+                self._transmit(event_id)
+
+    def _on_closed_after_auth(self, pack: Pack, refused: _Subscription, reason: str, now: float) -> None:
+        """Find out what a relay wants that knows us already and closes a subscription all the same."""
+        if reason.startswith((_AUTH_REQUIRED, _RESTRICTED)) and self._divide(pack, refused, now):
+            return
+        if refused.awaits_auth and refused.refusals == 1:
+            # In the middle of a session: it has forgotten us. The challenge is still good (NIP-42).
+            refused.retry_at = now
+
+    def _divide(self, pack: Pack, refused: _Subscription, now: float) -> bool:
+        """Part a subscription that is refused on account of some of its keys; tells whether it was.
+
+        Some relays want every key in `#p` to be one that they serve. Those whose AUTH was refused go
+        into a subscription of their own. "restricted:" does not say which keys it means: one half goes.
+        """
+        keys = list(pack.inboxes)
+        leaving = [key for key in keys if key in self._auth.refused]
+        if not leaving and not refused.awaits_auth:
+            leaving = keys[len(keys) // 2 :]
+        if not 0 < len(leaving) < len(keys) or self._divisions >= MAX_DIVISIONS:
+            return False
+        self._divisions += 1
+        for part in (pack, self._packs.divide(pack, leaving)):
+            self._request(part, now)
+        del self._refused[pack.subscription_id]
+        return True

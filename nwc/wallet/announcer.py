@@ -90,7 +90,7 @@ class Announcer:
         """
         for event in withdrawal_events(live.keys, created_at):
             if not self._is_used(live.wallet_pubkey, url):
-                await self._pool.publish(event, (url,), WITHDRAW_TIMEOUT_S)
+                await self._pool.publish(event, (url,), WITHDRAW_TIMEOUT_S, live.keys)
 
     def next_date(self, live: LiveConnection) -> int:
         """Return a time after that of all info events and withdrawals of this connection so far.

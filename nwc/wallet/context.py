@@ -54,7 +54,7 @@ class Wallet:
         templates: what bare-hash invoices are made of.
         history: queries over the node's invoices and payments.
         records: what is kept beside invoices.
-        list_turns: keeps one connection from filling the threads of all.
+        list_turns: keeps one connection from taking the places of all.
 
     """
 

@@ -130,6 +130,7 @@ async def _pay(wallet: Wallet, call: Call) -> PaymentRecord:
             label=payment_label(call.connection.id, call.request_id),
         )
 
+    await wallet.payments.payer.prepare()
     return await wallet.payments.pay(call.connection, payment, send)
 
 

@@ -24,9 +24,12 @@ from nwc.wallet.live import LiveConnection, LiveConnections
 from nwc.wallet.pay_invoice import payment_answer
 from nwc.wallet.spending.payment import PaymentRecord
 
-# Requests being served at once, of one connection and in all.
-MAX_IN_FLIGHT_PER_CONNECTION = 64
-MAX_IN_FLIGHT = 512
+# Requests being served at once, of one connection and in all: more than the burst of the default
+# nwc-rate-limit. Only where lightningd is slow does an app within its rate find that too much is under
+# way. Then each of its requests is told so, for there are no more of them than its rate allows;
+# RATE_LIMITED is for an app that is too fast, and told once a second.
+MAX_IN_FLIGHT_PER_CONNECTION = 128
+MAX_IN_FLIGHT = 1024
 # Tasks in all, with those that only wait for a relay to take their answer.
 MAX_TASKS = 8192
 # Apps give up after a minute; an answer that no relay took by then helps nobody. A relay that was sent
@@ -36,6 +39,7 @@ RETRY_ANSWER_AFTER_S = 1.0
 
 _UNDECRYPTABLE = "undecryptable"
 _OVERLOADED = "overloaded"
+_STOPPING = "stopping"
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +72,7 @@ class RequestServer:
         self._publish = publish
         self._tasks = Tasks()
         self._in_flight = 0
+        self._is_stopping = False
 
     def on_event(self, event: Event) -> str | None:
         """Take an event from a relay, signature unchecked.
@@ -83,6 +88,8 @@ class RequestServer:
 
     def _admit(self, event: Event) -> str | None:
         """Serve an event, or return why not."""
+        if self._is_stopping:  # what is begun now may be cut off in the middle
+            return _STOPPING
         verdict = self._gate.check(event, time.time())
         live = self._connections.of_wallet(event.tag("p") or "")
         if isinstance(verdict, Rejected) or live is None:
@@ -93,7 +100,11 @@ class RequestServer:
         if len(self._tasks) >= MAX_TASKS:
             return _OVERLOADED
         live.last_used_at = int(time.time())
-        self._tasks.spawn(self._serve(live, event, too_fast=verdict.rate_limited))
+        try:
+            request = open_request(event, live.cipher)
+        except DecryptionError:
+            return _UNDECRYPTABLE
+        self._tasks.spawn(self._serve(live, request, too_fast=verdict.rate_limited))
         return None
 
     async def answer_payment(self, client_pubkey: str, record: PaymentRecord) -> None:
@@ -111,21 +122,21 @@ class RequestServer:
         await self._answer(live, request, outcome)
 
     async def finish(self, timeout_s: float) -> None:
-        """Let the requests under way end, for at most `timeout_s` seconds."""
+        """Let the requests under way end, for at most `timeout_s` seconds, and begin no others."""
+        self._is_stopping = True
         await self._tasks.finish(timeout_s)
 
     def _is_busy(self, live: LiveConnection) -> bool:
         return live.in_flight >= MAX_IN_FLIGHT_PER_CONNECTION or self._in_flight >= MAX_IN_FLIGHT
 
-    async def _serve(self, live: LiveConnection, event: Event, *, too_fast: bool) -> None:
-        try:
-            request = open_request(event, live.cipher)
-        except DecryptionError:
-            self.rejected[_UNDECRYPTABLE] += 1
-            return
+    async def _serve(self, live: LiveConnection, request: Request, *, too_fast: bool) -> None:
+        if too_fast:
+            outcome: Outcome = _TOO_FAST
         # Here and not when the event came: many can come before the first of them is under way.
-        too_fast = too_fast or self._is_busy(live)
-        outcome = _TOO_FAST if too_fast else await self._outcome(live, request)
+        elif self._is_busy(live):
+            outcome = _BUSY
+        else:
+            outcome = await self._outcome(live, request)
         await self._answer(live, request, outcome)
 
     async def _answer(self, live: LiveConnection, request: Request, outcome: Outcome) -> None:
@@ -161,3 +172,4 @@ class RequestServer:
 
 
 _TOO_FAST = Nip47Error(ErrorCode.RATE_LIMITED, "too many requests; try again in a second")
+_BUSY = Nip47Error(ErrorCode.INTERNAL, "too many requests are under way; try again in a few seconds")

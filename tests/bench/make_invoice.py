@@ -21,11 +21,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import psutil  # type: ignore[import-untyped]
 
 from nwc.nip47.encryption import Encryption
+from tests.bench.machine import cpu_seconds, describe_machine, describe_node
 from tests.support.client import Json, NwcClient
 from tests.support.node import PLUGIN, Node, missing_programs, node_with_plugin
 from tests.support.processes import ROOT, family, nothing_left_running
@@ -104,10 +105,10 @@ class Bench:
         """CPU time since the start, by process; the node is all of lightningd but the plugin."""
         plugin = self.node.plugin_pid
         return {
-            "plugin": _cpu_of([psutil.Process(plugin)]),
-            "node": _cpu_of([p for p in family(self.node.pid) if p.pid != plugin]),
-            "relay": _cpu_of([psutil.Process(self.relay.pid)]),
-            "client": _cpu_of([psutil.Process()]),
+            "plugin": cpu_seconds([psutil.Process(plugin)]),
+            "node": cpu_seconds([p for p in family(self.node.pid) if p.pid != plugin]),
+            "relay": cpu_seconds([psutil.Process(self.relay.pid)]),
+            "client": cpu_seconds([psutil.Process()]),
         }
 
     def commits(self) -> int | None:
@@ -131,10 +132,6 @@ class Bench:
             return Timing([x * 1000 for x in latencies], seconds, spent, per_request)
 
         return end
-
-
-def _cpu_of(processes: list[Any]) -> float:
-    return float(sum(sum(process.cpu_times()[:2]) for process in processes))
 
 
 # The two ways
@@ -331,10 +328,8 @@ async def _variants(bench: Bench, client: NwcClient, uri: str) -> None:
 
 def print_setting(relay: RelayKind, requests: int) -> None:
     """Print what is measured, and what else is in the figures."""
-    missing = missing_programs()
-    node = f"the TEST DOUBLE ({', '.join(missing)} not on PATH)" if missing else _version()
-    print(f"node: {node}; relay: {relay}; {requests} requests a row")
-    print(f"{os.cpu_count()} CPUs, load average before: {os.getloadavg()[0]:.1f}")
+    print(f"node: {describe_node()}; relay: {relay}; {requests} requests a row")
+    print(describe_machine())
     print(
         "Client, relay, plugin and node share this machine and its CPUs. Requests are encrypted and\n"
         "signed before, answers checked and decrypted after the time taken: that is the app's part.\n"
@@ -343,11 +338,6 @@ def print_setting(relay: RelayKind, requests: int) -> None:
     if relay is RelayKind.NOSTR_SDK:
         print("This relay leaves Nagle's algorithm on: some 40 ms of each request are its own.")
     print()
-
-
-def _version() -> str:
-    done = subprocess.run(["lightningd", "--version"], check=True, capture_output=True, text=True)
-    return f"lightningd {done.stdout.strip()} and bitcoind, regtest"
 
 
 def arguments() -> argparse.Namespace:

@@ -13,6 +13,23 @@ BASE_OPTIONS: Options = {"nwc-rate-limit": 1000}
 PLUGIN = Path(__file__).resolve().parents[2] / "plugin.py"
 
 
+SOCKET = "lightning-rpc"
+_HIDDEN = "hidden"
+
+
+def hidden_socket(directory: Path) -> str:
+    """Rename lightningd's socket, and return its new name."""
+    (directory / SOCKET).rename(directory / _HIDDEN)
+    return _HIDDEN
+
+
+def shown_socket(directory: Path) -> str:
+    """Give lightningd's socket its name back, and return that."""
+    if (directory / _HIDDEN).exists():
+        (directory / _HIDDEN).rename(directory / SOCKET)
+    return SOCKET
+
+
 class NodeUnderTest(Protocol):
     """A lightningd that runs the plugin.
 
@@ -45,6 +62,12 @@ class NodeUnderTest(Protocol):
 
     def restart_node(self) -> None:
         """Stop lightningd and start it with the same options; the plugin comes with it."""
+
+    def hide_rpc_socket(self) -> None:
+        """Take the RPC socket away from where the plugin looks for it; `rpc` still finds it."""
+
+    def show_rpc_socket(self) -> None:
+        """Put it back, if it is hidden."""
 
     def pay(self, invoice: str, amount_msat: int | None = None) -> None:
         """Have an invoice of this node paid; the amount is for an invoice that names none."""

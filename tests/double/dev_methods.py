@@ -54,6 +54,15 @@ def fail(node: "Node", method: str, code: int, message: str, times: int) -> Json
     return {}
 
 
+def answer(node: "Node", method: str, text: str | None, times: int) -> Json:
+    """Answer the next call or calls of a method with this text, in which ID stands for that of the
+    call, and hang up; without a text only hang up. What the method does, it does.
+    """
+    fault = node.fault_of(method)
+    fault.answer, fault.answers = text, times
+    return {}
+
+
 def commits(node: "Node") -> Json:
     """Count, by method, the transactions that wrote something since the start."""
     counts = dict(node.state.commits)
@@ -119,6 +128,12 @@ COMMANDS = {
         Param("method", params.string),
         Param("code", params.signed),
         Param("message", params.string),
+        opt("times", params.u64, 1),
+    ),
+    "dev-answer": (
+        answer,
+        Param("method", params.string),
+        opt("answer", params.string),
         opt("times", params.u64, 1),
     ),
     "dev-commits": (commits,),

@@ -32,11 +32,13 @@ from tests.double.wait import Waiters
 
 @dataclass
 class Fault:
-    """What dev-delay and dev-fail have in store for a method."""
+    """What dev-delay, dev-fail and dev-answer have in store for a method."""
 
     delay: float = 0.0
     error: RpcError | None = None
     times: int = 0
+    answer: str | None = None
+    answers: int = 0
 
 
 class Node:
@@ -83,6 +85,7 @@ class Node:
         message = f"Server started with public key {self.id}, alias DOUBLE and lightningd {VERSION}"
         self.log.add("info", "lightningd", message)
         await self.stopping.wait()
+        self.server.stop_listening()
         await self.plugins.shut_down()
         self.stopped.set()
         await self.server.close()

@@ -30,9 +30,12 @@ class RpcServer:
             os.unlink(SOCKET)
         self._server = await asyncio.start_unix_server(self._serve, SOCKET)
 
+    def stop_listening(self) -> None:
+        """Take no new connections, as lightningd when it stops; those that are there go on."""
+        self._server.close()
+
     async def close(self) -> None:
         """Send what is still to be sent, then close all connections."""
-        self._server.close()
         if self.tasks:
             await asyncio.wait(self.tasks, timeout=0.2)
         for task in self.tasks:
@@ -87,7 +90,17 @@ class Connection:
             reply = await self._carry_out(request)
         except RpcError as error:
             reply = _failure(id_, error)
-        self.send(reply)
+        fault = self.server.node.fault_of(str(request.get("method")))
+        if fault.answers:
+            fault.answers -= 1
+            self._misbehave(fault.answer, token(id_))
+        else:
+            self.send(reply)
+
+    def _misbehave(self, answer: str | None, id_: str) -> None:
+        if answer is not None and not self.writer.is_closing():
+            self.writer.write(answer.replace("ID", id_).encode())
+        self.writer.close()
 
     async def _carry_out(self, request: Json) -> Json:
         node, id_ = self.server.node, request["id"]

@@ -10,7 +10,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 from pyln.client import LightningRpc
 
-from tests.cases.node import BASE_OPTIONS, PLUGIN, Options
+from tests.cases.node import BASE_OPTIONS, PLUGIN, SOCKET, Options, hidden_socket, shown_socket
 from tests.support.processes import family
 from tests.support.waiting import wait_until
 
@@ -32,11 +32,20 @@ class RealNode:
     def __init__(self, lightning_node: Any, plugin: Path = PLUGIN) -> None:
         self.pyln = lightning_node
         self._plugin = plugin
+        self._socket = SOCKET
 
     @property
     def rpc(self) -> Any:
         """A fresh LightningRpc. pyln-testing's own would put a `check` before each call."""
-        return LightningRpc(str(self.directory / "lightning-rpc"))  # type: ignore[no-untyped-call]
+        return LightningRpc(str(self.directory / self._socket))  # type: ignore[no-untyped-call]
+
+    def hide_rpc_socket(self) -> None:
+        """Take the RPC socket away from where the plugin looks for it."""
+        self._socket = hidden_socket(self.directory)
+
+    def show_rpc_socket(self) -> None:
+        """Put it back."""
+        self._socket = shown_socket(self.directory)
 
     @property
     def directory(self) -> Path:

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from tests.cases.node import Options
+from pyln.client import LightningRpc
+
+from tests.cases.node import SOCKET, Options, hidden_socket, shown_socket
 from tests.double.process import LightningdDouble
 from tests.support.waiting import wait_until
 
@@ -14,11 +16,18 @@ class DoubleNode:
     def __init__(self, directory: Path, plugin: Path, options: Options) -> None:
         values = {name: str(value) for name, value in options.items()}
         self.late: set[str] = set()
+        self._socket = SOCKET
         self.double = LightningdDouble(directory, plugin, values)
 
     @property
     def rpc(self) -> Any:
-        return self.double.rpc
+        return LightningRpc(str(self.directory / self._socket))  # type: ignore[no-untyped-call]
+
+    def hide_rpc_socket(self) -> None:
+        self._socket = hidden_socket(self.directory)
+
+    def show_rpc_socket(self) -> None:
+        self._socket = shown_socket(self.directory)
 
     @property
     def directory(self) -> Path:
@@ -71,6 +80,13 @@ class DoubleNode:
     def fail(self, method: str, code: int, message: str, times: int = 1) -> None:
         """Have the next calls of a method fail."""
         self.rpc.call("dev-fail", {"method": method, "code": code, "message": message, "times": times})
+
+    def answer(self, method: str, text: str | None, times: int = 1) -> None:
+        """Have the next calls of a method answered with this text, with their id for ID in it, and then
+        hang up; None hangs up at once.
+        """
+        given = {"method": method, "times": times} | ({} if text is None else {"answer": text})
+        self.rpc.call("dev-answer", given)
 
     def commits(self) -> dict[str, int]:
         """Return how often each method has written to the database."""

@@ -19,7 +19,7 @@ SECRET_WORDS = "disk /var/lib/lightning is full"
 
 @pytest.fixture(autouse=True)
 def healthy(node: DoubleNode) -> Iterator[None]:
-    """Leave no fault behind, nor a plugin whose threads wait for a late answer."""
+    """Leave no fault behind, nor a plugin that waits for a late answer."""
     yield
     if node.late:
         for method in tuple(node.late):
@@ -90,17 +90,21 @@ def test_commands_do_not_wait_for_invoices(node: DoubleNode, app: ConnectedApp) 
 
 
 def test_too_many_at_once(node: DoubleNode, scripted_relay: ScriptedRelay, connect: Connect) -> None:
-    """While lightningd is slow, a connection has 64 requests under way; more are refused, not queued."""
+    """While lightningd is slow, a connection has 128 requests under way; more are refused, not queued.
+
+    Each of them is told so: it was not too fast.
+    """
     app = connect(relays=scripted_relay.url, channels=[scripted_relay])
     before = node.commits().get("invoice", 0)
     node.delay("invoice", LONG_S)
-    requests = [app.request("make_invoice", {"amount": i}) for i in range(1, 81)]
+    requests = [app.request("make_invoice", {"amount": i}) for i in range(1, 145)]
     for request in requests:
         app.send(request)
-    refused = app.answer_to(requests[-1])
-    assert refused.code == "RATE_LIMITED"
-    assert len(app.answered_ids()) == 16
-    wait_until(lambda: node.commits().get("invoice", 0) == before + 16, "all threads are busy")
+    refused = [app.answer_to(request) for request in requests[128:]]
+    assert {answer.code for answer in refused} == {"INTERNAL"}
+    assert {"under way" in answer.message for answer in refused} == {True}
+    assert sorted(app.answered_ids()) == sorted(request["id"] for request in requests[128:])
+    wait_until(lambda: node.commits().get("invoice", 0) == before + 16, "all places are taken")
     # The owner can end it.
     node.rpc.call("nwc-revoke", {"name": app.name})
     assert node.rpc.call("nwc-list")["connections"] == []

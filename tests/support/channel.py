@@ -8,14 +8,16 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from nostr_sdk import EventBuilder, Keys, Kind, Tag
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from tests.support.waiting import PATIENCE_S
 
 Json = dict[str, Any]
 
 KIND_INFO, KIND_REQUEST, KIND_RESPONSE = 13194, 23194, 23195
+KIND_AUTH = 22242
 KIND_NOTIFICATION_NIP04, KIND_NOTIFICATION = 23196, 23197
 
 
@@ -79,17 +81,21 @@ class RelaySocket:
     Args:
         url: of the relay.
         filter_: what to read (NIP-01).
+        keys: for AUTH, where the relay wants it (NIP-42); any by default.
 
     """
 
-    def __init__(self, url: str, filter_: Json) -> None:
+    def __init__(self, url: str, filter_: Json, keys: Keys | None = None) -> None:
         self.received = EventLog()
+        self._url = url
+        self._keys = keys or Keys.generate()
+        self._request = json.dumps(["REQ", "app", filter_])
         self._lock = threading.Lock()
         with ExitStack() as opened:
             self._publisher = opened.enter_context(connect(url, compression=None, proxy=None))
             self._reader = opened.enter_context(connect(url, compression=None, proxy=None))
             self._opened = opened.pop_all()
-        self._reader.send(json.dumps(["REQ", "app", filter_]))
+        self._reader.send(self._request)
         self._listening = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -113,6 +119,11 @@ class RelaySocket:
             self._publisher.send(json.dumps(["EVENT", event]))
             while True:
                 match json.loads(self._publisher.recv(PATIENCE_S)):
+                    case ["AUTH", challenge]:
+                        self._authenticate(self._publisher, challenge)
+                    case ["OK", event_id, False, str(reason)] if reason.startswith("auth-required:"):
+                        assert event_id == event["id"], "the relay refused AUTH"
+                        self._publisher.send(json.dumps(["EVENT", event]))
                     case ["OK", event_id, accepted, reason] if event_id == event["id"]:
                         assert accepted, f"the relay refused: {reason}"
                         return
@@ -122,10 +133,19 @@ class RelaySocket:
         self._opened.close()
         self._thread.join(PATIENCE_S)
 
+    def _authenticate(self, connection: ClientConnection, challenge: str) -> None:
+        tags = [Tag.parse(["relay", self._url]), Tag.parse(["challenge", challenge])]
+        event = EventBuilder(Kind(KIND_AUTH), "").tags(tags).finalize(self._keys)
+        connection.send(f'["AUTH",{event.as_json()}]')
+
     def _read(self) -> None:
         try:
             for frame in self._reader:
                 match json.loads(frame):
+                    case ["AUTH", challenge]:
+                        self._authenticate(self._reader, challenge)
+                    case ["CLOSED", _, str(reason)] if reason.startswith("auth-required:"):
+                        self._reader.send(self._request)
                     case ["EVENT", _, event]:
                         self.received.add(event)
                     case ["EOSE", _]:

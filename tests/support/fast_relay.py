@@ -16,9 +16,10 @@ from http import HTTPStatus
 from typing import Any, Self
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
+from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from tests.support.relay import port_argument, standard_input_ends
+from tests.support.relay import argument_parser, standard_input_ends
 
 MAX_STORED = 1_000
 
@@ -122,6 +123,14 @@ class Subscriptions:
         keys = {key: None for p in (*named, None) for key in self._by_p.get(p, ())}
         return [key for key in keys if any(wanted.matches(event) for wanted in self._filters[key])]
 
+    def reading(self, kind: int) -> list[Key]:
+        """Return the subscriptions that name a kind."""
+        return [
+            key
+            for key, filters in self._filters.items()
+            if any(kind in (wanted.kinds or ()) for wanted in filters)
+        ]
+
     def recipients(self) -> int:
         """Return how many keys are named in `#p`."""
         return len(self._by_p) - (None in self._by_p)
@@ -150,15 +159,19 @@ class Relay:
         """Serve one client until it goes."""
         self._connections.add(connection)
         try:
-            async for frame in connection:
-                if not self._delay_s:
-                    self._receive(connection, str(frame))
-                elif self._delay_s != math.inf:
-                    loop = asyncio.get_running_loop()
-                    loop.call_later(self._delay_s, self._receive, connection, str(frame))
+            with contextlib.suppress(ConnectionClosed):
+                async for frame in connection:
+                    self._take(connection, str(frame))
         finally:
             self._connections.discard(connection)
             self._subscriptions.remove_all(connection)
+
+    def _take(self, connection: ServerConnection, frame: str) -> None:
+        """Look at a frame, now or after the delay."""
+        if not self._delay_s:
+            self._receive(connection, frame)
+        elif self._delay_s != math.inf:
+            asyncio.get_running_loop().call_later(self._delay_s, self._receive, connection, frame)
 
     def answer_http(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer those who measure; None for all others, who want a WebSocket."""
@@ -230,7 +243,7 @@ async def _main(port: int, relays: list[Relay]) -> None:
 
 
 if __name__ == "__main__":
-    arguments = port_argument("a minimal relay, or several that are slow")
+    arguments = argument_parser("a minimal relay, or several that are slow")
     arguments.add_argument("--delay", type=float, nargs="+", default=[0], help="seconds, of each relay")
     chosen = arguments.parse_args()
     asyncio.run(_main(chosen.port, [Relay(delay_s) for delay_s in chosen.delay]))

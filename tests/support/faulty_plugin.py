@@ -5,16 +5,13 @@ Lightningd runs this instead of plugin.py. Tests steer it with tests/support/fau
 """
 
 # ruff: noqa: E402 - sys.path first
-import asyncio
 import logging
 import os
 import signal
 import sys
-import threading
 import time
 from collections import Counter
 from contextvars import ContextVar, copy_context
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import plugin
 from nwc.cln.node import Node
+from nwc.cln.rpc import RpcConnection
 from nwc.nostr.pool import RelayPool
 from nwc.runner import Runner
 from nwc.wallet.server import RequestServer
@@ -47,7 +45,8 @@ class Steps:
 
 directory = Path()
 steps: ContextVar[Steps | None] = ContextVar("steps", default=None)
-in_thread = threading.local()
+# The step whose RPC is under way.
+calling: ContextVar[str | None] = ContextVar("calling", default=None)
 
 
 def reach(point: str) -> None:
@@ -62,25 +61,24 @@ def reach(point: str) -> None:
 # Where steps are seen
 
 
-def call_in_thread(node: Node, method: str, params: dict[str, Any], step: str) -> Any:
-    in_thread.step = step
-    try:
-        return node._call(method, params)
-    finally:
-        in_thread.step = None
-
-
 async def call(node: Node, method: str, **params: Any) -> Any:
     current = steps.get()
     if current is None:
         return await original_call(node, method, **params)
     step = current.begin(method)
     reach(f"before {step}")
-    run = partial(call_in_thread, node, method, params, step)
+    calling.set(step)
     try:
-        return await asyncio.get_running_loop().run_in_executor(node._threads(method), run)
+        return await original_call(node, method, **params)
     finally:
+        calling.set(None)
         reach(f"after {step}")
+
+
+async def answer(connection: RpcConnection) -> Any:
+    if step := calling.get():
+        reach(f"sent {step}")
+    return await original_answer(connection)
 
 
 async def publish(pool: RelayPool, event: Any, urls: Any, timeout_s: float) -> bool:
@@ -111,15 +109,6 @@ def make_node(node: Node, rpc_path: str) -> None:
     global directory
     directory = Path(rpc_path).parent
     original_node(node, rpc_path)
-    rpc: Any = node._rpc
-    read = rpc._readobj
-
-    def read_answer(*args: Any) -> Any:
-        if step := getattr(in_thread, "step", None):
-            reach(f"sent {step}")
-        return read(*args)
-
-    rpc._readobj = read_answer
 
 
 def shifted_time() -> float:
@@ -130,6 +119,7 @@ def shifted_time() -> float:
 
 
 original_call, original_node = Node.call, Node.__init__
+original_answer = RpcConnection.answer
 original_publish, original_serve = RelayPool.publish_to_any, RequestServer._serve
 original_start, real_time = Payments.start, time.time
 
@@ -139,6 +129,7 @@ def install() -> None:
     patches: list[tuple[Any, str, Any]] = [
         (Node, "call", call),
         (Node, "__init__", make_node),
+        (RpcConnection, "answer", answer),
         (RelayPool, "publish_to_any", publish),
         (RequestServer, "_serve", serve),
         (Payments, "start", follow),

@@ -19,6 +19,7 @@ from tests.support.waiting import wait_until
 
 PLUGIN = ROOT / "plugin.py"
 BLOCKS = 5
+STOP_TIMEOUT_S = 60
 REAL_PROGRAMS = ("lightningd", "lightning-cli", "bitcoind", "bitcoin-cli")
 
 # An option's value; a list repeats the option.
@@ -50,6 +51,8 @@ class Node(Protocol):
 
     @property
     def socket(self) -> Path: ...
+
+    def restart(self) -> None: ...
 
 
 def lightning_cli(node: Node, *arguments: str) -> list[str]:
@@ -88,6 +91,7 @@ class RegtestNode:
         self.plugin = plugin
         self.options = dict(options or {})
         self._running = ExitStack()
+        self._command: list[str] = []
         self._lightningd: ChildProcess | None = None
 
     def __enter__(self) -> Self:
@@ -128,11 +132,18 @@ class RegtestNode:
         pids = [p.pid for p in family(self.pid) if str(self.plugin) in p.cmdline()[:3]]
         return int(pids[-1])
 
+    def restart(self) -> None:
+        """Do `lightning-cli stop`, and start again in the same directory with the same options."""
+        assert self._lightningd
+        self.rpc.stop()
+        self._lightningd.wait(STOP_TIMEOUT_S)
+        self._start_lightningd()
+
     def _start(self) -> None:
         bitcoin_options = self._start_bitcoind()
         # For lightning-cli, which reads it as well.
         (self.directory / "config").write_text("network=regtest\n")
-        command = [
+        self._command = [
             "lightningd",
             f"--lightning-dir={self.directory}",
             f"--addr=127.0.0.1:{free_port()}",
@@ -142,9 +153,12 @@ class RegtestNode:
             f"--plugin={self.plugin}",
             *_as_arguments(self.options),
         ]
+        self._start_lightningd()
+
+    def _start_lightningd(self) -> None:
         # The plugin says `python3`: that shall be the one that runs this.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        self._lightningd = self._running.enter_context(ChildProcess(command, {"PATH": path}))
+        self._lightningd = self._running.enter_context(ChildProcess(self._command, {"PATH": path}))
         self._lightningd.wait_for("Server started with public key", 60)
         # `waitblockheight` of v26.06 can return before getinfo has the height.
         rpc = self.rpc

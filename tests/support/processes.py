@@ -124,8 +124,22 @@ class ChildProcess:
                     tail = "\n".join(self._lines[-20:])
                     raise RuntimeError(f"{self._process.args!r}: no line like {regex!r} in\n{tail}")
 
+    def wait(self, timeout_s: float) -> int:
+        """Wait until the program has ended by itself.
+
+        Returns:
+            Its exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: it lives on.
+
+        """
+        return self._process.wait(timeout_s)
+
     def stop(self) -> None:
         """Ask the program to end, then see to it, its children included."""
+        if self._process.poll() is not None:
+            return  # by now its process id may be another's
         processes = family(self.pid)
         try:
             self._process.terminate()

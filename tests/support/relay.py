@@ -1,7 +1,8 @@
 """A relay for tests, in a process of its own so that its CPU time is not ours.
 
-`python -m tests.support.relay [--port N]` runs rust-nostr's LocalRelay, a full relay. fast_relay.py is
-the other one, for measuring. Both print their URL and end when their standard input does.
+`python -m tests.support.relay [--port N] [--auth read|write|both]` runs rust-nostr's LocalRelay, a full
+relay. fast_relay.py is the other one, for measuring. Both print their URL and end when their standard
+input does.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from nostr_sdk import LocalRelayBuilder, RateLimit
+from nostr_sdk import LocalRelayBuilder, LocalRelayBuilderNip42, LocalRelayBuilderNip42Mode, RateLimit
 
 from tests.support.processes import ChildProcess
 
@@ -24,7 +25,7 @@ class RelayKind(StrEnum):
     NOSTR_SDK = "nostr-sdk"
 
 
-_MODULES = {RelayKind.FAST: "tests.support.fast_relay", RelayKind.NOSTR_SDK: "tests.support.relay"}
+RELAY_MODULES = {RelayKind.FAST: "tests.support.fast_relay", RelayKind.NOSTR_SDK: "tests.support.relay"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class RunningRelay:
 @contextlib.contextmanager
 def running_relay(kind: RelayKind) -> Iterator[RunningRelay]:
     """Run a relay on a free port of this machine."""
-    with ChildProcess([sys.executable, "-m", _MODULES[kind], "--port", "0"]) as process:
+    with ChildProcess([sys.executable, "-m", RELAY_MODULES[kind], "--port", "0"]) as process:
         url = process.wait_for(r"^ws://\S+$")[0]
         yield RunningRelay(url, process.pid)
 
@@ -46,13 +47,13 @@ def running_relay(kind: RelayKind) -> Iterator[RunningRelay]:
 @contextlib.contextmanager
 def slow_relays(delays_s: Sequence[float]) -> Iterator[list[str]]:
     """Run the fast relay once for each delay (inf: it never answers); gives their URLs."""
-    command = [sys.executable, "-m", _MODULES[RelayKind.FAST], "--delay", *map(str, delays_s)]
+    command = [sys.executable, "-m", RELAY_MODULES[RelayKind.FAST], "--delay", *map(str, delays_s)]
     with ChildProcess(command) as process:
         yield process.wait_for(r"^ws://.*$")[0].split()
 
 
-def port_argument(description: str) -> argparse.ArgumentParser:
-    """Return what reads the port from the command line of a relay program."""
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser for the command line of a relay program, which knows `--port`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--port", type=int, default=0, help="0, the default, is any free one")
     return parser
@@ -63,11 +64,14 @@ async def standard_input_ends() -> None:
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
-async def _main(port: int) -> None:
+async def _main(port: int, auth: str | None) -> None:
     # Its default is 60 events a minute, which a demonstration would not notice but a test would.
     limit = RateLimit(max_reqs=1_000, notes_per_minute=10_000_000)
     # Port 0 would be taken literally in its URL; without a port it finds a free one.
     builder = LocalRelayBuilder().addr("127.0.0.1").rate_limit(limit)
+    if auth is not None:
+        mode = LocalRelayBuilderNip42Mode[auth.upper()]
+        builder = builder.nip42(LocalRelayBuilderNip42(mode=mode))
     relay = (builder.port(port) if port else builder).build()
     await relay.run()
     url = await relay.url()
@@ -77,4 +81,7 @@ async def _main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(port_argument("rust-nostr's LocalRelay").parse_args().port))
+    arguments = argument_parser("rust-nostr's LocalRelay")
+    arguments.add_argument("--auth", choices=("read", "write", "both"), help="want AUTH for this")
+    chosen = arguments.parse_args()
+    asyncio.run(_main(chosen.port, chosen.auth))

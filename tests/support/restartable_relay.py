@@ -1,4 +1,4 @@
-"""A full relay (rust-nostr's) that a test can kill and bring back under the same URL."""
+"""A relay that a test can kill and bring back under the same URL: rust-nostr's, or the lean one."""
 
 import subprocess
 import sys
@@ -7,13 +7,22 @@ from typing import Self
 
 from tests.support.node import free_port
 from tests.support.processes import ROOT
+from tests.support.relay import RELAY_MODULES, RelayKind
 
 
 class RestartableRelay:
-    """A relay in a process of its own. What it stored dies with the process."""
+    """A relay in a process of its own. What it stored dies with the process.
 
-    def __init__(self) -> None:
+    Args:
+        kind: which relay.
+        auth: what it wants AUTH for (NIP-42): "read", "write" or "both"; rust-nostr's can.
+
+    """
+
+    def __init__(self, kind: RelayKind = RelayKind.NOSTR_SDK, auth: str | None = None) -> None:
+        self._module = RELAY_MODULES[kind]
         self._port = free_port()
+        self._options = ["--port", str(self._port), *(["--auth", auth] if auth else [])]
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
@@ -33,11 +42,16 @@ class RestartableRelay:
         """Its URL, while it runs and while it does not."""
         return f"ws://127.0.0.1:{self._port}"
 
+    @property
+    def pid(self) -> int | None:
+        """Its process id, None while it does not run."""
+        return self._process.pid if self._process else None
+
     def start(self) -> None:
         """Start it and wait until it listens."""
         # It ends by itself when its standard input does: nothing is left if the tests are killed.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.relay", "--port", str(self._port)],
+            [sys.executable, "-m", self._module, *self._options],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -5,9 +5,10 @@ It stores nothing by itself, checks nothing, and sends to every subscription wha
 
 import asyncio
 import contextlib
+import itertools
 import json
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +17,14 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.support.channel import EventLog, Json
 from tests.support.waiting import PATIENCE_S, wait_until
+
+# What a relay says to an event, a filter or an AUTH, knowing these keys: "" is yes, None is silence.
+Verdict = Callable[[Json, set[str]], str | None]
+
+
+def takes_all(_what: Json, _known: set[str]) -> str | None:
+    """Say yes."""
+    return ""
 
 
 class ScriptedRelay:
@@ -30,6 +39,12 @@ class ScriptedRelay:
         is_mute: it takes what comes and never says a word.
         port: where it listens, once it does.
         connections_so_far: how many clients have connected.
+        on_event: judges what is published.
+        on_filter: judges what is asked for.
+        on_auth: judges AUTH (NIP-42); whoever is taken is known from then on.
+        challenges: send a new challenge when a client connects, and with each "auth-required:"; only
+            the newest is good.
+        auths: the AUTH events that came.
 
     """
 
@@ -38,6 +53,14 @@ class ScriptedRelay:
         self.kept: list[Json] = []
         self.is_mute = False
         self.connections_so_far = 0
+        self.on_event: Verdict = takes_all
+        self.on_filter: Verdict = takes_all
+        self.on_auth: Verdict = takes_all
+        self.challenges = False
+        self.auths = EventLog()
+        self._known: dict[ServerConnection, set[str]] = {}
+        self._numbers = itertools.count(1)
+        self._challenge = ""
         self._connections: set[ServerConnection] = set()
         self._subscriptions: dict[tuple[ServerConnection, str], Json] = {}
         self._loop = asyncio.new_event_loop()
@@ -74,6 +97,23 @@ class ScriptedRelay:
     def send_frame(self, frame: str | bytes) -> None:
         """Send a frame as it is to every client."""
         self._in_loop(self._send_frame(frame))
+
+    def challenge(self) -> None:
+        """Send a new challenge to every client."""
+        self._challenge = f"challenge {next(self._numbers)}"
+        self.send_frame(json.dumps(["AUTH", self._challenge]))
+
+    def forget_keys(self) -> None:
+        """Know nobody any more, without a word."""
+        for known in self._known.values():
+            known.clear()
+
+    def end_subscriptions(self, reason: str) -> None:
+        """Close every subscription with these words."""
+        names = self.subscription_names()
+        self.forget_subscriptions()
+        for name in names:
+            self.send_frame(json.dumps(["CLOSED", name, reason]))
 
     def forget_subscriptions(self) -> None:
         """Deliver no more to the subscriptions there are, without a word."""
@@ -115,6 +155,9 @@ class ScriptedRelay:
     async def _serve(self, connection: ServerConnection) -> None:
         self.connections_so_far += 1
         self._connections.add(connection)
+        self._known[connection] = set()
+        if self.challenges:
+            self._send_challenge(connection)
         try:
             async for frame in connection:
                 self._receive(connection, json.loads(frame))
@@ -122,23 +165,55 @@ class ScriptedRelay:
             pass
         finally:
             self._connections.discard(connection)
+            del self._known[connection]
             for key in [key for key in self._subscriptions if key[0] is connection]:
                 del self._subscriptions[key]
 
     def _receive(self, connection: ServerConnection, message: list[Any]) -> None:
         if self.is_mute:
             return
+        known = self._known[connection]
         match message:
             case ["EVENT", event]:
-                self.received.add(event)
-                _send(connection, ["OK", event["id"], True, ""])
+                reason = self.on_event(event, known)
+                if not reason:
+                    self.received.add(event)
+                self._answer(connection, event, reason)
+            case ["AUTH", event]:
+                self.auths.add(event)
+                reason = self.on_auth(event, known)
+                if ["challenge", self._challenge] not in event["tags"]:
+                    reason = "error: wrong challenge"
+                if not reason:
+                    known.add(event["pubkey"])
+                self._answer(connection, event, reason)
             case ["REQ", str(name), filter_]:
-                self._subscriptions[connection, name] = filter_
-                for event in self.kept:
-                    _send(connection, ["EVENT", name, event])
-                _send(connection, ["EOSE", name])
+                self._subscribe(connection, name, filter_)
             case ["CLOSE", str(name)]:
                 self._subscriptions.pop((connection, name), None)
+
+    def _answer(self, connection: ServerConnection, event: Json, reason: str | None) -> None:
+        if reason is not None:
+            self._challenge_for(connection, reason)
+            _send(connection, ["OK", event["id"], not reason, reason])
+
+    def _subscribe(self, connection: ServerConnection, name: str, filter_: Json) -> None:
+        if reason := self.on_filter(filter_, self._known[connection]):
+            self._challenge_for(connection, reason)
+            _send(connection, ["CLOSED", name, reason])
+            return
+        self._subscriptions[connection, name] = filter_
+        for event in self.kept:
+            _send(connection, ["EVENT", name, event])
+        _send(connection, ["EOSE", name])
+
+    def _challenge_for(self, connection: ServerConnection, reason: str) -> None:
+        if self.challenges and reason.startswith("auth-required:"):
+            self._send_challenge(connection)
+
+    def _send_challenge(self, connection: ServerConnection) -> None:
+        self._challenge = f"challenge {next(self._numbers)}"
+        _send(connection, ["AUTH", self._challenge])
 
     async def _deliver(self, event: Json) -> None:
         for connection, name in self._subscriptions:

@@ -51,7 +51,7 @@ class InProcessNode(Node):
     async def call(self, method: str, **params: Any) -> Any:
         given = json.loads(json.dumps({k: v for k, v in params.items() if v is not None}))
         self.calls.append((method, given))
-        await self._notify()  # also lets calls that are begun together overlap, as threads do
+        await self._notify()  # also lets calls that are begun together overlap
         if self.before is not None:
             await self.before(method, given)
         if self.away:

@@ -25,7 +25,7 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -63,6 +63,8 @@ _T = TypeVar("_T")
 
 Send = Callable[[Payment], Awaitable[Json]]
 Outcome = PaymentRecord | Nip47Error
+# The work of a payment; it may set the outcome earlier than it ends.
+Run = Callable[[asyncio.Future[Outcome]], Coroutine[Any, Any, Outcome]]
 
 
 def payment_label(connection_id: str, request_id: str) -> str:
@@ -101,7 +103,7 @@ class Payments:
         self._answer_late = answer_late
         self._tasks = Tasks()
         # By request, and by payment hash: whose it is and what comes of it.
-        self._under_way: dict[str, tuple[str, asyncio.Task[Outcome]]] = {}
+        self._under_way: dict[str, tuple[str, asyncio.Future[Outcome]]] = {}
         self._in_flight: Counter[str] = Counter()
         self._loaded: dict[str, Ledger] = {}
         # Requests of before the start that have come again, and so get their answer in the usual way.
@@ -123,7 +125,7 @@ class Payments:
         """
         for client_pubkey, ledger in self._loaded.items():
             for payment in ledger.reservations.values():
-                self._start(client_pubkey, payment, self._resume(client_pubkey, payment))
+                self._start(client_pubkey, payment, partial(self._resume, client_pubkey, payment))
             for request_id in ledger.untold:
                 # What was not told may not have been answered either: both came after the booking.
                 self._tasks.spawn(self._answer_untold(client_pubkey, request_id))
@@ -168,13 +170,13 @@ class Payments:
             Nip47Error: nothing was sent, and nothing will be.
 
         """
-        task = self._same(connection, wanted)
-        if task is None:
-            run = self._run(connection, wanted, send)
-            task = self._start(connection.client_pubkey, wanted, run)
+        outcome = self._same(connection, wanted)
+        if outcome is None:
+            run = partial(self._run, connection, wanted, send)
+            outcome = self._start(connection.client_pubkey, wanted, run)
         elif _request_name(connection.client_pubkey, wanted.request_id) in self._under_way:
             self._came_again.add(wanted.request_id)
-        return await _outcome_of(task)
+        return await _record_of(outcome)
 
     async def come_before(self, connection: Connection, request_id: str) -> PaymentRecord | None:
         """Return how the payment of a request that came before ended, however long it takes; None for
@@ -188,7 +190,7 @@ class Payments:
         name = _request_name(connection.client_pubkey, request_id)
         if name in self._under_way:
             self._came_again.add(request_id)
-            return await _outcome_of(self._under_way[name][1])
+            return await _record_of(self._under_way[name][1])
         try:
             return await self.records.get(connection.id, request_id)
         except UnreadableRecord:
@@ -197,23 +199,25 @@ class Payments:
 
     # One payment after the other: which are under way
 
-    def _same(self, connection: Connection, wanted: Payment) -> asyncio.Task[Outcome] | None:
+    def _same(self, connection: Connection, wanted: Payment) -> asyncio.Future[Outcome] | None:
         """Return what is under way for the same request or the same payment hash."""
         for name in _names(connection.client_pubkey, wanted):
             if name in self._under_way:
-                client_pubkey, task = self._under_way[name]
+                client_pubkey, outcome = self._under_way[name]
                 if client_pubkey != connection.client_pubkey:
                     raise Nip47Error(ErrorCode.PAYMENT_FAILED, _PAID_ALREADY)
-                return task
+                return outcome
         return None
 
-    def _start(self, client_pubkey: str, payment: Payment, run: Any) -> asyncio.Task[Outcome]:
-        task: asyncio.Task[Outcome] = self._tasks.spawn(run)
+    def _start(self, client_pubkey: str, payment: Payment, run: Run) -> asyncio.Future[Outcome]:
+        outcome = asyncio.get_running_loop().create_future()
+        task = self._tasks.spawn(run(outcome))
         names = _names(client_pubkey, payment)
-        self._under_way |= dict.fromkeys(names, (client_pubkey, task))
+        self._under_way |= dict.fromkeys(names, (client_pubkey, outcome))
         self._in_flight[client_pubkey] += 1
         task.add_done_callback(lambda _: self._done(client_pubkey, payment, names))
-        return task
+        task.add_done_callback(partial(_pass_on, outcome))
+        return outcome
 
     def _done(self, client_pubkey: str, payment: Payment, names: tuple[str, ...]) -> None:
         self._came_again.discard(payment.request_id)
@@ -238,7 +242,9 @@ class Payments:
 
     # The way of a payment
 
-    async def _run(self, connection: Connection, wanted: Payment, send: Send) -> Outcome:
+    async def _run(
+        self, connection: Connection, wanted: Payment, send: Send, outcome: asyncio.Future[Outcome]
+    ) -> Outcome:
         try:
             ended = await self._before(connection, wanted)
             if ended is not None:
@@ -249,8 +255,10 @@ class Payments:
             return error
         except NodeError as error:
             _log.debug("a payment of %r was not begun: %s", connection.name, error)
+            # At once: until lightningd is back nobody can tell whether something is reserved.
+            outcome.set_result(_NOT_BEGUN)
             await self._release(connection.client_pubkey, wanted.request_id)
-            return Nip47Error(ErrorCode.INTERNAL, "the node could not do this now; nothing was paid")
+            return _NOT_BEGUN
         except (BadLedger, UnreadableRecord):
             _log.exception("a payment of %r was refused: its books cannot be read", connection.name)
             return _UNREADABLE
@@ -326,7 +334,7 @@ class Payments:
         except (NodeError, KeyError, TypeError):
             return False
 
-    async def _resume(self, client_pubkey: str, payment: Payment) -> Outcome:
+    async def _resume(self, client_pubkey: str, payment: Payment, _: asyncio.Future[Outcome]) -> Outcome:
         """Follow a payment of before the start to its end, and answer its request."""
         record = await self._ended_before(client_pubkey, payment)
         if record is None:
@@ -466,15 +474,29 @@ _INSUFFICIENT = Nip47Error(
     ErrorCode.INSUFFICIENT_BALANCE, "the node cannot send that much at the moment"
 )
 _UNREADABLE = Nip47Error(ErrorCode.INTERNAL, "the books of this connection cannot be read")
+_NOT_BEGUN = Nip47Error(ErrorCode.INTERNAL, "the node could not do this now; nothing was paid")
 _NOT_SENT = Nip47Error(ErrorCode.PAYMENT_FAILED, "the payment was interrupted; nothing was paid")
 
 
-async def _outcome_of(task: asyncio.Task[Outcome]) -> PaymentRecord:
+async def _record_of(outcome: asyncio.Future[Outcome]) -> PaymentRecord:
     """Wait for a payment, which goes on when nobody waits any more."""
-    outcome = await asyncio.shield(task)
-    if isinstance(outcome, Nip47Error):
-        raise outcome
-    return outcome
+    ended = await asyncio.shield(outcome)
+    if isinstance(ended, Nip47Error):
+        raise ended
+    return ended
+
+
+def _pass_on(outcome: asyncio.Future[Outcome], task: asyncio.Task[Outcome]) -> None:
+    """Tell who waits how a payment ended, where it was not told before its task ended."""
+    if outcome.done():
+        return
+    if task.cancelled():
+        outcome.cancel()
+    elif (error := task.exception()) is not None:
+        outcome.set_exception(error)
+        outcome.exception()  # nobody may wait for it; it has been logged
+    else:
+        outcome.set_result(task.result())
 
 
 def _request_name(client_pubkey: str, request_id: str) -> str:

@@ -1,182 +1,75 @@
-"""Node against a JSON-RPC server on a Unix socket that says what the test wants."""
+"""What Node asks lightningd for, and how much of it at once."""
 
 import asyncio
+import contextlib
 import json
-import logging
-import socket
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from nwc.cln.errors import NodeError, NodeUnavailable, RpcFailed
-from nwc.cln.node import PAYMENT_METHODS, Node
+from nwc.cln.errors import NodeUnavailable, RpcFailed
+from nwc.cln.node import PAYMENT_METHODS, Bounds, Node
+from nwc.cln.payments import Payer
+from nwc.wallet.server import MAX_IN_FLIGHT_PER_CONNECTION
 from nwc.wallet.spending.payments import MAX_IN_ALL
-
-SECRET = "5ec7e7" + "00" * 29
-Json = dict[str, Any]
-# What the server does with a request: the bytes to answer; None hangs up.
-Answer = Callable[[Json], bytes | None]
-
-
-def result(value: Any) -> Answer:
-    return lambda request: json.dumps({"id": request["id"], "result": value}).encode() + b"\n\n"
-
-
-def failure(code: int, message: str) -> Answer:
-    error = {"code": code, "message": message}
-    return lambda request: json.dumps({"id": request["id"], "error": error}).encode() + b"\n\n"
-
-
-async def read_request(reader: asyncio.StreamReader) -> Json:
-    """Read one JSON object; like lightningd, without a separator after it."""
-    text = b""
-    while data := await reader.read(65_536):
-        text += data
-        try:
-            request: Json = json.loads(text)
-        except ValueError:
-            continue
-        return request
-    raise EOFError
-
-
-class Server:
-    """Lightningd's socket. `answer` is for the tests to set."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.answer: Answer = result({})
-        self.requests: list[Json] = []
-
-    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.requests.append(await read_request(reader))
-        answer = self.answer(self.requests[-1])
-        if answer is not None:
-            writer.write(answer)
-            await writer.drain()
-        writer.close()
-
-    @property
-    def asked(self) -> tuple[str, Any]:
-        [request] = self.requests
-        return request["method"], request["params"]
-
-
-@pytest.fixture
-def socket_path() -> Iterator[Path]:
-    # Not tmp_path: the name of a Unix socket has at most 107 bytes.
-    with tempfile.TemporaryDirectory() as directory:
-        yield Path(directory) / "rpc"
+from tests.unit.cln.rpc_server import Json, Server, failure, read_request, result
 
 
 @pytest_asyncio.fixture
-async def server(socket_path: Path) -> AsyncIterator[Server]:
-    server = Server(socket_path)
-    async with await asyncio.start_unix_server(server.talk, socket_path):
-        yield server
-
-
-@pytest.fixture
-def node(socket_path: Path) -> Iterator[Node]:
+async def node(socket_path: Path) -> AsyncIterator[Node]:
     node = Node(str(socket_path))
     yield node
     node.close()
 
 
-async def test_a_result(server: Server, node: Node) -> None:
-    server.answer = result({"id": "02ab", "alias": "é"})
-    assert await node.info() == {"id": "02ab", "alias": "é"}
-    assert server.asked == ("getinfo", {})
-
-
-async def test_an_error(server: Server, node: Node) -> None:
-    server.answer = failure(900, "Duplicate label 'x'")
-    with pytest.raises(RpcFailed) as caught:
-        await node.call("invoice", label="x")
-    error = caught.value
-    assert (error.method, error.code, error.message) == ("invoice", 900, "Duplicate label 'x'")
-    assert isinstance(error, NodeError)
-    assert error.__cause__ is None  # pyln's error quotes the whole call
-    assert error.__suppress_context__
+WITH_NUMBERS = dict.fromkeys(("invoices", "datastore", "channels", "payments", "configs", "help"), 5)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "answer", [None, [], "words", {}, {**WITH_NUMBERS, "pay_index": "x", "secret": "x"}]
+)
+@pytest.mark.parametrize(
+    "ask",
     [
-        None,
-        b"",
-        b'{"id": "x", "res',
-        b"not JSON\n\n",
-        b"\xff\xfe\n\n",
-        b"{}\n\n",
-        b'{"id": "somebody else\'s", "result": {}}\n\n',
-        b'{"error": "words"}\n\n',
-        b'{"error": {}}\n\n',
-        b'{"error": {"code": "x"}}\n\n',
+        lambda node: node.invoice_by_label("l"),
+        lambda node: node.invoice_by_payment_hash("00"),
+        lambda node: node.wait_paid_invoice(0),
+        lambda node: node.paid_invoice(1),
+        lambda node: node.newest_pay_index(),
+        lambda node: node.spendable_msat(),
+        lambda node: node.log_level(),
+        lambda node: node.make_secret("a purpose"),
+        lambda node: node.datastore_create(("nwc",), "x"),
+        lambda node: node.datastore_replace(("nwc",), "x", 1),
+        lambda node: node.datastore_entry(("nwc",)),
+        lambda node: node.datastore_get(("nwc",)),
+        lambda node: node.datastore_keys(("nwc",)),
+        lambda node: node.datastore_children(("nwc",)),
+        lambda node: Payer(node).next_sendpay_index(),
+        lambda node: Payer(node).parts_by_hash("00"),
+        lambda node: Payer(node).parts_by_label("l", 1),
+        lambda node: Payer(node).can_keysend(),
     ],
 )
-async def test_no_good_answer(server: Server, node: Node, answer: bytes | None) -> None:
-    server.answer = lambda request: answer
-    with pytest.raises(NodeUnavailable) as caught:
-        await node.call("makesecret", string="purpose of the secret")
-    assert str(caught.value).startswith("makesecret: ")
-    assert "purpose" not in str(caught.value)
-
-
-async def test_nobody_there(node: Node) -> None:
-    with pytest.raises(NodeUnavailable, match="getinfo: FileNotFoundError"):
-        await node.info()
-
-
-async def test_nobody_listens(node: Node, socket_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as left_behind:
-        left_behind.bind(str(socket_path))
-    with pytest.raises(NodeUnavailable, match="getinfo: ConnectionRefusedError"):
-        await node.info()
-
-
-async def test_secrets_are_logged_at_no_level(
-    server: Server, node: Node, caplog: pytest.LogCaptureFixture
+async def test_an_answer_that_cannot_be_read(
+    server: Server, node: Node, ask: Callable[[Node], Awaitable[object]], answer: Any
 ) -> None:
-    caplog.set_level(logging.NOTSET)
-    logging.getLogger("pyln").setLevel(logging.NOTSET)
-    server.answer = result({"secret": SECRET})
-    assert await node.make_secret("a purpose") == bytes.fromhex(SECRET)
-    assert server.asked == ("makesecret", {"string": "a purpose"})
-    server.answer = failure(-1, "no luck with " + SECRET)
-    with pytest.raises(RpcFailed):
-        await node.make_secret("a purpose")
-    assert [record for record in caplog.records if record.name != "asyncio"] == []
-    assert SECRET not in caplog.text
-    assert "a purpose" not in caplog.text
+    """Who must go on when lightningd is away goes on then, too."""
+    server.answer = result(answer)
+    with pytest.raises(NodeUnavailable):
+        await ask(node)
 
 
-async def test_calls_run_side_by_side(server: Server, node: Node) -> None:
-    both, arrived = asyncio.Event(), 0
-
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal arrived
-        request = await read_request(reader)
-        arrived += 1
-        if arrived == 2:
-            both.set()
-        await both.wait()
-        writer.write(json.dumps({"id": request["id"], "result": request["params"]}).encode() + b"\n\n")
-        writer.close()
-
-    server.talk = talk  # type: ignore[method-assign]
-    server.path.unlink()
-    async with await asyncio.start_unix_server(talk, server.path), asyncio.timeout(10):
-        answers = await asyncio.gather(node.call("a", x=1), node.call("b", x=2))
-    assert list(answers) == [{"x": 1}, {"x": 2}]
+async def test_a_huge_answer(server: Server, node: Node) -> None:
+    server.answer = result({"alias": "x" * 50_000_000})
+    assert len((await node.info())["alias"]) == 50_000_000
 
 
 @pytest.mark.parametrize("method", sorted(PAYMENT_METHODS))
-async def test_payments_take_the_threads_of_nothing_else(
+async def test_payments_take_the_places_of_nothing_else(
     socket_path: Path, node: Node, method: str
 ) -> None:
     """Each may wait for minutes; as many as may be under way leave room for all else."""
@@ -200,11 +93,99 @@ async def test_payments_take_the_threads_of_nothing_else(
         await asyncio.gather(*payments)
 
 
+class HungServer:
+    """Does not answer some methods, while `hangs` is set."""
+
+    def __init__(self, *methods: str) -> None:
+        self.methods = methods
+        self.hangs = True
+        self.waiting = asyncio.Semaphore(0)
+        self._end = asyncio.Event()
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._under_way.add(task)
+        request = await read_request(reader)
+        if self.hangs and request["method"] in self.methods:
+            self.waiting.release()
+            await self._end.wait()
+        else:
+            writer.write(result({"channels": [], "pay_index": 1})(request) or b"")
+        writer.close()
+
+    @contextlib.asynccontextmanager
+    async def listening(self, path: Path) -> AsyncIterator[None]:
+        """Listen, and in the end hang up."""
+        async with await asyncio.start_unix_server(self.talk, path, backlog=200), asyncio.timeout(10):
+            yield
+            self._end.set()
+            await asyncio.gather(*self._under_way)
+
+    async def wait_for(self, count: int) -> None:
+        """Wait until so many more calls hang."""
+        for _ in range(count):
+            await self.waiting.acquire()
+
+
+OTHERS = ("getinfo", "listinvoices", "listdatastore", "datastore", "makesecret", "invoice", "sql")
+
+
+@pytest.mark.parametrize("method", ["listpeerchannels", *OTHERS])
+async def test_a_method_that_hangs_holds_up_no_other(socket_path: Path, node: Node, method: str) -> None:
+    server = HungServer(method)
+    async with server.listening(socket_path):
+        calls = [asyncio.create_task(node.call(method)) for _ in range(MAX_IN_FLIGHT_PER_CONNECTION)]
+        await server.wait_for(1)
+        for other in set(OTHERS) - {method}:
+            await node.call(other)
+        server.hangs = False
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_what_hangs_gives_its_places_back(
+    socket_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those whose callers have gone; and without an answer."""
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=2, timeout_s=0.2))
+    server = HungServer("getinfo")
+    async with server.listening(socket_path):
+        gone = [asyncio.create_task(node.info()) for _ in range(2)]
+        await server.wait_for(2)
+        for call in gone:
+            call.cancel()
+        with pytest.raises(NodeUnavailable, match="getinfo: no answer in time"):
+            await node.info()
+        server.hangs = False
+        assert await node.info()
+
+
+@pytest.mark.parametrize("method", [*sorted(PAYMENT_METHODS), "waitanyinvoice"])
+async def test_what_takes_long_is_waited_for(
+    socket_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """A payment, or until one comes."""
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(timeout_s=0.05))
+    server = HungServer(method, "getinfo")
+    async with server.listening(socket_path):
+        is_wait = method == "waitanyinvoice"
+        call = asyncio.create_task(node.wait_paid_invoice(0) if is_wait else node.call(method))
+        for _ in range(3):
+            with pytest.raises(NodeUnavailable):
+                await node.info()
+        assert not call.done()
+        call.cancel()
+
+
 async def test_a_closed_node_takes_no_calls(server: Server, node: Node) -> None:
+    await node.info()
     node.close()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(NodeUnavailable):
         await node.info()
-    assert server.requests == []
+    assert len(server.requests) == 1
 
 
 # What each call asks for

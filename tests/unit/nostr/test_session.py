@@ -1,6 +1,7 @@
 """RelaySession as a state machine: frames in, frames out, the time as an argument."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -9,13 +10,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from nwc.nostr import session as module
+from nwc.nostr.auth import (
+    NEXT_ROUND_FIRST_S,
+    NEXT_ROUND_MAX_S,
+    PATIENCE_S,
+    PROMPT_ROUNDS,
+    SIGNED_AT_ONCE,
+)
 from nwc.nostr.event import Event, parse_event, sign_event, verify_event
 from nwc.nostr.inbox import Inbox
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import InvalidMessage, NoticeReceived
 from nwc.nostr.nip42 import KIND_CLIENT_AUTH
 from nwc.nostr.session import (
-    MAX_CHALLENGES,
+    CLOCK_ERROR_S,
+    MAX_DIVISIONS,
     RESUBSCRIBE_FIRST_S,
     RESUBSCRIBE_MAX_S,
     Published,
@@ -24,6 +33,7 @@ from nwc.nostr.session import (
 
 URL = "wss://relay.example"
 MAX_AGE = 120
+REACH_S = MAX_AGE + CLOCK_ERROR_S
 T = 1_750_000_000.0
 KEYS = [KeyPair.from_secret(number.to_bytes(32, "big")) for number in range(1, 251)]
 INBOXES = [Inbox(keys, "a" * 64) for keys in KEYS]
@@ -36,7 +46,10 @@ Frame = list[Any]
 
 
 def frames(session: RelaySession) -> list[Frame]:
-    return [json.loads(frame) for frame in session.data_to_send()]
+    sent: list[str] = []
+    while session.has_data_to_send:
+        sent += session.data_to_send()
+    return [json.loads(frame) for frame in sent]
 
 
 def of_type(kind: str, sent: list[Frame]) -> list[Frame]:
@@ -87,7 +100,7 @@ def test_a_subscription_names_recipients_authors_kinds_and_since() -> None:
         "kinds": [23194],
         "#p": [KEYS[0].public_key],
         "authors": ["a" * 64],
-        "since": int(T) - MAX_AGE,
+        "since": int(T) - REACH_S,
     }
     assert len(session) == 1
 
@@ -113,7 +126,7 @@ def test_every_connection_brings_all_subscriptions_with_a_fresh_since() -> None:
     session.connected(T + 1000)
     requests = of_type("REQ", frames(session))
     assert len(requests) == 3
-    assert {filter_["since"] for _, _, filter_ in requests} == {int(T) + 1000 - MAX_AGE}
+    assert {filter_["since"] for _, _, filter_ in requests} == {int(T) + 1000 - REACH_S}
     asked = [key for _, _, filter_ in requests for key in filter_["#p"]]
     assert sorted(asked) == sorted(keys.public_key for keys in KEYS)
 
@@ -124,7 +137,7 @@ def test_one_more_inbox_re_issues_one_subscription() -> None:
     [[kind, _, filter_]] = frames(session)
     assert kind == "REQ"
     assert KEYS[249].public_key in filter_["#p"]
-    assert filter_["since"] == int(T) + 5 - MAX_AGE
+    assert filter_["since"] == int(T) + 5 - REACH_S
 
 
 def test_one_inbox_less_re_issues_one_subscription() -> None:
@@ -216,16 +229,42 @@ def test_it_is_asked_for_once_until_it_is_refused_again() -> None:
     assert frames(session) == []
 
 
+def test_a_refusal_said_over_and_over_puts_nothing_off() -> None:
+    session = make_session(inboxes=1)
+    asked = []
+    for second in range(40):
+        for _ in range(3):
+            receive(session, "CLOSED", "nwc1", "error: x", now=T + second)
+        session.tick(T + second)
+        asked += [second] * len(frames(session))
+    # The refusal that follows each of them is heard a second later.
+    first = RESUBSCRIBE_FIRST_S
+    assert asked == [first, 1 + 3 * first, 2 + 7 * first]
+
+
+def test_a_subscription_is_not_confirmed_after_its_end() -> None:
+    """A relay, or a network of relays, that mixes up the order."""
+    session = make_session(inboxes=1)
+    receive(session, "CLOSED", "nwc1", "error: x")
+    receive(session, "EOSE", "nwc1")
+    assert not session.is_listening(KEYS[0].public_key)
+    session.tick(T + RESUBSCRIBE_FIRST_S)
+    assert len(of_type("REQ", frames(session))) == 1
+    receive(session, "EOSE", "nwc1")
+    assert session.is_listening(KEYS[0].public_key)
+
+
 @pytest.mark.parametrize("how", ["eose", "reconnect"])
 def test_patience_starts_anew_after_success(how: str) -> None:
     session = make_session(inboxes=1)
     for _ in range(5):
         receive(session, "CLOSED", "nwc1", "error: x")
     if how == "eose":
+        session.tick(T + 1000)
         receive(session, "EOSE", "nwc1")
     else:
         session.connected(T)
-        frames(session)
+    frames(session)
     session.tick(T + 10_000)
     assert frames(session) == []
     receive(session, "CLOSED", "nwc1", "error: x")
@@ -302,6 +341,59 @@ def test_the_deadline(connected: bool, reason: str) -> None:
     assert event_ids(frames(session)) == [EVENTS[1].id]
 
 
+HOUR_S = 3600.0
+
+
+@pytest.mark.parametrize("by_s", [HOUR_S, -HOUR_S])
+def test_a_clock_that_is_set_moves_no_deadline(by_s: float) -> None:
+    session = make_session()
+    session.publish(EVENTS[0], T + 10)
+    now = T + by_s
+    session.clock_moved(by_s, now)
+    assert session.tick(now + 9.9) == []
+    assert [published.event_id for published in session.tick(now + 10)] == [EVENTS[0].id]
+
+
+@pytest.mark.parametrize("by_s", [HOUR_S, -HOUR_S])
+def test_a_clock_that_is_set_puts_no_retry_off(by_s: float) -> None:
+    session = make_session(inboxes=1)
+    receive(session, "CLOSED", "nwc1", "error: x")
+    now = T + by_s
+    session.clock_moved(by_s, now)
+    session.tick(now + RESUBSCRIBE_FIRST_S - 0.1)
+    assert frames(session) == []
+    session.tick(now + RESUBSCRIBE_FIRST_S)
+    assert [frame[1] for frame in frames(session)] == ["nwc1"]
+
+
+def test_a_clock_that_is_set_back_renews_the_subscriptions() -> None:
+    """The relay would send nothing before the time that we asked for."""
+    session = make_session(inboxes=250)
+    receive(session, "CLOSED", "nwc2", "error: x")
+    session.clock_moved(-HOUR_S, T - HOUR_S)
+    requests = of_type("REQ", frames(session))
+    assert [name for _, name, _ in requests] == ["nwc1", "nwc3"]
+    assert {filter_["since"] for _, _, filter_ in requests} == {int(T - HOUR_S) - REACH_S}
+
+
+def test_a_clock_that_is_set_forward_needs_no_new_subscriptions() -> None:
+    session = make_session(inboxes=1)
+    session.clock_moved(HOUR_S, T + HOUR_S)
+    assert frames(session) == []
+
+
+def test_what_is_given_up_unsent_is_not_sent_later() -> None:
+    """A relay that reads slowly would otherwise have us keep all that was ever meant for it."""
+    session = make_session()
+    for event in EVENTS:
+        session.publish(event, T + 10)
+    session.tick(T + 10)
+    assert not session.has_data_to_send
+    session.publish(EVENTS[0], T + 20)
+    receive(session, "OK", EVENTS[0].id, True, "")
+    assert frames(session) == []
+
+
 def test_a_full_outbox_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_OUTBOX", 2)
     session = make_session(connected=False)
@@ -365,15 +457,200 @@ def test_an_empty_challenge_is_no_challenge() -> None:
     assert frames(session) == []
 
 
-def test_a_flood_of_challenges_is_bounded() -> None:
-    session = make_session(inboxes=2)
-    for number in range(MAX_CHALLENGES * 3):
-        receive(session, "AUTH", f"challenge {number}")
-    assert len(frames(session)) == 2 * MAX_CHALLENGES
+def challenges_answered(session: RelaySession, *, accepted: bool = True, now: float = T) -> list[str]:
+    """Take the AUTH that is sent, answer it, and return which challenges it is for."""
+    asked = of_type("AUTH", frames(session))
+    for frame in asked:
+        receive(session, "OK", frame[1]["id"], accepted, "", now=now)
+    return [dict(frame[1]["tags"])["challenge"] for frame in asked]
+
+
+def test_in_a_flood_of_challenges_the_newest_is_answered_later() -> None:
+    session = make_session(inboxes=1)
+    answered = []
+    for number in range(PROMPT_ROUNDS * 3):
+        receive(session, "AUTH", str(number))
+        answered += challenges_answered(session, accepted=False)
+    assert answered == ["0", "1", "2"]
+    session.tick(T + NEXT_ROUND_FIRST_S - 1)
+    assert frames(session) == []
+    session.tick(T + NEXT_ROUND_FIRST_S)
+    assert challenges_answered(session) == ["8"]
+    receive(session, "AUTH", "9", now=T + NEXT_ROUND_FIRST_S)
+    session.tick(T + NEXT_ROUND_FIRST_S * 3 - 1)
+    assert frames(session) == []
     session.connected(T)
     frames(session)
     receive(session, "AUTH", "a new connection starts anew")
-    assert len(frames(session)) == 2
+    assert len(challenges_answered(session)) == 1
+
+
+def test_one_challenge_after_the_other_is_answered() -> None:
+    """All that come while the first is being answered are one."""
+    session = make_session(inboxes=2)
+    receive(session, "AUTH", "0")
+    first, second = frames(session)
+    for number in range(1, 20):
+        receive(session, "AUTH", str(number))
+    receive(session, "OK", first[1]["id"], False, "void")
+    assert frames(session) == []
+    receive(session, "OK", second[1]["id"], False, "void")
+    assert challenges_answered(session) == ["19", "19"]
+
+
+def test_a_new_key_answers_the_newest_challenge_at_once() -> None:
+    session = make_session(inboxes=1)
+    for number in range(PROMPT_ROUNDS * 3):
+        receive(session, "AUTH", str(number))
+        challenges_answered(session)
+    session.subscribe(INBOXES[1], T)
+    assert challenges_answered(session) == ["8"]
+
+
+def test_an_endless_flood_of_challenges_is_answered_every_five_minutes() -> None:
+    session = make_session(inboxes=1)
+    answered = 0
+    for second in range(3600):
+        receive(session, "AUTH", str(second), now=T + second)
+        session.tick(T + second)
+        answered += len(challenges_answered(session, now=T + second))
+    assert answered <= 3600 / NEXT_ROUND_MAX_S + 10
+
+
+def test_a_few_keys_sign_at_once_and_subscriptions_wait_for_all() -> None:
+    session = make_session(inboxes=3 * SIGNED_AT_ONCE)
+    session.publish(EVENTS[0], T + 100)
+    receive(session, "AUTH", "challenge")
+    session.subscribe(INBOXES[200], T)
+    turns = []
+    while session.has_data_to_send:
+        turns.append([json.loads(frame)[0] for frame in session.data_to_send()])
+    assert turns[0] == ["AUTH"] * SIGNED_AT_ONCE + ["EVENT"]
+    assert turns[1] == turns[2] == ["AUTH"] * SIGNED_AT_ONCE
+    assert turns[3:] == [["AUTH", "REQ"]]
+
+
+def test_an_auth_that_is_passed_over_keeps_the_others_waiting_for_a_while_only() -> None:
+    session = make_session(inboxes=2)
+    session.publish(EVENTS[0], T + 100)
+    receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED)
+    frames(session)
+    receive(session, "AUTH", "challenge")
+    first, _ = frames(session)
+    receive(session, "OK", first[1]["id"], True, "", now=T + 1)
+    session.tick(T + PATIENCE_S)
+    assert frames(session) == []
+    session.tick(T + 1 + PATIENCE_S)
+    assert event_ids(frames(session)) == [EVENTS[0].id]
+
+
+def test_an_auth_that_is_never_answered_is_told_at_the_deadline() -> None:
+    session = make_session(inboxes=1)
+    session.publish(EVENTS[0], T + 100)
+    receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED)
+    receive(session, "AUTH", "challenge")
+    [given_up] = session.tick(T + 100)
+    assert given_up.reason == "the relay wants AUTH, and has not taken ours"
+
+
+def test_words_about_a_refused_auth_are_passed_on_when_all_are() -> None:
+    session = make_session(inboxes=2)
+    receive(session, "AUTH", "challenge")
+    first, second = frames(session)
+    assert receive(session, "OK", first[1]["id"], False, "blocked: no") is None
+    told = receive(session, "OK", second[1]["id"], False, "blocked: no")
+    assert told == NoticeReceived("AUTH refused: blocked: no")
+
+
+def test_the_signer_of_an_event_is_authenticated_without_an_inbox() -> None:
+    session = make_session(inboxes=1)
+    authenticate(session, True)
+    session.publish(EVENTS[0], T + 100, KEYS[5])
+    auth, event = frames(session)
+    assert (auth[0], auth[1]["pubkey"]) == ("AUTH", KEYS[5].public_key)
+    assert event[0] == "EVENT"
+    receive(session, "OK", auth[1]["id"], True, "")
+    receive(session, "AUTH", "a new challenge")
+    assert {frame[1]["pubkey"] for frame in frames(session)} == {KEYS[0].public_key, KEYS[5].public_key}
+
+
+# Keys that a relay does not serve
+
+
+def requested(sent: list[Frame]) -> list[set[str]]:
+    """Return what each REQ asks for."""
+    return [set(frame[2]["#p"]) for frame in of_type("REQ", sent)]
+
+
+def names(numbers: Iterable[int]) -> set[str]:
+    return {KEYS[number].public_key for number in numbers}
+
+
+def test_keys_whose_auth_was_refused_get_a_subscription_of_their_own() -> None:
+    session = make_session(inboxes=4)
+    authenticate(session, True, False, True, False)
+    receive(session, "CLOSED", "nwc1", AUTH_REQUIRED)
+    assert requested(frames(session)) == [names((0, 2)), names((1, 3))]
+    receive(session, "EOSE", "nwc1")
+    assert session.is_listening(KEYS[0].public_key)
+    assert not session.is_listening(KEYS[1].public_key)
+
+
+def test_a_subscription_of_refused_keys_is_tried_later_and_later() -> None:
+    session = make_session(inboxes=2)
+    authenticate(session, True, False)
+    receive(session, "CLOSED", "nwc1", AUTH_REQUIRED)
+    frames(session)
+    times: list[int] = []
+    receive(session, "CLOSED", "nwc2", AUTH_REQUIRED)
+    for second in range(80):
+        session.tick(T + second)
+        for frame in frames(session):
+            if frame[0] == "AUTH":
+                receive(session, "OK", frame[1]["id"], False, "blocked: no", now=T + second)
+            else:
+                assert requested([frame]) == [names((1,))]
+                receive(session, "CLOSED", "nwc2", AUTH_REQUIRED, now=T + second)
+                times.append(second)
+    assert times == [0, 10, 30, 70]
+
+
+def test_restricted_is_narrowed_down_to_the_key_it_means() -> None:
+    session = make_session(inboxes=100)
+    authenticate(session, *[True] * 100)
+    stranger = KEYS[77].public_key
+    receive(session, "CLOSED", "nwc1", "restricted: one of you is unknown")
+    served: set[str] = set()
+    while sent := of_type("REQ", frames(session)):
+        for _, name, filter_ in sent:
+            if stranger in filter_["#p"]:
+                receive(session, "CLOSED", name, "restricted: one of you is unknown")
+            else:
+                receive(session, "EOSE", name)
+                served |= set(filter_["#p"])
+    assert served == names(range(100)) - {stranger}
+
+
+def test_a_relay_that_serves_nobody_is_not_asked_without_end() -> None:
+    session = make_session(inboxes=250)
+    authenticate(session, *[True] * 250)
+    for name in ("nwc1", "nwc2", "nwc3"):
+        receive(session, "CLOSED", name, "restricted: go away")
+    asked = 0
+    while sent := of_type("REQ", frames(session)):
+        asked += len(sent)
+        for _, name, _ in sent:
+            receive(session, "CLOSED", name, "restricted: go away")
+    assert asked == 2 * MAX_DIVISIONS
+
+
+def test_an_auth_that_is_forgotten_in_the_middle_of_a_session_is_made_again() -> None:
+    session = make_session(inboxes=2)
+    authenticate(session, True, True)
+    receive(session, "EOSE", "nwc1")
+    receive(session, "CLOSED", "nwc1", AUTH_REQUIRED, now=T + 500)
+    session.tick(T + 501)
+    assert [frame[0] for frame in frames(session)] == ["AUTH", "AUTH", "REQ"]
 
 
 def test_closed_for_auth_then_auth_then_again_once() -> None:
@@ -501,7 +778,7 @@ class Relaying(RuleBasedStateMachine):
         for frame in frames(self.session):
             match frame:
                 case ["REQ", name, filter_]:
-                    assert filter_["since"] <= self.now - MAX_AGE
+                    assert filter_["since"] <= self.now - REACH_S
                     self.granted[name] = set(filter_["#p"])
                     self.refused.discard(name)
                 case ["CLOSE", name]:

@@ -59,7 +59,9 @@ class FakePool(RelayPool):
         verdicts = await self.publish(event, urls, timeout_s)
         return any(verdict.accepted for verdict in verdicts.values())
 
-    async def publish(self, event: Event, urls: Iterable[str], timeout_s: float) -> dict[str, Published]:
+    async def publish(
+        self, event: Event, urls: Iterable[str], timeout_s: float, signer: KeyPair | None = None
+    ) -> dict[str, Published]:
         self.attempts.append(event)
         async with self._changed:
             self._changed.notify_all()

@@ -569,7 +569,7 @@ async def test_long_invoice_string_is_shown_where_it_fits(world: World) -> None:
     assert row["invoice"] == text
 
 
-async def test_one_connection_does_not_fill_the_threads(world: World) -> None:
+async def test_one_connection_does_not_take_all_places(world: World) -> None:
     """What it asks for beyond its turns waits; another is served meanwhile."""
     await world.invoices(OWN, 3, paid_every=1)
     held, going = asyncio.Event(), 0

@@ -199,6 +199,14 @@ def test_lightningd_does_not_decode(bench: PayingBench, trouble: Trouble) -> Non
         assert spent_nothing(bench)
 
 
+@pytest.mark.parametrize("before", [0, 1, 2], ids=["decode", "getinfo", "help"])
+def test_nothing_is_reserved_when_lightningd_does_not_answer(bench: PayingBench, before: int) -> None:
+    bench.lightningd.troubles.extend([Trouble.NONE] * before + [Trouble.AWAY])
+    with pytest.raises(NodeError):
+        bench.run(_pay(bench))
+    assert spent_nothing(bench)
+
+
 async def _pay(bench: PayingBench) -> None:
     [asking] = bench.connections.values()
     await pay_invoice(bench.wallet, Call("00" * 32, {"invoice": INVOICE}, asking, (), ()))

@@ -122,7 +122,7 @@ class SimulatedLightningd(Node):
         given = {name: value for name, value in params.items() if value is not None}
         self.calls.append((method, given))
         trouble = self.troubles.popleft() if self.troubles else Trouble.NONE
-        # Of its own, as a worker thread is: it goes on when nobody waits for it any more.
+        # Of its own, as in lightningd: it goes on when nobody waits for it any more.
         before = asyncio.ensure_future(self._on_the_way(method, given, trouble))
         self._waiting.add(before)
         before.add_done_callback(self._waiting.discard)

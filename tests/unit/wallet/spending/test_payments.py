@@ -599,6 +599,24 @@ def test_a_reservation_whose_answer_is_lost(bench: Bench, wanted: Payment) -> No
     assert bench.sends() == 1
 
 
+@BOTH
+def test_refused_at_once_however_long_lightningd_is_away(bench: Bench, wanted: Payment) -> None:
+    """What may be reserved is released when it is back, and not before is the same request begun."""
+    bench.run(bench.payments.ledgers.of(KEY))
+    bench.lightningd.troubles.extend([Trouble.NONE] * bool(wanted.payment_hash) + [Trouble.LOST])
+    bench.lightningd.troubles.extend([Trouble.AWAY] * 100)
+    first, again = bench.pay(wanted), bench.pay(wanted)
+    assert refused(first) == refused(again)
+    assert refused(first)[1] == "the node could not do this now; nothing was paid"
+    bench.wait(60)
+    assert bench.lightningd.troubles, "lightningd is away still"
+    assert refused(bench.pay(wanted))[0] == ErrorCode.INTERNAL
+    bench.wait(HOUR)
+    assert (bench.sends(), bench.ledger().reservations) == (0, {})
+    bench.pay(wanted)
+    assert bench.sends() == 1
+
+
 def test_the_record_is_written_before_the_ledger(bench: Bench) -> None:
     asked = bench.pay(invoice())
     bench.lightningd.calls.clear()

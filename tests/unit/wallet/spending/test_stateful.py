@@ -31,6 +31,7 @@ from nwc.wallet.spending.ledgers import Ledgers
 from nwc.wallet.spending.payment import Payment, PaymentRecord
 from nwc.wallet.spending.payment_records import PaymentRecords
 from nwc.wallet.spending.payments import RETRY_FOR_S, Payments, payment_label
+from tests.unit.helpers import Errors
 from tests.unit.virtual_loop import VirtualLoop
 from tests.unit.wallet.spending.simulation import (
     Command,
@@ -101,17 +102,6 @@ class Asked:
     max_fee_msat: int
     budgets_seen: int
     outcomes: list[Outcome] = field(default_factory=list)
-
-
-class Errors(logging.Handler):
-    """What is logged as an error: there is none to be."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.seen: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.seen.append(self.format(record))
 
 
 class Clock:

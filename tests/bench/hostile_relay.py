@@ -1,0 +1,90 @@
+"""A relay that also sends junk, in a process of its own so that its CPU time is not the plugin's.
+
+It serves honest clients as fast_relay.py does. `["JUNK", <file>, <a second>]` from anyone has it send
+the lines of that file to whoever reads requests, at that pace; it answers `["SENT", <frames>,
+<seconds>]`.
+"""
+
+import asyncio
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+
+from nwc.nip47.kinds import KIND_REQUEST
+from tests.support.fast_relay import Relay
+from tests.support.processes import ChildProcess
+from tests.support.relay import RunningRelay, argument_parser, standard_input_ends
+
+# In the place of the name of the reader's subscription, which only the relay knows.
+SUBSCRIPTION = "@subscription@"
+# The pace is kept in steps of so many seconds.
+STEP_S = 0.005
+
+
+class HostileRelay(Relay):
+    """A relay that sends what it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._floods: set[asyncio.Task[None]] = set()
+
+    def _receive(self, connection: ServerConnection, frame: str) -> None:
+        match json.loads(frame):
+            case ["JUNK", str(path), per_second]:
+                task = asyncio.create_task(self._flood(connection, Path(path), per_second))
+                self._floods.add(task)
+                task.add_done_callback(self._floods.discard)
+            case _:
+                super()._receive(connection, frame)
+
+    async def _flood(self, asking: ServerConnection, path: Path, per_second: float) -> None:
+        reader, name = self._reader()
+        text = await asyncio.to_thread(path.read_text, encoding="utf-8")
+        frames = text.replace(SUBSCRIPTION, name).splitlines()
+        begin = time.perf_counter()
+        sent = 0
+        while sent < len(frames):
+            due = int((time.perf_counter() - begin) * per_second)
+            for frame in frames[sent:due]:
+                await reader.send(frame)  # waits where the reader does not keep up
+            sent = max(sent, min(due, len(frames)))
+            await asyncio.sleep(STEP_S)
+        await asking.send(json.dumps(["SENT", sent, time.perf_counter() - begin]))
+
+    def _reader(self) -> tuple[ServerConnection, str]:
+        """Return who reads requests, and the name of that subscription."""
+        return self._subscriptions.reading(KIND_REQUEST)[0]
+
+
+@contextlib.contextmanager
+def running_hostile_relay() -> Iterator[RunningRelay]:
+    """Run one on a free port of this machine."""
+    with ChildProcess([sys.executable, "-m", "tests.bench.hostile_relay", "--port", "0"]) as process:
+        yield RunningRelay(process.wait_for(r"^ws://\S+$")[0], process.pid)
+
+
+async def send_junk(url: str, frames: Path, per_second: float) -> tuple[int, float]:
+    """Have a hostile relay send the frames in a file; returns how many, and in how many seconds."""
+    async with connect(url, compression=None) as connection:
+        await connection.send(json.dumps(["JUNK", str(frames), per_second]))
+        match json.loads(await connection.recv()):
+            case ["SENT", int(sent), float(seconds)]:
+                return sent, seconds
+    raise RuntimeError("the relay did not say what it sent")
+
+
+async def _main(port: int) -> None:
+    relay = HostileRelay()
+    async with serve(relay.serve, "127.0.0.1", port, compression=None) as server:
+        print(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+        await standard_input_ends()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(argument_parser("a hostile relay").parse_args().port))

@@ -1,0 +1,111 @@
+"""lightningd's RPC socket goes and comes back: answered meanwhile, later as if nothing had been.
+
+Connections that are there outlive it: what goes over one of them is served as ever.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.cases.exactly_once import invoices_of
+from tests.cases.fixtures import Connect, ConnectedApp, wait_until_announced
+from tests.cases.log_lines import lines
+from tests.cases.node import NodeUnderTest
+from tests.cases.receiving import make
+from tests.cases.spending import budget_of
+from tests.support.app import Answer
+
+REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "get_info": ("get_info", {}),
+    "get_balance": ("get_balance", {}),
+    "get_budget": ("get_budget", {}),
+    "make_invoice": ("make_invoice", {"amount": 1000}),
+    "with metadata": ("make_invoice", {"amount": 1000, "metadata": {"order": 1}}),
+    "bare hash": ("make_invoice", {"amount": 1000, "description_hash": "5a" * 32}),
+    "lookup_invoice": ("lookup_invoice", {"payment_hash": "00" * 32}),
+    "list_transactions": ("list_transactions", {}),
+    "pay_keysend": ("pay_keysend", {"pubkey": f"02{'79be667e' * 8}", "amount": 1000}),
+}
+MAX_ATTEMPTS = 10
+
+
+@pytest.fixture
+def no_socket(node: NodeUnderTest) -> Iterator[None]:
+    """Leave no hidden socket behind."""
+    yield
+    node.show_rpc_socket()
+
+
+def outcome(answer: Answer) -> str:
+    return "ok" if answer.body["error"] is None else answer.code
+
+
+def ask_all(app: ConnectedApp) -> dict[str, str]:
+    """Ask for everything, and return how each was answered."""
+    requests = {name: app.request(*request) for name, request in REQUESTS.items()}
+    for request in requests.values():
+        app.send(request)
+    return {name: outcome(app.answer_to(request)) for name, request in requests.items()}
+
+
+@pytest.mark.usefixtures("no_socket")
+def test_requests_meanwhile(node: NodeUnderTest, connect: Connect) -> None:
+    app = connect(budget="1000sat", view="node")
+    usual = ask_all(app)
+    made = len(invoices_of(node, app))
+    since = node.mark()
+    node.hide_rpc_socket()
+    meanwhile = ask_all(app)
+    assert [name for name in usual if meanwhile[name] not in (usual[name], "INTERNAL")] == []
+    node.show_rpc_socket()
+    assert ask_all(app) == usual
+    succeeded = [name for name in REQUESTS if REQUESTS[name][0] == "make_invoice"]
+    expected = made + len(succeeded) + sum(meanwhile[name] == "ok" for name in succeeded)
+    assert len(invoices_of(node, app)) == expected
+    assert budget_of(node, app)["reserved_msat"] == 0
+    check_log(node, since, "pay_keysend")
+
+
+@pytest.mark.usefixtures("no_socket")
+def test_paid_meanwhile(node: NodeUnderTest, connect: Connect) -> None:
+    """The payment is counted and told once."""
+    app = connect(budget="received")
+    made = make(app, amount=5000)
+    since = node.mark()
+    node.hide_rpc_socket()
+    node.pay(made["invoice"])
+    node.wait_for_log("cannot be followed now|payment received", since=since)
+    node.show_rpc_socket()
+    app.wait_for_notifications(made["payment_hash"])
+    node.wait_for_log("payment received", since=since)
+    assert budget_of(node, app)["granted_msat"] == 5000
+    next_one = make(app, amount=7000)
+    node.pay(next_one["invoice"])
+    app.wait_for_notifications(next_one["payment_hash"])
+    assert len(app.notifications()) == 4
+    assert budget_of(node, app)["granted_msat"] == 12_000
+    check_log(node, since, "payment received")
+
+
+@pytest.mark.usefixtures("no_socket")
+def test_started_meanwhile(node: NodeUnderTest, app: ConnectedApp) -> None:
+    """lightningd is not made to wait; all is served as soon as it can be."""
+    node.stop_plugin()
+    since = node.mark()
+    node.hide_rpc_socket()
+    node.start_plugin()
+    node.wait_for_log("connections are not loaded yet", since=since)
+    node.show_rpc_socket()
+    wait_until_announced(node, app.name)
+    assert app.ask("get_info").result["pubkey"]
+    check_log(node, since, "not loaded yet")
+    assert len(lines(node, "INFO", since)) == 1
+
+
+def check_log(node: NodeUnderTest, since: int, expected: str = "nothing") -> None:
+    """Check that the operator was told nothing else, and that nothing was tried without end."""
+    for level in ("INFO", "UNUSUAL", r"\*\*BROKEN\*\*"):
+        assert [line for line in lines(node, level, since) if expected not in line] == []
+    tried = [line for line in lines(node, "DEBUG", since) if "followed" in line or "loaded" in line]
+    assert len(tried) < MAX_ATTEMPTS

@@ -1,0 +1,75 @@
+"""The plugin or lightningd is stopped under load: nothing half-done is left, nothing happens twice."""
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+
+from tests.cases.exactly_once import invoices_of, send_again, templates
+from tests.cases.fixtures import Connect, wait_until_announced
+from tests.cases.log_lines import lines
+from tests.cases.node import NodeUnderTest
+from tests.support.channel import KIND_RESPONSE, Json
+from tests.support.scripted_relay import ScriptedRelay
+
+BURST = 40
+# So many of them are answered when the end begins.
+ANSWERED = 4
+
+_numbers = itertools.count(1)
+
+
+def params_of(number: int) -> Json:
+    """Return parameters of make_invoice, by turns plain, with a record beside it, and a bare hash."""
+    kinds = (
+        {"description": "x"},
+        {"metadata": {"order": number}},
+        {"description_hash": f"{number:064x}"},
+    )
+    return {"amount": number, **kinds[number % 3]}
+
+
+def stop_plugin(node: NodeUnderTest) -> None:
+    node.stop_plugin()
+    assert templates(node) == []
+    node.start_plugin()
+
+
+def restart_node(node: NodeUnderTest) -> None:
+    node.restart_node()
+
+
+@pytest.mark.parametrize("restart", [stop_plugin, restart_node])
+def test_stopped_under_load(
+    node: NodeUnderTest,
+    scripted_relay: ScriptedRelay,
+    connect: Connect,
+    restart: Callable[[NodeUnderTest], None],
+) -> None:
+    app = connect(relays=[scripted_relay.url], channels=[scripted_relay])
+    numbers = list(itertools.islice(_numbers, BURST))
+    requests = {number: app.request("make_invoice", params_of(number)) for number in numbers}
+    since = node.mark()
+    for request in requests.values():
+        app.send(request)
+    scripted_relay.received.wait_for(
+        lambda event: event["kind"] == KIND_RESPONSE, "answers", count=ANSWERED
+    )
+    restart(node)
+    wait_until_announced(node, app.name)
+    for level in ("UNUSUAL", r"\*\*BROKEN\*\*"):
+        assert lines(node, level, since) == []
+    first = {number: app.answers_to(request["id"]) for number, request in requests.items()}
+    assert max(map(len, first.values())) == 1
+    made = {}
+    for number, request in requests.items():
+        again = send_again(app, scripted_relay, request)
+        made[again["invoice"]] = number
+        assert again["amount"] == number
+        assert again["metadata"] == params_of(number).get("metadata", {})
+        for answer in first[number]:
+            opened = app.open(answer, request)
+            assert opened.body["result"] == again or opened.code == "INTERNAL"
+    stored = invoices_of(node, app)
+    assert sorted(made) == sorted(invoice["bolt11"] for invoice in stored)
+    assert len(stored) == BURST

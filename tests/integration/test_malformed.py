@@ -1,0 +1,1 @@
+from tests.cases.malformed import *  # noqa: F403

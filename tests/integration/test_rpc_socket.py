@@ -1,0 +1,1 @@
+from tests.cases.rpc_socket import *  # noqa: F403

@@ -1,0 +1,13 @@
+"""A short soak on lightningd and bitcoind."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.cases.soak import TIMEOUT_S, short_soak
+
+
+@pytest.mark.timeout(TIMEOUT_S + 20)
+def test_soak(tmp_path: Path) -> None:
+    assert "real lightningd" in short_soak(tmp_path, os.environ["PATH"])

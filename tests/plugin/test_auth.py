@@ -1,0 +1,1 @@
+from tests.cases.auth import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.cases.stopping import *  # noqa: F403

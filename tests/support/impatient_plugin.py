@@ -1,0 +1,44 @@
+#!/usr/bin/env python3
+"""The plugin itself, but where it gives lightningd half a minute to answer, it gives it a second or two.
+
+Lightningd runs this instead of plugin.py.
+"""
+
+# ruff: noqa: E402 - sys.path first
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+# Not this directory, whose modules have names that others have too.
+sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+import plugin
+from nwc import service
+from nwc.cln import node
+from nwc.runner import Runner
+from nwc.wallet.dispatch import METHODS
+
+IMPATIENT_PLUGIN = Path(__file__)
+PATIENCE_S = 1.5
+
+
+def install() -> None:
+    """Put all this in the place of what it is shorter than."""
+    service.COMMAND_TIMEOUT_S = PATIENCE_S
+    node._OTHER = replace(node._OTHER, timeout_s=2 * PATIENCE_S)
+    for name, bounds in node.BOUNDS.items():
+        if bounds.timeout_s is not None:
+            node.BOUNDS[name] = replace(bounds, timeout_s=2 * PATIENCE_S)
+    for name, method in METHODS.items():
+        if method.timeout_s is not None:
+            METHODS[name] = replace(method, timeout_s=PATIENCE_S)
+
+
+if __name__ == "__main__":
+    install()
+    logging.getLogger("nwc").setLevel(logging.INFO)
+    runner = Runner()
+    runner.exit_on_signals()
+    plugin.build_plugin(runner).run()
+    runner.exit()

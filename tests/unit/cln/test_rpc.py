@@ -1,0 +1,317 @@
+"""RpcSocket against a server on a Unix socket: answers, errors, and what becomes of its connections."""
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from nwc.cln import rpc as module
+from nwc.cln.errors import NodeError, NodeUnavailable, RpcFailed
+from nwc.cln.rpc import MAX_IDLE, RpcSocket
+from tests.unit.cln.rpc_server import END, Answer, Server, failure, read_request, result
+from tests.unit.helpers import until
+
+SECRET = "5ec7e7" + "00" * 29
+
+
+@pytest_asyncio.fixture
+async def rpc(socket_path: Path) -> AsyncIterator[RpcSocket]:
+    rpc = RpcSocket(str(socket_path))
+    yield rpc
+    rpc.close()
+
+
+def text(answer: str) -> Answer:
+    """Answer with this text, ID being the id of the request."""
+    return lambda request: answer.replace("ID", json.dumps(request["id"])).encode() + END
+
+
+# Answers
+
+
+async def test_a_result(server: Server, rpc: RpcSocket) -> None:
+    server.answer = result({"alias": "é"})
+    assert await rpc.call("getinfo", {"name": "ü"}) == {"alias": "é"}
+    assert server.asked == ("getinfo", {"name": "ü"})
+    assert server.requests[0]["jsonrpc"] == "2.0"
+
+
+@pytest.mark.parametrize("value", [None, False, 0, "", [], {}])
+async def test_any_result_is_one(server: Server, rpc: RpcSocket, value: object) -> None:
+    server.answer = result(value)
+    assert await rpc.call("method", {}) == value
+
+
+async def test_an_answer_in_many_pieces(server: Server, rpc: RpcSocket) -> None:
+    rows = ["row " * 1000] * 500
+    server.answer = result(rows)
+    assert await rpc.call("sql", {}) == rows
+
+
+async def test_a_long_request(server: Server, rpc: RpcSocket) -> None:
+    """Lightningd may take it in pieces."""
+    params = {"string": "é" * 1_000_000}
+    await rpc.call("datastore", params)
+    assert server.asked == ("datastore", params)
+
+
+async def test_a_huge_error(server: Server, rpc: RpcSocket) -> None:
+    server.answer = failure(900, "x" * 1_000_000)
+    with pytest.raises(RpcFailed) as caught:
+        await rpc.call("invoice", {"label": "x"})
+    assert str(caught.value) == "invoice: error 900"
+
+
+async def test_an_error(server: Server, rpc: RpcSocket) -> None:
+    server.answer = failure(900, "Duplicate label 'x'")
+    with pytest.raises(RpcFailed) as caught:
+        await rpc.call("invoice", {"label": "x"})
+    error = caught.value
+    assert (error.method, error.code, error.message) == ("invoice", 900, "Duplicate label 'x'")
+    assert isinstance(error, NodeError)
+
+
+NO_ANSWERS = [
+    "not JSON",
+    "[" * 100_000,
+    "[]",
+    "\udcff",
+    "{}",
+    '{"id": ID}',
+    '{"result": {}}',
+    '{"id": 7, "result": {}}',
+    '{"id": "nwc:makesecret#2", "result": {}}',
+    '{"id": ID, "error": "words"}',
+    '{"id": ID, "error": {}}',
+    '{"id": ID, "error": {"code": "x", "message": "words"}}',
+    '{"id": ID, "error": {"code": 900, "message": null}}',
+    '{"id": ID, "error": null}',
+    '{"id": ID, "error": [900, "x"]}',
+    '{"id": ID, "result": ' + "9" * 5000 + "}",
+    '{"id": ID, "result": {}} trailing',
+]
+
+
+@pytest.mark.parametrize("answer", NO_ANSWERS)
+async def test_no_good_answer(server: Server, rpc: RpcSocket, answer: str) -> None:
+    server.answer = lambda request: (
+        answer.replace("ID", json.dumps(request["id"])).encode(errors="surrogateescape") + END
+    )
+    with pytest.raises(NodeUnavailable) as caught:
+        await rpc.call("makesecret", {"string": "purpose of the secret"})
+    assert str(caught.value).startswith("makesecret: ")
+    assert "purpose" not in str(caught.value)
+
+
+@pytest.mark.parametrize("answer", [None, b"", b'{"id": "x", "res', b'{"result": {}}', b"{}\n"])
+async def test_hanging_up_is_no_answer(server: Server, rpc: RpcSocket, answer: bytes | None) -> None:
+    server.answer = lambda request: answer
+    with pytest.raises(NodeUnavailable, match="invoice: IncompleteReadError"):
+        await rpc.call("invoice", {})
+    assert len(server.requests) == 1  # it may have been carried out
+
+
+async def test_an_answer_without_end(
+    server: Server, rpc: RpcSocket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_ANSWER_BYTES", 100_000)
+    server.answer = result("x" * 100_001)
+    with pytest.raises(NodeUnavailable, match="sql: LimitOverrunError"):
+        await rpc.call("sql", {})
+    await until(lambda: server.open == 0)
+
+
+async def test_a_request_that_has_no_utf8(server: Server, rpc: RpcSocket) -> None:
+    with pytest.raises(NodeUnavailable, match="invoice: UnicodeEncodeError"):
+        await rpc.call("invoice", {"description": "\ud800"})
+    assert server.requests == []
+
+
+async def test_nobody_there(rpc: RpcSocket) -> None:
+    with pytest.raises(NodeUnavailable, match="getinfo: FileNotFoundError"):
+        await rpc.call("getinfo", {})
+
+
+async def test_nobody_listens(rpc: RpcSocket, socket_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(socket_path))
+    with pytest.raises(NodeUnavailable, match="getinfo: ConnectionRefusedError"):
+        await rpc.call("getinfo", {})
+
+
+async def test_a_path_too_long_for_an_address(tmp_path: Path) -> None:
+    directory = tmp_path / ("long" * 30)
+    directory.mkdir()
+    server = Server(directory / "rpc")
+    listening = socket.socket(socket.AF_UNIX)
+    here = os.open(directory, os.O_DIRECTORY)
+    listening.bind(f"/proc/self/fd/{here}/rpc")
+    os.close(here)
+    rpc = RpcSocket(str(server.path))
+    async with await asyncio.start_unix_server(server.talk, sock=listening):
+        assert await rpc.call("getinfo", {}) == {}
+        rpc.close()
+
+
+async def test_secrets_are_logged_at_no_level(
+    server: Server, rpc: RpcSocket, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.NOTSET)
+    logging.getLogger("pyln").setLevel(logging.NOTSET)
+    server.answer = result({"secret": SECRET})
+    assert await rpc.call("makesecret", {"string": "a purpose"}) == {"secret": SECRET}
+    server.answer = failure(-1, "no luck with " + SECRET)
+    with pytest.raises(RpcFailed):
+        await rpc.call("makesecret", {"string": "a purpose"})
+    assert [record for record in caplog.records if record.name != "asyncio"] == []
+    assert SECRET not in caplog.text
+    assert "a purpose" not in caplog.text
+
+
+# Connections
+
+
+async def test_one_connection_serves_call_after_call(server: Server, rpc: RpcSocket) -> None:
+    for number in range(5):
+        server.answer = failure(1, "no") if number % 2 else result(number)
+        with pytest.raises(RpcFailed) if number % 2 else nullcontext():
+            await rpc.call("method", {"number": number})
+    assert [request["params"]["number"] for request in server.requests] == list(range(5))
+    assert len(server.connections) == 1
+
+
+@pytest.mark.parametrize("answer", [a for a in NO_ANSWERS if "ID" not in a])
+async def test_a_connection_that_is_out_of_step_is_given_up(
+    server: Server, rpc: RpcSocket, answer: str
+) -> None:
+    server.answer = lambda request: answer.encode(errors="surrogateescape") + END
+    with pytest.raises(NodeUnavailable):
+        await rpc.call("method", {})
+    server.answer = result("good")
+    assert await rpc.call("method", {}) == "good"
+    await until(lambda: server.open == 1)
+    assert len(server.connections) == 2
+
+
+@pytest.mark.parametrize("said", [b"", b"{}\n\n"])
+async def test_a_connection_that_ended_while_idle_is_not_used(
+    server: Server, rpc: RpcSocket, said: bytes
+) -> None:
+    """The next call must not be lost to it: nobody could say whether it was carried out."""
+    await rpc.call("method", {})
+    server.connections[0].write(said)
+    server.connections[0].close()
+    await server.connections[0].wait_closed()
+    server.answer = result("good")
+    assert await rpc.call("method", {}) == "good"
+    assert len(server.requests) == 2
+
+
+async def test_a_connection_that_broke_while_idle_is_not_used(server: Server, rpc: RpcSocket) -> None:
+    await rpc.call("method", {})
+    rpc._idle[0].writer.transport.abort()
+    assert await rpc.call("method", {}) == {}
+    assert len(server.connections) == 2
+
+
+async def test_a_connection_that_speaks_unasked_is_not_used(server: Server, rpc: RpcSocket) -> None:
+    await rpc.call("method", {})
+    server.connections[0].write(text('{"id": "nwc:method#2", "result": "old"}')({"id": 0}) or b"")
+    server.answer = result("good")
+    assert await rpc.call("method", {}) == "good"
+    await until(lambda: server.open == 1)
+
+
+async def test_lightningd_is_back(server: Server, rpc: RpcSocket, socket_path: Path) -> None:
+    """It listens anew at the same path."""
+    await rpc.call("method", {})
+    os.unlink(socket_path)
+    server.connections[0].close()
+    await server.connections[0].wait_closed()
+    with pytest.raises(NodeUnavailable):
+        await rpc.call("method", {})
+    again = Server(socket_path)
+    again.answer = result("back")
+    async with await asyncio.start_unix_server(again.talk, socket_path):
+        assert await rpc.call("method", {}) == "back"
+        rpc.close()
+
+
+async def test_calls_run_side_by_side(server: Server, rpc: RpcSocket) -> None:
+    both, arrived = asyncio.Event(), 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal arrived
+        request = await read_request(reader)
+        arrived += 1
+        if arrived == 2:
+            both.set()
+        await both.wait()
+        writer.write(json.dumps({"id": request["id"], "result": request["params"]}).encode() + END)
+        writer.close()
+
+    os.unlink(server.path)
+    async with await asyncio.start_unix_server(talk, server.path), asyncio.timeout(10):
+        answers = await asyncio.gather(rpc.call("a", {"x": 1}), rpc.call("b", {"x": 2}))
+    assert list(answers) == [{"x": 1}, {"x": 2}]
+
+
+async def test_a_cancelled_call_leaves_its_answer_to_nobody(server: Server, rpc: RpcSocket) -> None:
+    held = asyncio.Event()
+    server.before_answer = held.wait
+    asking = asyncio.create_task(rpc.call("slow", {}))
+    await until(lambda: bool(server.requests))
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    held.set()
+    server.answer = lambda request: result(request["method"])(request)
+    assert await rpc.call("quick", {}) == "quick"
+    await until(lambda: server.open == 1)
+    assert len(server.connections) == 2
+
+
+async def test_a_call_nobody_else_knows_of_is_not_garbage(server: Server, rpc: RpcSocket) -> None:
+    """As a command's: pyln's thread drops what it has begun in the loop."""
+    held, answers = asyncio.Event(), asyncio.Queue[str]()
+    server.before_answer = held.wait
+    server.answer = result("late")
+
+    async def ask() -> None:
+        answers.put_nowait(await rpc.call("method", {}))
+
+    asyncio.run_coroutine_threadsafe(ask(), asyncio.get_running_loop())
+    await until(lambda: bool(server.requests))
+    gc.collect()
+    held.set()
+    async with asyncio.timeout(10):
+        assert await answers.get() == "late"
+
+
+async def test_few_connections_stay_after_many_calls(server: Server, rpc: RpcSocket) -> None:
+    count = MAX_IDLE + 5
+    all_asked = asyncio.Barrier(count)
+    server.before_answer = all_asked.wait
+    await asyncio.gather(*(rpc.call("method", {}) for _ in range(count)))
+    assert len(server.connections) == count
+    await until(lambda: server.open == MAX_IDLE)
+
+
+async def test_closing_ends_what_is_idle_and_what_comes_back(server: Server, rpc: RpcSocket) -> None:
+    await asyncio.gather(rpc.call("method", {}), rpc.call("method", {}))
+    asking = asyncio.create_task(rpc.call("last", {}))
+    await until(lambda: len(server.requests) == 3)
+    rpc.close()
+    assert await asking == {}
+    await until(lambda: server.open == 0)
+    with pytest.raises(NodeUnavailable):
+        await rpc.call("method", {})
+    assert len(server.requests) == 3

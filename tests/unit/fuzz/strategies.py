@@ -1,0 +1,474 @@
+"""What strangers and clients send, at each layer of the way: frames, events, plaintexts, parameters.
+
+Each strategy makes what is right up to its own layer, so that fuzzing gets as far as that. JSON is made as
+text: what Python would write itself has no key twice, and no number of ten thousand digits.
+"""
+
+import functools
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+from nwc.nostr import bech32
+from nwc.nostr.keys import KeyPair
+from nwc.wallet.dispatch import METHODS
+from tests.double import bolt11
+from tests.double.bolt11 import Bolt11
+from tests.unit.helpers import ANY_TEXT, JSON_VALUES
+
+# JSON that parsers fall over, and what is no JSON but looks like it.
+NASTY_JSON = (
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "-0",
+    "-0.0",
+    "1e400",
+    "-1e400",
+    "1e-400",
+    "1.5",
+    "1e3",
+    "1e18",
+    "9" * 4300,
+    "9" * 4301,
+    "-" + "9" * 10_000,
+    "1." + "9" * 10_000,
+    "0x10",
+    "01",
+    "true",
+    "null",
+    '"\\ud800"',
+    '"\\udc00\\ud800"',
+    '"\\u0000"',
+    '"\\u2028\\ufeff\\u202e"',
+    '"\0"',
+    '"\\x"',
+    '"' + "x" * 40_000 + '"',
+    '"' + "\\u0001" * 6_000 + '"',
+    '"' + "\N{PILE OF POO}" * 8_000 + '"',
+    "[" * 900 + "]" * 900,
+    "[" * 50_000,
+    "[" * 30_000 + "]" * 30_000,
+    '{"a":' * 10_000 + "1" + "}" * 10_000,
+    "[" + "[]," * 10_000 + "[]]",
+    "{}",
+    "[]",
+    "",
+)
+NASTY_NUMBERS = (
+    *(sign * 2**bits + off for bits in (31, 32, 53, 63, 64) for off in (-1, 0, 1) for sign in (1, -1)),
+    *(0, 1, -1, 10**18, 10**30, 10**400, 31_536_000, 31_536_001, 2**40, 2**40 + 1, 2**50, 2**60),
+    *((2**64 - 1) // 10, (2**64 - 1) // 10 + 1, 21 * 10**17, 21 * 10**17 + 1),
+    *(1.0, 1.5, -0.0, 1e15, 2.0**53, 1e18, 1e308, True, False, "1", "1sat", "any", None, [], {}),
+)
+HEX = "0123456789abcdef"
+NASTY_HEX = (
+    "",
+    "0" * 63,
+    "0" * 65,
+    "G" * 64,
+    " " * 64,
+    "0x" + "0" * 62,
+    "٣" * 64,
+    "ab " * 22,
+    "\ud800" * 64,
+    "AB" * 32,
+)
+
+
+def _object(pairs: list[tuple[str, str]]) -> str:
+    """Spell an object; a key may stand there twice."""
+    return "{" + ",".join(f"{json.dumps(name)}:{value}" for name, value in pairs) + "}"
+
+
+def _array(items: list[str]) -> str:
+    return "[" + ",".join(items) + "]"
+
+
+def json_texts(names: st.SearchStrategy[str] = ANY_TEXT) -> st.SearchStrategy[str]:
+    """JSON, mostly; objects have these names, some of them twice."""
+    values = JSON_VALUES.map(json.dumps)
+    return st.recursive(
+        values | st.sampled_from(NASTY_JSON),
+        lambda inner: (
+            st.lists(inner, max_size=4).map(_array)
+            | st.lists(st.tuples(names, inner), max_size=4).map(_object)
+        ),
+        max_leaves=6,
+    )
+
+
+# Made once: hypothesis looks at every new strategy anew.
+_JSON_TEXTS = json_texts()
+_PIECES = st.sampled_from([None, "", "\0", "\ud800", "\ufeff", '"', "}", "]", "9" * 99]) | ANY_TEXT
+
+
+@st.composite
+def damaged(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> str:
+    """A text with a piece of it cut out, doubled or replaced."""
+    text = draw(texts)
+    for _ in range(draw(st.integers(1, 3))):
+        start = draw(st.integers(0, len(text)))
+        end = min(len(text), start + draw(st.sampled_from([0, 1, 2, 8, 64, len(text)])))
+        piece = draw(_PIECES)
+        text = text[:start] + (text[start:end] * 2 if piece is None else piece) + text[end:]
+    return text
+
+
+# Frames
+
+NASTY_FRAMES = (
+    "",
+    "\0\0\0",
+    "\ufeff[]",
+    "[" * 100_000,
+    "[" * 60_000 + "]" * 60_000,
+    '["EVENT","nwc1",' + "9" * 100_000 + "]",
+    '["EVENT","nwc1",{' + '"id":1,' * 15_000 + '"id":1}]',
+    '["NOTICE","' + "\\u0000" * 20_000 + '"]',
+    '["AUTH","' + "\ud800" * 100 + '"]',
+    "x" * 200_000,
+    "\ud800" * 1000,
+    " " * 120_000 + "[]",
+    '["OK","' + "0" * 64 + '",true,"' + "\u202e" * 100_000 + '"]',
+)
+
+_EVENT_FIELDS = ("id", "pubkey", "created_at", "kind", "tags", "content", "sig", "extra")
+_WORDS = st.sampled_from(
+    ["EVENT", "OK", "EOSE", "CLOSED", "NOTICE", "AUTH", "COUNT", "nwc1", "auth-required: x", ""]
+)
+
+
+_EVENT_TEXTS = st.lists(st.tuples(st.sampled_from(_EVENT_FIELDS), _JSON_TEXTS), max_size=9).map(_object)
+_MESSAGES = st.lists(_WORDS.map(json.dumps) | _JSON_TEXTS | _EVENT_TEXTS, max_size=5).map(_array)
+_CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from(_EVENT_FIELDS),
+        _JSON_TEXTS | st.sampled_from(NASTY_NUMBERS).map(json.dumps),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+def frames(honest: str) -> st.SearchStrategy[str]:
+    """Any text, JSON of any kind, and honest frames of a relay (like this one) with damage."""
+    return st.one_of(
+        st.text(st.characters(), max_size=200),
+        st.sampled_from(NASTY_FRAMES),
+        _JSON_TEXTS,
+        _MESSAGES,
+        damaged(_MESSAGES),
+        damaged(st.just(honest)),
+        fields_changed(honest),
+    )
+
+
+@st.composite
+def fields_changed(draw: st.DrawFn, honest: str) -> str:
+    """An honest event of which some fields are others."""
+    kind, name, event = json.loads(honest)
+    pairs = [(field, json.dumps(value)) for field, value in event.items()]
+    changed = dict(draw(_CHANGES))
+    doubled = draw(st.booleans())  # the last of two counts
+    kept = [pair for pair in pairs if doubled or pair[0] not in changed]
+    return f"[{json.dumps(kind)},{json.dumps(name)},{_object([*kept, *changed.items()])}]"
+
+
+# Events
+
+
+@dataclass(frozen=True)
+class WantedEvent:
+    """What the known client signs.
+
+    Attributes:
+        content: what it says, where that is not encrypted; None for an encrypted request.
+        scheme: of the encryption.
+        tags: beside the wallet's `p`.
+        p_first: whether the `p` tag comes before these.
+        kind: of the event.
+        age: seconds before now.
+
+    """
+
+    content: str | None
+    scheme: str
+    tags: list[list[str]]
+    p_first: bool
+    kind: int
+    age: int
+
+
+_TAG_ITEMS = st.text(st.characters(codec="utf-8"), max_size=20) | st.sampled_from(
+    ["", "x" * 1024, "\0", "\u202e"]
+)
+_TAGS = st.one_of(
+    st.builds(
+        lambda value: ["encryption", *value],
+        st.sampled_from(
+            [[], [""], ["nip44_v2"], ["nip04"], ["nip44_v3"], ["nip44_v2 nip04"], ["NIP04"]]
+        ),
+    ),
+    st.builds(
+        lambda value: ["expiration", *value],
+        st.sampled_from(
+            [[], [""], ["-1"], ["0"], ["99999999999"], ["9" * 13], ["9" * 1000], ["٣"], ["1e9"]]
+        ),
+    ),
+    st.builds(lambda value: ["p", *value], st.sampled_from([[], [""], ["0" * 64], ["x"]])),
+    st.lists(_TAG_ITEMS, min_size=1, max_size=64),
+)
+events = st.builds(
+    WantedEvent,
+    content=st.none()
+    | st.text(st.characters(codec="utf-8"), max_size=300)
+    | st.sampled_from(
+        ["", "?iv=", "A" * 132, "#" * 200, "A" * 87_472, "=" * 400, "AA?iv=AA", "\n" * 140]
+    ),
+    scheme=st.sampled_from(["nip44_v2", "nip04"]),
+    tags=st.lists(_TAGS, max_size=4) | st.just([["encryption", "nip44_v2"]]) | st.just([["x"]] * 255),
+    p_first=st.booleans() | st.just(True),
+    kind=st.just(23194) | st.sampled_from([0, 1, 13194, 23195, 65_535]),
+    age=st.sampled_from([0, 1, -1, 100, -100, 130, -130, 10**9, -(10**9)]) | st.just(0),
+)
+
+
+# Plaintexts
+
+_NAMES = st.sampled_from(["method", "params", "id", "jsonrpc", "version", "amount", ""])
+_METHOD_TEXTS = st.sampled_from(
+    [json.dumps(name) for name in METHODS]
+    + ['"multi_pay_invoice"', '"\\ud800"', '""', '"' + "x" * 65 + '"', "7"]
+)
+
+
+# Requests of which method or parameters are anything, or stand there twice.
+_MORE_PAIRS = st.lists(
+    st.tuples(st.just("method"), _METHOD_TEXTS)
+    | st.tuples(st.just("params"), _JSON_TEXTS)
+    | st.tuples(_NAMES, _JSON_TEXTS),
+    max_size=5,
+)
+_BODIES = st.builds(
+    lambda method, more: _object([("method", method), *more]), _METHOD_TEXTS, _MORE_PAIRS
+)
+
+plaintexts: st.SearchStrategy[str | bytes] = st.one_of(
+    st.text(st.characters(codec="utf-8"), max_size=200),
+    st.binary(max_size=300),
+    json_texts(_NAMES),
+    _BODIES,
+    damaged(_BODIES).map(lambda text: text.encode(errors="surrogatepass")),
+    st.sampled_from(
+        [*NASTY_JSON, "\ufeff{}", "\0", " " * 60_000 + "{}", '{"method":"get_info"}\0', "[" * 65_000]
+    ),
+)
+
+
+# Parameters
+
+
+@dataclass(frozen=True)
+class Payable:
+    """An invoice of somebody else that can be paid."""
+
+    invoice: str
+    preimage: bytes
+
+
+@functools.cache
+def payables() -> tuple[Payable, ...]:
+    """Invoices that a node can pay, each but once; the first of them have no amount."""
+    return tuple(_payable(number, None if number < 5 else number * 1000) for number in range(40))
+
+
+def _payable(number: int, amount_msat: int | None) -> Payable:
+    preimage = hashlib.sha256(b"%d" % number).digest()
+    content = Bolt11(
+        currency="bcrt",
+        created_at=int(time.time()),
+        payment_hash=hashlib.sha256(preimage).digest(),
+        payment_secret=bytes(32),
+        amount_msat=amount_msat,
+        description="tea",
+        expiry=10**7,
+    )
+    return Payable(bolt11.encode(content, b"\5" * 32), preimage)
+
+
+@st.composite
+def signed_anew(draw: st.DrawFn) -> str:
+    """An invoice with any prefix and any fields, and the right checksum: nobody has signed this."""
+    prefix = draw(
+        st.sampled_from(
+            [
+                "lnbcrt",
+                "lnbcrt10n",
+                "lnbc",
+                "lntb1m",
+                "lnbcrt0p",
+                "lnbcrt1p",
+                "lnbcrt" + "9" * 20,
+                "lnbcrt" + "9" * 400,
+                "lno",
+                "lni",
+                "ln",
+                "lnbcrt" + "9" * 19 + "m",
+                "lnbcrt٣",
+            ]
+        )
+        | st.text(st.sampled_from("lnbcrt0123456789munp"), min_size=1, max_size=30)
+    )
+    time_words = bytes(draw(st.lists(st.integers(0, 31), min_size=7, max_size=7)))
+    fields = b"".join(draw(st.lists(_FIELDS, max_size=5)))
+    signature = bytes(draw(st.sampled_from([103, 104, 105])))
+    try:
+        return bech32.encode(prefix, time_words + fields + signature)
+    except UnicodeEncodeError:
+        return prefix
+
+
+def _field(letter: str, words: bytes) -> bytes:
+    return bytes([bech32.ALPHABET.index(letter), *divmod(len(words), 32)]) + words
+
+
+_WORDS_OF_FIELD = st.binary(max_size=60).map(bech32.words_from_bytes) | st.sampled_from(
+    [bytes(52), bytes([31] * 13), bytes([31] * 52), bytes([31] * 1023), b""]
+)
+_FIELDS = (
+    st.builds(_field, st.sampled_from("spdhxc9nfrm"), _WORDS_OF_FIELD)
+    | st.just(_field("p", bytes(52)))
+    | st.just(_field("x", bytes([31] * 12)))
+)
+_INVOICES = st.sampled_from([payable.invoice for payable in payables()])
+_INVOICE_TEXTS = st.one_of(
+    _INVOICES,
+    _INVOICES,
+    _INVOICES.map(str.upper),
+    _INVOICES.map(lambda invoice: f" LIGHTNING:{invoice}\n"),
+    damaged(_INVOICES),
+    signed_anew(),
+    st.sampled_from(
+        [
+            "lno1pg",
+            "lni1qqg",
+            "lnr1",
+            "1",
+            "ln1",
+            "lnbcrt1" + "q" * 16_377,
+            "lnbcrt1" + "q" * 40_000,
+            "l" * 16_384,
+            "\ud800",
+            "lightning:",
+            "lnbcrt1" * 2000,
+        ]
+    ),
+)
+_TEXTS = st.one_of(
+    st.text(st.characters(codec="utf-8"), max_size=100),
+    st.builds(
+        lambda piece, count: piece * count,
+        st.sampled_from(
+            ["a", "é", "\N{PILE OF POO}", "\n", "\b", "\x7f", "\\", '"', "\x01", "\0", "\u2028"]
+        ),
+        st.sampled_from([1, 159, 160, 319, 320, 639, 640, 8192, 16_384, 32_768, 32_769]),
+    ),
+    st.just("\ud800"),
+)
+_HASHES = st.text(HEX, min_size=64, max_size=64) | st.sampled_from(NASTY_HEX)
+_NUMBERS = st.integers(0, 10**6) | st.integers(1000, 2000) | st.sampled_from(NASTY_NUMBERS)
+_NODES = st.just("02" + "ab" * 32) | st.sampled_from(
+    ["03" + "AB" * 32, "04" + "ab" * 32, "02" * 32, "", "02" + "ab" * 31 + "٣٣"]
+)
+_METADATA = st.one_of(
+    st.dictionaries(ANY_TEXT, JSON_VALUES, max_size=3),
+    JSON_VALUES,
+    st.sampled_from([4080, 4096, 4097, 30_000]).map(lambda size: {"comment": "x" * size}),
+    st.sampled_from([31, 32, 33, 500]).map(
+        lambda depth: functools.reduce(lambda inner, _: {"a": inner}, range(depth), {})
+    ),
+    st.just({"a": 10**4299, "\x01": "\x01" * 600}),
+    st.just({"tlv_records": [{}], "comment": "\N{PILE OF POO}" * 2000}),
+)
+_TLV_TYPES = st.integers(65_536, 65_600) | st.sampled_from([5_482_373_484, 65_535, 0, *NASTY_NUMBERS])
+_TLV_VALUES = st.binary(max_size=40).map(bytes.hex) | st.sampled_from(
+    ["ab" * 1000, "ab" * 1001, "a", "AB", " ab ", "٣٣", "\ud800", 7, None]
+)
+_TLVS = st.lists(
+    st.fixed_dictionaries({"type": _TLV_TYPES, "value": _TLV_VALUES}) | JSON_VALUES, max_size=5
+) | st.just([{"type": 65_536 + n, "value": "ab" * 20} for n in range(51)])
+_FLAGS = st.booleans() | st.sampled_from([None, 0, "true", []])
+
+# The fields of each method, with values that are mostly within their bounds.
+FIELDS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "get_info": {},
+    "get_balance": {},
+    "get_budget": {},
+    "make_invoice": {
+        "amount": _NUMBERS,
+        "description": _TEXTS,
+        "description_hash": _HASHES,
+        "expiry": _NUMBERS,
+        "metadata": _METADATA,
+    },
+    "lookup_invoice": {"payment_hash": _HASHES, "invoice": _INVOICE_TEXTS},
+    "list_transactions": {
+        "from": _NUMBERS,
+        "until": _NUMBERS,
+        "limit": _NUMBERS,
+        "offset": _NUMBERS,
+        "unpaid": _FLAGS,
+        "unpaid_incoming": _FLAGS,
+        "unpaid_outgoing": _FLAGS,
+        "type": st.sampled_from(["incoming", "outgoing", "", "all", None, 7]),
+    },
+    "pay_invoice": {
+        "invoice": _INVOICE_TEXTS,
+        "amount": _NUMBERS | st.none(),
+        "max_fee": _NUMBERS,
+        "metadata": _METADATA,
+    },
+    "pay_keysend": {
+        "amount": _NUMBERS,
+        "pubkey": _NODES,
+        "preimage": st.sampled_from(["", None, "00" * 32, 7]),
+        "tlv_records": _TLVS,
+        "max_fee": _NUMBERS,
+        "metadata": _METADATA,
+    },
+    "multi_pay_invoice": {"invoices": JSON_VALUES},
+}
+# Without these a request goes no further.
+_NEEDED = {"make_invoice": ("amount",), "pay_invoice": ("invoice",), "pay_keysend": ("amount", "pubkey")}
+assert set(METHODS) <= set(FIELDS)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Any:
+    """A request of a known method; of its fields most are right, and one or the other is anything."""
+    method = draw(st.sampled_from(sorted(FIELDS)))
+    fields = FIELDS[method]
+    needed = {name: fields[name] for name in _NEEDED.get(method, ())}
+    optional = {name: values for name, values in fields.items() if name not in needed}
+    params = draw(st.fixed_dictionaries(needed, optional=optional))
+    if fields and draw(st.integers(0, 4)) == 0:
+        params[draw(st.sampled_from(sorted(fields)))] = draw(JSON_VALUES)
+    return {"method": method, "params": params}
+
+
+def spelled(request: object) -> str:
+    """Spell a request as a client does: with UTF-8 where that can say it."""
+    text = json.dumps(request, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(request)
+    return text
+
+
+STRANGER = KeyPair.generate()

@@ -1,0 +1,156 @@
+"""The soak notices what it is there for (tests/bench/soak); here its judgement, without any process."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from nostr_sdk import Keys
+
+from tests.bench.soak import reconcile
+from tests.bench.soak.books import OK, Answered, Asked, Books, Trouble, Wanted
+from tests.bench.soak.clients import Link
+from tests.bench.soak.misfortunes import OF_RELAYS, Misfortune, plan
+from tests.bench.soak.reconcile import NodeBooks
+from tests.bench.soak.vitals import MAX_GROWTH_BYTES, Vitals, is_not_flat
+from tests.support.app import NIP44, NOTIFICATION_KINDS, App
+from tests.support.channel import KIND_NOTIFICATION, Json
+
+RELAY = "ws://127.0.0.1:1"
+RESULT: Json = {"invoice": "lnbcrt1", "payment_hash": "aa" * 32, "amount": 1000, "metadata": {}}
+MADE: Json = {
+    "bolt11": "lnbcrt1",
+    "payment_hash": "aa" * 32,
+    "amount_msat": 1000,
+    "status": "paid",
+    "paid_at": 105,
+}
+VITALS = Vitals(at=0, pid=1, rss=50_000_000, fds=9, threads=20, cpu_s=1)
+
+
+@pytest.fixture
+def asked() -> Asked:
+    """A make_invoice at second 100."""
+    wallet, client = Keys.generate(), Keys.generate()
+    secret, pubkey = client.secret_key().to_hex(), wallet.public_key().to_hex()
+    app = App(f"nostr+walletconnect://{pubkey}?relay={RELAY}&secret={secret}", [Link(RELAY)])
+    wanted = Wanted("make_invoice", {"amount": 1000}, OK, NIP44)
+    return Asked(app, app.request("make_invoice", wanted.params), wanted, sent_at=100, last_sent_at=100)
+
+
+@pytest.fixture
+def books(asked: Asked) -> Books:
+    """All is well: asked, answered, paid, told."""
+    asked.answers.append(Answered(101, OK, RESULT))
+    told = {(RESULT["payment_hash"], kind): [106.0] for kind in NOTIFICATION_KINDS}
+    return Books(asked={asked.event["id"]: asked}, told=told)
+
+
+@pytest.fixture
+def node(asked: Asked) -> NodeBooks:
+    """The node has what was asked for."""
+    made = {(asked.connection_id, asked.event["id"]): MADE}
+    return NodeBooks(made, [], [], {MADE["payment_hash"]: ""}, set(), [])
+
+
+def wrong(findings: Iterator[str]) -> str:
+    """Return the only thing that is wrong."""
+    [finding] = findings
+    return finding
+
+
+def test_all_is_well(books: Books, node: NodeBooks) -> None:
+    assert [*books.findings(), *reconcile.findings(books, node)] == []
+
+
+def test_no_answer(books: Books, asked: Asked) -> None:
+    asked.answers.clear()
+    assert "no answer" in wrong(books.findings())
+    books.troubles.append(Trouble(Misfortune.RELAY_A, 101, 102))
+    assert "no answer" in wrong(books.findings())
+    books.troubles.append(Trouble(Misfortune.BOTH_RELAYS, 101, 102))
+    assert [*books.findings()] == []
+
+
+def test_second_answer(books: Books, asked: Asked) -> None:
+    asked.answers.append(Answered(120, OK, RESULT))
+    assert "2 answers" in wrong(books.findings())
+    books.troubles.append(Trouble(Misfortune.PLUGIN_KILL, 110, 115))
+    assert [*books.findings()] == []
+
+
+def test_second_answer_says_otherwise(books: Books, asked: Asked) -> None:
+    books.troubles.append(Trouble(Misfortune.PLUGIN_KILL, 110, 115))
+    asked.answers.append(Answered(120, OK, {**RESULT, "payment_hash": "bb" * 32}))
+    assert "different invoices" in wrong(books.findings())
+
+
+def test_error(books: Books, asked: Asked) -> None:
+    asked.answers[0] = Answered(101, "INTERNAL", None)
+    assert "INTERNAL instead of ok" in wrong(books.findings())
+    books.troubles.append(Trouble(Misfortune.NODE, 99, 115))
+    assert [*books.findings()] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "finding"),
+    [
+        ({"invoices": {}}, "is not on the node"),
+        ({"strange": [{"label": "nwc:x"}]}, "nobody can explain"),
+        ({"records": {("c", "r")}}, "record without an invoice"),
+        ({"pending": [["nwc"]]}, "never told"),
+    ],
+)
+def test_node_has_other_books(
+    books: Books, node: NodeBooks, changes: dict[str, Any], finding: str
+) -> None:
+    assert finding in wrong(reconcile.findings(books, replace(node, **changes)))
+
+
+def test_invoice_nobody_asked_for(books: Books, node: NodeBooks) -> None:
+    other = {**MADE, "payment_hash": "bb" * 32, "status": "unpaid"}
+    node.invoices["0" * 16, "0" * 64] = other
+    assert "nobody asked" in wrong(reconcile.findings(books, node))
+
+
+@pytest.mark.parametrize(("name", "value"), [("bolt11", "lnbcrt2"), ("amount_msat", 2000)])
+def test_invoice_differs(books: Books, node: NodeBooks, name: str, value: object) -> None:
+    [key] = node.invoices
+    node.invoices[key] = {**MADE, name: value}
+    assert len([*reconcile.findings(books, node)]) == 1
+
+
+def test_payment_not_told(books: Books, node: NodeBooks) -> None:
+    books.told.clear()
+    assert "not told" in wrong(reconcile.findings(books, node))
+
+
+def test_payment_told_twice(books: Books, node: NodeBooks) -> None:
+    books.told[RESULT["payment_hash"], KIND_NOTIFICATION].append(107)
+    assert "told 2 times" in wrong(reconcile.findings(books, node))
+    books.troubles.append(Trouble(Misfortune.PLUGIN_KILL, 106, 107))
+    assert [*reconcile.findings(books, node)] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "finding"),
+    [
+        ({"pid": 2}, "another"),
+        ({"rss": VITALS.rss + 2 * MAX_GROWTH_BYTES}, "memory grew"),
+        ({"fds": 12}, "descriptors"),
+        ({"threads": 23}, "threads"),
+    ],
+)
+def test_not_flat(changes: dict[str, int], finding: str) -> None:
+    assert [*is_not_flat(VITALS, VITALS, 100)] == []
+    assert finding in wrong(is_not_flat(VITALS, replace(VITALS, **changes), 100))
+
+
+@pytest.mark.parametrize(("sorts", "seconds"), [(tuple(Misfortune), 20), (OF_RELAYS, 1080)])
+def test_plan(sorts: tuple[Misfortune, ...], seconds: float) -> None:
+    planned = plan(random.Random(1), sorts, seconds)
+    assert planned == plan(random.Random(1), sorts, seconds)
+    assert {one.misfortune for one in planned} == set(sorts)
+    assert all(first.after_s < second.after_s < seconds for first, second in pairwise(planned))
