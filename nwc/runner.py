@@ -4,15 +4,14 @@ import inspect
 import logging
 import os
 import signal
-import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
-from functools import partial
-from queue import SimpleQueue
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
-from pyln.client.plugin import Method, MethodType, Plugin, Request, RpcException
+from pyln.client.plugin import Method, MethodType, Plugin, PluginLogHandler, Request, RpcException
 
+from nwc import logs
 from nwc.cln.errors import NodeError, RpcCode, RpcFailed
 from nwc.cln.options import BadOption, parse_settings
 from nwc.commands import BadArgument
@@ -25,7 +24,7 @@ _INTERNAL_ERROR = -32603
 _TOO_SLOW = "lightningd did not answer in time; what was asked may still be done, see nwc-list"
 _STOPPED = "the plugin was stopped; what was asked may be done all the same, see nwc-list"
 
-# At the end, for the answers to the commands that it has cut off.
+# At the end: for what commands have answered and lightningd has not read yet.
 REPLY_TIMEOUT_S = 0.5
 
 _log = logging.getLogger(__name__)
@@ -36,12 +35,26 @@ Command = Callable[..., Coroutine[Any, Any, Json]]
 
 class NwcPlugin(Plugin):
     """pyln's plugin, with errors for people: pyln adds a traceback to each, and binds arguments so that
-    a forgotten one is a traceback in the log.
+    a forgotten one is a traceback in the log. And with nothing secret in the log.
     """
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how)
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, PluginLogHandler):
+                logs.set_up(handler)
 
     def add_command(self, name: str, command: Command, help_text: str, runner: "Runner") -> None:
         """Register a command, whose parameters after the first are those people give."""
         self.methods[name] = _Command(name, command, help_text, runner.background(command))
+
+    def _exec_func(self, func: Callable[..., Any], request: Request) -> Any:
+        try:
+            return super()._exec_func(func, request)
+        except Exception:
+            # pyln logs what it catches with its words.
+            _log.exception("%s failed", request.method)
+            raise RpcException("internal error; see lightningd's log", _INTERNAL_ERROR) from None
 
     def _write_locked(self, obj: Any) -> None:
         if isinstance(obj.get("error"), dict):
@@ -68,11 +81,8 @@ class Runner:
 
     def __init__(self) -> None:
         self._service: Service | None = None
-        # Written in a thread: lightningd takes megabytes, of thousands of connections, at its own pace.
-        self._replies: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._writer = threading.Thread(target=self._write_replies, name="nwc-reply", daemon=True)
-        self._writer.start()
         self._is_ending = False
+        self._replies = ThreadPoolExecutor(1, "nwc-reply")
 
     def start(self, options: Json, configuration: Json) -> Json:
         """Start the service; returns the answer to `init`."""
@@ -93,16 +103,10 @@ class Runner:
                 request.set_exception(problem or RpcException("the plugin is not initialised"))
                 return
             done = self._service.run(lambda core: command(core, *args, **kwargs))
-            done.add_done_callback(lambda done: self._replies.put(partial(_reply, request, done)))
+            # Not in the loop: lightningd takes megabytes, of thousands of connections, at its own pace.
+            done.add_done_callback(lambda done: self._replies.submit(_reply, request, done))
 
         return start
-
-    def _write_replies(self) -> None:
-        while (reply := self._replies.get()) is not None:
-            try:
-                reply()
-            except Exception:
-                _log.exception("a command could not be answered")
 
     def on_block_added(self, **notification: Any) -> None:
         """Pass on a new block; the key was `block` before v24.08 of lightningd."""
@@ -128,8 +132,8 @@ class Runner:
         self._is_ending = True
         if self._service is not None:
             self._service.stop()
-        self._replies.put(None)
-        self._writer.join(REPLY_TIMEOUT_S)
+        with suppress(TimeoutError):  # the replies before this one, where lightningd still takes them
+            self._replies.submit(lambda: None).result(REPLY_TIMEOUT_S)
         # A worker thread may wait for lightningd or a name server; a normal exit would wait for it.
         os._exit(0)
 

@@ -176,6 +176,7 @@ class Service:
         self._node = Node(settings.rpc_path)
         self._tip = ChainTip()
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_note_loop_error)
         self._core: asyncio.Future[Core] = self._loop.create_future()
         self._stopping = asyncio.Event()
         self._commands = Steps()
@@ -267,3 +268,8 @@ class Service:
         self._failures += 1
         level = logging.INFO if self._failures == TELL_AFTER_FAILURES else logging.DEBUG
         _log.log(level, "connections are not loaded yet: %s", error)
+
+
+def _note_loop_error(_: asyncio.AbstractEventLoop, context: Json) -> None:
+    """Log what no task of ours has caught; asyncio's own words would show arguments."""
+    _log.error("an error in the event loop", exc_info=context.get("exception"))

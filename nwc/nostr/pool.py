@@ -57,13 +57,22 @@ class RelayPool:
                 relay.unsubscribe(recipient)
 
     def release(self, url: str) -> None:
-        """Close a relay if nobody reads it any more or still has something for it."""
+        """Close a relay if nobody reads it any more, once nothing is being published on it."""
         relay = self._relays.get(url)
-        if relay is not None and relay.is_idle:
+        if relay is None or relay.is_read:
+            return
+        if relay.is_publishing:
+            closing = self._release_later(url, relay)
+        else:
             del self._relays[url]
-            task = asyncio.create_task(relay.stop())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            closing = relay.stop()
+        task = asyncio.create_task(closing)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _release_later(self, url: str, relay: Relay) -> None:
+        await relay.published()
+        self.release(url)
 
     async def publish(
         self, event: Event, urls: Iterable[str], timeout_s: float, signer: KeyPair | None = None

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, ProxyError, WebSocketException
 
 from nwc.nostr.bounded_connection import TURN_S, BoundedConnection
 from nwc.nostr.event import Event
@@ -88,9 +88,19 @@ class Relay:
         return self._health.info(self.url, inboxes=len(self._session), latency_s=latency_s)
 
     @property
-    def is_idle(self) -> bool:
-        """Tell that no inbox is read from this relay and nothing is being published on it."""
-        return not len(self._session) and not self._results
+    def is_read(self) -> bool:
+        """Tell that an inbox is read from this relay."""
+        return len(self._session) > 0
+
+    @property
+    def is_publishing(self) -> bool:
+        """Tell that something is being published on it."""
+        return bool(self._results)
+
+    async def published(self) -> None:
+        """Wait for the end of what is being published on it now."""
+        if self._results:
+            await asyncio.wait(list(self._results.values()))
 
     # What is wanted of it
 
@@ -310,6 +320,8 @@ def _describe(error: BaseException) -> str:
     match error:
         case TimeoutError():
             return "no answer in time"
+        case ProxyError():
+            return "the proxy cannot reach the relay"
         case InvalidStatus():
             return f"HTTP status {error.response.status_code}"
         case ConnectionClosed():

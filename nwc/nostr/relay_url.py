@@ -49,4 +49,5 @@ def _normal_form(scheme: str, host: str, port: int | None, path: str, query: str
 
 def is_onion(url: str) -> bool:
     """Tell whether the relay is a Tor onion service, which only a proxy can reach."""
-    return (urlsplit(url).hostname or "").endswith(".onion")
+    # A dot at the end of a name means the same place.
+    return (urlsplit(url).hostname or "").rstrip(".").endswith(".onion")

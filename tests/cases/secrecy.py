@@ -1,6 +1,10 @@
-"""Nothing secret at rest: neither the client's secret nor the wallet key, in no log and no record."""
+"""Nothing secret at rest: neither the client's secret nor the wallet key, in no log and no record.
+
+Nor do a client's words come into the log with an exception that nobody expected.
+"""
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +16,12 @@ from tests.cases.fixtures import Connect, ConnectedApp, wait_until_announced
 from tests.cases.node import MakeNode, NodeUnderTest
 from tests.support.channel import Json
 from tests.support.scripted_relay import ScriptedRelay
+from tests.support.waiting import wait_until
+
+RAISING_PLUGIN = Path(__file__).parents[1] / "support" / "raising_plugin.py"
+
+# What a client might write to its friend.
+SECRET = "correct horse battery staple"
 
 
 def wallet_secret(node: NodeUnderTest, client_pubkey: str) -> str:
@@ -95,3 +105,21 @@ def test_nothing_secret(make_node: MakeNode, connect: Connect, scripted_relay: S
                     assert spelling not in content, path
     own = wallet_secret(node, first.pubkey)
     assert Keys.parse(own).public_key().to_hex() == first.wallet_pubkey
+
+
+def test_exceptions_are_logged_without_their_words(make_node: MakeNode, connect: Connect) -> None:
+    node = make_node(plugin=RAISING_PLUGIN)
+    app = connect(node=node)
+    since = node.mark()
+    assert app.ask("make_invoice", {"amount": 1, "description": SECRET}).code == "INTERNAL"
+    for regex, count in (
+        (f"make_invoice of '{app.name}' failed", 1),
+        ("a background task failed", 1),
+        ("an error in the event loop", 2),
+    ):
+        wait_until(lambda regex=regex: node.log_text().count(regex), regex)  # type: ignore[misc]
+        assert node.log_text().count(regex) == count
+    log = node.log_text().splitlines()[since:]
+    for line in ("Traceback (most recent call last):", "in fail", "KeyError", "ValueError"):
+        assert len([logged for logged in log if logged.endswith(line)]) >= 4, line
+    assert SECRET not in "\n".join(log)

@@ -9,11 +9,13 @@ import itertools
 import json
 import threading
 from collections.abc import Callable, Coroutine
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 from tests.support.channel import EventLog, Json
 from tests.support.waiting import PATIENCE_S, wait_until
@@ -39,6 +41,8 @@ class ScriptedRelay:
         is_mute: it takes what comes and never says a word.
         port: where it listens, once it does.
         connections_so_far: how many clients have connected.
+        handshakes: the HTTP headers of each.
+        redirect_to: sends clients elsewhere (HTTP 301), instead of serving them.
         on_event: judges what is published.
         on_filter: judges what is asked for.
         on_auth: judges AUTH (NIP-42); whoever is taken is known from then on.
@@ -53,6 +57,8 @@ class ScriptedRelay:
         self.kept: list[Json] = []
         self.is_mute = False
         self.connections_so_far = 0
+        self.handshakes: list[list[tuple[str, str]]] = []
+        self.redirect_to: str | None = None
         self.on_event: Verdict = takes_all
         self.on_filter: Verdict = takes_all
         self.on_auth: Verdict = takes_all
@@ -147,10 +153,24 @@ class ScriptedRelay:
             self._loop.run_until_complete(self._main())
 
     async def _main(self) -> None:
-        async with serve(self._serve, "127.0.0.1", self.port, compression=None) as server:
+        async with serve(
+            self._serve,
+            "127.0.0.1",
+            self.port,
+            process_request=self._redirect,
+            compression=None,
+        ) as server:
             self.port = server.sockets[0].getsockname()[1]
             self._started.set()
             await self._stopping.wait()
+
+    def _redirect(self, connection: ServerConnection, request: Request) -> Response | None:
+        self.handshakes.append(list(request.headers.raw_items()))
+        if self.redirect_to is None:
+            return None
+        response = connection.respond(HTTPStatus.MOVED_PERMANENTLY, "")
+        response.headers["Location"] = self.redirect_to
+        return response
 
     async def _serve(self, connection: ServerConnection) -> None:
         self.connections_so_far += 1

@@ -15,6 +15,7 @@ ALLOWED = {
     "nwc.nip47": {"nwc.nostr"},
     "nwc.cln": {"nwc.nostr"},
     "nwc.tasks": set(),
+    "nwc.logs": set(),
     "nwc.times": set(),
     "nwc.bootstrap": set(),
     "nwc.wallet": {"nwc.cln", "nwc.nip47", "nwc.nostr", "nwc.tasks"},
@@ -28,7 +29,7 @@ ALLOWED = {
         "nwc.service",
         "nwc.times",
     },
-    "nwc.runner": {"nwc.cln", "nwc.wallet", "nwc.service", "nwc.commands"},
+    "nwc.runner": {"nwc.logs", "nwc.cln", "nwc.wallet", "nwc.service", "nwc.commands"},
     "nwc": set(),
 }
 # What does not belong into a layer at all: sockets, threads, clocks and lightningd in pure code.

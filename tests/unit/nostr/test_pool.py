@@ -97,6 +97,41 @@ async def test_release_closes_what_nobody_reads(servers: list[FakeRelay], pool: 
     assert connections[0].close_code is None
 
 
+async def test_a_relay_is_released_when_its_last_publication_has_ended(
+    servers: list[FakeRelay], pool: RelayPool
+) -> None:
+    """One that says no OK, to an answer for example, must not be kept for ever."""
+    servers[0].answers = False
+    url = servers[0].url
+    pool.subscribe(INBOX, [url])
+    connection = await servers[0].arrival()
+    publishing = asyncio.create_task(pool.publish(EVENT, [url], 0.1))
+    await servers[0].next("EVENT")
+    pool.unsubscribe(KEYS.public_key, [url])
+    pool.release(url)
+    assert [info.url for info in pool.info()] == [url]
+    await asyncio.wait_for(connection.wait_closed(), 10)
+    assert pool.info() == []
+    assert not (await publishing)[url].accepted
+
+
+async def test_a_relay_read_again_meanwhile_is_not_released(
+    servers: list[FakeRelay], pool: RelayPool
+) -> None:
+    servers[0].answers = False
+    url = servers[0].url
+    pool.subscribe(INBOX, [url])
+    await servers[0].arrival()
+    publishing = asyncio.create_task(pool.publish(EVENT, [url], 0.1))
+    await servers[0].next("EVENT")
+    pool.unsubscribe(KEYS.public_key, [url])
+    pool.release(url)
+    pool.subscribe(OTHER_INBOX, [url])
+    await publishing
+    await until(lambda: not pool._closing)
+    assert [info.state for info in pool.info()] == ["connected"]
+
+
 async def test_a_released_relay_can_come_back(servers: list[FakeRelay], pool: RelayPool) -> None:
     url = servers[0].url
     for _ in range(2):

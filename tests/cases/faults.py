@@ -1,0 +1,225 @@
+"""A connection over two relays, of which one is faulty in every way that the tests know.
+
+While it is, requests over the other are served, and the plugin takes no more of memory, descriptors and
+the log than before. Afterwards the once faulty relay alone will do. Each case shows that there was a
+fault: the proxy counts what it did, and nwc-status tells what came of it.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from tests.cases.fixtures import Connect, ConnectedApp
+from tests.cases.node import NodeUnderTest
+from tests.cases.relays import COFFEE, relay_state
+from tests.support import fault_proxy as faulty
+from tests.support.channel import Json, RelaySocket, tag
+from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.restartable_relay import RestartableRelay
+from tests.support.waiting import wait_until
+
+MAX_GROWTH_BYTES = 16 << 20
+# Sockets and threads come and go; what grows with every frame or attempt would be far more.
+MAX_MORE_DESCRIPTORS = 4
+MAX_MORE_THREADS = 4
+# At debug: a line for each request, two for each connection that was made and lost.
+MAX_LOG_LINES = 60
+HONEST_REQUESTS = 8
+# The pause before the next attempt to connect has grown, and megabytes may still be read before.
+RECOVERY_PATIENCE_S = 60
+
+Effect = Callable[[Json, Json], bool]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault, how much of it, and what nwc-status must then say of the relay, compared with before."""
+
+    fault: Callable[[], Fault]
+    acts: int
+    effect: Effect
+
+
+def is_lost(before: Json, now: Json) -> bool:
+    return bool(now["state"] == "disconnected" or now["reconnects"] > before["reconnects"])
+
+
+def is_invalid(before: Json, now: Json) -> bool:
+    return bool(now["invalid_frames"] > before["invalid_frames"])
+
+
+def is_told(words: str) -> Effect:
+    return lambda _, now: words in str(now["last_error"])
+
+
+def is_rejected(reason: str) -> Effect:
+    return lambda before, now: (
+        now["events_rejected"].get(reason, 0) > before["events_rejected"].get(reason, 0)
+    )
+
+
+def is_as_before(before: Json, now: Json) -> bool:
+    """What the proxy has counted must do."""
+    return bool(now["reconnects"] == before["reconnects"])
+
+
+CASES = {
+    "refuses": Case(faulty.Refuse, 2, is_lost),
+    "resets": Case(lambda: faulty.Refuse(reset=True), 2, is_lost),
+    "drops at once": Case(lambda: faulty.Drop(0), 2, is_lost),
+    "drops after some frames": Case(lambda: faulty.Drop(2), 2, is_lost),
+    "says nothing": Case(faulty.SayNothing, 1, is_lost),
+    "stalls": Case(faulty.Stall, 1, is_as_before),
+    "delays": Case(lambda: faulty.Delay(0.2), 5, is_as_before),
+    "duplicates": Case(lambda: faulty.Rewrite(faulty.thrice), 5, is_rejected("seen before")),
+    "reorders": Case(faulty.Reorder, 3, is_as_before),
+    "truncates": Case(lambda: faulty.Rewrite(faulty.cut), 5, is_invalid),
+    "denies": Case(lambda: faulty.Rewrite(faulty.deny), 5, is_as_before),
+    "swallows OK": Case(lambda: faulty.Rewrite(faulty.swallow), 5, is_as_before),
+    "takes nothing": Case(faulty.TakeNothing, 5, is_as_before),
+    "notices": Case(lambda: faulty.Say(faulty.notices), 10_000, is_told("complaint")),
+    "closes": Case(lambda: faulty.Say(faulty.closings), 10_000, is_told("subscription closed")),
+    "challenges": Case(lambda: faulty.Say(faulty.challenges), 10_000, is_as_before),
+    "garbage": Case(lambda: faulty.Say(faulty.garbage), 10_000, is_invalid),
+    "oversize": Case(lambda: faulty.Say(faulty.oversize), 3, is_lost),
+    "forged ids": Case(lambda: faulty.Say(faulty.forged_ids), 40, is_told("forged")),
+    "forged signatures": Case(lambda: faulty.Say(faulty.forged_signatures), 40, is_told("forged")),
+    "strangers": Case(lambda: faulty.Say(faulty.strangers), 10_000, is_rejected("unknown author")),
+    "replays": Case(lambda: faulty.Say(faulty.replays), 10_000, is_rejected("seen before")),
+    "empty frames": Case(lambda: faulty.Write(b"\x81\0", 100_000), 100_000, is_invalid),
+    "pings": Case(lambda: faulty.Write(b"\x89\0", 100_000), 100_000, is_as_before),
+    "pings unread": Case(
+        lambda: faulty.Write(b"\x89\x7d" + bytes(125), 10**6, reads=False), 60_000, is_lost
+    ),
+    "fragments": Case(lambda: faulty.Write(b"\0\0", 10**6, first=b"\x01\0"), 100_000, is_lost),
+}
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What the plugin takes of the machine."""
+
+    memory: int
+    descriptors: int
+    threads: int
+
+    @classmethod
+    def of(cls, node: NodeUnderTest) -> "Footprint":
+        process = psutil.Process(node.plugin_pid)
+        return cls(process.memory_info().rss, process.num_fds(), process.num_threads())
+
+    def has_grown_since(self, before: "Footprint") -> str:
+        """Say what of it has grown too much."""
+        allowed = {
+            "memory": MAX_GROWTH_BYTES,
+            "descriptors": MAX_MORE_DESCRIPTORS,
+            "threads": MAX_MORE_THREADS,
+        }
+        growth = {name: getattr(self, name) - getattr(before, name) for name in allowed}
+        return ", ".join(f"{name}: +{n}" for name, n in growth.items() if n > allowed[name])
+
+
+@dataclass(frozen=True)
+class TwoRelays:
+    """An app, the faulty one of its relays, and the two channels that are honest.
+
+    Attributes:
+        app: uses `honest` only.
+        proxy: the faulty relay.
+        honest: the other relay.
+        behind: the relay behind the proxy, which is honest too.
+
+    """
+
+    app: ConnectedApp
+    proxy: FaultProxy
+    honest: RelaySocket
+    behind: RelaySocket
+
+    def over(self, *channels: RelaySocket) -> ConnectedApp:
+        """Return the app, with these channels."""
+        self.app.channels = channels
+        return self.app
+
+
+@pytest.fixture(scope="module")
+def relay_behind() -> Iterator[RestartableRelay]:
+    """A real relay, for all proxies of the module."""
+    with RestartableRelay() as relay:
+        yield relay
+
+
+@pytest.fixture
+def two_relays(
+    relay: RestartableRelay, relay_behind: RestartableRelay, connect: Connect
+) -> Iterator[TwoRelays]:
+    """A connection over an honest relay and a proxy without faults so far; both have served it."""
+    with FaultProxy(relay_behind.url) as proxy:
+        app = connect(relays=[relay.url, proxy.url])
+        honest, through_proxy = app.channels
+        assert isinstance(honest, RelaySocket)
+        through_proxy.close()
+        with RelaySocket(relay_behind.url, app.answer_filter) as behind:
+            two = TwoRelays(app, proxy, honest, behind)
+            for channel in (honest, behind):
+                assert two.over(channel).ask("make_invoice", COFFEE).result["invoice"]
+            yield two
+
+
+def wait_for_effect(node: NodeUnderTest, two: TwoRelays, case: Case, before: Json) -> None:
+    """Wait until the fault has done what is wanted of it, and nwc-status shows it."""
+    url = two.proxy.url
+    two.proxy.wait_for_acts(case.acts)
+    wait_until(lambda: case.effect(before, relay_state(node, url)), f"{relay_state(node, url)}")
+
+
+def ask_honestly(two: TwoRelays) -> list[Json]:
+    """Ask over the honest relay, and meanwhile over the other too; return the results of the first."""
+    results = []
+    for _ in range(HONEST_REQUESTS):
+        two.behind.send(two.app.request("get_info"))
+        request = two.app.request("make_invoice", COFFEE)
+        results.append(two.over(two.honest).ask_with(request).result)
+        assert len(two.app.answers_to(request["id"])) == 1
+    return results
+
+
+def answers_a_probe(two: TwoRelays) -> bool:
+    """Tell whether a request over the faulty relay is answered; what was sent too early is lost."""
+    probe = two.app.request("get_info")
+    two.behind.send(probe)
+    try:
+        two.behind.received.wait_for(lambda event: tag(event, "e") == probe["id"], "", timeout_s=1)
+    except TimeoutError:
+        return False
+    return True
+
+
+def log_lines(node: NodeUnderTest, since: int, url: str) -> list[str]:
+    """Return what the plugin has logged, at whatever level, but of relays other than this one."""
+    ours = re.compile(rf"plugin-plugin\.py: (?!.* relay (?!{re.escape(url)}:))")
+    return [line for line in node.log_text().splitlines()[since:] if ours.search(line)]
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_faulty_relay(node: NodeUnderTest, two_relays: TwoRelays, case: Case) -> None:
+    two, proxy = two_relays, two_relays.proxy
+    status, since, footprint = relay_state(node, proxy.url), node.mark(), Footprint.of(node)
+    proxy.switch_on(case.fault())
+    results = ask_honestly(two)
+    wait_for_effect(node, two, case, status)
+    results += ask_honestly(two)
+    assert len({result["payment_hash"] for result in results}) == 2 * HONEST_REQUESTS
+    assert Footprint.of(node).has_grown_since(footprint) == ""
+    proxy.switch_off()
+    wait_until(lambda: answers_a_probe(two), "the relay serves again", RECOVERY_PATIENCE_S)
+    last = two.app.request("make_invoice", COFFEE)
+    assert two.over(two.behind).ask_with(last).result["invoice"]
+    assert len(two.app.answers_to(last["id"])) == 1
+    assert Footprint.of(node).has_grown_since(footprint) == ""
+    logged = log_lines(node, since, proxy.url)
+    assert len(logged) <= MAX_LOG_LINES
+    assert [line for line in logged if " DEBUG " not in line] == []

@@ -1,0 +1,1 @@
+from tests.cases.faults import *  # noqa: F403

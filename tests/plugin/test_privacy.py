@@ -1,0 +1,1 @@
+from tests.cases.privacy import *  # noqa: F403
