@@ -51,8 +51,10 @@ integration: $(VENV)/tests-installed
 wire: $(VENV)/tests-installed
 	$(BIN)/python -m pytest tests/plugin tests/integration
 
+# BENCH=connections, relays, history or junk measures other things.
+BENCH ?= make_invoice
 bench: $(VENV)/tests-installed
-	$(BIN)/python -m tests.bench.make_invoice $(ARGS)
+	$(BIN)/python -m tests.bench.$(BENCH) $(ARGS)
 
 # An hour, unless ARGS="--minutes 10" says otherwise.
 soak: $(VENV)/tests-installed

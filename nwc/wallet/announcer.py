@@ -17,8 +17,9 @@ from nwc.wallet.live import LiveConnection, LiveConnections
 ANNOUNCE_TIMEOUT_S = 30
 # A relay that is away when a connection is revoked gets the withdrawal when it is back, within this.
 WITHDRAW_TIMEOUT_S = 3600
-# With thousands of connections on a relay, this many info events wait for its OK at once.
-MAX_AT_ONCE_PER_RELAY = 64
+# With thousands of connections on a relay, this many info events wait for its OK at once: signing and
+# sending so many is how long a request can wait meanwhile.
+MAX_AT_ONCE_PER_RELAY = 16
 
 # A relay that refuses an info event ("rate-limited:", say) is asked again; at last when it reconnects.
 RETRY_DELAYS_S = (2, 10, 60, 300, 1800)
