@@ -102,6 +102,22 @@ def test_adding_again_keeps_the_place() -> None:
     check(packs)
 
 
+def test_a_pack_parted_in_two() -> None:
+    packs = packs_of(150)
+    whole, other = packs
+    leaving = list(whole.inboxes)[:30]
+    new = packs.divide(whole, leaving)
+    assert list(new.inboxes) == leaving
+    assert len(whole.inboxes) == 70
+    check(packs)
+    # What comes later does not join those that were parted off.
+    assert packs.add(INBOXES[150]) is other
+    for recipient in leaving:
+        assert packs.remove(recipient) is new
+    assert packs.get(new.subscription_id) is None
+    check(packs)
+
+
 def test_an_empty_pack_is_forgotten_and_its_name_not_used_again() -> None:
     packs = packs_of(1)
     gone = packs.remove(KEYS[0].public_key)

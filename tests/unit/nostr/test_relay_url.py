@@ -83,6 +83,8 @@ def test_any_text_has_one_normal_form_or_none(text: str) -> None:
     [
         ("ws://abc.onion", True),
         ("ws://sub.abc.onion:80/x", True),
+        ("ws://abc.onion.", True),
+        ("ws://abc.onion.:80", True),
         ("wss://abc.onion.example", False),
         ("wss://onion", False),
         ("wss://relay.example/x.onion", False),
