@@ -22,10 +22,10 @@ from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import wait_until
 
 MAX_GROWTH_BYTES = 16 << 20
-# Requests that a stall has held come at once, each with a thread and a socket to lightningd. What grows
-# with every frame or every attempt to connect is found by the unit tests of relays.
-MAX_MORE_DESCRIPTORS = 40
-MAX_MORE_THREADS = 40
+# The plugin keeps up to 16 idle sockets to lightningd. What grows with every attempt to connect is found
+# by the unit tests of relays.
+MAX_MORE_DESCRIPTORS = 20
+MAX_MORE_THREADS = 4
 # At debug: a line for each request, two for each connection that was made and lost.
 MAX_LOG_LINES = 60
 FORGED = "bad id or signature"
