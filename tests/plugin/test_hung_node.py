@@ -165,6 +165,7 @@ def test_before_a_payment(node: DoubleNode, connect: Connect, rpc_method: str) -
     payee = DoublePayee(node)
     app = connect(budget="1000sat")
     forget(node)
+    connect()  # once this is heard, so is the first, whose ledger nobody has read yet
     node.delay(rpc_method, LONG_S)
     invoice = payee.invoice(1000)["bolt11"]
     request = app.request("pay_invoice", {"invoice": invoice})
