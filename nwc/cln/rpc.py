@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import json
 import select
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,10 +34,9 @@ class RpcConnection:
     writer: asyncio.StreamWriter
 
     @classmethod
-    async def open(cls, path: str) -> "RpcConnection":
-        """Connect to lightningd."""
-        # In a thread: it waits where lightningd has many others to take in.
-        connected = await asyncio.to_thread(_connected_socket, path)
+    async def open(cls, path: str, thread: ThreadPoolExecutor) -> "RpcConnection":
+        """Connect to lightningd, in a thread: it waits where lightningd has many others to take in."""
+        connected = await asyncio.get_running_loop().run_in_executor(thread, _connected_socket, path)
         return cls(*await asyncio.open_unix_connection(sock=connected, limit=MAX_ANSWER_BYTES))
 
     def send(self, request: Json) -> None:
@@ -83,12 +83,15 @@ class RpcSocket:
         # asyncio refers to a stream's reader only weakly, and the reader to whom waits for it: without
         # this, a call nobody else knows of could be collected as garbage while it waits.
         self._in_use: set[RpcConnection] = set()
+        # Of its own: the loop's own threads may all wait for name servers, on behalf of relays.
+        self._connecting = ThreadPoolExecutor(1, "nwc-rpc")
         self._numbers = itertools.count(1)
         self._is_closed = False
 
     def close(self) -> None:
         """Take no more calls. Those under way end by themselves."""
         self._is_closed = True
+        self._connecting.shutdown(wait=False, cancel_futures=True)
         while self._idle:
             self._idle.pop().close()
 
@@ -140,7 +143,7 @@ class RpcSocket:
             if connection.is_fit_for_use:
                 return connection
             connection.close()
-        return await RpcConnection.open(self._path)
+        return await RpcConnection.open(self._path, self._connecting)
 
     def _give_back(self, connection: RpcConnection, *, is_usable: bool) -> None:
         self._in_use.discard(connection)

@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -243,6 +245,20 @@ async def test_lightningd_is_back(server: Server, rpc: RpcSocket, socket_path: P
     async with await asyncio.start_unix_server(again.talk, socket_path):
         assert await rpc.call("method", {}) == "back"
         rpc.close()
+
+
+async def test_slow_name_servers_hold_up_no_call(server: Server, rpc: RpcSocket) -> None:
+    """asyncio looks names up in the threads of the loop."""
+    loop, answered = asyncio.get_running_loop(), threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        loop.set_default_executor(threads)
+        looking_up = loop.run_in_executor(None, answered.wait)
+        try:
+            async with asyncio.timeout(10):
+                assert await rpc.call("method", {}) == {}
+        finally:
+            answered.set()
+        await looking_up
 
 
 async def test_calls_run_side_by_side(server: Server, rpc: RpcSocket) -> None:
