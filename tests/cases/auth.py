@@ -166,7 +166,10 @@ def test_more_refusals_at_once_than_challenges_are_answered_at_once(
 def test_revoked_where_only_authors_write(
     node: NodeUnderTest, strict_relay: ScriptedRelay, connect: Connect
 ) -> None:
-    """The last event of a key whose inbox nobody reads any more, and the first after a restart."""
+    """The last event of a key whose inbox nobody reads any more, and the first after a restart.
+
+    Each refusal brings a challenge, and a relay that sends many is answered with pauses.
+    """
     app = connect(relays=strict_relay.url, channels=[strict_relay])
     connect(relays=strict_relay.url, channels=[strict_relay])  # keeps the relay in use
     strict_relay.forget_keys()
@@ -174,6 +177,7 @@ def test_revoked_where_only_authors_write(
     strict_relay.received.wait_for(
         lambda e: e["pubkey"] == app.wallet_pubkey and e["kind"] == 13194 and not e["content"],
         "the withdrawal",
+        timeout_s=60,
     )
 
 
