@@ -270,7 +270,7 @@ class RelaySession:
                 refused.retry_at += by_s
         if by_s < 0:  # a `since` may lie ahead now: the relay would keep everything back until then
             for pack in self._packs:
-                if pack.subscription_id not in self._refused:
+                if not self._is_closed(pack.subscription_id):
                     self._request(pack, now)
 
     def give_up(self) -> list[Published]:
@@ -341,10 +341,13 @@ class RelaySession:
         self._outbox_characters -= len(outgoing.message)
         return outgoing
 
-    def _on_eose(self, subscription_id: str) -> None:
+    def _is_closed(self, subscription_id: str) -> bool:
+        """Tell whether the relay has closed a subscription that has not been asked for again."""
         refused = self._refused.get(subscription_id)
-        is_closed = refused is not None and refused.retry_at is not None
-        if self._packs.get(subscription_id) and not is_closed:
+        return refused is not None and refused.retry_at is not None
+
+    def _on_eose(self, subscription_id: str) -> None:
+        if self._packs.get(subscription_id) and not self._is_closed(subscription_id):
             self._ready.add(subscription_id)
             self._refused.pop(subscription_id, None)
 

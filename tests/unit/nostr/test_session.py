@@ -376,6 +376,60 @@ def test_a_clock_that_is_set_back_renews_the_subscriptions() -> None:
     assert {filter_["since"] for _, _, filter_ in requests} == {int(T - HOUR_S) - REACH_S}
 
 
+def test_a_clock_that_is_set_back_renews_what_the_relay_has_not_confirmed_yet() -> None:
+    session = make_session(inboxes=1)
+    receive(session, "CLOSED", "nwc1", "error: x")
+    session.tick(T + RESUBSCRIBE_FIRST_S)
+    frames(session)
+    session.clock_moved(-HOUR_S, T - HOUR_S)
+    [[_, _, filter_]] = frames(session)
+    assert filter_["since"] == int(T - HOUR_S) - REACH_S
+
+
+@pytest.mark.parametrize("by_s", [HOUR_S, -HOUR_S])
+def test_a_clock_that_is_set_does_not_change_how_long_an_auth_is_waited_for(by_s: float) -> None:
+    session = make_session(inboxes=2)
+    session.publish(EVENTS[0], T + 100)
+    receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED)
+    receive(session, "AUTH", "challenge")
+    first, *_ = of_type("AUTH", frames(session))
+    receive(session, "OK", first[1]["id"], True, "")
+    now = T + by_s
+    session.clock_moved(by_s, now)
+    frames(session)
+    session.tick(now + PATIENCE_S - 0.1)
+    assert frames(session) == []
+    session.tick(now + PATIENCE_S)
+    assert event_ids(frames(session)) == [EVENTS[0].id]
+
+
+@pytest.mark.parametrize("by_s", [HOUR_S, -HOUR_S])
+def test_a_clock_that_is_set_does_not_change_when_a_challenge_is_answered(by_s: float) -> None:
+    session = make_session(inboxes=1)
+    for number in range(PROMPT_ROUNDS + 1):
+        receive(session, "AUTH", str(number))
+        challenges_answered(session)
+    now = T + by_s
+    session.clock_moved(by_s, now)
+    frames(session)
+    session.tick(now + NEXT_ROUND_FIRST_S - 0.1)
+    assert frames(session) == []
+    session.tick(now + NEXT_ROUND_FIRST_S)
+    [asked] = frames(session)
+    assert dict(asked[1]["tags"])["challenge"] == str(PROMPT_ROUNDS)
+    assert asked[1]["created_at"] == int(now + NEXT_ROUND_FIRST_S)
+
+
+@pytest.mark.parametrize("by_s", [HOUR_S, -HOUR_S])
+def test_an_auth_is_dated_by_the_clock_that_was_set(by_s: float) -> None:
+    session = make_session(inboxes=1)
+    authenticate(session, True)
+    session.clock_moved(by_s, T + by_s)
+    session.subscribe(INBOXES[1], T + by_s)
+    [asked] = of_type("AUTH", frames(session))
+    assert asked[1]["created_at"] == int(T + by_s)
+
+
 def test_a_clock_that_is_set_forward_needs_no_new_subscriptions() -> None:
     session = make_session(inboxes=1)
     session.clock_moved(HOUR_S, T + HOUR_S)
