@@ -57,6 +57,14 @@ class BoundedConnection(ClientConnection):
         if self._next_turn is None:
             self._handle()
 
+    def eof_received(self) -> None:
+        """Forget what has not been handled: websockets takes nothing after the end.
+
+        Over TLS the end comes although reading is paused.
+        """
+        self._unhandled.clear()
+        super().eof_received()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what has not been handled; as lost as what was not received."""
         self._unhandled.clear()

@@ -123,6 +123,19 @@ async def test_what_nobody_takes_is_not_read(
             assert len(connection._unhandled) <= READ_AT_ONCE
 
 
+async def test_the_end_may_come_before_all_is_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As asyncio's TLS hands it on: what it has decrypted, and at once the end."""
+    monkeypatch.setattr(module, "TURN_S", 0)
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    async with connected() as (connection, _):
+        connection.data_received(PING * PIECE_BYTES)
+        assert connection._next_turn
+        connection.eof_received()
+        await until(lambda: connection._next_turn is None)
+    assert errors == []
+
+
 async def test_a_peer_that_pings_and_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_UNSENT_BYTES", 1 << 16)
     async with connected() as (connection, peer):
