@@ -17,7 +17,7 @@ NEXT_ROUND_FIRST_S = 5
 NEXT_ROUND_MAX_S = 300
 # An AUTH that the relay passes over must not keep the others waiting.
 PATIENCE_S = 10
-# A signature takes 0.1 to 0.3 ms.
+# Each event takes some 0.1 ms to make.
 SIGNED_AT_ONCE = 32
 
 

@@ -11,12 +11,10 @@ import itertools
 import json
 import socket
 import struct
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from nostr_sdk import EventBuilder, Keys, Kind, Tag
 from websockets.asyncio.client import ClientConnection, connect
@@ -25,6 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request
 
 from tests.support.channel import KIND_REQUEST, Json
+from tests.support.loop_thread import LoopThread
 from tests.support.waiting import PATIENCE_S, wait_until
 
 Data = str | bytes
@@ -78,7 +77,7 @@ class Fault:
         return []
 
 
-class FaultProxy:
+class FaultProxy(LoopThread):
     """A relay that is as good as the one behind it, but for its faults.
 
     Args:
@@ -93,38 +92,15 @@ class FaultProxy:
     """
 
     def __init__(self, relay_url: str) -> None:
+        super().__init__()
         self.acts = 0
         self.requests: list[Json] = []
         self.heard: Counter[str] = Counter()
-        self.port = 0
         self._relay_url = relay_url
         self._faults: tuple[Fault, ...] = ()
         self._lines: dict[Line, list[asyncio.Task[None]]] = {}
-        self._loop = asyncio.new_event_loop()
-        self._started = threading.Event()
-        self._stopping = asyncio.Event()
         self.all_is_well = asyncio.Event()
         self.all_is_well.set()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        assert self._started.wait(PATIENCE_S)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(PATIENCE_S)
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"ws://127.0.0.1:{self.port}"
 
     # From the test's thread
 
@@ -140,14 +116,7 @@ class FaultProxy:
         """Wait until the faults have done so much."""
         wait_until(lambda: self.acts >= count, f"{count} acts of the fault", 2 * PATIENCE_S)
 
-    def _in_loop(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE_S)
-
     # In the loop
-
-    def _run(self) -> None:
-        with contextlib.closing(self._loop):
-            self._loop.run_until_complete(self._main())
 
     async def _main(self) -> None:
         how: dict[str, Any] = {"compression": None, "max_size": None, "ping_interval": None}
@@ -160,9 +129,7 @@ class FaultProxy:
             close_timeout=0,
             **how,
         ) as server:
-            self.port = server.sockets[0].getsockname()[1]
-            self._started.set()
-            await self._stopping.wait()
+            await self._until_stopped(server)
             await self._switch_off()
             for line in self._lines:
                 line.abort()

@@ -3,22 +3,19 @@
 It stores nothing by itself, checks nothing, and sends to every subscription whatever it is given.
 """
 
-import asyncio
-import contextlib
 import itertools
 import json
-import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from http import HTTPStatus
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from tests.support.channel import EventLog, Json
-from tests.support.waiting import PATIENCE_S, wait_until
+from tests.support.loop_thread import LoopThread
+from tests.support.waiting import wait_until
 
 # What a relay says to an event, a filter or an AUTH, knowing these keys: "" is yes, None is silence.
 Verdict = Callable[[Json, set[str]], str | None]
@@ -29,7 +26,7 @@ def takes_all(_what: Json, _known: set[str]) -> str | None:
     return ""
 
 
-class ScriptedRelay:
+class ScriptedRelay(LoopThread):
     """A relay and, for the app in a test, the channel to its wallet.
 
     Args:
@@ -53,6 +50,7 @@ class ScriptedRelay:
     """
 
     def __init__(self, port: int = 0) -> None:
+        super().__init__(port)
         self.received = EventLog()
         self.kept: list[Json] = []
         self.is_mute = False
@@ -69,30 +67,6 @@ class ScriptedRelay:
         self._challenge = ""
         self._connections: set[ServerConnection] = set()
         self._subscriptions: dict[tuple[ServerConnection, str], Json] = {}
-        self._loop = asyncio.new_event_loop()
-        self._started = threading.Event()
-        self._stopping = asyncio.Event()
-        self.port = port
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        assert self._started.wait(PATIENCE_S)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(PATIENCE_S)
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"ws://127.0.0.1:{self.port}"
 
     # From the test's thread
 
@@ -143,14 +117,7 @@ class ScriptedRelay:
     def _is_read(self, wallet_pubkey: str) -> bool:
         return any(wallet_pubkey in filter_.get("#p", []) for filter_ in self.filters())
 
-    def _in_loop(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE_S)
-
     # In the loop
-
-    def _run(self) -> None:
-        with contextlib.closing(self._loop):
-            self._loop.run_until_complete(self._main())
 
     async def _main(self) -> None:
         async with serve(
@@ -160,9 +127,7 @@ class ScriptedRelay:
             process_request=self._redirect,
             compression=None,
         ) as server:
-            self.port = server.sockets[0].getsockname()[1]
-            self._started.set()
-            await self._stopping.wait()
+            await self._until_stopped(server)
 
     def _redirect(self, connection: ServerConnection, request: Request) -> Response | None:
         self.handshakes.append(list(request.headers.raw_items()))
