@@ -163,6 +163,25 @@ async def test_what_hangs_gives_its_places_back(
         assert await node.info()
 
 
+async def test_a_call_has_its_place_until_lightningd_is_done_with_it(
+    socket_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An app's patience ends early; asked again and again, lightningd is not given more at once."""
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=2))
+    server = HungServer("getinfo")
+    async with server.listening(socket_path):
+        gone = [asyncio.create_task(node.info()) for _ in range(2)]
+        await server.wait_for(2)
+        for call in gone:
+            call.cancel()
+        await asyncio.gather(*gone, return_exceptions=True)
+        again = asyncio.create_task(node.info())
+        for _ in range(5):
+            await node.call("listinvoices")
+        assert server.waiting.locked()  # no third has come
+        again.cancel()
+
+
 @pytest.mark.parametrize("method", [*sorted(PAYMENT_METHODS), "waitanyinvoice"])
 async def test_what_takes_long_is_waited_for(
     socket_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch, method: str
