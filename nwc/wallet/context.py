@@ -14,8 +14,10 @@ from nwc.wallet.invoice_record import InvoiceRecords
 from nwc.wallet.spending.payments import Payments
 from nwc.wallet.templates import Templates
 
-# What one connection may list at once; what it asks beyond that waits, and all others do not.
+# What one connection may have done at once; what it asks beyond that waits, and all others do not.
 LISTS_AT_ONCE = 4
+# Half of the invoices that lightningd is asked for at once; it makes one after the other anyway.
+INVOICES_AT_ONCE = 8
 
 
 class Turns:
@@ -54,7 +56,7 @@ class Wallet:
         templates: what bare-hash invoices are made of.
         history: queries over the node's invoices and payments.
         records: what is kept beside invoices.
-        list_turns: keeps one connection from taking the places of all.
+        list_turns, invoice_turns: keep one connection from taking the places of all.
 
     """
 
@@ -67,6 +69,7 @@ class Wallet:
     history: History = field(init=False)
     records: InvoiceRecords = field(init=False)
     list_turns: Turns = field(default_factory=lambda: Turns(LISTS_AT_ONCE))
+    invoice_turns: Turns = field(default_factory=lambda: Turns(INVOICES_AT_ONCE))
 
     def __post_init__(self) -> None:
         """Make what is made of the node."""

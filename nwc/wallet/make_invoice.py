@@ -110,13 +110,14 @@ async def make_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
     wanted = parse_params(call.params, wallet.invoice_expiry)
     record = wanted.record()
     label = invoice_record.invoice_label(call.connection, call.request_id)
-    await wallet.records.keep(call.connection, call.request_id, record)
-    try:
-        made = await _make(wallet, wanted, label)
-    except RpcFailed as error:
-        if error.code != RpcCode.INVOICE_LABEL_ALREADY_EXISTS:
-            raise
-        made = await _made_before(wallet.node, label)
+    async with wallet.invoice_turns.of(call.connection):
+        await wallet.records.keep(call.connection, call.request_id, record)
+        try:
+            made = await _make(wallet, wanted, label)
+        except RpcFailed as error:
+            if error.code != RpcCode.INVOICE_LABEL_ALREADY_EXISTS:
+                raise
+            made = await _made_before(wallet.node, label)
     return incoming_transaction(made, record, time.time())
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from nwc.wallet.context import INVOICES_AT_ONCE
 from tests.cases.exactly_once import invoices_of
 from tests.cases.fixtures import Connect, ConnectedApp, wait_until_announced
 from tests.plugin.double_node import DoubleNode
@@ -104,7 +105,7 @@ def test_too_many_at_once(node: DoubleNode, scripted_relay: ScriptedRelay, conne
     assert {answer.code for answer in refused} == {"INTERNAL"}
     assert {"under way" in answer.message for answer in refused} == {True}
     assert sorted(app.answered_ids()) == sorted(request["id"] for request in requests[128:])
-    wait_until(lambda: node.commits().get("invoice", 0) == before + 16, "all places are taken")
+    wait_until(lambda: node.commits().get("invoice", 0) == before + INVOICES_AT_ONCE, "its turns")
     # The owner can end it.
     node.rpc.call("nwc-revoke", {"name": app.name})
     assert node.rpc.call("nwc-list")["connections"] == []
