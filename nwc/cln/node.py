@@ -7,7 +7,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed, reads_answer
+from nwc.cln.errors import NodeError, NodeUnavailable, RpcCode, RpcFailed, reads_answer
 from nwc.cln.rpc import RpcSocket
 from nwc.tasks import Steps
 
@@ -73,6 +73,8 @@ class Node:
         )
         await places.acquire()
         answer = await self._calls.whole(self._call(method, given, bounds.timeout_s, places))
+        if isinstance(answer, NodeError):
+            raise answer
         if not isinstance(answer, dict):
             raise NodeUnavailable(f"{method}: no JSON object")
         return answer
@@ -80,11 +82,14 @@ class Node:
     async def _call(
         self, method: str, params: Json, timeout_s: float | None, place: asyncio.Semaphore
     ) -> Any:
+        """Return an answer, or what went wrong: raised where nobody waits it would be the loop's."""
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._rpc.call(method, params)
         except TimeoutError:
-            raise NodeUnavailable(f"{method}: no answer in time") from None
+            return NodeUnavailable(f"{method}: no answer in time")
+        except NodeError as error:
+            return error
         finally:
             place.release()
 
