@@ -7,8 +7,9 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed, reads_answer
+from nwc.cln.errors import NodeError, NodeUnavailable, RpcCode, RpcFailed, reads_answer
 from nwc.cln.rpc import RpcSocket
+from nwc.tasks import Steps
 
 PAYMENT_METHODS = frozenset({"xpay", "pay", "xkeysend", "keysend"})
 
@@ -20,7 +21,7 @@ class Bounds:
     Attributes:
         places: how many calls may be under way at once; more wait for one to end.
         timeout_s: seconds without an answer until a call is given up; None for never. Longer than who
-            asks for an app will wait: what was asked for may still be done.
+            asks for an app will wait: lightningd is at it all the same, and is not given more meanwhile.
 
     """
 
@@ -53,26 +54,44 @@ class Node:
     def __init__(self, rpc_path: str) -> None:
         self._rpc = RpcSocket(rpc_path)
         self._places: dict[str, asyncio.Semaphore] = {}
+        self._calls = Steps()
 
     def close(self) -> None:
         """Take no more calls. Those under way end by themselves."""
         self._rpc.close()
 
     async def call(self, method: str, **params: Any) -> Any:
-        """Call an RPC method; parameters that are None are left out."""
+        """Call an RPC method; parameters that are None are left out.
+
+        A call that was begun keeps its place until lightningd answers or its time is over, also when
+        nobody waits for it any more.
+        """
         given = {name: value for name, value in params.items() if value is not None}
         bounds = BOUNDS.get(method, _OTHER)
         places = self._places.get(method) or self._places.setdefault(
             method, asyncio.Semaphore(bounds.places)
         )
-        try:
-            async with places, asyncio.timeout(bounds.timeout_s):
-                answer = await self._rpc.call(method, given)
-        except TimeoutError:
-            raise NodeUnavailable(f"{method}: no answer in time") from None
+        await places.acquire()
+        answer = await self._calls.whole(self._call(method, given, bounds.timeout_s, places))
+        if isinstance(answer, NodeError):
+            raise answer
         if not isinstance(answer, dict):
             raise NodeUnavailable(f"{method}: no JSON object")
         return answer
+
+    async def _call(
+        self, method: str, params: Json, timeout_s: float | None, place: asyncio.Semaphore
+    ) -> Any:
+        """Return an answer, or what went wrong: raised where nobody waits it would be the loop's."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._rpc.call(method, params)
+        except TimeoutError:
+            return NodeUnavailable(f"{method}: no answer in time")
+        except NodeError as error:
+            return error
+        finally:
+            place.release()
 
     # Invoices
 

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "nwc"
 ALLOWED = {
     "nwc.nostr": set[str](),
     "nwc.nip47": {"nwc.nostr"},
-    "nwc.cln": {"nwc.nostr"},
+    "nwc.cln": {"nwc.nostr", "nwc.tasks"},
     "nwc.tasks": set(),
     "nwc.logs": set(),
     "nwc.stdin": set(),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from nwc.cln.payments import Payer
 from nwc.wallet.server import MAX_IN_FLIGHT_PER_CONNECTION
 from nwc.wallet.spending.payments import MAX_IN_ALL
 from tests.unit.cln.rpc_server import Json, Server, failure, read_request, result
+from tests.unit.helpers import until
 
 
 @pytest_asyncio.fixture
@@ -161,6 +163,43 @@ async def test_what_hangs_gives_its_places_back(
             await node.info()
         server.hangs = False
         assert await node.info()
+
+
+async def test_a_call_has_its_place_until_lightningd_is_done_with_it(
+    socket_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An app's patience ends early; asked again and again, lightningd is not given more at once."""
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=2))
+    server = HungServer("getinfo")
+    async with server.listening(socket_path):
+        gone = [asyncio.create_task(node.info()) for _ in range(2)]
+        await server.wait_for(2)
+        for call in gone:
+            call.cancel()
+        await asyncio.gather(*gone, return_exceptions=True)
+        again = asyncio.create_task(node.info())
+        for _ in range(5):
+            await node.call("listinvoices")
+        assert server.waiting.locked()  # no third has come
+        again.cancel()
+
+
+async def test_that_a_call_nobody_waits_for_fails_is_no_error_of_the_loop(
+    socket_path: Path, node: Node
+) -> None:
+    """It would be in the owner's log, once for each request of an app when lightningd is slow."""
+    noted: list[Json] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: noted.append(context))
+    server = HungServer("getinfo")
+    async with server.listening(socket_path):
+        gone = asyncio.create_task(node.info())
+        await server.wait_for(1)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+    await until(lambda: not node._calls._steps)
+    del gone  # what nobody refers to is told of
+    gc.collect()
+    assert noted == []
 
 
 @pytest.mark.parametrize("method", [*sorted(PAYMENT_METHODS), "waitanyinvoice"])
