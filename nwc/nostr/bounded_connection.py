@@ -25,11 +25,16 @@ CLOSE_TIMEOUT_S = 2.0
 
 
 class BoundedConnection(ClientConnection):
-    """A connection that shares the event loop with others and lets nobody hold it up."""
+    """A connection that shares the event loop with others and lets nobody hold it up.
+
+    Attributes:
+        share: what the peer has taken of our time. Who handles its messages counts there what they take.
+
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._share = TimeShare(self.loop.time())
+        self.share = TimeShare(self.loop.time())
         self._unhandled = bytearray()
         self._queue_is_full = False
         self._next_turn: asyncio.TimerHandle | None = None
@@ -105,15 +110,15 @@ class BoundedConnection(ClientConnection):
             super().data_received(piece)
             if time.thread_time() - began >= TURN_S:
                 break
-        pause_s = self._share.pause_after(time.thread_time() - began, self.loop.time())
+        pause_s = self.share.pause_after(time.thread_time() - began, self.loop.time())
         # After a handshake that failed websockets would read on, until the peer comes to an end.
         has_failed = self.protocol.handshake_exc is not None
         if has_failed or self.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             self.transport.abort()
-        elif self._queue_is_full:
-            self.transport.pause_reading()  # until it is emptied
-        elif self._unhandled or pause_s:
+        elif pause_s or (self._unhandled and not self._queue_is_full):
             self.transport.pause_reading()
             self._next_turn = self.loop.call_later(pause_s, self._handle)
+        elif self._queue_is_full:
+            self.transport.pause_reading()  # until it is emptied
         else:
             self.transport.resume_reading()

@@ -10,8 +10,9 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from typing import cast
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, ProxyError, WebSocketException
 
 from nwc.nostr.bounded_connection import TURN_S, BoundedConnection
@@ -22,7 +23,6 @@ from nwc.nostr.messages import MAX_FRAME_BYTES, InvalidMessage, NoticeReceived
 from nwc.nostr.relay_health import STABLE_AFTER_S, RelayHealth, RelayInfo
 from nwc.nostr.relay_url import is_onion
 from nwc.nostr.session import Published, RelaySession
-from nwc.nostr.time_share import TimeShare
 
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 60.0
@@ -77,7 +77,7 @@ class Relay:
         self._wake = asyncio.Event()
         self._results: dict[str, asyncio.Future[Published]] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._connection: ClientConnection | None = None
+        self._connection: BoundedConnection | None = None
         self._health = RelayHealth()
         self._ahead_s = time.time() - time.monotonic()
 
@@ -202,11 +202,11 @@ class Relay:
                 user_agent_header=None,
             )
         try:
-            await self._serve(connection)
+            await self._serve(cast(BoundedConnection, connection))
         finally:
             await connection.close()
 
-    async def _serve(self, connection: ClientConnection) -> None:
+    async def _serve(self, connection: BoundedConnection) -> None:
         """Read and write until the connection ends; its errors are raised."""
         self._set_up(connection)
         await connection.ping()  # the first of many; so that its latency is known at once
@@ -223,20 +223,20 @@ class Relay:
             if isinstance(result, Exception):
                 raise result
 
-    async def _flush(self, connection: ClientConnection) -> None:
+    async def _flush(self, connection: BoundedConnection) -> None:
         with contextlib.suppress(ConnectionClosed, TimeoutError):
             async with asyncio.timeout(0.5):
                 for frame in self._session.data_to_send():
                     await connection.send(frame)
 
-    async def _read(self, connection: ClientConnection) -> None:
-        share, turn_s = TimeShare(time.monotonic()), 0.0
+    async def _read(self, connection: BoundedConnection) -> None:
+        turn_s = 0.0
         async for frame in connection:
             began = time.thread_time()
             self._receive(frame)
             turn_s += time.thread_time() - began
             if turn_s >= TURN_S:  # frames that are there already come without a pause
-                await asyncio.sleep(share.pause_after(turn_s, time.monotonic()))
+                await asyncio.sleep(connection.share.pause_after(turn_s, connection.loop.time()))
                 turn_s = 0.0
 
     def _receive(self, frame: str | bytes) -> None:
@@ -259,7 +259,7 @@ class Relay:
         if self._session.has_data_to_send:
             self._wake.set()
 
-    async def _write(self, connection: ClientConnection) -> None:
+    async def _write(self, connection: BoundedConnection) -> None:
         while True:
             self._wake.clear()
             for frame in self._session.data_to_send():
@@ -284,7 +284,7 @@ class Relay:
         if future is not None and not future.done():
             future.set_result(published)
 
-    def _set_up(self, connection: ClientConnection) -> None:
+    def _set_up(self, connection: BoundedConnection) -> None:
         self._connection = connection
         self._session.connected(self._now())
         self._wake.set()

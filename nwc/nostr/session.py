@@ -55,6 +55,9 @@ RESUBSCRIBE_FIRST_S = 5
 RESUBSCRIBE_MAX_S = 300
 # Subscriptions that may be parted in two on one connection: relays allow few.
 MAX_DIVISIONS = 16
+# Times on one connection that AUTH which a relay has forgotten is made again at once. One that forgets
+# without end would have all keys sign each second.
+MAX_PROMPT_RENEWALS = 32
 
 _AUTH_REQUIRED, _RESTRICTED = "auth-required:", "restricted:"
 
@@ -111,6 +114,7 @@ class RelaySession:
         self._outbox: dict[str, _Outgoing] = {}
         self._auth = Auth(url, self._keys)
         self._divisions = 0
+        self._prompt_renewals = 0
         self._refused: dict[str, _Subscription] = {}
         self._ready: set[str] = set()
         self._to_send: list[str] = []
@@ -196,6 +200,7 @@ class RelaySession:
         self.is_connected = False
         self._auth = Auth(self.url, self._keys)
         self._divisions = 0
+        self._prompt_renewals = 0
         self._refused.clear()
         self._ready.clear()
         self._to_request.clear()
@@ -363,6 +368,7 @@ class RelaySession:
         refused_for_auth = not accepted and reason.startswith(_AUTH_REQUIRED)
         if refused_for_auth and not outgoing.was_refused_for_auth:
             outgoing.was_refused_for_auth = outgoing.awaits_auth = True
+            self._auth.required()
             if self._auth.is_settled:  # the relay looked at the event before the AUTH
                 self._transmit(event_id)
             return None
@@ -405,8 +411,10 @@ class RelaySession:
         """Find out what a relay wants that knows us already and closes a subscription all the same."""
         if reason.startswith((_AUTH_REQUIRED, _RESTRICTED)) and self._divide(pack, refused, now):
             return
-        if refused.awaits_auth and refused.refusals == 1:
+        is_first = refused.awaits_auth and refused.refusals == 1
+        if is_first and self._prompt_renewals < MAX_PROMPT_RENEWALS:
             # In the middle of a session: it has forgotten us. The challenge is still good (NIP-42).
+            self._prompt_renewals += 1
             refused.retry_at = now
 
     def _divide(self, pack: Pack, refused: _Subscription, now: float) -> bool:

@@ -152,6 +152,8 @@ class Announcer:
             queue.forget_refusals(key)
             return
         live.announced[url] = f"not published: {published.reason}"
+        if key in queue.retries:  # one refusal of what was published twice at once
+            return
         refusals = queue.refusals[key]
         if refusals < len(RETRY_DELAYS_S):
             queue.refusals[key] += 1

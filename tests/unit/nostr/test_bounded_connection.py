@@ -16,6 +16,7 @@ from tests.unit.helpers import until
 from tests.unit.nostr.fake_relay import PATIENCE_S, FakeRelay
 
 MAX_QUEUE = 8
+LONG_S = 3600.0
 READ_AT_ONCE = 256 * 1024  # asyncio's
 # RFC 6455 section 5.2: opcode and FIN, then a length of none.
 EMPTY_TEXT, PING, UNFINISHED_TEXT, EMPTY_CONTINUATION = b"\x81\0", b"\x89\0", b"\x01\0", b"\0\0"
@@ -134,6 +135,34 @@ async def test_the_end_may_come_before_all_is_handled(monkeypatch: pytest.Monkey
         connection.eof_received()
         await until(lambda: connection._next_turn is None)
     assert errors == []
+
+
+async def test_a_peer_over_its_share_is_not_read_though_the_queue_is_empty_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "TURN_S", PATIENCE_S)
+    async with connected() as (connection, peer):
+        monkeypatch.setattr(connection.share, "pause_after", lambda *_: LONG_S)
+        peer.transport.write(EMPTY_TEXT * 10_000)
+        await until(lambda: connection._queue_is_full)
+        for _ in range(len(connection.recv_messages.frames)):
+            await connection.recv()
+        assert not connection._queue_is_full
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not connection.recv_messages.frames
+
+
+async def test_a_pause_ends_while_the_queue_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with connected() as (connection, peer):
+        pauses = iter([0.001])
+        monkeypatch.setattr(connection.share, "pause_after", lambda *_: next(pauses, 0))
+        peer.transport.write(EMPTY_TEXT * 10_000)
+        await until(lambda: connection._queue_is_full)
+        await until(lambda: connection._next_turn is None)
+        async with asyncio.timeout(PATIENCE_S):
+            for _ in range(10_000):
+                assert await connection.recv() == ""
 
 
 async def test_a_peer_that_pings_and_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

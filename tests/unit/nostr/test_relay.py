@@ -14,8 +14,8 @@ import pytest_asyncio
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Frame, Opcode
 
+from nwc.nostr import bounded_connection, relay_health
 from nwc.nostr import relay as module
-from nwc.nostr import relay_health
 from nwc.nostr.event import Event, sign_event
 from nwc.nostr.inbox import Inbox
 from nwc.nostr.keys import KeyPair
@@ -695,7 +695,7 @@ async def test_a_relay_over_its_share_is_not_read_and_holds_up_no_other(
     server: FakeRelay, start: ClientMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     share = Share()
-    monkeypatch.setattr(module, "TimeShare", share)
+    monkeypatch.setattr(bounded_connection, "TimeShare", share)
     monkeypatch.setattr(module, "TURN_S", 0)
     greedy, calm = start(server.url), start(server.url)
     for client in (greedy, calm):

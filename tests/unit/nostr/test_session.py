@@ -25,6 +25,7 @@ from nwc.nostr.nip42 import KIND_CLIENT_AUTH
 from nwc.nostr.session import (
     CLOCK_ERROR_S,
     MAX_DIVISIONS,
+    MAX_PROMPT_RENEWALS,
     RESUBSCRIBE_FIRST_S,
     RESUBSCRIBE_MAX_S,
     Published,
@@ -717,6 +718,45 @@ def test_an_auth_that_is_forgotten_in_the_middle_of_a_session_is_made_again() ->
     receive(session, "CLOSED", "nwc1", AUTH_REQUIRED, now=T + 500)
     session.tick(T + 501)
     assert [frame[0] for frame in frames(session)] == ["AUTH", "AUTH", "REQ"]
+
+
+def test_a_relay_that_forgets_without_end_is_told_at_once_a_few_times_only() -> None:
+    session = make_session(inboxes=1)
+    authenticate(session, True)
+    told = 0
+    for second in range(100):
+        receive(session, "EOSE", "nwc1", now=T + second)
+        receive(session, "CLOSED", "nwc1", AUTH_REQUIRED, now=T + second)
+        session.tick(T + second)
+        told += len(challenges_answered(session, now=T + second))
+    assert told <= MAX_PROMPT_RENEWALS + 100 / RESUBSCRIBE_FIRST_S
+
+
+@pytest.mark.parametrize("how", ["refused", "passed over"])
+def test_an_event_that_needs_auth_has_it_made_again_when_none_was_taken(how: str) -> None:
+    session = make_session(inboxes=1)
+    receive(session, "AUTH", "challenge")
+    [asked] = frames(session)
+    if how == "refused":
+        receive(session, "OK", asked[1]["id"], False, "error: try again")
+    session.tick(T + PATIENCE_S)
+    session.publish(EVENTS[0], T + 100)
+    frames(session)
+    receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED, now=T + PATIENCE_S)
+    assert challenges_answered(session, now=T + PATIENCE_S) == ["challenge"]
+    assert event_ids(frames(session)) == [EVENTS[0].id]
+
+
+def test_events_that_need_auth_do_not_have_it_made_without_end() -> None:
+    session = make_session(inboxes=1)
+    authenticate(session, False)
+    made = 0
+    for second in range(1, 3600):
+        session.publish(EVENTS[0], T + second + 1)
+        receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED, now=T + second)
+        session.tick(T + second)
+        made += len(challenges_answered(session, accepted=False, now=T + second))
+    assert 0 < made <= 3600 / NEXT_ROUND_MAX_S + 10
 
 
 def test_closed_for_auth_then_auth_then_again_once() -> None:

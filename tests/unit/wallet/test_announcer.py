@@ -154,6 +154,20 @@ async def test_refused_and_published_again(stage: Stage, monkeypatch: pytest.Mon
     assert live.is_announced.is_set()
 
 
+async def test_a_refusal_that_two_hear_of_is_one(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The relay came back while the info event was still waiting for it."""
+    monkeypatch.setattr(announcer_module, "RETRY_DELAYS_S", (3600, 3600))
+    live = stage.connect("app")
+    refuse(stage, times=99)
+    hold(stage)
+    stage.announcer.announce(live)
+    await until(lambda: len(stage.pool.attempts) == 1)
+    stage.announcer.relay_connected(A)
+    await until(lambda: len(stage.pool.attempts) == 2)
+    await let_go(stage)
+    assert stage.announcer._queues[A].refusals[live.wallet_pubkey] == 1
+
+
 async def test_given_up_until_the_relay_is_back(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(announcer_module, "RETRY_DELAYS_S", (0, 0))
     live = stage.connect("app")
