@@ -1,4 +1,4 @@
-"""One relay connection: the socket, task and clock around a RelaySession.
+"""One relay connection: the socket, tasks and clock around a RelaySession.
 
 Reconnects for ever, with exponential backoff and jitter. Lightning nodes run for months: a relay that is
 away is a state to show, not an error to raise.
@@ -9,13 +9,20 @@ import contextlib
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import cast
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, ProxyError, WebSocketException
+from websockets.exceptions import (
+    ConnectionClosed,
+    ConnectionClosedOK,
+    InvalidStatus,
+    ProxyError,
+    WebSocketException,
+)
 
-from nwc.nostr.bounded_connection import TURN_S, BoundedConnection
+from nwc.nostr.bounded_connection import BoundedConnection
 from nwc.nostr.event import Event
 from nwc.nostr.inbox import Inbox
 from nwc.nostr.keys import KeyPair
@@ -31,6 +38,8 @@ OPEN_TIMEOUT_S = 15.0
 OPEN_TIMEOUT_PROXY_S = 60.0
 PING_INTERVAL_S = 20.0
 TICK_S = 1.0
+# What is still to be sent at the end.
+FLUSH_TIMEOUT_S = 0.5
 # A clock that is off by less than this, or is moved by less, is as good as right.
 CLOCK_STEP_S = 2.0
 
@@ -74,7 +83,9 @@ class Relay:
         self._proxy = proxy
         self._on_event = on_event
         self._on_connected = on_connected
-        self._wake = asyncio.Event()
+        # What the session wants sent, as far as the relay has not read what came before it.
+        self._frames: deque[str] = deque()
+        self._is_to_send = False
         self._results: dict[str, asyncio.Future[Published]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._connection: BoundedConnection | None = None
@@ -107,12 +118,12 @@ class Relay:
     def subscribe(self, inbox: Inbox) -> None:
         """Read an inbox from now on, on this and every later connection."""
         self._session.subscribe(inbox, self._now())
-        self._wake.set()
+        self._send_soon()
 
     def unsubscribe(self, recipient: str) -> None:
         """Stop reading the inbox of one of our keys."""
         self._session.unsubscribe(recipient, self._now())
-        self._wake.set()
+        self._send_soon()
 
     def is_listening(self, recipient: str) -> bool:
         """Tell whether the relay has confirmed that it delivers this inbox."""
@@ -136,7 +147,7 @@ class Relay:
         if refused:
             return refused
         future = self._results[event.id] = asyncio.get_running_loop().create_future()
-        self._wake.set()
+        self._send()
         return await asyncio.shield(future)
 
     # Life
@@ -165,8 +176,6 @@ class Relay:
             except Exception as error:
                 _log.exception("relay %s: unexpected error", self.url)
                 self._set_down(_describe(error))
-            else:
-                self._set_down("the relay closed the connection")
             if time.monotonic() - started >= STABLE_AFTER_S:
                 backoff = BACKOFF_FIRST_S
             await asyncio.sleep(_with_jitter(backoff))
@@ -179,7 +188,7 @@ class Relay:
             for published in self._session.tick(self._now()):
                 self._settle(published)
             if self._session.has_data_to_send:
-                self._wake.set()
+                self._send_soon()
             if self._health.is_news_that_it_is_away():
                 _log.info("relay %s: stays away (%s); trying on", self.url, self._health.last_error)
 
@@ -194,7 +203,6 @@ class Relay:
                 create_connection=BoundedConnection,
                 compression=None,
                 max_size=MAX_FRAME_BYTES,
-                max_queue=64,
                 open_timeout=None,
                 close_timeout=1,
                 ping_interval=PING_INTERVAL_S,
@@ -207,37 +215,30 @@ class Relay:
             await connection.close()
 
     async def _serve(self, connection: BoundedConnection) -> None:
-        """Read and write until the connection ends; its errors are raised."""
+        """Be connected until the connection ends; why it did is raised."""
         self._set_up(connection)
-        await connection.ping()  # the first of many; so that its latency is known at once
-        reader = asyncio.create_task(self._read(connection))
-        writer = asyncio.create_task(self._write(connection))
         try:
-            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            await connection.ping()  # the first of many; so that its latency is known at once
+            await connection.wait_closed()
         finally:
             await self._flush(connection)
-            reader.cancel()
-            writer.cancel()
-            results = await asyncio.gather(reader, writer, return_exceptions=True)
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
+        raise connection.close_exc
 
     async def _flush(self, connection: BoundedConnection) -> None:
-        with contextlib.suppress(ConnectionClosed, TimeoutError):
-            async with asyncio.timeout(0.5):
-                for frame in self._session.data_to_send():
-                    await connection.send(frame)
+        self._frames.extend(self._session.data_to_send())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_TIMEOUT_S):
+                while self._frames and connection.is_open:
+                    self._send_frames(connection)
+                    await connection.drain()
 
-    async def _read(self, connection: BoundedConnection) -> None:
-        turn_s = 0.0
-        async for frame in connection:
-            began = time.thread_time()
-            self._receive(frame)
-            turn_s += time.thread_time() - began
-            if turn_s >= TURN_S:  # frames that are there already come without a pause
-                await asyncio.sleep(connection.share.pause_after(turn_s, connection.loop.time()))
-                turn_s = 0.0
+    def _on_message(self, message: str | bytes) -> None:
+        try:
+            self._receive(message)
+        except Exception:
+            _log.exception("relay %s: unexpected error", self.url)
+            if self._connection is not None:
+                self._connection.transport.abort()
 
     def _receive(self, frame: str | bytes) -> None:
         # What is wrong or said is counted and kept, not logged: a hostile relay could send it without
@@ -257,17 +258,29 @@ class Relay:
             case NoticeReceived(reason):
                 self._health.last_error = reason
         if self._session.has_data_to_send:
-            self._wake.set()
+            self._send()
 
-    async def _write(self, connection: BoundedConnection) -> None:
-        while True:
-            self._wake.clear()
-            for frame in self._session.data_to_send():
-                await connection.send(frame)
-            if self._session.has_data_to_send:
-                await asyncio.sleep(0)  # more AUTH to sign; others are to have their turn
-            else:
-                await self._wake.wait()
+    def _send(self) -> None:
+        """Send what there is to send; the rest when the relay has read that, or after others' turn."""
+        self._is_to_send = False
+        connection = self._connection
+        if connection is None:
+            return
+        if not self._frames:
+            self._frames.extend(self._session.data_to_send())
+        self._send_frames(connection)
+        if not self._frames and self._session.has_data_to_send:
+            self._send_soon()  # more AUTH to sign
+
+    def _send_frames(self, connection: BoundedConnection) -> None:
+        while self._frames and connection.can_send:
+            connection.send_now(self._frames.popleft())
+
+    def _send_soon(self) -> None:
+        """Send in the next step of the event loop, together with what else is wanted until then."""
+        if not self._is_to_send:
+            self._is_to_send = True
+            asyncio.get_running_loop().call_soon(self._send)
 
     def _now(self) -> float:
         """Return Unix seconds; the session is told first when the clock was set."""
@@ -276,7 +289,7 @@ class Relay:
         if abs(moved_s) >= CLOCK_STEP_S:
             self._ahead_s += moved_s
             self._session.clock_moved(moved_s, now)
-            self._wake.set()
+            self._send_soon()
         return now
 
     def _settle(self, published: Published) -> None:
@@ -287,7 +300,8 @@ class Relay:
     def _set_up(self, connection: BoundedConnection) -> None:
         self._connection = connection
         self._session.connected(self._now())
-        self._wake.set()
+        connection.listen(self._on_message, self._send)
+        self._send_soon()
         self._health.connected()
         _log.debug("relay %s: connected", self.url)
         self._on_connected(self.url)
@@ -296,6 +310,7 @@ class Relay:
         self._health.disconnected(error)
         _log.debug("relay %s: not connected (%s); trying again", self.url, error)
         self._connection = None
+        self._frames.clear()
         self._session.disconnected()
 
 
@@ -324,6 +339,8 @@ def _describe(error: BaseException) -> str:
             return "the proxy cannot reach the relay"
         case InvalidStatus():
             return f"HTTP status {error.response.status_code}"
+        case ConnectionClosedOK():
+            return "the relay closed the connection"
         case ConnectionClosed():
             return f"connection closed, code {error.rcvd.code if error.rcvd else 'none'}"
         case ConnectionRefusedError():

@@ -1,6 +1,8 @@
 """A BoundedConnection whose peer sends more than it should, or reads less."""
 
 import asyncio
+import contextlib
+import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,29 +11,46 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
+from websockets.utils import accept_key
 
 from nwc.nostr import bounded_connection as module
-from nwc.nostr.bounded_connection import PIECE_BYTES, BoundedConnection
+from nwc.nostr.bounded_connection import PIECE_BYTES, READ_BYTES, BoundedConnection
 from tests.unit.helpers import until
 from tests.unit.nostr.fake_relay import PATIENCE_S, FakeRelay
 
-MAX_QUEUE = 8
 LONG_S = 3600.0
-READ_AT_ONCE = 256 * 1024  # asyncio's
+WRITTEN_AT_ONCE = 256 * 1024
 # RFC 6455 section 5.2: opcode and FIN, then a length of none.
 EMPTY_TEXT, PING, UNFINISHED_TEXT, EMPTY_CONTINUATION = b"\x81\0", b"\x89\0", b"\x01\0", b"\0\0"
 
 
+class Messages:
+    """What has come."""
+
+    def __init__(self, connection: BoundedConnection) -> None:
+        self.received: list[str | bytes] = []
+        self.writable = 0
+        connection.listen(self.received.append, self._on_writable)
+
+    def _on_writable(self) -> None:
+        self.writable += 1
+
+    async def next(self, count: int) -> list[str | bytes]:
+        """Wait for so many, and forget them."""
+        await until(lambda: len(self.received) >= count)
+        taken, self.received[:count] = self.received[:count], []
+        return taken
+
+
 @asynccontextmanager
 async def connected() -> AsyncIterator[tuple[BoundedConnection, ServerConnection]]:
-    """Give both ends of a connection."""
+    """Give both ends of a connection that nobody listens to yet."""
     async with FakeRelay() as relay:
         connection = await connect(
             relay.url,
             create_connection=BoundedConnection,
             compression=None,
             proxy=None,
-            max_queue=MAX_QUEUE,
             close_timeout=0.1,
         )
         assert isinstance(connection, BoundedConnection)
@@ -45,9 +64,9 @@ async def connected() -> AsyncIterator[tuple[BoundedConnection, ServerConnection
 
 async def flood(peer: ServerConnection, frame: bytes) -> None:
     """Write a frame without end, as long as somebody takes it."""
-    chunk = frame * (READ_AT_ONCE // len(frame))
+    chunk = frame * (WRITTEN_AT_ONCE // len(frame))
     while not peer.transport.is_closing():
-        if peer.transport.get_write_buffer_size() < READ_AT_ONCE:
+        if peer.transport.get_write_buffer_size() < WRITTEN_AT_ONCE:
             peer.transport.write(chunk)
         await asyncio.sleep(0)
 
@@ -81,17 +100,19 @@ async def test_others_have_their_turn_between_the_pieces(
             await asyncio.sleep(0)
 
     async with connected() as (connection, peer):
+        messages = Messages(connection)
         counting = asyncio.create_task(count())
         peer.transport.write(before)
         text = "" if before else "x" * (PIECES * PIECE_BYTES)
         await peer.send(text)
-        assert await connection.recv() == text
+        assert await messages.next(1) == [text]
         counting.cancel()
     assert turns >= PIECES
 
 
 async def test_all_arrives_in_its_order() -> None:
     async with connected() as (connection, peer):
+        messages = Messages(connection)
         texts = [f"{number} " * number for number in range(1000)]
 
         async def send() -> None:
@@ -99,29 +120,91 @@ async def test_all_arrives_in_its_order() -> None:
                 await peer.send(text)
 
         sending = asyncio.create_task(send())
-        assert [await connection.recv() for _ in texts] == texts
+        assert await messages.next(len(texts)) == texts
         await sending
 
 
-@pytest.mark.parametrize(("size", "taken"), [(0, 10_000), (1000, 1000), (100_000, 50)])
-async def test_what_nobody_takes_is_not_read(
-    size: int, taken: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "TURN_S", PATIENCE_S)  # it is not the clock that stops it
+async def test_a_message_in_fragments() -> None:
+    async with connected() as (connection, peer):
+        messages = Messages(connection)
+        await peer.send(["a", "ü", "", "c"])
+        await peer.send([b"\0", b"\1"])
+        await peer.send("d")
+        assert await messages.next(3) == ["aüc", b"\0\1", "d"]
+
+
+async def test_text_that_is_none_ends_the_connection() -> None:
+    async with connected() as (connection, peer):
+        messages = Messages(connection)
+        peer.transport.write(b"\x81\x01\xff" + EMPTY_TEXT * 5)
+        await connection.wait_closed()
+        await peer.wait_closed()
+        assert (peer.close_code, messages.received) == (1007, [])
+
+
+@pytest.mark.parametrize("size", [0, 1000, 100_000])
+async def test_what_nobody_listens_to_is_not_read(size: int) -> None:
     async with connected() as (connection, peer):
         header = b"\x81\x7f" + size.to_bytes(8, "big") if size else EMPTY_TEXT
         async with flooded(peer, header + bytes(size)):
-            await until(lambda: connection._queue_is_full)
-            await asyncio.sleep(0)
-            held = len(connection._unhandled)
+            await until(lambda: peer.transport.get_write_buffer_size() >= WRITTEN_AT_ONCE)
             for _ in range(100):
                 await asyncio.sleep(0)
-            assert len(connection._unhandled) == held <= READ_AT_ONCE
-            # One piece may hold many frames; that is all the queue goes over its limit.
-            assert len(connection.recv_messages.frames) <= MAX_QUEUE + 1 + PIECE_BYTES // 2
-            for _ in range(taken):
-                await connection.recv()
-            assert len(connection._unhandled) <= READ_AT_ONCE
+            assert len(connection._unhandled) <= READ_BYTES
+            messages = Messages(connection)
+            assert [*set(await messages.next(50))] == ["\0" * size]
+
+
+async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Be a peer whose first messages come in one piece with its answer to the handshake."""
+    request = (await reader.readuntil(b"\r\n\r\n")).decode()
+    key = request.lower().partition("sec-websocket-key: ")[2].split()[0]
+    key = request[request.lower().index(key) :][: len(key)]
+    answer = (
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Accept: {accept_key(key)}\r\n\r\n"
+    )
+    writer.write(answer.encode() + b"\x81\x05hello" + EMPTY_TEXT * PIECE_BYTES)
+    with contextlib.suppress(ConnectionResetError):
+        await reader.read()
+    writer.close()
+
+
+async def test_what_comes_with_the_handshake_waits_for_a_listener() -> None:
+    """A relay may send its AUTH challenge right behind."""
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        connection = await connect(
+            f"ws://127.0.0.1:{port}", create_connection=BoundedConnection, compression=None, proxy=None
+        )
+        assert isinstance(connection, BoundedConnection)
+        messages = Messages(connection)
+        assert await messages.next(1 + PIECE_BYTES) == ["hello"] + [""] * PIECE_BYTES
+        connection.transport.abort()
+
+
+async def test_a_peer_that_says_goodbye_and_stays_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CLOSE_TIMEOUT_S", 0.05)
+    async with connected() as (connection, peer):
+        messages = Messages(connection)
+        peer.transport.pause_reading()
+        peer.transport.write(b"\x81\x03bye\x88\0")
+        async with asyncio.timeout(PATIENCE_S):
+            await connection.wait_closed()
+        assert messages.received == ["bye"]
+        assert not connection.can_send
+
+
+async def test_sending_stops_while_the_peer_does_not_read() -> None:
+    async with connected() as (connection, peer):
+        messages = Messages(connection)
+        peer.transport.pause_reading()
+        while connection.can_send:
+            connection.send_now(json.dumps(["x" * 10_000]))
+        assert messages.writable == 0
+        peer.transport.resume_reading()
+        await until(lambda: messages.writable == 1)
+        assert connection.can_send
 
 
 async def test_the_end_may_come_before_all_is_handled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,6 +213,7 @@ async def test_the_end_may_come_before_all_is_handled(monkeypatch: pytest.Monkey
     errors: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
     async with connected() as (connection, _):
+        Messages(connection)
         connection.data_received(PING * PIECE_BYTES)
         assert connection._next_turn
         connection.eof_received()
@@ -137,37 +221,33 @@ async def test_the_end_may_come_before_all_is_handled(monkeypatch: pytest.Monkey
     assert errors == []
 
 
-async def test_a_peer_over_its_share_is_not_read_though_the_queue_is_empty_again(
+async def test_a_peer_over_its_share_is_not_read_until_its_pause_is_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "TURN_S", PATIENCE_S)
     async with connected() as (connection, peer):
-        monkeypatch.setattr(connection.share, "pause_after", lambda *_: LONG_S)
-        peer.transport.write(EMPTY_TEXT * 10_000)
-        await until(lambda: connection._queue_is_full)
-        for _ in range(len(connection.recv_messages.frames)):
-            await connection.recv()
-        assert not connection._queue_is_full
+        messages = Messages(connection)
+        pauses = iter([0, LONG_S])
+        monkeypatch.setattr(connection._share, "pause_after", lambda *_: next(pauses, 0))
+        await peer.send("a")
+        await messages.next(1)
+        await peer.send("b")
+        await messages.next(1)
+        await peer.send("c")
         for _ in range(100):
             await asyncio.sleep(0)
-        assert not connection.recv_messages.frames
-
-
-async def test_a_pause_ends_while_the_queue_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with connected() as (connection, peer):
-        pauses = iter([0.001])
-        monkeypatch.setattr(connection.share, "pause_after", lambda *_: next(pauses, 0))
-        peer.transport.write(EMPTY_TEXT * 10_000)
-        await until(lambda: connection._queue_is_full)
-        await until(lambda: connection._next_turn is None)
-        async with asyncio.timeout(PATIENCE_S):
-            for _ in range(10_000):
-                assert await connection.recv() == ""
+        assert messages.received == []
+        paused = connection._next_turn
+        assert paused
+        paused.cancel()
+        connection._handle()
+        assert await messages.next(1) == ["c"]
 
 
 async def test_a_peer_that_pings_and_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_UNSENT_BYTES", 1 << 16)
     async with connected() as (connection, peer):
+        Messages(connection)
         peer.transport.pause_reading()
         # What the machine buffers is not ours, and takes long to fill.
         for end, buffer in ((connection, socket.SO_SNDBUF), (peer, socket.SO_RCVBUF)):
@@ -231,7 +311,7 @@ async def test_closing_needs_no_peer_that_reads() -> None:
 
 async def test_a_message_of_fragments_without_end() -> None:
     async with connected() as (connection, peer):
+        Messages(connection)
         peer.transport.write(UNFINISHED_TEXT)
         async with flooded(peer, EMPTY_CONTINUATION):
-            with pytest.raises(ConnectionClosed):
-                await connection.recv()
+            await connection.wait_closed()

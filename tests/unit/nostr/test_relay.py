@@ -696,7 +696,6 @@ async def test_a_relay_over_its_share_is_not_read_and_holds_up_no_other(
 ) -> None:
     share = Share()
     monkeypatch.setattr(bounded_connection, "TimeShare", share)
-    monkeypatch.setattr(module, "TURN_S", 0)
     greedy, calm = start(server.url), start(server.url)
     for client in (greedy, calm):
         client.relay.subscribe(INBOX)
