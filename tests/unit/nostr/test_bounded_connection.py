@@ -155,23 +155,28 @@ async def test_what_nobody_listens_to_is_not_read(size: int) -> None:
             assert [*set(await messages.next(50))] == ["\0" * size]
 
 
-async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Be a peer whose first messages come in one piece with its answer to the handshake."""
-    request = (await reader.readuntil(b"\r\n\r\n")).decode()
-    key = request.lower().partition("sec-websocket-key: ")[2].split()[0]
-    key = request[request.lower().index(key) :][: len(key)]
-    answer = (
+def switching(request: str) -> bytes:
+    """Answer a handshake (RFC 6455 section 4.2.2)."""
+    key = next(line for line in request.splitlines() if line.startswith("Sec-WebSocket-Key: "))
+    accept = accept_key(key.partition(": ")[2])
+    return (
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Accept: {accept_key(key)}\r\n\r\n"
-    )
-    writer.write(answer.encode() + b"\x81\x05hello" + EMPTY_TEXT * PIECE_BYTES)
-    with contextlib.suppress(ConnectionResetError):
-        await reader.read()
-    writer.close()
+        f"Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    ).encode()
 
 
 async def test_what_comes_with_the_handshake_waits_for_a_listener() -> None:
     """A relay may send its AUTH challenge right behind."""
+    is_over = asyncio.Event()
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        writer.write(switching(request.decode()) + b"\x81\x05hello" + EMPTY_TEXT * PIECE_BYTES)
+        with contextlib.suppress(ConnectionResetError):
+            await reader.read()
+        writer.close()
+        is_over.set()
+
     async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         connection = await connect(
@@ -181,6 +186,7 @@ async def test_what_comes_with_the_handshake_waits_for_a_listener() -> None:
         messages = Messages(connection)
         assert await messages.next(1 + PIECE_BYTES) == ["hello"] + [""] * PIECE_BYTES
         connection.transport.abort()
+        await is_over.wait()
 
 
 async def test_a_peer_that_says_goodbye_and_stays_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
