@@ -66,7 +66,7 @@ class Core:
             max_age=settings.max_request_age,
             proxy=settings.proxy,
             always_use_proxy=settings.always_use_proxy,
-            on_event=lambda event: self.server.on_event(event),  # noqa: PLW0108 - not made yet
+            on_event=lambda event, relay: self.server.on_event(event, relay),  # noqa: PLW0108 - not made yet
             on_connected=self._on_connected,
         )
         self.announcer = Announcer(self.pool, self.connections, settings.notifications)

@@ -20,8 +20,8 @@ class RelayPool:
         max_age: seconds the subscriptions reach back.
         proxy: SOCKS proxy URL (`socks5h://host:port`) for `.onion` relays, or None.
         always_use_proxy: every relay goes through the proxy, name resolution included.
-        on_event: called with every event of an inbox, signature unchecked; tells why it is met with
-            silence, None when it is served. Must not raise or wait.
+        on_event: called with every event of an inbox, signature unchecked, and the relay's URL; tells
+            why it is met with silence, None when it is served. Must not raise or wait.
         on_connected: called with the URL each time a relay gets connected.
 
     """
@@ -33,7 +33,7 @@ class RelayPool:
         max_age: int,
         proxy: str | None,
         always_use_proxy: bool,
-        on_event: Callable[[Event], str | None],
+        on_event: Callable[[Event, str], str | None],
         on_connected: Callable[[str], None],
     ) -> None:
         self._kinds = kinds
@@ -94,7 +94,7 @@ class RelayPool:
         return dict(zip(relays, results, strict=True))
 
     async def publish_to_any(self, event: Event, urls: Iterable[str], timeout_s: float) -> bool:
-        """Publish an event on these relays and wait for the first that takes it.
+        """Publish an event on these relays, one after the other, and wait for the first that takes it.
 
         The others go on trying until the time is over.
 
@@ -103,17 +103,19 @@ class RelayPool:
 
         """
         relays = [self._relays[url] for url in urls if url in self._relays]
-        if len(relays) == 1:
-            return (await relays[0].publish(event, timeout_s)).accepted
-        waiting = [asyncio.ensure_future(relay.publish(event, timeout_s)) for relay in relays]
-        try:
-            for verdict in asyncio.as_completed(waiting):
-                if (await verdict).accepted:
-                    return True
-            return False
-        finally:
-            for task in waiting:
-                task.cancel()
+        is_taken: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        left = len(relays)
+
+        def on_verdict(verdict: asyncio.Future[Published]) -> None:
+            nonlocal left
+            left -= 1
+            accepted = verdict.result().accepted
+            if (accepted or left == 0) and not is_taken.done():
+                is_taken.set_result(accepted)
+
+        for relay in relays:
+            relay.begin_publishing(event, timeout_s).add_done_callback(on_verdict)
+        return await is_taken if relays else False
 
     def is_listening(self, recipient: str, url: str) -> bool:
         """Tell whether a relay has confirmed that it delivers the inbox of one of our keys."""

@@ -62,8 +62,8 @@ class Relay:
         kinds: event kinds to read from inboxes.
         max_age: seconds the subscriptions reach back.
         proxy: SOCKS proxy URL; None connects directly.
-        on_event: called with every event of an inbox, signature unchecked; tells why it is met with
-            silence, None when it is served. Must not raise or wait.
+        on_event: called with every event of an inbox, signature unchecked, and the relay's URL; tells
+            why it is met with silence, None when it is served. Must not raise or wait.
         on_connected: called with the URL after each connect.
 
     """
@@ -75,7 +75,7 @@ class Relay:
         kinds: tuple[int, ...],
         max_age: int,
         proxy: str | None,
-        on_event: Callable[[Event], str | None],
+        on_event: Callable[[Event, str], str | None],
         on_connected: Callable[[str], None],
     ) -> None:
         self.url = url
@@ -141,14 +141,22 @@ class Relay:
             The relay's verdict, or after `timeout_s` seconds why there is none. Never raises for it.
 
         """
+        return await asyncio.shield(self.begin_publishing(event, timeout_s, signer))
+
+    def begin_publishing(
+        self, event: Event, timeout_s: float, signer: KeyPair | None = None
+    ) -> "asyncio.Future[Published]":
+        """Do as `publish` does, and send at once; who waits for the verdict must not cancel it."""
         if (pending := self._results.get(event.id)) is not None:
-            return await asyncio.shield(pending)
+            return pending
+        verdict: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
         refused = self._session.publish(event, self._now() + timeout_s, signer)
         if refused:
-            return refused
-        future = self._results[event.id] = asyncio.get_running_loop().create_future()
-        self._send()
-        return await asyncio.shield(future)
+            verdict.set_result(refused)
+        else:
+            self._results[event.id] = verdict
+            self._send()
+        return verdict
 
     # Life
 
@@ -250,7 +258,7 @@ class Relay:
             return
         match result:
             case Event():
-                self._health.event(self._on_event(result))
+                self._health.event(self._on_event(result, self.url))
             case Published(accepted=accepted, reason=reason):
                 if not accepted:  # our time may be too far from the relay's, say
                     self._health.last_error = reason or "an event was refused without a reason"

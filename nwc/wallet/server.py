@@ -74,19 +74,19 @@ class RequestServer:
         self._in_flight = 0
         self._is_stopping = False
 
-    def on_event(self, event: Event) -> str | None:
-        """Take an event from a relay, signature unchecked.
+    def on_event(self, event: Event, relay: str) -> str | None:
+        """Take an event, signature unchecked, from the relay with this URL.
 
         Returns:
             At once why it is met with silence, or None: it is served.
 
         """
-        reason = self._admit(event)
+        reason = self._admit(event, relay)
         if reason is not None:
             self.rejected[reason] += 1
         return reason
 
-    def _admit(self, event: Event) -> str | None:
+    def _admit(self, event: Event, relay: str) -> str | None:
         """Serve an event, or return why not."""
         if self._is_stopping:  # what is begun now may be cut off in the middle
             return _STOPPING
@@ -108,7 +108,7 @@ class RequestServer:
             request = open_request(event, live.cipher)
         except DecryptionError:
             return _UNDECRYPTABLE
-        self._tasks.spawn(self._serve(live, request, too_fast=verdict.rate_limited))
+        self._tasks.spawn(self._serve(live, request, relay, too_fast=verdict.rate_limited))
         return None
 
     async def answer_payment(self, client_pubkey: str, record: PaymentRecord) -> None:
@@ -133,7 +133,9 @@ class RequestServer:
     def _is_busy(self, live: LiveConnection) -> bool:
         return live.in_flight >= MAX_IN_FLIGHT_PER_CONNECTION or self._in_flight >= MAX_IN_FLIGHT
 
-    async def _serve(self, live: LiveConnection, request: Request, *, too_fast: bool) -> None:
+    async def _serve(
+        self, live: LiveConnection, request: Request, relay: str, *, too_fast: bool
+    ) -> None:
         if too_fast:
             outcome: Outcome = _TOO_FAST
         # Here and not when the event came: many can come before the first of them is under way.
@@ -141,12 +143,14 @@ class RequestServer:
             outcome = _BUSY
         else:
             outcome = await self._outcome(live, request)
-        await self._answer(live, request, outcome)
+        await self._answer(live, request, outcome, relay)
 
-    async def _answer(self, live: LiveConnection, request: Request, outcome: Outcome) -> None:
+    async def _answer(
+        self, live: LiveConnection, request: Request, outcome: Outcome, relay: str | None = None
+    ) -> None:
         response = seal_response(request, outcome, live.keys, live.cipher, int(time.time()))
         self._count(live, request, outcome)
-        await self._deliver(live, response)
+        await self._deliver(live, response, relay)
 
     async def _outcome(self, live: LiveConnection, request: Request) -> Outcome:
         live.in_flight += 1
@@ -157,10 +161,14 @@ class RequestServer:
             live.in_flight -= 1
             self._in_flight -= 1
 
-    async def _deliver(self, live: LiveConnection, response: Event) -> None:
-        """Publish an answer on all relays of its connection, and once more when none has taken it."""
+    async def _deliver(self, live: LiveConnection, response: Event, first: str | None) -> None:
+        """Publish an answer on all relays of its connection, and once more when none has taken it.
+
+        The relay that was first with the request comes first: it is the fastest, at least at the moment.
+        """
+        relays = tuple(sorted(live.record.relays, key=lambda url: url != first))
         for timeout_s in ANSWER_TIMEOUTS_S:
-            if await self._publish(response, live.record.relays, timeout_s):
+            if await self._publish(response, relays, timeout_s):
                 return
             await asyncio.sleep(RETRY_ANSWER_AFTER_S)
         _log.debug("no relay has taken an answer to %r", live.record.name)

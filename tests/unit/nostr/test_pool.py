@@ -20,7 +20,7 @@ LONG_S = 60.0
 
 
 def make_pool(*, proxy: str | None = None, always_use_proxy: bool = False) -> RelayPool:
-    def on_event(event: Event) -> str | None:
+    def on_event(event: Event, url: str) -> str | None:
         raise AssertionError(event)
 
     return RelayPool(

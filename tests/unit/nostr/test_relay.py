@@ -46,7 +46,7 @@ class Client:
             on_connected=self.connects.append,
         )
 
-    def _on_event(self, event: Event) -> str | None:
+    def _on_event(self, event: Event, url: str) -> str | None:
         self.events.put_nowait(event)
         return self.rejected_for
 

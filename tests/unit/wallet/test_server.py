@@ -98,15 +98,27 @@ async def test_nothing_is_begun_while_the_plugin_stops() -> None:
     answers = Answers()
     node = answers.node
     first, late = (request(number) for number in (1, 2))
-    assert answers.server.on_event(first) is None
+    assert answers.server.on_event(first, RELAY) is None
     stopping = asyncio.create_task(answers.server.finish(5))
     await asyncio.sleep(0)
-    assert answers.server.on_event(late) == "stopping"
+    assert answers.server.on_event(late, RELAY) == "stopping"
     await stopping
     assert node.calls == [("info",)]
     [(answer, _)] = answers.published
     assert answer.tag("e") == first.id
     assert answers.server.rejected == {"stopping": 1}
+
+
+async def test_the_relay_that_was_first_with_a_request_gets_its_answer_first() -> None:
+    answers = Answers()
+    relays = tuple(f"wss://{number}.example" for number in range(4))
+    answers.connections.update(answers.live, replace(answers.live.record, relays=relays))
+    asked = request(1)
+    assert answers.server.on_event(asked, relays[2]) is None
+    assert answers.server.on_event(asked, relays[0]) == "seen before"
+    await answers.server.finish(5)
+    [(_, urls)] = answers.published
+    assert urls == (relays[2], relays[0], relays[1], relays[3])
 
 
 def request(number: int) -> Event:
