@@ -293,7 +293,7 @@ class RelaySession:
         A subscription waits until all AUTH is sent, so that the relay knows us. Events do not.
         """
         frames = self._auth.frames()
-        if not self._auth.has_frames:
+        if self._to_request and not self._auth.has_frames:
             frames += self._requests()
         frames += self._to_send
         frames += (self._outbox[event_id].message for event_id in self._to_publish)
