@@ -23,6 +23,7 @@ from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import event_message, req_message
 from tests.support.processes import ChildProcess
 from tests.support.relay import RunningRelay, standard_input_ends
+from tests.support.small_reads import read_little
 
 CONTENT = "A" * 1_100
 
@@ -54,6 +55,7 @@ async def answer(connection: ClientConnection, wallet: KeyPair, client: str) -> 
 async def _main(relay: str, secret: str, client: str) -> None:
     wallet = KeyPair.from_secret(bytes.fromhex(secret))
     async with connect(relay, compression=None) as connection:
+        read_little(connection)
         wanted = {"kinds": [KIND_REQUEST], "authors": [client], "#p": [wallet.public_key]}
         await connection.send(req_message("requests", wanted))
         answering = asyncio.create_task(answer(connection, wallet, client))

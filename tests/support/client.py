@@ -20,6 +20,7 @@ from nwc.nip47.uri import SCHEME
 from nwc.nostr.event import parse_event, sign_event, verify_event
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import event_message, req_message
+from tests.support.small_reads import read_little
 
 Json = dict[str, Any]
 
@@ -74,6 +75,7 @@ class NwcClient:
 
     async def __aenter__(self) -> Self:
         self._connection = await connect(self._uri.relays[0], compression=None)
+        read_little(self._connection)
         self._reader = asyncio.create_task(self._read(self._connection))
         wanted = {
             "kinds": [KIND_RESPONSE],

@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from tests.support.relay import argument_parser, standard_input_ends
+from tests.support.small_reads import read_little
 
 MAX_STORED = 1_000
 
@@ -158,6 +159,7 @@ class Relay:
     async def serve(self, connection: ServerConnection) -> None:
         """Serve one client until it goes."""
         self._connections.add(connection)
+        read_little(connection)
         try:
             with contextlib.suppress(ConnectionClosed):
                 async for frame in connection:
