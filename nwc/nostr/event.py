@@ -5,12 +5,12 @@ costly part. Between the two a caller can throw away most of what it does not wa
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
+from nwc.nostr.encoding import to_json
 from nwc.nostr.keys import KeyPair, verify_signature
 
 MAX_CONTENT_LENGTH = 131_072
@@ -22,10 +22,6 @@ MAX_KIND = 65_535
 
 _HEX_64 = re.compile(r"[0-9a-f]{64}")
 _HEX_128 = re.compile(r"[0-9a-f]{128}")
-
-# NIP-01 escapes \b \t \n \f \r \" \\ and wants everything else verbatim. The other control
-# characters are not allowed verbatim in JSON; here as in other implementations they are \u00xx.
-_to_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 
 
 class InvalidEvent(ValueError):
@@ -62,7 +58,7 @@ class Event:
 
     def to_json(self) -> str:
         """Return the event as compact JSON."""
-        return _to_json(self.to_dict())
+        return to_json(self.to_dict())
 
     def tag(self, name: str) -> str | None:
         """Return the value of the first tag of that name; None without such a tag or value."""
@@ -113,7 +109,7 @@ def event_id(
     Raises:
         InvalidEvent: If content or tags contain a lone surrogate.
     """
-    canonical = _to_json([0, pubkey, created_at, kind, tags, content])
+    canonical = to_json([0, pubkey, created_at, kind, tags, content])
     try:
         return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
     except UnicodeEncodeError as error:
