@@ -1,10 +1,10 @@
 """Sealing a notification: from a transaction to signed events (NIP-47, "Notification Events")."""
 
-import json
 from typing import Any
 
 from nwc.nip47.encryption import Cipher, Encryption
 from nwc.nip47.kinds import KIND_NOTIFICATION, KIND_NOTIFICATION_NIP04
+from nwc.nostr.encoding import to_json
 from nwc.nostr.event import Event, sign_event
 from nwc.nostr.keys import KeyPair
 
@@ -31,7 +31,7 @@ def seal_notification(
 
     """
     body = {"notification_type": notification_type, "notification": notification}
-    plaintext = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    plaintext = to_json(body)
     return [
         sign_event(
             keys,

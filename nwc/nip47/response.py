@@ -1,12 +1,12 @@
 """Sealing a response: from a result or an error to a signed event."""
 
-import json
 from typing import Any
 
 from nwc.nip47.encryption import Cipher
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.nip47.kinds import KIND_RESPONSE
 from nwc.nip47.request import Request
+from nwc.nostr.encoding import to_json
 from nwc.nostr.event import Event, sign_event
 from nwc.nostr.keys import KeyPair
 
@@ -51,4 +51,4 @@ def _plaintext(method: str, outcome: Result | Nip47Error) -> str:
     else:
         error, result = None, outcome
     body = {"result_type": method, "error": error, "result": result}
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return to_json(body)

@@ -5,12 +5,12 @@ make up the invoice's label. Most invoices have none.
 """
 
 import asyncio
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from nwc.cln.node import Json, Node
+from nwc.nostr.encoding import to_json
 from nwc.wallet.connections import Connection
 from nwc.wallet.stored import parse_stored
 
@@ -40,7 +40,7 @@ class InvoiceRecord:
         fields: dict[str, Any] = {"version": RECORD_VERSION, "metadata": self.metadata}
         if self.description is not None:
             fields["description"] = self.description
-        return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+        return to_json(fields)
 
 
 def invoice_label(connection: Connection, request_id: str) -> str:

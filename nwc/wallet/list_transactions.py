@@ -1,7 +1,6 @@
 """list_transactions (NIP-47): invoices and payments, newest first, a page at a time."""
 
 import heapq
-import json
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -11,6 +10,7 @@ from nwc.cln.history import Found, InvoiceFilter, PaymentFilter
 from nwc.nip47 import params
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.nip47.response import MAX_PLAINTEXT_BYTES
+from nwc.nostr.encoding import to_json
 from nwc.wallet import invoice_record
 from nwc.wallet.connections import Connection, View
 from nwc.wallet.context import Call, Wallet
@@ -155,7 +155,7 @@ def _that_fit(transactions: list[Transaction]) -> list[Transaction]:
     """Return as many as one answer can hold: a short page is better than none."""
     size, fitting = _ENVELOPE_BYTES, []
     for transaction in transactions:
-        size += len(json.dumps(transaction, ensure_ascii=False, separators=(",", ":")).encode()) + 1
+        size += len(to_json(transaction).encode()) + 1
         if size > MAX_PLAINTEXT_BYTES:
             break
         fitting.append(transaction)

@@ -5,7 +5,6 @@ crash) meets lightningd's "duplicate label", and gets the answer of the first.
 """
 
 import hashlib
-import json
 import secrets
 import time
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed
 from nwc.cln.node import Json, Node
 from nwc.nip47 import params
 from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.nostr.encoding import to_json
 from nwc.wallet import invoice_record
 from nwc.wallet.context import Call, Wallet
 from nwc.wallet.invoice_record import InvoiceRecord
@@ -96,7 +96,7 @@ def _check_length_as_json(description: str) -> int:
 
 
 def _json_bytes(value: object) -> int:
-    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    return len(to_json(value).encode())
 
 
 async def make_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:

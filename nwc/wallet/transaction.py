@@ -1,12 +1,12 @@
 """The transaction object of NIP-47, from invoices and payments as lightningd shows them."""
 
-import json
 from typing import Any
 
 from nwc.cln import bolt11
 from nwc.cln.history import invoice_created_at
 from nwc.cln.node import Json
 from nwc.nip47.response import MAX_PLAINTEXT_BYTES
+from nwc.nostr.encoding import to_json
 from nwc.wallet.invoice_record import InvoiceRecord
 from nwc.wallet.spending.payment import Payment, PaymentRecord
 
@@ -70,7 +70,7 @@ def _that_fits(transaction: Transaction) -> Transaction:
 
 
 def _size(value: object) -> int:
-    return len(json.dumps(value, ensure_ascii=False).encode())
+    return len(to_json(value).encode())
 
 
 def _incoming_state(invoice: Json, now: float) -> str:

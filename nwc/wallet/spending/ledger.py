@@ -20,9 +20,9 @@ Rules
 A pure value: no clock, no datastore. `ledgers.py` keeps it.
 """
 
-import json
 from dataclasses import asdict, dataclass, field, fields, replace
 
+from nwc.nostr.encoding import to_json
 from nwc.wallet.spending.budget import Budget, BudgetKind
 from nwc.wallet.spending.payment import Payment, payment_from_fields
 from nwc.wallet.stored import is_number, parse_stored
@@ -176,7 +176,7 @@ class Ledger:
     def to_json(self) -> str:
         """Return the ledger as stored."""
         stored = {"version": LEDGER_VERSION, **asdict(self)}
-        return json.dumps(stored, ensure_ascii=False, separators=(",", ":"))
+        return to_json(stored)
 
 
 class BadLedger(ValueError):

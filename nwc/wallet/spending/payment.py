@@ -1,11 +1,11 @@
 """A payment that a connection asked for, and how it ended: values, and their form in the datastore."""
 
-import json
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
 from nwc.nip47.errors import ErrorCode
+from nwc.nostr.encoding import to_json
 from nwc.wallet.stored import is_number, parse_stored
 
 RECORD_VERSION = 1
@@ -92,7 +92,7 @@ class PaymentRecord:
     def to_json(self) -> str:
         """Return the record as stored."""
         stored = {"version": RECORD_VERSION, **asdict(self)}
-        return json.dumps(stored, ensure_ascii=False, separators=(",", ":"))
+        return to_json(stored)
 
 
 def payment_from_fields(stored: dict[str, Any]) -> Payment:
