@@ -207,8 +207,7 @@ class RpcSocket:
     async def _open_for(self, call: Call) -> None:
         """Open a connection for a call, and send it."""
         try:
-            if self._is_closed:
-                raise OSError
+            # Once this is closed, its thread refuses.
             connection = await RpcConnection.open(self._path, self._connecting, self._buffer)
             if not connection.is_fit_for_use:
                 connection.close()

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -392,6 +393,25 @@ async def test_a_server_that_takes_no_more_than_a_connection(rpc: RpcSocket, soc
             await rpc.call("method", {})
 
 
+async def test_a_connection_that_ended_as_soon_as_it_was_open(
+    server: Server, rpc: RpcSocket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it was sent would have no answer, nor an end."""
+    opened = RpcConnection.open
+
+    async def open_and_lose(*args: Any) -> RpcConnection:
+        connection = await opened(*args)
+        connection.close()
+        await until(lambda: bool(server.connections) and server.open == 0)
+        return connection
+
+    monkeypatch.setattr(RpcConnection, "open", open_and_lose)
+    async with asyncio.timeout(10):
+        with pytest.raises(NodeUnavailable):
+            await rpc.call("method", {})
+    assert server.requests == []
+
+
 async def test_a_call_nobody_else_knows_of_is_not_garbage(server: Server, rpc: RpcSocket) -> None:
     """As a command's: pyln's thread drops what it has begun in the loop."""
     held, answers = asyncio.Event(), asyncio.Queue[str]()
@@ -420,9 +440,12 @@ async def test_few_connections_stay_after_many_calls(server: Server, rpc: RpcSoc
 
 async def test_closing_ends_what_is_idle_and_what_comes_back(server: Server, rpc: RpcSocket) -> None:
     await asyncio.gather(rpc.call("method", {}), rpc.call("method", {}))
+    held = asyncio.Event()
+    server.before_answer = held.wait
     asking = asyncio.create_task(rpc.call("last", {}))
     await until(lambda: len(server.requests) == 3)
     rpc.close()
+    held.set()
     assert await asking == {}
     await until(lambda: server.open == 0)
     with pytest.raises(NodeUnavailable):
