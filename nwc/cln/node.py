@@ -7,9 +7,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from nwc.cln.errors import NodeError, NodeUnavailable, RpcCode, RpcFailed, reads_answer
+from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed, reads_answer
 from nwc.cln.rpc import RpcSocket
-from nwc.tasks import Steps
 
 PAYMENT_METHODS = frozenset({"xpay", "pay", "xkeysend", "keysend"})
 
@@ -54,7 +53,6 @@ class Node:
     def __init__(self, rpc_path: str) -> None:
         self._rpc = RpcSocket(rpc_path)
         self._places: dict[str, asyncio.Semaphore] = {}
-        self._calls = Steps()
 
     def close(self) -> None:
         """Take no more calls. Those under way end by themselves."""
@@ -71,27 +69,13 @@ class Node:
         places = self._places.get(method) or self._places.setdefault(
             method, asyncio.Semaphore(bounds.places)
         )
+        call = self._rpc.new_call(method, given)
         await places.acquire()
-        answer = await self._calls.whole(self._call(method, given, bounds.timeout_s, places))
-        if isinstance(answer, NodeError):
-            raise answer
+        self._rpc.begin(call, bounds.timeout_s, places.release)
+        answer = await call.result()
         if not isinstance(answer, dict):
             raise NodeUnavailable(f"{method}: no JSON object")
         return answer
-
-    async def _call(
-        self, method: str, params: Json, timeout_s: float | None, place: asyncio.Semaphore
-    ) -> Any:
-        """Return an answer, or what went wrong: raised where nobody waits it would be the loop's."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._rpc.call(method, params)
-        except TimeoutError:
-            return NodeUnavailable(f"{method}: no answer in time")
-        except NodeError as error:
-            return error
-        finally:
-            place.release()
 
     # Invoices
 

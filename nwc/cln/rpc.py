@@ -1,72 +1,138 @@
 """JSON-RPC on lightningd's Unix socket, in the event loop: no thread, and connections that are kept.
 
-A connection carries one call at a time. Whatever goes wrong with a call (cancelled, cut off, answered
-with nonsense), its connection is closed with it, so that no call can get the answer of another.
+Where a connection is idle, a request is written at once, and who waits goes on in the step of the loop
+after the one that reads the answer. A call goes on by itself, also when who waits for it is cancelled.
 """
 
 import asyncio
 import itertools
 import json
-import select
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from pyln.client.lightning import UnixSocket
+from nwc.cln.errors import NodeError, NodeUnavailable, RpcFailed
+from nwc.cln.rpc_connection import RpcConnection
+from nwc.tasks import Tasks
 
-from nwc.cln.errors import NodeUnavailable, RpcFailed
-
-# All that is there of one kind comes in one answer: of 10,000 connections some 50 MB.
-MAX_ANSWER_BYTES = 256 * 1024 * 1024
 # More are opened when they are needed, and closed again. Lightningd has a buffer of 2 MB for each.
 MAX_IDLE = 16
-
-_END_OF_ANSWER = b"\n\n"
+# The most that one read takes: as much as a Unix socket holds.
+READ_BYTES = 256 * 1024
 
 Json = dict[str, Any]
+Action = Callable[[], object]
+
+# json.dumps would make a new one each time.
+_encoder = json.JSONEncoder(ensure_ascii=False)
 
 
-@dataclass(frozen=True, slots=True)
-class RpcConnection:
-    """A connection to lightningd, between calls or in one."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    @classmethod
-    async def open(cls, path: str, thread: ThreadPoolExecutor) -> "RpcConnection":
-        """Connect to lightningd, in a thread: it waits where lightningd has many others to take in."""
-        connected = await asyncio.get_running_loop().run_in_executor(thread, _connected_socket, path)
-        return cls(*await asyncio.open_unix_connection(sock=connected, limit=MAX_ANSWER_BYTES))
-
-    def send(self, request: Json) -> None:
-        """Send a request; nothing waits for lightningd to take it, but for its answer."""
-        # Lone surrogates end here, as a ValueError: they have no UTF-8.
-        self.writer.write(json.dumps(request, ensure_ascii=False).encode())
-
-    async def answer(self) -> Any:
-        """Read the answer to a request, which lightningd ends with an empty line."""
-        return json.loads(await self.reader.readuntil(_END_OF_ANSWER))
-
-    @property
-    def is_fit_for_use(self) -> bool:
-        """Tell whether lightningd has said nothing since the last answer, nor hung up."""
-        if self.writer.is_closing():
-            return False
-        poll = select.poll()
-        poll.register(self.writer.get_extra_info("socket").fileno(), select.POLLIN)
-        return not poll.poll(0)
-
-    def close(self) -> None:
-        """Hang up."""
-        self.writer.close()
+def _nothing() -> None:
+    pass
 
 
-def _connected_socket(path: str) -> Any:
-    """Connect the way pyln does, which knows how to reach a path that is too long for an address."""
-    connecting = UnixSocket(path)
-    connected, connecting.sock = connecting.sock, None  # its end would close it
-    return connected
+class Call:
+    """A call. Once begun it ends once: with lightningd's answer, without one, or given up.
+
+    None of its errors may show what was asked or answered: there are secrets in it.
+
+    Args:
+        method: the RPC method.
+        params: its parameters.
+        number: no other call on the same socket has it.
+
+    Attributes:
+        text: what is sent.
+
+    Raises:
+        NodeUnavailable: this cannot be sent: text that has no UTF-8, or nested too deep.
+
+    """
+
+    __slots__ = ("_drop", "_ended", "_id", "_is_over", "_method", "_outcome", "_timer", "text")
+
+    def __init__(self, method: str, params: Json, number: int) -> None:
+        self._method = method
+        self._id = f"nwc:{method}#{number}"
+        request = {"jsonrpc": "2.0", "method": method, "params": params, "id": self._id}
+        try:
+            self.text = _encoder.encode(request).encode()
+        except (ValueError, RecursionError) as error:  # such as lone surrogates
+            raise NodeUnavailable(f"{method}: {type(error).__name__}") from None
+        self._drop: Action = _nothing
+        self._ended: Action = _nothing
+        self._is_over = False
+        self._timer: asyncio.TimerHandle | None = None
+        # Holds errors as values: raised where nobody waits they would be the loop's.
+        self._outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    async def result(self) -> Any:
+        """Wait for the result. Where this is cancelled, only the answer is lost.
+
+        Raises:
+            RpcFailed: lightningd answered with an error.
+            NodeUnavailable: lightningd is not there, hung up, or said what is no answer.
+
+        """
+        outcome = await self._outcome
+        if isinstance(outcome, NodeError):
+            raise outcome
+        return outcome
+
+    def begun(self, timeout_s: float | None, ended: Action) -> None:
+        """Take note of how long it may take, None for ever, and of what to do at its end."""
+        self._ended = ended
+        if timeout_s is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(timeout_s, self.give_up, "no answer in time")
+
+    def carried_by(self, drop: Action) -> None:
+        """Take note of how to end what is now done for this call."""
+        self._drop = drop
+
+    def give_up(self, why: str) -> None:
+        """Hang up, if the call has not ended."""
+        if not self._is_over:
+            self._drop()
+            self._end(NodeUnavailable(f"{self._method}: {why}"))
+
+    def fail(self, error: BaseException) -> None:
+        """End without an answer."""
+        self._end(NodeUnavailable(f"{self._method}: {type(error).__name__}"))
+
+    def read(self, said: bytearray) -> Json:
+        """Read the answer to this call.
+
+        Raises:
+            ValueError: it is none.
+            RecursionError: it is none that anybody can read.
+
+        """
+        answer = json.loads(said.decode(errors="surrogatepass"))
+        if not isinstance(answer, dict) or answer.get("id") != self._id:
+            raise ValueError
+        return answer
+
+    def succeed(self, answer: Json) -> None:
+        """End with what lightningd has answered."""
+        match answer:
+            case {"error": {"code": int(code), "message": str(message)}}:
+                self._end(RpcFailed(self._method, code, message))
+            case {"result": result}:
+                self._end(result)
+            case _:
+                self._end(NodeUnavailable(f"{self._method}: neither a result nor an error"))
+
+    def _end(self, outcome: Any) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._outcome.done():  # who waited may have been cancelled
+            self._outcome.set_result(outcome)
+        self._ended()
 
 
 class RpcSocket:
@@ -80,11 +146,10 @@ class RpcSocket:
     def __init__(self, path: str) -> None:
         self._path = path
         self._idle: list[RpcConnection] = []
-        # asyncio refers to a stream's reader only weakly, and the reader to whom waits for it: without
-        # this, a call nobody else knows of could be collected as garbage while it waits.
-        self._in_use: set[RpcConnection] = set()
+        self._buffer = memoryview(bytearray(READ_BYTES))
         # Of its own: the loop's own threads may all wait for name servers, on behalf of relays.
         self._connecting = ThreadPoolExecutor(1, "nwc-rpc")
+        self._opening = Tasks()
         self._numbers = itertools.count(1)
         self._is_closed = False
 
@@ -95,59 +160,83 @@ class RpcSocket:
         while self._idle:
             self._idle.pop().close()
 
-    async def call(self, method: str, params: Json) -> Any:
-        """Call a method and return its result.
-
-        A call that was begun is never sent again: lightningd may have carried it out. Nor does it end
-        there when the caller is cancelled; only its answer is lost.
+    def new_call(self, method: str, params: Json) -> Call:
+        """Make a call, to be begun here.
 
         Raises:
-            RpcFailed: lightningd answered with an error.
-            NodeUnavailable: lightningd is not there, hung up, or said what is no answer.
+            NodeUnavailable: this cannot be sent: text that has no UTF-8, or nested too deep.
 
         """
-        # None of this may show what was asked or answered: there are secrets in it.
-        try:
-            answer = await self._ask(method, params)
-        except (OSError, EOFError, asyncio.LimitOverrunError, ValueError, RecursionError) as error:
-            raise NodeUnavailable(f"{method}: {type(error).__name__}") from None
-        match answer:
-            case {"error": {"code": int(code), "message": str(message)}}:
-                raise RpcFailed(method, code, message)
-            case {"result": result}:
-                return result
-            case _:
-                raise NodeUnavailable(f"{method}: neither a result nor an error")
+        return Call(method, params, next(self._numbers))
 
-    async def _ask(self, method: str, params: Json) -> Any:
-        call_id = f"nwc:{method}#{next(self._numbers)}"
-        request = {"jsonrpc": "2.0", "method": method, "params": params, "id": call_id}
-        connection = await self._take()
-        self._in_use.add(connection)
-        answer = None
+    def begin(self, call: Call, timeout_s: float | None = None, ended: Action = _nothing) -> None:
+        """Begin a call, which goes on until lightningd answers or its time is over.
+
+        It is never sent again: lightningd may have carried it out.
+
+        Args:
+            call: not begun before.
+            timeout_s: seconds until it is given up; None for never.
+            ended: called at its end.
+
+        """
+        call.begun(timeout_s, ended)
+        connection = self._take_idle()
+        if connection is not None:
+            self._send(call, connection)
+        else:
+            call.carried_by(self._opening.spawn(self._open_for(call)).cancel)
+
+    async def call(self, method: str, params: Json) -> Any:
+        """Call a method and return its result, as `Call.result`; hang up where this is cancelled."""
+        call = self.new_call(method, params)
+        self.begin(call)
         try:
-            connection.send(request)
-            answer = await connection.answer()
+            return await call.result()
         finally:
-            is_of_this_call = isinstance(answer, dict) and answer.get("id") == call_id
-            self._give_back(connection, is_usable=is_of_this_call)
-        if not is_of_this_call:
-            raise ValueError
-        return answer
+            call.give_up("nobody waits")
 
-    async def _take(self) -> RpcConnection:
-        if self._is_closed:
-            raise OSError
+    def _take_idle(self) -> RpcConnection | None:
         while self._idle:
             connection = self._idle.pop()
             if connection.is_fit_for_use:
                 return connection
             connection.close()
-        return await RpcConnection.open(self._path, self._connecting)
+        return None
 
-    def _give_back(self, connection: RpcConnection, *, is_usable: bool) -> None:
-        self._in_use.discard(connection)
-        if is_usable and len(self._idle) < MAX_IDLE and not self._is_closed:
+    async def _open_for(self, call: Call) -> None:
+        """Open a connection for a call, and send it."""
+        try:
+            # Once this is closed, its thread refuses.
+            connection = await RpcConnection.open(self._path, self._connecting, self._buffer)
+            if not connection.is_fit_for_use:
+                connection.close()
+                raise EOFError
+        # Cancelled, too, where the call was given up or this was closed: nobody may wait for ever.
+        except (Exception, asyncio.CancelledError) as error:
+            call.fail(error)
+        else:
+            self._send(call, connection)
+
+    def _send(self, call: Call, connection: RpcConnection) -> None:
+        call.carried_by(connection.close)
+        connection.ask(call.text, partial(self._hear, call, connection))
+
+    def _hear(self, call: Call, connection: RpcConnection, said: bytearray | Exception) -> None:
+        """Take what lightningd said to a call, and end it."""
+        try:
+            if isinstance(said, Exception):
+                raise said
+            answer = call.read(said)
+        except Exception as error:  # whatever it is, who waits must hear of it
+            connection.close()
+            call.fail(error)
+        else:
+            self._give_back(connection)
+            call.succeed(answer)
+
+    def _give_back(self, connection: RpcConnection) -> None:
+        if len(self._idle) < MAX_IDLE and not self._is_closed:
             self._idle.append(connection)
         else:
             connection.close()

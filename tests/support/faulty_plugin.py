@@ -20,7 +20,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import plugin
 from nwc.cln.node import Node
-from nwc.cln.rpc import RpcConnection
+from nwc.cln.rpc_connection import Listener, RpcConnection
 from nwc.nostr.pool import RelayPool
 from nwc.runner import Runner
 from nwc.wallet.server import RequestServer
@@ -75,10 +75,10 @@ async def call(node: Node, method: str, **params: Any) -> Any:
         reach(f"after {step}")
 
 
-async def answer(connection: RpcConnection) -> Any:
+def ask(connection: RpcConnection, request: bytes, listener: Listener) -> None:
+    original_ask(connection, request, listener)
     if step := calling.get():
         reach(f"sent {step}")
-    return await original_answer(connection)
 
 
 async def publish(pool: RelayPool, event: Any, urls: Any, timeout_s: float) -> bool:
@@ -119,7 +119,7 @@ def shifted_time() -> float:
 
 
 original_call, original_node = Node.call, Node.__init__
-original_answer = RpcConnection.answer
+original_ask = RpcConnection.ask
 original_publish, original_serve = RelayPool.publish_to_any, RequestServer._serve
 original_start, real_time = Payments.start, time.time
 
@@ -129,7 +129,7 @@ def install() -> None:
     patches: list[tuple[Any, str, Any]] = [
         (Node, "call", call),
         (Node, "__init__", make_node),
-        (RpcConnection, "answer", answer),
+        (RpcConnection, "ask", ask),
         (RelayPool, "publish_to_any", publish),
         (RequestServer, "_serve", serve),
         (Payments, "start", follow),

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import gc
 import json
+import select
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -184,10 +186,70 @@ async def test_a_call_has_its_place_until_lightningd_is_done_with_it(
         again.cancel()
 
 
+async def test_a_late_answer_goes_to_nobody(
+    server: Server, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection serves the next call, which gets its own answer."""
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=1))
+    held = asyncio.Event()
+    server.before_answer = held.wait
+    server.answer = lambda request: result({"asked": request["params"]["number"]})(request)
+    gone = asyncio.create_task(node.call("method", number=1))
+    await until(lambda: bool(server.requests))
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    held.set()
+    assert await node.call("method", number=2) == {"asked": 2}
+    assert gone.cancelled()
+    assert len(server.requests) == 2
+    assert len(server.connections) == 1
+
+
+async def test_a_request_leaves_in_the_step_of_who_asks(server: Server, node: Node) -> None:
+    """Each step of the loop more is time that every request takes."""
+    await node.info()
+    asking = asyncio.create_task(node.info())
+    await asyncio.sleep(0)  # no more than the task's first step: the loop has not looked at sockets
+    arrived = select.poll()
+    arrived.register(server.connections[0].get_extra_info("socket").fileno(), select.POLLIN)
+    assert arrived.poll(0)
+    await asking
+
+
+async def test_what_cannot_be_sent_takes_no_place(
+    server: Server, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=1))
+    for unsendable, error in (("\ud800", NodeUnavailable), (object(), TypeError)):
+        with pytest.raises(error):
+            await node.call("method", description=unsendable)
+    async with asyncio.timeout(10):
+        assert await node.call("method") == {}
+
+
+async def test_the_time_of_a_call_begins_before_its_connection(
+    server: Server, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightningd may have many others to take in. What is over by then is not sent."""
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=1, timeout_s=0.05))
+    connecting = threading.Event()
+    node._rpc._connecting.submit(connecting.wait)
+    try:
+        for _ in range(2):
+            with pytest.raises(NodeUnavailable, match="getinfo: no answer in time"):
+                await node.info()
+    finally:
+        connecting.set()
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=1))
+    assert await node.call("method") == {}
+    assert server.asked[0] == "method"
+
+
 async def test_that_a_call_nobody_waits_for_fails_is_no_error_of_the_loop(
-    socket_path: Path, node: Node
+    socket_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would be in the owner's log, once for each request of an app when lightningd is slow."""
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=1))
     noted: list[Json] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: noted.append(context))
     server = HungServer("getinfo")
@@ -196,7 +258,8 @@ async def test_that_a_call_nobody_waits_for_fails_is_no_error_of_the_loop(
         await server.wait_for(1)
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
-    await until(lambda: not node._calls._steps)
+    with pytest.raises(NodeUnavailable):  # once the first is over, whose place it needs
+        await node.info()
     del gone  # what nobody refers to is told of
     gc.collect()
     assert noted == []

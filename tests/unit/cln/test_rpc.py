@@ -7,17 +7,19 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from nwc.cln import rpc as module
+from nwc.cln import rpc_connection
 from nwc.cln.errors import NodeError, NodeUnavailable, RpcFailed
-from nwc.cln.rpc import MAX_IDLE, RpcSocket
+from nwc.cln.rpc import MAX_IDLE, Call, RpcSocket
+from nwc.cln.rpc_connection import RpcConnection
 from tests.unit.cln.rpc_server import END, Answer, Server, failure, read_request, result
 from tests.unit.helpers import until
 
@@ -34,6 +36,17 @@ async def rpc(socket_path: Path) -> AsyncIterator[RpcSocket]:
 def text(answer: str) -> Answer:
     """Answer with this text, ID being the id of the request."""
     return lambda request: answer.replace("ID", json.dumps(request["id"])).encode() + END
+
+
+@contextmanager
+def no_connection_yet(rpc: RpcSocket) -> Iterator[None]:
+    """Have what connects wait, as lightningd does that has many others to take in."""
+    end = threading.Event()
+    rpc._connecting.submit(end.wait)
+    try:
+        yield
+    finally:
+        end.set()
 
 
 # Answers
@@ -116,7 +129,7 @@ async def test_no_good_answer(server: Server, rpc: RpcSocket, answer: str) -> No
 @pytest.mark.parametrize("answer", [None, b"", b'{"id": "x", "res', b'{"result": {}}', b"{}\n"])
 async def test_hanging_up_is_no_answer(server: Server, rpc: RpcSocket, answer: bytes | None) -> None:
     server.answer = lambda request: answer
-    with pytest.raises(NodeUnavailable, match="invoice: IncompleteReadError"):
+    with pytest.raises(NodeUnavailable, match="invoice: EOFError"):
         await rpc.call("invoice", {})
     assert len(server.requests) == 1  # it may have been carried out
 
@@ -124,9 +137,9 @@ async def test_hanging_up_is_no_answer(server: Server, rpc: RpcSocket, answer: b
 async def test_an_answer_without_end(
     server: Server, rpc: RpcSocket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_ANSWER_BYTES", 100_000)
-    server.answer = result("x" * 100_001)
-    with pytest.raises(NodeUnavailable, match="sql: LimitOverrunError"):
+    monkeypatch.setattr(rpc_connection, "MAX_ANSWER_BYTES", 100_000)
+    server.answer = result("x" * 1_000_000)
+    with pytest.raises(NodeUnavailable, match="sql: OverflowError"):
         await rpc.call("sql", {})
     await until(lambda: server.open == 0)
 
@@ -134,6 +147,15 @@ async def test_an_answer_without_end(
 async def test_a_request_that_has_no_utf8(server: Server, rpc: RpcSocket) -> None:
     with pytest.raises(NodeUnavailable, match="invoice: UnicodeEncodeError"):
         await rpc.call("invoice", {"description": "\ud800"})
+    assert server.requests == []
+
+
+async def test_a_request_nested_too_deep(server: Server, rpc: RpcSocket) -> None:
+    params: dict[str, object] = {}
+    for _ in range(100_000):
+        params = {"params": params}
+    with pytest.raises(NodeUnavailable, match="invoice: RecursionError"):
+        await rpc.call("invoice", params)
     assert server.requests == []
 
 
@@ -219,7 +241,7 @@ async def test_a_connection_that_ended_while_idle_is_not_used(
 
 async def test_a_connection_that_broke_while_idle_is_not_used(server: Server, rpc: RpcSocket) -> None:
     await rpc.call("method", {})
-    rpc._idle[0].writer.transport.abort()
+    rpc._idle[0].close()
     assert await rpc.call("method", {}) == {}
     assert len(server.connections) == 2
 
@@ -295,6 +317,101 @@ async def test_a_cancelled_call_leaves_its_answer_to_nobody(server: Server, rpc:
     assert len(server.connections) == 2
 
 
+WAYS = ["answered", "refused", "out of step", "hung up", "given up", "too late", "never connected"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_call_ends_once(server: Server, rpc: RpcSocket, way: str) -> None:
+    """What it holds must not be given back twice."""
+    ends: list[str] = []
+    held = asyncio.Event()
+    if way in ("given up", "too late"):
+        server.before_answer = held.wait
+    answers = {"refused": failure(1, "no"), "out of step": text("{}"), "hung up": lambda request: None}
+    server.answer = answers.get(way, result("good"))
+    call = rpc.new_call("method", {})
+    with no_connection_yet(rpc) if way == "never connected" else nullcontext():
+        rpc.begin(call, 0.05 if way in ("too late", "never connected") else 10, lambda: ends.append(way))
+        if way == "given up":
+            await until(lambda: bool(server.requests))
+            call.give_up("no more")
+        with nullcontext() if way == "answered" else pytest.raises(NodeError):
+            assert await call.result() == "good"
+        await until(lambda: len(rpc._opening) == 0)
+    assert ends == [way]
+    assert call._timer
+    assert call._timer.cancelled()
+    held.set()
+    server.answer = result("good")
+    assert await rpc.call("method", {}) == "good"
+    call.give_up("no more")
+    assert ends == [way]
+    assert await rpc.call("method", {}) == "good"  # nor is the connection dropped that it had
+    assert len(server.connections) == (2 if way in WAYS[2:-1] else 1)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("can't start new thread"), MemoryError(), OSError(24, "")]
+)
+async def test_whatever_goes_wrong_who_waits_hears_of_it(
+    server: Server, rpc: RpcSocket, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Payments wait without end."""
+
+    def go_wrong(*args: object) -> None:
+        raise error
+
+    async with asyncio.timeout(10):
+        for owner, name in ((Call, "read"), (RpcConnection, "open")):
+            with monkeypatch.context() as patched:
+                patched.setattr(owner, name, go_wrong)
+                with pytest.raises(NodeUnavailable):
+                    await rpc.call("method", {})
+        assert await rpc.call("method", {}) == {}
+    assert len(server.requests) == 2
+
+
+async def test_closing_ends_what_has_no_connection_yet(server: Server, rpc: RpcSocket) -> None:
+    with no_connection_yet(rpc):
+        asking = asyncio.create_task(rpc.call("method", {}))
+        await until(lambda: rpc._connecting._work_queue.qsize() > 0)
+        rpc.close()
+        async with asyncio.timeout(10):
+            with pytest.raises(NodeUnavailable):
+                await asking
+    assert server.connections == []
+
+
+async def test_a_server_that_takes_no_more_than_a_connection(rpc: RpcSocket, socket_path: Path) -> None:
+    """As one with too many of them."""
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_unix_server(hang_up, socket_path), asyncio.timeout(10):
+        with pytest.raises(NodeUnavailable):
+            await rpc.call("method", {})
+
+
+async def test_a_connection_that_ended_as_soon_as_it_was_open(
+    server: Server, rpc: RpcSocket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it was sent would have no answer, nor an end."""
+    opened = RpcConnection.open
+
+    async def open_and_lose(*args: Any) -> RpcConnection:
+        connection = await opened(*args)
+        connection.close()
+        await until(lambda: bool(server.connections) and server.open == 0)
+        return connection
+
+    monkeypatch.setattr(RpcConnection, "open", open_and_lose)
+    async with asyncio.timeout(10):
+        with pytest.raises(NodeUnavailable):
+            await rpc.call("method", {})
+    assert server.requests == []
+
+
 async def test_a_call_nobody_else_knows_of_is_not_garbage(server: Server, rpc: RpcSocket) -> None:
     """As a command's: pyln's thread drops what it has begun in the loop."""
     held, answers = asyncio.Event(), asyncio.Queue[str]()
@@ -323,9 +440,12 @@ async def test_few_connections_stay_after_many_calls(server: Server, rpc: RpcSoc
 
 async def test_closing_ends_what_is_idle_and_what_comes_back(server: Server, rpc: RpcSocket) -> None:
     await asyncio.gather(rpc.call("method", {}), rpc.call("method", {}))
+    held = asyncio.Event()
+    server.before_answer = held.wait
     asking = asyncio.create_task(rpc.call("last", {}))
     await until(lambda: len(server.requests) == 3)
     rpc.close()
+    held.set()
     assert await asking == {}
     await until(lambda: server.open == 0)
     with pytest.raises(NodeUnavailable):
