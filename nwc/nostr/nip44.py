@@ -10,6 +10,8 @@ import os
 
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from nwc.nostr.encoding import decode_base64, decode_text, encode_base64
 from nwc.nostr.errors import DecryptionError
@@ -23,6 +25,8 @@ _VERSION = 2
 _KEY_LENGTH = 32
 _NONCE_LENGTH = 32
 _MAC_LENGTH = 32
+_MESSAGE_KEYS_LENGTH = 76
+_SHA256 = SHA256()
 _CHACHA_COUNTER = bytes(4)  # starts at 0; `cryptography` wants it before the nonce
 
 
@@ -118,11 +122,8 @@ def _message_keys(conversation_key: bytes, nonce: bytes) -> tuple[bytes, bytes, 
     """Return ChaCha20 key (32 bytes), ChaCha20 nonce (12) and MAC key (32) of one message."""
     if len(conversation_key) != _KEY_LENGTH or len(nonce) != _NONCE_LENGTH:
         raise ValueError("conversation key and nonce must have 32 bytes each")
-    # HKDF-expand (RFC 5869 section 2.3) written out for 76 bytes.
-    first = _hmac(conversation_key, nonce + b"\x01")
-    second = _hmac(conversation_key, first + nonce + b"\x02")
-    third = _hmac(conversation_key, second + nonce + b"\x03")
-    return first, second[:12], second[12:] + third[:12]
+    keys = HKDFExpand(_SHA256, _MESSAGE_KEYS_LENGTH, nonce).derive(conversation_key)
+    return keys[:32], keys[32:44], keys[44:]
 
 
 def _chacha20(key: bytes, nonce: bytes, data: bytes) -> bytes:
