@@ -21,6 +21,7 @@ _TIMESTAMP_LENGTH = 7  # words, 35 bits
 _FIELD_HEADER_LENGTH = 3  # words: type, data_length (2)
 _SIGNATURE_LENGTH = 104  # words, 520 bits
 _HASH_LENGTH = 52  # words, 256 bits
+_DESCRIPTION_HASH_HEADER = bytes([bech32.ALPHABET.index("h"), *divmod(_HASH_LENGTH, 32)])
 _MAX_INTEGER_LENGTH = 12  # words; lightningd reads up to 64 bits
 
 _AMOUNT = re.compile(
@@ -116,8 +117,13 @@ def description_hash(invoice: str) -> str | None:
     Raises:
         ValueError: If the text is not an invoice.
     """
-    words = _read(invoice).find("h", _HASH_LENGTH)
-    return None if words is None else bech32.bytes_from_words(words).hex()
+    hrp, words = bech32.split(_bounded(invoice))
+    _check_shape(hrp, words)
+    # Most invoices have none, and to see that in this way takes a tenth of what cutting them up takes.
+    if _DESCRIPTION_HASH_HEADER not in words:
+        return None
+    hash_words = _read(invoice).find("h", _HASH_LENGTH)
+    return None if hash_words is None else bech32.bytes_from_words(hash_words).hex()
 
 
 def description(invoice: str) -> str | None:

@@ -65,9 +65,10 @@ def split(text: str) -> tuple[str, bytes]:
     """
     if not text.isascii():
         raise ValueError("bech32 has ASCII characters only")
-    if text != text.lower() and text != text.upper():
+    lowered = text.lower()
+    if text != lowered and text != text.upper():
         raise ValueError("bech32 is all lower case or all upper case")
-    hrp, _, data = text.lower().rpartition("1")
+    hrp, _, data = lowered.rpartition("1")
     if not hrp or len(data) < CHECKSUM_LENGTH:
         raise ValueError("not bech32: no prefix, no '1' after it, or too short")
     words = data.encode("ascii").translate(_WORD_OF_CHARACTER)
