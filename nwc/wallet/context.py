@@ -86,8 +86,6 @@ class Call:
         request_id: id of the request event, 64 hex digits.
         params: from the client, unchecked.
         connection: whose request it is.
-        methods: what this connection may call.
-        notifications: what it is told of.
         created_at: the request event's own time, Unix seconds.
         encryption: the request's scheme.
 
@@ -96,8 +94,6 @@ class Call:
     request_id: str
     params: dict[str, Any]
     connection: Connection
-    methods: tuple[str, ...]
-    notifications: tuple[str, ...]
     created_at: int = 0
     encryption: Encryption = Encryption.NIP44_V2
 

@@ -46,8 +46,15 @@ class Method:
     spends: bool = False
 
 
+async def _get_info(wallet: Wallet, call: Call) -> dict[str, Any]:
+    """Serve get_info, which tells what is decided here."""
+    methods = allowed_methods(call.connection)
+    notifications = sent_notifications(call.connection, wallet.notifications)
+    return await get_info(wallet, call, methods, notifications)
+
+
 METHODS: dict[str, Method] = {
-    "get_info": Method(get_info, READ_TIMEOUT_S),
+    "get_info": Method(_get_info, READ_TIMEOUT_S),
     "get_balance": Method(get_balance, READ_TIMEOUT_S),
     "get_budget": Method(get_budget, READ_TIMEOUT_S),
     "make_invoice": Method(make_invoice, WRITE_TIMEOUT_S),
@@ -60,12 +67,13 @@ METHODS: dict[str, Method] = {
 
 def allowed_methods(connection: Connection) -> tuple[str, ...]:
     """Return the methods a connection may call, as its info event and get_info list them."""
-    return tuple(
-        name
-        for name, method in METHODS.items()
-        if (connection.methods is None or name in connection.methods)
-        and (connection.budget.can_spend or not method.spends)
-    )
+    return tuple(name for name in METHODS if _is_allowed(connection, name))
+
+
+def _is_allowed(connection: Connection, name: str) -> bool:
+    if connection.methods is not None and name not in connection.methods:
+        return False
+    return not METHODS[name].spends or connection.budget.can_spend
 
 
 def sent_notifications(connection: Connection, enabled: bool) -> tuple[str, ...]:
@@ -91,15 +99,7 @@ async def dispatch(wallet: Wallet, connection: Connection, request: Request, now
     """
     try:
         method = _permitted(connection, request, now)
-        call = Call(
-            request.id,
-            request.params,
-            connection,
-            allowed_methods(connection),
-            sent_notifications(connection, wallet.notifications),
-            request.created_at,
-            request.encryption,
-        )
+        call = Call(request.id, request.params, connection, request.created_at, request.encryption)
         async with asyncio.timeout(method.timeout_s):
             return await method.handler(wallet, call)
     except Nip47Error as error:
@@ -130,7 +130,7 @@ def _permitted(connection: Connection, request: Request, now: float) -> Method:
     if method is None:
         known = ", ".join(METHODS)
         raise Nip47Error(ErrorCode.NOT_IMPLEMENTED, f"method: must be one of {known}")
-    if request.method not in allowed_methods(connection):
+    if not _is_allowed(connection, request.method):
         why = "" if connection.budget.can_spend or not method.spends else ": it can only receive"
         message = f"{request.method} is not allowed for this connection{why}"
         raise Nip47Error(ErrorCode.RESTRICTED, message)

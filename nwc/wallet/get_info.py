@@ -12,8 +12,16 @@ _KEYSEND_EXTENSION = "04"
 _NETWORKS = {"bitcoin": "mainnet", "testnet4": "testnet"}
 
 
-async def get_info(wallet: Wallet, call: Call) -> dict[str, Any]:
+async def get_info(
+    wallet: Wallet, call: Call, methods: tuple[str, ...], notifications: tuple[str, ...]
+) -> dict[str, Any]:
     """Describe the node and the connection.
+
+    Args:
+        wallet: what the handlers work with.
+        call: has no parameters.
+        methods: what this connection may call.
+        notifications: what it is told of.
 
     Raises:
         NodeError: lightningd is away.
@@ -26,9 +34,9 @@ async def get_info(wallet: Wallet, call: Call) -> dict[str, Any]:
         "pubkey": node["id"],
         "network": _NETWORKS.get(node["network"], node["network"]),
         "block_height": node["blockheight"],
-        "methods": list(call.methods),
-        "notifications": list(call.notifications),
-        "extensions": list(used_extensions(call.methods)),
+        "methods": list(methods),
+        "notifications": list(notifications),
+        "extensions": list(used_extensions(methods)),
     }
     info |= _block_hash(node, wallet.tip)
     if call.connection.lud16 is not None:

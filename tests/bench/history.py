@@ -168,7 +168,7 @@ async def actions(node: Node, wallet: Wallet) -> list[tuple[str, Action]]:
 
 async def ask(wallet: Wallet, handler: Handler, asking: Connection, **params: Any) -> Json:
     """Call a handler as the dispatcher does."""
-    return await handler(wallet, Call("00" * 32, params, asking, (), ()))
+    return await handler(wallet, Call("00" * 32, params, asking))
 
 
 async def timed(action: Action) -> float:

@@ -92,7 +92,7 @@ def connection(id_: str = ALICE, view: View = View.OWN, **fields: Any) -> Connec
 
 def call(asking: Connection, params: Json) -> Call:
     """Make a call of a connection."""
-    return Call("00" * 32, params, asking, (), ())
+    return Call("00" * 32, params, asking)
 
 
 async def _nobody_is_told(_: str, __: PaymentRecord) -> None:

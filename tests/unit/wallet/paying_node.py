@@ -64,7 +64,7 @@ class PayingBench(Bench):
 
     def ask(self, handler: Handler, params: Json, number: int = 1) -> "Asked":
         """Give a request to a handler, and let all happen that needs no waiting."""
-        asking = Call(f"{number:064x}", params, self.connections[KEY], (), (), START)
+        asking = Call(f"{number:064x}", params, self.connections[KEY], START)
         asked = Asked()
         self.loop.create_task(asked.answer(handler, self.wallet, asking))
         self.wait()

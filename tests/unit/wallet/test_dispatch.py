@@ -183,14 +183,11 @@ async def test_a_call_carries_what_a_handler_needs(handler: Any) -> None:
     handler(handle)
     assert await ask(request=replace(REQUEST, params={"a": 1}), methods=("get_info",)) == {"x": 1}
     connection = replace(CONNECTION, methods=("get_info",))
-    notifications = ("payment_received",)
     assert calls == [
         Call(
             REQUEST.id,
             {"a": 1},
             connection,
-            ("get_info",),
-            notifications,
             created_at=NOW,
             encryption=Encryption.NIP44_V2,
         )

@@ -26,7 +26,7 @@ async def test_one_connection_does_not_take_all_places(world: World) -> None:
             await held.wait()
 
     async def ask(asking: Connection, number: int) -> str:
-        call = Call(f"{number:064x}", {"amount": 1000}, asking, (), ())
+        call = Call(f"{number:064x}", {"amount": 1000}, asking)
         return str((await make_invoice(world.wallet, call))["payment_hash"])
 
     world.node.before = hold

@@ -209,7 +209,7 @@ def test_nothing_is_reserved_when_lightningd_does_not_answer(bench: PayingBench,
 
 async def _pay(bench: PayingBench) -> None:
     [asking] = bench.connections.values()
-    await pay_invoice(bench.wallet, Call("00" * 32, {"invoice": INVOICE}, asking, (), ()))
+    await pay_invoice(bench.wallet, Call("00" * 32, {"invoice": INVOICE}, asking))
 
 
 # amount

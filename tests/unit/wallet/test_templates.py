@@ -25,7 +25,7 @@ numbers = itertools.count(1)
 async def bare_hash(world: World, amount: int = 1000, **params: Any) -> Json:
     request_id = f"{next(numbers):064x}"
     given = {"amount": amount, "description_hash": HASH, **params}
-    return await make_invoice(world.wallet, Call(request_id, given, OWN, (), ()))
+    return await make_invoice(world.wallet, Call(request_id, given, OWN))
 
 
 def called(world: World, *methods: str) -> list[str]:
@@ -170,6 +170,6 @@ async def test_a_failure_leaves_no_gap(world: World) -> None:
 
 
 async def test_replay_meets_the_invoice_of_before(world: World) -> None:
-    call = Call("77" * 32, {"amount": 5, "description_hash": HASH}, OWN, (), ())
+    call = Call("77" * 32, {"amount": 5, "description_hash": HASH}, OWN)
     first = await make_invoice(world.wallet, call)
     assert await make_invoice(world.wallet, call) == first
