@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeGuard
 
 from nwc.nostr.encoding import to_json
@@ -22,6 +23,9 @@ MAX_KIND = 65_535
 
 _HEX_64 = re.compile(r"[0-9a-f]{64}")
 _HEX_128 = re.compile(r"[0-9a-f]{128}")
+
+
+Tags = tuple[tuple[str, ...], ...]
 
 
 class InvalidEvent(ValueError):
@@ -40,7 +44,7 @@ class Event:
     pubkey: str
     created_at: int
     kind: int
-    tags: tuple[tuple[str, ...], ...]
+    tags: Tags
     content: str
     sig: str
 
@@ -58,7 +62,11 @@ class Event:
 
     def to_json(self) -> str:
         """Return the event as compact JSON."""
-        return to_json(self.to_dict())
+        tags, content = _spelled(self.tags, self.content)
+        return (
+            f'{{"id":"{self.id}","pubkey":"{self.pubkey}","created_at":{self.created_at},'
+            f'"kind":{self.kind},"tags":{tags},"content":{content},"sig":"{self.sig}"}}'
+        )
 
     def tag(self, name: str) -> str | None:
         """Return the value of the first tag of that name; None without such a tag or value."""
@@ -67,7 +75,7 @@ class Event:
                 return tag[1] if len(tag) > 1 else None
         return None
 
-    def tags_named(self, name: str) -> tuple[tuple[str, ...], ...]:
+    def tags_named(self, name: str) -> Tags:
         """Return all tags of that name, whole, in their order."""
         return tuple(tag for tag in self.tags if tag[0] == name)
 
@@ -101,15 +109,18 @@ def parse_event(value: object) -> Event:
     )
 
 
-def event_id(
-    pubkey: str, created_at: int, kind: int, tags: Sequence[Sequence[str]], content: str
-) -> str:
+def event_id(pubkey: str, created_at: int, kind: int, tags: Tags, content: str) -> str:
     """Return the id of an event: SHA-256 of its canonical JSON (NIP-01), 64 hex digits.
+
+    Args:
+        pubkey: 64 hex digits.
+        created_at, kind, tags, content: of the event.
 
     Raises:
         InvalidEvent: If content or tags contain a lone surrogate.
     """
-    canonical = to_json([0, pubkey, created_at, kind, tags, content])
+    tags_json, content_json = _spelled(tags, content)
+    canonical = f'[0,"{pubkey}",{created_at},{kind},{tags_json},{content_json}]'
     try:
         return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
     except UnicodeEncodeError as error:
@@ -150,6 +161,12 @@ def sign_event(
     )
 
 
+@lru_cache(maxsize=4)  # an event of ours is sent right after its id was made
+def _spelled(tags: Tags, content: str) -> tuple[str, str]:
+    """Return tags and content as they stand both in what the id is the hash of and in a message."""
+    return to_json(tags), to_json(content)
+
+
 def _integer(value: dict[str, object], name: str, maximum: int) -> int:
     number = value.get(name)
     # `type`, not `isinstance`: true is an int for Python.
@@ -165,7 +182,7 @@ def _hex(value: dict[str, object], name: str, pattern: re.Pattern[str]) -> str:
     return text
 
 
-def _tags(tags: object) -> tuple[tuple[str, ...], ...]:
+def _tags(tags: object) -> Tags:
     if not isinstance(tags, list) or len(tags) > MAX_TAGS:
         raise InvalidEvent(f"tags must be a list of at most {MAX_TAGS}")
     return tuple(map(_tag, tags))
