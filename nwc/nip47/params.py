@@ -50,11 +50,10 @@ def integer(params: Params, name: str, *, minimum: int, maximum: int, unit: str)
     value = params.get(name)
     if value is None:
         return None
-    rule = f"an integer number of {unit} from {minimum} to {maximum}"
     if isinstance(value, float) and value.is_integer() and abs(value) <= _MAX_EXACT_FLOAT:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
-        _refuse(name, rule, value)
+        _refuse(name, _integer_rule(minimum, maximum, unit), value)
     return value
 
 
@@ -62,8 +61,12 @@ def required_integer(params: Params, name: str, *, minimum: int, maximum: int, u
     """Return an integer from `minimum` to `maximum`; it must be there."""
     value = integer(params, name, minimum=minimum, maximum=maximum, unit=unit)
     if value is None:
-        _refuse(name, f"an integer number of {unit} from {minimum} to {maximum}", None)
+        _refuse(name, _integer_rule(minimum, maximum, unit), None)
     return value
+
+
+def _integer_rule(minimum: int, maximum: int, unit: str) -> str:
+    return f"an integer number of {unit} from {minimum} to {maximum}"
 
 
 def text(params: Params, name: str, *, max_bytes: int) -> str | None:
@@ -74,16 +77,19 @@ def text(params: Params, name: str, *, max_bytes: int) -> str | None:
     value = params.get(name)
     if value is None:
         return None
-    rule = f"a string of at most {max_bytes} bytes of UTF-8, of control characters only white space"
     if not isinstance(value, str) or len(value) > max_bytes or _CONTROL.search(value):
-        _refuse(name, rule, value)
+        _refuse(name, _text_rule(max_bytes), value)
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
-        _refuse(name, rule + ", without lone surrogates", value)
+        _refuse(name, _text_rule(max_bytes) + ", without lone surrogates", value)
     if size > max_bytes:
-        _refuse(name, rule, value)
+        _refuse(name, _text_rule(max_bytes), value)
     return value
+
+
+def _text_rule(max_bytes: int) -> str:
+    return f"a string of at most {max_bytes} bytes of UTF-8, of control characters only white space"
 
 
 def hex_bytes(params: Params, name: str, *, size: int) -> bytes | None:
