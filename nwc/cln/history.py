@@ -9,7 +9,6 @@ What is cheap there: rows by `created_index` (the primary key), forwards and bac
 is first found as a list of keys, and only then read; and counts are remembered (nwc.cln.counts).
 """
 
-import contextlib
 import json
 import re
 from dataclasses import dataclass, replace
@@ -174,11 +173,13 @@ def invoice_created_at(invoice: Json) -> int:
 
     Lightningd does not say, but the invoice does.
     """
-    with contextlib.suppress(ValueError):  # one made elsewhere, longer than we read
+    try:
         if "bolt11" in invoice:
             return bolt11.timestamp(invoice["bolt11"])
         if "bolt12" in invoice:
             return bolt12.created_at(invoice["bolt12"])
+    except ValueError:  # one made elsewhere, longer than we read
+        pass
     return _assumed_created_at(invoice)
 
 

@@ -14,15 +14,13 @@ class Encryption(StrEnum):
     NIP04 = "nip04"
 
 
+_BY_NAME = {str(scheme): scheme for scheme in Encryption}
+
+
 def requested_encryption(event: Event) -> Encryption | None:
     """Return the scheme of a request event, NIP-04 where it has no tag, None for an unknown one."""
     name = event.tag("encryption")
-    if name is None:
-        return Encryption.NIP04
-    try:
-        return Encryption(name)
-    except ValueError:
-        return None
+    return Encryption.NIP04 if name is None else _BY_NAME.get(name)
 
 
 class Cipher:
