@@ -138,30 +138,46 @@ class Socket:
     """A WebSocket in memory, with a relay at its other end that takes everything.
 
     Attributes:
-        arriving: frames that the plugin has not read yet.
         published: the events that it has sent.
 
     """
 
     latency = 0.0
+    is_open = can_send = True
 
     def __init__(self) -> None:
-        self.arriving: asyncio.Queue[str | bytes] = asyncio.Queue()
         self.published: list[Event] = []
+        self._on_message: Callable[[str | bytes], None] | None = None
 
-    def __aiter__(self) -> Self:
-        return self
+    @property
+    def is_heard(self) -> bool:
+        """Tell whether somebody takes what arrives."""
+        return self._on_message is not None
 
-    async def __anext__(self) -> str | bytes:
-        return await self.arriving.get()
+    def arrive(self, frame: str | bytes) -> None:
+        """Have a frame come from the relay."""
+        assert self._on_message is not None
+        self._on_message(frame)
 
-    async def send(self, frame: str) -> None:
+    # What Relay uses of a BoundedConnection
+
+    def listen(self, on_message: Callable[[str | bytes], None], _on_writable: object) -> None:
+        self._on_message = on_message
+
+    def send_now(self, frame: str) -> None:
+        answer = asyncio.get_running_loop().call_soon
         match json.loads(frame):
             case ["EVENT", event]:
                 self.published.append(parse_event(event))
-                self.arriving.put_nowait(json.dumps(["OK", event["id"], True, ""]))
+                answer(self.arrive, json.dumps(["OK", event["id"], True, ""]))
             case ["REQ", name, *_]:
-                self.arriving.put_nowait(json.dumps(["EOSE", name]))
+                answer(self.arrive, json.dumps(["EOSE", name]))
+
+    async def wait_closed(self) -> None:
+        await asyncio.Event().wait()
+
+    async def drain(self) -> None:
+        pass
 
     async def ping(self) -> None:
         pass
@@ -280,21 +296,11 @@ class Way:
 
     async def _take(self, frames: Sequence[str | bytes]) -> None:
         for frame in frames:
-            while not self._is_connected():  # noqa: ASYNC110 - it hangs up on a relay that forges
+            while self._socket is None or not self._socket.is_heard:  # noqa: ASYNC110
                 await asyncio.sleep(1)
-            assert self._socket is not None
-            self._socket.arriving.put_nowait(frame)
-        while self._is_busy():  # noqa: ASYNC110
+            self._socket.arrive(frame)
+        while len(self.core.server._tasks) > 0:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-
-    def _is_connected(self) -> bool:
-        [relay] = self.core.pool.info()
-        return relay.state == "connected"
-
-    def _is_busy(self) -> bool:
-        assert self._socket is not None
-        is_read = self._socket.arriving.empty() or not self._is_connected()
-        return not is_read or len(self.core.server._tasks) > 0
 
 
 def make_core(node: StrictNode) -> Core:
