@@ -165,7 +165,8 @@ class Spending(RuleBasedStateMachine):
         before = parse_ledger(old) if old else Ledger()
         if new is None:
             assert not before.reservations
-            self.forgotten |= {asked.id for asked in self.asked if asked.key == key}
+            # Not what is asked for the connection that has this key now, and has not been sent yet.
+            self.forgotten |= {id_ for id_, _ in self.of_key(key)}
             self.received_msat[key] = 0
             return
         after = parse_ledger(new)
