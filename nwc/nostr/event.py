@@ -48,18 +48,6 @@ class Event:
     content: str
     sig: str
 
-    def to_dict(self) -> dict[str, object]:
-        """Return the event as JSON values, ready for a relay message."""
-        return {
-            "id": self.id,
-            "pubkey": self.pubkey,
-            "created_at": self.created_at,
-            "kind": self.kind,
-            "tags": [list(tag) for tag in self.tags],
-            "content": self.content,
-            "sig": self.sig,
-        }
-
     def to_json(self) -> str:
         """Return the event as compact JSON."""
         tags, content = _spelled(self.tags, self.content)

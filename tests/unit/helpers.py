@@ -65,6 +65,12 @@ def request_event(
     return sign_event(keys, kind=kind, content=content, tags=tags, created_at=created_at)
 
 
+def as_json(event: Event) -> dict[str, Any]:
+    """Return an event as JSON values."""
+    value: dict[str, Any] = json.loads(event.to_json())
+    return value
+
+
 async def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
     """Wait for a condition that nothing announces."""
     async with asyncio.timeout(timeout_s):

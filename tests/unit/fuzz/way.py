@@ -30,7 +30,7 @@ from nwc.wallet.context import ChainTip
 from tests.double.node import Node as Double
 from tests.double.settings import Settings as DoubleSettings
 from tests.unit.fuzz.strict_node import StrictNode
-from tests.unit.helpers import Errors
+from tests.unit.helpers import Errors, as_json
 from tests.unit.virtual_loop import VirtualLoop
 
 T = TypeVar("T")
@@ -329,4 +329,4 @@ async def load(core: Core) -> None:
 
 def event_frame(event: Event) -> str:
     """Spell an event as a relay passes it on."""
-    return json.dumps(["EVENT", "nwc1", event.to_dict()])
+    return json.dumps(["EVENT", "nwc1", as_json(event)])

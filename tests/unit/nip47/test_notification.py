@@ -38,7 +38,7 @@ def test_once_for_each_encryption() -> None:
         assert event.pubkey == WALLET.public_key
         assert event.created_at == NOW
         assert [list(tag) for tag in event.tags] == [["p", CLIENT.public_key]]
-        assert SdkEvent.from_json(json.dumps(event.to_dict())).verify()
+        assert SdkEvent.from_json(event.to_json()).verify()
         assert opened(event) == {
             "notification_type": "payment_received",
             "notification": transaction,

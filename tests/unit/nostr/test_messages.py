@@ -24,10 +24,10 @@ from nwc.nostr.messages import (
     parse_relay_message,
     req_message,
 )
-from tests.unit.helpers import JSON_VALUES
+from tests.unit.helpers import JSON_VALUES, as_json
 
 EVENT = sign_event(KeyPair.generate(), kind=1, content='é"\n', tags=[["p", "x"]], created_at=1)
-EVENT_VALUE = EVENT.to_dict()
+EVENT_VALUE = as_json(EVENT)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from nwc.nostr.inbox import Inbox
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import MAX_FRAME_BYTES, MAX_MESSAGE_LENGTH
 from nwc.nostr.relay import Relay
-from tests.unit.helpers import until
+from tests.unit.helpers import as_json, until
 from tests.unit.nostr.fake_relay import PATIENCE_S, FakeRelay
 
 KEYS = KeyPair.generate()
@@ -126,7 +126,7 @@ async def test_inboxes_are_read(server: FakeRelay, start: ClientMaker) -> None:
     _, name, filter_ = await server.next("REQ")
     assert filter_["#p"] == [KEYS.public_key]
     await until(lambda: client.relay.is_listening(KEYS.public_key))
-    await connection.send(json.dumps(["EVENT", name, EVENTS[0].to_dict()]))
+    await connection.send(json.dumps(["EVENT", name, as_json(EVENTS[0])]))
     assert await client.event() == EVENTS[0]
     assert client.connects == [server.url]
     info = client.relay.info()
@@ -139,7 +139,7 @@ async def test_publish(server: FakeRelay, start: ClientMaker) -> None:
     client = start(server.url)
     result = await client.relay.publish(EVENTS[0], LONG_S)
     assert (result.event_id, result.accepted) == (EVENTS[0].id, True)
-    assert (await server.next("EVENT"))[1] == EVENTS[0].to_dict()
+    assert (await server.next("EVENT"))[1] == as_json(EVENTS[0])
 
 
 async def test_a_refusal(server: FakeRelay, start: ClientMaker) -> None:
@@ -200,7 +200,7 @@ async def test_reconnects_when_the_relay_drops_the_connection(
     for _ in range(3):
         connection = await server.arrival()
         _, name, _ = await server.next("REQ")
-        await connection.send(json.dumps(["EVENT", name, EVENTS[0].to_dict()]))
+        await connection.send(json.dumps(["EVENT", name, as_json(EVENTS[0])]))
         await client.event()
         await connection.close(1001)
     await server.arrival()
@@ -450,7 +450,7 @@ async def test_junk_does_not_end_the_connection(
     connection = await server.arrival()
     _, name, _ = await server.next("REQ")
     await connection.send(junk)
-    await connection.send(json.dumps(["EVENT", name, EVENTS[0].to_dict()]))
+    await connection.send(json.dumps(["EVENT", name, as_json(EVENTS[0])]))
     assert await client.event() == EVENTS[0]
     assert client.relay.info().reconnects == 0
 
@@ -668,10 +668,10 @@ async def test_a_relay_that_forges_is_still_read(server: FakeRelay, start: Clien
     connection = await server.arrival()
     _, name, _ = await server.next("REQ")
     for _ in range(200):
-        await connection.send(json.dumps(["EVENT", name, EVENTS[0].to_dict()]))
+        await connection.send(json.dumps(["EVENT", name, as_json(EVENTS[0])]))
         await client.event()
     client.rejected_for = None
-    await connection.send(json.dumps(["EVENT", name, EVENTS[1].to_dict()]))
+    await connection.send(json.dumps(["EVENT", name, as_json(EVENTS[1])]))
     assert await client.event() == EVENTS[1]
     info = client.relay.info()
     assert (info.state, info.reconnects) == ("connected", 0)
@@ -702,7 +702,7 @@ async def test_a_relay_over_its_share_is_not_read_and_holds_up_no_other(
     first, second = [await server.arrival() for _ in range(2)]
     _, name, _ = await server.next("REQ")
     await until(lambda: all(c.relay.is_listening(KEYS.public_key) for c in (greedy, calm)))
-    frame = json.dumps(["EVENT", name, EVENTS[0].to_dict()])
+    frame = json.dumps(["EVENT", name, as_json(EVENTS[0])])
     share.pause_s = LONG_S
     await first.send(frame)
     paused, other = (greedy, calm) if await has_event(greedy, calm) else (calm, greedy)

@@ -31,6 +31,7 @@ from nwc.nostr.session import (
     Published,
     RelaySession,
 )
+from tests.unit.helpers import as_json
 
 URL = "wss://relay.example"
 MAX_AGE = 120
@@ -198,10 +199,10 @@ def test_words_of_the_relay_are_passed_on() -> None:
 
 def test_events_of_unknown_subscriptions_are_ignored() -> None:
     session = make_session(inboxes=1)
-    assert receive(session, "EVENT", "unknown", EVENTS[0].to_dict()) is None
-    assert receive(session, "EVENT", "nwc1", EVENTS[0].to_dict()) == EVENTS[0]
+    assert receive(session, "EVENT", "unknown", as_json(EVENTS[0])) is None
+    assert receive(session, "EVENT", "nwc1", as_json(EVENTS[0])) == EVENTS[0]
     session.unsubscribe(KEYS[0].public_key, T)
-    assert receive(session, "EVENT", "nwc1", EVENTS[0].to_dict()) is None
+    assert receive(session, "EVENT", "nwc1", as_json(EVENTS[0])) is None
 
 
 def test_a_refused_subscription_is_asked_for_later_and_later() -> None:
