@@ -32,7 +32,7 @@ def _nothing() -> None:
     pass
 
 
-class Call:
+class RpcCall:
     """A call. Once begun it ends once: with lightningd's answer, without one, or given up.
 
     None of its errors may show what was asked or answered: there are secrets in it.
@@ -160,16 +160,16 @@ class RpcSocket:
         while self._idle:
             self._idle.pop().close()
 
-    def new_call(self, method: str, params: Json) -> Call:
+    def new_call(self, method: str, params: Json) -> RpcCall:
         """Make a call, to be begun here.
 
         Raises:
             NodeUnavailable: this cannot be sent: text that has no UTF-8, or nested too deep.
 
         """
-        return Call(method, params, next(self._numbers))
+        return RpcCall(method, params, next(self._numbers))
 
-    def begin(self, call: Call, timeout_s: float | None = None, ended: Action = _nothing) -> None:
+    def begin(self, call: RpcCall, timeout_s: float | None = None, ended: Action = _nothing) -> None:
         """Begin a call, which goes on until lightningd answers or its time is over.
 
         It is never sent again: lightningd may have carried it out.
@@ -188,7 +188,7 @@ class RpcSocket:
             call.carried_by(self._opening.spawn(self._open_for(call)).cancel)
 
     async def call(self, method: str, params: Json) -> Any:
-        """Call a method and return its result, as `Call.result`; hang up where this is cancelled."""
+        """Return the result of a method, as `RpcCall.result`; hang up where this is cancelled."""
         call = self.new_call(method, params)
         self.begin(call)
         try:
@@ -204,7 +204,7 @@ class RpcSocket:
             connection.close()
         return None
 
-    async def _open_for(self, call: Call) -> None:
+    async def _open_for(self, call: RpcCall) -> None:
         """Open a connection for a call, and send it."""
         try:
             # Once this is closed, its thread refuses.
@@ -218,11 +218,11 @@ class RpcSocket:
         else:
             self._send(call, connection)
 
-    def _send(self, call: Call, connection: RpcConnection) -> None:
+    def _send(self, call: RpcCall, connection: RpcConnection) -> None:
         call.carried_by(connection.close)
         connection.ask(call.text, partial(self._hear, call, connection))
 
-    def _hear(self, call: Call, connection: RpcConnection, said: bytearray | Exception) -> None:
+    def _hear(self, call: RpcCall, connection: RpcConnection, said: bytearray | Exception) -> None:
         """Take what lightningd said to a call, and end it."""
         try:
             if isinstance(said, Exception):

@@ -40,7 +40,8 @@ class BoundedConnection(ClientConnection, asyncio.BufferedProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._share = TimeShare(self.loop.time())
-        self._buffer = bytearray(READ_BYTES)
+        # A view: over TLS asyncio reads on into a slice of it, which of a bytearray would be a copy.
+        self._buffer = memoryview(bytearray(READ_BYTES))
         self._unhandled = bytearray()
         self._fragments: list[bytes | bytearray | memoryview] = []
         self._is_text = True
@@ -93,7 +94,7 @@ class BoundedConnection(ClientConnection, asyncio.BufferedProtocol):
 
     # Called by the event loop
 
-    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         """Return where to read to."""
         return self._buffer
 
@@ -101,7 +102,7 @@ class BoundedConnection(ClientConnection, asyncio.BufferedProtocol):
         """Take what was read."""
         self.data_received(self._buffer[:nbytes])
 
-    def data_received(self, data: bytes | bytearray) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         """Handle a turn's worth, the rest later. Nothing is read meanwhile."""
         self._unhandled += data
         if self._next_turn is None:
@@ -147,7 +148,7 @@ class BoundedConnection(ClientConnection, asyncio.BufferedProtocol):
     # Inside
 
     def _take(self, frame: Frame) -> None:
-        if self._has_failed:
+        if self._has_failed or self.transport.is_closing():
             return
         if frame.opcode is not Opcode.CONT:
             self._is_text = frame.opcode is Opcode.TEXT

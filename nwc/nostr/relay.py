@@ -146,7 +146,7 @@ class Relay:
     def begin_publishing(
         self, event: Event, timeout_s: float, signer: KeyPair | None = None
     ) -> "asyncio.Future[Published]":
-        """Do as `publish` does, and send at once; who waits for the verdict must not cancel it."""
+        """Do as `publish` does, sending now if it can; who waits for the verdict must not cancel it."""
         if (pending := self._results.get(event.id)) is not None:
             return pending
         verdict: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
@@ -234,7 +234,8 @@ class Relay:
 
     async def _flush(self, connection: BoundedConnection) -> None:
         self._frames.extend(self._session.data_to_send())
-        with contextlib.suppress(TimeoutError):
+        # Also what ends the connection meanwhile: it must not take the place of a cancellation.
+        with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(FLUSH_TIMEOUT_S):
                 while self._frames and connection.is_open:
                     self._send_frames(connection)
@@ -270,9 +271,8 @@ class Relay:
 
     def _send(self) -> None:
         """Send what there is to send; the rest when the relay has read that, or after others' turn."""
-        self._is_to_send = False
         connection = self._connection
-        if connection is None:
+        if connection is None or self._is_to_send:  # then it is sent in the next step, with all else
             return
         if not self._frames:
             self._frames.extend(self._session.data_to_send())
@@ -288,7 +288,11 @@ class Relay:
         """Send in the next step of the event loop, together with what else is wanted until then."""
         if not self._is_to_send:
             self._is_to_send = True
-            asyncio.get_running_loop().call_soon(self._send)
+            asyncio.get_running_loop().call_soon(self._send_what_waits)
+
+    def _send_what_waits(self) -> None:
+        self._is_to_send = False
+        self._send()
 
     def _now(self) -> float:
         """Return Unix seconds; the session is told first when the clock was set."""

@@ -18,7 +18,7 @@ import pytest_asyncio
 
 from nwc.cln import rpc_connection
 from nwc.cln.errors import NodeError, NodeUnavailable, RpcFailed
-from nwc.cln.rpc import MAX_IDLE, Call, RpcSocket
+from nwc.cln.rpc import MAX_IDLE, RpcCall, RpcSocket
 from nwc.cln.rpc_connection import RpcConnection
 from tests.unit.cln.rpc_server import END, Answer, Server, failure, read_request, result
 from tests.unit.helpers import until
@@ -362,7 +362,7 @@ async def test_whatever_goes_wrong_who_waits_hears_of_it(
         raise error
 
     async with asyncio.timeout(10):
-        for owner, name in ((Call, "read"), (RpcConnection, "open")):
+        for owner, name in ((RpcCall, "read"), (RpcConnection, "open")):
             with monkeypatch.context() as patched:
                 patched.setattr(owner, name, go_wrong)
                 with pytest.raises(NodeUnavailable):

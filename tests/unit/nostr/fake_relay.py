@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from typing import Any, Self
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -13,14 +14,17 @@ PATIENCE_S = 10
 class FakeRelay:
     """Listens on 127.0.0.1; answers EVENT with OK and REQ with EOSE unless `answers` is False."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.answers = True
         self.frames: asyncio.Queue[Frame] = asyncio.Queue()
         self.arrivals: asyncio.Queue[ServerConnection] = asyncio.Queue()
         self._server: Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await serve(self._serve, "127.0.0.1", 0, compression=None, max_size=None)
+        self._server = await serve(
+            self._serve, "127.0.0.1", 0, compression=None, max_size=None, ssl=self._tls
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -36,7 +40,7 @@ class FakeRelay:
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
+        return f"{'wss' if self._tls else 'ws'}://127.0.0.1:{self.port}"
 
     async def arrival(self) -> ServerConnection:
         """Wait for the next connection."""

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -15,6 +16,7 @@ from websockets.utils import accept_key
 
 from nwc.nostr import bounded_connection as module
 from nwc.nostr.bounded_connection import PIECE_BYTES, READ_BYTES, BoundedConnection
+from tests.support.certificate import Certificate
 from tests.unit.helpers import until
 from tests.unit.nostr.fake_relay import PATIENCE_S, FakeRelay
 
@@ -42,12 +44,31 @@ class Messages:
         return taken
 
 
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return Certificate.make(tmp_path_factory.mktemp("tls"))
+
+
+# What the connections of a test are made over; asyncio hands on what comes over TLS in its own way.
+over: ContextVar[Certificate | None] = ContextVar("over")
+
+
+@pytest.fixture(params=["ws", "wss"], autouse=True)
+def scheme(request: pytest.FixtureRequest, certificate: Certificate) -> Iterator[None]:
+    """Have every test run twice, the second time over TLS."""
+    token = over.set(certificate if request.param == "wss" else None)
+    yield
+    over.reset(token)
+
+
 @asynccontextmanager
 async def connected() -> AsyncIterator[tuple[BoundedConnection, ServerConnection]]:
     """Give both ends of a connection that nobody listens to yet."""
-    async with FakeRelay() as relay:
+    tls = over.get()
+    async with FakeRelay(tls.server_context() if tls else None) as relay:
         connection = await connect(
             relay.url,
+            ssl=tls.client_context() if tls else None,
             create_connection=BoundedConnection,
             compression=None,
             proxy=None,
@@ -122,6 +143,17 @@ async def test_all_arrives_in_its_order() -> None:
         sending = asyncio.create_task(send())
         assert await messages.next(len(texts)) == texts
         await sending
+
+
+async def test_messages_that_come_at_once() -> None:
+    """Over TLS each is a record of its own, and one read takes several."""
+    async with connected() as (connection, peer):
+        messages = Messages(connection)
+        texts = [f"{number} " * number for number in [*range(40), READ_BYTES, *range(40)]]
+        for text in texts:
+            peer.protocol.send_text(text.encode())
+            peer.send_data()
+        assert await messages.next(len(texts)) == texts
 
 
 async def test_a_message_in_fragments() -> None:
