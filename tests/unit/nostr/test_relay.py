@@ -3,6 +3,8 @@
 import asyncio
 import json
 import logging
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -16,6 +18,7 @@ from websockets.frames import Frame, Opcode
 
 from nwc.nostr import bounded_connection, relay_health
 from nwc.nostr import relay as module
+from nwc.nostr.auth import Auth
 from nwc.nostr.event import Event, sign_event
 from nwc.nostr.inbox import Inbox
 from nwc.nostr.keys import KeyPair
@@ -361,6 +364,69 @@ async def test_a_server_that_goes_on_after_a_bad_handshake(
         client = start(f"ws://127.0.0.1:{port}")
         assert await client.down() == error
         await client.relay.stop()
+
+
+async def test_stopping_while_the_relay_resets(server: FakeRelay, start: ClientMaker) -> None:
+    """It does not read what is still to be sent, and then hangs up."""
+    client = start(server.url)
+    peer = await server.arrival()
+    await until(lambda: client.state == "connected")
+    connection = client.relay._connection
+    assert connection
+    peer.transport.pause_reading()
+    # What the machine buffers is not ours.
+    for end, buffer in ((connection, socket.SO_SNDBUF), (peer, socket.SO_RCVBUF)):
+        end.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, buffer, 4096)
+    for number in range(100):
+        event = sign_event(KEYS, kind=1, content=f"{number}" + "x" * 60_000, tags=[], created_at=1)
+        client.relay.begin_publishing(event, LONG_S)
+    assert client.relay._frames
+    stopping = asyncio.create_task(client.relay.stop())
+    await until(lambda: len(connection.drain_waiters) > 0)
+    reset = peer.transport.get_extra_info("socket")
+    reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.transport.abort()
+    async with asyncio.timeout(PATIENCE_S):
+        await stopping
+
+
+async def test_auth_of_many_keys_is_signed_some_at_a_time(
+    server: FakeRelay, start: ClientMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much comes meanwhile, others have their turn."""
+    client = start(server.url)
+    for _ in range(200):
+        client.relay.subscribe(Inbox(KeyPair.generate(), "a" * 64))
+    connection = await server.arrival()
+    await server.next("REQ")
+    signed: list[int] = []
+    turns: list[int] = []
+    frames = Auth.frames
+
+    def count(auth: Auth) -> list[str]:
+        made = frames(auth)
+        if made:
+            signed.append(len(made))
+            turns.append(turn)
+        return made
+
+    turn = 0
+
+    async def take_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Auth, "frames", count)
+    taking_turns = asyncio.create_task(take_turns())
+    notices = [json.dumps(["NOTICE", "x"])] * 50
+    for text in [json.dumps(["AUTH", "challenge"]), *notices]:
+        connection.protocol.send_text(text.encode())
+    connection.send_data()
+    await until(lambda: sum(signed) == 200)
+    taking_turns.cancel()
+    assert len(turns) == len(set(turns)) == 7
 
 
 async def test_a_relay_that_reads_no_pongs(start: ClientMaker) -> None:
