@@ -5,6 +5,7 @@ It stores nothing by itself, checks nothing, and sends to every subscription wha
 
 import itertools
 import json
+import ssl
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -31,6 +32,7 @@ class ScriptedRelay(LoopThread):
 
     Args:
         port: where to listen; 0 for any that is free.
+        tls: what it shows to those who connect, None for plain text.
 
     Attributes:
         received: the events that clients published.
@@ -49,8 +51,9 @@ class ScriptedRelay(LoopThread):
 
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(port)
+        self._tls = tls
         self.received = EventLog()
         self.kept: list[Json] = []
         self.is_mute = False
@@ -67,6 +70,11 @@ class ScriptedRelay(LoopThread):
         self._challenge = ""
         self._connections: set[ServerConnection] = set()
         self._subscriptions: dict[tuple[ServerConnection, str], Json] = {}
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"wss://127.0.0.1:{self.port}" if self._tls else super().url
 
     # From the test's thread
 
@@ -126,6 +134,7 @@ class ScriptedRelay(LoopThread):
             self.port,
             process_request=self._redirect,
             compression=None,
+            ssl=self._tls,
         ) as server:
             await self._until_stopped(server)
 
