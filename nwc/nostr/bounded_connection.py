@@ -111,7 +111,7 @@ class BoundedConnection(ClientConnection, asyncio.BufferedProtocol):
     def eof_received(self) -> None:
         """Forget what has not been handled: websockets takes nothing after the end.
 
-        Over TLS the end comes although reading is paused.
+        Over TLS the end may come with what is before it, although that has reading paused.
         """
         self._unhandled.clear()
         super().eof_received()
