@@ -3,7 +3,10 @@
 import os
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
+
+import psutil  # type: ignore[import-untyped]
 
 from tests.support.node import missing_programs
 
@@ -22,5 +25,9 @@ def describe_machine() -> str:
 
 
 def cpu_seconds(processes: Iterable[Any]) -> float:
-    """Return the CPU time of processes of psutil since their starts."""
-    return float(sum(sum(process.cpu_times()[:2]) for process in processes))
+    """Return the CPU time of processes of psutil since their starts, without those that have ended."""
+    total = 0.0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            total += sum(process.cpu_times()[:2])
+    return total
