@@ -380,6 +380,7 @@ async def test_stopping_while_the_relay_resets(server: FakeRelay, start: ClientM
     for number in range(100):
         event = sign_event(KEYS, kind=1, content=f"{number}" + "x" * 60_000, tags=[], created_at=1)
         client.relay.begin_publishing(event, LONG_S)
+    await until(lambda: connection.paused)
     assert client.relay._frames
     stopping = asyncio.create_task(client.relay.stop())
     await until(lambda: len(connection.drain_waiters) > 0)
