@@ -150,6 +150,15 @@ async def test_a_method_that_hangs_holds_up_no_other(socket_path: Path, node: No
         await asyncio.gather(*calls, return_exceptions=True)
 
 
+async def make_calls_and_go(node: Node, server: HungServer) -> None:
+    """Make two calls, and wait no more once they hang."""
+    gone = [asyncio.create_task(node.info()) for _ in range(2)]
+    await server.wait_for(2)
+    for call in gone:
+        call.cancel()
+    await asyncio.gather(*gone, return_exceptions=True)
+
+
 async def test_what_hangs_gives_its_places_back(
     socket_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,10 +166,7 @@ async def test_what_hangs_gives_its_places_back(
     monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=2, timeout_s=0.2))
     server = HungServer("getinfo")
     async with server.listening(socket_path):
-        gone = [asyncio.create_task(node.info()) for _ in range(2)]
-        await server.wait_for(2)
-        for call in gone:
-            call.cancel()
+        await make_calls_and_go(node, server)
         with pytest.raises(NodeUnavailable, match="getinfo: no answer in time"):
             await node.info()
         server.hangs = False
@@ -174,11 +180,7 @@ async def test_a_call_has_its_place_until_lightningd_is_done_with_it(
     monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=2))
     server = HungServer("getinfo")
     async with server.listening(socket_path):
-        gone = [asyncio.create_task(node.info()) for _ in range(2)]
-        await server.wait_for(2)
-        for call in gone:
-            call.cancel()
-        await asyncio.gather(*gone, return_exceptions=True)
+        await make_calls_and_go(node, server)
         again = asyncio.create_task(node.info())
         for _ in range(5):
             await node.call("listinvoices")
