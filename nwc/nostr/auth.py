@@ -68,6 +68,11 @@ class Auth:
         return bool(self.refused) and not self._is_accepted and not self._is_under_way
 
     @property
+    def is_unfinished(self) -> bool:
+        """Tell whether the newest challenge is still to be answered, or an answer to be judged."""
+        return self._is_round_due or self._is_under_way
+
+    @property
     def _is_under_way(self) -> bool:
         return bool(self._pending or self._to_sign)
 

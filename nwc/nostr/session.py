@@ -16,8 +16,9 @@ Rules:
    or its deadline passes. A lost connection loses nothing of it.
 2. NIP-42: a challenge is answered with every key that has an inbox here, or that signs a publication and
    was named with it. "auth-required" on a subscription or event means: again after the relay has
-   accepted the AUTH, never in a loop. Keys that a relay will not serve must not keep it from serving
-   the others: see `_divide`.
+   accepted the AUTH, never in a loop. An event that is refused again is sent again as long as there is
+   a newer challenge to answer. Keys that a relay will not serve must not keep it from serving the
+   others: see `_divide`.
 3. A subscription the relay closes for another reason is asked for again, each time later.
 4. Everything is bounded: the outbox by number and deadline, AUTH as auth.py says, the frames
    queued by what is wanted.
@@ -73,7 +74,11 @@ class Published:
 
 @dataclass(slots=True)
 class _Outgoing:
-    """An event to publish; on each connection one refusal for want of AUTH is not the last word."""
+    """An event to publish.
+
+    A refusal for want of AUTH is not the last word the first time on a connection, and as long as there
+    is AUTH to make: with a relay that sends a challenge each time, that can be some rounds later.
+    """
 
     message: str
     deadline_at: float
@@ -366,10 +371,11 @@ class RelaySession:
         if outgoing is None:
             return None
         refused_for_auth = not accepted and reason.startswith(_AUTH_REQUIRED)
-        if refused_for_auth and not outgoing.was_refused_for_auth:
+        is_first = not outgoing.was_refused_for_auth
+        if refused_for_auth and (is_first or self._auth.is_unfinished):
             outgoing.was_refused_for_auth = outgoing.awaits_auth = True
             self._auth.required()
-            if self._auth.is_settled:  # the relay looked at the event before the AUTH
+            if is_first and self._auth.is_settled:  # the relay looked at the event before the AUTH
                 self._transmit(event_id)
             return None
         self._remove(event_id)

@@ -824,6 +824,46 @@ def test_an_event_refused_for_auth_after_the_auth_is_sent_again_once() -> None:
     assert result == Published(EVENTS[0].id, accepted=False, reason=AUTH_REQUIRED)
 
 
+def test_an_event_refused_with_more_challenges_than_are_answered_at_once() -> None:
+    """A relay that has forgotten us, and makes every challenge void with the next refusal."""
+    session = make_session(inboxes=1)
+    for _ in range(PROMPT_ROUNDS):
+        authenticate(session, True)
+    session.publish(EVENTS[0], T + 100)
+    frames(session)
+    for _ in range(2):
+        receive(session, "AUTH", "a newer challenge")
+        assert receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED) is None
+        assert of_type("AUTH", frames(session)) == []  # it is not its turn yet
+    session.tick(T + NEXT_ROUND_FIRST_S)
+    assert challenges_answered(session, now=T + NEXT_ROUND_FIRST_S) == ["a newer challenge"]
+    assert event_ids(frames(session)) == [EVENTS[0].id]
+    result = receive(session, "OK", EVENTS[0].id, True, "")
+    assert result == Published(EVENTS[0].id, accepted=True, reason="")
+
+
+def test_an_event_refused_without_end_is_sent_as_often_as_there_are_rounds() -> None:
+    session = make_session(inboxes=1)
+    authenticate(session, True)
+    session.publish(EVENTS[0], T + 3600)
+    sent = answered = 0
+    for second in range(3600):
+        now = T + second
+        session.tick(now)
+        while came := frames(session):
+            for event_id in event_ids(came):
+                sent += 1
+                receive(session, "AUTH", f"challenge {sent}", now=now)
+                receive(session, "OK", event_id, False, AUTH_REQUIRED, now=now)
+            for _, auth in of_type("AUTH", came):
+                answered += 1
+                receive(session, "OK", auth["id"], True, "", now=now)
+    assert answered <= 3600 / NEXT_ROUND_MAX_S + 10
+    assert PROMPT_ROUNDS < sent <= answered + 2
+    [given_up] = session.tick(T + 3600)
+    assert given_up.reason == "the relay wants AUTH, and has not taken ours"
+
+
 def test_waiting_for_auth_ends_with_the_connection() -> None:
     session = make_session(inboxes=1)
     session.publish(EVENTS[0], T + 100)
