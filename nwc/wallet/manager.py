@@ -112,12 +112,16 @@ class ConnectionManager:
         return live
 
     async def revoke(self, name: str) -> LiveConnection:
-        """Forget a connection. Nothing is served from here on; relays are told in the background."""
+        """Forget a connection. Nothing is served from here on; relays are told in the background.
+
+        Where its record could not be deleted that is tried again, until the plugin ends.
+        """
         async with self._lock:
             live = self.find(name)
-            await self._store.delete(live.record)
+            # Before lightningd is asked, which may take its time: the app may be spending.
             self._connections.remove(live)
             self._leave(live, live.record.relays)
+            await self._delete(live.record)
             # The connection has ended, whatever becomes of its ledger now; a start looks after the rest.
             with suppress(NodeError):
                 await self._payments.forget_if_done(live.record.client_pubkey)
@@ -140,9 +144,24 @@ class ConnectionManager:
         try:
             await write
         except NodeUnavailable:
-            self._tasks.spawn(self._undo(record))
-            await asyncio.sleep(0)  # so that it is the next to have the lock
+            await self._undo_soon(record)
             raise
+
+    async def _delete(self, record: Connection) -> None:
+        try:
+            await self._store.delete(record)
+        except NodeError as error:
+            _log.warning(
+                "connection %r is revoked, but lightningd has not deleted its record (%s); trying on",
+                record.name,
+                error,
+            )
+            await self._undo_soon(record)
+            raise
+
+    async def _undo_soon(self, record: Connection) -> None:
+        self._tasks.spawn(self._undo(record))
+        await asyncio.sleep(0)  # so that it is the next to have the lock
 
     async def _undo(self, record: Connection) -> None:
         """Have the datastore hold what is served, as soon as lightningd is back."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nwc import service as module
-from nwc.cln.errors import NodeUnavailable
+from nwc.cln.errors import NodeError, NodeUnavailable, RpcFailed
 from nwc.cln.options import Settings
 from nwc.nip47.errors import Nip47Error
 from nwc.nostr.keys import KeyPair
@@ -229,6 +229,31 @@ async def test_a_connection_with_a_damaged_ledger_can_be_revoked(scene: Scene) -
     await scene.core.manager.revoke("app")
     assert len(scene.core.connections) == 0
     assert await scene.node.datastore_get(key) == "{}"
+
+
+@pytest.mark.parametrize("fault", [NodeUnavailable("away"), RpcFailed("deldatastore", -1, "disk full")])
+async def test_revoked_at_once_and_deleted_when_lightningd_can(
+    scene: Scene, caplog: pytest.LogCaptureFixture, fault: NodeError
+) -> None:
+    """An owner who revokes may be losing money."""
+    await scene.load()
+    served: list[bool] = []
+
+    async def fail_once(method: str, _: Any) -> None:
+        if method == "deldatastore":
+            served.append(scene.core.connections.of_client(APP.client_pubkey) is not None)
+            if len(served) == 1:
+                raise fault
+
+    scene.node.before = fail_once
+    with pytest.raises(type(fault)):
+        await scene.core.manager.revoke("app")
+    assert "'app' is revoked, but" in caplog.text
+    records = ("nwc", "connections")
+    await scene.node.called(lambda: not listdatastore(scene.node.lightningd, records)["datastore"])
+    assert served == [False, False]
+    again = replace(APP, client_pubkey="b" * 64)
+    assert (await scene.core.manager.create(again)).record.name == "app"
 
 
 async def test_a_revoked_connection_leaves_no_ledger(scene: Scene) -> None:
