@@ -4,6 +4,7 @@ import inspect
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -27,6 +28,8 @@ _STOPPED = "the plugin was stopped; what was asked may be done all the same, see
 
 # At the end: for what commands have answered and lightningd has not read yet.
 REPLY_TIMEOUT_S = 0.5
+
+_END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +90,7 @@ class Runner:
 
     def __init__(self) -> None:
         self._service: Service | None = None
-        self._is_ending = False
+        self._ending = threading.Lock()
         self._replies = ThreadPoolExecutor(1, "nwc-reply")
 
     def start(self, options: Json, configuration: Json) -> Json:
@@ -126,16 +129,20 @@ class Runner:
 
     def exit_on_signals(self) -> None:
         """End in the same way when told by others: a service manager may signal all processes of a
-        service, and a terminal does. To be called in the main thread.
+        service, and a terminal does. To be called before there are other threads.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self.exit())
+        # A handler would run in the middle of whatever the main thread does, and could wait for a lock
+        # that it holds.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _END_SIGNALS)
+        threading.Thread(target=self._exit_on_signal, name="nwc-signals", daemon=True).start()
+
+    def _exit_on_signal(self) -> None:
+        signal.sigwait(_END_SIGNALS)
+        self.exit()
 
     def exit(self) -> None:
-        """Stop the service and end the process."""
-        if self._is_ending:  # a signal came while it does
-            return
-        self._is_ending = True
+        """Stop the service and end the process. Does not return."""
+        self._ending.acquire()  # for ever where another thread ends it already
         if self._service is not None:
             self._service.stop()
         with suppress(TimeoutError):  # the replies before this one, where lightningd still takes them

@@ -18,9 +18,9 @@ MAX_GROWTH_BYTES_PER_REQUEST = 500
 MAX_MORE_FDS = 2
 MAX_MORE_THREADS = 2
 # What grows to its size when much is asked for at once is no leak: connections to lightningd that are
-# kept, beside the 9 descriptors of a plugin with two relays; asyncio's own threads, beside two.
+# kept, beside the 9 descriptors of a plugin with two relays; asyncio's own threads, beside four.
 FULL_FDS = 9 + MAX_IDLE
-FULL_THREADS = 2 + min(32, (os.cpu_count() or 1) + 4)
+FULL_THREADS = 4 + min(32, (os.cpu_count() or 1) + 4)
 
 
 @dataclass(frozen=True, slots=True)
