@@ -42,6 +42,7 @@ def test_info(node: NodeUnderTest, payee: Payee, connect: Connect, own_relay: Re
     node.start_plugin()
     wait_until_announced(node, app.name)
     node.rpc.call("nwc-revoke", {"name": app.name})
+    node.wait_for_log(f"connection '{app.name}' revoked", since=since)
     assert lines(node, "INFO", since) == [
         f"connection '{app.name}' made",
         f"payment received through '{app.name}'",
@@ -61,6 +62,7 @@ def test_requests(node: NodeUnderTest, connect: Connect) -> None:
     app.ask("make_invoice", {"amount": "123457"})
     app.ask("pay_invoice", {"invoice": made["invoice"]})
     app.ask("a_secret_method")
+    node.wait_for_log(f"unknown of '{app.name}'", since=since)
     logged = lines(node, "DEBUG", since)
     assert [line for line in logged if " of " in line] == [
         f"make_invoice of '{app.name}': ok",
@@ -105,6 +107,7 @@ def test_no_content(
         lambda: secrets[3] in str(relay_state(node, scripted_relay.url)["last_error"]), "all is taken in"
     )
     node.rpc.call("nwc-revoke", [app.name])
+    node.wait_for_log(f"connection '{app.name}' revoked", since=since)
     secrets += [made["invoice"], made["payment_hash"], found["preimage"], invoice["bolt11"], "987654"]
     secrets += [refused["bolt11"], paid["preimage"], keysend["preimage"], payee.id]
     ours = [line for line in node.log_text().splitlines()[since:] if "plugin-plugin.py" in line]
