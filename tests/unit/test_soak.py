@@ -87,6 +87,14 @@ def test_second_answer_says_otherwise(books: Books, asked: Asked) -> None:
     assert "different invoices" in wrong(books.findings())
 
 
+def test_invoice_for_any_amount_was_paid_in_between(books: Books, asked: Asked) -> None:
+    books.troubles.append(Trouble(Misfortune.PLUGIN_KILL, 110, 115))
+    asked.answers.append(Answered(120, OK, {**RESULT, "amount": 21_000}))
+    assert "different invoices" in wrong(books.findings())
+    asked.wanted.params["amount"] = 0
+    assert [*books.findings()] == []
+
+
 def test_error(books: Books, asked: Asked) -> None:
     asked.answers[0] = Answered(101, "INTERNAL", None)
     assert "INTERNAL instead of ok" in wrong(books.findings())

@@ -170,7 +170,7 @@ class Books:
     @property
     def contradicted(self) -> list[Asked]:
         """Those whose answers name different invoices."""
-        return [asked for asked in self.answered_again if not _are_the_same(asked.results)]
+        return [asked for asked in self.answered_again if not _are_the_same(asked)]
 
     def _lives_between(self, asked: Asked) -> int:
         last = max(answer.at for answer in asked.answers)
@@ -210,6 +210,8 @@ class Books:
         return refused and bool(self.during(asked.sent_at, answer.at, Misfortune.NODE))
 
 
-def _are_the_same(results: list[Json]) -> bool:
-    lasting = [{name: result.get(name) for name in LASTING} for result in results]
+def _are_the_same(asked: Asked) -> bool:
+    # The amount of an invoice for any amount is what it was paid with, once it is.
+    changing = {"amount"} if asked.wanted.params.get("amount") == 0 else set()
+    lasting = [{name: r.get(name) for name in LASTING if name not in changing} for r in asked.results]
     return all(fields == lasting[0] for fields in lasting)
