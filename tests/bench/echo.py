@@ -6,7 +6,6 @@ A process of its own, as the plugin is. The answer is as long as that to make_in
 standard input does.
 """
 
-import asyncio
 import contextlib
 import json
 import secrets
@@ -14,7 +13,8 @@ import sys
 import time
 from collections.abc import Iterator
 
-from websockets.asyncio.client import ClientConnection, connect
+import uvloop
+from picows import ws_connect
 
 from nwc.nip47.kinds import KIND_REQUEST, KIND_RESPONSE
 from nwc.nip47.uri import connection_uri
@@ -23,7 +23,7 @@ from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import event_message, req_message
 from tests.support.processes import ChildProcess
 from tests.support.relay import RunningRelay, standard_input_ends
-from tests.support.small_reads import read_little
+from tests.support.text_connection import TextConnection
 
 CONTENT = "A" * 1_100
 
@@ -39,29 +39,36 @@ def running_echo(relay: RunningRelay) -> Iterator[str]:
         yield connection_uri(wallet.public_key, [relay.url], secret, None)
 
 
-async def answer(connection: ClientConnection, wallet: KeyPair, client: str) -> None:
-    """Answer what comes."""
-    async for frame in connection:
-        match json.loads(frame):
+class Echo(TextConnection):
+    """The wallet's end of the connection to the relay."""
+
+    def __init__(self, wallet: KeyPair, client: str) -> None:
+        super().__init__()
+        self._wallet = wallet
+        self._client = client
+
+    def received(self, text: str) -> None:
+        """Answer what comes."""
+        match json.loads(text):
             case ["EVENT", _, request]:
-                tags = [["p", client], ["e", request["id"]]]
+                tags = [["p", self._client], ["e", request["id"]]]
                 now = int(time.time())
-                made = sign_event(wallet, kind=KIND_RESPONSE, content=CONTENT, tags=tags, created_at=now)
-                await connection.send(event_message(made))
+                made = sign_event(
+                    self._wallet, kind=KIND_RESPONSE, content=CONTENT, tags=tags, created_at=now
+                )
+                self.send(event_message(made))
             case ["EOSE", _]:
                 print("listening", flush=True)
 
 
 async def _main(relay: str, secret: str, client: str) -> None:
     wallet = KeyPair.from_secret(bytes.fromhex(secret))
-    async with connect(relay, compression=None) as connection:
-        read_little(connection)
-        wanted = {"kinds": [KIND_REQUEST], "authors": [client], "#p": [wallet.public_key]}
-        await connection.send(req_message("requests", wanted))
-        answering = asyncio.create_task(answer(connection, wallet, client))
-        await standard_input_ends()
-        answering.cancel()
+    echo = Echo(wallet, client)
+    await ws_connect(lambda: echo, relay)
+    wanted = {"kinds": [KIND_REQUEST], "authors": [client], "#p": [wallet.public_key]}
+    echo.send(req_message("requests", wanted))
+    await standard_input_ends()
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(*sys.argv[1:]))
+    uvloop.run(_main(*sys.argv[1:]))

@@ -13,13 +13,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import uvloop
 from websockets.asyncio.client import connect
-from websockets.asyncio.server import ServerConnection, serve
 
 from nwc.nip47.kinds import KIND_REQUEST
-from tests.support.fast_relay import Relay
+from tests.support.fast_relay import Relay, RelayConnection, serve_relays
 from tests.support.processes import ChildProcess
-from tests.support.relay import RunningRelay, argument_parser, standard_input_ends
+from tests.support.relay import RunningRelay, argument_parser
 
 # In the place of the name of the reader's subscription, which only the relay knows.
 SUBSCRIPTION = "@subscription@"
@@ -34,7 +34,7 @@ class HostileRelay(Relay):
         super().__init__()
         self._floods: set[asyncio.Task[None]] = set()
 
-    def _receive(self, connection: ServerConnection, frame: str) -> None:
+    def _receive(self, connection: RelayConnection, frame: str) -> None:
         match json.loads(frame):
             case ["JUNK", str(path), per_second]:
                 task = asyncio.create_task(self._flood(connection, Path(path), per_second))
@@ -43,7 +43,7 @@ class HostileRelay(Relay):
             case _:
                 super()._receive(connection, frame)
 
-    async def _flood(self, asking: ServerConnection, path: Path, per_second: float) -> None:
+    async def _flood(self, asking: RelayConnection, path: Path, per_second: float) -> None:
         reader, name = self._reader()
         text = await asyncio.to_thread(path.read_text, encoding="utf-8")
         frames = text.replace(SUBSCRIPTION, name).splitlines()
@@ -52,12 +52,13 @@ class HostileRelay(Relay):
         while sent < len(frames):
             due = int((time.perf_counter() - begin) * per_second)
             for frame in frames[sent:due]:
-                await reader.send(frame)  # waits where the reader does not keep up
+                reader.send(frame)
+                await reader.drain()
             sent = max(sent, min(due, len(frames)))
             await asyncio.sleep(STEP_S)
-        await asking.send(json.dumps(["SENT", sent, time.perf_counter() - begin]))
+        asking.send(json.dumps(["SENT", sent, time.perf_counter() - begin]))
 
-    def _reader(self) -> tuple[ServerConnection, str]:
+    def _reader(self) -> tuple[RelayConnection, str]:
         """Return who reads requests, and the name of that subscription."""
         return self._subscriptions.reading(KIND_REQUEST)[0]
 
@@ -79,12 +80,6 @@ async def send_junk(url: str, frames: Path, per_second: float) -> tuple[int, flo
     raise RuntimeError("the relay did not say what it sent")
 
 
-async def _main(port: int) -> None:
-    relay = HostileRelay()
-    async with serve(relay.serve, "127.0.0.1", port, compression=None) as server:
-        print(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
-        await standard_input_ends()
-
-
 if __name__ == "__main__":
-    asyncio.run(_main(argument_parser("a hostile relay").parse_args().port))
+    chosen = argument_parser("a hostile relay").parse_args()
+    uvloop.run(serve_relays(chosen.port, [HostileRelay()]))

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import psutil  # type: ignore[import-untyped]
+import uvloop
 
 from nwc.nip47.encryption import Encryption
 from tests.bench.echo import running_echo
@@ -442,7 +443,7 @@ def main() -> None:
         ) as node,
     ):
         print_starting(node)
-        asyncio.run(measure(Bench(node, relay, chosen.requests)))
+        uvloop.run(measure(Bench(node, relay, chosen.requests)))
 
 
 if __name__ == "__main__":

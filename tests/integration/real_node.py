@@ -11,7 +11,7 @@ import psutil  # type: ignore[import-untyped]
 from pyln.client import LightningRpc
 
 from tests.cases.node import BASE_OPTIONS, PLUGIN, SOCKET, Options, hidden_socket, shown_socket
-from tests.support.processes import family
+from tests.support.processes import command_line, family
 from tests.support.waiting import wait_until
 
 STOP_TIMEOUT_S = 30
@@ -65,7 +65,7 @@ class RealNode:
     @property
     def plugin_pid(self) -> int:
         """The process id of the plugin."""
-        [pid] = [p.pid for p in family(self.pid)[1:] if str(self._plugin) in _command(p)[:3]]
+        [pid] = [p.pid for p in family(self.pid)[1:] if str(self._plugin) in command_line(p)[:3]]
         return int(pid)
 
     def stop_plugin(self) -> None:
@@ -126,15 +126,6 @@ class RealNode:
 
     def _lists_plugin(self) -> bool:
         return any(p["name"] == str(self._plugin) for p in self.rpc.plugin_list()["plugins"])
-
-
-def _command(process: Any) -> list[str]:
-    """Return the command line of a process; lightningd's bitcoin-cli come and go all the time."""
-    try:
-        command: list[str] = process.cmdline()
-    except psutil.NoSuchProcess:
-        return []
-    return command
 
 
 def wait_until_gone(pid: int) -> None:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-from websockets.asyncio.client import ClientConnection, connect
+from picows import ws_connect
 
 from nwc.nip47.encryption import Cipher, Encryption
 from nwc.nip47.kinds import KIND_REQUEST, KIND_RESPONSE
@@ -20,9 +20,11 @@ from nwc.nip47.uri import SCHEME
 from nwc.nostr.event import parse_event, sign_event, verify_event
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import event_message, req_message
-from tests.support.small_reads import read_little
+from tests.support.text_connection import TextConnection
 
 Json = dict[str, Any]
+
+_GONE = "the connection to the relay has ended"
 
 
 class RequestRefused(Exception):
@@ -60,29 +62,26 @@ class Prepared:
     frame: str
 
 
-class NwcClient:
+class NwcClient(TextConnection):
     """One connection of an app to its wallet, over the first relay of the URI."""
 
     def __init__(self, uri: str, encryption: Encryption = Encryption.NIP44_V2) -> None:
+        super().__init__()
         self._uri = ConnectionUri.parse(uri)
         self._keys = KeyPair.from_secret(bytes.fromhex(self._uri.secret))
         self._cipher = Cipher(self._keys, self._uri.wallet_pubkey)
         self._encryption = encryption
         self._pending: dict[str, asyncio.Future[Json]] = {}
         self._subscribed = asyncio.Event()
-        self._connection: ClientConnection | None = None
-        self._reader: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._connection = await connect(self._uri.relays[0], compression=None)
-        read_little(self._connection)
-        self._reader = asyncio.create_task(self._read(self._connection))
+        await ws_connect(lambda: self, self._uri.relays[0])
         wanted = {
             "kinds": [KIND_RESPONSE],
             "authors": [self._uri.wallet_pubkey],
             "#p": [self._keys.public_key],
         }
-        await self._connection.send(req_message("answers", wanted))
+        self.send(req_message("answers", wanted))
         await self._subscribed.wait()
         return self
 
@@ -92,10 +91,7 @@ class NwcClient:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._connection
-        assert self._reader
-        await self._connection.close()
-        await self._reader
+        await self.close()
 
     def prepare(self, method: str, params: Json) -> Prepared:
         """Encrypt and sign a request."""
@@ -117,10 +113,11 @@ class NwcClient:
             RequestRefused: the relay did not take it, or is gone.
 
         """
-        assert self._connection
+        if not self.is_open:
+            raise RequestRefused(_GONE)
         answer: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
         self._pending[request.id] = answer
-        await self._connection.send(request.frame)
+        self.send(request.frame)
         return await answer
 
     def open(self, answer: Json) -> Json:
@@ -142,16 +139,9 @@ class NwcClient:
         """Prepare, ask and open."""
         return self.open(await self.ask(self.prepare(method, params)))
 
-    async def _read(self, connection: ClientConnection) -> None:
-        try:
-            async for frame in connection:
-                self._receive(json.loads(frame))
-        finally:
-            for future in self._pending.values():
-                future.set_exception(RequestRefused("the connection to the relay has ended"))
-
-    def _receive(self, message: list[Any]) -> None:
-        match message:
+    def received(self, text: str) -> None:
+        """Take what the relay says."""
+        match json.loads(text):
             case ["EVENT", _, event]:
                 answered = next(tag[1] for tag in event["tags"] if tag[0] == "e")
                 # Another client with the same URI may have asked.
@@ -161,3 +151,9 @@ class NwcClient:
                 self._pending.pop(event_id).set_exception(RequestRefused(reason))
             case ["EOSE", _]:
                 self._subscribed.set()
+
+    def lost(self) -> None:
+        """Fail what has no answer."""
+        for future in self._pending.values():
+            future.set_exception(RequestRefused(_GONE))
+        self._pending.clear()

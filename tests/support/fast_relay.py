@@ -1,31 +1,33 @@
 """The least of a relay (NIP-01) that NIP-47 needs, for measuring: it should cost next to nothing.
 
-It trusts everyone: no signatures are checked. asyncio sets TCP_NODELAY on its sockets, so nothing waits
-for Nagle's algorithm, as it does with LocalRelay (some 40 ms for each request). Subscriptions are found
-by their `#p`, so that an event costs the same however many there are. Over HTTP it tells what came
+It trusts everyone: no signatures are checked. TCP_NODELAY is set on its sockets, so nothing waits for
+Nagle's algorithm, as it does with LocalRelay (some 40 ms for each request). Subscriptions are found by
+their `#p`, so that an event costs the same however many there are. Over HTTP it tells what came
 (`/traffic`) and cuts all connections off (`/cut`).
 """
 
 import asyncio
-import contextlib
 import json
 import math
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any, Self
 
-from websockets.asyncio.server import ServerConnection, broadcast, serve
-from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
+import uvloop
+from picows import (
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+    ws_create_server,
+)
 
 from tests.support.relay import argument_parser, standard_input_ends
-from tests.support.small_reads import read_little
+from tests.support.text_connection import TextConnection
 
 MAX_STORED = 1_000
 
 Json = dict[str, Any]
-Key = tuple[ServerConnection, str]
+Key = tuple["RelayConnection", str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class Subscriptions:
             if not self._by_p[p]:
                 del self._by_p[p]
 
-    def remove_all(self, connection: ServerConnection) -> None:
+    def remove_all(self, connection: "RelayConnection") -> None:
         """Forget the subscriptions of a connection."""
         for key in [key for key in self._filters if key[0] is connection]:
             self.remove(key)
@@ -153,39 +155,40 @@ class Relay:
         self._delay_s = delay_s
         self._subscriptions = Subscriptions()
         self._stored: deque[tuple[Json, str]] = deque(maxlen=MAX_STORED)
-        self._connections: set[ServerConnection] = set()
+        self._connections: set[RelayConnection] = set()
         self._traffic = Traffic()
 
-    async def serve(self, connection: ServerConnection) -> None:
-        """Serve one client until it goes."""
-        self._connections.add(connection)
-        read_little(connection)
-        try:
-            with contextlib.suppress(ConnectionClosed):
-                async for frame in connection:
-                    self._take(connection, str(frame))
-        finally:
-            self._connections.discard(connection)
-            self._subscriptions.remove_all(connection)
+    async def serve(self, port: int) -> str:
+        """Listen on a port of this machine, 0 for any; returns the URL."""
+        server = await ws_create_server(self._accept, "127.0.0.1", port)
+        return f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
-    def _take(self, connection: ServerConnection, frame: str) -> None:
+    def take(self, connection: "RelayConnection", frame: str) -> None:
         """Look at a frame, now or after the delay."""
         if not self._delay_s:
             self._receive(connection, frame)
         elif self._delay_s != math.inf:
             asyncio.get_running_loop().call_later(self._delay_s, self._receive, connection, frame)
 
-    def answer_http(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Answer those who measure; None for all others, who want a WebSocket."""
+    def greet(self, connection: "RelayConnection") -> None:
+        """Take note of a connection."""
+        self._connections.add(connection)
+
+    def forget(self, connection: "RelayConnection") -> None:
+        """Take note of the end of a connection."""
+        self._connections.discard(connection)
+        self._subscriptions.remove_all(connection)
+
+    def _accept(self, request: WSUpgradeRequest) -> "RelayConnection | WSUpgradeResponseWithListener":
+        """Answer those who measure; all others want a WebSocket."""
         match request.path:
-            case "/traffic":
-                return connection.respond(HTTPStatus.OK, json.dumps(self._describe()))
-            case "/cut":
-                for other in self._connections:
-                    other.transport.abort()
-                return connection.respond(HTTPStatus.OK, "")
-            case _:
-                return None
+            case b"/traffic":
+                return _ok(json.dumps(self._describe()))
+            case b"/cut":
+                for other in list(self._connections):
+                    other.abort()
+                return _ok("")
+        return RelayConnection(self)
 
     def _describe(self) -> Json:
         traffic = self._traffic
@@ -198,7 +201,7 @@ class Relay:
             "kinds": traffic.kinds,
         }
 
-    def _receive(self, connection: ServerConnection, frame: str) -> None:
+    def _receive(self, connection: "RelayConnection", frame: str) -> None:
         message = json.loads(frame)
         self._traffic.count(message, len(frame))
         match message:
@@ -209,43 +212,56 @@ class Relay:
             case ["CLOSE", str(name)]:
                 self._subscriptions.remove((connection, name))
             case _:
-                _send(connection, '["NOTICE","not a message of NIP-01"]')
+                connection.send('["NOTICE","not a message of NIP-01"]')
 
-    def _publish(self, sender: ServerConnection, event: Json, frame: str) -> None:
+    def _publish(self, sender: "RelayConnection", event: Json, frame: str) -> None:
         text = frame[frame.index("{") : frame.rindex("}") + 1]
         for connection, name in self._subscriptions.wanting(event):
-            _send(connection, f'["EVENT","{name}",{text}]')
-        _send(sender, f'["OK","{event["id"]}",true,""]')
+            connection.send(f'["EVENT","{name}",{text}]')
+        sender.send(f'["OK","{event["id"]}",true,""]')
         if not 20_000 <= event["kind"] < 30_000:
             self._stored.append((event, text))
 
-    def _subscribe(self, connection: ServerConnection, name: str, filters: list[Filter]) -> None:
+    def _subscribe(self, connection: "RelayConnection", name: str, filters: list[Filter]) -> None:
         self._subscriptions.put((connection, name), filters)
         for event, text in self._stored:
             if any(wanted.matches(event) for wanted in filters):
-                _send(connection, f'["EVENT","{name}",{text}]')
-        _send(connection, f'["EOSE","{name}"]')
+                connection.send(f'["EVENT","{name}",{text}]')
+        connection.send(f'["EOSE","{name}"]')
 
 
-def _send(connection: ServerConnection, frame: str) -> None:
-    broadcast([connection], frame)  # unlike send, it waits for nobody
+class RelayConnection(TextConnection):
+    """A client of the relay."""
+
+    def __init__(self, relay: Relay) -> None:
+        super().__init__()
+        self._relay = relay
+
+    def begun(self) -> None:
+        """The client is there."""
+        self._relay.greet(self)
+
+    def received(self, text: str) -> None:
+        """Take a frame."""
+        self._relay.take(self, text)
+
+    def lost(self) -> None:
+        """The client has gone."""
+        self._relay.forget(self)
 
 
-async def _main(port: int, relays: list[Relay]) -> None:
-    async with contextlib.AsyncExitStack() as running:
-        urls = []
-        for relay in relays:
-            serving = serve(
-                relay.serve, "127.0.0.1", port, compression=None, process_request=relay.answer_http
-            )
-            server = await running.enter_async_context(serving)
-            urls.append(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        print(*urls, flush=True)
-        await standard_input_ends()
+def _ok(body: str) -> WSUpgradeResponseWithListener:
+    return WSUpgradeResponseWithListener(WSUpgradeResponse.create_ok_response(body.encode()), None)
+
+
+async def serve_relays(port: int, relays: list[Relay]) -> None:
+    """Serve until standard input ends; prints the URLs."""
+    print(*[await relay.serve(port) for relay in relays], flush=True)
+    await standard_input_ends()
 
 
 if __name__ == "__main__":
     arguments = argument_parser("a minimal relay, or several that are slow")
     arguments.add_argument("--delay", type=float, nargs="+", default=[0], help="seconds, of each relay")
     chosen = arguments.parse_args()
-    asyncio.run(_main(chosen.port, [Relay(delay_s) for delay_s in chosen.delay]))
+    uvloop.run(serve_relays(chosen.port, [Relay(delay_s) for delay_s in chosen.delay]))

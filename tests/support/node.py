@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 from pyln.client import LightningRpc
 
 from tests.double.process import LightningdDouble
-from tests.support.processes import ROOT, ChildProcess, family
+from tests.support.processes import ROOT, ChildProcess, command_line, family
 from tests.support.waiting import wait_until
 
 PLUGIN = ROOT / "plugin.py"
@@ -129,7 +129,7 @@ class RegtestNode:
     @property
     def plugin_pid(self) -> int:
         """The process id of the plugin."""
-        pids = [p.pid for p in family(self.pid) if str(self.plugin) in p.cmdline()[:3]]
+        pids = [p.pid for p in family(self.pid) if str(self.plugin) in command_line(p)[:3]]
         return int(pids[-1])
 
     def restart(self) -> None:

@@ -52,6 +52,13 @@ def family(pid: int) -> list[Any]:
         return []
 
 
+def command_line(process: Any) -> list[str]:
+    """Return the program and arguments of a process as psutil shows it; nothing when it has ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return list(process.cmdline())
+    return []
+
+
 def kill(processes: Sequence[Any]) -> None:
     """Kill those that still run, and wait until they are gone."""
     for process in processes:
