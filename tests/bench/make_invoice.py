@@ -38,8 +38,10 @@ from tests.support.relay import RelayKind, RunningRelay, running_relay
 FEW, MANY = 1, 32
 CONCURRENCY = (FEW, 8, MANY)
 ROUNDS = 2
-# All ways take turns after so many requests, so that what else the machine does falls on each.
+# All ways take turns after so many requests, so that what else the machine does falls on each; and after
+# so many for each one under way, since with the first and the last of a turn there are less.
 TURN = 100
+TURN_EACH = 12
 WARM_UP = 100
 RATE_LIMIT = 100_000
 AMOUNT_MSAT = 21_000
@@ -110,9 +112,9 @@ class Bench:
     relay: RunningRelay
     requests: int
 
-    def turns(self) -> list[int]:
+    def turns(self, concurrency: int) -> list[int]:
         """Cut the requests of a row into turns of the same length."""
-        number = max(1, self.requests // TURN)
+        number = max(1, self.requests // max(TURN, TURN_EACH * concurrency))
         return [self.requests // number] * number
 
     def cpu_seconds(self) -> dict[str, float]:
@@ -357,7 +359,7 @@ async def alternate(bench: Bench, concurrency: int, ways: dict[str, Way]) -> Res
     results: Results = {(concurrency, what): [] for what in ways}
     for _ in range(ROUNDS):
         turns: dict[str, list[Timing]] = {what: [] for what in ways}
-        for count in bench.turns():
+        for count in bench.turns(concurrency):
             for what, way in ways.items():
                 turns[what].append(await way(concurrency, count))
         for what in ways:
@@ -415,7 +417,8 @@ def print_setting(relay: RelayKind, requests: int) -> None:
     print(
         "Client, relay, plugin and node share this machine and its CPUs. Requests are encrypted and\n"
         "signed before, answers checked and decrypted after the time taken: that is the app's part.\n"
-        f"All ways take turns every {TURN} requests. {ECHO!r} is a wallet\nthat does not even decrypt."
+        f"All ways take turns every {TURN} requests, or {TURN_EACH} for each one under way. {ECHO!r}\n"
+        "is a wallet that does not even decrypt."
     )
     if relay is RelayKind.NOSTR_SDK:
         print("This relay leaves Nagle's algorithm on: some 40 ms of each request are its own.")

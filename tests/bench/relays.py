@@ -43,7 +43,7 @@ async def measure(bench: Bench, name: str, urls: list[str]) -> None:
         await when(lambda: Traffic.of(bench.relay.url).subscriptions >= 2)
         await client.request("get_info", {})
         bare, nwc = [], []
-        for count in bench.turns():
+        for count in bench.turns(1):
             bare.append(await asyncio.to_thread(time_bare, bench, 1, count))
             nwc.append(await time_nwc(bench, client, 1, count))
         asked = sum(len(timing.latencies_ms) for timing in nwc)
