@@ -128,7 +128,7 @@ class ChildProcess:
                         return found
                 position = len(self._lines)
                 if self._ended or not self._changed.wait(max(0.0, deadline - time.monotonic())):
-                    tail = "\n".join(self._lines[-20:])
+                    tail = "\n".join(self._lines[-100:])
                     raise RuntimeError(f"{self._process.args!r}: no line like {regex!r} in\n{tail}")
 
     def wait(self, timeout_s: float) -> int:
