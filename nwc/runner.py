@@ -18,7 +18,7 @@ from nwc.cln.options import BadOption, parse_settings
 from nwc.commands import BadArgument
 from nwc.service import Service
 from nwc.stdin import readable
-from nwc.wallet.manager import ManagementError
+from nwc.wallet.manager import ManagementError, StillStored
 
 # lightningd's JSONRPC2 "internal error".
 _INTERNAL_ERROR = -32603
@@ -111,6 +111,9 @@ class Runner:
             if problem is not None or self._service is None:
                 request.set_exception(problem or RpcException("the plugin is not initialised"))
                 return
+            if self._ending.locked():  # what is begun now would be cut off
+                request.set_exception(RpcException(_STOPPED, _INTERNAL_ERROR))
+                return
             done = self._service.run(lambda core: command(core, *args, **kwargs))
             # Not in the loop: lightningd takes megabytes, of thousands of connections, at its own pace.
             done.add_done_callback(lambda done: self._replies.submit(_reply, request, done))
@@ -175,6 +178,8 @@ def _problem(done: "Future[Json]") -> RpcException | None:
             return None
         case BadArgument() | ManagementError():
             return RpcException(str(error), RpcCode.INVALID_PARAMS)
+        case StillStored():
+            return RpcException(str(error), _INTERNAL_ERROR)
         case TimeoutError():
             return RpcException(_TOO_SLOW, _INTERNAL_ERROR)
         case RpcFailed():

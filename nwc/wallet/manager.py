@@ -37,12 +37,18 @@ MAX_CONNECTIONS = 10_000
 LOADED_AT_ONCE = 64
 _RETRY_FIRST_S = 0.5
 _RETRY_MAX_S = 10.0
+# A command has COMMAND_TIMEOUT_S of nwc.service in all, and better words for this than that.
+_DELETION_PATIENCE_S = 20.0
 
 _log = logging.getLogger(__name__)
 
 
 class ManagementError(Exception):
     """What was asked cannot be done; the text says why, for the owner."""
+
+
+class StillStored(Exception):
+    """A connection is served no more, but would be again after a start; the text is for the owner."""
 
 
 class ConnectionManager:
@@ -69,6 +75,10 @@ class ConnectionManager:
         self._payments = payments
         self._lock = asyncio.Lock()
         self._tasks = Tasks()
+        # What lightningd may have stored and must not keep, by client key.
+        self._in_doubt: dict[str, Connection] = {}
+        # Ended, and not deleted yet, by name.
+        self._ended: dict[str, tuple[LiveConnection, asyncio.Task[None]]] = {}
 
     async def load(self) -> None:
         """Serve every stored connection. One that cannot be read is left alone and logged."""
@@ -88,6 +98,8 @@ class ConnectionManager:
             # Labels hold the id, so two connections must not share one.
             if self._connections.with_id(record.id):
                 raise ManagementError("pubkey: this key has a connection already")
+            if record.client_pubkey in self._in_doubt:
+                raise ManagementError("pubkey: a record of this key is being deleted; try again")
             if len(self._connections) >= MAX_CONNECTIONS:
                 raise ManagementError(f"there are {MAX_CONNECTIONS} connections, which is the limit")
             live = await self._live(record)
@@ -104,6 +116,8 @@ class ConnectionManager:
             if new.name != old.name:
                 self._check_name(new.name)
             await self._write(new, self._store.replace(new))
+            if self._connections.of_client(old.client_pubkey) is not live:
+                raise ManagementError(f"name: the connection {name!r} has been revoked meanwhile")
             self._connections.update(live, new)
             self._leave(live, tuple(url for url in old.relays if url not in new.relays))
             self._pool.subscribe(live.inbox, (u for u in new.relays if u not in old.relays))
@@ -112,21 +126,41 @@ class ConnectionManager:
         return live
 
     async def revoke(self, name: str) -> LiveConnection:
-        """Forget a connection. Nothing is served from here on; relays are told in the background.
+        """End a connection. Nothing is served from here on; relays are told in the background.
 
-        Where its record could not be deleted that is tried again, until the plugin ends.
+        Where its record cannot be deleted that is tried until the plugin ends. Asked again, this tells
+        whether it is deleted.
+
+        Raises:
+            StillStored: it has taken too long so far.
+
         """
-        async with self._lock:
-            live = self.find(name)
-            # Before lightningd is asked, which may take its time: the app may be spending.
-            self._connections.remove(live)
-            self._leave(live, live.record.relays)
-            await self._delete(live.record)
-            # The connection has ended, whatever becomes of its ledger now; a start looks after the rest.
-            with suppress(NodeError):
-                await self._payments.forget_if_done(live.record.client_pubkey)
-        _log.info("connection %r revoked", live.record.name)
+        live, deletion = self._ended.get(name) or self._end(name)
+        await asyncio.wait((deletion,), timeout=_DELETION_PATIENCE_S)
+        if not _has_succeeded(deletion):
+            _log.warning(
+                "connection %r is revoked, but its record is still there; trying to delete it", name
+            )
+            raise StillStored(
+                f"{name!r} is served no more, but lightningd has not deleted its record yet. The plugin "
+                "goes on trying; until nwc-revoke, given again, succeeds, a restart brings it back"
+            )
         return live
+
+    def _end(self, name: str) -> tuple[LiveConnection, "asyncio.Task[None]"]:
+        """Serve a connection no more. Waits for nothing: its app may be spending."""
+        live = self.find(name)
+        self._connections.remove(live)
+        self._leave(live, live.record.relays)
+        deletion = self._set_right_soon(live.record)
+        self._ended[name] = live, deletion
+        deletion.add_done_callback(partial(self._deleted, name))
+        return live, deletion
+
+    def _deleted(self, name: str, deletion: "asyncio.Task[None]") -> None:
+        del self._ended[name]
+        if _has_succeeded(deletion):
+            _log.info("connection %r revoked", name)
 
     def find(self, name: str) -> LiveConnection:
         """Return the connection with this name."""
@@ -144,39 +178,35 @@ class ConnectionManager:
         try:
             await write
         except NodeUnavailable:
-            await self._undo_soon(record)
+            self._set_right_soon(record)
             raise
 
-    async def _delete(self, record: Connection) -> None:
-        try:
-            await self._store.delete(record)
-        except NodeError as error:
-            _log.warning(
-                "connection %r is revoked, but lightningd has not deleted its record (%s); trying on",
-                record.name,
-                error,
-            )
-            await self._undo_soon(record)
-            raise
+    def _set_right_soon(self, record: Connection) -> "asyncio.Task[None]":
+        self._in_doubt[record.client_pubkey] = record
+        return self._tasks.spawn(self._insist_on_right(record))
 
-    async def _undo_soon(self, record: Connection) -> None:
-        self._tasks.spawn(self._undo(record))
-        await asyncio.sleep(0)  # so that it is the next to have the lock
+    async def _insist_on_right(self, record: Connection) -> None:
+        """Have the datastore hold what is served, however long lightningd is away."""
+        await insist(partial(self._set_right, record), _RETRY_FIRST_S, _RETRY_MAX_S, _note_not_right)
+        if self._in_doubt.get(record.client_pubkey) is record:
+            del self._in_doubt[record.client_pubkey]
 
-    async def _undo(self, record: Connection) -> None:
-        """Have the datastore hold what is served, as soon as lightningd is back."""
+    async def _set_right(self, record: Connection) -> None:
         async with self._lock:
             live = self._connections.of_client(record.client_pubkey)
-            undo = (
-                partial(self._store.delete, record)
-                if live is None
-                else partial(self._store.replace, live.record)
-            )
-            await insist(undo, _RETRY_FIRST_S, _RETRY_MAX_S, _note_not_undone)
+            if live is not None:
+                await self._store.replace(live.record)
+                return
+            await self._store.delete(record)
+            # The connection has ended, whatever becomes of its ledger now; a start looks after the rest.
+            with suppress(NodeError):
+                await self._payments.forget_if_done(record.client_pubkey)
 
     def _check_name(self, name: str) -> None:
         if self._connections.named(name):
             raise ManagementError(f"name: there is a connection {name!r} already")
+        if any(record.name == name for record in self._in_doubt.values()):
+            raise ManagementError(f"name: a record of a connection {name!r} is being deleted; try again")
 
     async def _live(self, record: Connection) -> LiveConnection:
         keys = await wallet_keys(self._node, record.client_pubkey)
@@ -202,19 +232,24 @@ class ConnectionManager:
 
 def _readable(stored: dict[str, str]) -> list[Connection]:
     """Return the records to serve; one that cannot be read, or whose name is taken, is logged."""
-    records: dict[str, Connection] = {}
+    read: list[Connection] = []
     for client_pubkey, text in stored.items():
         try:
-            record = parse_connection(client_pubkey, text)
+            read.append(parse_connection(client_pubkey, text))
         except BadRecord as error:
             _log.warning("connection %s is not served: %s", client_pubkey[:16], error)
-            continue
+    records: dict[str, Connection] = {}
+    # The newest has the name: an older one can be what could not be deleted.
+    for record in sorted(read, key=lambda record: -record.created_at):
         if record.name in records:
             _log.warning("connection %s is not served: the name is taken", record.id)
-            continue
-        records[record.name] = record
+        records.setdefault(record.name, record)
     return list(records.values())
 
 
-def _note_not_undone(error: NodeError) -> None:
-    _log.debug("what may have been written is not undone yet: %s", error)
+def _has_succeeded(task: "asyncio.Task[None]") -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
+def _note_not_right(error: NodeError) -> None:
+    _log.debug("lightningd does not hold yet what is served: %s", error)

@@ -6,7 +6,6 @@ decryptable request gets exactly one answer; all else gets silence and is counte
 
 import asyncio
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -91,7 +90,6 @@ class RequestServer:
         """Serve an event, or return why not."""
         if self._is_stopping:  # what is begun now may be cut off in the middle
             return _STOPPING
-        self._let_lightningd_go_first()
         verdict = self._gate.check(event, time.time())
         live = self._connections.of_wallet(event.tag("p") or "")
         if isinstance(verdict, Rejected):
@@ -132,11 +130,6 @@ class RequestServer:
         self._is_stopping = True
         await self._tasks.finish(timeout_s)
 
-    def _let_lightningd_go_first(self) -> None:
-        """While it is at work for us, it or its signer may be waiting for this CPU."""
-        if self._in_flight:
-            os.sched_yield()
-
     def _is_busy(self, live: LiveConnection) -> bool:
         return live.in_flight >= MAX_IN_FLIGHT_PER_CONNECTION or self._in_flight >= MAX_IN_FLIGHT
 
@@ -155,7 +148,6 @@ class RequestServer:
     async def _answer(
         self, live: LiveConnection, request: Request, outcome: Outcome, relay: str | None = None
     ) -> None:
-        self._let_lightningd_go_first()
         response = seal_response(request, outcome, live.keys, live.cipher, int(time.time()))
         self._count(live, request, outcome)
         await self._deliver(live, response, relay)

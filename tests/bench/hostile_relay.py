@@ -49,7 +49,7 @@ class HostileRelay(Relay):
         frames = text.replace(SUBSCRIPTION, name).splitlines()
         begin = time.perf_counter()
         sent = 0
-        while sent < len(frames):
+        while sent < len(frames) and reader.is_open:
             due = int((time.perf_counter() - begin) * per_second)
             for frame in frames[sent:due]:
                 reader.send(frame)

@@ -72,17 +72,19 @@ class NwcClient(TextConnection):
         self._cipher = Cipher(self._keys, self._uri.wallet_pubkey)
         self._encryption = encryption
         self._pending: dict[str, asyncio.Future[Json]] = {}
-        self._subscribed = asyncio.Event()
+        self._subscribed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def __aenter__(self) -> Self:
         await ws_connect(lambda: self, self._uri.relays[0])
+        if not self.is_open:
+            raise RequestRefused(_GONE)
         wanted = {
             "kinds": [KIND_RESPONSE],
             "authors": [self._uri.wallet_pubkey],
             "#p": [self._keys.public_key],
         }
         self.send(req_message("answers", wanted))
-        await self._subscribed.wait()
+        await self._subscribed
         return self
 
     async def __aexit__(
@@ -118,7 +120,10 @@ class NwcClient(TextConnection):
         answer: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
         self._pending[request.id] = answer
         self.send(request.frame)
-        return await answer
+        try:
+            return await answer
+        finally:
+            self._pending.pop(request.id, None)
 
     def open(self, answer: Json) -> Json:
         """Check and decrypt an answer; return its result.
@@ -148,12 +153,15 @@ class NwcClient(TextConnection):
                 if future := self._pending.pop(answered, None):
                     future.set_result(event)
             case ["OK", str(event_id), False, reason]:
-                self._pending.pop(event_id).set_exception(RequestRefused(reason))
-            case ["EOSE", _]:
-                self._subscribed.set()
+                if future := self._pending.pop(event_id, None):
+                    future.set_exception(RequestRefused(reason))
+            case ["EOSE", _] if not self._subscribed.done():
+                self._subscribed.set_result(None)
 
     def lost(self) -> None:
         """Fail what has no answer."""
-        for future in self._pending.values():
-            future.set_exception(RequestRefused(_GONE))
+        waiting: list[asyncio.Future[Any]] = [self._subscribed, *self._pending.values()]
         self._pending.clear()
+        for future in waiting:
+            if not future.done():
+                future.set_exception(RequestRefused(_GONE))

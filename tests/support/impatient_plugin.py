@@ -17,11 +17,13 @@ import plugin
 from nwc import service
 from nwc.cln import node
 from nwc.runner import Runner
+from nwc.wallet import manager
 from nwc.wallet.dispatch import METHODS
 
 IMPATIENT_PLUGIN = Path(__file__)
 READ_PATIENCE_S = 1.5
 RPC_PATIENCE_S = 3.0
+DELETION_PATIENCE_S = 2.0
 # With room for a machine that is slow itself.
 COMMAND_PATIENCE_S = 6.0
 
@@ -29,6 +31,7 @@ COMMAND_PATIENCE_S = 6.0
 def install() -> None:
     """Put all this in the place of what it is shorter than."""
     service.COMMAND_TIMEOUT_S = COMMAND_PATIENCE_S
+    manager._DELETION_PATIENCE_S = DELETION_PATIENCE_S
     node._OTHER = replace(node._OTHER, timeout_s=RPC_PATIENCE_S)
     for name, bounds in node.BOUNDS.items():
         if bounds.timeout_s is not None:

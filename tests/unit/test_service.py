@@ -1,6 +1,7 @@
 """How the service wires its parts; the parts are tested by themselves, the whole through relays."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -13,14 +14,14 @@ from nwc.cln.options import Settings
 from nwc.nip47.errors import Nip47Error
 from nwc.nostr.keys import KeyPair
 from nwc.service import Core, Service
-from nwc.wallet import notifier
+from nwc.wallet import manager, notifier
 from nwc.wallet.connections import Connection, ConnectionStore, View
 from nwc.wallet.context import ChainTip
-from nwc.wallet.manager import ManagementError
+from nwc.wallet.manager import ManagementError, StillStored
 from nwc.wallet.spending import payments as payments_module
 from nwc.wallet.spending.budget import Budget, BudgetKind
 from nwc.wallet.spending.ledger import Ledger
-from nwc.wallet.spending.payment import PaymentRecord
+from nwc.wallet.spending.payment import Payment, PaymentRecord
 from tests.double.datastore import listdatastore
 from tests.double.node import Node as Double
 from tests.unit.helpers import CLIENT, until
@@ -231,29 +232,116 @@ async def test_a_connection_with_a_damaged_ledger_can_be_revoked(scene: Scene) -
     assert await scene.node.datastore_get(key) == "{}"
 
 
+OTHER = replace(APP, name="other", client_pubkey=KeyPair.from_secret(bytes([7]) * 32).public_key)
+
+
+@pytest.fixture
+def refusing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception | None], None]:
+    """Return what has lightningd fail to change records, None to end that."""
+    monkeypatch.setattr(manager, "_DELETION_PATIENCE_S", 0.01)
+    monkeypatch.setattr(manager, "_RETRY_FIRST_S", 0.01)
+    faults: list[Exception | None] = [None]
+
+    async def fail(method: str, params: Any) -> None:
+        if method in ("datastore", "deldatastore") and "connections" in params["key"] and faults[-1]:
+            raise faults[-1]
+
+    scene.node.before = fail
+    return faults.append
+
+
+def served(scene: Scene, record: Connection) -> bool:
+    return scene.core.connections.of_client(record.client_pubkey) is not None
+
+
+def names(scene: Scene) -> list[str]:
+    listed = listdatastore(scene.node.lightningd, ("nwc", "connections"))["datastore"]
+    return [json.loads(entry["string"])["name"] for entry in listed]
+
+
 @pytest.mark.parametrize("fault", [NodeUnavailable("away"), RpcFailed("deldatastore", -1, "disk full")])
 async def test_revoked_at_once_and_deleted_when_lightningd_can(
-    scene: Scene, caplog: pytest.LogCaptureFixture, fault: NodeError
+    scene: Scene, refusing: Callable[..., None], caplog: pytest.LogCaptureFixture, fault: NodeError
 ) -> None:
     """An owner who revokes may be losing money."""
+    caplog.set_level("INFO")
     await scene.load()
-    served: list[bool] = []
+    await paid(scene, APP, 1, 5000)
+    refusing(fault)
+    for _ in range(2):
+        with pytest.raises(StillStored, match="'app' is served no more"):
+            await scene.core.manager.revoke("app")
+        assert not served(scene, APP)
+    assert "connection 'app' is revoked, but" in caplog.text
+    assert "'app' revoked" not in caplog.text
+    with pytest.raises(ManagementError, match=r"pubkey: .*being deleted"):
+        await scene.core.manager.create(replace(APP, name="again"))
+    with pytest.raises(ManagementError, match=r"name: .*being deleted"):
+        await scene.core.manager.create(replace(OTHER, name="app"))
+    refusing(None)
+    await until(lambda: "'app' revoked" in caplog.text)
+    assert names(scene) == []
+    await scene.core.manager.create(APP)
+    assert (await scene.ledger()).received_msat == 0
 
-    async def fail_once(method: str, _: Any) -> None:
-        if method == "deldatastore":
-            served.append(scene.core.connections.of_client(APP.client_pubkey) is not None)
-            if len(served) == 1:
-                raise fault
 
-    scene.node.before = fail_once
-    with pytest.raises(type(fault)):
-        await scene.core.manager.revoke("app")
-    assert "'app' is revoked, but" in caplog.text
-    records = ("nwc", "connections")
-    await scene.node.called(lambda: not listdatastore(scene.node.lightningd, records)["datastore"])
-    assert served == [False, False]
-    again = replace(APP, client_pubkey="b" * 64)
-    assert (await scene.core.manager.create(again)).record.name == "app"
+async def test_others_can_be_revoked_meanwhile(scene: Scene, refusing: Callable[..., None]) -> None:
+    await ConnectionStore(scene.node).create(OTHER)
+    await scene.load()
+    refusing(RpcFailed("deldatastore", -1, "disk full"))
+    for record in (APP, OTHER):
+        with pytest.raises(StillStored):
+            await scene.core.manager.revoke(record.name)
+        assert not served(scene, record)
+
+
+async def test_a_change_under_way_does_not_bring_it_back(scene: Scene) -> None:
+    await scene.load()
+    is_stored = asyncio.Event()
+
+    async def hang(method: str, _: Any) -> None:
+        if method == "datastore":
+            await is_stored.wait()
+
+    scene.node.before = hang
+    changing = asyncio.create_task(scene.core.manager.change("app", {"name": "renamed"}))
+    await asyncio.sleep(0)
+    revoking = asyncio.create_task(scene.core.manager.revoke("app"))
+    await asyncio.sleep(0)
+    assert not served(scene, APP)
+    is_stored.set()
+    with pytest.raises(ManagementError, match="revoked meanwhile"):
+        await changing
+    await revoking
+    assert names(scene) == []
+
+
+async def test_nothing_is_paid_once_it_is_revoked(scene: Scene) -> None:
+    """Not even what lightningd was writing down for it."""
+    rich = replace(OTHER, budget=Budget(BudgetKind.UNLIMITED))
+    await ConnectionStore(scene.node).create(rich)
+    await scene.load()
+    is_stored = asyncio.Event()
+
+    async def hang(method: str, params: Any) -> None:
+        if method == "datastore" and "ledgers" in params["key"]:
+            writing.set()
+            await is_stored.wait()
+
+    async def send(_: Payment) -> Any:
+        raise AssertionError("it was sent")
+
+    writing = asyncio.Event()
+    scene.node.before = hang
+    paying = asyncio.create_task(scene.core.payments.pay(rich, settled(1).payment, send))
+    await writing.wait()
+    revoking = asyncio.create_task(scene.core.manager.revoke("other"))
+    await asyncio.sleep(0)
+    is_stored.set()
+    with pytest.raises(Nip47Error, match="this connection has ended") as caught:
+        await paying
+    assert caught.value.code == "UNAUTHORIZED"
+    await revoking
 
 
 async def test_a_revoked_connection_leaves_no_ledger(scene: Scene) -> None:
@@ -344,7 +432,10 @@ async def test_a_connection_that_nobody_was_shown(scene: Scene, lost: Callable[[
     with pytest.raises(NodeUnavailable):
         await scene.core.manager.create(record)
     assert await stored(scene, record)
-    await scene.core.manager.create(record)  # after what undoes it: one change at a time
+    with pytest.raises(ManagementError, match="being deleted"):
+        await scene.core.manager.create(record)
+    await until(lambda: not scene.core.manager._in_doubt)
+    await scene.core.manager.create(record)
     assert await stored(scene, record) == record.to_json()
 
 
@@ -355,6 +446,5 @@ async def test_a_change_that_was_refused(scene: Scene, lost: Callable[[], None])
     with pytest.raises(NodeUnavailable):
         await scene.core.manager.change("app", {"budget": Budget(BudgetKind.UNLIMITED)})
     assert await stored(scene, APP) != APP.to_json()
-    with pytest.raises(ManagementError):  # after what undoes it: one change at a time
-        await scene.core.manager.change("nobody", {})
+    await until(lambda: not scene.core.manager._in_doubt)
     assert await stored(scene, APP) == APP.to_json()

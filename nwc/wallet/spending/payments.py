@@ -262,6 +262,12 @@ class Payments:
         except (BadLedger, UnreadableRecord):
             _log.exception("a payment of %r was refused: its books cannot be read", connection.name)
             return _UNREADABLE
+        try:
+            self._budget_of(connection.client_pubkey, time.time())
+        except Nip47Error as error:  # revoked while lightningd wrote
+            outcome.set_result(error)
+            await self._release(connection.client_pubkey, wanted.request_id)
+            return error
         record = await self._send(connection.client_pubkey, payment, send)
         await self._end(connection.client_pubkey, record)
         return record
