@@ -11,6 +11,7 @@ import pytest
 from nwc.cln.errors import NodeUnavailable, RpcFailed
 from nwc.commands import BadArgument
 from nwc.runner import Runner, _reply
+from nwc.wallet.manager import StillStored
 
 
 class Request:
@@ -58,12 +59,21 @@ def test_the_loop_does_not_wait_until_lightningd_has_read_an_answer() -> None:
     assert bad.answer.message == "name: is wrong"
 
 
+def test_nothing_is_begun_while_the_plugin_ends() -> None:
+    runner, request = Runner(), Request()
+    runner._service = SimpleNamespace(run=command)  # type: ignore[assignment]
+    runner._ending.acquire()
+    runner.background(command)(request)
+    assert str(request.answer.message).startswith("the plugin was stopped")
+
+
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
         (BadArgument("name: must be short"), -32602, "name: must be short"),
         (RpcFailed("datastore", 1202, "exists"), 1202, "lightningd could not do this: exists"),
         (NodeUnavailable("datastore: away"), -32603, "lightningd could not do this: datastore: away"),
+        (StillStored("'a' is served no more"), -32603, "'a' is served no more"),
         (TimeoutError(), -32603, "lightningd did not answer in time; what was asked may still be done"),
         (asyncio.CancelledError(), -32603, "the plugin was stopped"),
         (KeyError("a secret"), -32603, "internal error; see lightningd's log"),
