@@ -142,8 +142,8 @@ class ConnectionManager:
                 "connection %r is revoked, but its record is still there; trying to delete it", name
             )
             raise StillStored(
-                f"{name!r} is served no more, but lightningd has not deleted its record yet. The plugin "
-                "goes on trying; until nwc-revoke, given again, succeeds, a restart brings it back"
+                f"{name!r} is served no more, but lightningd has not deleted its record yet: a restart "
+                "would bring it back. The plugin goes on trying; nwc-revoke tells whether it is gone"
             )
         return live
 
