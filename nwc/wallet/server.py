@@ -6,6 +6,7 @@ decryptable request gets exactly one answer; all else gets silence and is counte
 
 import asyncio
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -104,6 +105,7 @@ class RequestServer:
         if len(self._tasks) >= MAX_TASKS:
             return _OVERLOADED
         live.last_used_at = int(time.time())
+        self._let_lightningd_go_first()
         try:
             request = open_request(event, live.cipher)
         except DecryptionError:
@@ -130,6 +132,14 @@ class RequestServer:
         self._is_stopping = True
         await self._tasks.finish(timeout_s)
 
+    def _let_lightningd_go_first(self) -> None:
+        """While it is at work for us, it or its signer may be waiting for this CPU.
+
+        Not for junk: where yet others wait for this CPU, this takes some milliseconds.
+        """
+        if self._in_flight:
+            os.sched_yield()
+
     def _is_busy(self, live: LiveConnection) -> bool:
         return live.in_flight >= MAX_IN_FLIGHT_PER_CONNECTION or self._in_flight >= MAX_IN_FLIGHT
 
@@ -148,7 +158,9 @@ class RequestServer:
     async def _answer(
         self, live: LiveConnection, request: Request, outcome: Outcome, relay: str | None = None
     ) -> None:
+        self._let_lightningd_go_first()
         response = seal_response(request, outcome, live.keys, live.cipher, int(time.time()))
+        self._let_lightningd_go_first()
         self._count(live, request, outcome)
         await self._deliver(live, response, relay)
 

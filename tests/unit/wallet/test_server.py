@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import os
 import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from nwc.cln.node import Json
 from nwc.nip47.encryption import Encryption
 from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.event import Event, sign_event
@@ -107,6 +109,32 @@ async def test_nothing_is_begun_while_the_plugin_stops() -> None:
     [(answer, _)] = answers.published
     assert answer.tag("e") == first.id
     assert answers.server.rejected == {"stopping": 1}
+
+
+async def test_lightningd_comes_first_while_it_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only then: an app that asks for one thing waits for nobody. Nor does junk."""
+    answers, is_done = Answers(), asyncio.Event()
+    yields: list[None] = []
+    answer = answers.node.info
+
+    async def info() -> Json:
+        await is_done.wait()
+        return await answer()
+
+    monkeypatch.setattr(answers.node, "info", info)
+    monkeypatch.setattr(os, "sched_yield", lambda: yields.append(None))
+    first = request(1)
+    assert answers.server.on_event(first, RELAY) is None
+    await asyncio.sleep(0)
+    assert answers.server.on_event(first, RELAY) == "seen before"
+    assert answers.server.on_event(replace(request(2), sig="00" * 64), RELAY) == "bad id or signature"
+    assert len(yields) == 0
+    assert answers.server.on_event(request(2), RELAY) is None
+    assert len(yields) == 1
+    is_done.set()
+    await answers.server.finish(5)
+    assert len(answers.published) == 2
+    assert len(yields) == 3  # for the answer to the first; with the second nothing is under way
 
 
 async def test_the_relay_that_was_first_with_a_request_gets_its_answer_first() -> None:
