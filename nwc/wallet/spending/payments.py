@@ -255,19 +255,14 @@ class Payments:
             return error
         except NodeError as error:
             _log.debug("a payment of %r was not begun: %s", connection.name, error)
-            # At once: until lightningd is back nobody can tell whether something is reserved.
-            outcome.set_result(_NOT_BEGUN)
-            await self._release(connection.client_pubkey, wanted.request_id)
-            return _NOT_BEGUN
+            return await self._give_up(connection, wanted, _NOT_BEGUN, outcome)
         except (BadLedger, UnreadableRecord):
             _log.exception("a payment of %r was refused: its books cannot be read", connection.name)
             return _UNREADABLE
         try:
             self._budget_of(connection.client_pubkey, time.time())
         except Nip47Error as error:  # revoked while lightningd wrote
-            outcome.set_result(error)
-            await self._release(connection.client_pubkey, wanted.request_id)
-            return error
+            return await self._give_up(connection, wanted, error, outcome)
         record = await self._send(connection.client_pubkey, payment, send)
         await self._end(connection.client_pubkey, record)
         return record
@@ -302,6 +297,15 @@ class Payments:
                 raise _over_budget(budget, error.left_msat, now) from None
 
         return (await self.ledgers.change(client_pubkey, change)).reservations[wanted.request_id]
+
+    async def _give_up(
+        self, connection: Connection, wanted: Payment, why: Nip47Error, outcome: asyncio.Future[Outcome]
+    ) -> Nip47Error:
+        """End a payment of which nothing was sent, and take back what is reserved for it."""
+        # At once: until lightningd is back nobody can tell whether something is reserved.
+        outcome.set_result(why)
+        await self._release(connection.client_pubkey, wanted.request_id)
+        return why
 
     async def _release(self, client_pubkey: str, request_id: str) -> None:
         """Take back a reservation that may have been made although lightningd has not said so."""
