@@ -295,6 +295,20 @@ async def test_others_can_be_revoked_meanwhile(scene: Scene, refusing: Callable[
         assert not served(scene, record)
 
 
+@pytest.mark.parametrize("later", [-1, 1])
+async def test_the_newest_has_a_name_that_two_have(
+    scene: Scene, caplog: pytest.LogCaptureFixture, later: int
+) -> None:
+    """The older can be one that could not be deleted."""
+    other = replace(OTHER, name="app", created_at=START + later)
+    await ConnectionStore(scene.node).create(other)
+    await scene.load()
+    newest, older = (other, APP) if later > 0 else (APP, other)
+    assert served(scene, newest)
+    assert not served(scene, older)
+    assert f"connection {older.id} is not served: the name is taken" in caplog.text
+
+
 async def test_a_change_under_way_does_not_bring_it_back(scene: Scene) -> None:
     await scene.load()
     is_stored = asyncio.Event()
