@@ -4,6 +4,7 @@ Only splitting and printing; what the objects mean is decided elsewhere.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from json import decoder, scanner
 from typing import Any
@@ -21,6 +22,10 @@ class EscapedText(str):
     __slots__ = ()
 
 
+# An escaped backslash before a `u` is no such escape.
+_ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\u")
+
+
 class _TokenDecoder(json.JSONDecoder):
     r"""A decoder that remembers which strings were written with `\u`."""
 
@@ -32,7 +37,7 @@ class _TokenDecoder(json.JSONDecoder):
     @staticmethod
     def _string(text: str, start: int, strict: bool = True) -> tuple[str, int]:
         value, end = decoder.scanstring(text, start, strict)  # type: ignore[attr-defined]
-        return (EscapedText(value) if "\\u" in text[start:end] else value), end
+        return (EscapedText(value) if _ESCAPED.search(text[start:end]) else value), end
 
 
 _DECODER = _TokenDecoder()

@@ -235,6 +235,7 @@ STEPS = (
     store("append to new", ["t", "a", "3"], "create-or-append"),
     store("bytes", ["t", "bytes"], "must-create", string=..., hex="ff00"),
     store("bytes and text", ["t", "b"], "must-create", BAD, hex="ff00"),
+    store("an escaped backslash before u", ["t", "escaped"], "must-create", string=r"\u0041"),
     store("nothing to store", ["t", "b"], "must-create", BAD, string=...),
     store("unknown mode", ["t", "b"], "nonsense", BAD),
     store("generation of new", ["t", "b"], "must-create", BAD, generation=0),

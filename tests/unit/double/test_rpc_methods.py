@@ -208,6 +208,13 @@ def test_datastore_modes(double: LightningdDouble) -> None:
     assert rpc.listdatastore()["datastore"] == []
 
 
+def test_datastore_takes_an_escaped_backslash_before_u(double: LightningdDouble) -> None:
+    r"""Lightningd refuses `\u` alone; a JSON text with escapes, stored as a string, has `\\u`."""
+    for text in (r"\u0041", r"\\u0041"):
+        assert double.rpc.datastore(["a"], text, mode="create-or-replace")["string"] == text
+    assert refused(double, "datastore", key=["a"], string="\x01", mode="must-replace") == -32602
+
+
 def test_listdatastore_shows_one_level(double: LightningdDouble) -> None:
     for key in (["a", "b", "c"], ["a", "b", "d"], ["a", "e"], "f"):
         double.rpc.datastore(key, "x")
