@@ -285,17 +285,21 @@ async def update(
         changes["view"] = _view(view)
     if notifications is not None:
         changes["notifications"] = _flag("notifications", notifications)
-    if not (budget is None and renewal is None and max_payment is None):
-        old = core.manager.find(_name(name)).record.budget
-        changes["budget"] = _budget(budget, renewal, max_payment, old)
-    if not changes:
+    has_budget = not (budget is None and renewal is None and max_payment is None)
+    if not (changes or has_budget):
         raise BadArgument(
             "nothing to change: give new_name, methods, expires, relays, view, notifications, budget, "
             "renewal or max_payment"
         )
-    if methods is not None:
-        _check_methods_have_budget(replace(core.manager.find(_name(name)).record, **changes))
-    live = await core.manager.change(_name(name), changes)
+
+    def changed(old: Connection) -> Connection:
+        # From the record as it is under the manager's lock: what is not given stays as it is then.
+        new = replace(old, budget=_budget(budget, renewal, max_payment, old.budget), **changes)
+        if methods is not None:
+            _check_methods_have_budget(new)
+        return new
+
+    live = await core.manager.change(_name(name), changed)
     await _wait_for_relay(live)
     return {"name": live.record.name, **await _describe(core, live)}
 

@@ -6,9 +6,8 @@ One change at a time: names are unique, and that is checked and kept under one l
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -108,11 +107,19 @@ class ConnectionManager:
         _log.info("connection %r made", record.name)
         return live
 
-    async def change(self, name: str, changes: dict[str, Any]) -> LiveConnection:
-        """Change fields of the record of the connection with this name."""
+    async def change(self, name: str, change: Callable[[Connection], Connection]) -> LiveConnection:
+        """Change the record of the connection with this name.
+
+        Args:
+            name: of the connection.
+            change: returns the new record. It gets the record that earlier changes have left, and what
+                it raises ends this change: nothing is stored.
+
+        """
         async with self._lock:
             live = self.find(name)
-            old, new = live.record, replace(live.record, **changes)
+            old = live.record
+            new = change(old)
             if new.name != old.name:
                 self._check_name(new.name)
             await self._write(new, self._store.replace(new))

@@ -55,9 +55,9 @@ class Manager:
     async def create(self, record: Connection) -> LiveConnection:
         return self.serve(record)
 
-    async def change(self, name: str, changes: Json) -> LiveConnection:
+    async def change(self, name: str, change: Callable[[Connection], Connection]) -> LiveConnection:
         live = self.find(name)
-        self.connections.update(live, replace(live.record, **changes))
+        self.connections.update(live, change(live.record))
         return live
 
     async def revoke(self, name: str) -> LiveConnection:

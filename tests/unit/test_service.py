@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from nwc import commands
 from nwc import service as module
 from nwc.cln.errors import NodeError, NodeUnavailable, RpcFailed
 from nwc.cln.options import Settings
@@ -318,7 +319,9 @@ async def test_a_change_under_way_does_not_bring_it_back(scene: Scene) -> None:
             await is_stored.wait()
 
     scene.node.before = hang
-    changing = asyncio.create_task(scene.core.manager.change("app", {"name": "renamed"}))
+    changing = asyncio.create_task(
+        scene.core.manager.change("app", lambda old: replace(old, name="renamed"))
+    )
     await asyncio.sleep(0)
     revoking = asyncio.create_task(scene.core.manager.revoke("app"))
     await asyncio.sleep(0)
@@ -328,6 +331,44 @@ async def test_a_change_under_way_does_not_bring_it_back(scene: Scene) -> None:
         await changing
     await revoking
     assert names(scene) == []
+
+
+CHANGES: list[tuple[dict[str, Any], str]] = [
+    ({"max_payment": "5sat"}, "max_payment: needs a budget"),
+    ({"renewal": "daily"}, "renewal: only a budget that is an amount can renew"),
+    ({"methods": "pay_invoice"}, "methods: pay_invoice needs a budget"),
+    ({"max_payment": "none"}, ""),
+    ({"renewal": "never"}, ""),
+]
+
+
+@pytest.mark.parametrize(("more", "problem"), CHANGES, ids=str)
+async def test_a_budget_taken_away_stays_away(scene: Scene, more: dict[str, Any], problem: str) -> None:
+    """A change that begins while another is being stored goes on from what that leaves."""
+    await scene.load()
+    await commands.update(scene.core, "app", budget="50000sat", renewal="weekly")
+    is_storing, is_stored = asyncio.Event(), asyncio.Event()
+
+    async def hang(method: str, _: Any) -> None:
+        if method == "datastore":
+            is_storing.set()
+            await is_stored.wait()
+
+    scene.node.before = hang
+    taking = asyncio.create_task(commands.update(scene.core, "app", budget="nothing"))
+    await is_storing.wait()
+    changing = asyncio.create_task(commands.update(scene.core, "app", **more))
+    await asyncio.sleep(0)
+    is_stored.set()
+    await taking
+    if problem:
+        with pytest.raises(commands.BadArgument, match=problem):
+            await changing
+    else:
+        await changing
+    [live] = scene.core.connections.all()
+    assert live.record.budget == Budget()
+    assert json.loads(str(await stored(scene, APP)))["budget"]["kind"] == "nothing"
 
 
 async def test_nothing_is_paid_once_it_is_revoked(scene: Scene) -> None:
@@ -458,7 +499,9 @@ async def test_a_change_that_was_refused(scene: Scene, lost: Callable[[], None])
     await scene.load()
     lost()
     with pytest.raises(NodeUnavailable):
-        await scene.core.manager.change("app", {"budget": Budget(BudgetKind.UNLIMITED)})
+        await scene.core.manager.change(
+            "app", lambda old: replace(old, budget=Budget(BudgetKind.UNLIMITED))
+        )
     assert await stored(scene, APP) != APP.to_json()
     await until(lambda: not scene.core.manager._in_doubt)
     assert await stored(scene, APP) == APP.to_json()
