@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from nwc.names import same_form
 from nwc.nip47.encryption import Cipher
 from nwc.nip47.gate import Caller
 from nwc.nip47.rate_limit import RateLimit
@@ -111,8 +112,16 @@ class LiveConnections:
         self._viewing_node.pop(live.record.id, None)
 
     def named(self, name: str) -> LiveConnection | None:
-        """Return the connection with this name."""
-        return self._by_name.get(name)
+        """Return the connection with this name, in whatever normal form it was stored or is typed.
+
+        Earlier versions kept names as they were typed, so two may differ by their form alone. Then only
+        the exact name finds one of them.
+        """
+        if live := self._by_name.get(name):
+            return live
+        wanted = same_form(name)
+        found = [live for live in self if same_form(live.record.name) == wanted]
+        return found[0] if len(found) == 1 else None
 
     def of_client(self, client_pubkey: str) -> LiveConnection | None:
         """Return the connection of this client key."""

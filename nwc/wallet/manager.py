@@ -14,6 +14,7 @@ from typing import Any
 from nwc.cln.errors import NodeError, NodeUnavailable
 from nwc.cln.insist import insist
 from nwc.cln.node import Node
+from nwc.names import same_form
 from nwc.nip47.encryption import Cipher
 from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.pool import RelayPool
@@ -93,7 +94,7 @@ class ConnectionManager:
     async def create(self, record: Connection) -> LiveConnection:
         """Store a new connection and serve it."""
         async with self._lock:
-            self._check_name(record.name)
+            self._check_name(record.name, of=None)
             # Labels hold the id, so two connections must not share one.
             if self._connections.with_id(record.id):
                 raise ManagementError("pubkey: this key has a connection already")
@@ -121,7 +122,7 @@ class ConnectionManager:
             old = live.record
             new = change(old)
             if new.name != old.name:
-                self._check_name(new.name)
+                self._check_name(new.name, of=live)
             await self._write(new, self._store.replace(new))
             if self._connections.of_client(old.client_pubkey) is not live:
                 raise ManagementError(f"name: the connection {name!r} has been revoked meanwhile")
@@ -142,7 +143,9 @@ class ConnectionManager:
             StillStored: it has taken too long so far.
 
         """
-        live, deletion = self._ended.get(name) or self._end(name)
+        # While a record is being deleted its name is not given to another connection.
+        ended = None if self._connections.named(name) else self._find_ended(name)
+        live, deletion = ended or self._end(name)
         await asyncio.wait((deletion,), timeout=_DELETION_PATIENCE_S)
         if not _has_succeeded(deletion):
             _log.warning(
@@ -160,9 +163,14 @@ class ConnectionManager:
         self._connections.remove(live)
         self._leave(live, live.record.relays)
         deletion = self._set_right_soon(live.record)
-        self._ended[name] = live, deletion
-        deletion.add_done_callback(partial(self._deleted, name))
+        self._ended[live.record.name] = live, deletion
+        deletion.add_done_callback(partial(self._deleted, live.record.name))
         return live, deletion
+
+    def _find_ended(self, name: str) -> tuple[LiveConnection, "asyncio.Task[None]"] | None:
+        wanted = same_form(name)
+        found = (ended for stored, ended in self._ended.items() if same_form(stored) == wanted)
+        return self._ended.get(name) or next(found, None)
 
     def _deleted(self, name: str, deletion: "asyncio.Task[None]") -> None:
         del self._ended[name]
@@ -209,10 +217,12 @@ class ConnectionManager:
             with suppress(NodeError):
                 await self._payments.forget_if_done(record.client_pubkey)
 
-    def _check_name(self, name: str) -> None:
-        if self._connections.named(name):
+    def _check_name(self, name: str, of: LiveConnection | None) -> None:
+        """Check that no connection but `of` has this name."""
+        named = self._connections.named(name)
+        if named is not None and named is not of:
             raise ManagementError(f"name: there is a connection {name!r} already")
-        if any(record.name == name for record in self._in_doubt.values()):
+        if any(same_form(record.name) == name for record in self._in_doubt.values()):
             raise ManagementError(f"name: a record of a connection {name!r} is being deleted; try again")
 
     async def _live(self, record: Connection) -> LiveConnection:

@@ -371,6 +371,42 @@ async def test_a_budget_taken_away_stays_away(scene: Scene, more: dict[str, Any]
     assert json.loads(str(await stored(scene, APP)))["budget"]["kind"] == "nothing"
 
 
+async def test_names_stored_by_earlier_versions(scene: Scene) -> None:
+    """Two names could differ by their normal form alone; each is served and can be revoked."""
+    composed = replace(OTHER, name="café")
+    decomposed = replace(APP, name="cafe\u0301")
+    await ConnectionStore(scene.node).replace(decomposed)
+    await ConnectionStore(scene.node).create(composed)
+    await scene.load()
+    assert scene.core.manager.find("café").record == composed
+    assert scene.core.manager.find("cafe\u0301").record == decomposed
+    both = [asyncio.create_task(scene.core.manager.revoke(r.name)) for r in (composed, decomposed)]
+    assert [(await task).record for task in both] == [composed, decomposed]
+    assert names(scene) == []
+
+
+async def test_revoke_finds_a_name_in_another_form_again(
+    scene: Scene, refusing: Callable[[Exception | None], None]
+) -> None:
+    await ConnectionStore(scene.node).replace(replace(APP, name="café"))
+    await scene.load()
+    refusing(NodeUnavailable("away"))
+    for form in ("cafe\u0301", "café"):
+        with pytest.raises(StillStored):
+            await scene.core.manager.revoke(form)
+    refusing(None)
+    assert (await scene.core.manager.revoke("cafe\u0301")).record.name == "café"
+
+
+async def test_a_stored_name_can_be_changed_to_its_normal_form(scene: Scene) -> None:
+    await ConnectionStore(scene.node).replace(replace(APP, name="cafe\u0301"))
+    await scene.load()
+    await scene.core.manager.change("café", lambda old: replace(old, name="café"))
+    assert names(scene) == ["café"]
+    with pytest.raises(ManagementError, match="there is a connection 'café' already"):
+        await scene.core.manager.create(replace(OTHER, name="café"))
+
+
 async def test_nothing_is_paid_once_it_is_revoked(scene: Scene) -> None:
     """Not even what lightningd was writing down for it."""
     rich = replace(OTHER, budget=Budget(BudgetKind.UNLIMITED))
