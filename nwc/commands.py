@@ -9,13 +9,15 @@ import io
 import re
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import segno
 
 import nwc
-from nwc.cln.amounts import parse_amount_msat
+from nwc.cln.amounts import parse_amount_msat, warn_of_bare_number
+from nwc.names import names_like, parse_name, parse_typed_name
 from nwc.nip47.uri import connection_uri
 from nwc.nostr.keys import KeyPair, parse_public_key
 from nwc.nostr.relay_health import RelayInfo
@@ -28,8 +30,9 @@ from nwc.wallet.live import LiveConnection
 from nwc.wallet.spending.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.spending.ledger import BadLedger, Ledger
 
-MAX_NAME_LENGTH = 64
 MAX_RELAYS_PER_CONNECTION = 10
+# Look-alikes that a warning names.
+MAX_ALIKE_SHOWN = 3
 # How long a command waits for a relay, so that it can say whether the connection works already.
 ANNOUNCE_PATIENCE_S = 1.0
 DESCRIBED_AT_ONCE = 100
@@ -43,13 +46,47 @@ class BadArgument(ValueError):
 
 # Arguments
 
+# An empty argument is what a shell makes of an unset variable. It never gives an app a right:
+# - nwc-update refuses it.
+# - nwc-connect takes it for the default where the default gives the app nothing: budget, renewal, view,
+#   lud16, and max_payment while there is no budget. So these places can stay empty by position.
+# - nwc-connect refuses it everywhere else. None (null) is what leaves any place empty.
+# Zero means zero: a budget of 0 is nothing. A cap of 0 would let nothing be paid, and is refused. Only
+# words take a limit away: unlimited, none, all, never.
+_WRITE_INSTEAD = {
+    "methods": "all, or methods with commas between them",
+    "expires": "never, or an end like 30d or 2027-12-31",
+    "relays": "relay URLs with commas between them",
+    "view": "own or node",
+    "notifications": "true or false",
+    "budget": "nothing, an amount like 50000sat, received or unlimited",
+    "renewal": f"one of {', '.join(Renewal)}",
+    "max_payment": "an amount like 10000sat, or none for no cap",
+}
 
-def _name(value: object) -> str:
-    is_text = isinstance(value, str | int) and not isinstance(value, bool)
-    name = str(value).strip() if is_text else ""
-    if not 0 < len(name) <= MAX_NAME_LENGTH or not name.isprintable():
-        raise BadArgument(f"name: must be 1 to {MAX_NAME_LENGTH} printable characters; got {value!r}")
-    return name
+
+def _is_empty(value: object) -> bool:
+    return value == [] or (isinstance(value, str) and not value.strip())
+
+
+def _refuse_empty(arguments: Json) -> None:
+    for name, value in arguments.items():
+        if _is_empty(value):
+            raise BadArgument(f"{name}: is empty; write {_WRITE_INSTEAD[name]}")
+
+
+def _new_name(argument: str, value: object) -> str:
+    try:
+        return parse_name(value)
+    except ValueError as error:
+        raise BadArgument(f"{argument}: {error}") from None
+
+
+def _typed_name(value: object) -> str:
+    try:
+        return parse_typed_name(value)
+    except ValueError as error:
+        raise BadArgument(f"name: {error}") from None
 
 
 def _words(name: str, value: object) -> list[str]:
@@ -153,18 +190,23 @@ def _budget(budget: object, renewal: object, max_payment: object, old: Budget) -
         if renewal is not None and period is not Renewal.NEVER:
             raise BadArgument("renewal: only a budget that is an amount can renew")
         period = Renewal.NEVER
-    cap = old.max_payment_msat if max_payment is None else _max_payment(max_payment)
     if kind is BudgetKind.NOTHING:
-        if max_payment is not None and cap is not None:
+        is_given = max_payment is not None and _word(max_payment) != ""
+        if is_given and _max_payment(max_payment) is not None:
             raise BadArgument("max_payment: needs a budget")
         return Budget()
+    cap = old.max_payment_msat if max_payment is None else _max_payment(max_payment)
     # What is spent in this period stays spent when only the amount changes.
     is_same_grant = kind is old.kind and period is old.renewal
     return Budget(kind, amount_msat, period, old.since if is_same_grant else now, cap)
 
 
+def _word(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
 def _granted(value: object) -> tuple[BudgetKind, int]:
-    word = value.strip().lower() if isinstance(value, str) else value
+    word = _word(value)
     if isinstance(word, str) and word in _WORDS:
         return _WORDS[word], 0
     try:
@@ -175,7 +217,7 @@ def _granted(value: object) -> tuple[BudgetKind, int]:
 
 
 def _renewal(value: object) -> Renewal:
-    word = value.strip().lower() if isinstance(value, str) else value
+    word = _word(value)
     if word == "":
         return Renewal.NEVER
     if not isinstance(word, str) or word not in tuple(Renewal):
@@ -184,12 +226,36 @@ def _renewal(value: object) -> Renewal:
 
 
 def _max_payment(value: object) -> int | None:
-    if value in ("", "none"):
+    """Return the cap in msat, None for no cap."""
+    _refuse_empty({"max_payment": value})
+    if _word(value) == "none":
         return None
     try:
-        return parse_amount_msat(value) or None
+        cap_msat = parse_amount_msat(value)
     except ValueError as error:
         raise BadArgument(f"max_payment: {error}; or none") from None
+    if cap_msat == 0:
+        raise BadArgument(
+            "max_payment: must be more than 0; write none for no cap, or budget=nothing if nothing may "
+            "be paid"
+        )
+    return cap_msat
+
+
+def _bare_number_warnings(amounts: Json) -> list[str]:
+    found = {name: warn_of_bare_number(value) for name, value in amounts.items()}
+    return [f"{name}: {warning}" for name, warning in found.items() if warning]
+
+
+def _look_alike_warnings(core: Core, live: LiveConnection) -> list[str]:
+    """Warn of names that a person could take for the name of this connection."""
+    others = [other.record.name for other in core.connections.all() if other is not live]
+    alike = names_like(live.record.name, others)
+    if not alike:
+        return []
+    names = ", ".join(map(repr, alike[:MAX_ALIKE_SHOWN]))
+    more = f" and {len(alike) - MAX_ALIKE_SHOWN} more" if len(alike) > MAX_ALIKE_SHOWN else ""
+    return [f"name: looks like that of another connection: {names}{more}; new_name changes it"]
 
 
 def _check_methods_have_budget(record: Connection) -> None:
@@ -227,7 +293,7 @@ async def connect(
     with_qr = _flag("qr", qr)
     client = KeyPair.generate() if pubkey is None else None
     record = Connection(
-        name=_name(name),
+        name=_new_name("name", name),
         client_pubkey=client.public_key if client else _pubkey(pubkey),
         relays=_relays(relays, core),
         created_at=int(time.time()),
@@ -240,16 +306,20 @@ async def connect(
     )
     _check_methods_have_budget(record)
     live = await core.manager.create(record)
+    warnings = [
+        *_bare_number_warnings({"budget": budget, "max_payment": max_payment}),
+        *_look_alike_warnings(core, live),
+    ]
     await _wait_for_relay(live)
     secret = client.secret_hex() if client else None
     uri = connection_uri(live.wallet_pubkey, record.relays, secret, record.lud16)
-    shown = {"name": record.name, "uri": uri, **await _describe(core, live)}
+    shown = {"name": record.name, "uri": uri, **await _describe(core, live, warnings)}
     return _with_qr(shown, uri) if with_qr else shown
 
 
 async def list_(core: Core, name: object = None) -> Json:
     """Show one connection or all of them."""
-    chosen = core.connections.all() if name is None else [core.manager.find(_name(name))]
+    chosen = core.connections.all() if name is None else [core.manager.find(_typed_name(name))]
     shown = []
     for live in chosen:
         shown.append({"name": live.record.name, **await _describe(core, live)})
@@ -271,10 +341,30 @@ async def update(
     renewal: object = None,
     max_payment: object = None,
 ) -> Json:
-    """Change a connection. What is not given stays."""
+    """Change a connection. What is not given stays.
+
+    Raises:
+        BadArgument, ManagementError: for the owner to mend.
+        NodeError: lightningd is away.
+
+    """
+    given = {
+        "methods": methods,
+        "expires": expires,
+        "relays": relays,
+        "view": view,
+        "notifications": notifications,
+        "budget": budget,
+        "renewal": renewal,
+        "max_payment": max_payment,
+    }
+    if new_name is None and all(value is None for value in given.values()):
+        *first, last = given
+        raise BadArgument(f"nothing to change: give new_name, {', '.join(first)} or {last}")
+    _refuse_empty(given)
     changes: Json = {}
     if new_name is not None:
-        changes["name"] = _name(new_name)
+        changes["name"] = _new_name("new_name", new_name)
     if methods is not None:
         changes["methods"] = _methods(methods)
     if expires is not None:
@@ -285,12 +375,6 @@ async def update(
         changes["view"] = _view(view)
     if notifications is not None:
         changes["notifications"] = _flag("notifications", notifications)
-    has_budget = not (budget is None and renewal is None and max_payment is None)
-    if not (changes or has_budget):
-        raise BadArgument(
-            "nothing to change: give new_name, methods, expires, relays, view, notifications, budget, "
-            "renewal or max_payment"
-        )
 
     def changed(old: Connection) -> Connection:
         # From the record as it is under the manager's lock: what is not given stays as it is then.
@@ -299,14 +383,17 @@ async def update(
             _check_methods_have_budget(new)
         return new
 
-    live = await core.manager.change(_name(name), changed)
+    live = await core.manager.change(_typed_name(name), changed)
+    warnings = _bare_number_warnings({"budget": budget, "max_payment": max_payment})
+    if new_name is not None:
+        warnings += _look_alike_warnings(core, live)
     await _wait_for_relay(live)
-    return {"name": live.record.name, **await _describe(core, live)}
+    return {"name": live.record.name, **await _describe(core, live, warnings)}
 
 
 async def revoke(core: Core, name: object) -> Json:
     """End a connection."""
-    live = await core.manager.revoke(_name(name))
+    live = await core.manager.revoke(_typed_name(name))
     return {
         "name": live.record.name,
         "revoked": True,
@@ -322,7 +409,7 @@ async def status(core: Core) -> Json:
         "started_at": core.started_at,
         "relays": [_describe_relay(relay) for relay in core.pool.info()],
         "connections": [
-            {"name": live.record.name, **_describe_use(live), **_clock_warning(live)}
+            {"name": live.record.name, **_describe_use(live), **_joined(_clock_warnings(live))}
             for live in core.connections.all()
         ],
         "requests_answered": _by_method(core.server.answered),
@@ -352,16 +439,21 @@ def _describe_use(live: LiveConnection) -> Json:
     }
 
 
-def _clock_warning(live: LiveConnection) -> Json:
+def _joined(warnings: list[str]) -> Json:
+    """Return the warnings as the one text of the field `warning`, or no field."""
+    return {"warning": ". ".join(warnings)} if warnings else {}
+
+
+def _clock_warnings(live: LiveConnection) -> list[str]:
     """Warn of clocks that disagree; an app whose requests are ignored cannot tell its owner why."""
     ahead_s = live.clock_ahead_s
     if ahead_s is None:
-        return {}
+        return []
     how_far = f"{abs(ahead_s)} seconds {'ahead of' if ahead_s > 0 else 'behind'}"
-    return {
-        "warning": f"the app's last request was ignored: its time is {how_far} this node's clock; "
+    return [
+        f"the app's last request was ignored: its time is {how_far} this node's clock; "
         "one of them is wrong"
-    }
+    ]
 
 
 def _by_method(answered: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
@@ -397,7 +489,8 @@ def _describe_ledger(budget: Budget, ledger: Ledger, now: float) -> Json:
     return {name: value for name, value in described.items() if value is not None}
 
 
-async def _describe(core: Core, live: LiveConnection) -> Json:
+async def _describe(core: Core, live: LiveConnection, warnings: Sequence[str] = ()) -> Json:
+    """Describe a connection; `warnings` are those of the command, and come first."""
     record = live.record
     described: Json = {
         "client_pubkey": record.client_pubkey,
@@ -423,10 +516,10 @@ async def _describe(core: Core, live: LiveConnection) -> Json:
         described["lud16"] = record.lud16
     if live.last_used_at is not None:
         described |= _describe_use(live)
-    described |= _clock_warning(live)
+    all_warnings = [*warnings, *_clock_warnings(live)]
     if not any(relay["state"] == "connected" for relay in described["relays"]):
-        described["warning"] = "no relay is connected yet; apps cannot reach this node until one is"
-    return described
+        all_warnings.append("no relay is connected yet; apps cannot reach this node until one is")
+    return described | _joined(all_warnings)
 
 
 def _with_qr(shown: Json, uri: str) -> Json:

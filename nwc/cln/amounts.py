@@ -9,7 +9,25 @@ MAX_AMOUNT_MSAT = 21_000_000 * 10**11
 
 # Exponents are left out: the digits of 1e999999999msat alone would stop the plugin for minutes.
 _AMOUNT = re.compile(r"[0-9_.]{1,40} ?(msat|sat|btc)?")
+# Few people mean a budget below 1,000 sat, but a number below a million is what many would write for a
+# usual sum of satoshis.
+SMALL_MSAT = 1_000_000
+
 _RULE = "must be an amount like 50000sat, 1000000msat or 0.001btc"
+
+
+def warn_of_bare_number(value: object) -> str | None:
+    """Return a warning where a small amount has no unit: its owner may have meant satoshis.
+
+    Args:
+        value: an amount that `parse_amount_msat` has read. A word gets no warning.
+
+    """
+    text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text) < SMALL_MSAT:
+        return None
+    number = int(text)
+    return f"a number without a unit is msat, so this is {number} msat; write {number}sat for satoshis"
 
 
 def parse_amount_msat(value: object) -> int:

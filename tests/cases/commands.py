@@ -1,9 +1,11 @@
 """The nwc-* commands, as their owner uses them."""
 
+# ruff: noqa: RUF001 - names of people in all scripts
 import json
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -230,6 +232,12 @@ WRONG: list[tuple[Json, str]] = [
     ({"name": "  "}, "name: must be 1 to 64 printable characters"),
     ({"name": "x" * 65}, "name: must be 1 to 64 printable characters"),
     ({"name": "a\nb"}, "name: must be 1 to 64 printable characters"),
+    ({"name": "\u202ea"}, "name: must be 1 to 64 printable characters"),
+    ({"name": "a\u2066b\u2069"}, "name: must be 1 to 64 printable characters"),
+    ({"name": "\u200d"}, "name: must be 1 to 64 printable characters"),
+    ({"name": "\u3164"}, "name: must be 1 to 64 printable characters"),
+    ({"name": "\u2800"}, "name: must be 1 to 64 printable characters"),
+    ({"name": "a\u200d\u200db"}, "name: must be 1 to 64 printable characters"),
     ({"name": ["a"]}, "name: must be 1 to 64 printable characters"),
     ({"name": True}, "name: must be 1 to 64 printable characters"),
     (
@@ -255,6 +263,10 @@ WRONG: list[tuple[Json, str]] = [
     ({"max_payment": "5sat"}, "max_payment: needs a budget"),
     ({"max_payment": "a lot", "budget": "1sat"}, "max_payment: must be an amount like"),
     ({"max_payment": "unlimited", "budget": "1sat"}, "max_payment: must be an amount like"),
+    ({"max_payment": 0, "budget": "1sat"}, "max_payment: must be more than 0; write none for no cap"),
+    ({"max_payment": "0sat", "budget": "1sat"}, "max_payment: must be more than 0; write none"),
+    ({"max_payment": "", "budget": "1sat"}, "max_payment: is empty; write an amount like 10000sat"),
+    ({"max_payment": " ", "budget": "unlimited"}, "max_payment: is empty; write an amount"),
     ({"view": "all"}, "view: must be own or node"),
     ({"view": True}, "view: must be own or node"),
     ({"notifications": "maybe"}, "notifications: must be true or false"),
@@ -262,6 +274,9 @@ WRONG: list[tuple[Json, str]] = [
     ({"methods": ""}, f"methods: must be all, or some of {SOME_METHODS}"),
     ({"methods": ["get_info", 7]}, "methods: must be words"),
     ({"methods": []}, f"methods: must be all, or some of {SOME_METHODS}"),
+    ({"expires": ""}, "expires: must be never, a time from now like 30m"),
+    ({"notifications": ""}, "notifications: must be true or false"),
+    ({"pubkey": ""}, "pubkey: a public key is 64 hex digits or npub1"),
     ({"expires": "soon"}, "expires: must be never, a time from now like 30m"),
     ({"expires": "2001-01-01"}, "expires: must be in the future"),
     ({"expires": 0}, "expires: must be in the future"),
@@ -321,6 +336,85 @@ def test_names_and_keys_are_unique(node: NodeUnderTest, connect: Connect) -> Non
     )
     error = error_of(node, "nwc-connect", {"name": "x", "pubkey": keys.public_key().to_hex()})
     assert error == "pubkey: this key has a connection already"
+
+
+def test_empty_places_by_position(node: NodeUnderTest, name: str) -> None:
+    """Where the default gives the app nothing a place may be empty; null leaves any place empty."""
+    given = [name, "", "", "", None, None, None, None, "", None, None, ""]
+    shown = node.rpc.call("nwc-connect", given)
+    assert shown["budget"] == {"kind": "nothing"}
+    assert shown["view"] == "own"
+    assert shown["expires_at"] is None
+    assert "lud16" not in shown
+
+
+PEOPLE = [
+    "família 👨\u200d👩\u200d👧",
+    "می\u200cخواهم",
+    "क्\u200dष",
+    "🏳\ufe0f\u200d🌈",
+    "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+    "🇩🇪",
+    "1\ufe0f\u20e3",
+    'it\'s "mine" \\u0041',
+]
+
+
+@pytest.mark.parametrize("called", PEOPLE, ids=ascii)
+def test_names_of_people(node: NodeUnderTest, called: str) -> None:
+    since = node.mark()
+    assert node.rpc.call("nwc-connect", [called])["name"] == called
+    assert listed(node, called)["name"] == called
+    node.rpc.call("nwc-update", {"name": called, "expires": "1d"})
+    assert node.rpc.call("nwc-revoke", [called])["name"] == called
+    assert called not in names(node)
+    node.wait_for_log(r"connection ['\"][^\n]+['\"] revoked", since=since)
+
+
+def test_names_of_people_survive_a_restart(node: NodeUnderTest) -> None:
+    for called in PEOPLE:
+        node.rpc.call("nwc-connect", [called])
+    before = set(names(node))
+    node.stop_plugin()
+    node.start_plugin()
+    assert set(names(node)) == before >= set(PEOPLE)
+    for called in PEOPLE:
+        assert node.rpc.call("nwc-revoke", [called])["name"] == called
+
+
+def test_a_name_in_another_normal_form(node: NodeUnderTest) -> None:
+    """Some keyboards write é as one character, others as two."""
+    composed, decomposed = "Café", "Cafe\u0301"
+    assert node.rpc.call("nwc-connect", [decomposed])["name"] == composed
+    error = error_of(node, "nwc-connect", [composed])
+    assert error == f"name: there is a connection {composed!r} already"
+    assert listed(node, decomposed)["name"] == composed
+    assert node.rpc.call("nwc-update", {"name": decomposed, "expires": "1d"})["name"] == composed
+    assert node.rpc.call("nwc-revoke", [decomposed])["name"] == composed
+    assert composed not in names(node)
+
+
+# Warnings
+
+
+def test_names_that_look_alike(node: NodeUnderTest, connect: Connect) -> None:
+    first, second = connect(name="Alby"), connect(name="\u0410lby")
+    assert "warning" not in first.shown
+    assert second.shown["warning"].startswith("name: looks like that of another connection: 'Alby'")
+    assert "warning" not in node.rpc.call("nwc-update", [second.name, "Zaps"])
+    shown = node.rpc.call("nwc-update", ["Zaps", "ALBY"])
+    assert shown["warning"].startswith("name: looks like that of another connection: 'Alby'")
+    node.rpc.call("nwc-update", ["ALBY", second.name])
+
+
+def test_small_numbers_without_a_unit(node: NodeUnderTest, name: str) -> None:
+    shown = node.rpc.call("nwc-connect", {"name": name, "budget": 5, "max_payment": 3})
+    assert shown["budget"]["granted_msat"] == 5
+    assert "5 msat; write 5sat for satoshis. max_payment: " in shown["warning"]
+    assert shown["warning"].endswith("3 msat; write 3sat for satoshis")
+    assert "warning" not in listed(node, name)
+    shown = node.rpc.call("nwc-update", {"name": name, "budget": "5sat"})
+    assert "warning" not in shown
 
 
 # nwc-list
@@ -505,6 +599,7 @@ def test_update_budget(node: NodeUnderTest, relay: RestartableRelay, connect: Co
         ({"renewal": "daily"}, "renewal: only a budget that is an amount can renew"),
         ({"renewal": "x"}, "renewal: must be"),
         ({"max_payment": "1sat"}, "max_payment: needs a budget"),
+        ({"new_name": "a\u202e"}, "new_name: must be"),
     ],
     ids=str,
 )
@@ -513,6 +608,61 @@ def test_update_wrongly(node: NodeUnderTest, connect: Connect, params: Json, mes
     before = listed(node, app.name)
     assert message in error_of(node, "nwc-update", {"name": app.name, **params})
     assert listed(node, app.name) == before
+
+
+LIMITS: Json = {
+    "methods": "pay_invoice",
+    "expires": "1d",
+    "budget": "50000sat",
+    "renewal": "weekly",
+    "max_payment": "1sat",
+}
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"max_payment": 0}, "max_payment: must be more than 0; write none for no cap"),
+        ({"max_payment": "0sat"}, "max_payment: must be more than 0; write none for no cap"),
+        (
+            {"max_payment": ""},
+            "max_payment: is empty; write an amount like 10000sat, or none for no cap",
+        ),
+        ({"budget": ""}, "budget: is empty; write nothing, an amount like 50000sat"),
+        ({"renewal": ""}, "renewal: is empty; write one of never, daily"),
+        ({"methods": ""}, "methods: is empty; write all, or methods"),
+        ({"methods": []}, "methods: is empty; write all, or methods"),
+        ({"expires": ""}, "expires: is empty; write never, or an end"),
+        ({"view": ""}, "view: is empty; write own or node"),
+        ({"relays": ""}, "relays: is empty; write relay URLs"),
+        ({"notifications": ""}, "notifications: is empty; write true or false"),
+    ],
+    ids=str,
+)
+def test_an_empty_word_takes_no_limit_away(
+    node: NodeUnderTest, connect: Connect, params: Json, message: str
+) -> None:
+    app = connect(**LIMITS)
+    before = listed(node, app.name)
+    assert error_of(node, "nwc-update", {"name": app.name, **params}).startswith(message)
+    assert listed(node, app.name) == before
+
+
+def test_a_budget_taken_away_stays_away(node: NodeUnderTest, connect: Connect) -> None:
+    """Of two changes at once none brings back what the other takes."""
+    app = connect(budget="50000sat")
+    rpcs = (node.rpc, node.rpc)
+
+    def update(rpc: Any, params: Json) -> Json:
+        shown: Json = rpc.call("nwc-update", {"name": app.name, **params})
+        return shown
+
+    with ThreadPoolExecutor(len(rpcs)) as pool:
+        for _ in range(30):
+            node.rpc.call("nwc-update", {"name": app.name, "budget": "50000sat"})
+            changes = ({"budget": "nothing"}, {"max_payment": "none"})
+            list(pool.map(update, rpcs, changes))
+            assert listed(node, app.name)["budget"] == {"kind": "nothing"}
 
 
 # nwc-revoke

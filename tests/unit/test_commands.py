@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
+from unicodedata import normalize
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -198,9 +199,23 @@ async def test_good_arguments(arguments: Json, fields: Json) -> None:
 
 
 BAD: dict[str, list[Any]] = {
-    "name": ["", "  ", "x" * 65, "a\nb", "\x1b[31m", "\ud800", None, True, 1.5, [], {}],
-    "methods": ["", "pay", "all,get_info", [], [5], 5, {}, True, "get_info;make_invoice"],
-    "expires": ["", "yesterday", "0d", "2020-01-01", 5, True, [], {}],
+    "name": [
+        "",
+        "  ",
+        "x" * 65,
+        "a\nb",
+        "\x1b[31m",
+        "\ud800",
+        "\u202ea",
+        "\u3164",
+        None,
+        True,
+        1.5,
+        [],
+        {},
+    ],
+    "methods": ["", " ", ",", "pay", "all,get_info", [], [5], 5, {}, True, "get_info;make_invoice"],
+    "expires": ["", " ", 0, "0", "yesterday", "0d", "2020-01-01", 5, True, [], {}],
     "relays": ["", "x", "https://a.example", [], [5], 5, {}, "ws://abc.onion"],
     "pubkey": ["", "x", 5, [], True, "00" * 32, "nsec1" + "q" * 58, CLIENT.public_key[:-1]],
     "lud16": [
@@ -220,7 +235,22 @@ BAD: dict[str, list[Any]] = {
     "qr": ["yes", "", 2, [], {}, "True"],
     "budget": ["x", "weekly", "-1sat", -1, 1.5, True, False, [], {}, "1e5sat", "1 2sat", "21000001btc"],
     "renewal": ["daily", "hourly", 5, True, False, [], {}],
-    "max_payment": ["5sat", 1, "x", "-1sat", -1, 1.5, True, False, [], {}, "unlimited", "21000001btc"],
+    "max_payment": [
+        "5sat",
+        1,
+        0,
+        "0sat",
+        "x",
+        "-1sat",
+        -1,
+        1.5,
+        True,
+        False,
+        [],
+        {},
+        "unlimited",
+        "21000001btc",
+    ],
     "view": ["all", "Node", 5, True, [], {}],
     "notifications": ["yes", "", 2, [], {}, "True"],
 }
@@ -243,7 +273,7 @@ WEEKLY = Budget(BudgetKind.AMOUNT, 50_000_000, Renewal.WEEKLY, NOW)
 BUDGETS: list[tuple[Json, Budget]] = [
     *(({"budget": value}, NOTHING) for value in (None, "", "nothing", " None ", 0, "0", "0btc")),
     ({"budget": "nothing", "renewal": "", "max_payment": ""}, NOTHING),
-    ({"budget": "nothing", "renewal": "Never", "max_payment": "0sat"}, NOTHING),
+    ({"budget": "nothing", "renewal": "Never", "max_payment": " None "}, NOTHING),
     *(({"budget": value}, UNLIMITED) for value in ("unlimited", " UNLIMITED ")),
     ({"budget": "unlimited", "renewal": "never"}, UNLIMITED),
     ({"budget": "unlimited", "max_payment": "5sat"}, replace(UNLIMITED, max_payment_msat=5000)),
@@ -251,7 +281,7 @@ BUDGETS: list[tuple[Json, Budget]] = [
     ({"budget": "50000sat", "renewal": "weekly"}, WEEKLY),
     ({"budget": 50_000_000, "renewal": " Weekly "}, WEEKLY),
     ({"budget": "0.0005btc", "renewal": "weekly", "max_payment": "none"}, WEEKLY),
-    ({"budget": "50000sat", "renewal": "weekly", "max_payment": 0}, WEEKLY),
+    ({"budget": "50000sat", "renewal": "weekly", "max_payment": None}, WEEKLY),
     ({"budget": "1sat"}, Budget(BudgetKind.AMOUNT, 1000, since=NOW)),
     ({"budget": "1sat", "renewal": ""}, Budget(BudgetKind.AMOUNT, 1000, since=NOW)),
     *(
@@ -293,6 +323,14 @@ async def test_budgets(arguments: Json, budget: Budget) -> None:
         ({"budget": 1, "renewal": "hourly"}, "renewal: must be one of never, daily, weekly, monthly, y"),
         ({"budget": 1, "renewal": 7}, "renewal: must be one of"),
         ({"budget": "nothing", "max_payment": 1}, "max_payment: needs a budget"),
+        ({"budget": 1, "max_payment": 0}, "max_payment: must be more than 0; write none for no cap"),
+        ({"budget": 1, "max_payment": "0"}, "max_payment: must be more than 0"),
+        ({"budget": "unlimited", "max_payment": "0.0sat"}, "max_payment: must be more than 0"),
+        (
+            {"budget": 1, "max_payment": ""},
+            "max_payment: is empty; write an amount like 10000sat, or none",
+        ),
+        ({"budget": "unlimited", "max_payment": " "}, "max_payment: is empty; write"),
         ({"budget": 1, "max_payment": "x"}, "max_payment: must be an amount like 50000sat"),
         ({"budget": 1, "max_payment": "received"}, "max_payment: must be an amount like 50000sat"),
         ({"budget": "a lot"}, "budget: must be an amount like 50000sat"),
@@ -315,7 +353,7 @@ UPDATES: list[tuple[Json, Budget]] = [
     ({"renewal": "never"}, replace(WEEKLY, renewal=Renewal.NEVER, since=LATER)),
     ({"max_payment": "5sat"}, replace(WEEKLY, max_payment_msat=5000)),
     ({"max_payment": "none"}, replace(WEEKLY, max_payment_msat=None)),
-    ({"max_payment": 0}, replace(WEEKLY, max_payment_msat=None)),
+    ({"max_payment": " None "}, replace(WEEKLY, max_payment_msat=None)),
     ({"budget": "unlimited"}, replace(UNLIMITED, since=LATER)),
     ({"budget": "received"}, Budget(BudgetKind.RECEIVED, since=LATER)),
     ({"budget": "nothing"}, NOTHING),
@@ -451,6 +489,109 @@ async def test_a_damaged_ledger_hides_nothing_else() -> None:
     assert second["budget"]["left_msat"] == 5000
 
 
+EMPTY_WORDS: tuple[object, ...] = ("", " ", "\t", [])
+EMPTY = [
+    (name, value)
+    for name in (
+        "methods",
+        "expires",
+        "relays",
+        "view",
+        "notifications",
+        "budget",
+        "renewal",
+        "max_payment",
+    )
+    for value in EMPTY_WORDS
+]
+
+
+@pytest.mark.parametrize(("argument", "value"), EMPTY)
+async def test_an_empty_word_changes_nothing(argument: str, value: object) -> None:
+    """It is what a shell makes of an unset variable."""
+    core = make_core()
+    before = await made(
+        core, budget="50000sat", renewal="weekly", max_payment="1sat", methods="get_info", expires="1d"
+    )
+    with pytest.raises(BadArgument, match=f"^{argument}: is empty; write [a-z]"):
+        await commands.update(core, "x", **{argument: value})
+    assert core.connections.all()[0].record == before
+
+
+@pytest.mark.parametrize("value", [0, "0", "0sat", "0.0btc"])
+async def test_a_cap_of_zero_is_not_no_cap(value: object) -> None:
+    core = make_core()
+    before = await made(core, budget="50000sat", max_payment="1sat")
+    with pytest.raises(BadArgument, match=r"^max_payment: must be more than 0; write none for no cap"):
+        await commands.update(core, "x", max_payment=value)
+    assert core.connections.all()[0].record == before
+
+
+async def test_methods_are_checked_against_the_new_budget() -> None:
+    core = make_core()
+    before = await made(core, budget="50000sat")
+    with pytest.raises(BadArgument, match=r"^methods: pay_invoice needs a budget"):
+        await commands.update(core, "x", methods="pay_invoice", budget="nothing")
+    assert core.connections.all()[0].record == before
+
+
+# Warnings
+
+
+async def test_small_numbers_without_a_unit() -> None:
+    core = make_core()
+    shown = await commands.connect(core, "x", budget=5, max_payment="3")
+    assert shown["warning"] == (
+        "budget: a number without a unit is msat, so this is 5 msat; write 5sat for satoshis. "
+        "max_payment: a number without a unit is msat, so this is 3 msat; write 3sat for satoshis"
+    )
+    assert "warning" not in (await commands.list_(core))["connections"][0]
+    assert "write 999sat for" in (await commands.update(core, "x", budget="999"))["warning"]
+    assert "warning" not in await commands.update(core, "x", budget="5sat", max_payment="3000msat")
+
+
+async def test_names_that_look_alike() -> None:
+    core = make_core()
+    assert "warning" not in await commands.connect(core, "Bob")
+    shown = await commands.connect(core, "B0b")
+    assert shown["warning"] == (
+        "name: looks like that of another connection: 'Bob'; new_name changes it"
+    )
+    assert "warning" not in await commands.update(core, "B0b", expires="1d")
+    assert "'Bob'" in (await commands.update(core, "B0b", new_name="BOB"))["warning"]
+    assert "warning" not in await commands.update(core, "BOB", new_name="Alice")
+    # A name does not look like itself.
+    assert "warning" not in await commands.update(core, "Alice", new_name="ALICE")
+
+
+async def test_a_warning_is_bounded() -> None:
+    core = make_core()
+    for name in ("Bob", "B0b", "BOB", "bob"):
+        await commands.connect(core, name)
+    shown = await commands.connect(core, "bOb")
+    assert "'Bob', 'B0b', 'BOB' and 1 more" in shown["warning"]
+
+
+async def test_all_warnings_are_shown() -> None:
+    core = make_core()
+    await made(core, name="Bob")
+    cast(Pool, core.pool).state = "disconnected"
+    await made(core, name="app")
+    live = core.connections.named("app")
+    assert live is not None
+    live.clock_ahead_s = 300
+    shown = await commands.update(core, "app", new_name="bob", budget=7)
+    texts = shown["warning"].split(". ")
+    assert [text[:12] for text in texts] == [
+        "budget: a nu",
+        "name: looks ",
+        "the app's la",
+        "no relay is ",
+    ]
+    listed = (await commands.list_(core, "bob"))["connections"][0]
+    assert listed["warning"].split(". ") == texts[2:]
+
+
 # More of nwc-connect
 
 
@@ -547,7 +688,7 @@ async def test_update_nothing() -> None:
 @pytest.mark.parametrize(
     ("argument", "named", "value"),
     [
-        ("new_name", "name", ""),
+        ("new_name", "new_name", ""),
         ("methods", "methods", []),
         ("expires", "expires", "0d"),
         ("relays", "relays", []),
@@ -568,6 +709,30 @@ async def test_revoke() -> None:
     assert (shown["name"], shown["revoked"]) == ("x", True)
     assert shown["client_pubkey"] == record.client_pubkey
     assert core.connections.all() == []
+
+
+@pytest.mark.parametrize("stored", ["cafe\u0301", "café", "\u3164", "a\u034fb", "\u2800"])
+@pytest.mark.parametrize("command", [commands.list_, commands.revoke, commands.update])
+async def test_names_of_earlier_versions(
+    stored: str, command: Callable[..., Coroutine[Any, Any, Json]]
+) -> None:
+    """They were kept as they were typed, in any normal form, and some are refused today."""
+    for form in ("NFC", "NFD"):
+        core = make_core()
+        record = replace(await made(core), name=stored)
+        core.connections.update(core.connections.all()[0], record)
+        more = {"expires": "never"} if command is commands.update else {}
+        shown = await command(core, normalize(form, stored), **more)
+        assert stored in str(shown)
+
+
+async def test_a_name_typed_in_another_form() -> None:
+    core = make_core()
+    assert (await commands.connect(core, "cafe\u0301"))["name"] == "café"
+    [shown] = (await commands.list_(core, "cafe\u0301"))["connections"]
+    assert shown["name"] == "café"
+    assert (await commands.update(core, "cafe\u0301", new_name="the\u0301"))["name"] == "thé"
+    assert (await commands.revoke(core, "the\u0301"))["revoked"]
 
 
 @pytest.mark.parametrize("command", [commands.list_, commands.revoke, commands.update])

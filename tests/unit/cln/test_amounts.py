@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyln.client import Millisatoshi
 
-from nwc.cln.amounts import MAX_AMOUNT_MSAT, parse_amount_msat
+from nwc.cln.amounts import MAX_AMOUNT_MSAT, SMALL_MSAT, parse_amount_msat, warn_of_bare_number
 from tests.unit.helpers import ANY_TEXT, JSON_VALUES
 
 AMOUNTS: dict[Any, int] = {
@@ -140,3 +140,21 @@ def test_hostile(value: object) -> None:
     else:
         assert type(amount_msat) is int
         assert 0 <= amount_msat <= MAX_AMOUNT_MSAT
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(1, 1), ("5", 5), (" 5 ", 5), (50_000, 50_000), ("999999", 999_999), (SMALL_MSAT - 1, 999_999)],
+)
+def test_a_small_number_without_a_unit(value: object, number: int) -> None:
+    warning = warn_of_bare_number(value)
+    assert warning is not None
+    assert warning.endswith(f"this is {number} msat; write {number}sat for satoshis")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [0, "0", SMALL_MSAT, "50000000", "5sat", "5msat", "0.5sat", "none", "unlimited", "", None, True, []],
+)
+def test_no_warning_of(value: object) -> None:
+    assert warn_of_bare_number(value) is None

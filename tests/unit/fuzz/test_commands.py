@@ -29,7 +29,22 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
 )
 # What each parameter may be, beside anything.
 WORDS: dict[str, list[Any]] = {
-    "name": ["receives", "spends", "a", "é" * 64, "a" * 65, "\ud800", "\0", " ", 7],
+    "name": [
+        "receives",
+        "spends",
+        "a",
+        "é" * 64,
+        "a" * 65,
+        "\ud800",
+        "\0",
+        " ",
+        7,
+        "e\u0301",
+        "👨\u200d👩",
+        "\u202ea",
+        "A",
+        "\u0410",
+    ],
     "new_name": ["b", "receives", "a" * 10_000],
     "budget": [
         "1sat",
@@ -42,7 +57,7 @@ WORDS: dict[str, list[Any]] = {
         "21000001btc",
     ],
     "renewal": ["daily", "weekly", "monthly", "yearly", "never", "hourly"],
-    "max_payment": ["1sat", "none", "", "0", "-1"],
+    "max_payment": ["1sat", "none", "", "0", "-1", 5],
     "view": ["own", "node", "all"],
     "methods": ["all", "get_info", ["get_info", "pay_invoice"], "x" * 10_000, ["\ud800"], []],
     "expires": [
