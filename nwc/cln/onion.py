@@ -1,0 +1,86 @@
+"""How much a payment may put into the onion, so that it can be sent at all (BOLT4).
+
+The onion has room for 1,300 bytes of payloads, for all hops together. lightningd learns only after it
+has chosen a route that a payment does not fit, and parts of it do not recover from that. So what a payee
+or an app can make large is bounded before lightningd sees it: ten hops of public route must have room.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+# BOLT4, "Packet Structure": hop_payloads.
+_ROOM = 1300
+_HMAC = 32
+# amt_to_forward, outgoing_cltv_value and short_channel_id, at their longest.
+_HOP = 1 + (2 + 8) + (2 + 4) + (2 + 8) + _HMAC
+# amt_to_forward, outgoing_cltv_value and payment_data or the preimage of a keysend.
+_LAST_HOP = 3 + (2 + 8) + (2 + 4) + (2 + 32 + 8) + _HMAC
+_PUBLIC_HOPS = 10
+# For whatever the payee's invoice or the app adds: 543 bytes.
+FREE_BYTES = _ROOM - _PUBLIC_HOPS * _HOP - _LAST_HOP
+
+MAX_ROUTE_HINTS = 20
+# BOLT4, "max_htlc_cltv Selection"; lightningd's `maxdelay`.
+MAX_CLTV_DELTA = 2016
+
+
+class TooLarge(ValueError):
+    """A payment cannot be sent; the text names the rule, and fits behind the name of a field."""
+
+
+def check_records(records: Mapping[str, str]) -> None:
+    """Check the custom records of a keysend.
+
+    Args:
+        records: type in decimal digits, value in hex digits.
+
+    Raises:
+        TooLarge: they leave no room for a route.
+
+    """
+    size = sum(_record_size(int(type_), len(value) // 2) for type_, value in records.items())
+    if size > FREE_BYTES:
+        raise TooLarge(
+            f"must have at most {FREE_BYTES} bytes together, with their types and lengths; got {size}"
+        )
+
+
+def check_invoice(decoded: Mapping[str, Any]) -> None:
+    """Check what lightningd's `decode` shows of a BOLT11 invoice.
+
+    Raises:
+        TooLarge: the invoice leaves no room for a route, or its route hints lead nowhere.
+        KeyError, TypeError, ValueError: lightningd's answer cannot be read.
+
+    """
+    hints = decoded.get("routes", [])
+    if len(hints) > MAX_ROUTE_HINTS:
+        raise TooLarge(f"must have at most {MAX_ROUTE_HINTS} route hints; got {len(hints)}")
+    metadata_size = len(decoded.get("payment_metadata", "")) // 2
+    longest = max(map(len, hints), default=0)
+    if longest * _HOP + _record_size(16, metadata_size) * bool(metadata_size) > FREE_BYTES:
+        raise TooLarge("its route hints and payment metadata leave no room for a route")
+    for hint in hints:
+        _check_hint(hint, decoded["payee"])
+    delta = max((sum(hop["cltv_expiry_delta"] for hop in hint) for hint in hints), default=0)
+    if delta + decoded["min_final_cltv_expiry"] > MAX_CLTV_DELTA:
+        raise TooLarge(f"must not lock the payment for more than {MAX_CLTV_DELTA} blocks")
+
+
+def _check_hint(hint: list[dict[str, Any]], payee: str) -> None:
+    nodes = [hop["pubkey"] for hop in hint] + [payee]
+    if len(set(nodes)) < len(nodes):
+        raise TooLarge("has a route hint that passes a node twice")
+
+
+def _record_size(type_: int, length: int) -> int:
+    return _bigsize(type_) + _bigsize(length) + length
+
+
+def _bigsize(number: int) -> int:
+    """Return the length of a number as BOLT1's BigSize."""
+    if number < 0xFD:
+        return 1
+    if number <= 0xFFFF:
+        return 3
+    return 5 if number <= 0xFFFF_FFFF else 9
