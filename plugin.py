@@ -32,7 +32,8 @@ COMMANDS = (
         "nwc-update",
         commands.update,
         "Change a connection's name, methods, expires, relays, view, notifications, budget, renewal or "
-        "max_payment; what is not given stays. methods=all, expires=never, budget=nothing and "
+        "max_payment; what is not given stays. resume=true lets it pay again when its payments are "
+        "suspended. methods=all, expires=never, budget=nothing and "
         "max_payment=none take away what was set.",
     ),
     (
@@ -55,6 +56,7 @@ def build_plugin(runner: Runner) -> NwcPlugin:
     plugin.add_option(options.RELAY, None, options.RELAY_DESCRIPTION, multi=True)
     for option in options.INTEGER_OPTIONS:
         plugin.add_option(option.name, option.default, option.description, opt_type="int")
+    plugin.add_option(options.PAY_COMMAND, "auto", options.PAY_COMMAND_DESCRIPTION)
     plugin.add_option(options.NOTIFICATIONS, True, options.NOTIFICATIONS_DESCRIPTION, opt_type="bool")
     for name, command, help_text in COMMANDS:
         plugin.add_command(name, command, help_text, runner)

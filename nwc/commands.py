@@ -9,8 +9,9 @@ import io
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import segno
@@ -62,6 +63,7 @@ _WRITE_INSTEAD = {
     "budget": "nothing, an amount like 50000sat, received or unlimited",
     "renewal": f"one of {', '.join(Renewal)}",
     "max_payment": "an amount like 10000sat, or none for no cap",
+    "resume": "true to let a connection pay again whose payments are suspended",
 }
 
 
@@ -340,6 +342,7 @@ async def update(
     budget: object = None,
     renewal: object = None,
     max_payment: object = None,
+    resume: object = None,
 ) -> Json:
     """Change a connection. What is not given stays.
 
@@ -357,24 +360,22 @@ async def update(
         "budget": budget,
         "renewal": renewal,
         "max_payment": max_payment,
+        "resume": resume,
     }
     if new_name is None and all(value is None for value in given.values()):
         *first, last = given
         raise BadArgument(f"nothing to change: give new_name, {', '.join(first)} or {last}")
     _refuse_empty(given)
-    changes: Json = {}
-    if new_name is not None:
-        changes["name"] = _new_name("new_name", new_name)
-    if methods is not None:
-        changes["methods"] = _methods(methods)
-    if expires is not None:
-        changes["expires_at"] = _expires_at(expires)
-    if relays is not None:
-        changes["relays"] = _relays(relays, core)
-    if view is not None:
-        changes["view"] = _view(view)
-    if notifications is not None:
-        changes["notifications"] = _flag("notifications", notifications)
+    resumes = _flag("resume", resume)
+    checks: dict[str, tuple[object, Callable[[Any], Any]]] = {
+        "name": (new_name, partial(_new_name, "new_name")),
+        "methods": (methods, _methods),
+        "expires_at": (expires, _expires_at),
+        "relays": (relays, lambda value: _relays(value, core)),
+        "view": (view, _view),
+        "notifications": (notifications, partial(_flag, "notifications")),
+    }
+    changes = {field: check(value) for field, (value, check) in checks.items() if value is not None}
 
     def changed(old: Connection) -> Connection:
         # From the record as it is under the manager's lock: what is not given stays as it is then.
@@ -384,6 +385,8 @@ async def update(
         return new
 
     live = await core.manager.change(_typed_name(name), changed)
+    if resumes:
+        await core.payments.breaker.resume(live.record.client_pubkey)
     warnings = _bare_number_warnings({"budget": budget, "max_payment": max_payment})
     if new_name is not None:
         warnings += _look_alike_warnings(core, live)
@@ -517,6 +520,13 @@ async def _describe(core: Core, live: LiveConnection, warnings: Sequence[str] = 
     if live.last_used_at is not None:
         described |= _describe_use(live)
     all_warnings = [*warnings, *_clock_warnings(live)]
+    suspended_at = core.payments.breaker.suspended_at(record.client_pubkey)
+    if suspended_at is not None:
+        described["payments_suspended_at"] = suspended_at
+        all_warnings.append(
+            "payments are suspended: lightningd stopped twice within an hour while this connection was "
+            "paying; nwc-update with resume=true lets it pay again"
+        )
     if not any(relay["state"] == "connected" for relay in described["relays"]):
         all_warnings.append("no relay is connected yet; apps cannot reach this node until one is")
     return described | _joined(all_warnings)

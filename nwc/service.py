@@ -32,10 +32,13 @@ from nwc.wallet.manager import ConnectionManager
 from nwc.wallet.notifier import Notifier
 from nwc.wallet.paid_invoices import PaidInvoices
 from nwc.wallet.server import RequestServer
+from nwc.wallet.spending.breaker import CircuitBreaker
+from nwc.wallet.spending.late import LatePayments
 from nwc.wallet.spending.ledgers import Ledgers
 from nwc.wallet.spending.payment import PaymentRecord
 from nwc.wallet.spending.payment_records import PaymentRecords
 from nwc.wallet.spending.payments import Payments
+from nwc.wallet.spending.refusals import Refusals
 
 SWEEP_INTERVAL_S = 3600
 RETRY_FIRST_S = 0.5
@@ -71,16 +74,20 @@ class Core:
         )
         self.announcer = Announcer(self.pool, self.connections, settings.notifications)
         records = PaymentRecords(node)
+        payer = Payer(node, settings.pay_command)
         self.notifier = Notifier(node, self.pool, self.connections, records)
         self.paid_invoices = PaidInvoices(node, self._deal_with_paid)
         self.payments = Payments(
-            Payer(node),
+            payer,
             Ledgers(node),
             records,
+            CircuitBreaker(node),
+            Refusals(node),
             connection_of=self._connection_of,
             tell=self._tell_of_sent,
             answer_late=lambda key, record: self.server.answer_payment(key, record),  # noqa: PLW0108
         )
+        self.late_payments = LatePayments(node, payer, self.payments)
         self.manager = ConnectionManager(
             node, self.pool, self.announcer, self.connections, settings.rate_limit, self.payments
         )
@@ -138,6 +145,7 @@ class Core:
             try:
                 await self.wallet.templates.sweep()
                 await self.payments.records.sweep(time.time())
+                await self.late_payments.sweep(time.time())
                 deleted = await invoice_record.sweep(self._node)
                 _log.debug("deleted %d records of invoices that are gone", deleted)
             except NodeError as error:
@@ -252,7 +260,8 @@ class Service:
         """Load the connections, however long lightningd takes to be ready for it."""
         await self._insist(self._follow_log_level)
         await self._insist(partial(core.wallet.templates.sweep, is_start=True))
-        await self._insist(core.payments.load)
+        is_node_start = self._settings.is_node_start
+        await self._insist(partial(core.payments.load, is_node_start=is_node_start))
         await self._insist(core.manager.load)
         # From here on requests are served: nothing above may be done again.
         core.payments.start()

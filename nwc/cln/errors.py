@@ -1,6 +1,6 @@
 """What can go wrong between the plugin and lightningd, and lightningd's error codes."""
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from enum import IntEnum
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -17,10 +17,14 @@ class RpcCode(IntEnum):
 
     METHOD_NOT_FOUND = -32601
     INVALID_PARAMS = -32602
+    PAY_NO_USABLE_ROUTE_HINT = 0
     PAY_DESTINATION_PERM_FAIL = 203
     PAY_ROUTE_NOT_FOUND = 205
     PAY_ROUTE_TOO_EXPENSIVE = 206
     PAY_INVOICE_EXPIRED = 207
+    PAY_STOPPED_RETRYING = 210
+    PAY_INVOICE_PREAPPROVAL_DECLINED = 213
+    PAY_KEYSEND_PREAPPROVAL_DECLINED = 214
     INVOICE_LABEL_ALREADY_EXISTS = 900
     INVOICE_WAIT_TIMED_OUT = 904
     INVOICE_NOT_FOUND = 905
@@ -42,15 +46,19 @@ class RpcFailed(NodeError):
         method: the RPC method.
         code: lightningd's error code.
         message: lightningd's words; for the owner at lightning-cli, not for the log or clients.
+        details: lightningd's whole error object. It can be megabytes, so it must not be kept.
 
     """
 
-    def __init__(self, method: str, code: int, message: str) -> None:
+    def __init__(
+        self, method: str, code: int, message: str, details: Mapping[str, Any] | None = None
+    ) -> None:
         # Without the message: lightningd quotes parameters in it, and they are a client's business.
         super().__init__(f"{method}: error {code}")
         self.method = method
         self.code = code
         self.message = message
+        self.details = details or {}
 
 
 class NodeUnavailable(NodeError):

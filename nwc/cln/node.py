@@ -7,8 +7,9 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+from nwc.cln.channels import Sendable, sendable
 from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed, reads_answer
-from nwc.cln.rpc import RpcSocket
+from nwc.cln.rpc import Params, RpcSocket
 
 PAYMENT_METHODS = frozenset({"xpay", "pay", "xkeysend", "keysend"})
 
@@ -34,8 +35,9 @@ BOUNDS = {
     "createinvoice": Bounds(16, 60.0),
     # Can take seconds on a large node, when its mirror of the tables is made anew.
     "sql": Bounds(2, 60.0),
-    # Waits until its payment is made, for minutes: as many as may be under way at once.
-    **dict.fromkeys(PAYMENT_METHODS, Bounds(64, None)),
+    # Returns when its payment has ended: after seconds, or days where a payee holds it. `listsendpays`
+    # tells how it ended, too, so no call is kept for longer than lightningd can make new attempts.
+    **dict.fromkeys(PAYMENT_METHODS, Bounds(64, 600.0)),
 }
 _OTHER = Bounds()
 
@@ -64,12 +66,22 @@ class Node:
         A call that was begun keeps its place until lightningd answers or its time is over, also when
         nobody waits for it any more.
         """
-        given = {name: value for name, value in params.items() if value is not None}
+        return await self._call(method, _given(params))
+
+    async def call_named(self, method: str, name: str, **params: Any) -> Json:
+        """Call an RPC method as `call` does; lightningd keeps this name with what it reserves."""
+        return await self._call(method, _given(params), name)
+
+    async def call_positional(self, method: str, params: list[Any]) -> Json:
+        """Call an RPC method as `call` does, with parameters by position; None leaves one out."""
+        return await self._call(method, params)
+
+    async def _call(self, method: str, params: Params, name: str = "") -> Json:
         bounds = BOUNDS.get(method, _OTHER)
         places = self._places.get(method) or self._places.setdefault(
             method, asyncio.Semaphore(bounds.places)
         )
-        call = self._rpc.new_call(method, given)
+        call = self._rpc.new_call(method, params, name)
         await places.acquire()
         self._rpc.begin(call, bounds.timeout_s, places.release)
         answer = await call.result()
@@ -182,14 +194,9 @@ class Node:
         return info
 
     @reads_answer
-    async def spendable_msat(self) -> int:
-        """Return what the node can send over its open channels, in msat."""
-        channels = (await self.call("listpeerchannels"))["channels"]
-        return sum(
-            channel.get("spendable_msat", 0)
-            for channel in channels
-            if channel["state"] == "CHANNELD_NORMAL"
-        )
+    async def sendable(self) -> Sendable:
+        """Return what the node can send over its channels at this moment."""
+        return sendable((await self.call("listpeerchannels"))["channels"])
 
     @reads_answer
     async def log_level(self) -> str:
@@ -271,6 +278,10 @@ class Node:
     async def datastore_children(self, key: DatastoreKey) -> dict[str, str]:
         """Return the texts of `datastore_entries`."""
         return {name: text for name, (text, _) in (await self.datastore_entries(key)).items()}
+
+
+def _given(params: Json) -> Json:
+    return {name: value for name, value in params.items() if value is not None}
 
 
 def _paid(answer: Json) -> Json:

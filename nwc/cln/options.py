@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nwc.cln.payments import PayCommand
 from nwc.nostr.relay_url import is_onion, parse_relay_url
 
 DEFAULT_RELAYS = ("wss://relay.getalby.com", "wss://relay2.getalby.com")
@@ -54,6 +55,10 @@ MAX_REQUEST_AGE = IntegerOption(
 RATE_LIMIT = IntegerOption(
     "nwc-rate-limit", 20, 1, 100_000, "Requests a second a connection may make in the long run"
 )
+PAY_COMMAND = "nwc-pay-command"
+PAY_COMMAND_DESCRIPTION = (
+    "Which of lightningd's commands pays: auto, pay or xpay; auto takes pay where lightningd has it"
+)
 NOTIFICATIONS = "nwc-notifications"
 NOTIFICATIONS_DESCRIPTION = "Tell apps of payments they receive and make"
 INTEGER_OPTIONS = (INVOICE_EXPIRY, MAX_REQUEST_AGE, RATE_LIMIT)
@@ -72,6 +77,8 @@ class Settings:
         notifications: whether apps are told of payments.
         proxy: SOCKS proxy URL, or None.
         always_use_proxy: every relay goes through the proxy.
+        pay_command: which of lightningd's commands pays.
+        is_node_start: True if lightningd itself is starting, False if only the plugin is.
 
     """
 
@@ -83,6 +90,8 @@ class Settings:
     notifications: bool
     proxy: str | None
     always_use_proxy: bool
+    pay_command: PayCommand = PayCommand.AUTO
+    is_node_start: bool = False
 
 
 def parse_settings(options: Values, configuration: Values) -> Settings:
@@ -108,6 +117,8 @@ def parse_settings(options: Values, configuration: Values) -> Settings:
         notifications=_parse_flag(NOTIFICATIONS, options.get(NOTIFICATIONS, True)),
         proxy=proxy,
         always_use_proxy=always_use_proxy,
+        pay_command=_parse_pay_command(options.get(PAY_COMMAND, PayCommand.AUTO)),
+        is_node_start=configuration.get("startup") is True,
     )
 
 
@@ -115,6 +126,12 @@ def _parse_flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise BadOption(f"{name}: must be true or false; got {value!r}")
     return value
+
+
+def _parse_pay_command(value: object) -> PayCommand:
+    if not isinstance(value, str) or value not in tuple(PayCommand):
+        raise BadOption(f"{PAY_COMMAND}: must be auto, pay or xpay; got {value!r}")
+    return PayCommand(value)
 
 
 def parse_relays(value: object) -> tuple[str, ...]:

@@ -1,20 +1,80 @@
-"""Paying through lightningd: `xpay` and `xkeysend` where the node has them, else `pay` and `keysend`.
+"""Paying through lightningd: which command pays, how it is called, and what its errors mean.
 
-What one of these commands answers is not the end of a payment: an error can come while a part of it is
-still under way, and no answer at all when lightningd stops. The truth is in `listsendpays`.
+Only this module decides which command pays (`_INVOICE_COMMANDS`, `_KEYSEND_COMMANDS`). `pay` and
+`keysend` come first: `xpay` and `xkeysend` have faults by which a payee, or an app, can stop the node.
+They are used where the node has nothing else, or where the owner chose them (`nwc-pay-command`).
+
+A command's answer is not always the end of a payment: an error can come while a part is pending, and no
+answer comes when lightningd stops. `PayFailed.is_over` says when an error is the end; otherwise
+`listsendpays` tells.
 """
 
 import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
 
+from nwc.cln.channels import Sendable
 from nwc.cln.errors import UNREADABLE, NodeUnavailable, RpcCode, RpcFailed, reads_answer
 from nwc.cln.node import Json, Node
 
-# The first that a node has is used.
-_PAY_COMMANDS = ("xpay", "pay")
-_KEYSEND_COMMANDS = ("xkeysend", "keysend")
-_BOLT11_PARAMETER = {"xpay": "invstring", "pay": "bolt11"}
+
+class PayCommand(StrEnum):
+    """Values of the option `nwc-pay-command`."""
+
+    AUTO = "auto"
+    PAY = "pay"
+    XPAY = "xpay"
+
+
+_INVOICE_COMMANDS = {
+    PayCommand.AUTO: ("pay", "xpay"),
+    PayCommand.PAY: ("pay",),
+    PayCommand.XPAY: ("xpay",),
+}
+_KEYSEND_COMMANDS = {
+    PayCommand.AUTO: ("keysend", "xkeysend"),
+    PayCommand.PAY: ("keysend",),
+    PayCommand.XPAY: ("xkeysend", "keysend"),
+}
+
+# lightningd raises these before it begins with a payment.
+_NOTHING_BEGUN = frozenset(
+    {
+        RpcCode.METHOD_NOT_FOUND,
+        RpcCode.INVALID_PARAMS,
+        RpcCode.PAY_INVOICE_EXPIRED,
+        RpcCode.PAY_INVOICE_PREAPPROVAL_DECLINED,
+        RpcCode.PAY_KEYSEND_PREAPPROVAL_DECLINED,
+    }
+)
+# `xpay` passes on these codes of `getroutes` only while it has made no attempt at all.
+_XPAY_NOTHING_BEGUN = _NOTHING_BEGUN | {RpcCode.PAY_ROUTE_NOT_FOUND, RpcCode.PAY_ROUTE_TOO_EXPENSIVE}
+# The attempts that `pay` and `keysend` list in an error; any other state may still become a payment.
+_ENDED_ATTEMPTS = ("failed", "success")
+
+# The layers and the final CLTV that `xkeysend` itself gives to `getroutes`.
+_XKEYSEND_LAYERS = ("auto.localchans", "auto.sourcefree", "xpay")
+_XKEYSEND_FINAL_CLTV = 22
+
+# Parts that one `listsendpays` returns: about 1 MB.
+PARTS_PER_PAGE = 1000
+
+
+class PayFailed(RpcFailed):
+    """A paying command answered with an error.
+
+    Attributes:
+        is_over: True if lightningd is certain to send nothing more for this payment. False if it did not
+            say so: then a part may be pending, or may still begin.
+
+    """
+
+    def __init__(self, error: RpcFailed, *, is_over: bool) -> None:
+        super().__init__(error.method, error.code, error.message)
+        self.is_over = is_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +109,24 @@ class Parts:
 
 
 class Payer:
-    """Pays. Methods raise NodeError, as those of Node do."""
+    """Pays. Methods raise NodeError, as those of Node do.
 
-    def __init__(self, node: Node) -> None:
+    Args:
+        node: lightningd.
+        pay_command: which command pays.
+
+    """
+
+    def __init__(self, node: Node, pay_command: PayCommand = PayCommand.AUTO) -> None:
         self._node = node
+        self._invoice_commands = _INVOICE_COMMANDS[pay_command]
+        self._keysend_commands = _KEYSEND_COMMANDS[pay_command]
         self._usage: dict[str, str] = {}
 
     async def prepare(self) -> None:
         """Find out what this node pays with: then giving the command needs no other call."""
         with suppress(RpcFailed):  # it will be said where it is needed
-            await self._first_of(_PAY_COMMANDS)
+            await self._offered(self._invoice_commands)
 
     async def pay_invoice(
         self, invoice: str, *, amount_msat: int | None, max_fee_msat: int, retry_for_s: int, label: str
@@ -70,28 +138,38 @@ class Payer:
             amount_msat: only for an invoice without an amount.
             max_fee_msat: the most it may cost beside the amount.
             retry_for_s: seconds in which lightningd may begin new attempts.
-            label: kept beside the payment where the command takes one.
+            label: kept beside the payment where the command takes one; names its reservations.
+
+        Raises:
+            PayFailed: lightningd answered with an error.
+            NodeUnavailable: no answer; lightningd may be paying.
 
         """
-        command = await self._first_of(_PAY_COMMANDS)
-        has_label = "label" in await self._parameters(command)
-        answer: Json = await self._node.call(
-            command,
-            **{_BOLT11_PARAMETER[command]: invoice},
-            amount_msat=amount_msat,
-            maxfee=max_fee_msat,
-            retry_for=retry_for_s,
-            label=label if has_label else None,
-        )
-        return answer
+
+        async def pay() -> Json:
+            # lightningd redirects `pay` to `xpay` (xpay-handle-pay, the default from 26.06 on), but not
+            # with more than two positional parameters. They are invoice, amount_msat, label, riskfactor,
+            # maxfeepercent, retry_for, maxdelay, exemptfee, localinvreqid, exclude and maxfee.
+            given = [invoice, amount_msat, label, None, None, retry_for_s, *[None] * 4, max_fee_msat]
+            return await self._node.call_positional("pay", given)
+
+        async def xpay() -> Json:
+            has_label = "label" in await self._parameters("xpay")
+            return await self._node.call_named(
+                "xpay",
+                label,
+                invstring=invoice,
+                amount_msat=amount_msat,
+                maxfee=max_fee_msat,
+                retry_for=retry_for_s,
+                label=label if has_label else None,
+            )
+
+        return await self._first_that_runs(self._invoice_commands, {"pay": pay, "xpay": xpay})
 
     async def can_keysend(self) -> bool:
-        """Tell whether the node has a keysend command that takes a limit on the fee."""
-        try:
-            command = await self._first_of(_KEYSEND_COMMANDS)
-        except RpcFailed:
-            return False
-        return "maxfee" in await self._parameters(command)
+        """Return True if the node has a keysend command that takes a limit on the fee."""
+        return bool(await self._offered(self._keysend_commands))
 
     async def keysend(
         self,
@@ -110,32 +188,144 @@ class Payer:
             amount_msat: what the payee gets.
             max_fee_msat: the most it may cost beside that.
             retry_for_s: seconds in which lightningd may begin new attempts.
-            label: by which its parts are found again.
+            label: by which its parts are found again; names its reservations.
             tlvs: further records for the payee: type in decimal digits, value in hex digits.
 
+        Raises:
+            PayFailed: lightningd answered with an error.
+            NodeUnavailable: no answer; lightningd may be paying.
+
         """
-        answer: Json = await self._node.call(
-            await self._first_of(_KEYSEND_COMMANDS),
+        common = {
+            "destination": destination,
+            "amount_msat": amount_msat,
+            "maxfee": max_fee_msat,
+            "label": label,
+            "extratlvs": tlvs or None,
+        }
+
+        async def keysend() -> Json:
+            return await self._node.call_named("keysend", label, **common, retry_for=retry_for_s)
+
+        async def xkeysend() -> Json:
+            # It stops lightningd when it splits a payment, which it does where no single path fits. So
+            # one must fit, and retry_for=0 prevents a second attempt, which could find none.
+            await self._check_single_path(destination, amount_msat, max_fee_msat)
+            return await self._node.call_named("xkeysend", label, **common, retry_for=0)
+
+        runs = {"keysend": keysend, "xkeysend": xkeysend}
+        return await self._first_that_runs(self._keysend_commands, runs)
+
+    async def _check_single_path(self, destination: str, amount_msat: int, max_fee_msat: int) -> None:
+        """Raise RpcFailed if `xkeysend` would find no single path."""
+        own = await self._node.info()
+        await self._node.call(
+            "getroutes",
+            source=own["id"],
             destination=destination,
             amount_msat=amount_msat,
-            maxfee=max_fee_msat,
-            retry_for=retry_for_s,
-            label=label,
-            extratlvs=tlvs or None,
+            layers=list(_XKEYSEND_LAYERS),
+            maxfee_msat=max_fee_msat,
+            final_cltv=_XKEYSEND_FINAL_CLTV,
+            maxparts=1,
         )
-        return answer
 
-    async def parts_by_hash(self, payment_hash: str) -> Parts:
-        """Return where the payment with this hash stands."""
-        listed = await self._node.call("listsendpays", payment_hash=payment_hash)
-        return _parts(listed)
+    async def _first_that_runs(
+        self, commands: tuple[str, ...], runs: Mapping[str, Callable[[], Awaitable[Json]]]
+    ) -> Json:
+        """Run the first command that lightningd has, and return its answer.
 
-    async def parts_by_label(self, label: str, first_index: int) -> Parts:
-        """Return where the payment with this label stands, whose parts have `created_index` of at least
-        `first_index`.
+        `help` also shows commands that lightningd refuses as deprecated (allow-deprecated-apis=false).
         """
-        listed = await self._node.call("listsendpays", index="created", start=first_index)
-        return _parts(listed, label)
+        missing: RpcFailed = RpcFailed(commands[0], RpcCode.METHOD_NOT_FOUND, "no such command")
+        for command in await self._offered(commands):
+            try:
+                return await runs[command]()
+            except RpcFailed as error:
+                if error.code != RpcCode.METHOD_NOT_FOUND:
+                    raise PayFailed(error, is_over=_is_over(command, error)) from None
+                missing = error
+        raise PayFailed(missing, is_over=True)
+
+    @reads_answer
+    async def release_reservations(self, label: str) -> None:
+        """Take back what `xpay` or `xkeysend` has left reserved in askrene for an ended payment.
+
+        They forget it where a path does not fit into the onion, and then it is locked until lightningd
+        restarts. Other commands reserve nothing, so this finds nothing.
+
+        Args:
+            label: of a payment of which nothing is pending and nothing can begin any more.
+
+        """
+        listed = (await self._node.call("askrene-listreservations"))["reservations"]
+        path = [
+            {"short_channel_id_dir": one["short_channel_id_dir"], "amount_msat": one["amount_msat"]}
+            for one in listed
+            if label in str(one.get("command_id"))
+        ]
+        if path:
+            await self._node.call("askrene-unreserve", path=path)
+
+    @reads_answer
+    async def history_of(self, payment_hash: str) -> Parts:
+        """Return what came of all attempts that anybody ever made to pay this hash."""
+        listed = await self._node.call("listsendpays", payment_hash=payment_hash)
+        return _merged(_payments(listed))
+
+    @reads_answer
+    async def parts(self, first_index: int, *, payment_hash: str | None, label: str) -> Parts:
+        """Return where a payment stands.
+
+        Failed parts are left out: there can be thousands, and they change nothing.
+
+        Args:
+            first_index: the lowest `created_index` that a part of it can have.
+            payment_hash: 64 hex digits; None for a keysend, whose parts are found by the label.
+            label: of the payment.
+
+        """
+        own = partial(_is_own, payment_hash=payment_hash, label=label)
+        # In this order: a part that completes in between is seen as pending, and asked for again.
+        pending = [part async for part in self._listed("pending", first_index) if own(part)]
+        complete = [part async for part in self._listed("complete", first_index) if own(part)]
+        return _merged([*pending, *complete])
+
+    async def failed_hash(self, first_index: int, label: str) -> str | None:
+        """Return the payment hash of a failed payment with this label; None if nothing was sent."""
+        listed = await self._page("failed", first_index)
+        return next((part["payment_hash"] for part in listed if part.get("label") == label), None)
+
+    async def completed(self, first_index: int) -> AsyncIterator[Json]:
+        """Yield all complete parts on this node, as `listsendpays` shows them, by `created_index`.
+
+        Args:
+            first_index: the lowest `created_index` to begin with.
+
+        """
+        async for part in self._listed("complete", first_index):
+            yield part
+
+    async def oldest_pending_index(self) -> int | None:
+        """Return the lowest `created_index` of the node's pending parts, None if none is pending."""
+        pending = await self._page("pending", 0)
+        return int(pending[0]["created_index"]) if pending else None
+
+    async def _listed(self, status: str, first_index: int) -> AsyncIterator[Json]:
+        while True:
+            page = await self._page(status, first_index)
+            for part in page:
+                yield part
+            if len(page) < PARTS_PER_PAGE:
+                return
+            first_index = int(page[-1]["created_index"]) + 1
+
+    @reads_answer
+    async def _page(self, status: str, first_index: int) -> list[Json]:
+        listed = await self._node.call(
+            "listsendpays", status=status, index="created", start=first_index, limit=PARTS_PER_PAGE
+        )
+        return _payments(listed)
 
     @reads_answer
     async def next_sendpay_index(self) -> int:
@@ -143,20 +333,18 @@ class Payer:
         answer = await self._node.call("wait", subsystem="sendpays", indexname="created", nextvalue=0)
         return int(answer["created"]) + 1
 
-    async def spendable_msat(self) -> int:
-        """Return what the node can send over its open channels, in msat."""
-        return await self._node.spendable_msat()
+    async def sendable(self) -> Sendable:
+        """Return what the node can send at this moment."""
+        return await self._node.sendable()
 
     async def decode(self, invoice: str) -> Json:
         """Return what `decode` says of an invoice."""
         decoded: Json = await self._node.call("decode", string=invoice)
         return decoded
 
-    async def _first_of(self, commands: tuple[str, ...]) -> str:
-        for command in commands:
-            if await self._parameters(command):
-                return command
-        raise RpcFailed(commands[-1], RpcCode.METHOD_NOT_FOUND, "no such command")
+    async def _offered(self, commands: tuple[str, ...]) -> list[str]:
+        """Return those commands that the node has, and that take a limit on the fee."""
+        return [command for command in commands if "maxfee" in await self._parameters(command)]
 
     async def _parameters(self, command: str) -> frozenset[str]:
         """Return the parameters that `help` names for a command; none when there is no such command."""
@@ -175,27 +363,56 @@ class Payer:
         return usage
 
 
-def _parts(listed: Json, label: str | None = None) -> Parts:
-    """Merge what `listsendpays` shows of a payment.
+def _is_over(command: str, error: RpcFailed) -> bool:
+    """Return True if this error is certainly the end of a payment."""
+    if command in ("xpay", "xkeysend"):
+        return error.code in _XPAY_NOTHING_BEGUN
+    # `pay` and `keysend` end when all their attempts have ended, or at once when the payee refuses one:
+    # then the others may be pending. Either `status` or `attempts` stands beside the code and tells.
+    attempts = error.details.get("attempts")
+    have_all_ended = (
+        isinstance(attempts, list)
+        and bool(attempts)
+        and all(isinstance(one, dict) and one.get("status") in _ENDED_ATTEMPTS for one in attempts)
+    )
+    return error.code in _NOTHING_BEGUN or error.details.get("status") == "failed" or have_all_ended
+
+
+def _is_own(part: Json, *, payment_hash: str | None, label: str) -> bool:
+    return bool(
+        part.get("label") == label if payment_hash is None else part["payment_hash"] == payment_hash
+    )
+
+
+def _payments(listed: Json) -> list[Json]:
+    """Return the parts in an answer of `listsendpays`.
 
     Raises:
-        NodeUnavailable: it shows something that nobody expected, which may be a payment.
+        NodeUnavailable: the answer cannot be read; it may hide a payment.
+
+    """
+    payments = listed.get("payments")
+    if not isinstance(payments, list) or not all(isinstance(part, dict) for part in payments):
+        raise NodeUnavailable("listsendpays: cannot be read")
+    return payments
+
+
+def _merged(parts: list[Json]) -> Parts:
+    """Merge the parts of a payment.
+
+    Raises:
+        NodeUnavailable: a part cannot be read; it may be a payment.
 
     """
     try:
-        parts = [p for p in listed["payments"] if label is None or p.get("label") == label]
-        return _merged(parts)
+        complete = [part for part in parts if part["status"] == "complete"]
+        return Parts(
+            sent=_sent(complete),
+            is_pending=any(part["status"] == "pending" for part in parts),
+            payment_hash=parts[0]["payment_hash"] if parts else None,
+        )
     except UNREADABLE as error:
         raise NodeUnavailable(f"listsendpays: {type(error).__name__}") from error
-
-
-def _merged(payments: list[Json]) -> Parts:
-    complete = [part for part in payments if part["status"] == "complete"]
-    return Parts(
-        sent=_sent(complete),
-        is_pending=any(part["status"] == "pending" for part in payments),
-        payment_hash=payments[0]["payment_hash"] if payments else None,
-    )
 
 
 def _sent(complete: list[Json]) -> Sent | None:

@@ -22,6 +22,7 @@ MAX_IDLE = 16
 READ_BYTES = 256 * 1024
 
 Json = dict[str, Any]
+Params = Json | list[Any]
 Action = Callable[[], object]
 
 # json.dumps would make a new one each time.
@@ -40,7 +41,7 @@ class RpcCall:
     Args:
         method: the RPC method.
         params: its parameters.
-        number: no other call on the same socket has it.
+        name: stands in what lightningd logs and keeps of the call; no two calls have the same.
 
     Attributes:
         text: what is sent.
@@ -52,9 +53,9 @@ class RpcCall:
 
     __slots__ = ("_drop", "_ended", "_id", "_is_over", "_method", "_outcome", "_timer", "text")
 
-    def __init__(self, method: str, params: Json, number: int) -> None:
+    def __init__(self, method: str, params: Params, name: str) -> None:
         self._method = method
-        self._id = f"nwc:{method}#{number}"
+        self._id = f"nwc:{method}#{name}"
         request = {"jsonrpc": "2.0", "method": method, "params": params, "id": self._id}
         try:
             self.text = _encoder.encode(request).encode()
@@ -117,8 +118,8 @@ class RpcCall:
     def succeed(self, answer: Json) -> None:
         """End with what lightningd has answered."""
         match answer:
-            case {"error": {"code": int(code), "message": str(message)}}:
-                self._end(RpcFailed(self._method, code, message))
+            case {"error": {"code": int(code), "message": str(message)} as error}:
+                self._end(RpcFailed(self._method, code, message, error))
             case {"result": result}:
                 self._end(result)
             case _:
@@ -160,14 +161,19 @@ class RpcSocket:
         while self._idle:
             self._idle.pop().close()
 
-    def new_call(self, method: str, params: Json) -> RpcCall:
+    def new_call(self, method: str, params: Params, name: str = "") -> RpcCall:
         """Make a call, to be begun here.
+
+        Args:
+            method: the RPC method.
+            params: by name, or a list of them.
+            name: by which what lightningd keeps of the call is found again; by default a number.
 
         Raises:
             NodeUnavailable: this cannot be sent: text that has no UTF-8, or nested too deep.
 
         """
-        return RpcCall(method, params, next(self._numbers))
+        return RpcCall(method, params, name or str(next(self._numbers)))
 
     def begin(self, call: RpcCall, timeout_s: float | None = None, ended: Action = _nothing) -> None:
         """Begin a call, which goes on until lightningd answers or its time is over.

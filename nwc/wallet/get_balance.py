@@ -19,10 +19,10 @@ async def get_balance(wallet: Wallet, call: Call) -> dict[str, Any]:
     connection = call.connection
     if not connection.budget.can_spend:
         shows_node = connection.view is View.NODE
-        return {"balance": await wallet.node.spendable_msat() if shows_node else 0}
+        return {"balance": (await wallet.node.sendable()).total_msat if shows_node else 0}
     ledger = await wallet.payments.ledgers.of(connection.client_pubkey)
     left = ledger.left(connection.budget, time.time())
     if left == 0:
         return {"balance": 0}
-    spendable = await wallet.node.spendable_msat()
-    return {"balance": spendable if left is None else min(spendable, left)}
+    sendable_msat = (await wallet.node.sendable()).total_msat
+    return {"balance": sendable_msat if left is None else min(sendable_msat, left)}

@@ -4,19 +4,15 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from nwc.cln import bolt11
+from nwc.cln import bolt11, onion
 from nwc.cln.amounts import MAX_AMOUNT_MSAT
 from nwc.cln.errors import RpcFailed
 from nwc.cln.node import Json
 from nwc.nip47 import params
 from nwc.nip47.errors import ErrorCode, Nip47Error, refuse
 from nwc.wallet.context import Call, Wallet
-from nwc.wallet.spending.payment import Payment, PaymentRecord
+from nwc.wallet.spending.payment import Payment, PaymentRecord, usual_fee_limit_msat
 from nwc.wallet.spending.payments import RETRY_FOR_S, payment_label
-
-# As lightningd's own `xpay`: 1 %, but never less than 5 sat.
-_FEE_DIVISOR = 100
-_LOWEST_FEE_LIMIT_MSAT = 5000
 
 # BOLT11, "Human-Readable Part", by lightningd's names of the networks.
 _PREFIXES = {"bitcoin": "bc", "testnet": "tb", "testnet4": "tb", "signet": "tbs", "regtest": "bcrt"}
@@ -71,9 +67,7 @@ def max_fee_param(given: params.Params) -> int | None:
 
 def fee_limit_msat(amount_msat: int, wanted_msat: int | None) -> int:
     """Return the most a payment may cost beside its amount: the client's limit, else the usual one."""
-    if wanted_msat is not None:
-        return wanted_msat
-    return max(_LOWEST_FEE_LIMIT_MSAT, amount_msat // _FEE_DIVISOR)
+    return usual_fee_limit_msat(amount_msat) if wanted_msat is None else wanted_msat
 
 
 def _checked_invoice(text: str) -> str:
@@ -97,7 +91,7 @@ async def pay_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
 
     """
     # First, since an invoice that was paid may have expired when its request comes again.
-    record = await wallet.payments.come_before(call.connection, call.request_id)
+    record = await wallet.payments.come_before(call.connection, call.request_id, call.created_at)
     return payment_answer(record or await _pay(wallet, call))
 
 
@@ -118,6 +112,7 @@ async def _pay(wallet: Wallet, call: Call) -> PaymentRecord:
         invoice=wanted.invoice,
         destination=decoded["payee"],
         metadata=wanted.metadata,
+        first_sendpay_index=await wallet.payments.payer.next_sendpay_index(),
     )
     needs_amount = decoded.get("amount_msat") is None
 
@@ -167,6 +162,10 @@ def _check_invoice(decoded: Json, node: Json, now: float) -> None:
         refuse("invoice: must be another node's; this one is of the node that would pay it")
     if decoded["created_at"] + decoded["expiry"] <= now:
         refuse("invoice: must not have expired")
+    try:
+        onion.check_invoice(decoded)
+    except onion.TooLarge as error:
+        refuse(f"invoice: {error}")
 
 
 def _amount_msat(decoded: Json, given_msat: int | None) -> int:

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from nwc.cln import onion
 from nwc.cln.amounts import MAX_AMOUNT_MSAT
 from nwc.cln.node import Json
 from nwc.nip47 import params
@@ -18,8 +19,6 @@ from nwc.wallet.pay_invoice import (
 from nwc.wallet.spending.payment import Payment, PaymentRecord
 from nwc.wallet.spending.payments import RETRY_FOR_S, payment_label
 
-# BOLT4: the whole onion has 1,300 bytes, with all hops in it.
-MAX_TLV_BYTES = 1000
 MAX_TLV_RECORDS = 50
 # BOLT1, "Type-Length-Value Format": below are the standard types, which would break the payment.
 MIN_CUSTOM_TYPE = 65_536
@@ -87,8 +86,10 @@ def _tlvs(given: object) -> dict[str, str]:
     tlvs = dict(_tlv(record) for record in given)
     if len(tlvs) != len(given):
         refuse("tlv_records: must have each type once")
-    if sum(len(value) // 2 for value in tlvs.values()) > MAX_TLV_BYTES:
-        refuse(f"tlv_records: must have at most {MAX_TLV_BYTES} bytes together")
+    try:
+        onion.check_records(tlvs)
+    except onion.TooLarge as error:
+        refuse(f"tlv_records: {error}")
     return tlvs
 
 
@@ -107,8 +108,8 @@ def _tlv(record: object) -> tuple[str, str]:
 
 
 def _hex_value(value: object) -> str:
-    if not isinstance(value, str) or len(value) > 2 * MAX_TLV_BYTES or not value.isascii():
-        refuse(f"tlv_records: value must be hex digits of at most {MAX_TLV_BYTES} bytes")
+    if not isinstance(value, str) or len(value) > 2 * onion.FREE_BYTES or not value.isascii():
+        refuse(f"tlv_records: value must be hex digits of at most {onion.FREE_BYTES} bytes")
     try:
         return bytes.fromhex(value).hex()
     except ValueError:
@@ -131,7 +132,7 @@ async def pay_keysend(wallet: Wallet, call: Call) -> dict[str, Any]:
         NodeError: lightningd is away, and nothing was sent.
 
     """
-    record = await wallet.payments.come_before(call.connection, call.request_id)
+    record = await wallet.payments.come_before(call.connection, call.request_id, call.created_at)
     return payment_answer(record or await _send(wallet, call))
 
 

@@ -153,6 +153,8 @@ class RequestServer:
             outcome = _BUSY
         else:
             outcome = await self._outcome(live, request)
+        if isinstance(outcome, Nip47Error) and _spends(request):
+            await self._wallet.payments.refusals.note(live.record.client_pubkey, request.created_at)
         await self._answer(live, request, outcome, relay)
 
     async def _answer(
@@ -193,6 +195,10 @@ class RequestServer:
         live.answered[method, code] += 1
         live.rate_limited += outcome is _TOO_FAST
         _log.debug("%s of %r: %s", method, live.record.name, code)
+
+
+def _spends(request: Request) -> bool:
+    return request.method in METHODS and METHODS[request.method].spends
 
 
 _TOO_FAST = Nip47Error(ErrorCode.RATE_LIMITED, "too many requests; try again in a second")

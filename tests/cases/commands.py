@@ -31,7 +31,7 @@ COMMANDS = {
     "[notifications] [max_payment]",
     "nwc-list": "[name]",
     "nwc-update": "name [new_name] [methods] [expires] [relays] [view] [notifications] [budget] "
-    "[renewal] [max_payment]",
+    "[renewal] [max_payment] [resume]",
     "nwc-revoke": "name",
     "nwc-status": "",
 }
@@ -587,7 +587,7 @@ def test_update_budget(node: NodeUnderTest, relay: RestartableRelay, connect: Co
         (
             {},
             "nothing to change: give new_name, methods, expires, relays, view, notifications, budget, "
-            "renewal or max_payment",
+            "renewal, max_payment or resume",
         ),
         ({"new_name": ""}, "name: must be"),
         ({"methods": "x"}, "methods: must be"),

@@ -18,7 +18,7 @@ from tests.double.params import (
     opt,
     parse_params,
 )
-from tests.double.pay_styles import Keysend, Pay, Xpay
+from tests.double.pay_styles import Keysend, OldPay, Pay, Xpay
 from tests.double.paying import DESTINATION_PERM_FAIL, UNSPECIFIED_ERROR, Payment, Style
 
 if TYPE_CHECKING:
@@ -46,14 +46,19 @@ def xpay(
 
 
 def pay(node: "Node", given: Json) -> Awaitable[Json]:
-    """Pay an invoice; xpay does it, whatever it does not know it ignores."""
+    """Pay an invoice. With more than two parameters by position it is the old `pay`; else xpay does it,
+    and ignores what it does not know.
+    """
+    is_old = isinstance(given, list) and len(given) > 2
     if isinstance(given, dict):
         if "invstring" in given:
             given = {"bolt11": given["invstring"], **given}
         given = {name: given[name] for name in given if any(name == p.name for p in PAY_PARAMS)}
     parsed = parse_params(PAY_PARAMS, given)
+    if is_old and node.settings.refuses_deprecated:
+        raise RpcError(METHOD_NOT_FOUND, 'Command "pay" is deprecated')
     wanted = (parsed[name] for name in ("bolt11", "amount_msat", "maxfee", "label"))
-    return _pay_invoice(node, Pay(), *wanted)
+    return _pay_invoice(node, OldPay() if is_old else Pay(), *wanted)
 
 
 def _pay_invoice(
@@ -133,6 +138,8 @@ def keysend(
     **_ignored: Json,
 ) -> Awaitable[Json]:
     """Pay a node without an invoice, the old way."""
+    if node.settings.refuses_deprecated:
+        raise RpcError(METHOD_NOT_FOUND, "Command 'keysend' is deprecated")
     tlvs = extratlvs or {}
     # It sends a preimage that is given beside its own, which no payee accepts.
     twice = RpcError(DESTINATION_PERM_FAIL, NO_KEYSEND) if KEYSEND_PREIMAGE in tlvs else None

@@ -5,9 +5,17 @@ from collections.abc import Sequence
 
 from tests.double.jsonio import Json
 from tests.double.params import RpcError
-from tests.double.paying import ALREADY_PAID, DESTINATION_PERM_FAIL, Payment
+from tests.double.paying import (
+    ALREADY_PAID,
+    DESTINATION_PERM_FAIL,
+    ROUTE_NOT_FOUND,
+    ROUTE_TOO_EXPENSIVE,
+    UNKNOWN_DESTINATION,
+    Payment,
+)
 
 STOPPED_ERROR = 210
+RAN_OUT = "Ran out of routes to try after 1 attempt: see `paystatus`"
 
 
 def _sums(payment: Payment, rows: Sequence[sqlite3.Row]) -> Json:
@@ -33,8 +41,8 @@ class Xpay:
         """Refuse to pay again."""
         raise RpcError(ALREADY_PAID, "Already paid this invoice successfully")
 
-    def failure(self, payment: Payment, error: RpcError) -> RpcError:
-        """Leave the error as it is."""
+    def failure(self, payment: Payment, error: RpcError, *, is_pending: bool) -> RpcError:
+        """Leave the error as it is: it does not say whether a part is pending."""
         return error
 
 
@@ -59,33 +67,56 @@ class Pay(Xpay):
         return {**self.success(payment, rows), **before}
 
 
+class OldPay(Pay):
+    """The old `pay`, which lightningd does not hand to xpay."""
+
+    def failure(self, payment: Payment, error: RpcError, *, is_pending: bool) -> RpcError:
+        """Say beside code and message whether a part is pending."""
+        status = "pending" if is_pending else "failed"
+        if error.code == DESTINATION_PERM_FAIL:
+            message = "failed: WIRE_INCORRECT_OR_UNKNOWN_PAYMENT_DETAILS (reply from remote)"
+            return _ErrorWithFields(error.code, message, {"status": status})
+        attempts = {"attempts": [_attempt(payment, status, str(error))]}
+        if error.code == ROUTE_NOT_FOUND and UNKNOWN_DESTINATION in str(error):
+            message = (
+                f"Destination {payment.destination.hex()} is not reachable directly and all routehints"
+                " were unusable."
+            )
+            return _ErrorWithFields(0, message, attempts)
+        if error.code in (ROUTE_NOT_FOUND, ROUTE_TOO_EXPENSIVE):
+            return _ErrorWithFields(STOPPED_ERROR, RAN_OUT, attempts)
+        return _ErrorWithFields(error.code, str(error), attempts)
+
+
 class Keysend(Pay):
     """The old keysend."""
 
-    def failure(self, payment: Payment, error: RpcError) -> RpcError:
+    def failure(self, payment: Payment, error: RpcError, *, is_pending: bool) -> RpcError:
         """Put everything down to routes that ran out, or to a payee that does not understand."""
+        status = "pending" if is_pending else "failed"
         if error.code == DESTINATION_PERM_FAIL:
             message = (
                 f"Recipient {payment.destination.hex()} reported an invalid payload, this usually"
                 " means they don't support keysend."
             )
-            return _StoppedError(0, message, _attempt(payment, message))
-        message = "Ran out of routes to try after 1 attempt: see `paystatus`"
-        return _StoppedError(STOPPED_ERROR, message, _attempt(payment, str(error)))
+            attempts = [_attempt(payment, status, message)]
+            return _ErrorWithFields(0, message, {"attempts": attempts})
+        attempts = [_attempt(payment, status, str(error))]
+        return _ErrorWithFields(STOPPED_ERROR, RAN_OUT, {"attempts": attempts})
 
 
-class _StoppedError(RpcError):
-    """An error with the attempts beside code and message, not below `data`."""
+class _ErrorWithFields(RpcError):
+    """An error with further fields beside code and message, not below `data`."""
 
-    def __init__(self, code: int, message: str, attempt: Json) -> None:
+    def __init__(self, code: int, message: str, fields: Json) -> None:
         super().__init__(code, message)
-        self._attempt = attempt
+        self._fields = fields
 
     def as_json(self) -> Json:
         """Give the `error` member of the reply."""
-        return {**super().as_json(), "attempts": [self._attempt]}
+        return {**super().as_json(), **self._fields}
 
 
-def _attempt(payment: Payment, reason: str) -> Json:
+def _attempt(payment: Payment, status: str, reason: str) -> Json:
     amount = payment.amount_msat
-    return {"status": "failed", "failreason": reason, "partid": 0, "amount_msat": amount}
+    return {"status": status, "failreason": reason, "partid": 0, "amount_msat": amount}

@@ -29,6 +29,7 @@ ROUTE_TOO_EXPENSIVE = 206
 UNSPECIFIED_ERROR = 209
 ALREADY_PAID = 219
 
+UNKNOWN_DESTINATION = "Unknown destination"
 UNKNOWN_TO_PAYEE = "Destination said it doesn't know invoice: incorrect_or_unknown_payment_details"
 
 
@@ -41,8 +42,8 @@ class Style(Protocol):
     def already_paid(self, payment: "Payment", rows: Sequence[sqlite3.Row]) -> Json:
         """Answer, or raise, when these parts have paid it before."""
 
-    def failure(self, payment: "Payment", error: RpcError) -> RpcError:
-        """Give the error as this command does."""
+    def failure(self, payment: "Payment", error: RpcError, *, is_pending: bool) -> RpcError:
+        """Give the error as this command does; something of the payment may be pending, or begin."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,10 @@ class Payer:
         plan = plans.take(self._node.state, payment.payment_hash)
         self._node.state.commit("sendpay")  # before the log tells a test that it may kill us
         held = Held(payment, plan, answer)
-        if plan.hold_route:
+        if plan.hold_route or plan.error_in_route:
             self._in_route[payment.payment_hash] = held
+            if plan.error_in_route:
+                _refuse(held, plan.error_in_route.as_error(), is_pending=True)
             self._log(payment, "held in the route search")
         else:
             self._go_on(held)
@@ -151,7 +154,7 @@ class Payer:
         if payment.destination.hex() == self._node.id:
             return 0
         if plans.preimage_of(self._node.state, payment.payment_hash) is None:
-            message = f"Failed: Unknown destination node {payment.destination.hex()}"
+            message = f"Failed: {UNKNOWN_DESTINATION} node {payment.destination.hex()}"
             raise RpcError(ROUTE_NOT_FOUND, message)
         usual = 1 + payment.amount_msat * 10 // 1_000_000
         fee_msat = usual if plan.fee_msat is None else plan.fee_msat
@@ -198,7 +201,7 @@ class Payer:
             self._log(payment, "held pending")
         elif plan.error_while_pending:
             self._resolve(rows[1:][-1:], None)
-            _refuse(held, plan.error_while_pending.as_error())
+            _refuse(held, plan.error_while_pending.as_error(), is_pending=True)
             self._log(payment, "held pending after the answer")
         elif plan.fail:
             self._resolve(rows, None)
@@ -285,6 +288,7 @@ def _set(answer: asyncio.Future[Json], result: Json) -> None:
         answer.set_result(result)
 
 
-def _refuse(held: Held, error: RpcError) -> None:
+def _refuse(held: Held, error: RpcError, *, is_pending: bool = False) -> None:
     if not held.answer.done():
-        held.answer.set_exception(held.payment.style.failure(held.payment, error))
+        failure = held.payment.style.failure(held.payment, error, is_pending=is_pending)
+        held.answer.set_exception(failure)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.double.node import Node
 
 NEXT = "next"
+_FAILURES = ("fail", "error_while_pending", "error_in_route")
 PLANS = "payment_plans"
 
 
@@ -46,6 +47,7 @@ class Plan:
         answer_early: the command succeeds with the first part, the others stay pending.
         fail: it fails.
         error_while_pending: the command fails, all but the last of several parts stay pending.
+        error_in_route: the command fails while it is in the route search, and goes on when released.
 
     """
 
@@ -56,6 +58,7 @@ class Plan:
     answer_early: bool = False
     fail: Failure | None = None
     error_while_pending: Failure | None = None
+    error_in_route: Failure | None = None
 
 
 def take(state: State, payment_hash: bytes) -> Plan:
@@ -65,7 +68,7 @@ def take(state: State, payment_hash: bytes) -> Plan:
     state.put(PLANS, json.dumps(plans))
     if plan is None:
         return Plan()
-    failures = {n: plan[n] and Failure(**plan[n]) for n in ("fail", "error_while_pending")}
+    failures = {n: plan[n] and Failure(**plan[n]) for n in _FAILURES}
     return Plan(**{**plan, **failures})
 
 
@@ -156,6 +159,7 @@ COMMANDS = {
         opt("answer_early", params.boolean),
         opt("fail", _failure),
         opt("error_while_pending", _failure),
+        opt("error_in_route", _failure),
     ),
     "dev-foreign-invoice": (
         dev_foreign_invoice,

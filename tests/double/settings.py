@@ -20,6 +20,7 @@ class Settings:
     log_file: Path | None = None
     proxy: str | None = None
     always_use_proxy: bool = False
+    refuses_deprecated: bool = False
     plugin_options: dict[str, list[str | None]] = field(default_factory=dict)
 
     @property
@@ -44,6 +45,7 @@ def parse(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--log-file", type=Path)
     parser.add_argument("--proxy")
     parser.add_argument("--always-use-proxy", default="false")
+    parser.add_argument("--allow-deprecated-apis", default="true")
     known, others = parser.parse_known_args(arguments)
     options: dict[str, list[str | None]] = {}
     for other in others:
@@ -58,5 +60,6 @@ def parse(arguments: Sequence[str]) -> Settings:
         log_file=known.log_file and known.log_file.absolute(),
         proxy=known.proxy,
         always_use_proxy=known.always_use_proxy in TRUE,
+        refuses_deprecated=known.allow_deprecated_apis not in TRUE,
         plugin_options=options,
     )

@@ -61,15 +61,15 @@ def reach(point: str) -> None:
 # Where steps are seen
 
 
-async def call(node: Node, method: str, **params: Any) -> Any:
+async def call(node: Node, method: str, *given: Any) -> Any:
     current = steps.get()
     if current is None:
-        return await original_call(node, method, **params)
+        return await original_call(node, method, *given)
     step = current.begin(method)
     reach(f"before {step}")
     calling.set(step)
     try:
-        return await original_call(node, method, **params)
+        return await original_call(node, method, *given)
     finally:
         calling.set(None)
         reach(f"after {step}")
@@ -118,7 +118,7 @@ def shifted_time() -> float:
         return real_time()
 
 
-original_call, original_node = Node.call, Node.__init__
+original_call, original_node = Node._call, Node.__init__
 original_ask = RpcConnection.ask
 original_publish, original_serve = RelayPool.publish_to_any, RequestServer._serve
 original_start, real_time = Payments.start, time.time
@@ -127,7 +127,7 @@ original_start, real_time = Payments.start, time.time
 def install() -> None:
     """Put all this in the place of what it is around."""
     patches: list[tuple[Any, str, Any]] = [
-        (Node, "call", call),
+        (Node, "_call", call),
         (Node, "__init__", make_node),
         (RpcConnection, "ask", ask),
         (RelayPool, "publish_to_any", publish),

@@ -11,16 +11,19 @@ from typing import Any
 from nwc.cln.errors import NodeUnavailable, RpcFailed
 from nwc.cln.node import Json, Node
 from nwc.cln.payments import Payer
+from nwc.cln.rpc import Params
 from nwc.nip47.errors import Nip47Error
 from nwc.wallet.connections import Connection, View
 from nwc.wallet.context import Call, ChainTip, Wallet
 from nwc.wallet.invoice_record import InvoiceRecord, invoice_label
 from nwc.wallet.list_transactions import list_transactions
 from nwc.wallet.lookup_invoice import lookup_invoice
+from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.ledgers import Ledgers
 from nwc.wallet.spending.payment import PaymentRecord
 from nwc.wallet.spending.payment_records import PaymentRecords
 from nwc.wallet.spending.payments import Payments
+from nwc.wallet.spending.refusals import Refusals
 from tests.double.node import Node as Double
 from tests.double.params import RpcError
 
@@ -43,13 +46,13 @@ class InProcessNode(Node):
 
     def __init__(self, lightningd: Double) -> None:
         self.lightningd = lightningd
-        self.calls: list[tuple[str, Json]] = []
+        self.calls: list[tuple[str, Any]] = []
         self.away = False
-        self.before: Callable[[str, Json], Any] | None = None
+        self.before: Callable[[str, Any], Any] | None = None
         self._changed = asyncio.Condition()
 
-    async def call(self, method: str, **params: Any) -> Any:
-        given = json.loads(json.dumps({k: v for k, v in params.items() if v is not None}))
+    async def _call(self, method: str, params: Params, name: str = "") -> Any:
+        given = json.loads(json.dumps(params))
         self.calls.append((method, given))
         await self._notify()  # also lets calls that are begun together overlap
         if self.before is not None:
@@ -59,7 +62,7 @@ class InProcessNode(Node):
         try:
             answer = await self.lightningd.call(method, given)
         except RpcError as error:
-            raise RpcFailed(method, error.code, str(error)) from None
+            raise RpcFailed(method, error.code, str(error), error.as_json()) from None
         finally:
             await self._notify()
         return json.loads(json.dumps(answer))
@@ -109,6 +112,8 @@ def make_wallet(
         Payer(node),
         Ledgers(node),
         PaymentRecords(node),
+        CircuitBreaker(node),
+        Refusals(node),
         connection_of=connection_of,
         tell=_nobody_is_told,
         answer_late=_nobody_is_told,

@@ -24,6 +24,7 @@ from nwc.wallet.connections import Connection
 from nwc.wallet.dispatch import METHODS
 from nwc.wallet.live import LiveConnection, LiveConnections
 from nwc.wallet.manager import ManagementError
+from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.spending.ledger import Ledger
 from nwc.wallet.spending.ledgers import Ledgers
@@ -101,7 +102,9 @@ def make_core(*, proxy: str | None = None, node: FakeNode | None = None) -> Core
             answered=Counter({("get_info", "ok"): 2, ("get_info", "INTERNAL"): 1}),
             rejected=Counter({"stale": 3}),
         ),
-        payments=SimpleNamespace(ledgers=Ledgers(node or FakeNode())),
+        payments=SimpleNamespace(
+            ledgers=Ledgers(node or FakeNode()), breaker=CircuitBreaker(node or FakeNode())
+        ),
     )
     return cast(Core, core)
 
@@ -678,10 +681,28 @@ async def test_what_is_not_given_stays(argument: str) -> None:
     assert changed == {{"new_name": "name", "expires": "expires_at"}.get(argument, argument)}
 
 
+async def test_payments_that_are_suspended() -> None:
+    core = make_core()
+    record = await made(core, name="app", budget=5)
+    for number in (1, 2):
+        stopped = core.payments.breaker.lightningd_stopped
+        await stopped(record.client_pubkey, frozenset({f"{number:064x}"}), NOW)
+    [shown] = (await commands.list_(core))["connections"]
+    assert shown["payments_suspended_at"] == NOW
+    assert "nwc-update with resume=true lets it pay again" in shown["warning"]
+    for resume in (None, False, "false"):
+        changed = await commands.update(core, "app", view="node", resume=resume)
+        assert changed["payments_suspended_at"] == NOW
+    changed = await commands.update(core, "app", resume="true")
+    assert "payments_suspended_at" not in changed
+    assert "warning" not in changed
+    assert changed["budget"]["granted_msat"] == 5
+
+
 async def test_update_nothing() -> None:
     core = make_core()
     await made(core)
-    with pytest.raises(BadArgument, match=r"^nothing to change: .*budget, renewal or max_payment$"):
+    with pytest.raises(BadArgument, match=r"^nothing to change: .*, max_payment or resume$"):
         await commands.update(core, "x")
 
 

@@ -9,17 +9,21 @@ from nwc.wallet.spending.payment import Payment
 
 _MESSAGES = {
     RpcCode.PAY_DESTINATION_PERM_FAIL: "the payee refused the payment",
+    RpcCode.PAY_NO_USABLE_ROUTE_HINT: "no route to the payee was found",
     RpcCode.PAY_ROUTE_NOT_FOUND: "no route to the payee was found",
     RpcCode.PAY_INVOICE_EXPIRED: "the invoice has expired",
+    RpcCode.PAY_INVOICE_PREAPPROVAL_DECLINED: "the node's signer declined the payment",
+    RpcCode.PAY_KEYSEND_PREAPPROVAL_DECLINED: "the node's signer declined the payment",
 }
+INSUFFICIENT = Nip47Error(ErrorCode.INSUFFICIENT_BALANCE, "the node cannot send that much at the moment")
 
 
 def failure_of(error: RpcFailed, payment: Payment) -> Nip47Error:
     """Return what the client is told of an error of a paying command."""
     if error.code == RpcCode.METHOD_NOT_FOUND:
         return Nip47Error(ErrorCode.INTERNAL, "the node has no command to pay with now")
-    if error.code == RpcCode.PAY_ROUTE_TOO_EXPENSIVE:
-        message = f"no route to the payee was found for a fee of at most {payment.max_fee_msat} msat"
+    if error.code in (RpcCode.PAY_ROUTE_TOO_EXPENSIVE, RpcCode.PAY_STOPPED_RETRYING):
+        message = f"no route to the payee worked for a fee of at most {payment.max_fee_msat} msat"
     else:
         message = _MESSAGES.get(RpcCode(error.code), "") if error.code in set(RpcCode) else ""
     return Nip47Error(ErrorCode.PAYMENT_FAILED, message or "the payment did not succeed in time")
@@ -27,4 +31,8 @@ def failure_of(error: RpcFailed, payment: Payment) -> Nip47Error:
 
 def is_insufficient(error: RpcFailed) -> bool:
     """Tell whether the error may come from a lack of funds."""
-    return error.code in (RpcCode.PAY_ROUTE_NOT_FOUND, RpcCode.PAY_ROUTE_TOO_EXPENSIVE)
+    return error.code in (
+        RpcCode.PAY_ROUTE_NOT_FOUND,
+        RpcCode.PAY_ROUTE_TOO_EXPENSIVE,
+        RpcCode.PAY_STOPPED_RETRYING,
+    )

@@ -114,6 +114,13 @@ class Ledger:
         renewed = self._in_period_of(budget, now)
         return replace(renewed, reservations={**self.reservations, payment.request_id: payment})
 
+    def restore(self, payment: Payment) -> "Ledger":
+        """Set aside the cost of a payment that lightningd has made, whatever is left of the budget.
+
+        Does nothing when there is a reservation already.
+        """
+        return replace(self, reservations={payment.request_id: payment, **self.reservations})
+
     def book(self, request_id: str, sent_msat: int, budget: Budget | None, now: float) -> "Ledger":
         """End a reservation: the payment is complete. Does nothing when there is none (any more).
 

@@ -60,6 +60,10 @@ class Ledgers:
         """Return a ledger as last seen, for showing it."""
         return self._last_seen.get(client_pubkey, Ledger())
 
+    def client_pubkey_of(self, connection_id: str) -> str | None:
+        """Return the client key of the ledger of the connection with this id, None without a ledger."""
+        return next((key for key in self._last_seen if key.startswith(connection_id)), None)
+
     async def of(self, client_pubkey: str) -> Ledger:
         """Return a connection's ledger; an empty one where there is none yet.
 

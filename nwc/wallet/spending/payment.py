@@ -10,6 +10,15 @@ from nwc.wallet.stored import is_number, parse_stored
 
 RECORD_VERSION = 1
 
+# As lightningd's own commands: 1 %, but never less than 5 sat.
+_FEE_DIVISOR = 100
+_LOWEST_FEE_LIMIT_MSAT = 5000
+
+
+def usual_fee_limit_msat(amount_msat: int) -> int:
+    """Return the most a payment may cost beside its amount when nobody says otherwise, in msat."""
+    return max(_LOWEST_FEE_LIMIT_MSAT, amount_msat // _FEE_DIVISOR)
+
 
 class PaymentState(StrEnum):
     """How a payment ended."""

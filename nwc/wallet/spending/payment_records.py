@@ -123,6 +123,11 @@ class PaymentRecords:
         """Return how many failed payments of a connection are kept."""
         return self._failed[connection_id]
 
+    def count_failed_with(self, payment_hash: str, connection_id: str) -> int:
+        """Return how many failed payments of a connection with this hash are kept."""
+        with_hash = self._by_hash.get(payment_hash, ())
+        return sum(1 for e in with_hash if e.connection_id == connection_id and not e.is_settled)
+
     async def sweep(self, now: float) -> int:
         """Forget failed payments that are old: after a month, or earlier where there are many.
 

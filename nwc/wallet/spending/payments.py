@@ -8,16 +8,17 @@ A payment runs in a task of its own, so that it goes on when the client's patien
    invoice that is under way, waits for that.
 2. *Reserve*: one write of the connection's ledger. From here on a crash leaves a reservation.
 3. *Send*: lightningd gets the same limit on the fee as stands in the ledger.
-4. *How it ended*: a success is one. An error is only the end of lightningd's attempts; a part may still
-   be under way, or about to begin. Then, and when there was no answer, or one that cannot be read,
-   `listsendpays` is asked until no part is pending.
+4. *Follow*: `listsendpays` is asked until no part is pending, also after a success: what counts is the
+   sum of the complete parts. After an error that is not certainly the end (`PayFailed.is_over`), or
+   without an answer, a part may still begin. Then the payment ends only when lightningd has had all the
+   time it was given, and more.
 5. *End*: the record of the payment, then the ledger (booked or released). Both can be done twice.
 
-After a start every reservation is followed from step 4 on, or from step 5 where there is a record.
-Where lightningd knows of no part, the command that was given before the crash may still be looking for a
-route; so the reservation is released only when lightningd has had all the time it was given, and more.
-That time runs from our start, not by the clock. What is booked and not yet told is told and answered,
-for the second time perhaps.
+The client is answered as soon as a part is complete: that part's preimage proves the payment.
+
+After a start every reservation is followed from step 4 on, or from step 5 where there is a record; the
+time of step 4 runs from our start, not by the clock. What is booked and not yet told is told and
+answered, for the second time perhaps.
 """
 
 import asyncio
@@ -27,34 +28,42 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from nwc.cln.errors import NodeError, NodeUnavailable, RpcFailed
+from nwc.cln.errors import NodeError, RpcFailed
 from nwc.cln.insist import insist
 from nwc.cln.node import Json
-from nwc.cln.payments import Parts, Payer, Sent
+from nwc.cln.payments import Payer, PayFailed, Sent
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.tasks import Tasks
 from nwc.wallet.connections import Connection, View
+from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.budget import Budget, BudgetKind
-from nwc.wallet.spending.failure import failure_of, is_insufficient
+from nwc.wallet.spending.failure import INSUFFICIENT, failure_of, is_insufficient
+from nwc.wallet.spending.large import LargePayments
 from nwc.wallet.spending.ledger import BadLedger, Ledger, OverBudget
 from nwc.wallet.spending.ledgers import Ledgers
-from nwc.wallet.spending.payment import Payment, PaymentRecord, PaymentState
+from nwc.wallet.spending.payment import (
+    Payment,
+    PaymentRecord,
+    PaymentState,
+    usual_fee_limit_msat,
+)
 from nwc.wallet.spending.payment_records import MAX_FAILED, PaymentRecords, UnreadableRecord
+from nwc.wallet.spending.refusals import Refusals
 
 # Apps wait for a minute; so long lightningd may begin new attempts.
 RETRY_FOR_S = 50
-# How much longer a command of before a crash may take to begin with its first part.
+# How much longer a command may begin with parts when nobody knows whether it has ended.
 UNSENT_GRACE_S = 60.0
 MAX_PER_CONNECTION = 20
 MAX_IN_ALL = 64
 # More than stay after a sweep: only an app that does nothing but fail gets there.
 MAX_FAILED_KEPT = 2 * MAX_FAILED
-# `xpay` can answer with an error while it has yet to begin a part whose way is being reserved.
-AFTER_ERROR_S = 2.0
+# Of one connection, for one payment hash: lightningd lists all attempts at a hash with each new one.
+MAX_FAILED_PER_HASH = 10
 _POLL_FIRST_S = 0.5
 _POLL_MAX_S = 10.0
 
@@ -72,6 +81,24 @@ def payment_label(connection_id: str, request_id: str) -> str:
     return f"nwc:{connection_id}:{request_id}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What is known of a payment when lightningd has got its command.
+
+    Attributes:
+        payment: as reserved.
+        may_begin_until: by the loop's clock, until when lightningd may begin a part of it.
+        sent: what lightningd said to have sent, None without a success.
+        failure: what the client is told if nothing of it is complete, None without an error.
+
+    """
+
+    payment: Payment
+    may_begin_until: float
+    sent: Sent | None = None
+    failure: Nip47Error | None = None
+
+
 class Payments:
     """All payments of all connections.
 
@@ -79,6 +106,8 @@ class Payments:
         payer: pays.
         ledgers: the books.
         records: what has ended.
+        breaker: which connections may not pay, since lightningd stopped while they did.
+        refusals: which requests were refused before the start.
         connection_of: returns the connection of a client key as it is now, None when it is revoked.
         tell: tells the apps of a settled payment of a connection (by its id); returns when they are
             told, or it is certain that they will be; raises NodeError when neither can be done now.
@@ -91,6 +120,8 @@ class Payments:
         payer: Payer,
         ledgers: Ledgers,
         records: PaymentRecords,
+        breaker: CircuitBreaker,
+        refusals: Refusals,
         connection_of: Callable[[str], Connection | None],
         tell: Callable[[str, PaymentRecord], Awaitable[None]],
         answer_late: Callable[[str, PaymentRecord], Awaitable[None]],
@@ -98,6 +129,8 @@ class Payments:
         self.payer = payer
         self.ledgers = ledgers
         self.records = records
+        self.breaker = breaker
+        self.refusals = refusals
         self._connection_of = connection_of
         self._tell_apps = tell
         self._answer_late = answer_late
@@ -105,25 +138,36 @@ class Payments:
         # By request, and by payment hash: whose it is and what comes of it.
         self._under_way: dict[str, tuple[str, asyncio.Future[Outcome]]] = {}
         self._in_flight: Counter[str] = Counter()
+        self._large = LargePayments()
         self._loaded: dict[str, Ledger] = {}
         # Requests of before the start that have come again, and so get their answer in the usual way.
         self._came_again: set[str] = set()
 
-    async def load(self) -> None:
+    async def load(self, *, is_node_start: bool) -> None:
         """Read books and records. To be called before requests are served, not while they are.
+
+        Args:
+            is_node_start: True if lightningd itself has just started, so that it had ended before.
 
         Raises:
             NodeError: lightningd is away.
 
         """
         await self.records.load()
+        await self.breaker.load()
+        await self.refusals.load()
         self._loaded = await self.ledgers.load()
+        for client_pubkey, ledger in self._loaded.items():
+            if is_node_start and ledger.reservations:
+                in_flight = frozenset(ledger.reservations)
+                await self.breaker.lightningd_stopped(client_pubkey, in_flight, time.time())
 
     def start(self) -> None:
         """Follow what was under way. To be called when it is known which connections there are: a ledger
         without one is that of a revoked connection.
         """
         for client_pubkey, ledger in self._loaded.items():
+            self._warn_if_suspended(client_pubkey)
             for payment in ledger.reservations.values():
                 self._start(client_pubkey, payment, partial(self._resume, client_pubkey, payment))
             for request_id in ledger.untold:
@@ -134,6 +178,15 @@ class Payments:
             if is_done and self._connection_of(client_pubkey) is None:
                 self._tasks.spawn(self._insist(partial(self.forget_if_done, client_pubkey)))
         self._loaded = {}
+
+    def _warn_if_suspended(self, client_pubkey: str) -> None:
+        connection = self._connection_of(client_pubkey)
+        if connection is not None and self.breaker.is_suspended(client_pubkey):
+            _log.warning(
+                "payments of %r are suspended: lightningd stopped twice within an hour while this "
+                "connection was paying; nwc-update with resume=true lets it pay again",
+                connection.name,
+            )
 
     async def stop(self) -> None:
         """End. What is under way goes on in lightningd, and is followed after the next start."""
@@ -178,12 +231,19 @@ class Payments:
             self._came_again.add(wanted.request_id)
         return await _record_of(outcome)
 
-    async def come_before(self, connection: Connection, request_id: str) -> PaymentRecord | None:
+    async def come_before(
+        self, connection: Connection, request_id: str, created_at: int
+    ) -> PaymentRecord | None:
         """Return how the payment of a request that came before ended, however long it takes; None for
-        a new request, or one for which nothing was sent.
+        a new request.
+
+        Args:
+            connection: who pays.
+            request_id: id of the request event.
+            created_at: the request event's own time, Unix seconds.
 
         Raises:
-            Nip47Error: as `pay`.
+            Nip47Error: as `pay`; OTHER when the request may have been refused before a restart.
             NodeError: lightningd is away.
 
         """
@@ -192,10 +252,40 @@ class Payments:
             self._came_again.add(request_id)
             return await _record_of(self._under_way[name][1])
         try:
-            return await self.records.get(connection.id, request_id)
+            record = await self.records.get(connection.id, request_id)
         except UnreadableRecord:
             _log.exception("a request of %r was refused", connection.name)
             raise _UNREADABLE from None
+        if record is None and self.refusals.is_refused(connection.client_pubkey, created_at):
+            raise Nip47Error(ErrorCode.OTHER, _REFUSED_BEFORE)
+        return record
+
+    def is_in_flight(self, client_pubkey: str, request_id: str) -> bool:
+        """Return True if the payment of this request has not ended."""
+        return _request_name(client_pubkey, request_id) in self._under_way
+
+    async def book_late(self, client_pubkey: str, payment: Payment) -> None:
+        """Book a payment that is complete in lightningd and not in the books, and tell the apps.
+
+        It gets a reservation, whatever is left of the budget, and is followed from there: so a crash in
+        between loses nothing.
+
+        Raises:
+            NodeError: lightningd is away.
+
+        """
+        if self.is_in_flight(client_pubkey, payment.request_id):
+            return
+        with suppress(BadLedger):  # it has been logged; nothing is spent from it any more
+            await self.ledgers.change(client_pubkey, lambda ledger: ledger.restore(payment))
+            self._start(client_pubkey, payment, partial(self._book_late, client_pubkey, payment))
+
+    async def _book_late(
+        self, client_pubkey: str, payment: Payment, outcome: asyncio.Future[Outcome]
+    ) -> Outcome:
+        record = await self._follow(client_pubkey, _Attempt(payment, 0), outcome)
+        await self._end(client_pubkey, record)
+        return record
 
     # One payment after the other: which are under way
 
@@ -227,18 +317,31 @@ class Payments:
         if not self._in_flight[client_pubkey]:
             del self._in_flight[client_pubkey]
 
-    def _check_bounds(self, client_pubkey: str) -> None:
+    def _check_bounds(self, connection: Connection, wanted: Payment) -> None:
         """Bound what is under way: one payment can last for days. And what failed, which is kept."""
-        of_one = self._in_flight[client_pubkey] > MAX_PER_CONNECTION
+        if self.breaker.is_suspended(connection.client_pubkey):
+            raise Nip47Error(ErrorCode.RESTRICTED, _SUSPENDED)
+        of_one = self._in_flight[connection.client_pubkey] > MAX_PER_CONNECTION
         if of_one or self._in_flight.total() > MAX_IN_ALL:
             whose = "of this connection " if of_one else ""
             raise Nip47Error(
                 ErrorCode.RATE_LIMITED, f"too many payments {whose}are under way; try again later"
             )
-        if self.records.count_failed(client_pubkey[:16]) >= MAX_FAILED_KEPT:
+        if self.records.count_failed(connection.id) >= MAX_FAILED_KEPT:
             raise Nip47Error(
                 ErrorCode.RATE_LIMITED, "too many payments of this connection have failed; try tomorrow"
             )
+        if self._has_failed_too_often(connection.id, wanted.payment_hash):
+            raise Nip47Error(
+                ErrorCode.RATE_LIMITED,
+                f"this invoice could not be paid {MAX_FAILED_PER_HASH} times; ask for a new one",
+            )
+
+    def _has_failed_too_often(self, connection_id: str, payment_hash: str | None) -> bool:
+        """Return True if one more attempt would make lightningd's list for this hash too long."""
+        if payment_hash is None:
+            return False
+        return self.records.count_failed_with(payment_hash, connection_id) >= MAX_FAILED_PER_HASH
 
     # The way of a payment
 
@@ -246,10 +349,14 @@ class Payments:
         self, connection: Connection, wanted: Payment, send: Send, outcome: asyncio.Future[Outcome]
     ) -> Outcome:
         try:
-            ended = await self._before(connection, wanted)
+            ended = await self.records.get(connection.id, wanted.request_id)
             if ended is not None:
                 return ended
-            self._check_bounds(connection.client_pubkey)
+            self._check_bounds(connection, wanted)
+            ended = await self._paid_before(connection, wanted)
+            if ended is not None:
+                return ended
+            sendable = await self.payer.sendable()
             payment = await self._reserve(connection.client_pubkey, wanted)
         except Nip47Error as error:
             return error
@@ -259,23 +366,27 @@ class Payments:
         except (BadLedger, UnreadableRecord):
             _log.exception("a payment of %r was refused: its books cannot be read", connection.name)
             return _UNREADABLE
-        try:
-            self._budget_of(connection.client_pubkey, time.time())
-        except Nip47Error as error:  # revoked while lightningd wrote
-            return await self._give_up(connection, wanted, error, outcome)
-        record = await self._send(connection.client_pubkey, payment, send)
+        with self._large.place(connection.client_pubkey) as large:
+            try:
+                # It can have been revoked while lightningd wrote.
+                self._budget_of(connection.client_pubkey, time.time())
+                # Only now: how much the node can send is shown to nobody whose budget is less.
+                large.check(payment, sendable)
+            except Nip47Error as error:
+                return await self._give_up(connection, wanted, error, outcome)
+            attempt = await self._send(payment, send)
+        record = await self._follow(connection.client_pubkey, attempt, outcome)
         await self._end(connection.client_pubkey, record)
         return record
 
-    async def _before(self, connection: Connection, wanted: Payment) -> PaymentRecord | None:
-        """Return how this payment ended before, None when it did not."""
-        ended = await self.records.get(connection.id, wanted.request_id)
-        if ended is not None or wanted.payment_hash is None:
-            return ended
+    async def _paid_before(self, connection: Connection, wanted: Payment) -> PaymentRecord | None:
+        """Return how this invoice was paid before, None when it was not."""
+        if wanted.payment_hash is None:
+            return None
         entry = self.records.with_hash(wanted.payment_hash, connection.id)
         if entry is not None and entry.is_settled:
             return await self.records.get(connection.id, entry.request_id)
-        parts = await self.payer.parts_by_hash(wanted.payment_hash)
+        parts = await self.payer.history_of(wanted.payment_hash)
         if parts.is_pending or (parts.sent and connection.view is not View.NODE):
             raise Nip47Error(ErrorCode.PAYMENT_FAILED, _PAID_ALREADY)
         return _settled(wanted, parts.sent) if parts.sent else None
@@ -288,7 +399,7 @@ class Payments:
             budget = self._budget_of(client_pubkey, now)
             _check_cap(budget, wanted)
             left = ledger.left(budget, now)
-            max_fee_msat = wanted.max_fee_msat
+            max_fee_msat = _fee_limit(budget, wanted)
             if left is not None:
                 max_fee_msat = max(0, min(max_fee_msat, left - wanted.amount_msat))
             try:
@@ -320,79 +431,105 @@ class Payments:
             raise Nip47Error(ErrorCode.UNAUTHORIZED, "this connection has ended")
         return connection.budget
 
-    async def _send(self, client_pubkey: str, payment: Payment, send: Send) -> PaymentRecord:
+    async def _send(self, payment: Payment, send: Send) -> "_Attempt":
+        """Give lightningd the command, and return what is known of the payment then."""
+        begun_at = asyncio.get_running_loop().time()
+        may_begin_until = begun_at + RETRY_FOR_S + UNSENT_GRACE_S
+        unknown = _Attempt(payment, may_begin_until)
         try:
-            return _settled(payment, _sent(payment, await send(payment)))
-        except RpcFailed as error:
+            return replace(unknown, sent=_sent(payment, await send(payment)))
+        except PayFailed as error:
             failure = await self._failure_of(error, payment)
-        except NodeUnavailable:
-            failure = None
+            return replace(
+                unknown, failure=failure, may_begin_until=begun_at if error.is_over else may_begin_until
+            )
+        except NodeError:
+            return unknown
         except Exception:
             # Whatever it is, lightningd may be paying: the payment must not be lost sight of.
             _log.exception("the answer to a payment was not understood")
-            failure = None
-        return await self._follow(client_pubkey, payment, failure)
+            return unknown
 
     async def _failure_of(self, error: RpcFailed, payment: Payment) -> Nip47Error:
         if is_insufficient(error) and await self._is_short_of_funds(payment):
-            return _INSUFFICIENT
+            return INSUFFICIENT
         return failure_of(error, payment)
 
     async def _is_short_of_funds(self, payment: Payment) -> bool:
         try:
-            return await self.payer.spendable_msat() < payment.amount_msat
-        except (NodeError, KeyError, TypeError):
+            return (await self.payer.sendable()).total_msat < payment.amount_msat
+        except NodeError:
             return False
 
-    async def _resume(self, client_pubkey: str, payment: Payment, _: asyncio.Future[Outcome]) -> Outcome:
+    async def _resume(
+        self, client_pubkey: str, payment: Payment, outcome: asyncio.Future[Outcome]
+    ) -> Outcome:
         """Follow a payment of before the start to its end, and answer its request."""
         record = await self._ended_before(client_pubkey, payment)
         if record is None:
-            record = await self._follow(client_pubkey, payment, None)
+            now = asyncio.get_running_loop().time()
+            attempt = _Attempt(payment, now + RETRY_FOR_S + UNSENT_GRACE_S)
+            record = await self._follow(client_pubkey, attempt, outcome)
         await self._end(client_pubkey, record)
         if payment.request_id not in self._came_again:
             await self._answer_late(client_pubkey, record)
         return record
 
     async def _ended_before(self, client_pubkey: str, payment: Payment) -> PaymentRecord | None:
-        """Return the record of a payment that only its ledger does not know to have ended."""
+        """Return the record of a settled payment that its ledger does not know to have ended.
+
+        The record of a failed one may be older than the reservation (`book_late`): lightningd is asked.
+        """
         try:
-            return await self._insist(lambda: self.records.get(client_pubkey[:16], payment.request_id))
+            record = await self._insist(lambda: self.records.get(client_pubkey[:16], payment.request_id))
         except UnreadableRecord:
             return None
+        return record if record is not None and record.is_settled else None
 
     async def _follow(
-        self, client_pubkey: str, payment: Payment, failure: Nip47Error | None
+        self, client_pubkey: str, attempt: "_Attempt", outcome: asyncio.Future[Outcome]
     ) -> PaymentRecord:
-        """Ask lightningd until the payment has ended.
+        """Ask lightningd until the payment has ended, and return how.
 
-        Args:
-            client_pubkey: who pays.
-            payment: reserved, and given to lightningd or not.
-            failure: what the client is to be told if nothing of it is complete; None when nobody knows
-                whether lightningd is still at it.
-
+        The outcome is set earlier when a part is complete while others are pending.
         """
-        loop = asyncio.get_running_loop()
-        unsent_until = loop.time() + (AFTER_ERROR_S if failure else RETRY_FOR_S + UNSENT_GRACE_S)
+        payment, loop = attempt.payment, asyncio.get_running_loop()
+        label = payment_label(client_pubkey[:16], payment.request_id)
         delay = _POLL_FIRST_S
         while True:
             asked_at = loop.time()
-            parts = await self._insist(lambda: self._parts(client_pubkey, payment))
-            if not parts.is_pending:
-                if parts.sent is not None:
-                    return _settled(payment, parts.sent)
-                is_over = failure is not None and parts.payment_hash is None
-                if is_over or asked_at >= unsent_until:
-                    return _failed(payment, parts, failure or _NOT_SENT)
+            parts = await self._insist(
+                lambda: self.payer.parts(
+                    payment.first_sendpay_index, payment_hash=payment.payment_hash, label=label
+                )
+            )
+            sent = parts.sent or attempt.sent
+            if parts.is_pending:
+                if sent is not None and not outcome.done():
+                    outcome.set_result(_settled(payment, sent))
+            elif sent is not None:
+                return _settled(payment, sent)
+            elif asked_at >= attempt.may_begin_until:
+                return await self._failed(attempt, label)
             await asyncio.sleep(delay)
             delay = min(delay * 2, _POLL_MAX_S)
 
-    async def _parts(self, client_pubkey: str, payment: Payment) -> Parts:
-        if payment.payment_hash is not None:
-            return await self.payer.parts_by_hash(payment.payment_hash)
-        label = payment_label(client_pubkey[:16], payment.request_id)
-        return await self.payer.parts_by_label(label, payment.first_sendpay_index)
+    async def _failed(self, attempt: "_Attempt", label: str) -> PaymentRecord:
+        """Return the record of a payment of which nothing can follow any more."""
+        payment = attempt.payment
+        with suppress(NodeError):  # lightningd may have no askrene
+            await self.payer.release_reservations(label)
+        payment_hash = payment.payment_hash or await self._insist(
+            lambda: self.payer.failed_hash(payment.first_sendpay_index, label)
+        )
+        error = attempt.failure or _NOT_SENT
+        return PaymentRecord(
+            replace(payment, payment_hash=payment_hash),
+            PaymentState.FAILED,
+            int(time.time()),
+            error_code=error.code,
+            error_message=error.message,
+        )
 
     async def _end(self, client_pubkey: str, record: PaymentRecord) -> None:
         """Keep the record, then book or release. A crash in between has both done again."""
@@ -469,6 +606,8 @@ class Payments:
         if self._connection_of(client_pubkey) is None:
             with suppress(BadLedger):  # it has been logged, and is left for a person to look at
                 await self.ledgers.forget(client_pubkey, is_done)
+            await self.breaker.resume(client_pubkey)
+            await self.refusals.forget(client_pubkey)
 
     async def _insist(self, action: Callable[[], Awaitable[_T]]) -> _T:
         """Do something that must be done, however long lightningd is away."""
@@ -480,11 +619,16 @@ def _note_waiting(error: NodeError) -> None:
 
 
 _PAID_ALREADY = "this invoice is paid already, or is being paid"
-_INSUFFICIENT = Nip47Error(
-    ErrorCode.INSUFFICIENT_BALANCE, "the node cannot send that much at the moment"
-)
 _UNREADABLE = Nip47Error(ErrorCode.INTERNAL, "the books of this connection cannot be read")
 _NOT_BEGUN = Nip47Error(ErrorCode.INTERNAL, "the node could not do this now; nothing was paid")
+_SUSPENDED = (
+    "payments of this connection are suspended, since the node stopped during two of them; "
+    "its owner can resume them"
+)
+_REFUSED_BEFORE = (
+    "this request was sent before the wallet service started, and may have been refused then; "
+    "nothing was paid; send a new request"
+)
 _NOT_SENT = Nip47Error(ErrorCode.PAYMENT_FAILED, "the payment was interrupted; nothing was paid")
 
 
@@ -528,6 +672,17 @@ def _check_cap(budget: Budget, wanted: Payment) -> None:
         )
 
 
+def _fee_limit(budget: Budget, wanted: Payment) -> int:
+    """Return the most a payment may cost beside its amount, in msat.
+
+    Where the owner has capped payments, an app may only lower the usual limit: a route hint can ask for
+    any fee.
+    """
+    if budget.max_payment_msat is None:
+        return wanted.max_fee_msat
+    return min(wanted.max_fee_msat, usual_fee_limit_msat(wanted.amount_msat))
+
+
 def _over_budget(budget: Budget, left_msat: int, now: float) -> Nip47Error:
     match budget.kind:
         case BudgetKind.NOTHING:
@@ -547,9 +702,17 @@ def _over_budget(budget: Budget, left_msat: int, now: float) -> Nip47Error:
 
 
 def _sent(payment: Payment, answer: Json) -> Sent:
-    """Read the answer of a command that has paid."""
+    """Read the answer of a command that has paid.
+
+    Raises:
+        ValueError, KeyError, TypeError: the answer cannot be read, or is not of this payment. `pay` can
+            answer with a wrong preimage where some parts of an earlier attempt have failed.
+
+    """
     preimage: str = answer["payment_preimage"]
-    payment_hash = payment.payment_hash or hashlib.sha256(bytes.fromhex(preimage)).hexdigest()
+    payment_hash = hashlib.sha256(bytes.fromhex(preimage)).hexdigest()
+    if payment.payment_hash not in (None, payment_hash):
+        raise ValueError("the preimage of another payment hash")
     return Sent(payment_hash, preimage, int(answer["amount_sent_msat"]))
 
 
@@ -560,14 +723,4 @@ def _settled(payment: Payment, sent: Sent) -> PaymentRecord:
         int(time.time()),
         sent.sent_msat,
         sent.preimage,
-    )
-
-
-def _failed(payment: Payment, parts: Parts, error: Nip47Error) -> PaymentRecord:
-    return PaymentRecord(
-        replace(payment, payment_hash=payment.payment_hash or parts.payment_hash),
-        PaymentState.FAILED,
-        int(time.time()),
-        error_code=error.code,
-        error_message=error.message,
     )

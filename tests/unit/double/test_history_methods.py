@@ -183,6 +183,9 @@ async def test_payment_changes(lightningd: Node) -> None:
 
 
 async def test_channels(lightningd: Node) -> None:
+    [endless] = (await lightningd.call("listpeerchannels", {}))["channels"]
+    assert endless["spendable_msat"] == 10**16
+    await lightningd.call("dev-channels", {"channels": []})
     assert await lightningd.call("listpeerchannels", {}) == {"channels": []}
     channels = [{"peer_id": "02" * 33, "state": "CHANNELD_NORMAL", "spendable_msat": 7}]
     await lightningd.call("dev-channels", {"channels": channels})

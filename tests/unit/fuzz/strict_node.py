@@ -11,9 +11,12 @@ from typing import Any
 
 from nwc.cln.errors import RpcFailed
 from nwc.cln.node import Json
+from nwc.cln.payments import PARTS_PER_PAGE
+from nwc.cln.rpc import Params
 from tests.double import bolt11
 from tests.double.bolt11 import Bolt11Error
 from tests.double.node import Node as Double
+from tests.double.pay_commands import PAY_PARAMS
 from tests.unit.in_process import InProcessNode
 
 Check = Callable[[Any], bool]
@@ -86,11 +89,11 @@ def _no_constant(name: str) -> None:
 def datastore_key(value: Any) -> bool:
     """A key below ours, of few and short parts."""
     parts = isinstance(value, list) and 2 <= len(value) <= 6 and value[0] == "nwc"
-    return parts and all(matching(r"[a-z0-9-]{1,100}")(part) for part in value)
+    return parts and all(matching(r"[a-z0-9_-]{1,100}")(part) for part in value)
 
 
 def invoice_string(value: Any) -> bool:
-    """A bech32 string, which is all that `decode` and `xpay` are to get."""
+    """A bech32 string, which is all that `decode` and `pay` are to get."""
     if not isinstance(value, str) or len(value) > MAX_INVOICE_LENGTH or not value.startswith("ln"):
         return False
     prefix, one, data = value.rpartition("1")
@@ -171,7 +174,13 @@ METHODS: dict[str, Signature] = {
     "createinvoice": signature({"invstring": unsigned_invoice, "label": own_label, "preimage": hex_32}),
     "delinvoice": signature({"label": matching(_TEMPLATE), "status": one_of("unpaid", "expired")}),
     "listinvoices": signature(label=any_label, payment_hash=hex_32),
-    "listsendpays": signature(payment_hash=hex_32, index=one_of("created"), start=index),
+    "listsendpays": signature(
+        payment_hash=hex_32,
+        status=one_of("pending", "complete", "failed"),
+        index=one_of("created"),
+        start=index,
+        limit=one_of(PARTS_PER_PAGE),
+    ),
     "waitanyinvoice": signature({"lastpay_index": index}, timeout=one_of(0)),
     "wait": signature(
         {
@@ -182,8 +191,9 @@ METHODS: dict[str, Signature] = {
     ),
     "sql": signature({"query": query}),
     "decode": signature({"string": invoice_string}),
-    "xpay": signature({"invstring": invoice_string, **_PAYING}, amount_msat=payment_msat),
-    "xkeysend": signature(_KEYSEND, extratlvs=tlvs),
+    "pay": signature({"invstring": invoice_string, **_PAYING}, amount_msat=payment_msat),
+    "keysend": signature(_KEYSEND, extratlvs=tlvs),
+    "askrene-listreservations": signature(),
     "help": signature({"command": one_of("xpay", "pay", "xkeysend", "keysend")}),
     "getinfo": signature(),
     "listpeerchannels": signature(),
@@ -228,6 +238,13 @@ def _passes(check: Check, value: Any) -> bool:
         return False
 
 
+def _of_pay(params: list[Any]) -> Json:
+    """Name the parameters that `pay` gets by position, and drop those that are left out."""
+    names = [param.name for param in PAY_PARAMS]
+    named = {"invstring" if n == "bolt11" else n: v for n, v in zip(names, params, strict=False)}
+    return {name: value for name, value in named.items() if value is not None}
+
+
 class StrictNode(InProcessNode):
     """A Node over the double that looks at every call first.
 
@@ -240,13 +257,13 @@ class StrictNode(InProcessNode):
         super().__init__(lightningd)
         self.violations: list[str] = []
 
-    async def call(self, method: str, **params: Any) -> Any:
-        given = {name: value for name, value in params.items() if value is not None}
+    async def _call(self, method: str, params: Params, name: str = "") -> Any:
+        given = params if isinstance(params, dict) else _of_pay(params)
         if wrong := problem(method, given):
             self.violations.append(wrong)
         self.calls.clear()  # who looks at them is not here, and there are many
         try:
-            return await super().call(method, **params)
+            return await super()._call(method, params, name)
         except RpcFailed as error:
             if "bug in the double" in error.message:
                 self.violations.append(f"{method}: {error.message}")

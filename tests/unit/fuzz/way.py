@@ -321,7 +321,7 @@ def make_core(node: StrictNode) -> Core:
 async def load(core: Core) -> None:
     """Load and start a core as Service does."""
     await core.wallet.templates.sweep(is_start=True)
-    await core.payments.load()
+    await core.payments.load(is_node_start=False)
     await core.manager.load()
     core.payments.start()
     await core.start()

@@ -50,7 +50,7 @@ class PayingBench(Bench):
         for clock in self._clocks:
             clock.start()
         self.decoded: Json = {}
-        for method in ("decode", "getinfo", "xpay"):
+        for method in ("decode", "getinfo", "pay"):
             setattr(self.lightningd, f"_{method}", getattr(self, f"_{method}"))
 
     def close(self) -> None:
@@ -81,12 +81,12 @@ class PayingBench(Bench):
     def _getinfo(self) -> Json:
         return {"id": OWN_ID, "network": "regtest"}
 
-    def _xpay(
+    def _pay(
         self, invstring: str, maxfee: int, retry_for: int, label: str, amount_msat: int | None = None
     ) -> Any:
         asked_msat = self._decode(invstring).get("amount_msat")
         if (asked_msat is None) == (amount_msat is None):
-            raise RpcFailed("xpay", RpcCode.INVALID_PARAMS, "an amount, once")
+            raise RpcFailed("pay", RpcCode.INVALID_PARAMS, "an amount, once")
         sent_msat = int(asked_msat or amount_msat or 0)
         return self.lightningd._take(label, PREIMAGE.hex(), sent_msat, maxfee, retry_for)
 

@@ -54,7 +54,7 @@ def refusal(bench: PayingBench, field: str, **params: Any) -> str:
 
 def test_paid(bench: PayingBench) -> None:
     asked = ask(bench)
-    [given] = bench.lightningd.called("xpay")
+    [given] = bench.lightningd.called("pay")
     label = f"nwc:{bench.connections[next(iter(bench.connections))].id}:{1:064x}"
     assert given == {"invstring": INVOICE, "maxfee": 900, "retry_for": 50, "label": label}
     bench.finish(bench.command())
@@ -105,7 +105,7 @@ def test_the_same_request_gets_the_same_answer(bench: PayingBench, again: dict[s
 )
 def test_ways_to_write_an_invoice(bench: PayingBench, text: str) -> None:
     ask(bench, invoice=text)
-    [given] = bench.lightningd.called("xpay")
+    [given] = bench.lightningd.called("pay")
     assert given["invstring"] == INVOICE
 
 
@@ -219,7 +219,7 @@ async def _pay(bench: PayingBench) -> None:
 def test_an_amount_for_an_invoice_without_one(bench: PayingBench, value: float) -> None:
     bench.grant(amount(MAX_AMOUNT_MSAT))
     ask(bench, invoice=ANY_AMOUNT, amount=value, max_fee=0)
-    [given] = bench.lightningd.called("xpay")
+    [given] = bench.lightningd.called("pay")
     assert given["amount_msat"] == value
     assert type(given["amount_msat"]) is int
     assert bench.ledger().reserved_msat == value
@@ -227,7 +227,7 @@ def test_an_amount_for_an_invoice_without_one(bench: PayingBench, value: float) 
 
 def test_the_invoices_own_amount_is_not_sent_along(bench: PayingBench) -> None:
     ask(bench, amount=100)
-    [given] = bench.lightningd.called("xpay")
+    [given] = bench.lightningd.called("pay")
     assert "amount_msat" not in given
 
 

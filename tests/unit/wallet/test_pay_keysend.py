@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nwc.cln.amounts import MAX_AMOUNT_MSAT
+from nwc.cln.onion import FREE_BYTES
 from nwc.nip47.errors import ErrorCode
-from nwc.wallet.pay_keysend import MAX_TLV_BYTES, MAX_TLV_RECORDS, parse_params, pay_keysend
+from nwc.wallet.pay_keysend import MAX_TLV_RECORDS, parse_params, pay_keysend
 from tests.unit.helpers import JSON_VALUES
 from tests.unit.wallet.paying_node import (
     OWN_ID,
@@ -25,6 +26,8 @@ from tests.unit.wallet.spending.values import START, amount
 
 PAYEE = "02" + "ab" * 32
 KEYSEND_PREIMAGE = 5_482_373_484
+# A type of 5 bytes and a length of 3 stand before the value.
+MOST = FREE_BYTES - 8
 RECORD = {"type": 7_629_169, "value": "abcd"}
 FIELDS = ("amount", "pubkey", "preimage", "tlv_records", "max_fee", "metadata")
 bench = pytest.fixture(paying_bench)
@@ -46,7 +49,7 @@ def refusal(bench: PayingBench, field: str, **params: Any) -> str:
 
 def test_sent(bench: PayingBench) -> None:
     asked = ask(bench, tlv_records=[RECORD], max_fee=7)
-    [given] = bench.lightningd.called("xkeysend")
+    [given] = bench.lightningd.called("keysend")
     assert given.pop("label").endswith(f":{1:064x}")
     assert given == {
         "destination": PAYEE,
@@ -190,7 +193,7 @@ def records(*values: tuple[object, object]) -> list[dict[str, object]]:
         (records((65_536, "")), {"65536": ""}),
         (records((2**64 - 1, "FF")), {str(2**64 - 1): "ff"}),
         (records((65_536.0, "00"), (65_537, "01")), {"65536": "00", "65537": "01"}),
-        (records((65_536, "00" * MAX_TLV_BYTES)), {"65536": "00" * MAX_TLV_BYTES}),
+        (records((65_536, "00" * MOST)), {"65536": "00" * MOST}),
         ([{"type": 65_536, "value": "00", "more": 1}], {"65536": "00"}),
     ],
 )
@@ -241,7 +244,7 @@ BAD_VALUES: tuple[object, ...] = ("0", "0g", "x", 1, None, [], "\u0660\u0660", "
         *(records((65_536, value)) for value in BAD_VALUES),
         records((65_536, "00"), (65_536, "01")),
         records((65_536, "00"), (65_536.0, "00")),
-        records((65_536, "00" * (MAX_TLV_BYTES + 1))),
+        records((65_536, "00" * (MOST + 1))),
         records((65_536, "00" * 600), (65_537, "00" * 600)),
         records(*((65_536 + number, "") for number in range(MAX_TLV_RECORDS + 1))),
     ],

@@ -11,12 +11,14 @@ from nwc.cln.payments import Payer
 from nwc.nip47.errors import Nip47Error
 from nwc.wallet.connections import Connection
 from nwc.wallet.spending import payments as payments_module
+from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.budget import Budget
 from nwc.wallet.spending.ledger import Ledger, parse_ledger
 from nwc.wallet.spending.ledgers import Ledgers
 from nwc.wallet.spending.payment import Payment, PaymentRecord
 from nwc.wallet.spending.payment_records import PaymentRecords
 from nwc.wallet.spending.payments import RETRY_FOR_S, Payments, Send, payment_label
+from nwc.wallet.spending.refusals import Refusals
 from tests.unit.virtual_loop import VirtualLoop
 from tests.unit.wallet.spending.simulation import Command, SimulatedLightningd, hash_of, preimage_of
 from tests.unit.wallet.spending.values import KEY, START, amount, connection, payment
@@ -63,28 +65,31 @@ class Bench:
 
     # The plugin
 
-    def start(self) -> None:
+    def start(self, *, is_node_start: bool = False) -> None:
         node = self.lightningd
         self.payments = Payments(
             Payer(node),
             Ledgers(node),
             PaymentRecords(node),
+            CircuitBreaker(node),
+            Refusals(node),
             connection_of=self.connections.get,
             tell=self._tell,
             answer_late=self._answer_late,
         )
-        self.run(self._start())
+        self.run(self._start(is_node_start))
 
-    async def _start(self) -> None:
-        await self.payments.load()
+    async def _start(self, is_node_start: bool) -> None:
+        await self.payments.load(is_node_start=is_node_start)
         self.payments.start()
 
     def stop(self) -> None:
         self.run(self.payments.stop())
 
-    def crash(self) -> None:
+    def crash(self, *, with_node: bool = False) -> None:
+        """The plugin ends and starts again, alone or with lightningd."""
         self.stop()
-        self.start()
+        self.start(is_node_start=with_node)
 
     async def _tell(self, _: str, record: PaymentRecord) -> None:
         if self.tell_error is not None:
@@ -98,7 +103,9 @@ class Bench:
 
     def pay(self, wanted: Payment, key: str = KEY, send: Send | None = None) -> "asyncio.Task[Outcome]":
         """Ask for a payment, and let all happen that needs no waiting."""
-        asked = self.loop.create_task(self._pay(wanted, self.connections[key], send or self.send(key)))
+        asked = self.loop.create_task(
+            self._request(wanted, self.connections[key], send or self.send(key))
+        )
         self.wait()
         return asked
 
@@ -116,7 +123,7 @@ class Bench:
 
         return send
 
-    async def _pay(self, wanted: Payment, asking: Connection, send: Send) -> Outcome:
+    async def _request(self, wanted: Payment, asking: Connection, send: Send) -> Outcome:
         try:
             return await self.payments.pay(asking, wanted, send)
         except Nip47Error as error:
@@ -132,8 +139,8 @@ class Bench:
     def finish(self, command: Command) -> None:
         self._act(lambda: self.lightningd.finish(command))
 
-    def fail(self, command: Command, code: int = 210) -> None:
-        self._act(lambda: self.lightningd.fail(command, code))
+    def fail(self, command: Command, code: int = 210, *, is_over: bool = True) -> None:
+        self._act(lambda: self.lightningd.fail(command, code, is_over=is_over))
 
     def hang_up(self, command: Command) -> None:
         self._act(lambda: self.lightningd.hang_up(command))
@@ -152,7 +159,7 @@ class Bench:
 
     def sends(self) -> int:
         """Count the commands that pay."""
-        return len(self.lightningd.called("xpay")) + len(self.lightningd.called("xkeysend"))
+        return len(self.lightningd.called("pay")) + len(self.lightningd.called("keysend"))
 
     def grant(self, budget: Budget, key: str = KEY, **fields: Any) -> None:
         self.connections[key] = connection(budget, key, **fields)

@@ -14,13 +14,14 @@ from typing import Any
 
 from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed
 from nwc.cln.node import DatastoreKey, Json, Node
+from nwc.cln.rpc import Params
 
-# How long after its error a command may still begin a part whose way was under reservation.
-STRAGGLER_S = 1.0
+# How long after its time a command may still begin a part, if its error was not its end.
+STRAGGLER_S = 30.0
 SLOW_S = 3.0
 HELP = {
-    "xpay": "xpay invstring [amount_msat] [maxfee] [layers] [retry_for] [partial_msat] [label]",
-    "xkeysend": "xkeysend destination amount_msat [label] [maxfee] [layers] [retry_for] [extratlvs]",
+    "pay": "pay invstring [amount_msat] [label] [riskfactor] [retry_for] [maxfee]",
+    "keysend": "keysend destination amount_msat [label] [retry_for] [extratlvs] [maxfee]",
 }
 
 
@@ -32,6 +33,27 @@ class Trouble(Enum):
     REFUSED = "an error, and nothing done"
     LOST = "done, but no answer"
     SLOW = "done after a while"
+
+
+# Of `pay`, by position.
+_PAY_PARAMETERS = (
+    "invstring",
+    "amount_msat",
+    "label",
+    "riskfactor",
+    "maxfeepercent",
+    "retry_for",
+    "maxdelay",
+    "exemptfee",
+    "localinvreqid",
+    "exclude",
+    "maxfee",
+)
+
+
+def _named(params: Params) -> Json:
+    named = params if isinstance(params, dict) else dict(zip(_PAY_PARAMETERS, params, strict=True))
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def preimage_of(name: str) -> str:
@@ -55,6 +77,7 @@ class Command:
     answer: "asyncio.Future[Json]"
     parts: list[Json] = field(default_factory=list)
     failed_at: float | None = None
+    is_over: bool = False
     is_complete: bool = False
 
     @property
@@ -69,12 +92,9 @@ class Command:
 
     def may_begin(self, now: float) -> bool:
         """Tell whether a part can still begin."""
-        if self.is_complete:
+        if self.is_complete or self.is_over:
             return False
-        gives_up_at = self.given_at + self.retry_for_s
-        if self.failed_at is None:
-            return now <= gives_up_at
-        return bool(self.parts) and now < min(self.failed_at, gives_up_at) + STRAGGLER_S
+        return now <= self.given_at + self.retry_for_s + STRAGGLER_S
 
     def exposure_msat(self, now: float) -> int:
         """The most it can have cost when all is over."""
@@ -118,8 +138,8 @@ class SimulatedLightningd(Node):
 
     # Calls
 
-    async def call(self, method: str, **params: Any) -> Any:
-        given = {name: value for name, value in params.items() if value is not None}
+    async def _call(self, method: str, params: Params, name: str = "") -> Any:
+        given = _named(params)
         self.calls.append((method, given))
         trouble = self.troubles.popleft() if self.troubles else Trouble.NONE
         # Of its own, as in lightningd: it goes on when nobody waits for it any more.
@@ -143,7 +163,7 @@ class SimulatedLightningd(Node):
             raise NodeUnavailable(f"{method}: away")
         if trouble is Trouble.REFUSED:
             raise RpcFailed(method, -1, "refused")
-        answer = getattr(self, f"_{method}")(**given)
+        answer = getattr(self, f"_{method.replace('-', '_')}")(**given)
         if trouble is Trouble.LOST:
             raise NodeUnavailable(f"{method}: lost")
         await asyncio.sleep(0)
@@ -198,29 +218,39 @@ class SimulatedLightningd(Node):
     def _wait(self, subsystem: str, indexname: str, nextvalue: int) -> Json:
         return {"subsystem": subsystem, indexname: len(self.parts)}
 
+    def _askrene_listreservations(self) -> Json:
+        return {"reservations": []}
+
     def _listpeerchannels(self) -> Json:
-        return {"channels": [{"state": "CHANNELD_NORMAL", "spendable_msat": 10**9}]}
+        return {"channels": [{"state": "CHANNELD_NORMAL", "spendable_msat": 10**19}]}
 
     def _listsendpays(
-        self, payment_hash: str | None = None, index: str | None = None, start: int = 0
+        self,
+        payment_hash: str | None = None,
+        status: str | None = None,
+        index: str | None = None,
+        start: int = 0,
+        limit: int = 2**31,
     ) -> Json:
         chosen = [
             dict(part)
             for part in self.parts
-            if payment_hash in (None, part["payment_hash"]) and part["created_index"] >= start
+            if payment_hash in (None, part["payment_hash"])
+            and status in (None, part["status"])
+            and part["created_index"] >= start
         ]
-        return {"payments": chosen}
+        return {"payments": chosen[:limit]}
 
-    def _xpay(
+    def _pay(
         self, invstring: str, maxfee: int, retry_for: int, label: str, amount_msat: int = 0
     ) -> "asyncio.Future[Json]":
         # An invoice here is `<name>:<amount>`.
         name, amount = invstring.split(":")
         if any(part["payment_hash"] == hash_of(preimage_of(name)) for part in self._complete()):
-            raise RpcFailed("xpay", 219, "Already paid")
+            raise RpcFailed("pay", 219, "Already paid")
         return self._take(label, preimage_of(name), int(amount), maxfee, retry_for)
 
-    def _xkeysend(
+    def _keysend(
         self,
         destination: str,
         amount_msat: int,
@@ -295,14 +325,17 @@ class SimulatedLightningd(Node):
                 }
             )
 
-    def fail(self, command: Command, code: int) -> None:
-        """The command gives up; parts may still be under way."""
+    def fail(self, command: Command, code: int, *, is_over: bool = True) -> None:
+        """The command gives up; parts may be pending, and begin unless it says that it is over."""
         if command.failed_at is None and not command.is_complete:
             command.failed_at = self.now
+            command.is_over = is_over
             if not command.answer.done():
-                command.answer.set_exception(RpcFailed("xpay", code, "failed"))
+                attempts = [{"status": "failed"}, *([] if is_over else [{"status": "pending"}])]
+                error = RpcFailed("pay", code, "failed", {"attempts": attempts})
+                command.answer.set_exception(error)
 
     def hang_up(self, command: Command) -> None:
         """The answer is lost; the command goes on."""
         if not command.answer.done():
-            command.answer.set_exception(NodeUnavailable("xpay: hung up"))
+            command.answer.set_exception(NodeUnavailable("pay: hung up"))

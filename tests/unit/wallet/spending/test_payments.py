@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from nwc.cln.errors import RpcCode, RpcFailed
 from nwc.cln.node import Json
 from nwc.cln.payments import Parts
 from nwc.nip47.errors import ErrorCode, Nip47Error
@@ -16,14 +15,14 @@ from nwc.wallet.spending.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.spending.ledger import Ledger
 from nwc.wallet.spending.payment import Payment, PaymentRecord
 from nwc.wallet.spending.payments import (
-    AFTER_ERROR_S,
+    MAX_FAILED_PER_HASH,
     MAX_IN_ALL,
     MAX_PER_CONNECTION,
     RETRY_FOR_S,
     UNSENT_GRACE_S,
 )
 from tests.unit.wallet.spending.bench import AWAY, Bench, Outcome, invoice, keysend
-from tests.unit.wallet.spending.simulation import Trouble, preimage_of
+from tests.unit.wallet.spending.simulation import Command, Trouble, preimage_of
 from tests.unit.wallet.spending.values import DAY, KEY, OTHER_KEY, START, amount, record
 
 HOUR = 3600
@@ -68,6 +67,11 @@ def paid_outside(bench: Bench, status: str = "complete", name: str = "x") -> Non
     part = {"created_index": 1, "payment_hash": invoice(name=name).payment_hash, "status": status}
     complete = {"payment_preimage": preimage_of(name), "amount_sent_msat": 104}
     bench.lightningd.parts.append({**part, **complete} if status == "complete" else part)
+
+
+def calls_before_reserving(wanted: Payment) -> int:
+    """What was paid with this hash, and what the node can send."""
+    return (wanted.payment_hash is not None) + 1
 
 
 # The usual way
@@ -185,6 +189,18 @@ def test_paid_by_somebody_else_meanwhile(bench: Bench) -> None:
     assert bench.ledger().spent_msat == 104
 
 
+def test_a_success_with_the_preimage_of_another_hash_is_none(bench: Bench) -> None:
+    """`pay` of a hash of which one part has failed and one is complete answers so (v26.06.6)."""
+    asked = bench.pay(invoice())
+    command = bench.command()
+    command.answer.set_result({"payment_preimage": "00" * 32, "amount_sent_msat": 110})
+    bench.wait(60)
+    assert not asked.done()
+    bench.lightningd.finish(command)
+    bench.wait(60)
+    assert settled(asked).preimage == command.preimage
+
+
 # Errors
 
 
@@ -193,9 +209,9 @@ def test_paid_by_somebody_else_meanwhile(bench: Bench) -> None:
     [
         (203, "PAYMENT_FAILED", "the payee refused the payment"),
         (205, "PAYMENT_FAILED", "no route to the payee was found"),
-        (206, "PAYMENT_FAILED", "no route to the payee was found for a fee of at most 10 msat"),
+        (206, "PAYMENT_FAILED", "no route to the payee worked for a fee of at most 10 msat"),
         (207, "PAYMENT_FAILED", "the invoice has expired"),
-        (210, "PAYMENT_FAILED", "the payment did not succeed in time"),
+        (210, "PAYMENT_FAILED", "no route to the payee worked for a fee of at most 10 msat"),
         (-32602, "PAYMENT_FAILED", "the payment did not succeed in time"),
         (99_999, "PAYMENT_FAILED", "the payment did not succeed in time"),
         (-32601, "INTERNAL", "the node has no command to pay with now"),
@@ -217,9 +233,9 @@ def test_an_error(bench: Bench, code: int, error: str, words: str) -> None:
 def test_too_little_money(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, code: int, spendable_msat: int, error: str
 ) -> None:
+    asked = bench.pay(invoice())
     channels = {"channels": [{"state": "CHANNELD_NORMAL", "spendable_msat": spendable_msat}]}
     monkeypatch.setattr(bench.lightningd, "_listpeerchannels", lambda: channels)
-    asked = bench.pay(invoice())
     bench.fail(bench.command(), code)
     assert failed(asked)[0] == error
 
@@ -228,21 +244,21 @@ def test_too_little_money(
 def test_money_that_cannot_be_counted(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, channels: Any
 ) -> None:
-    monkeypatch.setattr(bench.lightningd, "_listpeerchannels", lambda: channels)
     asked = bench.pay(invoice())
+    monkeypatch.setattr(bench.lightningd, "_listpeerchannels", lambda: channels)
     bench.fail(bench.command(), 205)
     assert failed(asked) == ("PAYMENT_FAILED", "no route to the payee was found")
 
 
 def test_no_command_to_pay_with(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench.payments.payer, "_first_of", _no_command)
+    monkeypatch.setattr(bench.payments.payer, "_offered", _no_command)
     asked = bench.pay(invoice())
     assert failed(asked)[0] == ErrorCode.INTERNAL
     assert bench.ledger().reservations == {}
 
 
-async def _no_command(_: object) -> str:
-    raise RpcFailed("pay", RpcCode.METHOD_NOT_FOUND, "no such command")
+async def _no_command(_: object) -> list[str]:
+    return []
 
 
 @BOTH
@@ -260,42 +276,102 @@ def test_an_error_while_a_part_is_under_way(bench: Bench, wanted: Payment, compl
     if complete:
         assert settled(asked).sent_msat == 110
     else:
-        assert failed(asked) == ("PAYMENT_FAILED", "the payment did not succeed in time")
+        assert failed(asked) == (
+            "PAYMENT_FAILED",
+            "no route to the payee worked for a fee of at most 10 msat",
+        )
     assert bench.ledger().spent_msat == (110 if complete else 0)
 
 
 @BOTH
-def test_a_part_that_begins_after_the_error(bench: Bench, wanted: Payment) -> None:
-    """xpay's `reserve_done` does not look whether it has answered meanwhile."""
+@pytest.mark.parametrize("after_s", [1, 6, RETRY_FOR_S])
+def test_a_part_that_begins_after_the_error(bench: Bench, wanted: Payment, after_s: int) -> None:
+    """An error that does not say that it is the end: `xpay` injects a part whose way took long."""
     asked = bench.pay(wanted)
     command = bench.command()
     bench.begin(command)
     bench.lightningd.end_part(command, 0, complete=False)
-    bench.fail(command)
+    bench.fail(command, is_over=False)
+    bench.wait(after_s)
+    assert not asked.done()
+    assert bench.ledger().reserved_msat == 110
     bench.begin(command)
-    bench.wait(AFTER_ERROR_S + 1)
+    bench.wait(HOUR)
     assert not asked.done()
     bench.lightningd.end_part(command, 0, complete=True)
     bench.wait(60)
     assert settled(asked).sent_msat == 110
 
 
+def test_an_error_that_may_not_be_the_end(bench: Bench) -> None:
+    asked = bench.pay(invoice())
+    bench.fail(bench.command(), 203, is_over=False)
+    bench.wait(PATIENCE_S - 1)
+    assert not asked.done()
+    bench.wait(15)
+    assert failed(asked) == ("PAYMENT_FAILED", "the payee refused the payment")
+    assert bench.ledger().reservations == {}
+
+
 def test_a_list_that_is_old_when_it_comes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = bench.pay(invoice())
-    command, ask = bench.command(), bench.payments.payer.parts_by_hash
+    command, ask = bench.command(), bench.payments.payer.parts
 
-    async def ask_slowly(payment_hash: str) -> Parts:
-        parts = await ask(payment_hash)
-        await asyncio.sleep(AFTER_ERROR_S + 1)
+    async def ask_slowly(*given: Any, **named: Any) -> Parts:
+        parts = await ask(*given, **named)
+        await asyncio.sleep(PATIENCE_S + 1)
         return parts
 
-    bench.begin(command)
-    bench.lightningd.end_part(command, 0, complete=False)
-    monkeypatch.setattr(bench.payments.payer, "parts_by_hash", ask_slowly)
-    bench.fail(command)
+    monkeypatch.setattr(bench.payments.payer, "parts", ask_slowly)
+    bench.fail(command, is_over=False)
     bench.begin(command)
     bench.wait(HOUR)
     assert not asked.done()
+
+
+# A success while parts are pending
+
+
+def split_payment(bench: Bench, wanted: Payment) -> Command:
+    """Half of it is paid, half of it is pending."""
+    command = bench.command()
+    bench.lightningd.begin_part(command, 5)
+    bench.begin(command)
+    bench.lightningd.end_part(command, 0, complete=True)
+    return command
+
+
+@BOTH
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_success_is_booked_when_nothing_is_pending(
+    bench: Bench, wanted: Payment, complete: bool
+) -> None:
+    asked = bench.pay(wanted)
+    command = split_payment(bench, wanted)
+    answer = {"payment_preimage": command.preimage, "amount_sent_msat": 110}
+    command.answer.set_result(answer)
+    bench.wait(60)
+    assert settled(asked).preimage == command.preimage, "the client is not kept waiting"
+    assert (bench.ledger().reserved_msat, bench.ledger().spent_msat) == (110, 0)
+    assert bench.told == []
+    bench.lightningd.end_part(command, 0, complete=complete)
+    bench.wait(60)
+    sent_msat = 110 if complete else 55
+    assert (bench.ledger().reserved_msat, bench.ledger().spent_msat) == (0, sent_msat)
+    assert bench.told == [wanted.request_id]
+    assert settled(bench.pay(wanted)).sent_msat == sent_msat
+
+
+@BOTH
+def test_a_complete_part_is_an_answer_also_without_one_of_lightningd(
+    bench: Bench, wanted: Payment
+) -> None:
+    asked = bench.pay(wanted)
+    command = split_payment(bench, wanted)
+    bench.hang_up(command)
+    bench.wait(60)
+    assert settled(asked).preimage == command.preimage
+    assert bench.ledger().reserved_msat == 110
 
 
 # No answer
@@ -387,7 +463,7 @@ def test_a_list_nobody_understands(bench: Bench, monkeypatch: pytest.MonkeyPatch
 def test_lightningd_away_for_a_day(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = bench.pay(invoice())
     with monkeypatch.context() as patched:
-        patched.setattr(bench.lightningd, "call", _away)
+        patched.setattr(bench.lightningd, "_call", _away)
         bench.lightningd.finish(bench.command())
         bench.wait(HOUR)
         assert not asked.done()
@@ -401,6 +477,34 @@ async def _away(*_: object, **__: object) -> None:
 
 
 # What may be spent
+
+
+@pytest.mark.parametrize(
+    ("cap", "wanted_msat", "limit_msat"),
+    [(None, 9000, 9000), (1000, 9000, 5000), (1000, 5000, 5000), (1000, 4000, 4000), (1000, 0, 0)],
+)
+def test_with_a_cap_an_app_cannot_raise_the_limit_on_the_fee(
+    bench: Bench, cap: int | None, wanted_msat: int, limit_msat: int
+) -> None:
+    """A route hint of the payee can ask for any fee."""
+    bench.grant(Budget(BudgetKind.UNLIMITED, since=START, max_payment_msat=cap))
+    bench.pay(invoice(max_fee_msat=wanted_msat))
+    assert bench.command().max_fee_msat == limit_msat
+    assert bench.ledger().reserved_msat == 100 + limit_msat
+
+
+def test_an_invoice_that_fails_again_and_again(bench: Bench) -> None:
+    """With each attempt lightningd lists all earlier ones at the same hash."""
+    for number in range(1, MAX_FAILED_PER_HASH + 1):
+        bench.pay(invoice(number))
+        bench.fail(bench.command(number))
+    calls = len(bench.lightningd.calls)
+    code, message = refused(bench.pay(invoice(99)))
+    assert code == "RATE_LIMITED"
+    assert message == "this invoice could not be paid 10 times; ask for a new one"
+    assert len(bench.lightningd.calls) == calls, "nothing is asked of lightningd"
+    bench.grant(amount(1000), OTHER_KEY)
+    assert not bench.pay(invoice(1), OTHER_KEY).done()
 
 
 def test_the_fee_is_bounded_by_what_is_left(bench: Bench) -> None:
@@ -469,7 +573,7 @@ def test_what_came_in_can_go_out(bench: Bench) -> None:
 def test_the_budget_is_that_of_the_moment(bench: Bench) -> None:
     asking = bench.connections[KEY]
     bench.grant(amount(50))
-    outcome = bench.loop.create_task(bench._pay(invoice(), asking, bench.send()))
+    outcome = bench.loop.create_task(bench._request(invoice(), asking, bench.send()))
     bench.wait()
     assert refused(outcome)[0] == ErrorCode.QUOTA_EXCEEDED
 
@@ -480,7 +584,7 @@ def test_a_connection_that_has_ended(bench: Bench, revoked: bool) -> None:
     bench.grant(amount(1000), expires_at=START)
     if revoked:
         del bench.connections[KEY]
-    outcome = bench.loop.create_task(bench._pay(invoice(), asking, bench.send()))
+    outcome = bench.loop.create_task(bench._request(invoice(), asking, bench.send()))
     bench.wait()
     assert refused(outcome) == ("UNAUTHORIZED", "this connection has ended")
 
@@ -570,7 +674,7 @@ def test_an_unreadable_record(bench: Bench) -> None:
     bench.crash()
     assert refused(bench.pay(invoice()))[0] == ErrorCode.INTERNAL
     with pytest.raises(Nip47Error):
-        bench.run(bench.payments.come_before(bench.connections[KEY], invoice().request_id))
+        bench.run(bench.payments.come_before(bench.connections[KEY], invoice().request_id, START))
     assert bench.sends() == 0
 
 
@@ -592,7 +696,7 @@ def test_away_before_the_reservation(
 @BOTH
 def test_a_reservation_whose_answer_is_lost(bench: Bench, wanted: Payment) -> None:
     bench.run(bench.payments.ledgers.of(KEY))
-    bench.lightningd.troubles.extend([Trouble.NONE] * bool(wanted.payment_hash) + [Trouble.LOST])
+    bench.lightningd.troubles.extend([Trouble.NONE] * calls_before_reserving(wanted) + [Trouble.LOST])
     assert refused(bench.pay(wanted))[0] == ErrorCode.INTERNAL
     assert (bench.sends(), bench.ledger().reservations) == (0, {})
     bench.pay(wanted)
@@ -603,7 +707,7 @@ def test_a_reservation_whose_answer_is_lost(bench: Bench, wanted: Payment) -> No
 def test_refused_at_once_however_long_lightningd_is_away(bench: Bench, wanted: Payment) -> None:
     """What may be reserved is released when it is back, and not before is the same request begun."""
     bench.run(bench.payments.ledgers.of(KEY))
-    bench.lightningd.troubles.extend([Trouble.NONE] * bool(wanted.payment_hash) + [Trouble.LOST])
+    bench.lightningd.troubles.extend([Trouble.NONE] * calls_before_reserving(wanted) + [Trouble.LOST])
     bench.lightningd.troubles.extend([Trouble.AWAY] * 100)
     first, again = bench.pay(wanted), bench.pay(wanted)
     assert refused(first) == refused(again)
@@ -706,7 +810,7 @@ def test_the_request_comes_again_after_the_crash(bench: Bench, wanted: Payment) 
     bench.crash()
     again = bench.pay(wanted)
     asking = bench.connections[KEY]
-    third = bench.loop.create_task(bench.payments.come_before(asking, wanted.request_id))
+    third = bench.loop.create_task(bench.payments.come_before(asking, wanted.request_id, START))
     bench.wait()
     bench.finish(bench.command())
     bench.wait(60)
@@ -717,13 +821,13 @@ def test_the_request_comes_again_after_the_crash(bench: Bench, wanted: Payment) 
 
 @pytest.mark.parametrize("is_settled", [True, False])
 def test_a_crash_between_record_and_ledger(bench: Bench, is_settled: bool) -> None:
-    """The record is believed: lightningd may know nothing of its parts any more."""
+    """The record of a settled payment is believed: lightningd may know nothing of its parts any more."""
     kept = replace(record(settled=is_settled), payment=invoice())
     bench.pay(invoice())
     bench.run(bench.payments.records.keep(KEY[:16], kept))
     bench.crash()
-    bench.wait()
-    assert bench.late == [kept]
+    bench.wait(0.01 if is_settled else PATIENCE_S + 15)
+    assert [late.state for late in bench.late] == [kept.state]
     ledger = bench.ledger()
     assert (ledger.reservations, ledger.spent_msat) == ({}, 103 if is_settled else 0)
 
@@ -802,13 +906,13 @@ def test_under_way(bench: Bench) -> None:
 
 
 def test_a_new_request_has_not_come_before(bench: Bench) -> None:
-    assert bench.run(bench.payments.come_before(bench.connections[KEY], "00" * 32)) is None
+    assert bench.run(bench.payments.come_before(bench.connections[KEY], "00" * 32, START)) is None
 
 
 def test_a_refusal_under_way_is_that_of_all_copies(bench: Bench) -> None:
     bench.grant(amount(10))
     tasks = [
-        bench.loop.create_task(bench._pay(invoice(), bench.connections[KEY], bench.send()))
+        bench.loop.create_task(bench._request(invoice(), bench.connections[KEY], bench.send()))
         for _ in range(2)
     ]
     bench.wait()

@@ -25,12 +25,14 @@ from nwc.cln.payments import Payer
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet.connections import Connection, View
 from nwc.wallet.spending import payments as payments_module
+from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.spending.ledger import Ledger, parse_ledger
 from nwc.wallet.spending.ledgers import Ledgers
 from nwc.wallet.spending.payment import Payment, PaymentRecord
 from nwc.wallet.spending.payment_records import PaymentRecords
 from nwc.wallet.spending.payments import RETRY_FOR_S, Payments, payment_label
+from nwc.wallet.spending.refusals import Refusals
 from tests.unit.helpers import Errors
 from tests.unit.virtual_loop import VirtualLoop
 from tests.unit.wallet.spending.simulation import (
@@ -222,18 +224,20 @@ class Spending(RuleBasedStateMachine):
             Payer(node),
             Ledgers(node),
             PaymentRecords(node),
+            CircuitBreaker(node),
+            Refusals(node),
             connection_of=self.connections.get,
             tell=self.tell,
             answer_late=self.answer_late,
         )
         while True:
             with suppress(NodeError):
-                await self.payments.load()
+                await self.payments.load(is_node_start=False)
                 break
         self.payments.start()
 
     async def tell(self, connection_id: str, record: PaymentRecord) -> None:
-        await self.lightningd.call("help", command="xpay")
+        await self.lightningd.call("help", command="pay")
         self.told.add(record.payment.request_id)
 
     async def answer_late(self, key: str, record: PaymentRecord) -> None:
@@ -262,7 +266,7 @@ class Spending(RuleBasedStateMachine):
             )
 
         try:
-            record = await self.payments.come_before(connection, asked.id)
+            record = await self.payments.come_before(connection, asked.id, START)
             first_index = await payer.next_sendpay_index() if asked.name is None else 0
         except NodeError:
             return  # as any reading
@@ -451,10 +455,10 @@ class Spending(RuleBasedStateMachine):
         self.run(self.act(lambda: self.lightningd.finish(command)))
 
     @precondition(lambda self: self.is_paying())
-    @rule(number=st.integers(0, 5), code=st.sampled_from([203, 205, 206, 210]))
-    def command_fails(self, number: int, code: int) -> None:
+    @rule(number=st.integers(0, 5), code=st.sampled_from([203, 205, 206, 210]), is_over=st.booleans())
+    def command_fails(self, number: int, code: int, is_over: bool) -> None:
         command = self.command(number)
-        self.run(self.act(lambda: self.lightningd.fail(command, code)))
+        self.run(self.act(lambda: self.lightningd.fail(command, code, is_over=is_over)))
 
     @precondition(lambda self: self.is_paying())
     @rule(number=st.integers(0, 5))

@@ -1,0 +1,114 @@
+"""Late payments: complete in lightningd, but not in the books.
+
+A payment is booked as failed only when it is certain that nothing of it can be paid any more. Should
+lightningd pay all the same, or should a record have got lost, this finds it: it goes through the
+complete parts on the node, by `created_index`, and books each payment with our label that is not booked.
+
+How far it came is kept at ["nwc", "late_payments"] in the datastore.
+"""
+
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+
+from nwc.cln.node import Json, Node
+from nwc.cln.payments import Payer
+from nwc.nostr.encoding import to_json
+from nwc.wallet.spending.payment import Payment
+from nwc.wallet.spending.payment_records import REPLAY_S, UnreadableRecord
+from nwc.wallet.spending.payments import Payments
+from nwc.wallet.stored import is_number, parse_stored
+
+RECORD_VERSION = 1
+
+_KEY = ("nwc", "late_payments")
+_LABEL = re.compile(r"nwc:([0-9a-f]{16}):([0-9a-f]{64})")
+
+_log = logging.getLogger(__name__)
+
+
+class LatePayments:
+    """Finds late payments and has them booked. Methods raise NodeError, as Node's do."""
+
+    def __init__(self, node: Node, payer: Payer, payments: Payments) -> None:
+        self._node = node
+        self._payer = payer
+        self._payments = payments
+
+    async def sweep(self, now: float) -> None:
+        """Go through what was completed since the last sweep.
+
+        Args:
+            now: Unix seconds.
+
+        """
+        first_index = await self._first_index()
+        # Both before the parts are read: what is pending now, or begins later, is for the next sweep.
+        next_index = await self._payer.next_sendpay_index()
+        pending = await self._payer.oldest_pending_index()
+        found = defaultdict[tuple[str, str], list[Json]](list)
+        async for part in self._payer.completed(first_index):
+            label = _LABEL.fullmatch(str(part.get("label")))
+            if label is not None:
+                found[label[1], label[2]].append(part)
+        for (connection_id, request_id), parts in found.items():
+            await self._book(connection_id, request_id, parts, now)
+        upto = next_index if pending is None else min(pending, next_index)
+        await self._node.datastore_put(
+            _KEY, to_json({"version": RECORD_VERSION, "first_index": max(first_index, upto)})
+        )
+
+    async def _first_index(self) -> int:
+        """Return where the last sweep ended; 0 where that cannot be told."""
+        try:
+            stored = parse_stored(await self._node.datastore_get(_KEY) or "")
+        except ValueError:
+            return 0
+        first_index: int = stored["first_index"] if is_number(stored.get("first_index")) else 0
+        return first_index
+
+    async def _book(
+        self, connection_id: str, request_id: str, parts: Iterable[Json], now: float
+    ) -> None:
+        client_pubkey = self._payments.ledgers.client_pubkey_of(connection_id)
+        if client_pubkey is None or self._payments.is_in_flight(client_pubkey, request_id):
+            return
+        try:
+            record = await self._payments.records.get(connection_id, request_id)
+        except UnreadableRecord:
+            return
+        if record is not None and record.is_settled:
+            return
+        payment = record.payment if record else _payment_of(request_id, list(parts))
+        # Older records of settled payments may have been deleted.
+        if record is None and now - payment.created_at > REPLAY_S:
+            return
+        _log.warning(
+            "payment %s of connection %s was not in the books as paid, but lightningd has paid it; "
+            "it is booked now",
+            request_id[:16],
+            connection_id,
+        )
+        await self._payments.book_late(client_pubkey, payment)
+
+
+def _payment_of(request_id: str, parts: list[Json]) -> Payment:
+    """Return a payment of which no record is left, as its parts show it."""
+    sent_msat = sum(int(part["amount_sent_msat"]) for part in parts)
+    amounts = [int(part.get("amount_msat") or part["amount_sent_msat"]) for part in parts]
+    amount_msat = sum(amounts)
+    created_at = min(int(part["created_at"]) for part in parts)
+    return Payment(
+        request_id=request_id,
+        request_created_at=created_at,
+        method="pay_invoice",
+        encryption="nip44_v2",
+        created_at=created_at,
+        amount_msat=amount_msat,
+        max_fee_msat=max(0, sent_msat - amount_msat),
+        payment_hash=parts[0]["payment_hash"],
+        invoice=None,
+        destination=parts[0].get("destination"),
+        first_sendpay_index=min(int(part["created_index"]) for part in parts),
+    )

@@ -1,0 +1,95 @@
+"""Refusals: a request to pay that was refused stays refused, also when it is sent again after a restart.
+
+Anybody who has seen a request can send it again. While the plugin runs, its seen-set ignores the second
+copy. For the time after a restart, one number is kept for each connection: the newest `created_at` of
+its refused requests. A request that is not newer, and of which no payment is known, is refused.
+
+At ["nwc", "refused", <client pubkey>] in the datastore.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+
+from nwc.cln.errors import NodeError
+from nwc.cln.node import Node
+from nwc.nostr.encoding import to_json
+from nwc.wallet.stored import MAX_NUMBER, is_number, parse_stored
+
+RECORD_VERSION = 1
+# The client waits for its answer meanwhile.
+WRITE_TIMEOUT_S = 5.0
+
+_KEY = ("nwc", "refused")
+
+_log = logging.getLogger(__name__)
+
+
+class Refusals:
+    """Keeps, for each connection, up to when its requests to pay are refused after a restart."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._before_start: dict[str, int] = {}
+        self._noted: dict[str, int] = {}
+        self._locks = defaultdict[str, asyncio.Lock](asyncio.Lock)
+
+    async def load(self) -> None:
+        """Read what earlier runs of the plugin have refused.
+
+        Raises:
+            NodeError: lightningd is away.
+
+        """
+        stored = await self._node.datastore_children(_KEY)
+        self._before_start = {key: _parse(text) for key, text in stored.items()}
+        self._noted = dict(self._before_start)
+
+    def is_refused(self, client_pubkey: str, created_at: int) -> bool:
+        """Return True if a request may have been refused before the start.
+
+        Args:
+            client_pubkey: whose request.
+            created_at: the request event's own time, Unix seconds.
+
+        """
+        return created_at <= self._before_start.get(client_pubkey, -1)
+
+    async def note(self, client_pubkey: str, created_at: int) -> None:
+        """Keep that a request is refused; to be called before the client is told.
+
+        Where lightningd does not answer in time the refusal is not kept.
+        """
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT_S), self._locks[client_pubkey]:
+                if created_at <= self._noted.get(client_pubkey, -1):
+                    return
+                record = to_json({"version": RECORD_VERSION, "until": created_at})
+                await self._node.datastore_put((*_KEY, client_pubkey), record)
+                self._noted[client_pubkey] = created_at
+        except (NodeError, TimeoutError) as error:
+            _log.debug("a refusal of connection %s is not kept: %s", client_pubkey[:16], error)
+
+    async def forget(self, client_pubkey: str) -> None:
+        """Delete what is kept of a connection that is revoked.
+
+        Raises:
+            NodeError: lightningd is away.
+
+        """
+        if client_pubkey in self._noted:
+            await self._node.datastore_delete((*_KEY, client_pubkey))
+            self._noted.pop(client_pubkey, None)
+            self._before_start.pop(client_pubkey, None)
+
+
+def _parse(text: str) -> int:
+    """Return the time in a stored record; a far one if it cannot be read, which refuses all."""
+    try:
+        until = parse_stored(text)["until"]
+    except (ValueError, KeyError):
+        until = None
+    if is_number(until):
+        return int(until)
+    _log.error("a record of refused requests cannot be read: its connection cannot pay")
+    return MAX_NUMBER

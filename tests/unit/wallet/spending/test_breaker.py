@@ -1,0 +1,155 @@
+"""Who stops the node twice within an hour pays no more until the owner says so."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from nwc.nip47.errors import Nip47Error
+from nwc.wallet.spending.breaker import WITHIN_S
+from nwc.wallet.spending.payment import Payment
+from tests.unit.wallet.spending.bench import Bench, invoice, keysend
+from tests.unit.wallet.spending.values import KEY, OTHER_KEY, START, amount
+
+HOUR = 3600
+RECORD = ("nwc", "stops", KEY)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.close()
+
+
+def stop_the_node(bench: Bench, wanted: Payment, key: str = KEY) -> None:
+    """Lightningd ends while a payment is in flight; it comes back after the next start."""
+    bench.pay(wanted, key)
+    bench.crash(with_node=True)
+
+
+def is_suspended(bench: Bench, key: str = KEY) -> bool:
+    return bench.payments.breaker.is_suspended(key)
+
+
+def refusal(bench: Bench, wanted: Payment, key: str = KEY) -> Nip47Error | None:
+    asked = bench.pay(wanted, key)
+    outcome = asked.result() if asked.done() else None
+    return outcome if isinstance(outcome, Nip47Error) else None
+
+
+def test_two_stops_within_an_hour(bench: Bench) -> None:
+    stop_the_node(bench, invoice(1, "a"))
+    assert not is_suspended(bench)
+    stop_the_node(bench, keysend(2))
+    assert bench.payments.breaker.suspended_at(KEY) == pytest.approx(START, abs=5)
+    refused = refusal(bench, invoice(3, "c"))
+    assert refused is not None
+    assert refused.code == "RESTRICTED"
+    assert "suspended" in refused.message
+    assert bench.sends() == 2
+
+
+def test_it_lasts_over_restarts_and_until_it_is_resumed(bench: Bench) -> None:
+    stop_the_node(bench, invoice(1, "a"))
+    stop_the_node(bench, invoice(2, "b"))
+    bench.wait(10 * HOUR)
+    bench.crash()
+    assert is_suspended(bench)
+    bench.run(bench.payments.breaker.resume(KEY))
+    assert not is_suspended(bench)
+    bench.crash()
+    assert not is_suspended(bench)
+    assert refusal(bench, invoice(3, "c")) is None
+    assert bench.sends() == 3
+
+
+def test_what_was_noted_is_forgotten_when_it_is_resumed(bench: Bench) -> None:
+    stop_the_node(bench, invoice(1, "a"))
+    bench.run(bench.payments.breaker.resume(KEY))
+    stop_the_node(bench, invoice(2, "b"))
+    assert not is_suspended(bench)
+
+
+def test_others_may_pay(bench: Bench) -> None:
+    bench.grant(amount(1000), OTHER_KEY)
+    stop_the_node(bench, invoice(1, "a"))
+    stop_the_node(bench, invoice(2, "b"))
+    assert not is_suspended(bench, OTHER_KEY)
+    assert refusal(bench, invoice(3, "c"), OTHER_KEY) is None
+
+
+@pytest.mark.parametrize(("apart_s", "suspended"), [(WITHIN_S - 60, True), (WITHIN_S + 60, False)])
+def test_only_within_an_hour(bench: Bench, apart_s: int, suspended: bool) -> None:
+    stop_the_node(bench, invoice(1, "a"))
+    bench.wait(apart_s)
+    stop_the_node(bench, invoice(2, "b"))
+    assert is_suspended(bench) == suspended
+
+
+def test_of_three_stops_the_last_two_count(bench: Bench) -> None:
+    for number, name in enumerate("abc", 1):
+        stop_the_node(bench, invoice(number, name))
+        bench.wait(WITHIN_S + 60 if number == 1 else 60)
+    assert is_suspended(bench)
+
+
+def test_a_payment_that_is_held_counts_once(bench: Bench) -> None:
+    """The owner may restart the node as often as need be."""
+    bench.pay(invoice())
+    bench.begin(bench.command())
+    for _ in range(5):
+        bench.crash(with_node=True)
+    assert not is_suspended(bench)
+
+
+def test_two_payments_at_one_stop_are_one(bench: Bench) -> None:
+    bench.pay(invoice(1, "a"))
+    bench.pay(invoice(2, "b"))
+    bench.crash(with_node=True)
+    assert not is_suspended(bench)
+
+
+def test_a_restart_of_the_plugin_alone_does_not_count(bench: Bench) -> None:
+    for number, name in enumerate("abc", 1):
+        bench.pay(invoice(number, name))
+        bench.crash()
+    assert not is_suspended(bench)
+
+
+def test_a_stop_without_a_payment_does_not_count(bench: Bench) -> None:
+    bench.finish((bench.pay(invoice()), bench.command())[1])
+    for _ in range(3):
+        bench.crash(with_node=True)
+    assert not is_suspended(bench)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"version": 2, "stops": [], "suspended_at": null}',
+        '{"version": 1, "stops": [], "suspended_at": -1}',
+        '{"version": 1, "stops": [{}], "suspended_at": null}',
+        '{"version": 1, "stops": [{"at": 5, "request_ids": [5]}], "suspended_at": null}',
+        '{"version": 1, "stops": 5, "suspended_at": null}',
+    ],
+)
+def test_a_record_that_cannot_be_read_suspends(bench: Bench, stored: str) -> None:
+    bench.lightningd.datastore[RECORD] = (stored, 0)
+    bench.crash()
+    assert is_suspended(bench)
+    bench.run(bench.payments.breaker.resume(KEY))
+    assert RECORD not in bench.lightningd.datastore
+    assert not is_suspended(bench)
+
+
+def test_a_revoked_connection_leaves_no_record(bench: Bench) -> None:
+    stop_the_node(bench, invoice())
+    bench.begin(bench.command())
+    bench.lightningd.end_part(bench.command(), 0, complete=False)
+    assert RECORD in bench.lightningd.datastore
+    del bench.connections[KEY]
+    bench.wait(HOUR)
+    assert RECORD not in bench.lightningd.datastore

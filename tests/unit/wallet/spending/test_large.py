@@ -1,0 +1,95 @@
+"""Payments that do not fit into one channel: refused where they cannot fit, and few at once."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from nwc.cln.node import Json
+from nwc.nip47.errors import Nip47Error
+from nwc.wallet.spending.budget import Budget, BudgetKind
+from nwc.wallet.spending.large import MAX_LARGE_IN_ALL, MAX_LARGE_PER_CONNECTION
+from nwc.wallet.spending.payments import MAX_PER_CONNECTION
+from tests.unit.wallet.spending.bench import Bench, invoice, keysend
+from tests.unit.wallet.spending.values import KEY, START, amount
+
+UNLIMITED = Budget(BudgetKind.UNLIMITED, since=START)
+
+
+class ChannelBench(Bench):
+    """With two channels that can send 105 and 60 msat; payments are of 100 and cost up to 110."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = [105, 60]
+        self.lightningd._listpeerchannels = self._channels  # type: ignore[method-assign]
+
+    def _channels(self) -> Json:
+        state = "CHANNELD_NORMAL"
+        return {"channels": [{"state": state, "spendable_msat": msat} for msat in self.channels]}
+
+
+@pytest.fixture
+def bench() -> Iterator[ChannelBench]:
+    bench = ChannelBench()
+    yield bench
+    bench.close()
+
+
+def refusal(bench: Bench, number: int, key: str = KEY) -> str | None:
+    """Return the code with which a payment is refused, None when it was sent."""
+    asked = bench.pay(invoice(number, f"{key[:2]}{number}"), key)
+    outcome = asked.result() if asked.done() else None
+    return outcome.code if isinstance(outcome, Nip47Error) else None
+
+
+@pytest.mark.parametrize("wanted", [invoice(), keysend()], ids=["invoice", "keysend"])
+@pytest.mark.parametrize(("channels", "is_sent"), [([], False), ([60, 39], False), ([60, 40], True)])
+def test_more_than_the_node_can_send(
+    bench: ChannelBench, wanted: object, channels: list[int], is_sent: bool
+) -> None:
+    bench.channels = channels
+    asked = bench.pay(wanted)  # type: ignore[arg-type]
+    assert bench.sends() == is_sent
+    assert asked.done() != is_sent
+    if asked.done():
+        outcome = asked.result()
+        assert isinstance(outcome, Nip47Error)
+        assert outcome.code == "INSUFFICIENT_BALANCE"
+        assert bench.ledger().reservations == {}
+
+
+def test_an_app_without_the_budget_learns_nothing_of_the_node(bench: ChannelBench) -> None:
+    bench.grant(amount(99))
+    for channels in ([], [105, 60]):
+        bench.channels = channels
+        assert refusal(bench, 1) == "QUOTA_EXCEEDED"
+
+
+def test_one_large_payment_of_a_connection_at_once(bench: ChannelBench) -> None:
+    bench.grant(UNLIMITED)
+    codes = [refusal(bench, number) for number in range(1, 4)]
+    assert codes == [None] * MAX_LARGE_PER_CONNECTION + ["RATE_LIMITED"] * (3 - MAX_LARGE_PER_CONNECTION)
+    assert len(bench.ledger().reservations) == MAX_LARGE_PER_CONNECTION
+
+
+def test_few_large_payments_in_all(bench: ChannelBench) -> None:
+    keys = [f"{number:02x}" * 32 for number in range(1, MAX_LARGE_IN_ALL + 3)]
+    for key in keys:
+        bench.grant(UNLIMITED, key)
+    codes = [refusal(bench, 1, key) for key in keys]
+    assert codes == [None] * MAX_LARGE_IN_ALL + ["RATE_LIMITED"] * 2
+
+
+def test_the_place_is_free_when_the_command_has_answered(bench: ChannelBench) -> None:
+    bench.grant(UNLIMITED)
+    bench.pay(invoice(1, "a"))
+    bench.begin(bench.command(1))
+    bench.fail(bench.command(1), is_over=False)
+    assert refusal(bench, 2) is None, "the first one is pending, but lightningd tries no more for it"
+
+
+def test_payments_that_fit_into_one_channel_are_not_counted(bench: ChannelBench) -> None:
+    bench.channels = [110]
+    bench.grant(UNLIMITED)
+    codes = [refusal(bench, number) for number in range(1, MAX_PER_CONNECTION + 1)]
+    assert codes == [None] * MAX_PER_CONNECTION
