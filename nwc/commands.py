@@ -22,7 +22,7 @@ from nwc.names import names_like, parse_name, parse_typed_name
 from nwc.nip47.uri import connection_uri
 from nwc.nostr.keys import KeyPair, parse_public_key
 from nwc.nostr.relay_health import RelayInfo
-from nwc.nostr.relay_url import is_onion, parse_relay_url
+from nwc.nostr.relay_url import is_onion, parse_relay_urls
 from nwc.service import Core
 from nwc.times import parse_expiry
 from nwc.wallet.connections import Connection, View
@@ -109,7 +109,7 @@ def _relays(value: object, core: Core) -> tuple[str, ...]:
             f"relays: must be 1 to {MAX_RELAYS_PER_CONNECTION} relay URLs; got {len(urls)}"
         )
     try:
-        relays = tuple(dict.fromkeys(parse_relay_url(url) for url in urls))
+        relays = parse_relay_urls(urls)
     except ValueError as error:
         raise BadArgument(f"relays: {error}") from None
     if core.settings.proxy is None and any(is_onion(url) for url in relays):

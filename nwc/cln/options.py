@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nwc.cln.payments import PayCommand
-from nwc.nostr.relay_url import is_onion, parse_relay_url
+from nwc.nostr.relay_url import is_onion, parse_relay_urls
 
 DEFAULT_RELAYS = ("wss://relay.getalby.com", "wss://relay2.getalby.com")
 MAX_RELAYS = 20
@@ -146,7 +146,7 @@ def parse_relays(value: object) -> tuple[str, ...]:
     if len(texts) > MAX_RELAYS:
         raise BadOption(f"{RELAY}: at most {MAX_RELAYS} relays; got {len(texts)}")
     try:
-        return tuple(dict.fromkeys(parse_relay_url(text) for text in texts))
+        return parse_relay_urls(texts)
     except ValueError as error:
         raise BadOption(f"{RELAY}: {error}") from None
 

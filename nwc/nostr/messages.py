@@ -75,6 +75,8 @@ RelayMessage = EventReceived | OkReceived | EoseReceived | ClosedReceived | Noti
 def parse_relay_message(text: str) -> RelayMessage:
     """Read one frame from a relay.
 
+    Elements after those of NIP-01 and NIP-42 are ignored: NIPs add some (NIP-67 a third one to EOSE).
+
     Raises:
         InvalidMessage: not a message of NIP-01 or NIP-42, too long, or an event of the wrong shape.
 
@@ -88,17 +90,17 @@ def parse_relay_message(text: str) -> RelayMessage:
     if not isinstance(message, list) or len(message) < 2:
         raise InvalidMessage("not an array of a type and its arguments")
     match message:
-        case ["EVENT", str(subscription_id), event]:
+        case ["EVENT", str(subscription_id), event, *_]:
             return EventReceived(subscription_id, _event(event))
         case ["OK", str(event_id), bool(accepted), *reason]:
             return OkReceived(event_id, accepted, _reason(reason))
-        case ["EOSE", str(subscription_id)]:
+        case ["EOSE", str(subscription_id), *_]:
             return EoseReceived(subscription_id)
         case ["CLOSED", str(subscription_id), *reason]:
             return ClosedReceived(subscription_id, _reason(reason))
-        case ["NOTICE", str()]:
+        case ["NOTICE", str(), *_]:
             return NoticeReceived(_reason(message[1:]))
-        case ["AUTH", str(challenge)] if _can_be_signed(challenge):
+        case ["AUTH", str(challenge), *_] if _can_be_signed(challenge):
             return AuthReceived(challenge)
         case _:
             raise InvalidMessage("not a message a relay sends to a client")
@@ -121,8 +123,11 @@ def _can_be_signed(challenge: str) -> bool:
 
 
 def _reason(arguments: list[Any]) -> str:
-    """A relay's words, cut and made printable: they end up in a log and in nwc-status."""
-    text = arguments[0] if arguments and isinstance(arguments[0], str) else ""
+    return printable(arguments[0]) if arguments and isinstance(arguments[0], str) else ""
+
+
+def printable(text: str) -> str:
+    """Return a relay's words, cut and made printable: they end up in a log and in nwc-status."""
     text = text[:_MAX_REASON_LENGTH]
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 

@@ -1,18 +1,63 @@
-"""Relay URLs: parsed once at the edge into one normal form, compared as strings afterwards."""
+"""Relay URLs: parsed once at the edge, as the owner spelled them; compared as strings afterwards."""
 
+import re
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 MAX_URL_LENGTH = 255
 
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
 _RULE = "a relay URL is wss://host[:port][/path] (or ws://…)"
+# A name that can be looked up: labels of at most 63 characters (RFC 1035 section 2.3.4), with one dot
+# between them. An underscore is no letter of a host name, but names in use have it.
+_HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
 
 
 def parse_relay_url(text: object) -> str:
-    """Return the normal form of a relay URL: scheme and host in lower case, no bare trailing slash.
+    """Return a relay URL as the owner gave it, with scheme and host in lower case.
+
+    NIP-42 has us sign this URL, and some relays compare it letter by letter. So a slash at its end and a
+    default port stay, or stay away.
 
     Args:
         text: what a person typed or an option holds.
+
+    Raises:
+        ValueError: names the URL, what is wrong with it and what is allowed.
+
+    """
+    _refuse_several(text)
+    url = parse_stored_relay_url(text)
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if ":" not in host and not _HOST.fullmatch(host):
+        raise ValueError(
+            f"{_RULE}, where the host is letters, digits, '-' and single dots, or an IP address; "
+            f"got {url!r}"
+        )
+    if parts.netloc.endswith(":"):
+        raise ValueError(f"{_RULE}; the port after ':' is missing in {url!r}")
+    return url
+
+
+def parse_relay_urls(texts: Iterable[object]) -> tuple[str, ...]:
+    """Return relay URLs in their order; of several spellings of one relay the first.
+
+    Raises:
+        ValueError: as `parse_relay_url`.
+
+    """
+    relays: dict[str, str] = {}
+    for text in texts:
+        url = parse_relay_url(text)
+        relays.setdefault(_identity(url), url)
+    return tuple(relays.values())
+
+
+def parse_stored_relay_url(text: object) -> str:
+    """Return a relay URL that an earlier version of the plugin may have stored.
+
+    A host that is never found is no reason not to serve a connection over its other relays.
 
     Raises:
         ValueError: names the URL, what is wrong with it and what is allowed.
@@ -36,18 +81,38 @@ def parse_relay_url(text: object) -> str:
         raise ValueError(f"{_RULE}; got {text!r}: no host, or port 0")
     if parts.username is not None or parts.password is not None or parts.fragment:
         raise ValueError(f"{_RULE}, without user name, password or fragment; got another form")
-    return _normal_form(parts.scheme, parts.hostname, port, parts.path, parts.query)
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme.lower()}://{parts.netloc.lower()}{parts.path}{query}"
 
 
-def _normal_form(scheme: str, host: str, port: int | None, path: str, query: str) -> str:
-    host = f"[{host}]" if ":" in host else host
-    is_default = port in (None, _DEFAULT_PORTS[scheme.lower()])
-    netloc = host if is_default else f"{host}:{port}"
-    path = "" if path == "/" else path
-    return f"{scheme.lower()}://{netloc}{path}" + (f"?{query}" if query else "")
+def is_same_relay(url: str, other: str) -> bool:
+    """True if two URLs name one relay: a default port and a lone slash make no difference."""
+    return _identity(url) == _identity(other)
 
 
 def is_onion(url: str) -> bool:
     """Tell whether the relay is a Tor onion service, which only a proxy can reach."""
     # A dot at the end of a name means the same place.
     return (urlsplit(url).hostname or "").rstrip(".").endswith(".onion")
+
+
+def _refuse_several(text: object) -> None:
+    """Refuse what looks like more than one URL.
+
+    Raises:
+        ValueError: says which mistake it looks like.
+
+    """
+    if not isinstance(text, str) or text.count("://") < 2 or len(text) > MAX_URL_LENGTH:
+        return
+    if re.match(r"\s*wss?://\w+://", text, re.IGNORECASE):
+        raise ValueError(f"{_RULE}; the scheme stands there twice in {text!r}")
+    if re.search(r"[,;\s]\s*wss?://", text, re.IGNORECASE):
+        raise ValueError(f"{_RULE}; {text!r} holds several URLs, give each as a value of its own")
+
+
+def _identity(url: str) -> str:
+    parts = urlsplit(url)
+    port = parts.port or _DEFAULT_PORTS[parts.scheme]
+    path = "" if parts.path == "/" else parts.path
+    return f"{parts.scheme}://{parts.hostname}:{port}{path}?{parts.query}"

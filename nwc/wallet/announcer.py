@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from nwc.nip47.info import info_event, withdrawal_events
 from nwc.nostr.event import Event
 from nwc.nostr.pool import RelayPool
+from nwc.nostr.relay_url import is_same_relay
 from nwc.nostr.session import Published
 from nwc.tasks import Tasks
 from nwc.wallet.dispatch import allowed_methods, sent_notifications
@@ -90,7 +91,7 @@ class Announcer:
 
         """
         for event in withdrawal_events(live.keys, created_at):
-            if not self._is_used(live.wallet_pubkey, url):
+            if not self._is_still_there(live.wallet_pubkey, url):
                 await self._pool.publish(event, (url,), WITHDRAW_TIMEOUT_S, live.keys)
 
     def next_date(self, live: LiveConnection) -> int:
@@ -177,6 +178,11 @@ class Announcer:
             extensions=used_extensions(methods),
             created_at=self.next_date(live),
         )
+
+    def _is_still_there(self, wallet_pubkey: str, url: str) -> bool:
+        """True if a connection with this wallet key uses this relay, perhaps by another spelling."""
+        live = self._connections.of_wallet(wallet_pubkey)
+        return live is not None and any(is_same_relay(url, used) for used in live.record.relays)
 
     def _is_used(self, wallet_pubkey: str, url: str) -> bool:
         """Tell whether a connection with this wallet key is served on this relay now."""

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from nwc.cln.node import Node
 from nwc.nostr.keys import KeyPair, parse_public_key
-from nwc.nostr.relay_url import parse_relay_url
+from nwc.nostr.relay_url import parse_stored_relay_url
 from nwc.wallet.spending.budget import Budget, parse_budget
 from nwc.wallet.stored import parse_stored
 
@@ -91,7 +91,7 @@ def parse_connection(client_pubkey: str, text: str) -> Connection:
         budget = parse_budget(fields.pop("budget")) if "budget" in fields else Budget()
         connection = Connection(
             **fields,
-            relays=tuple(parse_relay_url(url) for url in relays),
+            relays=tuple(parse_stored_relay_url(url) for url in relays),
             methods=None if methods is None else tuple(methods),
             view=view,
             budget=budget,

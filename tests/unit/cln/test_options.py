@@ -93,7 +93,7 @@ def test_good_numbers(value: object, expected: int) -> None:
         ([], DEFAULT_RELAYS),
         ("", DEFAULT_RELAYS),
         (["", " , "], DEFAULT_RELAYS),
-        ("WSS://A.example/", ("wss://a.example",)),
+        ("WSS://A.example/", ("wss://a.example/",)),
         (["wss://a.example", "wss://b.example"], ("wss://a.example", "wss://b.example")),
         ("wss://a.example, wss://b.example,", ("wss://a.example", "wss://b.example")),
         (
@@ -107,7 +107,19 @@ def test_relays(value: object, relays: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["https://a.example", ["wss://a.example", "x"], 5, [None], [["wss://a.example"]], {"a": 1}]
+    "value",
+    [
+        "https://a.example",
+        ["wss://a.example", "x"],
+        5,
+        [None],
+        [["wss://a.example"]],
+        {"a": 1},
+        "wss://wss://a.example",
+        "wss://a.example wss://b.example",
+        "wss://a.example:",
+        "wss://a.example,b.example",
+    ],
 )
 def test_bad_relays(value: object) -> None:
     with pytest.raises(BadOption, match=r"^nwc-relay: a relay URL is "):

@@ -2,29 +2,100 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nwc.nostr.relay_url import MAX_URL_LENGTH, is_onion, parse_relay_url
+from nwc.nostr.relay_url import (
+    MAX_URL_LENGTH,
+    is_onion,
+    is_same_relay,
+    parse_relay_url,
+    parse_relay_urls,
+    parse_stored_relay_url,
+)
 
 
 @pytest.mark.parametrize(
-    ("text", "normal"),
+    ("text", "url"),
     [
         ("wss://relay.example", "wss://relay.example"),
-        ("  WSS://Relay.Example/ ", "wss://relay.example"),
+        ("  WSS://Relay.Example/ ", "wss://relay.example/"),
+        ("wss://relay.example:443", "wss://relay.example:443"),
+        ("wss://relay.example:443/", "wss://relay.example:443/"),
         ("wss://relay.example/Path", "wss://relay.example/Path"),
         ("wss://relay.example/path/", "wss://relay.example/path/"),
-        ("wss://relay.example/?a=B", "wss://relay.example?a=B"),
+        ("wss://relay.example/?a=B", "wss://relay.example/?a=B"),
+        ("wss://relay.example?a=B", "wss://relay.example?a=B"),
+        ("wss://relay.example/?to=wss://b.example", "wss://relay.example/?to=wss://b.example"),
+        ("wss://my_relay.example.", "wss://my_relay.example."),
         ("wss://relay.example/x?a=b&c", "wss://relay.example/x?a=b&c"),
-        ("ws://127.0.0.1:7777/", "ws://127.0.0.1:7777"),
+        ("ws://127.0.0.1:7777/", "ws://127.0.0.1:7777/"),
         ("ws://[::1]:7777", "ws://[::1]:7777"),
         ("ws://[2001:DB8::1]", "ws://[2001:db8::1]"),
-        ("wss://relay.example:", "wss://relay.example"),
         ("ws://abc.onion", "ws://abc.onion"),
-        ("wss://relay.example/\n", "wss://relay.example"),
+        ("wss://relay.example/\n", "wss://relay.example/"),
     ],
 )
-def test_normal_form(text: str, normal: str) -> None:
-    assert parse_relay_url(text) == normal
-    assert parse_relay_url(normal) == normal
+def test_the_spelling_of_the_owner_stays(text: str, url: str) -> None:
+    """Some relays compare the URL in an AUTH event (NIP-42) with their own, letter by letter."""
+    assert parse_relay_url(text) == url
+    assert parse_relay_url(url) == url
+    assert parse_stored_relay_url(url) == url
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "wss://a.example/",
+        "WSS://A.example",
+        "wss://a.example:443",
+        "wss://a.example:443/",
+        "wss://a.example",
+    ],
+)
+def test_spellings_of_one_relay(other: str) -> None:
+    url = parse_relay_url(other)
+    assert is_same_relay(url, "wss://a.example")
+    assert parse_relay_urls([url, "wss://a.example", "wss://b.example"]) == (url, "wss://b.example")
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["ws://a.example", "wss://a.example:80", "wss://a.example/x", "wss://a.example?x", "wss://b"],
+)
+def test_other_relays(other: str) -> None:
+    assert not is_same_relay(other, "wss://a.example")
+    assert parse_relay_urls(["wss://a.example", other]) == ("wss://a.example", other)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("wss://wss://relay.example", "the scheme stands there twice"),
+        ("WSS://https://relay.example", "the scheme stands there twice"),
+        ("wss://a.example,wss://b.example", "holds several URLs"),
+        ("wss://a.example wss://b.example", "holds several URLs"),
+        ("wss://a.example; wss://b.example", "holds several URLs"),
+        ("wss://a.example,b.example", "the host is letters, digits"),
+        ("wss://wss:", "the port after ':' is missing"),
+        ("wss://relay.example:", "the port after ':' is missing"),
+        ("wss://relay.example:/path", "the port after ':' is missing"),
+        ("wss://[::1]:", "the port after ':' is missing"),
+        ("wss://<host>", "the host is letters, digits"),
+        ("wss://relay..example", "the host is letters, digits"),
+        ("wss://.example", "the host is letters, digits"),
+        ("wss://" + "a" * 64 + ".example", "the host is letters, digits"),
+        ('wss://"relay.example"', "the host is letters, digits"),
+        ("wss://relay%20.example", "the host is letters, digits"),
+    ],
+)
+def test_a_slip_is_named(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=r"a relay URL is wss://") as caught:
+        parse_relay_url(text)
+    assert words in str(caught.value)
+    assert text.lower() in str(caught.value).lower()
+
+
+def test_a_stored_url_that_is_refused_today_is_still_read() -> None:
+    """A connection is served over its other relays."""
+    assert parse_stored_relay_url("wss://a.example,wss") == "wss://a.example,wss"
 
 
 @pytest.mark.parametrize(
@@ -69,13 +140,15 @@ def test_a_password_is_not_repeated(text: str) -> None:
 
 
 @given(st.text() | st.from_regex(r"(?i)wss?://[!-~]{0,60}", fullmatch=True))
-def test_any_text_has_one_normal_form_or_none(text: str) -> None:
+def test_any_text_is_a_url_or_refused(text: str) -> None:
     try:
-        normal = parse_relay_url(text)
+        url = parse_relay_url(text)
     except ValueError:
         return
-    assert normal.startswith(("ws://", "wss://"))
-    assert parse_relay_url(normal) == normal
+    assert url.startswith(("ws://", "wss://"))
+    assert parse_relay_url(url) == url
+    assert parse_stored_relay_url(url) == url
+    assert parse_relay_urls([url, url]) == (url,)
 
 
 @pytest.mark.parametrize(
