@@ -112,6 +112,7 @@ class Core:
             await self.notifier.forget()
         self.paid_invoices.start()
         self._tasks.spawn(self._keep_house())
+        self._tasks.spawn(self.announcer.keep_fresh())
 
     def _connection_of(self, client_pubkey: str) -> Connection | None:
         live = self.connections.of_client(client_pubkey)

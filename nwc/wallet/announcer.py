@@ -1,4 +1,4 @@
-"""Info events on relays: published, published again after a reconnect, withdrawn."""
+"""Info events on relays: published, published again after a reconnect and every day, withdrawn."""
 
 import asyncio
 import time
@@ -24,6 +24,10 @@ MAX_AT_ONCE_PER_RELAY = 16
 
 # A relay that refuses an info event ("rate-limited:", say) is asked again; at last when it reconnects.
 RETRY_DELAYS_S = (2, 10, 60, 300, 1800)
+
+# Relays drop old events, also replaceable ones, and an app that finds no info event finds no wallet.
+PERIOD_S = 86_400
+LOOK_EVERY_S = 60.0
 
 WAITING = "waiting for the relay"
 PUBLISHED = "published"
@@ -68,12 +72,9 @@ class Announcer:
 
         The others get it when they connect: see `relay_connected`.
         """
-        live.info = None
         live.is_announced.clear()
         live.announced = dict.fromkeys(live.record.relays, WAITING)
-        for relay in self._pool.info(live.record.relays):
-            if relay.state == "connected":
-                self._enqueue(live, relay.url)
+        self._renew(live)
 
     def relay_connected(self, url: str) -> None:
         """Publish the info events of all connections on a relay that has just been connected."""
@@ -103,6 +104,29 @@ class Announcer:
         date = max(int(time.time()), self._dates.get(live.wallet_pubkey, 0) + 1)
         self._dates[live.wallet_pubkey] = date
         return date
+
+    async def keep_fresh(self) -> None:
+        """Publish the info event of every connection again once a day, for ever."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            self._renew_old(time.time())
+
+    def _renew_old(self, now: float) -> None:
+        """Renew the info events that are older than the last daily moment of their connection.
+
+        That moment follows from the wallet key: thousands of connections are spread over the day, and a
+        restart, which publishes all of them, changes nothing about it.
+        """
+        for live in self._connections:
+            if live.info is not None and live.info.created_at < _last_moment(live.wallet_pubkey, now):
+                self._renew(live)
+
+    def _renew(self, live: LiveConnection) -> None:
+        """Publish a new info event on the relays that are connected; the others get it when they are."""
+        live.info = None
+        for relay in self._pool.info(live.record.relays):
+            if relay.state == "connected":
+                self._enqueue(live, relay.url)
 
     async def stop(self) -> None:
         """End what is under way."""
@@ -188,3 +212,9 @@ class Announcer:
         """Tell whether a connection with this wallet key is served on this relay now."""
         live = self._connections.of_wallet(wallet_pubkey)
         return live is not None and url in live.record.relays
+
+
+def _last_moment(wallet_pubkey: str, now: float) -> float:
+    """Return when the info event of a wallet key was last due for renewal, in Unix seconds."""
+    offset = int(wallet_pubkey[:8], 16) % PERIOD_S
+    return now - (now - offset) % PERIOD_S

@@ -1,5 +1,7 @@
 """Info events: how many are under way, which is in force, and what becomes of those a relay refuses."""
 
+import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -12,7 +14,7 @@ from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.event import Event, verify_event
 from nwc.nostr.keys import KeyPair
 from nwc.wallet import announcer as announcer_module
-from nwc.wallet.announcer import MAX_AT_ONCE_PER_RELAY, PUBLISHED, WAITING, Announcer
+from nwc.wallet.announcer import MAX_AT_ONCE_PER_RELAY, PERIOD_S, PUBLISHED, WAITING, Announcer
 from nwc.wallet.connections import Connection
 from nwc.wallet.live import LiveConnection, LiveConnections
 from tests.unit.helpers import until
@@ -194,6 +196,125 @@ async def test_published_again_is_newer_than_what_the_relay_may_have(
     stage.announcer.announce(live)
     await until(lambda: live.announced == {A: PUBLISHED})
     assert [event.created_at for event in stage.pool.attempts] == [100, 102]
+
+
+class Clock:
+    """The wall clock, set by the test."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock(1_800_000_000)
+    monkeypatch.setattr(announcer_module, "time", clock)
+    return clock
+
+
+async def pass_time(stage: Stage, clock: Clock, seconds: int, step: int = 600) -> None:
+    for _ in range(0, seconds, step):
+        clock.now += step
+        stage.announcer._renew_old(clock.now)
+        await until(lambda: not len(stage.announcer._tasks))
+
+
+async def test_an_info_event_is_published_again_each_day(stage: Stage, clock: Clock) -> None:
+    live = stage.connect("app", (A, B))
+    stage.announcer.announce(live)
+    await pass_time(stage, clock, 10 * PERIOD_S)
+    dates = sorted({event.created_at for event in stage.pool.taken})
+    assert len(dates) == 11
+    assert len(stage.pool.taken) == 22, "each on both relays"
+    gaps = [later - earlier for earlier, later in itertools.pairwise(dates[1:])]
+    assert set(gaps) == {PERIOD_S}
+    assert dates[1] - dates[0] <= PERIOD_S
+    assert live.announced == {A: PUBLISHED, B: PUBLISHED}
+
+
+async def test_what_is_published_again_stays_published_until_a_relay_says_no(
+    stage: Stage, clock: Clock
+) -> None:
+    live = stage.connect("app")
+    stage.announcer.announce(live)
+    await until(lambda: live.announced == {A: PUBLISHED})
+    hold(stage)
+    clock.now += PERIOD_S
+    stage.announcer._renew_old(clock.now)
+    await until(lambda: len(stage.pool.attempts) == 2)
+    assert live.announced == {A: PUBLISHED}
+    assert live.is_announced.is_set()
+    await let_go(stage)
+
+
+async def test_info_events_are_spread_over_the_day(stage: Stage, clock: Clock) -> None:
+    lives = [stage.connect(str(number)) for number in range(200)]
+    for live in lives:
+        stage.announcer.announce(live)
+    await until(lambda: len(stage.pool.taken) == 200)
+    for hour in range(24):
+        await pass_time(stage, clock, 3600, 3600)
+        assert len(stage.pool.taken) - 200 <= (hour + 1) * 200 / 24 + 60
+    assert sorted(stage.published()) == sorted([live.wallet_pubkey for live in lives] * 2)
+
+
+async def test_a_restart_does_not_put_the_daily_moment_off(stage: Stage, clock: Clock) -> None:
+    """Nor is an info event published again that is of after it."""
+    live = stage.connect("app")
+    stage.announcer.announce(live)
+    await pass_time(stage, clock, 2 * PERIOD_S)
+    assert live.info
+    moment = live.info.created_at
+    later = Stage()
+    later.connections.add(live)
+    clock.now = moment + PERIOD_S - 1200
+    live.info = None
+    later.announcer.announce(live)
+    await until(lambda: len(later.pool.taken) == 1)
+    await pass_time(later, clock, PERIOD_S)
+    assert [event.created_at for event in later.pool.taken] == [
+        moment + PERIOD_S - 1200,
+        moment + PERIOD_S,
+    ]
+
+
+async def test_a_relay_that_is_away_at_the_daily_moment_gets_it_when_it_is_back(
+    stage: Stage, clock: Clock
+) -> None:
+    live = stage.connect("app")
+    stage.announcer.announce(live)
+    await until(lambda: len(stage.pool.taken) == 1)
+    stage.pool.state = "disconnected"
+    await pass_time(stage, clock, 2 * PERIOD_S)
+    assert len(stage.pool.attempts) == 1
+    stage.pool.state = "connected"
+    stage.announcer.relay_connected(A)
+    await until(lambda: len(stage.pool.taken) == 2)
+    assert stage.pool.taken[1].created_at == clock.now
+
+
+async def test_the_time_is_looked_at_again_and_again(
+    stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcer_module, "LOOK_EVERY_S", 0)
+    stage.announcer.announce(stage.connect("app"))
+    keeping = asyncio.create_task(stage.announcer.keep_fresh())
+    for count in range(1, 4):
+        await until(lambda: len(stage.pool.taken) == count)  # noqa: B023
+        clock.now += PERIOD_S
+    keeping.cancel()
+
+
+async def test_another_spelling_of_a_relay_in_use_gets_no_withdrawal(stage: Stage) -> None:
+    """It is the same relay: the withdrawal would take the new info event with it."""
+    live = stage.connect("app", (f"{A}/",))
+    await stage.announcer.withdraw(live, A, 100)
+    assert stage.pool.attempts == []
+    await stage.announcer.withdraw(live, B, 100)
+    assert len(stage.pool.attempts) == 2
 
 
 async def test_nothing_is_published_after_the_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
