@@ -19,13 +19,17 @@ Rules:
    accepted the AUTH, never in a loop. An event that is refused again is sent again as long as there is
    a newer challenge to answer. Keys that a relay will not serve must not keep it from serving the
    others: see `_divide`.
-3. A subscription the relay closes for another reason is asked for again, each time later.
+   A relay may also answer a REQ with a challenge and EOSE, and forget it (chorus): what was asked for
+   before a challenge is asked for again once the AUTH is accepted, whatever the relay has said.
+3. A subscription the relay closes for another reason is asked for again, each time later. So is one it
+   answers with neither EOSE nor CLOSED: older relays say a NOTICE instead.
 4. Everything is bounded: the outbox by number and deadline, AUTH as auth.py says, the frames
    queued by what is wanted.
 5. All times are Unix seconds. The clock they come from may be set: `clock_moved()` moves along what is
    waited for, so that it comes neither sooner nor later for it.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -54,6 +58,9 @@ MAX_OUTBOX = 8192
 MAX_OUTBOX_CHARACTERS = 16 * 1024 * 1024
 RESUBSCRIBE_FIRST_S = 5
 RESUBSCRIBE_MAX_S = 300
+# How long a relay may take to answer a REQ, the first time and at most.
+UNANSWERED_FIRST_S = 30
+UNANSWERED_MAX_S = 300
 # Subscriptions that may be parted in two on one connection: relays allow few.
 MAX_DIVISIONS = 16
 # Times on one connection that AUTH which a relay has forgotten is made again at once. One that forgets
@@ -122,6 +129,11 @@ class RelaySession:
         self._prompt_renewals = 0
         self._refused: dict[str, _Subscription] = {}
         self._ready: set[str] = set()
+        # When to ask again for what the relay has not answered, and how often in a row it did not.
+        self._unanswered: dict[str, float] = {}
+        self._silences: Counter[str] = Counter()
+        # Asked for before the newest challenge.
+        self._before_auth: set[str] = set()
         self._to_send: list[str] = []
         # By id: an event that is given up before there was room for it is not sent any more.
         self._to_publish: dict[str, None] = {}
@@ -152,6 +164,7 @@ class RelaySession:
         if not pack.inboxes:
             self._refused.pop(pack.subscription_id, None)
             self._ready.discard(pack.subscription_id)
+            self._answered(pack.subscription_id)
             self._send(close_message(pack.subscription_id))
         else:
             self._request(pack, now)
@@ -208,6 +221,9 @@ class RelaySession:
         self._prompt_renewals = 0
         self._refused.clear()
         self._ready.clear()
+        self._unanswered.clear()
+        self._silences.clear()
+        self._before_auth.clear()
         self._to_request.clear()
         self._to_send.clear()
         self._to_publish.clear()
@@ -240,6 +256,7 @@ class RelaySession:
             case ClosedReceived(subscription_id, reason):
                 return self._on_closed(subscription_id, reason, now)
             case AuthReceived(challenge):
+                self._before_auth = {pack.subscription_id for pack in self._packs}
                 self._auth.challenged(challenge, now)
             case NoticeReceived():
                 return message
@@ -261,6 +278,7 @@ class RelaySession:
                     self._auth.ask((i.recipient for i in pack.inboxes.values()), again=True)
                 refused.awaits_auth = False
                 self._request(pack, now)
+        self._ask_again_for_unanswered(now)
         late = [i for i, outgoing in self._outbox.items() if now >= outgoing.deadline_at]
         return [self._give_up(event_id) for event_id in late]
 
@@ -278,6 +296,8 @@ class RelaySession:
         for refused in self._refused.values():
             if refused.retry_at is not None:
                 refused.retry_at += by_s
+        for subscription_id in self._unanswered:
+            self._unanswered[subscription_id] += by_s
         if by_s < 0:  # a `since` may lie ahead now: the relay would keep everything back until then
             for pack in self._packs:
                 if not self._is_closed(pack.subscription_id):
@@ -329,6 +349,8 @@ class RelaySession:
     def _request(self, pack: Pack, now: float) -> None:
         if self.is_connected:
             self._to_request[pack.subscription_id] = now
+            delay = UNANSWERED_FIRST_S * 2 ** min(self._silences[pack.subscription_id], 10)
+            self._unanswered[pack.subscription_id] = now + min(delay, UNANSWERED_MAX_S)
             if refused := self._refused.get(pack.subscription_id):
                 refused.retry_at = None
 
@@ -360,6 +382,19 @@ class RelaySession:
         if self._packs.get(subscription_id) and not self._is_closed(subscription_id):
             self._ready.add(subscription_id)
             self._refused.pop(subscription_id, None)
+            self._answered(subscription_id)
+
+    def _answered(self, subscription_id: str) -> None:
+        """Wait no more for an answer to a REQ."""
+        self._unanswered.pop(subscription_id, None)
+        self._silences.pop(subscription_id, None)
+
+    def _ask_again_for_unanswered(self, now: float) -> None:
+        for subscription_id, at in list(self._unanswered.items()):
+            pack = self._packs.get(subscription_id)
+            if pack and now >= at:
+                self._silences[subscription_id] += 1
+                self._request(pack, now)
 
     def _on_ok(
         self, event_id: str, accepted: bool, reason: str, now: float
@@ -386,6 +421,7 @@ class RelaySession:
         if pack is None:
             return None
         self._ready.discard(subscription_id)
+        self._answered(subscription_id)
         refused = self._refused.setdefault(subscription_id, _Subscription())
         refused.awaits_auth = reason.startswith(_AUTH_REQUIRED)
         notice = NoticeReceived(f"subscription closed: {reason}")
@@ -412,6 +448,15 @@ class RelaySession:
         for event_id, outgoing in self._outbox.items():
             if outgoing.awaits_auth:
                 self._transmit(event_id)
+        if not self._auth.is_unfinished:
+            self._ask_again_after_auth(now)
+
+    def _ask_again_after_auth(self, now: float) -> None:
+        before_auth, self._before_auth = self._before_auth, set()
+        for subscription_id in before_auth:
+            pack = self._packs.get(subscription_id)
+            if pack and subscription_id not in self._refused:  # that is asked for at its own time
+                self._request(pack, now)
 
     def _on_closed_after_auth(self, pack: Pack, refused: _Subscription, reason: str, now: float) -> None:
         """Find out what a relay wants that knows us already and closes a subscription all the same."""

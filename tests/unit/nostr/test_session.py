@@ -1,5 +1,6 @@
 """RelaySession as a state machine: frames in, frames out, the time as an argument."""
 
+import itertools
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -28,6 +29,8 @@ from nwc.nostr.session import (
     MAX_PROMPT_RENEWALS,
     RESUBSCRIBE_FIRST_S,
     RESUBSCRIBE_MAX_S,
+    UNANSWERED_FIRST_S,
+    UNANSWERED_MAX_S,
     Published,
     RelaySession,
 )
@@ -227,8 +230,69 @@ def test_it_is_asked_for_once_until_it_is_refused_again() -> None:
     receive(session, "CLOSED", "nwc1", "error: x")
     session.tick(T + 1000)
     assert len(frames(session)) == 1
-    session.tick(T + 5000)
+    session.tick(T + 1000 + UNANSWERED_FIRST_S - 1)
     assert frames(session) == []
+
+
+def times_asked(session: RelaySession, seconds: int, *, notice: str = "") -> list[int]:
+    """Return the seconds in which something is asked for, of a relay that says a NOTICE or nothing."""
+    times = []
+    for second in range(seconds):
+        session.tick(T + second)
+        if of_type("REQ", frames(session)):
+            times.append(second)
+            if notice:
+                receive(session, "NOTICE", notice, now=T + second)
+    return times
+
+
+@pytest.mark.parametrize("notice", ["", "ERROR: bad req: too many concurrent REQs"])
+def test_a_subscription_that_is_not_answered_is_asked_for_later_and_later(notice: str) -> None:
+    """Before version 1.1 strfry refused a REQ by a NOTICE alone, as nostr-rs-relay does."""
+    session = make_session(inboxes=1)
+    if notice:
+        receive(session, "NOTICE", notice)
+    times = times_asked(session, 3000, notice=notice)
+    waits = [later - earlier for earlier, later in itertools.pairwise([0, *times])]
+    first = UNANSWERED_FIRST_S
+    assert waits[:4] == [first, 2 * first, 4 * first, 8 * first]
+    assert set(waits[4:]) == {UNANSWERED_MAX_S}
+    assert not session.is_listening(KEYS[0].public_key)
+    receive(session, "EOSE", "nwc1", "finish", now=T + 3000)
+    assert session.is_listening(KEYS[0].public_key)
+    session.tick(T + 9999)
+    assert frames(session) == []
+
+
+@pytest.mark.parametrize("how", ["EOSE", "unsubscribed", "disconnected"])
+def test_a_subscription_is_not_asked_for_again_when_it_is(how: str) -> None:
+    session = make_session(inboxes=1)
+    if how == "EOSE":
+        receive(session, "EOSE", "nwc1")
+    elif how == "unsubscribed":
+        session.unsubscribe(KEYS[0].public_key, T)
+        frames(session)
+    else:
+        session.disconnected()
+    assert times_asked(session, 1000) == []
+
+
+def test_only_what_is_not_answered_is_asked_for_again() -> None:
+    session = make_session(inboxes=250)
+    receive(session, "EOSE", "nwc1")
+    receive(session, "EOSE", "nwc3")
+    session.tick(T + UNANSWERED_FIRST_S)
+    assert [name for _, name, _ in frames(session)] == ["nwc2"]
+
+
+def test_patience_with_silence_starts_anew_after_an_answer() -> None:
+    session = make_session(inboxes=1)
+    assert len(times_asked(session, 500)) == 4
+    receive(session, "EOSE", "nwc1", now=T + 500)
+    session.subscribe(INBOXES[1], T + 500)
+    frames(session)
+    session.tick(T + 500 + UNANSWERED_FIRST_S)
+    assert len(frames(session)) == 1
 
 
 def test_a_refusal_said_over_and_over_puts_nothing_off() -> None:
@@ -266,6 +330,7 @@ def test_patience_starts_anew_after_success(how: str) -> None:
         receive(session, "EOSE", "nwc1")
     else:
         session.connected(T)
+        receive(session, "EOSE", "nwc1")
     frames(session)
     session.tick(T + 10_000)
     assert frames(session) == []
@@ -354,6 +419,19 @@ def test_a_clock_that_is_set_moves_no_deadline(by_s: float) -> None:
     session.clock_moved(by_s, now)
     assert session.tick(now + 9.9) == []
     assert [published.event_id for published in session.tick(now + 10)] == [EVENTS[0].id]
+
+
+@pytest.mark.parametrize("by_s", [HOUR_S, -HOUR_S])
+def test_a_clock_that_is_set_changes_no_patience_with_silence(by_s: float) -> None:
+    session = make_session(inboxes=1)
+    now = T + by_s
+    session.clock_moved(by_s, now)
+    frames(session)
+    late = UNANSWERED_FIRST_S if by_s < 0 else 0  # set back, the subscription was renewed at once
+    session.tick(now + UNANSWERED_FIRST_S - 0.1)
+    assert frames(session) == []
+    session.tick(now + UNANSWERED_FIRST_S + late)
+    assert [frame[1] for frame in frames(session)] == ["nwc1"]
 
 
 @pytest.mark.parametrize("by_s", [HOUR_S, -HOUR_S])
@@ -534,7 +612,7 @@ def test_in_a_flood_of_challenges_the_newest_is_answered_later() -> None:
     assert challenges_answered(session) == ["8"]
     receive(session, "AUTH", "9", now=T + NEXT_ROUND_FIRST_S)
     session.tick(T + NEXT_ROUND_FIRST_S * 3 - 1)
-    assert frames(session) == []
+    assert of_type("AUTH", frames(session)) == []
     session.connected(T)
     frames(session)
     receive(session, "AUTH", "a new connection starts anew")
@@ -669,6 +747,7 @@ def test_a_subscription_of_refused_keys_is_tried_later_and_later() -> None:
     authenticate(session, True, False)
     receive(session, "CLOSED", "nwc1", AUTH_REQUIRED)
     frames(session)
+    receive(session, "EOSE", "nwc1")
     times: list[int] = []
     receive(session, "CLOSED", "nwc2", AUTH_REQUIRED)
     for second in range(80):
@@ -765,8 +844,59 @@ def test_closed_for_auth_then_auth_then_again_once() -> None:
     receive(session, "CLOSED", "nwc1", AUTH_REQUIRED)
     assert frames(session) == []
     assert [frame[:2] for frame in authenticate(session, True)] == [["REQ", "nwc1"]]
+    receive(session, "EOSE", "nwc1")
     session.tick(T + 1000)
     assert frames(session) == []
+
+
+@pytest.mark.parametrize("eose_first", [True, False])
+def test_what_was_asked_for_before_a_challenge_is_asked_for_again_after_auth(eose_first: bool) -> None:
+    """Chorus answers a REQ with a challenge and EOSE, and forgets it."""
+    session = make_session(inboxes=150)
+    for name in ("nwc1", "nwc2"):
+        receive(session, "EOSE", name)
+    if not eose_first:
+        session.subscribe(INBOXES[150], T)
+        frames(session)
+    assert [frame[:2] for frame in authenticate(session, *[True] * len(session))] in (
+        [["REQ", "nwc1"], ["REQ", "nwc2"]],
+        [["REQ", "nwc2"], ["REQ", "nwc1"]],
+    )
+    assert frames(session) == []
+
+
+def test_auth_of_a_key_that_is_added_later_asks_for_nothing_else_again() -> None:
+    session = make_session(inboxes=100)
+    authenticate(session, *[True] * 100)
+    session.subscribe(INBOXES[100], T)
+    auth, request = frames(session)
+    assert request[:2] == ["REQ", "nwc2"]
+    receive(session, "OK", auth[1]["id"], True, "")
+    assert frames(session) == []
+
+
+def test_auth_that_is_refused_asks_for_nothing_again() -> None:
+    session = make_session(inboxes=1)
+    receive(session, "EOSE", "nwc1")
+    assert authenticate(session, False) == []
+
+
+def test_a_challenge_for_each_req_is_no_endless_loop() -> None:
+    session = make_session(inboxes=1)
+    receive(session, "AUTH", "challenge 0")
+    asked = 0
+    for second in range(3600):
+        now = T + second
+        session.tick(now)
+        while sent := frames(session):
+            for frame in sent:
+                if frame[0] == "AUTH":
+                    receive(session, "OK", frame[1]["id"], True, "", now=now)
+                else:
+                    asked += 1
+                    receive(session, "AUTH", f"challenge {asked}", now=now)
+                    receive(session, "EOSE", "nwc1", now=now)
+    assert asked <= 3600 / NEXT_ROUND_MAX_S + 10
 
 
 def test_an_event_refused_for_auth_then_auth_then_again_once() -> None:
