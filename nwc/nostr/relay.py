@@ -1,41 +1,36 @@
 """One relay connection: the socket, tasks and clock around a RelaySession.
 
-Reconnects for ever, with exponential backoff and jitter. Lightning nodes run for months: a relay that is
+Reconnects for ever, as fast as reconnect_pace.py allows. Lightning nodes run for months: a relay that is
 away is a state to show, not an error to raise.
 """
 
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import cast
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import (
-    ConnectionClosed,
-    ConnectionClosedOK,
-    InvalidStatus,
-    ProxyError,
-    WebSocketException,
-)
+from websockets.exceptions import WebSocketException
 
 from nwc.nostr.bounded_connection import BoundedConnection
+from nwc.nostr.connection_failure import describe_failure
 from nwc.nostr.event import Event
 from nwc.nostr.inbox import Inbox
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import MAX_FRAME_BYTES, InvalidMessage, NoticeReceived
+from nwc.nostr.reconnect_pace import ReconnectPace
 from nwc.nostr.relay_health import STABLE_AFTER_S, RelayHealth, RelayInfo
 from nwc.nostr.relay_url import is_onion
 from nwc.nostr.session import Published, RelaySession
 
-BACKOFF_FIRST_S = 1.0
-BACKOFF_MAX_S = 60.0
 OPEN_TIMEOUT_S = 15.0
 # Over Tor a circuit and a TLS handshake take their time.
 OPEN_TIMEOUT_PROXY_S = 60.0
+# An attempt that takes longer may hang for good: another one is begun beside it.
+HANGS_AFTER_S = 5.0
 PING_INTERVAL_S = 20.0
 TICK_S = 1.0
 # What is still to be sent at the end.
@@ -90,6 +85,7 @@ class Relay:
         self._tasks: list[asyncio.Task[None]] = []
         self._connection: BoundedConnection | None = None
         self._health = RelayHealth()
+        self._pace = ReconnectPace(_loop_time())
         self._ahead_s = time.time() - time.monotonic()
 
     def info(self) -> RelayInfo:
@@ -174,20 +170,52 @@ class Relay:
             self._settle(published)
 
     async def _run(self) -> None:
-        backoff = BACKOFF_FIRST_S
         while True:
-            started = time.monotonic()
+            connection = await self._connect()
             try:
-                await self._connect_and_serve()
-            except (OSError, WebSocketException, TimeoutError, ValueError) as error:
-                self._set_down(_describe(error))
+                try:
+                    await self._serve(connection)
+                finally:
+                    await connection.close()
             except Exception as error:
-                _log.exception("relay %s: unexpected error", self.url)
-                self._set_down(_describe(error))
-            if time.monotonic() - started >= STABLE_AFTER_S:
-                backoff = BACKOFF_FIRST_S
-            await asyncio.sleep(_with_jitter(backoff))
-            backoff = min(backoff * 2, BACKOFF_MAX_S)
+                self._set_down(error)
+            await asyncio.sleep(self._pace.pause(_loop_time()))
+
+    async def _connect(self) -> BoundedConnection:
+        """Return a new connection, however long that takes."""
+        attempts: set[asyncio.Task[BoundedConnection]] = set()
+        connection = None
+        try:
+            while connection is None:
+                self._pace.attempted(_loop_time())
+                attempts.add(asyncio.create_task(self._open()))
+                connection = await self._first_of(attempts)
+        finally:
+            await _abandon(attempts)
+        return connection
+
+    async def _first_of(
+        self, attempts: "set[asyncio.Task[BoundedConnection]]"
+    ) -> BoundedConnection | None:
+        """Return the connection of the first attempt that succeeds, None when another one may begin.
+
+        What an attempt has sent may be lost with the network that it began in. So one that hangs does
+        not put the next one off.
+        """
+        now = _loop_time()
+        next_at = now + max(HANGS_AFTER_S, self._pace.pause(now))
+        while (left_s := next_at - _loop_time()) > 0:
+            if not attempts:
+                await asyncio.sleep(left_s)
+                break
+            done, _ = await asyncio.wait(attempts, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            for attempt in done:
+                attempts.discard(attempt)
+                if (error := attempt.exception()) is None:
+                    return attempt.result()
+                self._set_down(error)
+                next_at = min(next_at, _loop_time() + self._pace.pause(_loop_time()))
+        return None
 
     async def _keep_time(self) -> None:
         """End publications at their deadline and retry what is due, whatever the connection does."""
@@ -200,7 +228,7 @@ class Relay:
             if self._health.is_news_that_it_is_away():
                 _log.info("relay %s: stays away (%s); trying on", self.url, self._health.last_error)
 
-    async def _connect_and_serve(self) -> None:
+    async def _open(self) -> BoundedConnection:
         if self._proxy is None and is_onion(self.url):
             # Asking the resolver for an onion name would tell others where we go.
             raise OSError("a .onion relay needs lightningd's option proxy")
@@ -217,18 +245,18 @@ class Relay:
                 ping_timeout=PING_INTERVAL_S,
                 user_agent_header=None,
             )
-        try:
-            await self._serve(cast(BoundedConnection, connection))
-        finally:
-            await connection.close()
+        return cast(BoundedConnection, connection)
 
     async def _serve(self, connection: BoundedConnection) -> None:
         """Be connected until the connection ends; why it did is raised."""
+        began = _loop_time()
         self._set_up(connection)
         try:
             await connection.ping()  # the first of many; so that its latency is known at once
             await connection.wait_closed()
         finally:
+            if self._session.has_served or _loop_time() - began >= STABLE_AFTER_S:
+                self._pace.served(_loop_time())
             await self._flush(connection)
         raise connection.close_exc
 
@@ -318,9 +346,12 @@ class Relay:
         _log.debug("relay %s: connected", self.url)
         self._on_connected(self.url)
 
-    def _set_down(self, error: str) -> None:
-        self._health.disconnected(error)
-        _log.debug("relay %s: not connected (%s); trying again", self.url, error)
+    def _set_down(self, error: BaseException) -> None:
+        if not isinstance(error, OSError | WebSocketException | ValueError):
+            _log.error("relay %s: unexpected error", self.url, exc_info=error)
+        words = describe_failure(error, has_proxy=self._proxy is not None)
+        self._health.disconnected(words)
+        _log.debug("relay %s: not connected (%s); trying again", self.url, words)
         self._connection = None
         self._frames.clear()
         self._session.disconnected()
@@ -338,28 +369,15 @@ def _text(frame: str | bytes) -> str:
     return frame
 
 
-def _with_jitter(seconds: float) -> float:
-    return seconds * random.uniform(0.5, 1.0)  # noqa: S311
+def _loop_time() -> float:
+    """Return seconds of a clock that nobody sets."""
+    return asyncio.get_running_loop().time()
 
 
-def _describe(error: BaseException) -> str:
-    """Say in a few words why a connection failed, without what a hostile relay wrote into it."""
-    match error:
-        case TimeoutError():
-            return "no answer in time"
-        case ProxyError():
-            return "the proxy cannot reach the relay"
-        case InvalidStatus():
-            return f"HTTP status {error.response.status_code}"
-        case ConnectionClosedOK():
-            return "the relay closed the connection"
-        case ConnectionClosed():
-            return f"connection closed, code {error.rcvd.code if error.rcvd else 'none'}"
-        case ConnectionRefusedError():
-            return "connection refused"
-        case OSError(strerror=str(text)) if text:
-            return text
-        case OSError():
-            return str(error)[:200] or type(error).__name__
-        case _:
-            return type(error).__name__
+async def _abandon(attempts: "set[asyncio.Task[BoundedConnection]]") -> None:
+    """End attempts that are not needed any more, also one that has just succeeded."""
+    for attempt in attempts:
+        attempt.cancel()
+    for left in await asyncio.gather(*attempts, return_exceptions=True):
+        if not isinstance(left, BaseException):
+            left.transport.abort()

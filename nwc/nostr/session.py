@@ -115,11 +115,17 @@ class RelaySession:
         kinds: event kinds to read.
         max_age: seconds a subscription reaches back, at least.
 
+    Attributes:
+        is_connected: whether there is a connection.
+        has_served: whether the relay has confirmed a subscription or taken an event on the newest
+            connection: one that takes connections and drops them has not.
+
     """
 
     def __init__(self, url: str, *, kinds: tuple[int, ...], max_age: int) -> None:
         self.url = url
         self.is_connected = False
+        self.has_served = False
         self._kinds = kinds
         self._reach_s = max_age + CLOCK_ERROR_S
         self._packs = Packs()
@@ -208,6 +214,7 @@ class RelaySession:
         """Take up a new connection: ask for everything that is wanted."""
         self.disconnected()
         self.is_connected = True
+        self.has_served = False
         for pack in self._packs:
             self._request(pack, now)
         for event_id in self._outbox:
@@ -381,6 +388,7 @@ class RelaySession:
     def _on_eose(self, subscription_id: str) -> None:
         if self._packs.get(subscription_id) and not self._is_closed(subscription_id):
             self._ready.add(subscription_id)
+            self.has_served = True
             self._refused.pop(subscription_id, None)
             self._answered(subscription_id)
 
@@ -414,6 +422,7 @@ class RelaySession:
                 self._transmit(event_id)
             return None
         self._remove(event_id)
+        self.has_served |= accepted
         return Published(event_id, accepted or reason.startswith("duplicate:"), reason)
 
     def _on_closed(self, subscription_id: str, reason: str, now: float) -> NoticeReceived | None:
