@@ -17,10 +17,19 @@ class Encryption(StrEnum):
 _BY_NAME = {str(scheme): scheme for scheme in Encryption}
 
 
-def requested_encryption(event: Event) -> Encryption | None:
-    """Return the scheme of a request event, NIP-04 where it has no tag, None for an unknown one."""
+def named_encryption(event: Event) -> Encryption | None:
+    """Return the scheme that a request names, NIP-04 where it has no tag, None for an unknown one."""
     name = event.tag("encryption")
     return Encryption.NIP04 if name is None else _BY_NAME.get(name)
+
+
+def encryption_of(content: str) -> Encryption:
+    """Return the scheme that an encrypted content can only be of.
+
+    Some clients leave the tag out, or name another scheme than they use. Base64, and so NIP-44, has no
+    question mark; NIP-04 has one before the iv.
+    """
+    return Encryption.NIP04 if "?" in content else Encryption.NIP44_V2
 
 
 class Cipher:

@@ -90,14 +90,14 @@ class Gate:
             now: Unix seconds.
 
         """
-        caller = self._find_caller(event.tag("p") or "")
+        caller = self._find_caller_of(event)
         reason = self._reason_to_refuse(event, caller, now)
         if reason or caller is None:
             ahead_s = self._ahead_s(event, now) if reason is Rejection.STALE else None
             return Rejected(reason or Rejection.FOREIGN, ahead_s)
         limit = caller.rate_limit
         exhausted = limit.is_exhausted(now)
-        if exhausted and not limit.may_tell(now):
+        if exhausted and limit.is_beyond_answers(now):
             return Rejected(Rejection.RATE_LIMITED)
         try:
             verify_event(event)
@@ -105,10 +105,18 @@ class Gate:
             return Rejected(Rejection.FORGED)
         self._seen.add(event.id)
         if exhausted:
-            limit.told(now)
+            limit.charge_answer()
         else:
             limit.charge()
         return Admitted(rate_limited=exhausted)
+
+    def _find_caller_of(self, event: Event) -> Caller | None:
+        """Return who may send to the wallet key that an event is for; any `p` tag may name it."""
+        keys = (tag[1] for tag in event.tags_named("p") if len(tag) > 1)
+        callers = [caller for key in keys if (caller := self._find_caller(key))]
+        # A client key has one connection only, so of several keys of ours no more than one is meant.
+        meant = (caller for caller in callers if caller.client_pubkey == event.pubkey)
+        return next(meant, callers[0] if callers else None)
 
     def _ahead_s(self, event: Event, now: float) -> int | None:
         """Tell how far the clock of a client is ahead of ours, from an event that is stale.

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from nwc.nip47.encryption import Cipher, Encryption, requested_encryption
+from nwc.nip47.encryption import Cipher, Encryption, encryption_of, named_encryption
 from nwc.nip47.errors import ErrorCode, Nip47Error, refuse
 from nwc.nip47.gate import expiration_of
 from nwc.nostr.errors import DecryptionError
@@ -39,28 +39,38 @@ class Request:
 def open_request(event: Event, cipher: Cipher) -> Request:
     """Decrypt and parse a request event that passed the gate.
 
-    Raises:
-        DecryptionError: nobody could read it; it gets no answer.
-
+    One that cannot be served has its `error`: the author is known and has signed it, and would wait for
+    an answer.
     """
-    scheme = requested_encryption(event)
-    plaintext = cipher.decrypt(scheme or Encryption.NIP44_V2, event.content) if scheme else ""
+    named = named_encryption(event)
+    scheme = named or Encryption.NIP44_V2
     method, params, error = UNKNOWN_METHOD, {}, None
     try:
-        if scheme is None:
+        if named is None:
             method = _method_under_nip44(event, cipher)
             raise Nip47Error(
                 ErrorCode.UNSUPPORTED_ENCRYPTION,
                 f"encryption: must be one of {', '.join(Encryption)}",
             )
+        plaintext = _decrypt(event, cipher)
+        scheme = encryption_of(event.content)  # the client has shown that it knows this one
         body = _parse_object(plaintext)
         method = _method(body)
         params = _params(body)
         _check_expiration(event)
     except Nip47Error as problem:
         error = problem
-    encryption = scheme or Encryption.NIP44_V2
-    return Request(event.id, event.created_at, encryption, method, params, error)
+    return Request(event.id, event.created_at, scheme, method, params, error)
+
+
+def _decrypt(event: Event, cipher: Cipher) -> str:
+    try:
+        return cipher.decrypt(encryption_of(event.content), event.content)
+    except DecryptionError:
+        refuse(
+            f"content: must be encrypted with {' or '.join(Encryption)}, between the client's key and "
+            "the wallet's key of this connection"
+        )
 
 
 def _parse_object(plaintext: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ MAX_PAYLOAD_LENGTH = 87_412  # characters for the longest plaintext
 
 _BLOCK_LENGTH = 16
 _SEPARATOR = "?iv="
+_STANDARD_ALPHABET = str.maketrans("-_", "+/")
 
 
 def shared_key(keys: KeyPair, peer: str) -> bytes:
@@ -60,6 +61,9 @@ def encrypt(plaintext: str, key: bytes, iv: bytes | None = None) -> str:
 def decrypt(payload: str, key: bytes) -> str:
     """Decrypt a payload from a verified event.
 
+    Clients also write it without padding, in the URL-safe alphabet or with line breaks. All of these can
+    mean one thing only, so they are read.
+
     Raises:
         DecryptionError: If it is malformed, too long or (most probably) made with another key.
         ValueError: If the key has a wrong length.
@@ -71,15 +75,25 @@ def decrypt(payload: str, key: bytes) -> str:
 
 def _split_payload(payload: str) -> tuple[bytes, bytes]:
     """Return ciphertext (one block or more) and IV (one block)."""
+    payload = "".join(payload.split())
     if len(payload) > MAX_PAYLOAD_LENGTH:
         raise DecryptionError(f"payload of {len(payload)} characters is too long")
     ciphertext_text, separator, iv_text = payload.partition(_SEPARATOR)
     if not separator:
         raise DecryptionError(f"payload has no {_SEPARATOR}")
-    ciphertext, iv = decode_base64(ciphertext_text), decode_base64(iv_text)
+    ciphertext, iv = _decode_any_base64(ciphertext_text), _decode_any_base64(iv_text)
     if len(iv) != _BLOCK_LENGTH or not ciphertext or len(ciphertext) % _BLOCK_LENGTH:
         raise DecryptionError("payload is not whole blocks of AES with one block of iv")
     return ciphertext, iv
+
+
+def _decode_any_base64(text: str) -> bytes:
+    """Decode base64 of either alphabet, with its padding or without (RFC 4648 sections 3.2, 4 and 5)."""
+    bare = text.translate(_STANDARD_ALPHABET).rstrip("=")
+    padding = "=" * (-len(bare) % 4)
+    if len(text) not in (len(bare), len(bare) + len(padding)):
+        raise DecryptionError("payload is not base64: wrong padding")
+    return decode_base64(bare + padding)
 
 
 def _unpad(padded: bytes) -> bytes:

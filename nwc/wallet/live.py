@@ -32,8 +32,8 @@ class LiveConnection:
         answered: requests answered, by method and outcome ("ok" or the error code).
         clock_ahead_s: how far the client's clock is ahead of ours, so far that its last request was
             ignored; None while they agree.
-        rate_limited: requests that were too fast, answered RATE_LIMITED or met with silence. The
-            signature of the latter was not checked: others may have sent some of them.
+        rate_limited: requests that were too fast, answered RATE_LIMITED or, far over the rate, ignored.
+            The signature of the latter was not checked: others may have sent some of them.
 
     """
 

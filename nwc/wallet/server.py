@@ -1,7 +1,7 @@
 """Serving requests: from an event of a relay to one published answer.
 
-gate → open_request → dispatch → seal_response → publish, one step after the other. Every authentic,
-decryptable request gets exactly one answer; all else gets silence and is counted.
+gate → open_request → dispatch → seal_response → publish, one step after the other. Every authentic
+request gets exactly one answer, up to a rate; all else gets silence and is counted.
 """
 
 import asyncio
@@ -16,7 +16,6 @@ from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.nip47.gate import Gate, Rejected, Rejection
 from nwc.nip47.request import UNKNOWN_METHOD, Request, open_request
 from nwc.nip47.response import seal_response
-from nwc.nostr.errors import DecryptionError
 from nwc.nostr.event import Event
 from nwc.tasks import Tasks
 from nwc.wallet.context import Wallet
@@ -28,7 +27,7 @@ from nwc.wallet.spending.payment import PaymentRecord
 # Requests being served at once, of one connection and in all: more than the burst of the default
 # nwc-rate-limit. Only where lightningd is slow does an app within its rate find that too much is under
 # way. Then each of its requests is told so, for there are no more of them than its rate allows;
-# RATE_LIMITED is for an app that is too fast, and told once a second.
+# RATE_LIMITED is for an app that is too fast.
 MAX_IN_FLIGHT_PER_CONNECTION = 128
 MAX_IN_FLIGHT = 1024
 # Tasks in all, with those that only wait for a relay to take their answer.
@@ -38,7 +37,6 @@ MAX_TASKS = 8192
 ANSWER_TIMEOUTS_S = (20.0, 38.0)
 RETRY_ANSWER_AFTER_S = 1.0
 
-_UNDECRYPTABLE = "undecryptable"
 _OVERLOADED = "overloaded"
 _STOPPING = "stopping"
 
@@ -92,7 +90,7 @@ class RequestServer:
         if self._is_stopping:  # what is begun now may be cut off in the middle
             return _STOPPING
         verdict = self._gate.check(event, time.time())
-        live = self._connections.of_wallet(event.tag("p") or "")
+        live = self._connections.of_client(event.pubkey)
         if isinstance(verdict, Rejected):
             if live is not None:
                 live.rate_limited += verdict.reason is Rejection.RATE_LIMITED
@@ -106,10 +104,7 @@ class RequestServer:
             return _OVERLOADED
         live.last_used_at = int(time.time())
         self._let_lightningd_go_first()
-        try:
-            request = open_request(event, live.cipher)
-        except DecryptionError:
-            return _UNDECRYPTABLE
+        request = open_request(event, live.cipher)
         self._tasks.spawn(self._serve(live, request, relay, too_fast=verdict.rate_limited))
         return None
 

@@ -32,6 +32,9 @@ ANSWER_TIMEOUT_S = 60  # an app's patience
 SETTLE_S = 20
 # Junk is dated so much ahead: it must not be stale (nwc-max-request-age) if preparing it takes long.
 AHEAD_S = 60
+# How much more than of the other sorts one connection sends in the row for one that is far too fast: ten
+# times its rate are answered, and this is to be well beyond that.
+FAR_TIMES = 10
 # Whose connection the junk is made against: forgeries and strangers name the honest client's own.
 AGAINST = {
     Sort.BAD_JSON: "honest here",
@@ -115,19 +118,22 @@ class Bench:
 def _counted(relay: Json, use: dict[str, Json]) -> Counter[Sort]:
     """Return how much junk the plugin has counted, by what made it junk."""
     rejected = Counter[str](relay["events_rejected"])
-    babbler, hurried = use["babbler"], use["hurried"]
-    outcomes = _outcomes(hurried)
     return Counter(
         {
             Sort.BAD_JSON: relay["invalid_frames"],
             Sort.BAD_SIGNATURE: rejected["bad id or signature"],
             Sort.UNKNOWN_AUTHOR: rejected["unknown author"],
-            # The others were too fast as well, and not worth reading.
-            Sort.UNDECRYPTABLE: rejected["undecryptable"] + babbler["rate_limited"],
-            # Those told so are among both the answered and the rate-limited.
-            Sort.TOO_FAST: outcomes.total() - outcomes["RATE_LIMITED"] + hurried["rate_limited"],
+            Sort.UNDECRYPTABLE: _handled(use["babbler"]),
+            Sort.TOO_FAST: _handled(use["hurried"]),
         }
     )
+
+
+def _handled(shown: Json) -> int:
+    """Return how many requests of a connection were answered, or ignored as far too many."""
+    outcomes = _outcomes(shown)
+    # Those refused as too fast are among both the answered and the rate-limited.
+    return outcomes.total() - outcomes["RATE_LIMITED"] + int(shown["rate_limited"])
 
 
 def _outcomes(shown: Json) -> Counter[str]:
@@ -164,9 +170,10 @@ async def ask(client: NwcClient, seconds: int) -> Honest:
     return honest
 
 
-async def row(bench: Bench, what: str, sorts: list[Sort]) -> None:
-    """Send junk of these sorts at the same time, and print what it does."""
-    count, per_second = bench.per_minute * bench.seconds // 60, bench.per_minute / 60
+async def row(bench: Bench, what: str, sorts: list[Sort], times: int = 1) -> None:
+    """Send junk of these sorts at the same time, so many times as much, and print what it does."""
+    per_minute = bench.per_minute * times
+    count, per_second = per_minute * bench.seconds // 60, per_minute / 60
     targets = {sort: bench.targets[sort] for sort in sorts}
     lines = await asyncio.to_thread(prepare, targets, count, time.time() + AHEAD_S, per_second)
     bench.frames.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -235,6 +242,7 @@ async def measure(bench: Bench) -> None:
     await row(bench, "none", [])
     for sort in Sort:
         await row(bench, sort, [sort])
+    await row(bench, "far too fast", [Sort.TOO_FAST], FAR_TIMES)
     await row(bench, "all at once", list(Sort))
     last = await asyncio.to_thread(bench.look)
     print(f"\nRSS {first.rss_mb:.1f} MB at first, {last.rss_mb:.1f} MB at last")
@@ -266,8 +274,9 @@ def print_setting(seconds: int, per_minute: int) -> None:
     print(
         "Client, relays, plugin and node share this machine and its CPUs; latencies are in ms.\n"
         "Forgeries and strangers' events name the honest client of the same relay. What is too fast\n"
-        "or undecryptable is signed by two other clients; most of it is counted as rate limited, since\n"
-        "nwc-rate-limit is the default.\n"
+        "or undecryptable is signed by two other clients. nwc-rate-limit is the default, 20: ten times\n"
+        "as many a second are answered RATE_LIMITED, the rest is ignored. The row that is far too\n"
+        f"fast has {FAR_TIMES} times as much.\n"
     )
 
 

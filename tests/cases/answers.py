@@ -2,9 +2,11 @@
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from nostr_sdk import Keys
 
 from tests.cases.fixtures import Connect, ConnectedApp, wait_until_announced
 from tests.cases.node import MakeNode, NodeUnderTest
@@ -258,11 +260,93 @@ def test_expired_connection(node: NodeUnderTest, connect: Connect) -> None:
     assert app.ask("get_info").result["pubkey"]
 
 
+# Readable in one way only
+
+
+def other_p_tag_first(app: ConnectedApp) -> Json:
+    honest, other = app.request("make_invoice", COFFEE), Keys.generate().public_key().to_hex()
+    return app.request(content=honest["content"], wallet_pubkey=other, tags=[["p", app.wallet_pubkey]])
+
+
+def nip44_without_a_tag(app: ConnectedApp) -> Json:
+    return app.request(content=app.request("make_invoice", COFFEE)["content"], encryption=None)
+
+
+def nip04_under_nip44(app: ConnectedApp) -> Json:
+    return app.request(content=app.request("make_invoice", COFFEE, encryption=None)["content"])
+
+
+def nip04_unpadded(app: ConnectedApp) -> Json:
+    ciphertext, iv = nip04_content(app)
+    return app.request(content=f"{ciphertext.rstrip('=')}?iv={iv.rstrip('=')}", encryption=None)
+
+
+def nip04_url_safe(app: ConnectedApp) -> Json:
+    content = "?iv=".join(nip04_content(app))
+    return app.request(content=content.replace("+", "-").replace("/", "_"), encryption=None)
+
+
+def nip04_with_line_breaks(app: ConnectedApp) -> Json:
+    content = "?iv=".join(nip04_content(app))
+    return app.request(content=f"{content[:76]}\r\n{content[76:]}\n", encryption=None)
+
+
+def nip04_content(app: ConnectedApp) -> tuple[str, str]:
+    """Return an encrypted request and its iv."""
+    ciphertext, iv = app.request("make_invoice", COFFEE, encryption=None)["content"].split("?iv=")
+    return ciphertext, iv
+
+
+@pytest.mark.parametrize(
+    ("make_request", "encryption"),
+    [
+        (other_p_tag_first, NIP44),
+        (nip44_without_a_tag, NIP44),
+        (nip04_under_nip44, NIP04),
+        (nip04_unpadded, NIP04),
+        (nip04_url_safe, NIP04),
+        (nip04_with_line_breaks, NIP04),
+    ],
+    ids=lambda x: getattr(x, "__name__", ""),
+)
+def test_readable_all_the_same(
+    scripted_relay: ScriptedRelay,
+    connect: Connect,
+    make_request: Callable[[ConnectedApp], Json],
+    encryption: str,
+) -> None:
+    app = connect(relays=[scripted_relay.url], channels=[scripted_relay])
+    answer = app.ask_with(make_request(app))
+    assert answer.result["invoice"]
+    assert answer.encryption == encryption
+
+
+def encrypted_for_another(app: ConnectedApp) -> Json:
+    other = app.request("make_invoice", COFFEE, wallet_pubkey=Keys.generate().public_key().to_hex())
+    return app.request(content=other["content"])
+
+
+def plaintext(app: ConnectedApp) -> Json:
+    return app.request(content=json.dumps({"method": "make_invoice", "params": COFFEE}))
+
+
+def no_content(app: ConnectedApp) -> Json:
+    return app.request(content="")
+
+
+@pytest.mark.parametrize("make_request", [encrypted_for_another, plaintext, no_content])
+def test_not_readable(app: ConnectedApp, make_request: Callable[[ConnectedApp], Json]) -> None:
+    """The author is known and has signed it: no answer would have the app wait a minute."""
+    answer = app.ask_with(make_request(app))
+    assert (answer.code, answer.encryption) == ("OTHER", NIP44)
+    assert answer.message.startswith("content: must be encrypted with nip44_v2 or nip04")
+
+
 # Rate
 
 
 def test_flood(make_node: MakeNode, scripted_relay: ScriptedRelay, connect: Connect) -> None:
-    """Five seconds' worth is served at once, then one refusal a second is told, then there is peace."""
+    """Five seconds' worth is served at once, ten times the limit refused, the rest ignored."""
     node = make_node({"nwc-rate-limit": 2})
     app = connect(node=node, relays=scripted_relay.url, channels=[scripted_relay])
     calm = connect(node=node, relays=scripted_relay.url, channels=[scripted_relay])
@@ -275,7 +359,7 @@ def test_flood(make_node: MakeNode, scripted_relay: ScriptedRelay, connect: Conn
     took = time.monotonic() - started
     outcomes = answers_by_method(node)["get_info"]
     assert 11 <= outcomes["ok"] <= 11 + 2 * took + 1
-    assert 1 <= outcomes["RATE_LIMITED"] <= took + 2
+    assert 20 <= outcomes["RATE_LIMITED"] <= 20 + 20 * took + 1
     answers = [first_answer(app, request) for request in requests if app.answers_to(request["id"])]
     refusals = [answer for answer in answers if answer.body["error"]]
     assert {answer.code for answer in refusals} == {"RATE_LIMITED"}

@@ -1,4 +1,4 @@
-"""What gets silence: strangers, forgeries, what is not for us, too old, too new, or no message at all.
+"""What is ignored: strangers, forgeries, what is not for us, too old, too new, or no message at all.
 
 Each case sends its junk over a hostile relay, then asks honestly. That `nwc-status` has counted the junk
 shows that it was looked at; that only honest requests were answered, that it was met with silence.
@@ -116,27 +116,6 @@ def expired(app: ConnectedApp) -> Json:
     return app.request("make_invoice", COFFEE, tags=[["expiration", str(now() - 5)]])
 
 
-def encrypted_for_another(app: ConnectedApp) -> Json:
-    other = app.request("make_invoice", COFFEE, wallet_pubkey=Keys.generate().public_key().to_hex())
-    return app.request(content=other["content"])
-
-
-def plaintext(app: ConnectedApp) -> Json:
-    return app.request(content=json.dumps({"method": "make_invoice", "params": COFFEE}))
-
-
-def no_content(app: ConnectedApp) -> Json:
-    return app.request(content="")
-
-
-def nip04_under_nip44(app: ConnectedApp) -> Json:
-    return app.request(content=app.request("make_invoice", COFFEE, encryption=None)["content"])
-
-
-def nip44_under_nip04(app: ConnectedApp) -> Json:
-    return app.request(content=app.request("make_invoice", COFFEE)["content"], encryption=None)
-
-
 REASONS: dict[Callable[[ConnectedApp], Json], str] = {
     stranger: "unknown author",
     wallet_itself_as_author: "unknown author",
@@ -154,11 +133,6 @@ REASONS: dict[Callable[[ConnectedApp], Json], str] = {
     from_the_future: "stale",
     from_1970: "stale",
     expired: "expired",
-    encrypted_for_another: "undecryptable",
-    plaintext: "undecryptable",
-    no_content: "undecryptable",
-    nip04_under_nip44: "undecryptable",
-    nip44_under_nip04: "undecryptable",
 }
 
 

@@ -3,7 +3,7 @@ import contextlib
 import nostr_sdk
 import pytest
 
-from nwc.nip47.encryption import Cipher, Encryption, requested_encryption
+from nwc.nip47.encryption import Cipher, Encryption, encryption_of, named_encryption
 from nwc.nostr import nip44
 from nwc.nostr.errors import DecryptionError
 from nwc.nostr.keys import KeyPair
@@ -31,14 +31,20 @@ BOTH = pytest.mark.parametrize("scheme", list(Encryption))
         ("", None),
     ],
 )
-def test_the_tag_decides(name: str | None, scheme: Encryption | None) -> None:
+def test_the_scheme_that_a_tag_names(name: str | None, scheme: Encryption | None) -> None:
     event = request_event(content="x", encryption_tag=name)
-    assert requested_encryption(event) is scheme
+    assert named_encryption(event) is scheme
+
+
+@BOTH
+@pytest.mark.parametrize("length", [1, 100, 10_000])
+def test_the_content_shows_its_scheme(scheme: Encryption, length: int) -> None:
+    assert encryption_of(cipher_of_client().encrypt(scheme, "x" * length)) is scheme
 
 
 def test_a_tag_without_value_is_no_tag() -> None:
     event = request_event(content="x", encryption_tag=None, more_tags=[["encryption"]])
-    assert requested_encryption(event) is Encryption.NIP04
+    assert named_encryption(event) is Encryption.NIP04
 
 
 def test_the_order_of_the_offer() -> None:

@@ -47,11 +47,34 @@ def test_a_clock_set_back_neither_fills_nor_blocks() -> None:
     assert admitted(limit, T - 4999)
 
 
-def test_one_answer_a_second_tells_it() -> None:
+def answered(limit: RateLimit, now: float) -> bool:
+    if limit.is_beyond_answers(now):
+        return False
+    limit.charge_answer()
+    return True
+
+
+def test_ten_times_as_many_are_answered() -> None:
+    limit = RateLimit(2, 5, T)
+    assert [answered(limit, T) for _ in range(25)] == [True] * 20 + [False] * 5
+    later = sum(answered(limit, T + tenth / 10) for tenth in range(1, 1001) for _ in range(10))
+    assert later == pytest.approx(20 * 100, abs=1)
+
+
+def test_one_answer_at_least() -> None:
+    limit = RateLimit(0.001, 1, T)
+    assert [answered(limit, T) for _ in range(3)] == [True, False, False]
+
+
+def test_answers_take_nothing_from_requests() -> None:
+    limit = RateLimit(2, 5, T)
+    for _ in range(100):
+        answered(limit, T)
+    assert [admitted(limit, T) for _ in range(6)] == [True] * 5 + [False]
+
+
+def test_a_clock_set_back_does_not_silence_answers() -> None:
     limit = RateLimit(1, 1, T)
-    assert limit.may_tell(T)
-    limit.told(T)
-    assert not limit.may_tell(T)
-    assert not limit.may_tell(T + 0.9)
-    assert limit.may_tell(T + 1)
-    assert limit.may_tell(T - 100)  # the clock was set back
+    assert sum(answered(limit, T) for _ in range(20)) == 10
+    assert not answered(limit, T - 5000)
+    assert answered(limit, T - 4999)

@@ -1,4 +1,5 @@
 import base64
+from collections.abc import Callable
 
 import nostr_sdk
 import pytest
@@ -76,10 +77,10 @@ CIPHERTEXT, IV_TEXT = GOOD.split("?iv=")
         (f"{CIPHERTEXT}?iv=AAAA", "whole blocks"),
         (f"AAAA?iv={IV_TEXT}", "whole blocks"),
         (f"{GOOD}?iv={IV_TEXT}", "base64"),
-        (f"{GOOD}\n", "base64"),
-        (f" {GOOD}", "base64"),
-        (f"{CIPHERTEXT.rstrip('=')}?iv={IV_TEXT}", "base64"),
-        (f"{CIPHERTEXT}?iv={IV_TEXT.rstrip('=')}", "base64"),
+        (f"{CIPHERTEXT}=?iv={IV_TEXT}", "base64"),
+        (f"{CIPHERTEXT}====?iv={IV_TEXT}", "base64"),
+        (f"{CIPHERTEXT}?iv={IV_TEXT[:-1]}", "base64"),
+        (f"={CIPHERTEXT}?iv={IV_TEXT}", "base64"),
         (f"{CIPHERTEXT}é?iv={IV_TEXT}", "base64"),
         (seal(bytes(16)), "padding"),
         (seal(b"a" * 15 + b"\x11"), "padding"),
@@ -92,6 +93,49 @@ CIPHERTEXT, IV_TEXT = GOOD.split("?iv=")
 def test_what_is_not_decrypted(payload: str, message: str) -> None:
     with pytest.raises(DecryptionError, match=message):
         nip04.decrypt(payload, KEY)
+
+
+LONG = nip04.encrypt("\u00ff\u00fe?>" * 200, KEY, bytes([251, 239, 190] * 5 + [255]))
+
+
+def url_safe(payload: str) -> str:
+    return payload.replace("+", "-").replace("/", "_")
+
+
+def unpadded(payload: str) -> str:
+    return payload.replace("=?iv=", "?iv=").replace("=?iv=", "?iv=").rstrip("=")
+
+
+def with_line_breaks(payload: str) -> str:
+    return "\r\n".join(payload[at : at + 76] for at in range(0, len(payload), 76)) + "\n"
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        url_safe,
+        unpadded,
+        with_line_breaks,
+        lambda payload: f" {payload}\n",
+        lambda payload: payload.replace("?iv=", "\n?iv="),
+        lambda payload: with_line_breaks(unpadded(url_safe(payload))),
+    ],
+)
+@pytest.mark.parametrize("payload", [GOOD, LONG])
+def test_other_spellings_of_base64(payload: str, spell: Callable[[str], str]) -> None:
+    """Clients are known to write each of them, and each can mean one thing only."""
+    assert nip04.decrypt(spell(payload), KEY) == nip04.decrypt(payload, KEY)
+
+
+def test_the_spellings_differ() -> None:
+    assert {"+", "/"} <= set(LONG)
+    assert "=" in unpadded(GOOD), "of the separator"
+    assert len({GOOD, unpadded(GOOD), with_line_breaks(GOOD)}) == 3
+
+
+def test_the_longest_message_with_line_breaks() -> None:
+    payload = nip04.encrypt("a" * 65_535, KEY)
+    assert nip04.decrypt(with_line_breaks(payload), KEY) == "a" * 65_535
 
 
 @given(st.text(max_size=100) | st.binary(max_size=99).map(lambda b: base64.b64encode(b).decode()))
