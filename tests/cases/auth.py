@@ -13,7 +13,13 @@ from nostr_sdk import Event
 
 from tests.cases.fixtures import Connect, ConnectedApp, announced, wait_until_announced
 from tests.cases.node import NodeUnderTest
-from tests.cases.relays import info_events, relay_state, wait_until_back, wait_until_lost
+from tests.cases.relays import (
+    info_events,
+    is_listening,
+    relay_state,
+    wait_until_back,
+    wait_until_lost,
+)
 from tests.support.channel import Json, RelaySocket
 from tests.support.restartable_relay import RestartableRelay
 from tests.support.scripted_relay import ScriptedRelay
@@ -27,12 +33,6 @@ def auth_relay(request: pytest.FixtureRequest) -> Iterator[RestartableRelay]:
     """A real relay that wants AUTH for this."""
     with RestartableRelay(auth=request.param) as relay:
         yield relay
-
-
-def is_listening(node: NodeUnderTest, app: ConnectedApp) -> bool:
-    """Tell whether all relays of a connection have confirmed that they deliver its requests."""
-    [shown] = node.rpc.call("nwc-list", {"name": app.name})["connections"]
-    return all(relay["listening"] for relay in shown["relays"])
 
 
 def is_answered_once(node: NodeUnderTest, app: ConnectedApp) -> None:
@@ -291,5 +291,26 @@ def test_auth_that_is_never_answered(
     scripted_relay.challenges, scripted_relay.on_auth = True, take_silently
     if is_wanted:
         scripted_relay.on_filter = only_recipients
+    app = connect(relays=scripted_relay.url, channels=[scripted_relay])
+    is_answered_once(node, app)
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_auth_names_the_relay_as_the_owner_did(
+    scripted_relay: ScriptedRelay, connect: Connect, slash: str
+) -> None:
+    """Some relays compare the URL letter by letter, and with a slash they are known by one."""
+    url = scripted_relay.url + slash
+    connect(relays=url, channels=[scripted_relay])
+    scripted_relay.challenge()
+    [auth, *_] = scripted_relay.auths.wait_for(lambda _event: True, "AUTH")
+    assert ["relay", url] in auth["tags"]
+
+
+def test_a_relay_that_forgets_what_was_asked_for_before_auth(
+    node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect
+) -> None:
+    """It has said EOSE, so nothing but the challenge tells that the subscription is not there."""
+    scripted_relay.forgets_strangers = True
     app = connect(relays=scripted_relay.url, channels=[scripted_relay])
     is_answered_once(node, app)

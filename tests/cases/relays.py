@@ -3,7 +3,7 @@
 import json
 import time
 
-from tests.cases.fixtures import Connect, announced, wait_until_announced
+from tests.cases.fixtures import Connect, ConnectedApp, announced, wait_until_announced
 from tests.cases.node import NodeUnderTest
 from tests.support.channel import KIND_INFO, Json, RelaySocket, stored_events, tag
 from tests.support.node import free_port
@@ -23,6 +23,12 @@ def relay_state(node: NodeUnderTest, url: str) -> Json:
 def info_events(url: str, wallet_pubkey: str) -> list[Json]:
     """Return the info events of a connection that a relay has."""
     return stored_events(url, {"kinds": [KIND_INFO], "authors": [wallet_pubkey]})
+
+
+def is_listening(node: NodeUnderTest, app: ConnectedApp) -> bool:
+    """Tell whether all relays of a connection have confirmed that they deliver its requests."""
+    [shown] = node.rpc.call("nwc-list", {"name": app.name})["connections"]
+    return all(relay["listening"] for relay in shown["relays"])
 
 
 def wait_until_lost(node: NodeUnderTest, relay: RestartableRelay) -> None:
@@ -122,6 +128,15 @@ def test_relay_that_closes_the_subscription(
     scripted_relay.send_frame(json.dumps(["CLOSED", name, "error: shutting down"]))
     scripted_relay.wait_for_subscription(app.wallet_pubkey)
     assert app.ask("make_invoice", COFFEE).result["invoice"]
+
+
+def test_eose_with_a_further_element(
+    node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect
+) -> None:
+    """NIP-67 adds one; the subscription is confirmed all the same."""
+    scripted_relay.after_eose = ["finish"]
+    app = connect(relays=scripted_relay.url, channels=[scripted_relay])
+    wait_until(lambda: is_listening(node, app), "the subscription is confirmed")
 
 
 def test_asked_while_the_plugin_was_away(

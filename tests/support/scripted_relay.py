@@ -48,6 +48,9 @@ class ScriptedRelay(LoopThread):
         challenges: send a new challenge when a client connects, and with each "auth-required:"; only
             the newest is good.
         auths: the AUTH events that came.
+        forgets_strangers: a REQ of a client without AUTH gets a challenge and EOSE, and is forgotten
+            (as chorus does).
+        after_eose: further elements of each EOSE message (NIP-67 has one).
 
     """
 
@@ -65,6 +68,8 @@ class ScriptedRelay(LoopThread):
         self.on_auth: Verdict = takes_all
         self.challenges = False
         self.auths = EventLog()
+        self.forgets_strangers = False
+        self.after_eose: list[str] = []
         self._known: dict[ServerConnection, set[str]] = {}
         self._numbers = itertools.count(1)
         self._challenge = ""
@@ -196,10 +201,13 @@ class ScriptedRelay(LoopThread):
             self._challenge_for(connection, reason)
             _send(connection, ["CLOSED", name, reason])
             return
-        self._subscriptions[connection, name] = filter_
-        for event in self.kept:
-            _send(connection, ["EVENT", name, event])
-        _send(connection, ["EOSE", name])
+        if self.forgets_strangers and not self._known[connection]:
+            self._send_challenge(connection)
+        else:
+            self._subscriptions[connection, name] = filter_
+            for event in self.kept:
+                _send(connection, ["EVENT", name, event])
+        _send(connection, ["EOSE", name, *self.after_eose])
 
     def _challenge_for(self, connection: ServerConnection, reason: str) -> None:
         if self.challenges and reason.startswith("auth-required:"):
