@@ -4,6 +4,7 @@ reaches lightningd unbounded. HYPOTHESIS_PROFILE=long looks longer.
 All examples of a test come to one plugin, which has to answer an honest request in between.
 """
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ schemes = st.sampled_from(Encryption)
 names = st.sampled_from(sorted(CONNECTIONS))
 BALANCE = '{"method":"get_balance"}'
 MAX_AGE_S = 120
+numbers = itertools.count()
 # Else a warning takes the place of what was found.
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
@@ -89,6 +91,7 @@ def test_events(way: Way, wanted: WantedEvent, name: str) -> None:
     content = client.encrypt(scheme, BALANCE) if wanted.content is None else wanted.content
     p_tag = ["p", client.wallet_pubkey]
     tags = [p_tag, *wanted.tags] if wanted.p_first else [*wanted.tags, p_tag]
+    tags.insert(0, ["n", str(next(numbers))])  # else the same content again is the same event
     created_at = max(0, int(time.time()) - wanted.age)
     request = client.event(content, tags[:256], kind=wanted.kind, created_at=created_at)
     answers = way.take(event_frame(request))
