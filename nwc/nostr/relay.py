@@ -223,6 +223,8 @@ class Relay:
             await asyncio.sleep(TICK_S)
             for published in self._session.tick(self._now()):
                 self._settle(published)
+            if self._session.is_unanswered:
+                self._health.unanswered()
             if self._session.has_data_to_send:
                 self._send_soon()
             if self._health.is_news_that_it_is_away():
@@ -290,10 +292,10 @@ class Relay:
                 self._health.event(self._on_event(result, self.url))
             case Published(accepted=accepted, reason=reason):
                 if not accepted:  # our time may be too far from the relay's, say
-                    self._health.last_error = reason or "an event was refused without a reason"
+                    self._health.complained(reason or "an event was refused without a reason")
                 self._settle(result)
             case NoticeReceived(reason):
-                self._health.last_error = reason
+                self._health.complained(reason or "a NOTICE without words")
         if self._session.has_data_to_send:
             self._send()
 

@@ -60,11 +60,23 @@ class RelayHealth:
         self._changed_at = time.monotonic()
         self._away_since: float | None = self._changed_at
         self._is_told = False
+        self._has_complained = False
 
     def connected(self) -> None:
         """Take note of a new connection."""
         self._connects += 1
+        self._has_complained = False
         self._set_state("connected")
+
+    def complained(self, words: str) -> None:
+        """Take note of what the relay complains about, or why it has refused something."""
+        self.last_error = words
+        self._has_complained = True
+
+    def unanswered(self) -> None:
+        """Take note that the relay does not answer a REQ, unless it has said why."""
+        if not self._has_complained:
+            self.last_error = "the relay does not answer a subscription (REQ); it is asked again"
 
     def disconnected(self, error: str) -> None:
         """Take note that the relay is away, at the end of a connection or of a vain attempt."""

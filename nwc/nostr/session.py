@@ -315,6 +315,11 @@ class RelaySession:
         return [self._give_up(event_id) for event_id in list(self._outbox)]
 
     @property
+    def is_unanswered(self) -> bool:
+        """True while the relay has left a REQ unanswered for so long that it is asked again."""
+        return bool(self._silences)
+
+    @property
     def has_data_to_send(self) -> bool:
         """Tell whether there are frames to send."""
         return bool(self._auth.has_frames or self._to_request or self._to_send or self._to_publish)
@@ -395,7 +400,7 @@ class RelaySession:
     def _answered(self, subscription_id: str) -> None:
         """Wait no more for an answer to a REQ."""
         self._unanswered.pop(subscription_id, None)
-        self._silences.pop(subscription_id, None)
+        del self._silences[subscription_id]  # a Counter takes that also where there is none
 
     def _ask_again_for_unanswered(self, now: float) -> None:
         for subscription_id, at in list(self._unanswered.items()):

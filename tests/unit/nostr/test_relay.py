@@ -541,6 +541,18 @@ async def test_words_of_the_relay_are_shown(server: FakeRelay, start: ClientMake
     await until(lambda: client.relay.info().last_error == "maintenance?at noon")
 
 
+async def test_a_relay_that_does_not_answer_a_subscription_is_shown(
+    server: FakeRelay, start: ClientMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nwc.nostr.session.UNANSWERED_FIRST_S", 0)
+    server.answers = False
+    client = start(server.url)
+    client.relay.subscribe(INBOX)
+    await server.next("REQ")
+    await server.next("REQ")
+    await until(lambda: "does not answer" in str(client.relay.info().last_error))
+
+
 async def test_auth(server: FakeRelay, start: ClientMaker) -> None:
     server.answers = False
     client = start(server.url)

@@ -50,6 +50,20 @@ def test_states(clock: Clock) -> None:
     assert (info(health).reconnects, info(health).last_error) == (1, "a reason")
 
 
+def test_words_of_the_relay_say_more_than_that_it_is_silent(clock: Clock) -> None:
+    health = RelayHealth()
+    health.connected()
+    health.unanswered()
+    assert str(info(health).last_error).startswith("the relay does not answer a subscription")
+    health.complained("too many concurrent REQs")
+    health.unanswered()
+    assert info(health).last_error == "too many concurrent REQs"
+    health.disconnected("a reason")
+    health.connected()
+    health.unanswered()
+    assert str(info(health).last_error).startswith("the relay does not answer a subscription")
+
+
 def test_vain_attempts_do_not_move_the_moment(clock: Clock) -> None:
     health = RelayHealth()
     health.disconnected("first")

@@ -260,6 +260,7 @@ def test_a_subscription_that_is_not_answered_is_asked_for_later_and_later(notice
     assert not session.is_listening(KEYS[0].public_key)
     receive(session, "EOSE", "nwc1", "finish", now=T + 3000)
     assert session.is_listening(KEYS[0].public_key)
+    assert not session.is_unanswered
     session.tick(T + 9999)
     assert frames(session) == []
 
@@ -283,6 +284,13 @@ def test_only_what_is_not_answered_is_asked_for_again() -> None:
     receive(session, "EOSE", "nwc3")
     session.tick(T + UNANSWERED_FIRST_S)
     assert [name for _, name, _ in frames(session)] == ["nwc2"]
+
+
+@pytest.mark.parametrize(("seconds", "unanswered"), [(UNANSWERED_FIRST_S - 1, False), (10_000, True)])
+def test_a_relay_that_leaves_a_subscription_unanswered(seconds: int, unanswered: bool) -> None:
+    session = make_session(inboxes=1)
+    session.tick(T + seconds)
+    assert session.is_unanswered is unanswered
 
 
 def test_patience_with_silence_starts_anew_after_an_answer() -> None:
