@@ -69,12 +69,14 @@ class PayFailed(RpcFailed):
     Attributes:
         is_over: True if lightningd is certain to send nothing more for this payment. False if it did not
             say so: then a part may be pending, or may still begin.
+        attempts: how many attempts lightningd made, as far as it says so.
 
     """
 
     def __init__(self, error: RpcFailed, *, is_over: bool) -> None:
         super().__init__(error.method, error.code, error.message)
         self.is_over = is_over
+        self.attempts = len(_attempts(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,13 +371,26 @@ def _is_over(command: str, error: RpcFailed) -> bool:
         return error.code in _XPAY_NOTHING_BEGUN
     # `pay` and `keysend` end when all their attempts have ended, or at once when the payee refuses one:
     # then the others may be pending. Either `status` or `attempts` stands beside the code and tells.
-    attempts = error.details.get("attempts")
-    have_all_ended = (
-        isinstance(attempts, list)
-        and bool(attempts)
-        and all(isinstance(one, dict) and one.get("status") in _ENDED_ATTEMPTS for one in attempts)
+    return (
+        error.code in _NOTHING_BEGUN
+        or error.details.get("status") == "failed"
+        or _have_all_ended(_attempts(error))
     )
-    return error.code in _NOTHING_BEGUN or error.details.get("status") == "failed" or have_all_ended
+
+
+def _attempts(error: RpcFailed) -> list[Json]:
+    """Return the attempts that an error of `pay` or `keysend` lists; none where it lists none."""
+    attempts = error.details.get("attempts")
+    if not isinstance(attempts, list) or not all(isinstance(one, dict) for one in attempts):
+        return []
+    return attempts
+
+
+def _have_all_ended(attempts: list[Json]) -> bool:
+    # One that was split shows as pending for ever; its parts tell.
+    split = {one.get("parent_partid") for one in attempts}
+    ends = [one.get("status") for one in attempts if one.get("partid") not in split - {None}]
+    return bool(ends) and all(status in _ENDED_ATTEMPTS for status in ends)
 
 
 def _is_own(part: Json, *, payment_hash: str | None, label: str) -> bool:

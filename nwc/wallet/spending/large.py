@@ -1,11 +1,13 @@
-"""Large payments: those that lightningd may have to split, because no channel alone can carry them.
+"""Large payments: those that lightningd may try to split again and again.
 
-Where all that the node has is not enough, lightningd tries one split after the other, thousands in a
-minute. So what certainly does not fit is refused, and of those that may not fit only a few run at once.
+Where no split fits, `pay` tries thousands in a minute, and keeps some 22 KB of each until lightningd
+ends. So what certainly does not fit is refused; of the payments that no channel alone can carry, only a
+few run at once; and a connection for which thousands were tried in vain waits a day with its next large
+one.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from nwc.cln.channels import Sendable
@@ -15,58 +17,70 @@ from nwc.wallet.spending.payment import Payment
 
 MAX_LARGE_PER_CONNECTION = 1
 MAX_LARGE_IN_ALL = 4
+# `pay` makes no parts below 100 sat, so payments below this are split into fewer than 1,000.
+SMALL_MSAT = 50_000_000
+MANY_ATTEMPTS = 1000
+MAX_EXHAUSTED = 2
+EXHAUSTED_FOR_S = 86_400
 
 
 class LargePayments:
-    """Counts the large payments that lightningd is making attempts for."""
+    """Knows which large payments are being tried, and for whom thousands of attempts failed.
 
-    def __init__(self) -> None:
+    Args:
+        now: returns the seconds of a clock that nobody sets.
+
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
         self._running: Counter[str] = Counter()
+        self._exhausted_at: dict[str, list[float]] = {}
 
     @contextmanager
-    def place(self, client_pubkey: str) -> Iterator["Place"]:
-        """Hold a place for one payment of a connection, if it turns out to be large."""
-        place = Place(self._running, client_pubkey)
-        try:
-            yield place
-        finally:
-            place.leave()
-
-
-class Place:
-    """The place of one payment; taken by `check` only when the payment is large."""
-
-    def __init__(self, running: Counter[str], client_pubkey: str) -> None:
-        self._running = running
-        self._client_pubkey = client_pubkey
-        self._is_taken = False
-
-    def check(self, payment: Payment, sendable: Sendable) -> None:
-        """Take the place if the payment is large.
+    def place(self, client_pubkey: str, payment: Payment, sendable: Sendable) -> Iterator[None]:
+        """Let one payment be tried while this is entered.
 
         Raises:
             Nip47Error: INSUFFICIENT_BALANCE, the node cannot send that much; RATE_LIMITED, too many
-                large payments run already.
+                large payments are being tried, or were tried in vain.
 
         """
         if payment.amount_msat > sendable.total_msat:
             raise INSUFFICIENT
+        self._check_exhausted(client_pubkey, payment)
         if payment.reserved_msat <= sendable.largest_msat:
+            yield
             return
-        if (
-            self._running[self._client_pubkey] >= MAX_LARGE_PER_CONNECTION
-            or self._running.total() >= MAX_LARGE_IN_ALL
-        ):
+        self._check_running(client_pubkey)
+        self._running[client_pubkey] += 1
+        try:
+            yield
+        finally:
+            self._running[client_pubkey] -= 1
+            self._running += Counter()  # keeps only those above 0
+
+    def note_failure(self, client_pubkey: str, attempts: int) -> None:
+        """Note how many attempts lightningd made for a payment that failed."""
+        if attempts >= MANY_ATTEMPTS:
+            earlier = self._exhausted_at.get(client_pubkey, [])
+            self._exhausted_at[client_pubkey] = [*earlier, self._now()][-MAX_EXHAUSTED:]
+
+    def _check_exhausted(self, client_pubkey: str, payment: Payment) -> None:
+        recent = [
+            at for at in self._exhausted_at.get(client_pubkey, ()) if self._now() - at < EXHAUSTED_FOR_S
+        ]
+        if payment.amount_msat >= SMALL_MSAT and len(recent) >= MAX_EXHAUSTED:
+            raise Nip47Error(
+                ErrorCode.RATE_LIMITED,
+                "lightningd tried thousands of routes in vain for this connection; "
+                f"payments of {SMALL_MSAT} msat and more wait until tomorrow",
+            )
+
+    def _check_running(self, client_pubkey: str) -> None:
+        is_busy = self._running[client_pubkey] >= MAX_LARGE_PER_CONNECTION
+        if is_busy or self._running.total() >= MAX_LARGE_IN_ALL:
             raise Nip47Error(
                 ErrorCode.RATE_LIMITED,
                 "too many payments that need several channels are being tried; try again in a minute",
             )
-        self._running[self._client_pubkey] += 1
-        self._is_taken = True
-
-    def leave(self) -> None:
-        """Give the place back."""
-        if self._is_taken:
-            self._running[self._client_pubkey] -= 1
-            if not self._running[self._client_pubkey]:
-                del self._running[self._client_pubkey]

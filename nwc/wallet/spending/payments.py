@@ -138,7 +138,7 @@ class Payments:
         # By request, and by payment hash: whose it is and what comes of it.
         self._under_way: dict[str, tuple[str, asyncio.Future[Outcome]]] = {}
         self._in_flight: Counter[str] = Counter()
-        self._large = LargePayments()
+        self._large = LargePayments(lambda: asyncio.get_running_loop().time())
         self._loaded: dict[str, Ledger] = {}
         # Requests of before the start that have come again, and so get their answer in the usual way.
         self._came_again: set[str] = set()
@@ -366,15 +366,14 @@ class Payments:
         except (BadLedger, UnreadableRecord):
             _log.exception("a payment of %r was refused: its books cannot be read", connection.name)
             return _UNREADABLE
-        with self._large.place(connection.client_pubkey) as large:
-            try:
-                # It can have been revoked while lightningd wrote.
-                self._budget_of(connection.client_pubkey, time.time())
-                # Only now: how much the node can send is shown to nobody whose budget is less.
-                large.check(payment, sendable)
-            except Nip47Error as error:
-                return await self._give_up(connection, wanted, error, outcome)
-            attempt = await self._send(payment, send)
+        try:
+            # It can have been revoked while lightningd wrote.
+            self._budget_of(connection.client_pubkey, time.time())
+            # Only now: how much the node can send is shown to nobody whose budget is less.
+            with self._large.place(connection.client_pubkey, payment, sendable):
+                attempt = await self._send(connection.client_pubkey, payment, send)
+        except Nip47Error as error:
+            return await self._give_up(connection, wanted, error, outcome)
         record = await self._follow(connection.client_pubkey, attempt, outcome)
         await self._end(connection.client_pubkey, record)
         return record
@@ -431,7 +430,7 @@ class Payments:
             raise Nip47Error(ErrorCode.UNAUTHORIZED, "this connection has ended")
         return connection.budget
 
-    async def _send(self, payment: Payment, send: Send) -> "_Attempt":
+    async def _send(self, client_pubkey: str, payment: Payment, send: Send) -> "_Attempt":
         """Give lightningd the command, and return what is known of the payment then."""
         begun_at = asyncio.get_running_loop().time()
         may_begin_until = begun_at + RETRY_FOR_S + UNSENT_GRACE_S
@@ -439,6 +438,7 @@ class Payments:
         try:
             return replace(unknown, sent=_sent(payment, await send(payment)))
         except PayFailed as error:
+            self._large.note_failure(client_pubkey, error.attempts)
             failure = await self._failure_of(error, payment)
             return replace(
                 unknown, failure=failure, may_begin_until=begun_at if error.is_over else may_begin_until

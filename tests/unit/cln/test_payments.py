@@ -142,6 +142,12 @@ async def test_an_error_of_pay_is_not_followed_by_another_command(code: int) -> 
 
 
 FAILED, SUCCESS, PENDING = ({"status": status} for status in ("failed", "success", "pending"))
+# As v26.06.6 shows a payment that was split: its first attempt stays pending.
+SPLIT = [
+    {"status": "pending", "partid": 0, "failreason": "No path found"},
+    {"status": "failed", "partid": 1, "parent_partid": 0},
+    {"status": "failed", "partid": 2, "parent_partid": 0},
+]
 
 
 @pytest.mark.parametrize(
@@ -160,6 +166,9 @@ FAILED, SUCCESS, PENDING = ({"status": status} for status in ("failed", "success
         (refuse(210, attempts=[FAILED, FAILED]), True),
         (refuse(210, attempts=[FAILED, SUCCESS]), True),
         (refuse(203, attempts=[FAILED, PENDING]), False),
+        (refuse(210, attempts=SPLIT), True),
+        (refuse(210, attempts=[*SPLIT, {"status": "pending", "partid": 3}]), False),
+        (refuse(210, attempts=[SPLIT[0]]), False),
         (refuse(210, attempts=[]), False),
         (refuse(210, attempts=[FAILED, {}]), False),
         (refuse(210, attempts=[FAILED, "failed"]), False),
@@ -171,6 +180,15 @@ async def test_when_an_error_of_pay_is_the_end(error: RpcFailed, is_over: bool) 
         await pay(Payer(HelpfulNode(PAY, pay=error)))
     assert (raised.value.code, raised.value.is_over) == (error.code, is_over)
     assert raised.value.details == {}, "it can be megabytes"
+
+
+@pytest.mark.parametrize(
+    ("details", "attempts"), [({}, 0), ({"attempts": SPLIT}, 3), ({"attempts": "many"}, 0)]
+)
+async def test_how_many_attempts_lightningd_made(details: Json, attempts: int) -> None:
+    with pytest.raises(PayFailed) as raised:
+        await pay(Payer(HelpfulNode(PAY, pay=refuse(210, **details))))
+    assert raised.value.attempts == attempts
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,24 @@
 """Payments that do not fit into one channel: refused where they cannot fit, and few at once."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from nwc.cln.node import Json
 from nwc.nip47.errors import Nip47Error
 from nwc.wallet.spending.budget import Budget, BudgetKind
-from nwc.wallet.spending.large import MAX_LARGE_IN_ALL, MAX_LARGE_PER_CONNECTION
+from nwc.wallet.spending.large import (
+    EXHAUSTED_FOR_S,
+    MANY_ATTEMPTS,
+    MAX_LARGE_IN_ALL,
+    MAX_LARGE_PER_CONNECTION,
+    SMALL_MSAT,
+    LargePayments,
+)
 from nwc.wallet.spending.payments import MAX_PER_CONNECTION
 from tests.unit.wallet.spending.bench import Bench, invoice, keysend
-from tests.unit.wallet.spending.values import KEY, START, amount
+from tests.unit.wallet.spending.values import KEY, OTHER_KEY, START, amount
 
 UNLIMITED = Budget(BudgetKind.UNLIMITED, since=START)
 
@@ -93,3 +101,31 @@ def test_payments_that_fit_into_one_channel_are_not_counted(bench: ChannelBench)
     bench.grant(UNLIMITED)
     codes = [refusal(bench, number) for number in range(1, MAX_PER_CONNECTION + 1)]
     assert codes == [None] * MAX_PER_CONNECTION
+
+
+def test_thousands_of_attempts_in_vain(bench: ChannelBench) -> None:
+    """What lightningd keeps of them is bounded."""
+    bench.grant(UNLIMITED)
+    bench.channels = [2 * SMALL_MSAT]
+    large = bench.payments._large
+    for number, attempts in enumerate([MANY_ATTEMPTS, MANY_ATTEMPTS - 1, MANY_ATTEMPTS], 1):
+        assert sent_of(bench, number, SMALL_MSAT), "so far"
+        bench.run(noted(large, attempts))
+    assert not sent_of(bench, 4, SMALL_MSAT)
+    assert sent_of(bench, 5, SMALL_MSAT - 1), "small ones cannot be split so often"
+    bench.grant(UNLIMITED, OTHER_KEY)
+    assert sent_of(bench, 6, SMALL_MSAT, OTHER_KEY)
+    bench.wait(EXHAUSTED_FOR_S)
+    assert sent_of(bench, 7, SMALL_MSAT)
+
+
+async def noted(large: LargePayments, attempts: int) -> None:
+    large.note_failure(KEY, attempts)
+
+
+def sent_of(bench: Bench, number: int, amount_msat: int, key: str = KEY) -> bool:
+    """Return True if a payment of this amount is given to lightningd."""
+    before = bench.sends()
+    wanted = invoice(number, f"c{number}", amount_msat=amount_msat)
+    bench.pay(replace(wanted, invoice=f"c{number}:{amount_msat}"), key)
+    return bench.sends() == before + 1
