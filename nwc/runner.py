@@ -47,6 +47,8 @@ class NwcPlugin(Plugin):
         for handler in logging.getLogger().handlers:
             if isinstance(handler, PluginLogHandler):
                 logs.set_up(handler)
+                # pyln passes warnings on at the level of all other lines.
+                handler.levels[logging.WARNING] = "warn"
 
     def add_command(self, name: str, command: Command, help_text: str, runner: "Runner") -> None:
         """Register a command, whose parameters after the first are those people give."""

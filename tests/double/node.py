@@ -63,6 +63,7 @@ class Node:
         self.waiters = Waiters(self.state)
         self.payer = Payer(self)
         self.keysends: list[Json] = []
+        self.pay_commands: list[str] = []
         self.unreachable: set[str] = set()
         self.mirror = Mirror(self.state)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tests.double import bolt11, params, plans
 from tests.double.bolt11 import Bolt11, Bolt11Error
+from tests.double.channels import listpeerchannels
 from tests.double.jsonio import Json, token
 from tests.double.params import (
     INVALID_PARAMS,
@@ -19,7 +20,13 @@ from tests.double.params import (
     parse_params,
 )
 from tests.double.pay_styles import Keysend, OldPay, Pay, Xpay
-from tests.double.paying import DESTINATION_PERM_FAIL, UNSPECIFIED_ERROR, Payment, Style
+from tests.double.paying import (
+    DESTINATION_PERM_FAIL,
+    ROUTE_NOT_FOUND,
+    UNSPECIFIED_ERROR,
+    Payment,
+    Style,
+)
 
 if TYPE_CHECKING:
     from tests.double.node import Node
@@ -40,6 +47,7 @@ def xpay(
     **_ignored: Json,
 ) -> Awaitable[Json]:
     """Pay an invoice."""
+    node.pay_commands.append("xpay")
     if "@" in invstring:
         raise RpcError(METHOD_NOT_FOUND, "Unknown command 'fetchbip353'")
     return _pay_invoice(node, Xpay(), invstring, amount_msat, maxfee, label)
@@ -57,6 +65,7 @@ def pay(node: "Node", given: Json) -> Awaitable[Json]:
     parsed = parse_params(PAY_PARAMS, given)
     if is_old and node.settings.refuses_deprecated:
         raise RpcError(METHOD_NOT_FOUND, 'Command "pay" is deprecated')
+    node.pay_commands.append("pay" if is_old else "xpay")
     wanted = (parsed[name] for name in ("bolt11", "amount_msat", "maxfee", "label"))
     return _pay_invoice(node, OldPay() if is_old else Pay(), *wanted)
 
@@ -226,6 +235,25 @@ def dev_keysends(node: "Node") -> Json:
     return {"keysends": node.keysends}
 
 
+def dev_pay_commands(node: "Node") -> Json:
+    """List which commands have paid invoices since the start, or tried to."""
+    return {"commands": node.pay_commands}
+
+
+def getroutes(node: "Node", destination: str, amount_msat: int, **_ignored: Json) -> Json:
+    """Find one path, if the payee is there and one channel can carry the amount."""
+    channels = listpeerchannels(node, None)["channels"]
+    largest = max((channel.get("spendable_msat", 0) for channel in channels), default=0)
+    if destination in node.unreachable or amount_msat > largest:
+        raise RpcError(ROUTE_NOT_FOUND, "We could not find a usable set of paths.")
+    return {"probability_ppm": 1_000_000, "routes": [{"amount_msat": amount_msat, "path": []}]}
+
+
+def askrene_listreservations(node: "Node", **_ignored: Json) -> Json:
+    """List nothing: the double reserves nothing."""
+    return {"reservations": []}
+
+
 def dev_unreachable(node: "Node", destinations: list[str]) -> Json:
     """Name the nodes that nobody knows a way to; all others are there."""
     node.unreachable = set(destinations)
@@ -331,5 +359,18 @@ COMMANDS = {
     ),
     "dev-payments-held": (dev_payments_held,),
     "dev-keysends": (dev_keysends,),
+    "dev-pay-commands": (dev_pay_commands,),
+    "getroutes": (
+        getroutes,
+        Param("source", params.node_id),
+        Param("destination", params.node_id),
+        Param("amount_msat", params.msat),
+        Param("layers", params.array),
+        Param("maxfee_msat", params.msat),
+        opt("final_cltv", params.u32),
+        opt("maxdelay", params.u32),
+        opt("maxparts", params.u32),
+    ),
+    "askrene-listreservations": (askrene_listreservations, opt("layers", params.array)),
     "dev-unreachable": (dev_unreachable, Param("destinations", params.array)),
 }

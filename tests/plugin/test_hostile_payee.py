@@ -1,0 +1,287 @@
+"""What payees and apps try against the node's money, on the double. On real nodes: tests/integration."""
+
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.cases.fixtures import Connect, ConnectedApp, wait_until_announced
+from tests.cases.node import MakeNode
+from tests.cases.spending import (
+    AMOUNT_MSAT,
+    books,
+    check_paid,
+    check_preimage,
+    pay,
+    really_sent,
+)
+from tests.plugin.double_node import DoubleNode
+from tests.plugin.payee import REFUSED, SPENDABLE_MSAT, DoublePayee
+from tests.support.app import Answer
+from tests.support.channel import Json
+from tests.support.waiting import wait_until
+
+FEE_LIMIT_MSAT = 5000
+RESERVED_MSAT = AMOUNT_MSAT + FEE_LIMIT_MSAT
+
+
+@pytest.fixture
+def payee(node: DoubleNode) -> Iterator[DoublePayee]:
+    payee = DoublePayee(node)
+    yield payee
+    payee.release(fail=True)
+
+
+@pytest.fixture
+def spender(connect: Connect) -> ConnectedApp:
+    """An app that may spend 1,000 sat."""
+    return connect(budget="1000sat")
+
+
+def plan(node: DoubleNode, invoice: Json, **what: Any) -> None:
+    node.rpc.call("dev-payment-plan", {"payment_hash": invoice["payment_hash"], **what})
+
+
+# When a payment is over
+
+
+def test_a_late_part(node: DoubleNode, payee: DoublePayee, spender: ConnectedApp) -> None:
+    """The command fails while a part waits to be sent, and no part is visible."""
+    invoice = payee.invoice(AMOUNT_MSAT)
+    plan(node, invoice, error_in_route={"code": 210, "message": "no"})
+    request = spender.request("pay_invoice", {"invoice": invoice["bolt11"]})
+    mark = node.mark()
+    spender.send(request)
+    node.wait_for_log("held in the route search", since=mark)
+    spender.ask("get_info")
+    assert books(node, spender) == (0, RESERVED_MSAT)
+    assert spender.answers_to(request["id"]) == []
+    payee.release()
+    check_paid(spender.answer_to(request), invoice, payee.fee_msat(AMOUNT_MSAT))
+    assert books(node, spender) == (really_sent(node, invoice["payment_hash"]), 0)
+
+
+def test_an_error_while_a_part_is_pending(
+    node: DoubleNode, payee: DoublePayee, spender: ConnectedApp
+) -> None:
+    invoice = payee.invoice(AMOUNT_MSAT)
+    plan(node, invoice, parts=3, error_while_pending=REFUSED)
+    request = spender.request("pay_invoice", {"invoice": invoice["bolt11"]})
+    mark = node.mark()
+    spender.send(request)
+    node.wait_for_log("held pending after the answer", since=mark)
+    assert books(node, spender) == (0, RESERVED_MSAT)
+    payee.release()
+    check_preimage(spender.answer_to(request).result["preimage"], invoice)
+    sent_msat = really_sent(node, invoice["payment_hash"])
+    assert 0 < sent_msat < AMOUNT_MSAT
+    assert books(node, spender) == (sent_msat, 0)
+
+
+@pytest.mark.parametrize("fail", [True, False])
+def test_a_success_while_parts_are_pending(
+    node: DoubleNode, payee: DoublePayee, spender: ConnectedApp, fail: bool
+) -> None:
+    """Answered at once, booked when it is known what it cost."""
+    invoice = payee.invoice(AMOUNT_MSAT)
+    plan(node, invoice, parts=3, answer_early=True)
+    answer = pay(spender, invoice)
+    check_preimage(answer.result["preimage"], invoice)
+    assert books(node, spender) == (0, RESERVED_MSAT)
+    payee.release(fail=fail)
+    told = spender.wait_for_notifications(invoice["payment_hash"])
+    sent_msat = really_sent(node, invoice["payment_hash"])
+    assert (sent_msat < AMOUNT_MSAT) == fail
+    assert {n.transaction["fees_paid"] for n in told} == {max(0, sent_msat - AMOUNT_MSAT)}
+    assert books(node, spender) == (sent_msat, 0)
+
+
+def test_a_failed_payment_that_turns_out_complete(
+    node: DoubleNode, payee: DoublePayee, spender: ConnectedApp
+) -> None:
+    """It is booked at the next start, and the owner is told in the log."""
+    invoice = payee.invoice(AMOUNT_MSAT)
+    plan(node, invoice, fail=REFUSED)
+    assert pay(spender, invoice).code == "PAYMENT_FAILED"
+    assert books(node, spender) == (0, 0)
+    [part] = node.rpc.call("listsendpays", {"payment_hash": invoice["payment_hash"]})["payments"]
+    given = {"groupid": part["groupid"], "partid": part["partid"], "status": "complete"}
+    node.rpc.call(
+        "dev-payment",
+        {"bolt11": invoice["bolt11"], "preimage": invoice["payment_preimage"], "parts": [given]},
+    )
+    mark = node.mark()
+    node.kill_plugin()
+    node.start_plugin()
+    wait_until_announced(node, spender.name)
+    node.wait_for_log("was not in the books as paid, but lightningd has paid it", since=mark)
+    assert len(spender.wait_for_notifications(invoice["payment_hash"])) == 2
+    assert books(node, spender) == (really_sent(node, invoice["payment_hash"]), 0)
+
+
+# What is not given to lightningd
+
+
+LARGE_TYPES = [{"type": 2**63 + number, "value": "00" * 18} for number in range(50)]
+
+
+def test_records_that_leave_no_room_for_a_route(
+    node: DoubleNode, payee: DoublePayee, spender: ConnectedApp
+) -> None:
+    params = {"amount": 1000, "pubkey": payee.id, "tlv_records": LARGE_TYPES}
+    refused = spender.ask("pay_keysend", params)
+    assert refused.code == "OTHER"
+    assert "tlv_records: must have at most 617 bytes together" in refused.message
+    assert node.rpc.call("dev-keysends")["keysends"] == []
+
+
+def test_more_than_the_node_can_send(node: DoubleNode, payee: DoublePayee, connect: Connect) -> None:
+    app = connect(budget="unlimited")
+    for amount_msat in (SPENDABLE_MSAT + 1, 10**14):
+        invoice = payee.invoice(amount_msat)
+        assert pay(app, invoice).code == "INSUFFICIENT_BALANCE"
+        assert really_sent(node, invoice["payment_hash"]) == 0
+
+
+def test_an_app_cannot_ask_how_much_the_node_has(
+    node: DoubleNode, payee: DoublePayee, spender: ConnectedApp
+) -> None:
+    assert pay(spender, payee.invoice(SPENDABLE_MSAT + 1)).code == "QUOTA_EXCEEDED"
+    params = {"amount": SPENDABLE_MSAT + 1, "pubkey": payee.id}
+    assert spender.ask("pay_keysend", params).code == "QUOTA_EXCEEDED"
+
+
+def test_an_invoice_that_fails_again_and_again(
+    node: DoubleNode, payee: DoublePayee, spender: ConnectedApp
+) -> None:
+    invoice = payee.invoice(AMOUNT_MSAT)
+    codes = []
+    for _ in range(11):
+        plan(node, invoice, fail=REFUSED)
+        codes.append(pay(spender, invoice).code)
+    assert codes == ["PAYMENT_FAILED"] * 10 + ["RATE_LIMITED"]
+    attempts = node.rpc.call("listsendpays", {"payment_hash": invoice["payment_hash"]})["payments"]
+    assert len(attempts) == 10
+
+
+def test_a_hint_that_asks_for_any_fee(node: DoubleNode, payee: DoublePayee, connect: Connect) -> None:
+    """With a cap on one payment, an app can lower the usual limit on the fee, and not raise it."""
+    app = connect(budget="unlimited", max_payment="10sat")
+    dear = payee.invoice(1000)
+    plan(node, dear, fee_msat=FEE_LIMIT_MSAT + 1)
+    refused = pay(app, dear, max_fee=2_032_128_000)
+    assert refused.code == "PAYMENT_FAILED"
+    assert f"a fee of at most {FEE_LIMIT_MSAT} msat" in refused.message
+    fair = payee.invoice(1000)
+    plan(node, fair, fee_msat=FEE_LIMIT_MSAT)
+    check_paid(pay(app, fair, max_fee=2_032_128_000), fair, FEE_LIMIT_MSAT)
+
+
+# Refusals are final
+
+
+def second_answer(app: ConnectedApp, request: Json) -> Answer:
+    received = app.channels[0].received
+    answers = received.wait_for(lambda e: ["e", request["id"]] in e["tags"], "a second", count=2)
+    return app.open(answers[1], request)
+
+
+def test_a_refused_request_that_comes_again_after_a_restart(
+    node: DoubleNode, payee: DoublePayee, connect: Connect
+) -> None:
+    app = connect(budget="1sat")
+    invoice = payee.invoice(AMOUNT_MSAT)
+    requests = [
+        app.request("pay_invoice", {"invoice": invoice["bolt11"]}),
+        app.request("pay_keysend", {"amount": AMOUNT_MSAT, "pubkey": payee.id}),
+    ]
+    for request in requests:
+        assert app.ask_with(request).code == "QUOTA_EXCEEDED"
+    node.rpc.call("nwc-update", {"name": app.name, "budget": "1000sat"})
+    node.kill_plugin()
+    node.start_plugin()
+    wait_until_announced(node, app.name)
+    for request in requests:
+        app.send(request)
+        again = second_answer(app, request)
+        assert again.code == "OTHER"
+        assert "nothing was paid; send a new request" in again.message
+    assert books(node, app) == (0, 0)
+    assert really_sent(node, invoice["payment_hash"]) == 0
+
+
+# The circuit breaker
+
+
+def stop_the_node(node: DoubleNode, payee: DoublePayee, app: ConnectedApp) -> None:
+    """Lightningd ends while a payment is in flight; the payment fails while it is away."""
+    payee.hold()
+    app.send(app.request("pay_invoice", {"invoice": payee.invoice(AMOUNT_MSAT)["bolt11"]}))
+    wait_until(lambda: payee.held() == 1, "the payment to be held")
+    node.double.kill()
+    node.double.start()
+    payee.release(fail=True)
+    wait_until_announced(node, app.name)
+
+
+def test_an_app_that_stops_the_node_twice(
+    node: DoubleNode, payee: DoublePayee, spender: ConnectedApp, connect: Connect
+) -> None:
+    other = connect(budget="1000sat")
+    stop_the_node(node, payee, spender)
+    check_paid(pay(spender, first := payee.invoice(1000)), first, 1)
+    mark = node.mark()
+    stop_the_node(node, payee, spender)
+    node.wait_for_log(f"(WARN|UNUSUAL).*payments of '{spender.name}' are suspended", since=mark)
+    refused = pay(spender, payee.invoice(1000))
+    assert refused.code == "RESTRICTED"
+    assert "suspended, since the node stopped during two of them" in refused.message
+    [shown] = node.rpc.call("nwc-list", {"name": spender.name})["connections"]
+    assert shown["payments_suspended_at"] > 0
+    assert "nwc-update with resume=true" in shown["warning"]
+    assert spender.ask("make_invoice", {"amount": 1000}).result["amount"] == 1000
+    check_paid(pay(other, invoice := payee.invoice(1000)), invoice, 1)
+    node.rpc.call("nwc-update", {"name": spender.name, "resume": True})
+    check_paid(pay(spender, again := payee.invoice(1000)), again, 1)
+
+
+# Which command pays
+
+
+PAYING_COMMANDS = [
+    ({}, "pay", "keysend"),
+    ({"nwc-pay-command": "auto"}, "pay", "keysend"),
+    ({"nwc-pay-command": "pay"}, "pay", "keysend"),
+    ({"allow-deprecated-apis": "false"}, "xpay", "xkeysend"),
+]
+
+
+@pytest.mark.parametrize(("options", "invoice_command", "keysend_command"), PAYING_COMMANDS)
+def test_which_command_pays(
+    make_node: MakeNode,
+    connect: Connect,
+    options: Any,
+    invoice_command: str,
+    keysend_command: str,
+) -> None:
+    node = make_node(options)
+    assert isinstance(node, DoubleNode)
+    payee = DoublePayee(node)
+    app = connect(node=node, budget="1000sat")
+    invoice = payee.invoice(AMOUNT_MSAT)
+    check_paid(pay(app, invoice), invoice, payee.fee_msat(AMOUNT_MSAT))
+    answer = app.ask("pay_keysend", {"amount": AMOUNT_MSAT, "pubkey": payee.id})
+    assert answer.result["fees_paid"] == payee.fee_msat(AMOUNT_MSAT)
+    [keysend] = node.rpc.call("dev-keysends")["keysends"]
+    assert keysend["command"] == keysend_command
+    parts = node.rpc.call("listsendpays")["payments"]
+    labels = {part["label"].rsplit(":", 1)[0] for part in parts}
+    assert labels == {f"nwc:{app.shown['client_pubkey'][:16]}"}
+    assert node.rpc.call("dev-pay-commands")["commands"] == [invoice_command]
+
+
+@pytest.mark.parametrize("value", ["", "XPAY", "renepay", secrets.token_hex(4)])
+def test_a_command_that_nobody_knows(make_node: MakeNode, value: str) -> None:
+    node = make_node({"nwc-pay-command": value})
+    wait_until(lambda: "nwc-pay-command: must be auto, pay or xpay" in node.log_text(), "the reason")
