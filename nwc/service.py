@@ -115,8 +115,8 @@ class Core:
         self.payments.start()
         _log.debug("the books are read; payments can be made")
         await insist(self.notifier.load if self.settings.notifications else self.notifier.forget)
-        self._tasks.spawn(self._keep_house())
         await insist(self._read_records)
+        await self._keep_house()
 
     async def _read_records(self) -> None:
         """Read what connections have paid, which is else read when one of them pays or asks for it."""
