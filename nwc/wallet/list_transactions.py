@@ -120,6 +120,7 @@ async def _own_payments(wallet: Wallet, connection: Connection, wanted: WantedPa
     """Return the source of what a connection has paid; none where it has paid nothing."""
     settled_only = not wanted.unpaid_outgoing
     payments = PaymentFilter(settled_only, wanted.from_time, wanted.until_time)
+    await wallet.payments.records.ready(connection.id)
     source = OwnPaymentSource(wallet.payments, connection, payments)
     return [source] if await source.count() else []
 

@@ -53,6 +53,7 @@ async def _own_payment(wallet: Wallet, connection: Connection, payment_hash: str
     under_way = wallet.payments.under_way(connection.client_pubkey, payment_hash)
     if under_way is not None:
         return pending_transaction(under_way)
+    await wallet.payments.records.ready(connection.id)
     entry = wallet.payments.records.with_hash(payment_hash, connection.id)
     record = await wallet.payments.records.get(connection.id, entry.request_id) if entry else None
     return ended_transaction(record) if record else None

@@ -103,7 +103,9 @@ def make_core(*, proxy: str | None = None, node: FakeNode | None = None) -> Core
             rejected=Counter({"stale": 3}),
         ),
         payments=SimpleNamespace(
-            ledgers=Ledgers(node or FakeNode()), breaker=CircuitBreaker(node or FakeNode())
+            ledgers=Ledgers(node or FakeNode()),
+            breaker=CircuitBreaker(node or FakeNode()),
+            is_started=True,
         ),
     )
     return cast(Core, core)

@@ -58,6 +58,7 @@ WORDS: dict[str, list[Any]] = {
     ],
     "renewal": ["daily", "weekly", "monthly", "yearly", "never", "hourly"],
     "max_payment": ["1sat", "none", "", "0", "-1", 5],
+    "resume": [True, "true", False],
     "view": ["own", "node", "all"],
     "methods": ["all", "get_info", ["get_info", "pay_invoice"], "x" * 10_000, ["\ud800"], []],
     "expires": [

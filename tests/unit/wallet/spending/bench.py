@@ -33,6 +33,7 @@ class Bench:
 
     Attributes:
         connections: by client key; KEY has a budget of 1000 msat.
+        unserved: client keys of connections that are stored and not served.
         told: request ids the apps were told of.
         late: records that were answered late.
         tell_error: raised, while set, in place of telling.
@@ -43,6 +44,7 @@ class Bench:
         self.loop = VirtualLoop()
         self.lightningd = SimulatedLightningd(self.loop)
         self.connections: dict[str, Connection] = {KEY: connection(amount(1000))}
+        self.unserved: set[str] = set()
         self.told: list[str] = []
         self.late: list[PaymentRecord] = []
         self.tell_error: NodeError | None = None
@@ -66,8 +68,13 @@ class Bench:
     # The plugin
 
     def start(self, *, is_node_start: bool = False) -> None:
+        self.payments = self.new_payments()
+        self.run(self._start(is_node_start))
+
+    def new_payments(self) -> Payments:
+        """Make what a start of the plugin makes."""
         node = self.lightningd
-        self.payments = Payments(
+        return Payments(
             Payer(node),
             Ledgers(node),
             PaymentRecords(node),
@@ -76,11 +83,12 @@ class Bench:
             connection_of=self.connections.get,
             tell=self._tell,
             answer_late=self._answer_late,
+            is_stored=self.unserved.__contains__,
         )
-        self.run(self._start(is_node_start))
 
     async def _start(self, is_node_start: bool) -> None:
         await self.payments.load(is_node_start=is_node_start)
+        await self.payments.records.load(key[:16] for key in self.connections)
         self.payments.start()
 
     def stop(self) -> None:
