@@ -30,6 +30,10 @@ class _Stored:
     generation: int | None
 
 
+def _is_of(client_pubkey: str, connection_id: str) -> bool:
+    return len(client_pubkey) == 64 and client_pubkey.startswith(connection_id)
+
+
 class Ledgers:
     """Reads and changes ledgers. Those of different connections do not wait for each other."""
 
@@ -66,7 +70,8 @@ class Ledgers:
 
     def client_pubkey_of(self, connection_id: str) -> str | None:
         """Return the client key of the ledger of the connection with this id, None without a ledger."""
-        return next((key for key in self._last_seen if key.startswith(connection_id)), None)
+        # A person may have put anything there.
+        return next((key for key in self._last_seen if _is_of(key, connection_id)), None)
 
     async def of(self, client_pubkey: str) -> Ledger:
         """Return a connection's ledger; an empty one where there is none yet.

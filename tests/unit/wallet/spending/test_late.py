@@ -176,3 +176,13 @@ def test_a_record_that_cannot_be_read_is_left_alone(bench: Bench) -> None:
     bench.crash()
     sweep(bench)
     assert bench.ledger() == replace(bench.ledger(), spent_msat=0, reservations={})
+
+
+def test_a_ledger_that_a_person_put_under_another_name_is_left_alone(bench: Bench) -> None:
+    command = failed_payment(bench, invoice())
+    pay_it_all_the_same(bench, command)
+    stored = bench.lightningd.datastore.pop(("nwc", "ledgers", KEY))
+    bench.lightningd.datastore["nwc", "ledgers", KEY + "9"] = stored
+    bench.crash()
+    sweep(bench)
+    assert bench.lightningd.datastore["nwc", "ledgers", KEY + "9"] == stored
