@@ -6,6 +6,7 @@ whose answer was lost, and which lightningd may still have made, is never overwr
 
 import asyncio
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from nwc.wallet.spending.ledger import BadLedger, Ledger, parse_ledger
 
 _KEY = ("nwc", "ledgers")
 _ATTEMPTS = 3
+_CLIENT_PUBKEY = re.compile("[0-9a-f]{64}")
 
 _log = logging.getLogger(__name__)
 
@@ -28,10 +30,6 @@ class _Stored:
 
     ledger: Ledger
     generation: int | None
-
-
-def _is_of(client_pubkey: str, connection_id: str) -> bool:
-    return len(client_pubkey) == 64 and client_pubkey.startswith(connection_id)
 
 
 class Ledgers:
@@ -54,6 +52,9 @@ class Ledgers:
 
         """
         for client_pubkey, (text, generation) in (await self._node.datastore_entries(_KEY)).items():
+            if not _CLIENT_PUBKEY.fullmatch(client_pubkey):
+                _log.warning("a ledger is left alone: its name is no client key")
+                continue
             async with self._locks[client_pubkey]:
                 # What was read or written since lightningd made this list is newer than the list.
                 if client_pubkey in self._stored:
@@ -70,8 +71,7 @@ class Ledgers:
 
     def client_pubkey_of(self, connection_id: str) -> str | None:
         """Return the client key of the ledger of the connection with this id, None without a ledger."""
-        # A person may have put anything there.
-        return next((key for key in self._last_seen if _is_of(key, connection_id)), None)
+        return next((key for key in self._last_seen if key.startswith(connection_id)), None)
 
     async def of(self, client_pubkey: str) -> Ledger:
         """Return a connection's ledger; an empty one where there is none yet.
