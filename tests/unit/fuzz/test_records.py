@@ -22,6 +22,8 @@ EXPECTED = (
     "BadLedger",
     "UnreadableRecord",
     "cannot spend: its ledger",
+    "its connection cannot pay",
+    "cannot pay: bad record of stops",
     "cannot be told",
     "listdatastore: key",
     "deldatastore: key",
