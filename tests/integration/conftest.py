@@ -21,8 +21,9 @@ for module in (
 from tests.cases.fixtures import *  # noqa: E402, F403
 
 if not MISSING:
-    # pyln-testing reads these when it is imported.
-    os.environ.update(VALGRIND="0", TEST_NETWORK="regtest", RUST="0")
+    # pyln-testing reads these when it is imported. Deprecated commands are there as they are for owners,
+    # whose lightningd allows them.
+    os.environ.update(VALGRIND="0", TEST_NETWORK="regtest", RUST="0", DEPRECATED_APIS="1")
     from tests.integration.pyln_fixtures import *  # noqa: F403
 
 _skipped = pytest.StashKey[int]()
