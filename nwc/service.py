@@ -114,15 +114,16 @@ class Core:
         """
         self._tasks.spawn(insist(partial(self.wallet.templates.sweep, is_start=True)))
         self._tasks.spawn(self._open_books(insist))
-        self.paid_invoices.start()
         self._tasks.spawn(self.announcer.keep_fresh())
 
     async def _open_books(self, insist: Insist) -> None:
+        # Notifications come in the order of the payments, so those that were put aside are read first.
+        await insist(self.notifier.load if self.settings.notifications else self.notifier.forget)
+        self.paid_invoices.start()
         await insist(partial(self.payments.load, is_node_start=self.settings.is_node_start))
         # From here on payments are made: it may not be done again.
         self.payments.start()
         _log.debug("the books are read; payments can be made")
-        await insist(self.notifier.load if self.settings.notifications else self.notifier.forget)
         await insist(self._read_records)
         await self._keep_house()
 
