@@ -95,9 +95,14 @@ async def list_transactions(wallet: Wallet, call: Call) -> dict[str, Any]:
 
 
 async def _sources(wallet: Wallet, connection: Connection, wanted: WantedPage) -> list[Source]:
+    """Return the sources, outgoing first: of one second, payments count as newer than invoices.
+
+    Nothing tells which of an invoice and a payment of one second was made first. Money is mostly
+    received before it is spent.
+    """
     sources: list[Source] = []
-    if wanted.outgoing and connection.view is View.OWN:
-        sources += await _own_payments(wallet, connection, wanted)
+    if wanted.outgoing:
+        sources += await _outgoing(wallet, connection, wanted)
     if wanted.incoming:
         prefix = None if connection.view is View.NODE else invoice_record.label_prefix(connection)
         invoices = InvoiceFilter(prefix, paid_only=not wanted.unpaid_incoming)
@@ -106,21 +111,24 @@ async def _sources(wallet: Wallet, connection: Connection, wanted: WantedPage) -
                 invoices, wanted.from_time, wanted.until_time
             )
         sources.append(InvoiceSource(wallet.history, wallet.records, invoices))
-    if wanted.outgoing and connection.view is View.NODE:
-        payments = PaymentFilter(settled_only=not wanted.unpaid_outgoing)
-        if wanted.has_window:
-            payments = await wallet.history.payments_between(
-                payments, wanted.from_time, wanted.until_time
-            )
-        sources.append(PaymentSource(wallet.history, wallet.payments, payments))
     return sources
+
+
+async def _outgoing(wallet: Wallet, connection: Connection, wanted: WantedPage) -> list[Source]:
+    if connection.view is View.OWN:
+        return await _own_payments(wallet, connection, wanted)
+    payments = PaymentFilter(settled_only=not wanted.unpaid_outgoing)
+    if wanted.has_window:
+        payments = await wallet.history.payments_between(payments, wanted.from_time, wanted.until_time)
+    return [PaymentSource(wallet.history, wallet.payments, payments)]
 
 
 async def _own_payments(wallet: Wallet, connection: Connection, wanted: WantedPage) -> list[Source]:
     """Return the source of what a connection has paid; none where it has paid nothing."""
     settled_only = not wanted.unpaid_outgoing
     payments = PaymentFilter(settled_only, wanted.from_time, wanted.until_time)
-    source = OwnPaymentSource(wallet.payments, connection, payments)
+    in_flight = await wallet.in_flight.of(connection.client_pubkey) if wanted.unpaid_outgoing else []
+    source = OwnPaymentSource(wallet.payments.records, in_flight, connection, payments)
     return [source] if await source.count() else []
 
 
@@ -147,6 +155,7 @@ async def _find(sources: list[Source], limit: int, offset: int) -> list[tuple[So
     end = offset + limit
     lists = [[(source, one) for one in await source.find(end)] for source in sources]
     # Not a sort: where times and lightningd's order disagree, a row must not move from page to page.
+    # Of one second, the rows of an earlier source come first.
     merged = heapq.merge(*lists, key=lambda row: row[1].created_at, reverse=True)
     return list(islice(merged, offset, end))
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.cases.log_lines import *  # noqa: F403
 from tests.cases.paying_clients import *  # noqa: F403
+from tests.cases.payment_rows import *  # noqa: F403
 from tests.cases.spending import *  # noqa: F403
 from tests.integration.network import CAPACITY_SAT, line
 from tests.integration.payee import RealPayee

@@ -31,6 +31,7 @@ class Entry:
 
     Attributes:
         created_at: Unix seconds.
+        order: which of one second was made first (`Payment.order`).
         connection_id: 16 hex digits.
         request_id: 64 hex digits.
         payment_hash: 64 hex digits, None when it never came to be known.
@@ -39,6 +40,7 @@ class Entry:
     """
 
     created_at: int
+    order: int
     connection_id: str
     request_id: str
     payment_hash: str | None
@@ -179,7 +181,14 @@ def _time(entry: Entry) -> int:
 
 def _entry(connection_id: str, request_id: str, record: PaymentRecord) -> Entry:
     payment = record.payment
-    return Entry(payment.created_at, connection_id, request_id, payment.payment_hash, record.is_settled)
+    return Entry(
+        payment.created_at,
+        payment.order,
+        connection_id,
+        request_id,
+        payment.payment_hash,
+        record.is_settled,
+    )
 
 
 def _parse(text: str) -> PaymentRecord | None:
