@@ -57,8 +57,7 @@ def parse_params(given: params.Params) -> WantedPage:
     unpaid = params.flag(given, "unpaid")
     limit = params.integer(given, "limit", minimum=0, maximum=2**53, unit="transactions")
     return WantedPage(
-        from_time=params.integer(given, "from", minimum=0, maximum=MAX_TIME, unit="Unix seconds")
-        or None,
+        from_time=_time(given, "from"),
         until_time=_time(given, "until"),
         limit=min(limit or DEFAULT_LIMIT, MAX_LIMIT),
         offset=params.integer(given, "offset", minimum=0, maximum=MAX_OFFSET, unit="transactions") or 0,
@@ -70,7 +69,7 @@ def parse_params(given: params.Params) -> WantedPage:
 
 
 def _time(given: params.Params, name: str) -> int | None:
-    return params.integer(given, name, minimum=0, maximum=MAX_TIME, unit="Unix seconds")
+    return params.integer(given, name, minimum=0, maximum=MAX_TIME, unit="Unix seconds") or None
 
 
 async def list_transactions(wallet: Wallet, call: Call) -> dict[str, Any]:

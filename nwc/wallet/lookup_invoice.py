@@ -70,7 +70,8 @@ def wanted_payment_hash(given: params.Params) -> str:
     """Return the payment hash that is asked for, by itself or in an invoice.
 
     Raises:
-        Nip47Error: OTHER when neither is there, one is malformed, or they do not agree.
+        Nip47Error: OTHER when neither is there (an empty string counts as absent), one is malformed, or
+            they do not agree.
 
     """
     by_hash = params.hex_bytes(given, "payment_hash", size=32)

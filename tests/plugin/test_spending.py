@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.cases.empty_values import *  # noqa: F403
 from tests.cases.fixtures import ConnectedApp, wait_until_announced
 from tests.cases.log_lines import *  # noqa: F403
 from tests.cases.paying_clients import *  # noqa: F403

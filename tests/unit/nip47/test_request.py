@@ -48,7 +48,9 @@ def test_without_a_tag_it_is_nip04() -> None:
     assert (request.encryption, request.method, request.error) == (Encryption.NIP04, "get_info", None)
 
 
-@pytest.mark.parametrize("body", [{"method": "x"}, {"method": "x", "params": None}])
+@pytest.mark.parametrize(
+    "body", [{"method": "x"}, {"method": "x", "params": None}, {"method": "x", "params": []}]
+)
 def test_params_may_be_absent(body: dict[str, Any]) -> None:
     request = opened(body)
     assert (request.method, request.params, request.error) == ("x", {}, None)
@@ -104,7 +106,7 @@ def test_unknown_methods_are_not_judged_here(method: str) -> None:
     assert opened({"method": method}).error is None
 
 
-@pytest.mark.parametrize("params", [5, True, "x", [], [{}], 0, "", False])
+@pytest.mark.parametrize("params", [5, True, "x", [{}], [[]], 0, "", False])
 def test_bad_params(params: object) -> None:
     request = opened({"method": "get_info", "params": params})
     assert request.method == "get_info"  # so that the answer has the right result_type
