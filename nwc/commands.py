@@ -37,6 +37,8 @@ MAX_ALIKE_SHOWN = 3
 ANNOUNCE_PATIENCE_S = 1.0
 DESCRIBED_AT_ONCE = 100
 
+STILL_STARTING = "the plugin is still reading its books from lightningd; until then nothing can be paid"
+
 Json = dict[str, Any]
 
 
@@ -404,9 +406,11 @@ async def revoke(core: Core, name: object) -> Json:
 
 async def status(core: Core) -> Json:
     """Show how the service is doing."""
+    starting = {} if core.payments.is_started else {"warning": STILL_STARTING}
     return {
         "version": nwc.__version__,
         "started_at": core.started_at,
+        **starting,
         "relays": [_describe_relay(relay) for relay in core.pool.info()],
         "connections": [
             {"name": live.record.name, **_describe_use(live), **_joined(_clock_warnings(live))}
@@ -468,6 +472,8 @@ async def _budget_of(core: Core, live: LiveConnection) -> Json:
     budget = live.record.budget
     if not budget.can_spend:
         return {"kind": budget.kind}
+    if not core.payments.is_started:
+        return {"kind": budget.kind, "warning": STILL_STARTING}
     try:
         ledger = await core.payments.ledgers.of(live.record.client_pubkey)
     except BadLedger as error:

@@ -51,6 +51,8 @@ STOP_TIMEOUT_S = 2.0
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
+Insist = Callable[[Callable[[], Awaitable[object]]], Coroutine[Any, Any, None]]
+
 
 class Core:
     """The parts of the service. Made, used and stopped inside the event loop."""
@@ -80,6 +82,7 @@ class Core:
             connection_of=self._connection_of,
             tell=self._tell_of_sent,
             answer_late=lambda key, record: self.server.answer_payment(key, record),  # noqa: PLW0108
+            is_stored=lambda client_pubkey: self.manager.is_unserved(client_pubkey),  # noqa: PLW0108
         )
         self.manager = ConnectionManager(
             node, self.pool, self.announcer, self.connections, settings.rate_limit, self.payments
@@ -92,19 +95,33 @@ class Core:
             self.pool.publish_to_any,
         )
 
-    async def start(self) -> None:
-        """Do what needs the connections loaded.
+    def start(self, insist: Insist) -> None:
+        """Do what needs the connections loaded, in the background. To be called once.
 
-        Raises:
-            NodeError: lightningd is away.
+        The owner's commands, and apps that receive, wait for none of it. Nothing is paid before the
+        books are read.
+
+        Args:
+            insist: does a step however long lightningd takes to be ready for it.
 
         """
-        if self.settings.notifications:
-            await self.notifier.load()
-        else:
-            await self.notifier.forget()
+        self._tasks.spawn(insist(partial(self.wallet.templates.sweep, is_start=True)))
+        self._tasks.spawn(self._open_books(insist))
         self.paid_invoices.start()
-        self._tasks.spawn(self._keep_house())
+
+    async def _open_books(self, insist: Insist) -> None:
+        await insist(self.payments.load)
+        # From here on payments are made: it may not be done again.
+        self.payments.start()
+        _log.debug("the books are read; payments can be made")
+        await insist(self.notifier.load if self.settings.notifications else self.notifier.forget)
+        await insist(self._read_records)
+        await self._keep_house()
+
+    async def _read_records(self) -> None:
+        """Read what connections have paid, which is else read when one of them pays or asks for it."""
+        revoked = await self.manager.revoked_ids()
+        await self.payments.records.load([live.record.id for live in self.connections] + revoked)
 
     def _connection_of(self, client_pubkey: str) -> Connection | None:
         live = self.connections.of_client(client_pubkey)
@@ -119,11 +136,13 @@ class Core:
             _log.exception("a paid invoice was not understood")
 
     async def _count_and_tell(self, invoice: Json) -> None:
-        connection_id = invoice_record.connection_id_in(invoice["label"])
-        live = self.connections.with_id(connection_id) if connection_id else None
-        if live is not None:
+        connection_id = invoice_record.connection_id_in(invoice["label"]) or ""
+        live = self.connections.with_id(connection_id)
+        client_pubkey = live.record.client_pubkey if live else self.manager.unserved_key(connection_id)
+        if client_pubkey is not None:
             amount_msat, pay_index = invoice["amount_received_msat"], invoice["pay_index"]
-            await self.payments.receive(live.record.client_pubkey, amount_msat, pay_index)
+            await self.payments.receive(client_pubkey, amount_msat, pay_index)
+        if live is not None:
             _log.info("payment received through %r", live.record.name)
         if self.settings.notifications:
             await self.notifier.payment_received(invoice)
@@ -138,8 +157,9 @@ class Core:
             try:
                 await self.wallet.templates.sweep()
                 await self.payments.records.sweep(time.time())
-                deleted = await invoice_record.sweep(self._node)
-                _log.debug("deleted %d records of invoices that are gone", deleted)
+                served = [live.record.id for live in self.connections]
+                deleted = await self.wallet.records.sweep(served + await self.manager.revoked_ids())
+                _log.debug("deleted %d records of invoices", deleted)
             except NodeError as error:
                 _log.debug("what is no longer needed is still there: %s", error)
             await asyncio.sleep(SWEEP_INTERVAL_S)
@@ -249,15 +269,15 @@ class Service:
         logging.getLogger("nwc").setLevel(logging.DEBUG if is_verbose else logging.INFO)
 
     async def _load(self, core: Core) -> None:
-        """Load the connections, however long lightningd takes to be ready for it."""
+        """Load the connections, however long lightningd takes to be ready for it.
+
+        They come before all else, so that the owner can always end one.
+        """
         await self._insist(self._follow_log_level)
-        await self._insist(partial(core.wallet.templates.sweep, is_start=True))
-        await self._insist(core.payments.load)
         await self._insist(core.manager.load)
-        # From here on requests are served: nothing above may be done again.
-        core.payments.start()
-        await self._insist(core.start)
+        core.start(self._insist)
         self._core.set_result(core)
+        self._failures = 0
         _log.debug("ready: %d connections", len(core.connections))
 
     async def _insist(self, step: Callable[[], Awaitable[object]]) -> None:
@@ -267,7 +287,8 @@ class Service:
     def _note_not_loaded(self, error: NodeError) -> None:
         self._failures += 1
         level = logging.INFO if self._failures == TELL_AFTER_FAILURES else logging.DEBUG
-        _log.log(level, "connections are not loaded yet: %s", error)
+        what = "the books are not read" if self._core.done() else "connections are not loaded"
+        _log.log(level, "%s yet: %s", what, error)
 
 
 def _note_loop_error(_: asyncio.AbstractEventLoop, context: Json) -> None:

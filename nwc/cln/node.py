@@ -34,8 +34,9 @@ BOUNDS = {
     "createinvoice": Bounds(16, 60.0),
     # Can take seconds on a large node, when its mirror of the tables is made anew.
     "sql": Bounds(2, 60.0),
-    # Waits until its payment is made, for minutes: as many as may be under way at once.
-    **dict.fromkeys(PAYMENT_METHODS, Bounds(64, None)),
+    # Lasts until its payment has ended, which can be minutes: as many places as there can be payments in
+    # flight (MAX_IN_ALL of nwc.wallet.spending.payments), so that no payment waits for another.
+    **dict.fromkeys(PAYMENT_METHODS, Bounds(256, None)),
 }
 _OTHER = Bounds()
 
@@ -223,10 +224,16 @@ class Node:
         """Write a record, new or in the place of an older one."""
         await self.call("datastore", key=list(key), string=value, mode="create-or-replace")
 
-    async def datastore_delete(self, key: DatastoreKey) -> None:
-        """Delete a record; one that is gone already is no error."""
+    async def datastore_delete(self, key: DatastoreKey, generation: int | None = None) -> None:
+        """Delete a record; one that is gone already is no error.
+
+        Args:
+            key: of the record.
+            generation: the only generation that may be deleted; None for any.
+
+        """
         try:
-            await self.call("deldatastore", key=list(key))
+            await self.call("deldatastore", key=list(key), generation=generation)
         except RpcFailed as error:
             if error.code != RpcCode.DATASTORE_DEL_DOES_NOT_EXIST:
                 raise
@@ -271,6 +278,20 @@ class Node:
     async def datastore_children(self, key: DatastoreKey) -> dict[str, str]:
         """Return the texts of `datastore_entries`."""
         return {name: text for name, (text, _) in (await self.datastore_entries(key)).items()}
+
+    @reads_answer
+    async def datastore_names(self, key: DatastoreKey) -> dict[str, str | None]:
+        """Return the last parts of all keys directly below a key, each with the text of its record.
+
+        The text is None where the record is one level deeper: of such a record lightningd lists the name
+        alone, so that its answer stays short however much is stored.
+        """
+        listed = (await self.call("listdatastore", key=list(key)))["datastore"]
+        return {
+            entry["key"][-1]: entry.get("string", "" if "hex" in entry else None)
+            for entry in listed
+            if len(entry["key"]) == len(key) + 1
+        }
 
 
 def _paid(answer: Json) -> Json:

@@ -42,6 +42,8 @@ _MAX_EXACT_FLOAT = 2**53
 _MAX_SHOWN = 40
 # NIP-47, "Metadata".
 MAX_METADATA_CHARACTERS = 4096
+# The node keeps it: as compact JSON in UTF-8, where one character has up to four bytes.
+MAX_METADATA_BYTES = 8192
 _MAX_DEPTH = 32
 _CONTROL = re.compile(r"[\x00-\x07\x0b\x0e-\x1f]")
 
@@ -137,7 +139,7 @@ def json_object(params: Params, name: str, *, max_characters: int) -> Params | N
 
     An empty array counts as an empty object.
 
-    NIP-47, "Metadata": more than 4,096 characters "MUST be dropped".
+    NIP-47, "Metadata": more than 4,096 characters "MUST be dropped". So is more than MAX_METADATA_BYTES.
     """
     value = params.get(name)
     if value is None:
@@ -150,10 +152,10 @@ def json_object(params: Params, name: str, *, max_characters: int) -> Params | N
         return None
     try:
         compact = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        compact.encode()
+        size = len(compact.encode())
     except ValueError:  # infinity from 1e999, lone surrogates: no JSON parser would take them back
         return None
-    return value if len(compact) <= max_characters else None
+    return value if len(compact) <= max_characters and size <= MAX_METADATA_BYTES else None
 
 
 def _fits_depth(value: object, depth: int) -> bool:

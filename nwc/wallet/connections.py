@@ -3,6 +3,9 @@
 A record lives in the node's datastore at ["nwc", "connections", <client pubkey>] as one JSON string.
 It holds nothing secret: the client's secret is given out once and forgotten, and the wallet key is
 derived from the node's seed whenever the plugin starts.
+
+The id of a connection that was revoked stands at ["nwc", "revoked", <connection id>], since the records
+of its payments and invoices are kept.
 """
 
 import json
@@ -17,6 +20,7 @@ from nwc.wallet.stored import parse_stored
 
 RECORD_VERSION = 1
 _KEY = ("nwc", "connections")
+_REVOKED = ("nwc", "revoked")
 
 
 class View(StrEnum):
@@ -145,6 +149,14 @@ class ConnectionStore:
     async def delete(self, connection: Connection) -> None:
         """Forget a connection."""
         await self._node.datastore_delete((*_KEY, connection.client_pubkey))
+
+    async def note_revoked(self, connection: Connection) -> None:
+        """Keep the id of a connection that was deleted."""
+        await self._node.datastore_put((*_REVOKED, connection.id), "1")
+
+    async def revoked_ids(self) -> list[str]:
+        """Return the ids of all connections that were revoked."""
+        return await self._node.datastore_keys(_REVOKED)
 
 
 async def wallet_keys(node: Node, client_pubkey: str) -> KeyPair:

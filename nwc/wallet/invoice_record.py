@@ -6,6 +6,7 @@ make up the invoice's label. Most invoices have none.
 
 import asyncio
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,10 @@ from nwc.wallet.connections import Connection
 from nwc.wallet.stored import parse_stored
 
 RECORD_VERSION = 1
+# Of one connection: so many of the newest stay after a sweep, and so many there can be between two
+# sweeps, which come once an hour. Further invoices get no record: their metadata is dropped.
+MAX_RECORDS = 2000
+MAX_KEPT = 2 * MAX_RECORDS
 # A record is there before its invoice; longer than this make_invoice does not take.
 SWEEP_GRACE_S = 60.0
 _ROOT = ("nwc", "invoices")
@@ -65,12 +70,6 @@ def owner_in(label: str) -> str | None:
     return rest[0] if prefix == "nwc" and len(rest) == 2 else None
 
 
-async def keep(node: Node, connection: Connection, request_id: str, record: InvoiceRecord) -> None:
-    """Store a record, before its invoice is made: an invoice is never without what belongs to it."""
-    if not record.is_empty:
-        await node.datastore_put((*_ROOT, connection.id, request_id, _LEAF), record.to_json())
-
-
 async def find(node: Node, invoice: Json) -> InvoiceRecord:
     """Return what is kept beside an invoice of `listinvoices`; empty for one made elsewhere."""
     match = _LABEL.fullmatch(invoice["label"])
@@ -92,62 +91,90 @@ def _parse(text: str) -> InvoiceRecord:
 
 
 class InvoiceRecords:
-    """The records of all connections, without asking lightningd for those of a connection that has none.
+    """The records of all connections, without asking lightningd for a record that is not there.
 
-    Which connections have some is read once; after that, only `keep` can add one.
+    Which invoices of a connection have one is read when it is first needed; lightningd lists the names
+    alone. Every method that waits raises NodeError.
     """
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._added: set[str] = set()
-        self._loaded: frozenset[str] | None = None
+        # Request ids by connection id.
+        self._known: dict[str, set[str]] = {}
 
-    async def keep(self, connection: Connection, request_id: str, record: InvoiceRecord) -> None:
-        """Store a record, before its invoice is made."""
-        if not record.is_empty:
-            self._added.add(connection.id)
-        await keep(self._node, connection, request_id, record)
+    async def keep(
+        self, connection: Connection, request_id: str, record: InvoiceRecord
+    ) -> InvoiceRecord:
+        """Store a record, before its invoice is made: an invoice is never without what belongs to it.
+
+        Returns:
+            What is kept: nothing where this connection has MAX_KEPT records already.
+
+        """
+        if record.is_empty:
+            return record
+        known = await self._of(connection.id)
+        if request_id not in known and len(known) >= MAX_KEPT:
+            return InvoiceRecord()
+        known.add(request_id)
+        await self._node.datastore_put((*_ROOT, connection.id, request_id, _LEAF), record.to_json())
+        return record
 
     async def find(self, invoice: Json) -> InvoiceRecord:
         """Return what is kept beside an invoice of `listinvoices`."""
         match = _LABEL.fullmatch(invoice["label"])
-        if match is None or not await self._has_any(match[1]):
+        if match is None or match[2] not in await self._of(match[1]):
             return InvoiceRecord()
         return await find(self._node, invoice)
 
-    async def _has_any(self, connection_id: str) -> bool:
-        if self._loaded is None:
-            self._loaded = frozenset(await self._node.datastore_keys(_ROOT))
-        return connection_id in self._loaded or connection_id in self._added
+    async def _of(self, connection_id: str) -> set[str]:
+        if connection_id not in self._known:
+            listed = set(await self._node.datastore_keys((*_ROOT, connection_id)))
+            self._known.setdefault(connection_id, set()).update(listed)
+        return self._known[connection_id]
+
+    async def sweep(self, connection_ids: Iterable[str], grace_s: float = SWEEP_GRACE_S) -> int:
+        """Delete the records whose invoices are gone (deleted by their owner, or by autoclean), and of
+        each connection those beyond the newest MAX_RECORDS.
+
+        Args:
+            connection_ids: whose.
+            grace_s: seconds after which an invoice that was not there is looked for once more.
+
+        Returns:
+            How many were deleted.
+
+        """
+        orphans: list[tuple[str, str]] = []
+        deleted = 0
+        for connection_id in connection_ids:
+            created: dict[str, int] = {}
+            for request_id in list(await self._of(connection_id)):
+                invoice = await self._invoice(connection_id, request_id)
+                if invoice is None:
+                    orphans.append((connection_id, request_id))
+                else:
+                    created[request_id] = _created_index(invoice)
+            oldest_first = sorted(created, key=lambda id_: created[id_])
+            for request_id in oldest_first[: max(0, len(created) - MAX_RECORDS)]:
+                await self._delete(connection_id, request_id)
+                deleted += 1
+        if orphans:
+            await asyncio.sleep(grace_s)
+        for connection_id, request_id in orphans:
+            if await self._invoice(connection_id, request_id) is None:
+                await self._delete(connection_id, request_id)
+                deleted += 1
+        return deleted
+
+    async def _invoice(self, connection_id: str, request_id: str) -> Json | None:
+        return await self._node.invoice_by_label(f"nwc:{connection_id}:{request_id}")
+
+    async def _delete(self, connection_id: str, request_id: str) -> None:
+        await self._node.datastore_delete((*_ROOT, connection_id, request_id, _LEAF))
+        self._known[connection_id].discard(request_id)
 
 
-async def sweep(node: Node, grace_s: float = SWEEP_GRACE_S) -> int:
-    """Delete the records whose invoices are gone: deleted by their owner, or by autoclean.
-
-    Args:
-        node: lightningd.
-        grace_s: seconds after which an invoice that was not there is looked for once more.
-
-    Returns:
-        How many were deleted.
-
-    """
-    orphans = [
-        (connection_id, request_id)
-        for connection_id in await node.datastore_keys(_ROOT)
-        for request_id in await node.datastore_keys((*_ROOT, connection_id))
-        if await _is_gone(node, connection_id, request_id)
-    ]
-    if not orphans:
-        return 0
-    await asyncio.sleep(grace_s)
-    deleted = 0
-    for connection_id, request_id in orphans:
-        if await _is_gone(node, connection_id, request_id):
-            await node.datastore_delete((*_ROOT, connection_id, request_id, _LEAF))
-            deleted += 1
-    return deleted
-
-
-async def _is_gone(node: Node, connection_id: str, request_id: str) -> bool:
-    return await node.invoice_by_label(f"nwc:{connection_id}:{request_id}") is None
+def _created_index(invoice: Json) -> int:
+    """Return lightningd's number of an invoice; versions before v23.11 have none."""
+    return int(invoice.get("created_index", 0))

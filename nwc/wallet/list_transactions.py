@@ -126,6 +126,8 @@ async def _own_payments(wallet: Wallet, connection: Connection, wanted: WantedPa
     """Return the source of what a connection has paid; none where it has paid nothing."""
     settled_only = not wanted.unpaid_outgoing
     payments = PaymentFilter(settled_only, wanted.from_time, wanted.until_time)
+    await wallet.payments.records.ready(connection.id)
+    # Nothing is awaited between these two: a payment that ends meanwhile must be in one of them.
     in_flight = await wallet.in_flight.of(connection.client_pubkey) if wanted.unpaid_outgoing else []
     source = OwnPaymentSource(wallet.payments.records, in_flight, connection, payments)
     return [source] if await source.count() else []

@@ -27,7 +27,6 @@ class LiveConnection:
         info: the info event in force, None until it is signed for the first relay.
         announced: for each relay what became of the info event there.
         is_announced: set while a relay has taken the info event in force.
-        in_flight: requests being served.
         last_used_at: Unix seconds of the last authentic request, None before the first.
         answered: requests answered, by method and outcome ("ok" or the error code).
         clock_ahead_s: how far the client's clock is ahead of ours, so far that its last request was
@@ -44,7 +43,6 @@ class LiveConnection:
     info: Event | None = None
     announced: dict[str, str] = field(default_factory=dict)
     is_announced: asyncio.Event = field(default_factory=asyncio.Event)
-    in_flight: int = 0
     last_used_at: int | None = None
     answered: Counter[tuple[str, str]] = field(default_factory=Counter)
     rate_limited: int = 0

@@ -53,6 +53,7 @@ async def _own_payment(wallet: Wallet, connection: Connection, payment_hash: str
     in_flight = await wallet.in_flight.with_hash(connection.client_pubkey, payment_hash)
     if in_flight is not None:
         return pending_transaction(in_flight)
+    await wallet.payments.records.ready(connection.id)
     entry = wallet.payments.records.with_hash(payment_hash, connection.id)
     record = await wallet.payments.records.get(connection.id, entry.request_id) if entry else None
     return ended_transaction(record) if record else None

@@ -25,6 +25,8 @@ MAX_EXPIRY_S = 31_536_000
 # Of both as JSON, and of both together: the answer has to fit into one event.
 MAX_DESCRIPTION_BYTES = 32_768
 MAX_TEXT_BYTES = 36_000
+# The node keeps so much of a longer description, to show it; the invoice holds the hash of all of it.
+MAX_KEPT_DESCRIPTION_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +50,18 @@ class WantedInvoice:
 
     @property
     def has_bare_hash(self) -> bool:
-        """Tell whether the hash is one that lightningd could not compute from the description."""
-        return (
-            self.description_hash is not None
-            and hashlib.sha256(self.description.encode()).digest() != self.description_hash
+        """True if lightningd cannot compute the hash from the description that it is given to keep."""
+        description = self.description.encode()
+        return self.description_hash is not None and (
+            len(description) > MAX_KEPT_DESCRIPTION_BYTES
+            or hashlib.sha256(description).digest() != self.description_hash
         )
 
     def record(self) -> InvoiceRecord:
         """Return what lightningd's own record of the invoice has no room for."""
         too_long = self.has_bare_hash and len(self.description.encode()) > bolt11.MAX_DESCRIPTION_LENGTH
-        return InvoiceRecord(self.metadata, self.description if too_long else None)
+        kept = _cut(self.description, MAX_KEPT_DESCRIPTION_BYTES)
+        return InvoiceRecord(self.metadata, kept if too_long else None)
 
 
 def parse_params(given: params.Params, default_expiry: int) -> WantedInvoice:
@@ -108,17 +112,18 @@ async def make_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
 
     """
     wanted = parse_params(call.params, wallet.invoice_expiry)
-    record = wanted.record()
     label = invoice_record.invoice_label(call.connection, call.request_id)
     async with wallet.invoice_turns.of(call.connection):
-        await wallet.records.keep(call.connection, call.request_id, record)
+        kept = await wallet.records.keep(call.connection, call.request_id, wanted.record())
         try:
             made = await _make(wallet, wanted, label)
         except RpcFailed as error:
             if error.code != RpcCode.INVOICE_LABEL_ALREADY_EXISTS:
                 raise
             made = await _made_before(wallet.node, label)
-    return incoming_transaction(made, record, time.time())
+    # The answer has all of the description, also where less of it is kept.
+    shown = InvoiceRecord(kept.metadata, wanted.description or None)
+    return incoming_transaction(made, shown, time.time())
 
 
 async def _make(wallet: Wallet, wanted: WantedInvoice, label: str) -> Json:

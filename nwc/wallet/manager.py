@@ -79,10 +79,14 @@ class ConnectionManager:
         self._in_doubt: dict[str, Connection] = {}
         # Ended, and not deleted yet, by name.
         self._ended: dict[str, tuple[LiveConnection, asyncio.Task[None]]] = {}
+        self._unserved: dict[str, str] = {}
 
     async def load(self) -> None:
         """Serve every stored connection. One that cannot be read is left alone and logged."""
-        records = _readable(await self._store.load())
+        stored = await self._store.load()
+        records = _readable(stored)
+        served = {record.client_pubkey for record in records}
+        self._unserved = {key[:16]: key for key in stored if key not in served}
         loaded: list[LiveConnection] = []
         for at in range(0, len(records), LOADED_AT_ONCE):
             some = records[at : at + LOADED_AT_ONCE]
@@ -90,6 +94,21 @@ class ConnectionManager:
         # At once, so that thousands of them are a few subscriptions and not thousands.
         for live in loaded:
             self._serve(live)
+
+    def unserved_key(self, connection_id: str) -> str | None:
+        """Return the client key of a connection that is stored, but not served; None for any other.
+
+        Its record cannot be read, or its name is taken.
+        """
+        return self._unserved.get(connection_id)
+
+    def is_unserved(self, client_pubkey: str) -> bool:
+        """True if there is a record of this client key that is not served."""
+        return self._unserved.get(client_pubkey[:16]) == client_pubkey
+
+    async def revoked_ids(self) -> list[str]:
+        """Return the ids of all connections that were revoked: what they stored is kept."""
+        return await self._store.revoked_ids()
 
     async def create(self, record: Connection) -> LiveConnection:
         """Store a new connection and serve it."""
@@ -215,6 +234,7 @@ class ConnectionManager:
             await self._store.delete(record)
             # The connection has ended, whatever becomes of its ledger now; a start looks after the rest.
             with suppress(NodeError):
+                await self._store.note_revoked(record)
                 await self._payments.forget_if_done(record.client_pubkey)
 
     def _check_name(self, name: str, of: LiveConnection | None) -> None:

@@ -9,6 +9,7 @@ from nwc.cln.amounts import MAX_AMOUNT_MSAT
 from nwc.cln.node import Json
 from nwc.nip47 import params
 from nwc.nip47.errors import ErrorCode, Nip47Error, refuse
+from nwc.nostr.encoding import to_json
 from nwc.wallet.context import Call, Wallet
 from nwc.wallet.pay_invoice import (
     fee_limit_msat,
@@ -116,11 +117,16 @@ def _hex_value(value: object) -> str:
 
 
 def _with_records(metadata: dict[str, Any] | None, tlvs: dict[str, str]) -> dict[str, Any] | None:
-    """NIP-47, "Metadata": `tlv_records` of a keysend are shown there."""
+    """Return the metadata with the records, or the records alone where both are too long together.
+
+    NIP-47, "Metadata": `tlv_records` of a keysend are shown there.
+    """
     if not tlvs:
         return metadata
     records = [{"type": int(type_), "value": value} for type_, value in tlvs.items()]
-    return {**(metadata or {}), "tlv_records": records}
+    both = {**(metadata or {}), "tlv_records": records}
+    is_too_long = len(to_json(both).encode()) > params.MAX_METADATA_BYTES
+    return {"tlv_records": records} if is_too_long else both
 
 
 async def pay_keysend(wallet: Wallet, call: Call) -> dict[str, Any]:

@@ -23,15 +23,21 @@ from nwc.wallet.context import Wallet
 from nwc.wallet.dispatch import METHODS, Outcome, dispatch
 from nwc.wallet.live import LiveConnection, LiveConnections
 from nwc.wallet.pay_invoice import payment_answer
+from nwc.wallet.places import Places
 from nwc.wallet.spending.payment import PaymentRecord
 
-# Requests being served at once, of one connection and in all: more than the burst of the default
-# nwc-rate-limit. Only where lightningd is slow does an app within its rate find that too much is under
-# way. Then each of its requests is told so, for there are no more of them than its rate allows;
-# RATE_LIMITED is for an app that is too fast, and told once a second.
+# Requests being served at once: so many of one connection, more than the burst of the default
+# nwc-rate-limit; a few of each in any case, and beyond those so many in all. Only where lightningd is
+# slow does an app within its rate find that too much is under way. Then each of its requests is told so,
+# for there are no more of them than its rate allows; RATE_LIMITED is for an app that is too fast, and
+# told once a second.
 MAX_IN_FLIGHT_PER_CONNECTION = 128
+OWN_IN_FLIGHT = 8
 MAX_IN_FLIGHT = 1024
-# Tasks in all, with those that only wait for a relay to take their answer.
+# The same for all tasks, with those that only wait for a relay to take their answer: of an app that asks
+# while its relay takes no answers. An answer has 64 KB at most.
+MAX_TASKS_PER_CONNECTION = 256
+OWN_TASKS = 16
 MAX_TASKS = 8192
 # Apps give up after a minute; an answer that no relay took by then helps nobody. A relay that was sent
 # it and said nothing for the first time is sent it once more.
@@ -72,7 +78,10 @@ class RequestServer:
         self._gate = Gate(connections.find_caller, max_request_age)
         self._publish = publish
         self._tasks = Tasks()
-        self._in_flight = 0
+        self._places = Places(own=OWN_TASKS, most=MAX_TASKS_PER_CONNECTION, shared=MAX_TASKS)
+        self._in_flight = Places(
+            own=OWN_IN_FLIGHT, most=MAX_IN_FLIGHT_PER_CONNECTION, shared=MAX_IN_FLIGHT
+        )
         self._is_stopping = False
 
     def on_event(self, event: Event, relay: str) -> str | None:
@@ -102,7 +111,8 @@ class RequestServer:
         if live is None:
             return Rejection.FOREIGN
         live.clock_ahead_s = None
-        if len(self._tasks) >= MAX_TASKS:
+        client_pubkey = live.record.client_pubkey
+        if not self._places.are_free(client_pubkey):
             return _OVERLOADED
         live.last_used_at = int(time.time())
         self._let_lightningd_go_first()
@@ -110,7 +120,9 @@ class RequestServer:
             request = open_request(event, live.cipher)
         except DecryptionError:
             return _UNDECRYPTABLE
-        self._tasks.spawn(self._serve(live, request, relay, too_fast=verdict.rate_limited))
+        self._places.take(client_pubkey)
+        task = self._tasks.spawn(self._serve(live, request, relay, too_fast=verdict.rate_limited))
+        task.add_done_callback(lambda _: self._places.give_back(client_pubkey))
         return None
 
     async def answer_payment(self, client_pubkey: str, record: PaymentRecord) -> None:
@@ -137,11 +149,8 @@ class RequestServer:
 
         Not for junk: where yet others wait for this CPU, this takes some milliseconds.
         """
-        if self._in_flight:
+        if self._in_flight.are_any_taken:
             os.sched_yield()
-
-    def _is_busy(self, live: LiveConnection) -> bool:
-        return live.in_flight >= MAX_IN_FLIGHT_PER_CONNECTION or self._in_flight >= MAX_IN_FLIGHT
 
     async def _serve(
         self, live: LiveConnection, request: Request, relay: str, *, too_fast: bool
@@ -149,7 +158,7 @@ class RequestServer:
         if too_fast:
             outcome: Outcome = _TOO_FAST
         # Here and not when the event came: many can come before the first of them is under way.
-        elif self._is_busy(live):
+        elif not self._in_flight.are_free(live.record.client_pubkey):
             outcome = _BUSY
         else:
             outcome = await self._outcome(live, request)
@@ -165,13 +174,12 @@ class RequestServer:
         await self._deliver(live, response, relay)
 
     async def _outcome(self, live: LiveConnection, request: Request) -> Outcome:
-        live.in_flight += 1
-        self._in_flight += 1
+        client_pubkey = live.record.client_pubkey
+        self._in_flight.take(client_pubkey)
         try:
             return await dispatch(self._wallet, live.record, request, time.time())
         finally:
-            live.in_flight -= 1
-            self._in_flight -= 1
+            self._in_flight.give_back(client_pubkey)
 
     async def _deliver(self, live: LiveConnection, response: Event, first: str | None) -> None:
         """Publish an answer on all relays of its connection, and once more when none has taken it.

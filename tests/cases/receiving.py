@@ -251,13 +251,14 @@ def test_list_by_time(app: ConnectedApp) -> None:
 
 
 def test_list_ends_before_it_is_too_long(app: ConnectedApp) -> None:
-    for n in range(4):
-        make(app, description=f"{n}" + "x" * 15_000, description_hash=None)
+    for n in range(6):
+        long = {"description": f"{n}" + "x" * 4000, "metadata": {"a": "é" * 4000}}
+        make(app, **long, description_hash=None)
     page = listed(app, unpaid=True)
-    assert [row["description"][0] for row in page["transactions"]] == ["3", "2"]
-    assert page["total_count"] == 4
-    rest = listed(app, unpaid=True, offset=2)
-    assert [row["description"][0] for row in rest["transactions"]] == ["1", "0"]
+    assert [row["description"][0] for row in page["transactions"]] == ["5", "4", "3"]
+    assert page["total_count"] == 6
+    rest = listed(app, unpaid=True, offset=3)
+    assert [row["description"][0] for row in rest["transactions"]] == ["2", "1", "0"]
 
 
 def test_list_of_others(node: NodeUnderTest, connect: Connect) -> None:

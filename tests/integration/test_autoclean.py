@@ -13,9 +13,9 @@ from tests.support.waiting import wait_until
 IMPATIENT_PLUGIN = f"""#!/usr/bin/env python3
 import runpy, sys
 sys.path.insert(0, {str(PLUGIN.parent)!r})
-from nwc.wallet import invoice_record
-assert invoice_record.sweep.__defaults__ == (invoice_record.SWEEP_GRACE_S,)
-invoice_record.sweep.__defaults__ = (0.1,)
+from nwc.wallet.invoice_record import SWEEP_GRACE_S, InvoiceRecords
+assert InvoiceRecords.sweep.__defaults__ == (SWEEP_GRACE_S,)
+InvoiceRecords.sweep.__defaults__ = (0.1,)
 runpy.run_path({str(PLUGIN)!r}, run_name="__main__")
 """
 

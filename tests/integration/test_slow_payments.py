@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nwc.wallet.spending.payments import MAX_IN_ALL, MAX_PER_CONNECTION
+from nwc.wallet.spending.payments import MAX_PER_CONNECTION, MAX_SHARED
 from tests.cases.fixtures import Connect, ConnectedApp, wait_until_announced
 from tests.cases.paying import *  # noqa: F403
 from tests.cases.paying import (
@@ -107,8 +107,8 @@ def test_other_work_goes_on(
 
 
 def test_as_many_as_there_may_be(node: RealNode, payee: RealPayee, connect: Connect) -> None:
-    """One connection cannot take the turns of the others; a restart of the plugin forgets none."""
-    counts = [*divide(MAX_IN_ALL, MAX_PER_CONNECTION)]
+    """Four connections cannot take the place of another; a restart of the plugin forgets none."""
+    counts = [*divide(MAX_SHARED + 4, MAX_PER_CONNECTION)]
     apps = [connect(budget="unlimited") for _ in counts]
     payee.hold()
     asked = [
@@ -116,8 +116,11 @@ def test_as_many_as_there_may_be(node: RealNode, payee: RealPayee, connect: Conn
         for app, count in zip(apps, counts, strict=True)
         for _ in range(count)
     ]
-    wait_until(lambda: payee.held() == MAX_IN_ALL, "all to be held")
+    wait_until(lambda: payee.held() == sum(counts), "all to be held")
     check_refused(apps, payee)
+    other = connect(budget="unlimited")
+    asked.append((other, send(other, payee.invoice(1000))))
+    wait_until(lambda: payee.held() == sum(counts) + 1, "that of another to be held too")
     node.kill_plugin()
     node.start_plugin()
     for app in apps:

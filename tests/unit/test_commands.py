@@ -101,7 +101,7 @@ def make_core(*, proxy: str | None = None, node: FakeNode | None = None) -> Core
             answered=Counter({("get_info", "ok"): 2, ("get_info", "INTERNAL"): 1}),
             rejected=Counter({"stale": 3}),
         ),
-        payments=SimpleNamespace(ledgers=Ledgers(node or FakeNode())),
+        payments=SimpleNamespace(ledgers=Ledgers(node or FakeNode()), is_started=True),
     )
     return cast(Core, core)
 

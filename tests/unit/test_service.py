@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,9 @@ from nwc.nostr.keys import KeyPair
 from nwc.service import Core, Service
 from nwc.wallet import manager, notifier
 from nwc.wallet.connections import Connection, ConnectionStore, View
-from nwc.wallet.context import ChainTip
+from nwc.wallet.context import Call, ChainTip
+from nwc.wallet.invoice_record import invoice_label
+from nwc.wallet.make_invoice import make_invoice
 from nwc.wallet.manager import ManagementError, StillStored
 from nwc.wallet.spending import payments as payments_module
 from nwc.wallet.spending.budget import Budget, BudgetKind
@@ -64,13 +67,22 @@ class Scene:
         self.late.append(record)
 
     async def load(self) -> None:
-        """Start, and wait until paid invoices are followed."""
+        """Start, and wait until the books are read and paid invoices are followed."""
         await self.service._load(self.core)
+        await self.node.called(lambda: self.lists("nwc", "revoked"))
+        await self.follows()
+
+    async def follows(self) -> None:
+        """Wait until paid invoices are followed."""
 
         def follows(method: str, params: dict[str, Any]) -> bool:
             return method == "waitanyinvoice" and "timeout" not in params
 
         await self.node.called(lambda: any(follows(*call) for call in self.node.calls))
+
+    def lists(self, *key: str) -> bool:
+        """Tell whether lightningd was asked to list this key."""
+        return ("listdatastore", {"key": list(key)}) in self.node.calls
 
     async def ledger(self) -> Ledger:
         return await self.core.payments.ledgers.of(APP.client_pubkey)
@@ -171,7 +183,7 @@ async def test_what_is_sent_is_not_told_without_notifications(scene: Scene) -> N
 
 async def test_what_was_sent_before_the_start_is_told(scene: Scene) -> None:
     """It is put aside when lightningd takes it, and then known as told."""
-    record = settled(1)
+    record = settled(1, created_at=int(time.time()))
     request_id = record.payment.request_id
     await scene.core.payments.records.keep(APP.id, record)
     await scene.core.payments.ledgers.change(
@@ -541,3 +553,75 @@ async def test_a_change_that_was_refused(scene: Scene, lost: Callable[[], None])
     assert await stored(scene, APP) != APP.to_json()
     await until(lambda: not scene.core.manager._in_doubt)
     assert await stored(scene, APP) == APP.to_json()
+
+
+# While the books are not read
+
+
+@pytest.fixture
+def unread(scene: Scene) -> Callable[[], None]:
+    """Have lightningd fail to list the books; returns what ends that."""
+
+    async def fail(method: str, params: Any) -> None:
+        if method == "listdatastore" and params["key"][:2] in (["nwc", "ledgers"], ["nwc", "payments"]):
+            raise NodeUnavailable("listdatastore: OverflowError")
+
+    def mend() -> None:
+        scene.node.before = None
+
+    scene.node.before = fail
+    return mend
+
+
+async def test_the_owner_can_end_a_connection_while_the_books_are_not_read(
+    scene: Scene, unread: Callable[[], None]
+) -> None:
+    await scene.service._load(scene.core)
+    shown = await commands.list_(scene.core, "app")
+    assert "still reading its books" in shown["connections"][0]["budget"]["warning"]
+    assert "still reading its books" in (await commands.status(scene.core))["warning"]
+    assert (await commands.revoke(scene.core, "app"))["revoked"]
+    assert names(scene) == []
+    assert not scene.core.payments.is_started
+    unread()
+    await scene.node.called(lambda: scene.core.payments.is_started)
+    assert "warning" not in await commands.status(scene.core)
+
+
+async def test_apps_receive_while_the_books_are_not_read(
+    scene: Scene, unread: Callable[[], None]
+) -> None:
+    """What comes in is counted too, and is there when the books are read."""
+    await scene.service._load(scene.core)
+    await scene.follows()
+    call = Call(f"{1:064x}", {"amount": 5000}, APP)
+    made = await make_invoice(scene.core.wallet, call)
+    scene.node.before = None
+    ledgers = scene.core.payments.ledgers
+    await scene.world.pay(invoice_label(APP, call.request_id))
+    await scene.dealt_with(1)
+    assert made["invoice"]
+    assert (await ledgers.of(APP.client_pubkey)).received_msat == 5000
+
+
+async def test_what_a_connection_that_is_not_served_receives_is_counted(scene: Scene) -> None:
+    """Its record is of another version of the plugin; with that one it may spend what came in."""
+    key = ("nwc", "connections", APP.client_pubkey)
+    await scene.node.datastore_put(key, '{"version":99}')
+    await scene.load()
+    assert not served(scene, APP)
+    await paid(scene, APP, 1, 5000)
+    await scene.dealt_with(1)
+    assert (await scene.ledger()).received_msat == 5000
+
+
+async def test_the_payments_of_a_revoked_connection_are_read_after_a_start(scene: Scene) -> None:
+    await scene.core.payments.records.keep(APP.id, settled(1, created_at=int(time.time())))
+    await scene.load()
+    await scene.core.manager.revoke("app")
+    again = Scene(scene.node.lightningd)
+    await again.load()
+    await again.node.called(lambda: again.lists("nwc", "payments", APP.id))
+    await until(lambda: again.core.payments.records.count_settled(APP.id) == 1)
+    await again.core.stop()
+    again.service._loop.close()

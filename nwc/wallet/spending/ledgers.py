@@ -43,17 +43,21 @@ class Ledgers:
     async def load(self) -> dict[str, Ledger]:
         """Read all ledgers; one that cannot be read is logged, and its connection cannot spend.
 
-        To be called before any is changed.
+        Ledgers may be read and changed meanwhile.
 
         Raises:
             NodeError: lightningd is away.
 
         """
         for client_pubkey, (text, generation) in (await self._node.datastore_entries(_KEY)).items():
-            try:
-                self._keep(client_pubkey, _Stored(parse_ledger(text), generation))
-            except BadLedger as error:
-                _log.error("connection %s cannot spend: its ledger is %s", client_pubkey[:16], error)
+            async with self._locks[client_pubkey]:
+                # What was read or written since lightningd made this list is newer than the list.
+                if client_pubkey in self._stored:
+                    continue
+                try:
+                    self._keep(client_pubkey, _Stored(parse_ledger(text), generation))
+                except BadLedger as error:
+                    _log.error("connection %s cannot spend: its ledger is %s", client_pubkey[:16], error)
         return dict(self._last_seen)
 
     def known(self, client_pubkey: str) -> Ledger:
@@ -113,12 +117,16 @@ class Ledgers:
 
         """
         async with self._locks[client_pubkey]:
-            if not may_go((await self._current(client_pubkey)).ledger):
+            stored = await self._current(client_pubkey)
+            if not may_go(stored.ledger):
                 return
             # Until lightningd has answered nobody knows whether it is still there.
             del self._stored[client_pubkey]
             self._last_seen.pop(client_pubkey, None)
-            await self._node.datastore_delete((*_KEY, client_pubkey))
+            if stored.generation is not None:
+                # Lightningd may carry this out long after it was given up here, when the key has a
+                # connection again. The new ledger is then of another generation, and stays.
+                await self._node.datastore_delete((*_KEY, client_pubkey), stored.generation)
 
     async def _current(self, client_pubkey: str) -> _Stored:
         stored = self._stored.get(client_pubkey)

@@ -1,26 +1,53 @@
 """The payments that connections have made, and an index of them by time and by payment hash.
 
-Each that has ended is a record at ["nwc", "payments", <connection id>, <request id>]. Those under way
-are the reservations in the ledgers. The index holds what finding and counting need, in memory.
+Payments in flight are the reservations in the ledgers. One that has ended is a record at
+
+    ["nwc", "payments", <connection id>, <name>, "record"]
+
+Its name holds what the index needs, and lightningd lists the names alone, since the records are one
+level deeper. So the index of a connection is read in one short answer, when it is first needed; a record
+is read when it is shown. Earlier versions kept records at
+
+    ["nwc", "payments", <connection id>, <request id>]
+
+which lightningd lists with their text; `sweep` moves them.
 """
 
+import asyncio
 import bisect
 import logging
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
-from nwc.cln.node import Node
+from nwc.cln.errors import NodeError, NodeUnavailable
+from nwc.cln.node import DatastoreKey, Node
 from nwc.wallet.spending.payment import PaymentRecord, parse_payment_record
 
-# Failed payments are shown in the history for so long.
+# How much is kept of one connection's payments. A record is deleted when it is too old,
 KEEP_FAILED_S = 30 * 86_400
-# Of one connection; where there are more, the older ones go earlier,
+KEEP_SETTLED_S = 365 * 86_400
+# or earlier where there are more than so many newer ones,
 MAX_FAILED = 1000
-# but none whose request could still be replayed: twice what nwc-max-request-age can be.
+MAX_SETTLED = 2000
+# but not while its request could be replayed: twice what nwc-max-request-age can be. Until then a replay
+# gets the same answer; after that lightningd still knows the payment hash of an invoice as paid.
 REPLAY_S = 2 * 86_400
+# With so many kept, which takes an app some thousand payments a day, it can make no more payments.
+MAX_FAILED_KEPT = 2 * MAX_FAILED
+MAX_SETTLED_KEPT = 5 * MAX_SETTLED
+# An index that lightningd could not list is asked for again after this time, doubled each time.
+_RETRY_FIRST_S = 1.0
+_RETRY_MAX_S = 60.0
 
 _ROOT = ("nwc", "payments")
+_LEAF = "record"
+_NO_HASH = "unknown"
+_NAME = re.compile(
+    r"(\d{1,19})-(\d{1,19})-(settled|failed)-(\d{1,19})msat-([0-9a-f]{64}|unknown)-([0-9a-f]{1,64})"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +63,7 @@ class Entry:
         request_id: 64 hex digits.
         payment_hash: 64 hex digits, None when it never came to be known.
         is_settled: whether it succeeded.
+        key: of its record in the datastore.
 
     """
 
@@ -45,6 +73,12 @@ class Entry:
     request_id: str
     payment_hash: str | None
     is_settled: bool
+    key: DatastoreKey
+
+    @property
+    def is_old_layout(self) -> bool:
+        """True if an earlier version wrote the record."""
+        return self.key[-1] != _LEAF
 
 
 class UnreadableRecord(Exception):
@@ -52,7 +86,10 @@ class UnreadableRecord(Exception):
 
 
 class PaymentRecords:
-    """Keeps and finds payments that have ended. Methods that wait raise NodeError, as Node's do."""
+    """Keeps and finds payments that have ended. Methods that wait raise NodeError, as Node's do.
+
+    `with_hash`, `between` and the counts know a connection's payments once `ready` has returned for it.
+    """
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -61,28 +98,91 @@ class PaymentRecords:
         self._by_request: dict[tuple[str, str], Entry] = {}
         self._unreadable: set[tuple[str, str]] = set()
         self._failed: Counter[str] = Counter()
+        self._settled: Counter[str] = Counter()
+        # Of two records of one request, the one that does not count.
+        self._superseded: set[DatastoreKey] = set()
+        self._ready: set[str] = set()
+        self._locks = defaultdict[str, asyncio.Lock](asyncio.Lock)
+        # When to ask again for an index that could not be read, and the delay after that.
+        self._retry: dict[str, tuple[float, float]] = {}
 
-    async def load(self) -> None:
-        """Read what is stored into the index; a damaged record is logged and left alone."""
-        for index in (self._by_time, self._by_hash, self._by_request, self._unreadable, self._failed):
-            index.clear()
-        for connection_id in await self._node.datastore_keys(_ROOT):
-            stored = await self._node.datastore_children((*_ROOT, connection_id))
-            for request_id, text in stored.items():
-                record = _parse(text)
-                if record is None:
-                    self._unreadable.add((connection_id, request_id))
-                    _log.warning("a payment of connection %s is not shown: bad record", connection_id)
-                    continue
-                self._add(_entry(connection_id, request_id, record))
+    async def load(self, connection_ids: Iterable[str]) -> None:
+        """Read the indexes of connections, one by one. One that fails is read when it is needed."""
+        for connection_id in connection_ids:
+            with suppress(NodeError):
+                await self.ready(connection_id)
+
+    async def ready(self, connection_id: str) -> None:
+        """Read the index of a connection, unless that is done.
+
+        Raises:
+            NodeError: lightningd could not list it, now or a moment ago: nobody can tell what this
+                connection has paid. Others are not concerned.
+
+        """
+        if connection_id in self._ready:
+            return
+        async with self._locks[connection_id]:
+            if connection_id in self._ready:
+                return
+            retry_at, delay = self._retry.get(connection_id, (0.0, _RETRY_FIRST_S))
+            now = asyncio.get_running_loop().time()
+            if now < retry_at:
+                raise NodeUnavailable("listdatastore: the payments of this connection cannot be read")
+            try:
+                await self._read(connection_id)
+            except NodeError as error:
+                self._retry[connection_id] = (now + delay, min(2 * delay, _RETRY_MAX_S))
+                _log.warning("the payments of connection %s cannot be read: %s", connection_id, error)
+                raise
+            self._ready.add(connection_id)
+            self._retry.pop(connection_id, None)
+        del self._locks[connection_id]
+
+    async def _read(self, connection_id: str) -> None:
+        listed = await self._node.datastore_names((*_ROOT, connection_id))
+        for name, text in listed.items():
+            key = (*_ROOT, connection_id, name)
+            entry = (
+                _entry_named(connection_id, name) if text is None else _entry_of_old(key, _parse(text))
+            )
+            if entry is not None:
+                self._add_better(entry)
+                continue
+            _log.warning("a payment of connection %s is not shown: bad record", connection_id)
+            if text is not None:
+                self._unreadable.add((connection_id, name))
+
+    def _add_better(self, entry: Entry) -> None:
+        """Add what was listed. A crash can leave two records of one request; the settled one counts."""
+        other = self._by_request.get((entry.connection_id, entry.request_id))
+        if other is not None:
+            better = max(entry, other, key=lambda one: (one.is_settled, not one.is_old_layout))
+            self._superseded.add((other if better is entry else entry).key)
+            if better is other:
+                return
+            self._remove(other)
+        self._add(entry)
 
     async def keep(self, connection_id: str, record: PaymentRecord) -> None:
         """Store how a payment ended. The same once more changes nothing."""
+        await self.ready(connection_id)
         request_id = record.payment.request_id
-        await self._node.datastore_put((*_ROOT, connection_id, request_id), record.to_json())
-        self._unreadable.discard((connection_id, request_id))
-        self._remove(connection_id, request_id)
-        self._add(_entry(connection_id, request_id, record))
+        entry = _entry(connection_id, record)
+        old = self._by_request.get((connection_id, request_id))
+        has_many = (
+            self._settled[connection_id] >= MAX_SETTLED or self._failed[connection_id] >= MAX_FAILED
+        )
+        kept = _shortened(record) if has_many else record
+        await self._node.datastore_put(entry.key, kept.to_json())
+        if (connection_id, request_id) in self._unreadable:
+            await self._node.datastore_delete((*_ROOT, connection_id, request_id))
+            self._unreadable.discard((connection_id, request_id))
+        if old is not None:
+            if old.key != entry.key:
+                await self._node.datastore_delete(old.key)
+            self._remove(old)
+        self._add(entry)
 
     async def get(self, connection_id: str, request_id: str) -> PaymentRecord | None:
         """Return the record of a request's payment, None when none has ended.
@@ -91,13 +191,14 @@ class PaymentRecords:
             UnreadableRecord: there is one, but nobody can tell what it says.
 
         """
+        await self.ready(connection_id)
         if (connection_id, request_id) in self._unreadable:
             raise UnreadableRecord(request_id)
-        if (connection_id, request_id) not in self._by_request:
+        entry = self._by_request.get((connection_id, request_id))
+        if entry is None:
             return None
-        text = await self._node.datastore_get((*_ROOT, connection_id, request_id))
-        record = _parse(text or "")
-        if record is None:
+        record = _parse(await self._node.datastore_get(entry.key) or "")
+        if record is None or record.payment.request_id != request_id:
             raise UnreadableRecord(request_id)
         return record
 
@@ -125,27 +226,45 @@ class PaymentRecords:
         """Return how many failed payments of a connection are kept."""
         return self._failed[connection_id]
 
+    def count_settled(self, connection_id: str) -> int:
+        """Return how many settled payments of a connection are kept."""
+        return self._settled[connection_id]
+
     async def sweep(self, now: float) -> int:
-        """Forget failed payments that are old: after a month, or earlier where there are many.
+        """Delete records that are old, or of which there are many; see the numbers above.
+
+        What a payment has cost stays booked in the ledger. Records that an earlier version has written
+        are moved to where this one keeps them.
 
         Args:
             now: Unix seconds.
 
         Returns:
-            How many were forgotten.
+            How many payments were forgotten.
 
         """
-        newer = Counter[str]()
+        newer = Counter[tuple[str, bool]]()
         forgotten = 0
         for entry in sorted(self.all(), reverse=True):
-            if entry.is_settled:
-                continue
-            newer[entry.connection_id] += 1
-            keep_s = KEEP_FAILED_S if newer[entry.connection_id] <= MAX_FAILED else REPLAY_S
-            if now - entry.created_at > keep_s:
+            newer[entry.connection_id, entry.is_settled] += 1
+            number = newer[entry.connection_id, entry.is_settled]
+            if now - entry.created_at > _keep_s(number, is_settled=entry.is_settled):
                 await self.delete(entry.connection_id, entry.request_id)
                 forgotten += 1
+            elif entry.is_old_layout:
+                await self._move(entry)
+        for key in list(self._superseded):
+            await self._node.datastore_delete(key)
+            self._superseded.discard(key)
         return forgotten
+
+    async def _move(self, entry: Entry) -> None:
+        try:
+            record = await self.get(entry.connection_id, entry.request_id)
+        except UnreadableRecord:
+            return
+        if record is not None:
+            await self.keep(entry.connection_id, record)
 
     def all(self) -> Iterable[Entry]:
         """Return every payment in the index."""
@@ -153,42 +272,92 @@ class PaymentRecords:
 
     async def delete(self, connection_id: str, request_id: str) -> None:
         """Forget a payment."""
-        await self._node.datastore_delete((*_ROOT, connection_id, request_id))
-        self._remove(connection_id, request_id)
+        entry = self._by_request.get((connection_id, request_id))
+        if entry is not None:
+            await self._node.datastore_delete(entry.key)
+            self._remove(entry)
 
     def _add(self, entry: Entry) -> None:
-        self._failed[entry.connection_id] += not entry.is_settled
+        self._count(entry)[entry.connection_id] += 1
         bisect.insort(self._by_time[entry.connection_id], entry)
         self._by_request[entry.connection_id, entry.request_id] = entry
         if entry.payment_hash is not None:
             self._by_hash[entry.payment_hash].append(entry)
 
-    def _remove(self, connection_id: str, request_id: str) -> None:
-        entry = self._by_request.pop((connection_id, request_id), None)
-        if entry is None:
+    def _remove(self, entry: Entry) -> None:
+        if self._by_request.pop((entry.connection_id, entry.request_id), None) is None:
             return
-        self._failed[connection_id] -= not entry.is_settled
-        self._by_time[connection_id].remove(entry)
+        self._count(entry)[entry.connection_id] -= 1
+        self._by_time[entry.connection_id].remove(entry)
         if entry.payment_hash is not None:
             self._by_hash[entry.payment_hash].remove(entry)
             if not self._by_hash[entry.payment_hash]:
                 del self._by_hash[entry.payment_hash]
+
+    def _count(self, entry: Entry) -> Counter[str]:
+        return self._settled if entry.is_settled else self._failed
+
+
+def _keep_s(number: int, *, is_settled: bool) -> int:
+    """Return how long a record is kept that is the so manyeth newest of its kind, in seconds."""
+    if is_settled:
+        return KEEP_SETTLED_S if number <= MAX_SETTLED else REPLAY_S
+    return KEEP_FAILED_S if number <= MAX_FAILED else REPLAY_S
+
+
+def _shortened(record: PaymentRecord) -> PaymentRecord:
+    """Return what a replay of the request and the history need; the invoice and metadata are long."""
+    return replace(record, payment=replace(record.payment, invoice=None, metadata=None))
 
 
 def _time(entry: Entry) -> int:
     return entry.created_at
 
 
-def _entry(connection_id: str, request_id: str, record: PaymentRecord) -> Entry:
+def _entry(connection_id: str, record: PaymentRecord) -> Entry:
     payment = record.payment
+    parts = (
+        str(payment.created_at),
+        str(payment.order),
+        str(record.state),
+        f"{record.sent_msat}msat",
+        payment.payment_hash or _NO_HASH,
+        payment.request_id,
+    )
+    key = (*_ROOT, connection_id, "-".join(parts), _LEAF)
     return Entry(
         payment.created_at,
         payment.order,
         connection_id,
-        request_id,
+        payment.request_id,
         payment.payment_hash,
         record.is_settled,
+        key,
     )
+
+
+def _entry_named(connection_id: str, name: str) -> Entry | None:
+    """Read the name of a record; None when no version writes such a name."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    created_at, order, state, _, payment_hash, request_id = match.groups()
+    return Entry(
+        int(created_at),
+        int(order),
+        connection_id,
+        request_id,
+        None if payment_hash == _NO_HASH else payment_hash,
+        state == "settled",
+        (*_ROOT, connection_id, name, _LEAF),
+    )
+
+
+def _entry_of_old(key: DatastoreKey, record: PaymentRecord | None) -> Entry | None:
+    """Return the entry of a record of an earlier version, whose key ends with the request id."""
+    if record is None:
+        return None
+    return replace(_entry(key[-2], record), request_id=key[-1], key=key)
 
 
 def _parse(text: str) -> PaymentRecord | None:

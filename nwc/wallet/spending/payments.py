@@ -43,16 +43,24 @@ from nwc.wallet.spending.failure import failure_of, is_insufficient
 from nwc.wallet.spending.ledger import BadLedger, Ledger, OverBudget
 from nwc.wallet.spending.ledgers import Ledgers
 from nwc.wallet.spending.payment import Payment, PaymentRecord, PaymentState
-from nwc.wallet.spending.payment_records import MAX_FAILED, PaymentRecords, UnreadableRecord
+from nwc.wallet.spending.payment_records import (
+    MAX_FAILED_KEPT,
+    MAX_SETTLED_KEPT,
+    PaymentRecords,
+    UnreadableRecord,
+)
 
 # Apps wait for a minute; so long lightningd may begin new attempts.
 RETRY_FOR_S = 50
 # How much longer a command of before a crash may take to begin with its first part.
 UNSENT_GRACE_S = 60.0
+# Payments in flight. The first of each connection has a place of its own, which others cannot take; all
+# further ones share some. In all there are as many as lightningd is given commands for (nwc.cln.node).
 MAX_PER_CONNECTION = 20
-MAX_IN_ALL = 64
-# More than stay after a sweep: only an app that does nothing but fail gets there.
-MAX_FAILED_KEPT = 2 * MAX_FAILED
+MAX_SHARED = 64
+MAX_IN_ALL = 256
+# How long a request waits for the books to be read after a start. Apps wait for a minute.
+START_PATIENCE_S = 20.0
 # `xpay` can answer with an error while it has yet to begin a part whose way is being reserved.
 AFTER_ERROR_S = 2.0
 _POLL_FIRST_S = 0.5
@@ -83,6 +91,8 @@ class Payments:
         tell: tells the apps of a settled payment of a connection (by its id); returns when they are
             told, or it is certain that they will be; raises NodeError when neither can be done now.
         answer_late: answers a request (of a client key) that an earlier run of the plugin has taken.
+        is_stored: True if there is a record of the connection of a client key, though it is not served;
+            its ledger stays then.
 
     """
 
@@ -94,6 +104,7 @@ class Payments:
         connection_of: Callable[[str], Connection | None],
         tell: Callable[[str, PaymentRecord], Awaitable[None]],
         answer_late: Callable[[str, PaymentRecord], Awaitable[None]],
+        is_stored: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.payer = payer
         self.ledgers = ledgers
@@ -101,37 +112,49 @@ class Payments:
         self._connection_of = connection_of
         self._tell_apps = tell
         self._answer_late = answer_late
+        self._is_stored = is_stored
         self._tasks = Tasks()
         # By request, and by payment hash: whose it is and what comes of it.
         self._under_way: dict[str, tuple[str, asyncio.Future[Outcome]]] = {}
+        # By client key; and the requests that are counted there.
         self._in_flight: Counter[str] = Counter()
+        self._placed: set[str] = set()
         self._loaded: dict[str, Ledger] = {}
+        self._is_started = asyncio.Event()
         # Requests of before the start that have come again, and so get their answer in the usual way.
         self._came_again: set[str] = set()
 
     async def load(self) -> None:
-        """Read books and records. To be called before requests are served, not while they are.
+        """Read the ledgers. Until `start`, requests may come, but nothing is paid.
 
         Raises:
             NodeError: lightningd is away.
 
         """
-        await self.records.load()
         self._loaded = await self.ledgers.load()
 
+    @property
+    def is_started(self) -> bool:
+        """True if the books are read, so that payments can be made."""
+        return self._is_started.is_set()
+
     def start(self) -> None:
-        """Follow what was under way. To be called when it is known which connections there are: a ledger
-        without one is that of a revoked connection.
+        """Follow what was under way, and pay from now on.
+
+        To be called when it is known which connections there are: a ledger without one is that of a
+        revoked connection.
         """
+        self._is_started.set()
         for client_pubkey, ledger in self._loaded.items():
             for payment in ledger.reservations.values():
+                self._take_place(client_pubkey, payment.request_id)
                 self._start(client_pubkey, payment, partial(self._resume, client_pubkey, payment))
             for request_id in ledger.untold:
                 # What was not told may not have been answered either: both came after the booking.
                 self._tasks.spawn(self._answer_untold(client_pubkey, request_id))
                 self._tasks.spawn(self._tell(client_pubkey, request_id))
             is_done = not ledger.reservations and not ledger.untold
-            if is_done and self._connection_of(client_pubkey) is None:
+            if is_done and self._is_revoked(client_pubkey):
                 self._tasks.spawn(self._insist(partial(self.forget_if_done, client_pubkey)))
         self._loaded = {}
 
@@ -178,10 +201,11 @@ class Payments:
         a new request, or one for which nothing was sent.
 
         Raises:
-            Nip47Error: as `pay`.
+            Nip47Error: as `pay`; INTERNAL when the books are not read yet.
             NodeError: lightningd is away.
 
         """
+        await self._until_started()
         name = _request_name(connection.client_pubkey, request_id)
         if name in self._under_way:
             self._came_again.add(request_id)
@@ -209,7 +233,6 @@ class Payments:
         task = self._tasks.spawn(run(outcome))
         names = _names(client_pubkey, payment)
         self._under_way |= dict.fromkeys(names, (client_pubkey, outcome))
-        self._in_flight[client_pubkey] += 1
         task.add_done_callback(lambda _: self._done(client_pubkey, payment, names))
         task.add_done_callback(partial(_pass_on, outcome))
         return outcome
@@ -218,15 +241,25 @@ class Payments:
         self._came_again.discard(payment.request_id)
         for name in names:
             del self._under_way[name]
-        self._in_flight[client_pubkey] -= 1
-        if not self._in_flight[client_pubkey]:
-            del self._in_flight[client_pubkey]
+        self._leave_place(client_pubkey, payment.request_id)
+
+    async def _until_started(self) -> None:
+        try:
+            async with asyncio.timeout(START_PATIENCE_S):
+                await self._is_started.wait()
+        except TimeoutError:
+            raise _STILL_STARTING from None
 
     def _check_bounds(self, client_pubkey: str) -> None:
-        """Bound what is under way: one payment can last for days. And what failed, which is kept."""
-        of_one = self._in_flight[client_pubkey] > MAX_PER_CONNECTION
-        if of_one or self._in_flight.total() > MAX_IN_ALL:
-            whose = "of this connection " if of_one else ""
+        """Bound the payments in flight, since one can last for days, and the records that are kept."""
+        own = self._in_flight[client_pubkey]
+        shared = self._in_flight.total() - len(self._in_flight)
+        if (
+            own >= MAX_PER_CONNECTION
+            or (own and shared >= MAX_SHARED)
+            or self._in_flight.total() >= MAX_IN_ALL
+        ):
+            whose = "of this connection " if own >= MAX_PER_CONNECTION else ""
             raise Nip47Error(
                 ErrorCode.RATE_LIMITED, f"too many payments {whose}are under way; try again later"
             )
@@ -234,6 +267,25 @@ class Payments:
             raise Nip47Error(
                 ErrorCode.RATE_LIMITED, "too many payments of this connection have failed; try tomorrow"
             )
+        if self.records.count_settled(client_pubkey[:16]) >= MAX_SETTLED_KEPT:
+            raise Nip47Error(
+                ErrorCode.RATE_LIMITED,
+                "this connection has made too many payments in two days; try tomorrow",
+            )
+
+    def _take_place(self, client_pubkey: str, request_id: str) -> None:
+        self._placed.add(_request_name(client_pubkey, request_id))
+        self._in_flight[client_pubkey] += 1
+
+    def _leave_place(self, client_pubkey: str, request_id: str) -> None:
+        """Give up the place of a payment; a request that was refused has had none."""
+        name = _request_name(client_pubkey, request_id)
+        if name not in self._placed:
+            return
+        self._placed.discard(name)
+        self._in_flight[client_pubkey] -= 1
+        if not self._in_flight[client_pubkey]:
+            del self._in_flight[client_pubkey]
 
     # The way of a payment
 
@@ -245,6 +297,7 @@ class Payments:
             if ended is not None:
                 return ended
             self._check_bounds(connection.client_pubkey)
+            self._take_place(connection.client_pubkey, wanted.request_id)
             payment = await self._reserve(connection.client_pubkey, wanted)
         except Nip47Error as error:
             return error
@@ -461,12 +514,16 @@ class Payments:
         """
 
         def is_done(ledger: Ledger) -> bool:
-            is_revoked = self._connection_of(client_pubkey) is None
+            is_revoked = self._is_revoked(client_pubkey)
             return is_revoked and not ledger.reservations and not ledger.untold
 
-        if self._connection_of(client_pubkey) is None:
+        # Before the start nobody knows what is in flight; `start` deletes what is left until then.
+        if self.is_started and self._is_revoked(client_pubkey):
             with suppress(BadLedger):  # it has been logged, and is left for a person to look at
                 await self.ledgers.forget(client_pubkey, is_done)
+
+    def _is_revoked(self, client_pubkey: str) -> bool:
+        return self._connection_of(client_pubkey) is None and not self._is_stored(client_pubkey)
 
     async def _insist(self, action: Callable[[], Awaitable[_T]]) -> _T:
         """Do something that must be done, however long lightningd is away."""
@@ -482,6 +539,9 @@ _INSUFFICIENT = Nip47Error(
     ErrorCode.INSUFFICIENT_BALANCE, "the node cannot send that much at the moment"
 )
 _UNREADABLE = Nip47Error(ErrorCode.INTERNAL, "the books of this connection cannot be read")
+_STILL_STARTING = Nip47Error(
+    ErrorCode.INTERNAL, "the plugin is still starting; nothing was paid; try again in a minute"
+)
 _NOT_BEGUN = Nip47Error(ErrorCode.INTERNAL, "the node could not do this now; nothing was paid")
 _NOT_SENT = Nip47Error(ErrorCode.PAYMENT_FAILED, "the payment was interrupted; nothing was paid")
 

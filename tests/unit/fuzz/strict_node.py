@@ -86,7 +86,7 @@ def _no_constant(name: str) -> None:
 def datastore_key(value: Any) -> bool:
     """A key below ours, of few and short parts."""
     parts = isinstance(value, list) and 2 <= len(value) <= 6 and value[0] == "nwc"
-    return parts and all(matching(r"[a-z0-9-]{1,100}")(part) for part in value)
+    return parts and all(matching(r"[a-z0-9-]{1,180}")(part) for part in value)
 
 
 def invoice_string(value: Any) -> bool:
@@ -198,7 +198,7 @@ METHODS: dict[str, Signature] = {
         generation=index,
     ),
     "listdatastore": signature({"key": datastore_key}),
-    "deldatastore": signature({"key": datastore_key}),
+    "deldatastore": signature({"key": datastore_key}, generation=index),
 }
 # By what a call says of itself: one of these, and not two.
 _EXACTLY_ONE = {"listinvoices": ("label", "payment_hash"), "listsendpays": ("payment_hash", "index")}

@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -320,11 +320,13 @@ def make_core(node: StrictNode) -> Core:
 
 async def load(core: Core) -> None:
     """Load and start a core as Service does."""
-    await core.wallet.templates.sweep(is_start=True)
-    await core.payments.load()
+
+    async def once(step: Callable[[], Awaitable[object]]) -> None:
+        await step()
+
     await core.manager.load()
-    core.payments.start()
-    await core.start()
+    core.start(once)
+    await core.payments._until_started()
 
 
 def event_frame(event: Event) -> str:

@@ -40,7 +40,7 @@ class FakeNode(Node):
     async def datastore_put(self, key: DatastoreKey, value: str) -> None:
         self.datastore[key] = value
 
-    async def datastore_delete(self, key: DatastoreKey) -> None:
+    async def datastore_delete(self, key: DatastoreKey, generation: int | None = None) -> None:
         self.datastore.pop(key, None)
 
     async def datastore_entry(self, key: DatastoreKey) -> tuple[str, int] | None:

@@ -114,7 +114,7 @@ class Scene:
     async def start(self) -> None:
         """Start, and wait until paid invoices are followed."""
         before = len(self.node.calls)
-        await self.records.load()
+        await self.records.load([])
         await self.notifier.load()
         self.paid_invoices.start()
 

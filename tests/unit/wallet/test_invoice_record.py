@@ -1,3 +1,4 @@
+import hashlib
 import json
 from typing import Any
 
@@ -8,8 +9,10 @@ from hypothesis import strategies as st
 from nwc.cln.errors import NodeUnavailable
 from nwc.cln.node import Json
 from nwc.wallet import invoice_record
-from nwc.wallet.invoice_record import InvoiceRecord
+from nwc.wallet.context import Call
+from nwc.wallet.invoice_record import InvoiceRecord, InvoiceRecords
 from nwc.wallet.lookup_invoice import may_see
+from nwc.wallet.make_invoice import make_invoice
 from tests.unit.in_process import ALICE, BOB, World, connection
 
 OWN, OTHER = connection(ALICE), connection(BOB)
@@ -17,7 +20,7 @@ RECORD = InvoiceRecord({"order": 7}, "text")
 
 
 async def sweep(world: World) -> int:
-    return await invoice_record.sweep(world.node, grace_s=0)
+    return await world.wallet.records.sweep([ALICE, BOB], grace_s=0)
 
 
 async def kept(world: World) -> set[str]:
@@ -70,7 +73,7 @@ async def test_found_by_label_only(world: World) -> None:
 
 
 async def test_nothing_is_stored_of_nothing(world: World) -> None:
-    await invoice_record.keep(world.node, OWN, f"{1:064x}", InvoiceRecord({}))
+    await world.wallet.records.keep(OWN, f"{1:064x}", InvoiceRecord({}))
     assert await kept(world) == set()
 
 
@@ -90,7 +93,7 @@ async def test_sweep_touches_nothing_else(world: World) -> None:
     others = [("nwc", "connections", "x"), ("nwc", "notifications", "position"), ("other", "y")]
     for key in others:
         await world.node.datastore_put(key, "1")
-    await invoice_record.keep(world.node, OWN, f"{1:064x}", RECORD)
+    await world.wallet.records.keep(OWN, f"{1:064x}", RECORD)
     assert await sweep(world) == 1
     for key in others:
         assert await world.node.datastore_get(key) == "1"
@@ -104,7 +107,7 @@ async def test_sweep_spares_an_invoice_that_is_being_made(world: World) -> None:
     """The record comes first, the invoice a moment later; a sweep may come in between."""
     request_id = f"{1:064x}"
     label = invoice_record.invoice_label(OWN, request_id)
-    await invoice_record.keep(world.node, OWN, request_id, RECORD)
+    await world.wallet.records.keep(OWN, request_id, RECORD)
     looked: list[Json] = []
 
     async def before(method: str, params: Json) -> None:
@@ -142,3 +145,51 @@ def test_the_owner_of_a_label_is_who_may_see_the_invoice() -> None:
     for label in ("", "nwc", "nwc:", own, f"NWC:{OWN.id}:a", f"x:{own}:a", f"nwc::{OWN.id}"):
         assert invoice_record.owner_in(label) != OWN.id
         assert not may_see(OWN, {"label": label})
+
+
+async def test_of_one_connection_the_newest_records_are_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(invoice_record, "MAX_RECORDS", 2)
+    monkeypatch.setattr(invoice_record, "MAX_KEPT", 4)
+    for number in (7, 3, 5, 1):  # lightningd lists them by request
+        await world.invoice(OWN, number, record=RECORD)
+    await world.invoice(OTHER, 9, record=RECORD)
+    keep = world.wallet.records.keep
+    assert await keep(OWN, f"{8:064x}", RECORD) == InvoiceRecord(), "it has as many as there can be"
+    assert await keep(OWN, f"{7:064x}", RECORD) == RECORD, "the same request again"
+    assert await sweep(world) == 2
+    assert await kept(world) == {f"{ALICE}/5", f"{ALICE}/1", f"{BOB}/9"}
+    assert await keep(OWN, f"{8:064x}", RECORD) == RECORD
+
+
+async def test_an_invoice_is_made_without_metadata_that_is_not_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The app is told that its metadata was dropped."""
+    monkeypatch.setattr(invoice_record, "MAX_KEPT", 1)
+    shown = []
+    for number in (1, 2):
+        given = {"amount": 1000, "description": "x" * 5000, "metadata": {"order": number}}
+        made = await make_invoice(world.wallet, Call(f"{number:064x}", given, OWN))
+        assert made["description"] == "x" * 5000
+        found = await world.lookup(OWN, payment_hash=made["payment_hash"])
+        shown.append((made["metadata"], found["metadata"], len(found["description"])))
+        digest = hashlib.sha256(b"x" * 5000).hexdigest()
+        assert made["description_hash"] == found["description_hash"] == digest
+    assert shown == [({"order": 1}, {"order": 1}, 4096), ({}, {}, 639)]
+
+
+async def test_records_are_asked_for_only_where_there_are_some(world: World) -> None:
+    with_record = await world.invoice(OWN, 1, record=RECORD)
+    without = await world.invoice(OWN, 2)
+    records = InvoiceRecords(world.node)
+    assert await records.find(with_record) == RECORD
+    before = len(world.node.calls)
+    assert await records.find(without) == InvoiceRecord()
+    assert len(world.node.calls) == before
+    assert all(
+        params["key"][:3] == ["nwc", "invoices", ALICE]
+        for _, params in world.node.calls
+        if "key" in params
+    )

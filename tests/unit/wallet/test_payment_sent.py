@@ -188,7 +188,8 @@ async def test_a_damaged_record_holds_up_nothing(
     await scene.start()
     await scene.pays(app, 1)
     made = await scene.pays(app, 2)
-    await scene.node.datastore_put(("nwc", "payments", app.id, f"{1:064x}"), text)
+    [key] = [entry.key for entry in scene.records.all() if entry.request_id == f"{1:064x}"]
+    await scene.node.datastore_put(key, text)
     if is_restarted:
         await scene.restart()
     scene.relay_is_back()

@@ -10,12 +10,21 @@ from typing import Any
 import pytest
 
 from nwc.cln.node import Json
-from nwc.nip47.encryption import Encryption
+from nwc.nip47.encryption import Cipher, Encryption
 from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.event import Event, sign_event
+from nwc.nostr.keys import KeyPair
 from nwc.wallet.connections import Connection
 from nwc.wallet.live import LiveConnection, LiveConnections
-from nwc.wallet.server import RequestServer
+from nwc.wallet.server import (
+    MAX_IN_FLIGHT,
+    MAX_IN_FLIGHT_PER_CONNECTION,
+    MAX_TASKS,
+    MAX_TASKS_PER_CONNECTION,
+    OWN_IN_FLIGHT,
+    OWN_TASKS,
+    RequestServer,
+)
 from nwc.wallet.spending.payment import PaymentRecord, PaymentState
 from tests.unit.helpers import CLIENT, NOW, WALLET, cipher_of_client, cipher_of_wallet
 from tests.unit.in_process import RELAY, make_wallet
@@ -166,3 +175,73 @@ async def test_a_revoked_connection_gets_no_answer() -> None:
     await answers.answer(settled(1))
     assert answers.published == []
     assert answers.server.answered == {}
+
+
+class Mute:
+    """A relay that never answers, for a server with many connections."""
+
+    def __init__(self, count: int) -> None:
+        self.asked: list[str] = []
+        self._never = asyncio.Event()
+        self.connections = LiveConnections()
+        self.clients = [KeyPair.generate() for _ in range(count)]
+        self.wallets = [KeyPair.generate() for _ in range(count)]
+        for number, (client, wallet) in enumerate(zip(self.clients, self.wallets, strict=True)):
+            record = Connection(f"app {number}", client.public_key, (f"wss://{number}.example",), NOW)
+            limit = RateLimit(10**6, 10**6, 0)
+            self.connections.add(
+                LiveConnection(record, wallet, Cipher(wallet, client.public_key), limit)
+            )
+        node = FakeNode({"id": "02" * 33, "network": "bitcoin", "blockheight": 1})
+        self.server = RequestServer(make_wallet(node), self.connections, 120, self._publish)
+
+    async def _publish(self, event: Event, urls: tuple[str, ...], timeout_s: float) -> bool:
+        self.asked.append(event.tag("p") or "")
+        if urls != (f"wss://{len(self.clients) - 1}.example",):
+            await self._never.wait()
+        return True
+
+    async def ask(self, app: int, count: int) -> list[str | None]:
+        """Ask so many times, and return why requests were ignored, None for those that are served."""
+        client, wallet = self.clients[app], self.wallets[app]
+        cipher = Cipher(client, wallet.public_key)
+        reasons: list[str | None] = []
+        for number in range(count):
+            text = json.dumps({"method": "get_info", "params": {"n": number}})
+            content = cipher.encrypt(Encryption.NIP44_V2, text)
+            event = sign_event(
+                client,
+                kind=23194,
+                content=content,
+                tags=[["p", wallet.public_key], ["encryption", "nip44_v2"]],
+                created_at=int(time.time()),
+            )
+            reasons.append(self.server.on_event(event, "wss://x"))
+            await asyncio.sleep(0)
+        return reasons
+
+
+async def test_apps_whose_relay_never_answers_do_not_stop_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seven of them once filled the tasks that all shared; nobody else was answered then."""
+    monkeypatch.setattr("nwc.wallet.server.MAX_TASKS", 7 * 40)
+    monkeypatch.setattr("nwc.wallet.server.MAX_TASKS_PER_CONNECTION", 60)
+    mute = Mute(9)
+    for app in range(8):
+        reasons = await mute.ask(app, 70)
+        assert "overloaded" in reasons
+        assert reasons.count(None) == reasons.index("overloaded") <= 60
+    honest = 8
+    assert await mute.ask(honest, 40) == [None] * 40
+    assert mute.asked.count(mute.clients[honest].public_key) == 40
+    await mute.server._tasks.finish(0)
+    assert (await mute.ask(0, 1)) == [None]
+    await mute.server._tasks.finish(0)
+
+
+def test_no_few_connections_can_take_what_all_share() -> None:
+    """Of tasks and of requests being served: some thirty and eight connections at their very most."""
+    assert MAX_TASKS // MAX_TASKS_PER_CONNECTION >= 30
+    assert MAX_IN_FLIGHT // MAX_IN_FLIGHT_PER_CONNECTION >= 8
+    assert min(OWN_TASKS, OWN_IN_FLIGHT) >= 8

@@ -31,6 +31,7 @@ class Bench:
 
     Attributes:
         connections: by client key; KEY has a budget of 1000 msat.
+        unserved: client keys of connections that are stored and not served.
         told: request ids the apps were told of.
         late: records that were answered late.
         tell_error: raised, while set, in place of telling.
@@ -41,6 +42,7 @@ class Bench:
         self.loop = VirtualLoop()
         self.lightningd = SimulatedLightningd(self.loop)
         self.connections: dict[str, Connection] = {KEY: connection(amount(1000))}
+        self.unserved: set[str] = set()
         self.told: list[str] = []
         self.late: list[PaymentRecord] = []
         self.tell_error: NodeError | None = None
@@ -64,19 +66,25 @@ class Bench:
     # The plugin
 
     def start(self) -> None:
+        self.payments = self.new_payments()
+        self.run(self._start())
+
+    def new_payments(self) -> Payments:
+        """Make what a start of the plugin makes."""
         node = self.lightningd
-        self.payments = Payments(
+        return Payments(
             Payer(node),
             Ledgers(node),
             PaymentRecords(node),
             connection_of=self.connections.get,
             tell=self._tell,
             answer_late=self._answer_late,
+            is_stored=self.unserved.__contains__,
         )
-        self.run(self._start())
 
     async def _start(self) -> None:
         await self.payments.load()
+        await self.payments.records.load(key[:16] for key in self.connections)
         self.payments.start()
 
     def stop(self) -> None:

@@ -188,10 +188,13 @@ class SimulatedLightningd(Node):
                 listed[name] = {"key": list(name), "string": text, "generation": generation}
         return {"datastore": list(listed.values())}
 
-    def _deldatastore(self, key: list[str]) -> Json:
-        old = self.datastore.pop(tuple(key), None)
+    def _deldatastore(self, key: list[str], generation: int | None = None) -> Json:
+        old = self.datastore.get(tuple(key))
         if old is None:
             raise RpcFailed("deldatastore", RpcCode.DATASTORE_DEL_DOES_NOT_EXIST, "none")
+        if generation not in (None, old[1]):
+            raise RpcFailed("deldatastore", RpcCode.DATASTORE_DEL_WRONG_GENERATION, "other")
+        del self.datastore[tuple(key)]
         self.on_write(tuple(key), old[0], None)
         return {}
 

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from nwc.cln.errors import NodeError, NodeUnavailable, RpcCode, RpcFailed
-from nwc.cln.node import Json
+from nwc.cln.node import DatastoreKey, Json
 from nwc.wallet.spending.ledger import BadLedger, Ledger, parse_ledger
 from nwc.wallet.spending.ledgers import Ledgers
 from tests.unit.wallet.spending.simulation import SimulatedLightningd, Trouble
@@ -235,6 +235,45 @@ async def test_forget_without_an_answer(
     with pytest.raises(NodeUnavailable):
         await ledgers.forget(KEY, lambda _: True)
     assert (await ledgers.of(KEY)).spent_msat == (1 if trouble is Trouble.AWAY else 0)
+
+
+async def test_a_late_deletion_spares_the_ledger_of_a_new_connection(
+    lightningd: SimulatedLightningd, ledgers: Ledgers
+) -> None:
+    """Lightningd may carry out a deletion that was given up, when the key is connected again."""
+    await ledgers.change(KEY, spend(1))
+    lightningd.troubles.append(Trouble.AWAY)
+    with pytest.raises(NodeUnavailable):
+        await ledgers.forget(KEY, lambda _: True)
+    [late] = lightningd.called("deldatastore")
+    await ledgers.change(KEY, spend(5))
+    with pytest.raises(RpcFailed):
+        await lightningd.call("deldatastore", **late)
+    assert stored(lightningd).spent_msat == 6
+
+
+async def test_what_changes_while_all_are_read_is_kept(
+    lightningd: SimulatedLightningd, ledgers: Ledgers
+) -> None:
+    """Lightningd has made its list, and the change is written before the list arrives."""
+    await Ledgers(lightningd).change(KEY, spend(1))
+    listed, go_on = asyncio.Event(), asyncio.Event()
+    entries = lightningd.datastore_entries
+
+    async def hold(key: DatastoreKey) -> dict[str, tuple[str, int]]:
+        found = await entries(key)
+        listed.set()
+        await go_on.wait()
+        return found
+
+    lightningd.datastore_entries = hold  # type: ignore[method-assign]
+    loading = asyncio.create_task(ledgers.load())
+    await listed.wait()
+    await ledgers.change(KEY, spend(2))
+    go_on.set()
+    assert (await loading)[KEY].spent_msat == 3
+    assert (await ledgers.change(KEY, spend(4))).spent_msat == 7
+    assert stored(lightningd).spent_msat == 7
 
 
 async def test_what_is_written_meanwhile_is_not_forgotten(

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nwc.cln.errors import NodeError
+from nwc.wallet import pay_invoice
 from nwc.wallet.spending import payment_records
 from nwc.wallet.spending.payment import PaymentRecord, parse_payment_record
 from nwc.wallet.spending.payment_records import PaymentRecords, UnreadableRecord
@@ -54,7 +55,7 @@ async def test_kept_and_found(lightningd: SimulatedLightningd, records: PaymentR
 
 async def loaded(lightningd: SimulatedLightningd) -> PaymentRecords:
     records = PaymentRecords(lightningd)
-    await records.load()
+    await records.load([ID, OTHER_ID])
     return records
 
 
@@ -84,16 +85,6 @@ async def test_the_settled_is_found_then_the_newest(records: PaymentRecords) -> 
     newest = records.with_hash(HASH, ID)
     assert newest is not None
     assert request_ids([newest]) == [2]
-
-
-async def test_loading_again_forgets_what_is_gone(
-    lightningd: SimulatedLightningd, records: PaymentRecords
-) -> None:
-    await records.keep(ID, record(1))
-    await records.keep(ID, record(2))
-    del lightningd.datastore["nwc", "payments", ID, record(1).payment.request_id]
-    await records.load()
-    assert request_ids(list(records.all())) == [2]
 
 
 async def test_not_kept_is_not_shown(lightningd: SimulatedLightningd, records: PaymentRecords) -> None:
@@ -164,10 +155,11 @@ async def test_a_record_that_became_unreadable(
 ) -> None:
     await records.keep(ID, record(1))
     request_id = record(1).payment.request_id
-    lightningd.datastore["nwc", "payments", ID, request_id] = ("x", 1)
+    [key] = lightningd.datastore
+    lightningd.datastore[key] = ("x", 1)
     with pytest.raises(UnreadableRecord):
         await records.get(ID, request_id)
-    del lightningd.datastore["nwc", "payments", ID, request_id]
+    del lightningd.datastore[key]
     with pytest.raises(UnreadableRecord):
         await records.get(ID, request_id)
 
@@ -241,3 +233,141 @@ async def test_old_failures_are_forgotten(
     assert await records.sweep(START + payment_records.KEEP_FAILED_S + 4) == 2
     assert request_ids(list((await loaded(lightningd)).all())) == [4]
     assert records.count_failed(ID) == 0
+
+
+# How they are listed, and how many there can be
+
+
+async def test_lightningd_lists_names_and_no_records(
+    lightningd: SimulatedLightningd, records: PaymentRecords
+) -> None:
+    """An answer with the records of an app that has stored much would be too long to take."""
+    for number in range(1, 6):
+        await records.keep(ID, record(number, number % 2 == 0, metadata={"a": "x" * 8000}))
+    listed = await lightningd.call("listdatastore", key=["nwc", "payments", ID])
+    assert len(json.dumps(listed)) < 5 * 400
+    lightningd.calls.clear()
+    again = await loaded(lightningd)
+    assert [given["key"] for given in lightningd.called("listdatastore")] == [
+        ["nwc", "payments", ID],
+        ["nwc", "payments", OTHER_ID],
+    ]
+    assert sorted(again.all()) == sorted(records.all())
+    assert (again.count_failed(ID), again.count_settled(ID)) == (3, 2)
+    assert await again.get(ID, record(2).payment.request_id) == record(2, metadata={"a": "x" * 8000})
+
+
+def old_key(number: int, connection_id: str = ID) -> tuple[str, ...]:
+    return ("nwc", "payments", connection_id, record(number).payment.request_id)
+
+
+async def test_records_of_an_earlier_version_are_read_and_moved(lightningd: SimulatedLightningd) -> None:
+    kept = {1: record(1, payment_hash=HASH), 2: record(2, settled=False, payment_hash=None)}
+    for number, one in kept.items():
+        lightningd.datastore[old_key(number)] = (one.to_json(), 0)
+    lightningd.datastore[old_key(3)] = ("{}", 0)
+    records = await loaded(lightningd)
+    for again in (records, await swept(records), await loaded(lightningd)):
+        assert [await again.get(ID, one.payment.request_id) for one in kept.values()] == [*kept.values()]
+        entry = again.with_hash(HASH, ID)
+        assert entry is not None
+        assert entry.is_settled
+        with pytest.raises(UnreadableRecord):
+            await again.get(ID, record(3).payment.request_id)
+    assert [key for key in lightningd.datastore if len(key) == 4] == [old_key(3)]
+    assert len(lightningd.datastore) == 3
+
+
+async def swept(records: PaymentRecords, now: int = START) -> PaymentRecords:
+    await records.sweep(now)
+    return records
+
+
+@pytest.mark.parametrize("is_settled", [True, False])
+async def test_a_crash_while_a_record_is_moved_leaves_one(
+    lightningd: SimulatedLightningd, is_settled: bool
+) -> None:
+    """The new record is there and the old one not yet deleted; the settled one counts in any case."""
+    await PaymentRecords(lightningd).keep(ID, record(1, settled=is_settled))
+    lightningd.datastore[old_key(1)] = (record(1, settled=True).to_json(), 0)
+    records = await loaded(lightningd)
+    for again in (records, await swept(records), await loaded(lightningd)):
+        assert await again.get(ID, record(1).payment.request_id) == record(1)
+        assert len(list(again.all())) == 1
+    assert len(lightningd.datastore) == 1
+
+
+async def test_a_failed_payment_that_turns_out_settled(
+    lightningd: SimulatedLightningd, records: PaymentRecords
+) -> None:
+    await records.keep(ID, record(1, settled=False))
+    await records.keep(ID, record(1))
+    assert len(lightningd.datastore) == 1
+    assert await (await loaded(lightningd)).get(ID, record(1).payment.request_id) == record(1)
+
+
+async def test_a_listing_that_fails_is_asked_for_again_after_a_while(
+    lightningd: SimulatedLightningd, records: PaymentRecords
+) -> None:
+    """An app that asks again and again does not have lightningd list each time."""
+    await records.keep(OTHER_ID, record(2))
+    lightningd.troubles.append(Trouble.AWAY)
+    for _ in range(3):
+        with pytest.raises(NodeError):
+            await records.get(ID, record(1).payment.request_id)
+    with pytest.raises(NodeError):
+        await records.keep(ID, record(1))
+    listed = [given["key"][-1] for given in lightningd.called("listdatastore")]
+    assert listed.count(ID) == 1
+    assert await records.get(OTHER_ID, record(2).payment.request_id) == record(2)
+    records._retry.clear()
+    assert await records.get(ID, record(1).payment.request_id) is None
+
+
+async def test_settled_payments_are_forgotten_by_number_and_age(
+    lightningd: SimulatedLightningd, records: PaymentRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(payment_records, "MAX_SETTLED", 2)
+    for number in range(1, 5):
+        await records.keep(ID, record(number, created_at=START + number))
+    await records.keep(OTHER_ID, record(9, created_at=START))
+    await records.keep(ID, record(8, settled=False, created_at=START))
+    assert await records.sweep(START + payment_records.REPLAY_S) == 0, "a request could be replayed"
+    assert await records.sweep(START + payment_records.REPLAY_S + 9) == 2
+    assert request_ids(sorted(records.all())) == [8, 9, 3, 4]
+    assert records.count_settled(ID) == 2
+    assert await records.sweep(START + payment_records.KEEP_SETTLED_S + 4) == 3
+    assert request_ids(list((await loaded(lightningd)).all())) == [4]
+
+
+@pytest.mark.parametrize("is_settled", [True, False])
+async def test_of_very_many_payments_only_what_a_replay_needs_is_kept(
+    records: PaymentRecords, monkeypatch: pytest.MonkeyPatch, is_settled: bool
+) -> None:
+    monkeypatch.setattr(payment_records, "MAX_SETTLED", 1)
+    monkeypatch.setattr(payment_records, "MAX_FAILED", 1)
+    for number in (1, 2):
+        await records.keep(ID, record(number, is_settled, metadata={"a": 1}))
+    first, second = [await records.get(ID, record(n).payment.request_id) for n in (1, 2)]
+    assert first == record(1, is_settled, metadata={"a": 1})
+    assert second == record(2, is_settled, invoice=None, metadata=None)
+
+
+async def test_the_most_that_one_app_can_store(
+    lightningd: SimulatedLightningd, records: PaymentRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The numbers of the README's table."""
+    longest: dict[str, Any] = {
+        "invoice": "l" * pay_invoice.MAX_INVOICE_CHARACTERS,
+        "metadata": {"a": "x" * 8184},
+    }
+    await records.keep(ID, record(1, **longest))
+    monkeypatch.setattr(payment_records, "MAX_SETTLED", 0)
+    await records.keep(ID, record(2, **longest))
+    full, short = (len(text) for text, _ in lightningd.datastore.values())
+    monkeypatch.undo()
+    long_ones = payment_records.MAX_SETTLED + payment_records.MAX_FAILED
+    in_all = payment_records.MAX_SETTLED_KEPT + payment_records.MAX_FAILED_KEPT
+    assert long_ones * full + (in_all - long_ones) * short < 55_000_000
+    names = in_all * len(json.dumps(next(iter(lightningd.datastore))))
+    assert names < 5_000_000

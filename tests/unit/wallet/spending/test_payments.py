@@ -17,7 +17,6 @@ from nwc.wallet.spending.ledger import Ledger
 from nwc.wallet.spending.payment import Payment, PaymentRecord
 from nwc.wallet.spending.payments import (
     AFTER_ERROR_S,
-    MAX_IN_ALL,
     MAX_PER_CONNECTION,
     RETRY_FOR_S,
     UNSENT_GRACE_S,
@@ -521,17 +520,6 @@ def test_an_app_that_only_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
     code, message = refused(bench.pay(keysend(100)))
     assert (code, "have failed" in message) == ("RATE_LIMITED", True)
     assert not bench.pay(keysend(100), OTHER_KEY).done()
-
-
-def test_payments_under_way_in_all(bench: Bench) -> None:
-    keys = [f"{number:064x}"[::-1] for number in range(MAX_IN_ALL // MAX_PER_CONNECTION + 1)]
-    for key in keys:
-        bench.grant(amount(10**6), key)
-    for number in range(MAX_IN_ALL):
-        bench.pay(keysend(number), keys[number // MAX_PER_CONNECTION])
-    code, message = refused(bench.pay(keysend(100)))
-    assert (code, "of this connection" in message) == ("RATE_LIMITED", False)
-    assert bench.sends() == MAX_IN_ALL
 
 
 def test_a_refused_request_is_no_payment_under_way(bench: Bench) -> None:

@@ -1,0 +1,67 @@
+"""What one app can take: the datastore (tests/cases/stores.py), tasks, and payments in flight."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from nwc.wallet.server import MAX_TASKS_PER_CONNECTION
+from nwc.wallet.spending.payments import MAX_PER_CONNECTION, MAX_SHARED
+from tests.cases.fixtures import Connect, wait_until_announced
+from tests.cases.spending import pay
+from tests.cases.stores import *  # noqa: F403
+from tests.plugin.double_node import DoubleNode
+from tests.plugin.payee import DoublePayee
+from tests.support.scripted_relay import ScriptedRelay
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def payee(node: DoubleNode) -> Iterator[DoublePayee]:
+    payee = DoublePayee(node)
+    yield payee
+    payee.release(fail=True)
+
+
+def test_apps_whose_relay_takes_no_answer_are_ignored_and_no_others(
+    node: DoubleNode, scripted_relay: ScriptedRelay, connect: Connect
+) -> None:
+    """Each keeps as many answers waiting as one may have; the next of its requests is ignored."""
+    honest = connect()
+    apps = [connect(relays=[scripted_relay.url], channels=[scripted_relay]) for _ in range(7)]
+    scripted_relay.on_event = lambda *_: None
+    before = ignored(node)
+    for app in apps:
+        for _ in range(MAX_TASKS_PER_CONNECTION + 1):
+            app.send(app.request())
+    wait_until(lambda: ignored(node) == before + len(apps), "those that are too many to be ignored")
+    assert honest.ask("get_info").result["pubkey"]
+
+
+def ignored(node: DoubleNode) -> int:
+    """Return how many requests were ignored since too much was going on."""
+    return int(node.rpc.call("nwc-status")["events_rejected"].get("overloaded", 0))
+
+
+def test_a_place_for_each_connection_that_has_no_payment_in_flight(
+    node: DoubleNode, payee: DoublePayee, connect: Connect
+) -> None:
+    """Four apps hold all they can; another one pays all the same, also after a restart."""
+    apps = [connect(budget="unlimited") for _ in range(4)]
+    held = 0
+    for app in apps:
+        for _ in range(min(MAX_PER_CONNECTION, MAX_SHARED + len(apps) - held)):
+            invoice = payee.invoice(1000)
+            plan = {"payment_hash": invoice["payment_hash"], "hold": True}
+            node.rpc.call("dev-payment-plan", plan)
+            app.send(app.request("pay_invoice", {"invoice": invoice["bolt11"]}))
+            held += 1
+    assert held == MAX_SHARED + len(apps)
+    wait_until(lambda: payee.held() == held, "all to be held")
+    assert pay(apps[-1], payee.invoice(1000)).code == "RATE_LIMITED"
+    other = connect(budget="unlimited")
+    assert pay(other, payee.invoice(1000)).result["preimage"]
+    node.kill_plugin()
+    node.start_plugin()
+    wait_until_announced(node, other.name)
+    assert pay(apps[-1], payee.invoice(1000)).code == "RATE_LIMITED"
+    assert pay(other, payee.invoice(1000)).result["preimage"]
