@@ -293,10 +293,19 @@ class Payer:
         complete = [part async for part in self._listed("complete", first_index) if own(part)]
         return _merged([*pending, *complete])
 
-    async def failed_hash(self, first_index: int, label: str) -> str | None:
-        """Return the payment hash of a failed payment with this label; None if nothing was sent."""
-        listed = await self._page("failed", first_index)
-        return next((part["payment_hash"] for part in listed if part.get("label") == label), None)
+    async def hash_of(self, first_index: int, label: str) -> str | None:
+        """Return the payment hash of the payment with this label; None if nothing of it was sent.
+
+        Args:
+            first_index: the lowest `created_index` that a part of it can have.
+            label: of the payment.
+
+        """
+        for status in ("pending", "complete", "failed"):
+            for part in await self._page(status, first_index):
+                if part.get("label") == label:
+                    return str(part["payment_hash"])
+        return None
 
     async def completed(self, first_index: int) -> AsyncIterator[Json]:
         """Yield all complete parts on this node, as `listsendpays` shows them, by `created_index`.

@@ -2,6 +2,33 @@
 
 Each function takes the `params` of a request and a field name, and returns the checked value; `null`
 counts as absent. Each raises Nip47Error OTHER with the field, the rule and what came.
+
+Clients in some languages write every field, with the empty value of its type where there is none; PHP
+and Lua cannot tell an empty object from an empty array. What an empty value means:
+
+    field                                    0               ""       []       {}
+    ---------------------------------------  --------------  -------  -------  -------
+    params                                   refused         refused  as {}    {}
+    make_invoice: amount (required)          payer chooses   refused  refused  refused
+    make_invoice: description                refused         absent   refused  refused
+    make_invoice: description_hash           refused         absent   refused  refused
+    make_invoice: expiry                     absent          refused  refused  refused
+    lookup_invoice: payment_hash, invoice    refused         absent   refused  refused
+    list_transactions: from, until           absent          refused  refused  refused
+    list_transactions: limit, offset         absent          refused  refused  refused
+    list_transactions: type                  refused         absent   refused  refused
+    list_transactions: unpaid, unpaid_…      refused         refused  refused  refused
+    pay_invoice: invoice (required)          refused         refused  refused  refused
+    pay_invoice: amount                      absent          refused  refused  refused
+    pay_keysend: amount, pubkey (required)   refused         refused  refused  refused
+    pay_keysend: preimage                    refused         absent   refused  refused
+    pay_keysend: tlv_records                 refused         refused  []       as []
+    pay_…: max_fee                           no fee at all   refused  refused  refused
+    any method: metadata                     refused         refused  as {}    {}
+
+A number is never read from a string, not even from an empty one: a limit that the client meant must not
+be ignored. "Refused" is OTHER, or NOT_IMPLEMENTED for a preimage. tests/cases/empty_values.py tries each
+cell.
 """
 
 import json
@@ -72,12 +99,12 @@ def _integer_rule(minimum: int, maximum: int, unit: str) -> str:
 
 
 def text(params: Params, name: str, *, max_bytes: int) -> str | None:
-    """Return a string of at most `max_bytes` bytes of UTF-8, None when absent.
+    """Return a string of at most `max_bytes` bytes of UTF-8, None when absent or empty.
 
     Control characters that JSON can only write as an escape with \\u are refused, as lightningd does.
     """
     value = params.get(name)
-    if value is None:
+    if value is None or value == "":
         return None
     if not isinstance(value, str) or len(value) > max_bytes or _CONTROL.search(value):
         _refuse(name, _text_rule(max_bytes), value)
@@ -95,9 +122,9 @@ def _text_rule(max_bytes: int) -> str:
 
 
 def hex_bytes(params: Params, name: str, *, size: int) -> bytes | None:
-    """Return `size` bytes from a string of twice as many hex digits, None when absent."""
+    """Return `size` bytes from a string of twice as many hex digits, None when absent or empty."""
     value = params.get(name)
-    if value is None:
+    if value is None or value == "":
         return None
     if isinstance(value, str) and len(value) == 2 * size and value.isascii() and value.isalnum():
         try:
@@ -110,11 +137,15 @@ def hex_bytes(params: Params, name: str, *, size: int) -> bytes | None:
 def json_object(params: Params, name: str, *, max_characters: int) -> Params | None:
     """Return an object; None when absent, or when too long or impossible to send again.
 
+    An empty array counts as an empty object.
+
     NIP-47, "Metadata": more than 4,096 characters "MUST be dropped". So is more than MAX_METADATA_BYTES.
     """
     value = params.get(name)
     if value is None:
         return None
+    if value == []:  # PHP's empty object
+        return {}
     if not isinstance(value, dict):
         _refuse(name, "an object", value)
     if not _fits_depth(value, _MAX_DEPTH):

@@ -102,7 +102,7 @@ def _method(body: dict[str, Any]) -> str:
 
 def _params(body: dict[str, Any]) -> dict[str, Any]:
     params = body.get("params")
-    if params is None:
+    if params is None or params == []:  # PHP's empty object
         return {}
     if not isinstance(params, dict):
         refuse("params: must be a JSON object")

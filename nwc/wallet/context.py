@@ -11,6 +11,7 @@ from nwc.cln.node import Node
 from nwc.nip47.encryption import Encryption
 from nwc.wallet.connections import Connection
 from nwc.wallet.invoice_record import InvoiceRecords
+from nwc.wallet.spending.in_flight import InFlight
 from nwc.wallet.spending.payments import Payments
 from nwc.wallet.templates import Templates
 
@@ -56,6 +57,7 @@ class Wallet:
         templates: what bare-hash invoices are made of.
         history: queries over the node's invoices and payments.
         records: what is kept beside invoices.
+        in_flight: the payments in flight, for showing them.
         list_turns, invoice_turns: keep one connection from taking the places of all.
 
     """
@@ -68,14 +70,17 @@ class Wallet:
     templates: Templates = field(init=False)
     history: History = field(init=False)
     records: InvoiceRecords = field(init=False)
+    in_flight: InFlight = field(init=False)
     list_turns: Turns = field(default_factory=lambda: Turns(LISTS_AT_ONCE))
     invoice_turns: Turns = field(default_factory=lambda: Turns(INVOICES_AT_ONCE))
 
     def __post_init__(self) -> None:
-        """Make what is made of the node."""
+        """Make what is made of the other attributes."""
         object.__setattr__(self, "templates", Templates(self.node))
         object.__setattr__(self, "history", History(self.node))
         object.__setattr__(self, "records", InvoiceRecords(self.node))
+        in_flight = InFlight(self.payments.payer, self.payments.ledgers)
+        object.__setattr__(self, "in_flight", in_flight)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,8 +57,7 @@ def parse_params(given: params.Params) -> WantedPage:
     unpaid = params.flag(given, "unpaid")
     limit = params.integer(given, "limit", minimum=0, maximum=2**53, unit="transactions")
     return WantedPage(
-        from_time=params.integer(given, "from", minimum=0, maximum=MAX_TIME, unit="Unix seconds")
-        or None,
+        from_time=_time(given, "from"),
         until_time=_time(given, "until"),
         limit=min(limit or DEFAULT_LIMIT, MAX_LIMIT),
         offset=params.integer(given, "offset", minimum=0, maximum=MAX_OFFSET, unit="transactions") or 0,
@@ -70,7 +69,7 @@ def parse_params(given: params.Params) -> WantedPage:
 
 
 def _time(given: params.Params, name: str) -> int | None:
-    return params.integer(given, name, minimum=0, maximum=MAX_TIME, unit="Unix seconds")
+    return params.integer(given, name, minimum=0, maximum=MAX_TIME, unit="Unix seconds") or None
 
 
 async def list_transactions(wallet: Wallet, call: Call) -> dict[str, Any]:
@@ -95,9 +94,14 @@ async def list_transactions(wallet: Wallet, call: Call) -> dict[str, Any]:
 
 
 async def _sources(wallet: Wallet, connection: Connection, wanted: WantedPage) -> list[Source]:
+    """Return the sources, outgoing first: of one second, payments count as newer than invoices.
+
+    Nothing tells which of an invoice and a payment of one second was made first. Money is mostly
+    received before it is spent.
+    """
     sources: list[Source] = []
-    if wanted.outgoing and connection.view is View.OWN:
-        sources += await _own_payments(wallet, connection, wanted)
+    if wanted.outgoing:
+        sources += await _outgoing(wallet, connection, wanted)
     if wanted.incoming:
         prefix = None if connection.view is View.NODE else invoice_record.label_prefix(connection)
         invoices = InvoiceFilter(prefix, paid_only=not wanted.unpaid_incoming)
@@ -106,14 +110,16 @@ async def _sources(wallet: Wallet, connection: Connection, wanted: WantedPage) -
                 invoices, wanted.from_time, wanted.until_time
             )
         sources.append(InvoiceSource(wallet.history, wallet.records, invoices))
-    if wanted.outgoing and connection.view is View.NODE:
-        payments = PaymentFilter(settled_only=not wanted.unpaid_outgoing)
-        if wanted.has_window:
-            payments = await wallet.history.payments_between(
-                payments, wanted.from_time, wanted.until_time
-            )
-        sources.append(PaymentSource(wallet.history, wallet.payments, payments))
     return sources
+
+
+async def _outgoing(wallet: Wallet, connection: Connection, wanted: WantedPage) -> list[Source]:
+    if connection.view is View.OWN:
+        return await _own_payments(wallet, connection, wanted)
+    payments = PaymentFilter(settled_only=not wanted.unpaid_outgoing)
+    if wanted.has_window:
+        payments = await wallet.history.payments_between(payments, wanted.from_time, wanted.until_time)
+    return [PaymentSource(wallet.history, wallet.payments, payments)]
 
 
 async def _own_payments(wallet: Wallet, connection: Connection, wanted: WantedPage) -> list[Source]:
@@ -121,7 +127,9 @@ async def _own_payments(wallet: Wallet, connection: Connection, wanted: WantedPa
     settled_only = not wanted.unpaid_outgoing
     payments = PaymentFilter(settled_only, wanted.from_time, wanted.until_time)
     await wallet.payments.records.ready(connection.id)
-    source = OwnPaymentSource(wallet.payments, connection, payments)
+    # Nothing is awaited between these two: a payment that ends meanwhile must be in one of them.
+    in_flight = await wallet.in_flight.of(connection.client_pubkey) if wanted.unpaid_outgoing else []
+    source = OwnPaymentSource(wallet.payments.records, in_flight, connection, payments)
     return [source] if await source.count() else []
 
 
@@ -148,6 +156,7 @@ async def _find(sources: list[Source], limit: int, offset: int) -> list[tuple[So
     end = offset + limit
     lists = [[(source, one) for one in await source.find(end)] for source in sources]
     # Not a sort: where times and lightningd's order disagree, a row must not move from page to page.
+    # Of one second, the rows of an earlier source come first.
     merged = heapq.merge(*lists, key=lambda row: row[1].created_at, reverse=True)
     return list(islice(merged, offset, end))
 

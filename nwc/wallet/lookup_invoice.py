@@ -50,9 +50,9 @@ async def lookup_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
 
 async def _own_payment(wallet: Wallet, connection: Connection, payment_hash: str) -> Transaction | None:
     """Return the connection's payment with this hash, which lightningd may not know of (yet)."""
-    under_way = wallet.payments.under_way(connection.client_pubkey, payment_hash)
-    if under_way is not None:
-        return pending_transaction(under_way)
+    in_flight = await wallet.in_flight.with_hash(connection.client_pubkey, payment_hash)
+    if in_flight is not None:
+        return pending_transaction(in_flight)
     await wallet.payments.records.ready(connection.id)
     entry = wallet.payments.records.with_hash(payment_hash, connection.id)
     record = await wallet.payments.records.get(connection.id, entry.request_id) if entry else None
@@ -71,7 +71,8 @@ def wanted_payment_hash(given: params.Params) -> str:
     """Return the payment hash that is asked for, by itself or in an invoice.
 
     Raises:
-        Nip47Error: OTHER when neither is there, one is malformed, or they do not agree.
+        Nip47Error: OTHER when neither is there (an empty string counts as absent), one is malformed, or
+            they do not agree.
 
     """
     by_hash = params.hex_bytes(given, "payment_hash", size=32)

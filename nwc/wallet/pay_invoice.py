@@ -28,7 +28,7 @@ class WantedPayment:
 
     Attributes:
         invoice: BOLT11, lower case.
-        amount_msat: as the client gave it, or None.
+        amount_msat: as the client gave it, None when absent or 0.
         max_fee_msat: as the client gave it, or None.
         metadata: the client's object, None when absent or dropped.
 
@@ -52,7 +52,7 @@ def parse_params(given: params.Params) -> WantedPayment:
         refuse("invoice: must be a BOLT11 invoice; got nothing")
     return WantedPayment(
         _checked_invoice(invoice),
-        params.integer(given, "amount", minimum=1, maximum=MAX_AMOUNT_MSAT, unit="msat"),
+        params.integer(given, "amount", minimum=0, maximum=MAX_AMOUNT_MSAT, unit="msat") or None,
         max_fee_param(given),
         params.json_object(given, "metadata", max_characters=params.MAX_METADATA_CHARACTERS),
     )

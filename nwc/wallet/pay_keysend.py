@@ -80,7 +80,7 @@ def _destination(given: params.Params) -> str:
 
 
 def _tlvs(given: object) -> dict[str, str]:
-    if given is None:
+    if given is None or given == {}:  # Lua's empty array
         return {}
     if not isinstance(given, list) or len(given) > MAX_TLV_RECORDS:
         refuse(f"tlv_records: must be an array of at most {MAX_TLV_RECORDS} objects")

@@ -5,13 +5,15 @@ A source first says where rows are, newest first, which is cheap; only those of 
 
 import asyncio
 import time
+from functools import cache, partial
 from typing import Protocol
 
 from nwc.cln.history import Found, History, InvoiceFilter, PaymentFilter
 from nwc.cln.node import Json
 from nwc.wallet.connections import Connection
 from nwc.wallet.invoice_record import InvoiceRecords
-from nwc.wallet.spending.payment_records import UnreadableRecord
+from nwc.wallet.spending.payment import Payment
+from nwc.wallet.spending.payment_records import Entry, PaymentRecords, UnreadableRecord
 from nwc.wallet.spending.payments import Payments
 from nwc.wallet.transaction import (
     Transaction,
@@ -92,31 +94,55 @@ class PaymentSource:
 
 
 class OwnPaymentSource:
-    """Payments of one connection: those that have ended, and those under way.
+    """Payments of one connection, in flight and ended; one row for each payment hash.
+
+    Of several attempts at the same payment hash the one is shown that lookup_invoice finds: the one in
+    flight, else the settled one, else the newest. A failed keysend of which lightningd never had a part
+    has no payment hash; it is not shown, since NIP-47 requires one.
 
     Args:
-        payments: of all connections.
+        records: of payments that have ended.
+        in_flight: the connection's payments in flight, each with its payment hash.
         connection: whose.
         wanted: which; times only, and whether settled.
 
     """
 
-    def __init__(self, payments: Payments, connection: Connection, wanted: PaymentFilter) -> None:
-        self._records = payments.records
+    def __init__(
+        self,
+        records: PaymentRecords,
+        in_flight: list[Payment],
+        connection: Connection,
+        wanted: PaymentFilter,
+    ) -> None:
+        self._records = records
         self._connection_id = connection.id
-        reservations = payments.ledgers.known(connection.client_pubkey).reservations
-        self._under_way = {} if wanted.settled_only else dict(reservations)
-        ended = self._records.between(
-            connection.id, wanted.from_time, wanted.until_time, wanted.settled_only
-        )
+        self._in_flight = {payment.request_id: payment for payment in in_flight}
         low, high = wanted.from_time or 0, wanted.until_time
-        found = [Found(entry.request_id, entry.created_at) for entry in ended]
+        found = [
+            (entry.created_at, entry.order, entry.request_id) for entry in self._ended_between(wanted)
+        ]
         found += [
-            Found(payment.request_id, payment.created_at)
-            for payment in self._under_way.values()
+            (payment.created_at, payment.order, payment.request_id)
+            for payment in in_flight
             if payment.created_at >= low and (high is None or payment.created_at <= high)
         ]
-        self._found = sorted(found, key=lambda one: one.created_at, reverse=True)
+        found.sort(reverse=True)
+        self._found = [Found(request_id, created_at) for created_at, _, request_id in found]
+
+    def _ended_between(self, wanted: PaymentFilter) -> list[Entry]:
+        in_flight = {payment.payment_hash for payment in self._in_flight.values()}
+        # Remembered, since one invoice can have failed a thousand times.
+        shown = cache(partial(self._records.with_hash, connection_id=self._connection_id))
+        return [
+            entry
+            for entry in self._records.between(
+                self._connection_id, wanted.from_time, wanted.until_time, wanted.settled_only
+            )
+            if entry.payment_hash
+            and entry.payment_hash not in in_flight
+            and (entry.is_settled or entry == shown(entry.payment_hash))
+        ]
 
     async def count(self) -> int:
         """Return how many rows there are."""
@@ -133,8 +159,8 @@ class OwnPaymentSource:
         return {key: transaction for key, transaction in read if transaction is not None}
 
     async def _transaction(self, request_id: str) -> Transaction | None:
-        if request_id in self._under_way:
-            return pending_transaction(self._under_way[request_id])
+        if request_id in self._in_flight:
+            return pending_transaction(self._in_flight[request_id])
         try:
             record = await self._records.get(self._connection_id, request_id)
         except UnreadableRecord:

@@ -23,6 +23,7 @@ ALL_METHODS = [
 ]
 COFFEE = {"amount": 21_000, "description": "from JavaScript ☕", "metadata": {"order": 7, "by": ["ü"]}}
 HASH = "5a" * 32
+SECONDS_A_DAY = 86_400
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +130,21 @@ def test_alby_list(node: NodeUnderTest, alby: AlbyApp, whole: AlbyApp) -> None:
     assert alby.call("listTransactions", {"type": "outgoing"})["transactions"] == []
     newest = whole.call("listTransactions", {"type": "incoming", "unpaid": True, "limit": 3})
     assert newest["transactions"] == [*made[:0:-1], *paid["transactions"]]
+
+
+def test_alby_with_empty_values(node: NodeUnderTest, alby: AlbyApp) -> None:
+    nothing = {"description": "", "description_hash": "", "expiry": 0, "metadata": []}
+    made = alby.call("makeInvoice", {"amount": 21_000, **nothing})
+    check_made(node, made)
+    assert made["expires_at"] - made["created_at"] == SECONDS_A_DAY
+    assert made["metadata"] == {}
+    by_hash = {"payment_hash": made["payment_hash"], "invoice": ""}
+    by_invoice = {"payment_hash": "", "invoice": made["invoice"]}
+    assert [alby.call("lookupInvoice", way) for way in (by_hash, by_invoice)] == [made] * 2
+    with pytest.raises(AlbyError, match="it or invoice must be given"):
+        alby.call("lookupInvoice", {"payment_hash": "", "invoice": ""})
+    zeros = {"from": 0, "until": 0, "limit": 0, "offset": 0, "type": "", "unpaid": True}
+    assert alby.call("listTransactions", zeros) == {"transactions": [made], "total_count": 1}
 
 
 def test_alby_balance(node: NodeUnderTest, alby: AlbyApp, whole: AlbyApp) -> None:

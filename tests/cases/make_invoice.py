@@ -225,15 +225,15 @@ def test_bare_hash_leaves_one_invoice(node: NodeUnderTest, app: ConnectedApp) ->
     assert after - before == {made["listed"]["label"]}
 
 
-def test_null_hash_is_no_hash(node: NodeUnderTest, app: ConnectedApp) -> None:
-    made = made_by(node, app, params_of(description="coffee", description_hash=None))
+@pytest.mark.parametrize("empty", [None, ""], ids=["null", "empty"])
+def test_no_hash(node: NodeUnderTest, app: ConnectedApp, empty: str | None) -> None:
+    made = made_by(node, app, params_of(description="coffee", description_hash=empty))
     assert made["decoded"]["description"] == "coffee"
 
 
 @pytest.mark.parametrize(
     "digest",
     [
-        pytest.param("", id="empty"),
         pytest.param("5a" * 31, id="short"),
         pytest.param("5a" * 33, id="long"),
         pytest.param("5g" * 32, id="not hex"),
@@ -304,8 +304,8 @@ def test_metadata(node: NodeUnderTest, app: ConnectedApp, metadata: Json) -> Non
 
 @pytest.mark.parametrize(
     "metadata",
-    [ABSENT, None, {}, {"x": "x" * 4089}, {"x": "x" * 20_000}],
-    ids=["absent", "null", "empty", "4097 characters", "far too long"],
+    [ABSENT, None, {}, [], {"x": "x" * 4089}, {"x": "x" * 20_000}],
+    ids=["absent", "null", "empty", "empty array", "4097 characters", "far too long"],
 )
 def test_metadata_that_is_not_kept(node: NodeUnderTest, app: ConnectedApp, metadata: Any) -> None:
     assert made_by(node, app, params_of(metadata=metadata))["metadata"] == {}

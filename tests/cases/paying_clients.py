@@ -30,12 +30,19 @@ async def test_rust_pays(node: NodeUnderTest, payee: Payee, spender: ConnectedAp
             )
         )
         assert sent.fees_paid == fee_msat
+        of_one = payee.invoice(AMOUNT_MSAT)
+        paid = await nwc.pay_invoice(PayInvoiceRequest(id=None, invoice=of_one["bolt11"], amount=0))
+        check_preimage(paid.preimage, of_one)
+        sent = await nwc.pay_keysend(
+            PayKeysendRequest(id=None, amount=AMOUNT_MSAT, pubkey=payee.id, preimage="", tlv_records=[])
+        )
+        assert sent.fees_paid == fee_msat
         too_much = payee.invoice(TOO_MUCH_MSAT)["bolt11"]
         with pytest.raises(NostrSdkError, match="left of the budget"):
             await nwc.pay_invoice(PayInvoiceRequest(id=None, invoice=too_much, amount=None))
     finally:
         await nwc.client().shutdown()
-    assert books(node, spender) == (2 * (AMOUNT_MSAT + fee_msat), 0)
+    assert books(node, spender) == (4 * (AMOUNT_MSAT + fee_msat), 0)
 
 
 def test_alby_pays(
@@ -56,11 +63,16 @@ def test_alby_pays(
         records = [{"type": TLV_TYPE, "value": "00ff"}]
         keysend = {"amount": AMOUNT_MSAT, "pubkey": payee.id, "tlv_records": records}
         assert alby.call("payKeysend", keysend)["fees_paid"] == fee_msat
+        of_one = payee.invoice(AMOUNT_MSAT)
+        paid = alby.call("payInvoice", {"invoice": of_one["bolt11"], "amount": 0, "metadata": []})
+        check_preimage(paid["preimage"], of_one)
+        keysend = {"amount": AMOUNT_MSAT, "pubkey": payee.id, "preimage": "", "tlv_records": []}
+        assert alby.call("payKeysend", keysend)["fees_paid"] == fee_msat
         budget = alby.call("getBudget")
-        assert (budget["used_budget"], budget["total_budget"]) == (2 * (AMOUNT_MSAT + fee_msat), 10**6)
+        assert (budget["used_budget"], budget["total_budget"]) == (4 * (AMOUNT_MSAT + fee_msat), 10**6)
         assert budget["renewal_period"] == "daily"
         assert alby.call("getBalance")["balance"] == 10**6 - budget["used_budget"]
         with pytest.raises(AlbyError) as refused:
             alby.call("payInvoice", {"invoice": payee.invoice(TOO_MUCH_MSAT)["bolt11"]})
         assert refused.value.code == "QUOTA_EXCEEDED"
-    assert books(node, spender) == (2 * (AMOUNT_MSAT + fee_msat), 0)
+    assert books(node, spender) == (4 * (AMOUNT_MSAT + fee_msat), 0)

@@ -155,6 +155,7 @@ def test_lookup_of_two_that_disagree(app: ConnectedApp) -> None:
     ("params", "message"),
     [
         ({}, "payment_hash: it or invoice must be given"),
+        ({"payment_hash": "", "invoice": ""}, "payment_hash: it or invoice must be given"),
         ({"payment_hash": "00"}, "payment_hash: must be"),
         ({"payment_hash": 7}, "payment_hash: must be"),
         ({"payment_hash": "x" * 64}, "payment_hash: must be"),

@@ -146,11 +146,12 @@ async def listed(
     offset: int | None = None,
     unpaid: bool | None = None,
     type_: TransactionType | None = None,
+    from_: int | None = None,
     until: int | None = None,
 ) -> list[Json]:
     """List transactions; see `transaction_of`."""
     request = ListTransactionsRequest(
-        _from=None,
+        _from=None if from_ is None else Timestamp.from_secs(from_),
         until=None if until is None else Timestamp.from_secs(until),
         limit=limit,
         offset=offset,
@@ -197,6 +198,22 @@ async def test_rust_list(node: NodeUnderTest, app: ConnectedApp, nwc: NostrWalle
     assert await listed(nwc, unpaid=True, type_=TransactionType.INCOMING) == [made[2], made[1], paid]
     assert await listed(nwc, unpaid=True, type_=TransactionType.OUTGOING) == []
     assert await listed(nwc, until=paid["created_at"] - 1) == []
+    assert await listed(nwc, unpaid=True, from_=0, until=0, limit=0, offset=0) == [
+        made[2],
+        made[1],
+        paid,
+    ]
+
+
+async def test_rust_with_empty_values(node: NodeUnderTest, nwc: NostrWalletConnect) -> None:
+    made = await make_invoice(nwc, description="", description_hash="", expiry=0)
+    decoded = decode(node, made)
+    assert (made.description_hash, decoded["expiry"]) == (None, 86_400)
+    by_hash = await lookup(nwc, made.payment_hash, "")
+    assert by_hash["payment_hash"] == made.payment_hash
+    assert await lookup(nwc, "", made.invoice) == by_hash
+    with pytest.raises(NostrSdkError, match="it or invoice must be given"):
+        await lookup(nwc, "", "")
 
 
 async def test_rust_balance(node: NodeUnderTest, connect: Connect, nwc: NostrWalletConnect) -> None:

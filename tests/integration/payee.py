@@ -48,8 +48,9 @@ class RealPayee(RealNode):
 
     def hold(self) -> None:
         """Keep payments under way from now on."""
-        self.is_holding = True
-        self.rpc.plugin_start(str(HOLD_HTLCS))
+        if not self.is_holding:
+            self.is_holding = True
+            self.rpc.plugin_start(str(HOLD_HTLCS))
 
     def held(self) -> int:
         """Return how many payments are kept under way."""

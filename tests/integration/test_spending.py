@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from tests.cases.empty_values import *  # noqa: F403
 from tests.cases.log_lines import *  # noqa: F403
 from tests.cases.paying_clients import *  # noqa: F403
+from tests.cases.payment_rows import *  # noqa: F403
 from tests.cases.spending import *  # noqa: F403
 from tests.integration.network import CAPACITY_SAT, line
 from tests.integration.payee import RealPayee

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.cases.empty_values import *  # noqa: F403
 from tests.cases.fixtures import ConnectedApp, wait_until_announced
 from tests.cases.log_lines import *  # noqa: F403
 from tests.cases.paying_clients import *  # noqa: F403
+from tests.cases.payment_rows import *  # noqa: F403
 from tests.cases.spending import *  # noqa: F403
 from tests.cases.spending import AMOUNT_MSAT, books, check_paid
 from tests.plugin.double_node import DoubleNode

@@ -44,6 +44,7 @@ class Payment:
         destination: the payee's node id.
         metadata: the client's object, or None.
         first_sendpay_index: lightningd's `created_index` from which its parts are to be looked for.
+        reserved_at_us: when it was reserved, Unix microseconds; 0 in records of earlier versions.
 
     """
 
@@ -59,11 +60,20 @@ class Payment:
     destination: str | None
     metadata: dict[str, Any] | None = None
     first_sendpay_index: int = 0
+    reserved_at_us: int = 0
 
     @property
     def reserved_msat(self) -> int:
         """The most it can cost."""
         return self.amount_msat + self.max_fee_msat
+
+    @property
+    def order(self) -> int:
+        """Unix microseconds that tell which of two payments of one second was made first.
+
+        Of payments of earlier versions only the second of the request is known.
+        """
+        return self.reserved_at_us or self.request_created_at * 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +128,7 @@ def payment_from_fields(stored: dict[str, Any]) -> Payment:
         payment.amount_msat,
         payment.max_fee_msat,
         payment.first_sendpay_index,
+        payment.reserved_at_us,
     )
     if not all(map(is_number, numbers)):
         raise ValueError("a number of the payment is none, less than 0 or too large")

@@ -45,7 +45,9 @@ _RETRY_MAX_S = 60.0
 _ROOT = ("nwc", "payments")
 _LEAF = "record"
 _NO_HASH = "unknown"
-_NAME = re.compile(r"(\d{1,19})-(settled|failed)-(\d{1,19})msat-([0-9a-f]{64}|unknown)-([0-9a-f]{1,64})")
+_NAME = re.compile(
+    r"(\d{1,19})-(\d{1,19})-(settled|failed)-(\d{1,19})msat-([0-9a-f]{64}|unknown)-([0-9a-f]{1,64})"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ class Entry:
 
     Attributes:
         created_at: Unix seconds.
+        order: which of one second was made first (`Payment.order`).
         connection_id: 16 hex digits.
         request_id: 64 hex digits.
         payment_hash: 64 hex digits, None when it never came to be known.
@@ -65,6 +68,7 @@ class Entry:
     """
 
     created_at: int
+    order: int
     connection_id: str
     request_id: str
     payment_hash: str | None
@@ -319,6 +323,7 @@ def _entry(connection_id: str, record: PaymentRecord) -> Entry:
     payment = record.payment
     parts = (
         str(payment.created_at),
+        str(payment.order),
         str(record.state),
         f"{record.sent_msat}msat",
         payment.payment_hash or _NO_HASH,
@@ -327,6 +332,7 @@ def _entry(connection_id: str, record: PaymentRecord) -> Entry:
     key = (*_ROOT, connection_id, "-".join(parts), _LEAF)
     return Entry(
         payment.created_at,
+        payment.order,
         connection_id,
         payment.request_id,
         payment.payment_hash,
@@ -340,9 +346,10 @@ def _entry_named(connection_id: str, name: str) -> Entry | None:
     match = _NAME.fullmatch(name)
     if match is None:
         return None
-    created_at, state, _, payment_hash, request_id = match.groups()
+    created_at, order, state, _, payment_hash, request_id = match.groups()
     return Entry(
         int(created_at),
+        int(order),
         connection_id,
         request_id,
         None if payment_hash == _NO_HASH else payment_hash,

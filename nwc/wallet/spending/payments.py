@@ -215,11 +215,6 @@ class Payments:
         """End. What is under way goes on in lightningd, and is followed after the next start."""
         await self._tasks.finish(0)
 
-    def under_way(self, client_pubkey: str, payment_hash: str) -> Payment | None:
-        """Return a connection's payment under way with this hash."""
-        reservations = self.ledgers.known(client_pubkey).reservations.values()
-        return next((p for p in reservations if p.payment_hash == payment_hash), None)
-
     async def metadata_of(self, payment_hash: str) -> Json | None:
         """Return the metadata of the payment with this hash, whichever connection has made it.
 
@@ -457,7 +452,10 @@ class Payments:
             if left is not None:
                 max_fee_msat = max(0, min(max_fee_msat, left - wanted.amount_msat))
             try:
-                return ledger.reserve(replace(wanted, max_fee_msat=max_fee_msat), budget, now)
+                reserved = replace(
+                    wanted, max_fee_msat=max_fee_msat, reserved_at_us=int(now * 1_000_000)
+                )
+                return ledger.reserve(reserved, budget, now)
             except OverBudget as error:
                 raise _over_budget(budget, error.left_msat, now) from None
 
@@ -575,7 +573,7 @@ class Payments:
         with suppress(NodeError):  # lightningd may have no askrene
             await self.payer.release_reservations(label)
         payment_hash = payment.payment_hash or await self._insist(
-            lambda: self.payer.failed_hash(payment.first_sendpay_index, label)
+            lambda: self.payer.hash_of(payment.first_sendpay_index, label)
         )
         error = attempt.failure or _NOT_SENT
         return PaymentRecord(

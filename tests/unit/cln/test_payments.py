@@ -397,8 +397,9 @@ async def test_parts_with_a_label() -> None:
     assert await payer.parts(1, payment_hash=None, label=LABEL) == Parts(
         Sent(HASH, PREIMAGE, 4), False, HASH
     )
-    assert await payer.failed_hash(1, LABEL) == HASH
-    assert await payer.failed_hash(5, LABEL) is None
+    assert await payer.hash_of(1, LABEL) == HASH
+    assert await payer.hash_of(1, "nwc:a:c") == OTHER_HASH
+    assert await payer.hash_of(5, "nwc:a:c") is None
 
 
 async def test_what_is_pending_is_asked_for_first() -> None:

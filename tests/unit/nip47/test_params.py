@@ -113,7 +113,12 @@ def test_no_integer(value: object, shown: str) -> None:
     )
 
 
-@pytest.mark.parametrize("value", ["", "x" * 10, "é" * 5, "a\t\n\r\x7f", "\U0001f984ab"])
+@pytest.mark.parametrize("check", ["text", "hex_bytes"])
+def test_an_empty_string_is_absent(check: str) -> None:
+    assert CHECKS[check]({NAME: ""}) is None
+
+
+@pytest.mark.parametrize("value", [" ", "x" * 10, "é" * 5, "a\t\n\r\x7f", "\U0001f984ab"])
 def test_text(value: str) -> None:
     assert CHECKS["text"]({NAME: value}) == value
 
@@ -134,7 +139,7 @@ def test_hex_bytes(value: str) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "",
+        " ",
         "00" * 31,
         "00" * 33,
         "0" * 63,
@@ -169,6 +174,10 @@ def test_json_object(value: object) -> None:
     assert CHECKS["json_object"]({NAME: value}) == value
 
 
+def test_an_empty_array_is_an_empty_object() -> None:
+    assert CHECKS["json_object"]({NAME: []}) == {}
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -193,7 +202,7 @@ def test_depth(depth: int, kept: bool) -> None:
         value = value.pop("a", None)
 
 
-@pytest.mark.parametrize("value", [[], [{}], "x", "{}", 5, 0.5, True, math.nan])
+@pytest.mark.parametrize("value", [[{}], [[]], "", "x", "{}", 0, 5, 0.5, True, math.nan])
 def test_no_object(value: object) -> None:
     assert refusal("json_object", value).startswith(f"{NAME}: must be an object; got ")
 

@@ -50,7 +50,9 @@ def test_the_content_shows_its_scheme_whatever_the_tag_says(scheme: Encryption, 
     assert (request.encryption, request.method, request.error) == (scheme, "get_info", None)
 
 
-@pytest.mark.parametrize("body", [{"method": "x"}, {"method": "x", "params": None}])
+@pytest.mark.parametrize(
+    "body", [{"method": "x"}, {"method": "x", "params": None}, {"method": "x", "params": []}]
+)
 def test_params_may_be_absent(body: dict[str, Any]) -> None:
     request = opened(body)
     assert (request.method, request.params, request.error) == ("x", {}, None)
@@ -106,7 +108,7 @@ def test_unknown_methods_are_not_judged_here(method: str) -> None:
     assert opened({"method": method}).error is None
 
 
-@pytest.mark.parametrize("params", [5, True, "x", [], [{}], 0, "", False])
+@pytest.mark.parametrize("params", [5, True, "x", [{}], [[]], 0, "", False])
 def test_bad_params(params: object) -> None:
     request = opened({"method": "get_info", "params": params})
     assert request.method == "get_info"  # so that the answer has the right result_type

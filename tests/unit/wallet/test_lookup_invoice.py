@@ -36,6 +36,8 @@ async def test_by_hash_or_invoice_or_both(world: World) -> None:
         {"invoice": made["bolt11"], "payment_hash": made["payment_hash"]},
         {"invoice": made["bolt11"], "payment_hash": None},
         {"invoice": None, "payment_hash": made["payment_hash"]},
+        {"invoice": made["bolt11"], "payment_hash": ""},
+        {"invoice": "", "payment_hash": made["payment_hash"]},
     ):
         assert await world.lookup(OWN, **params) == found
 
@@ -54,6 +56,8 @@ async def test_both_must_agree(world: World) -> None:
         {},
         {"payment_hash": None, "invoice": None},
         {"payment_hash": ""},
+        {"payment_hash": "", "invoice": ""},
+        {"payment_hash": "", "invoice": None},
         {"payment_hash": "ee" * 31},
         {"payment_hash": "ee" * 33},
         {"payment_hash": "zz" * 32},

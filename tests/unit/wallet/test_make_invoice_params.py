@@ -49,6 +49,19 @@ def test_null_is_absent(field: str) -> None:
     assert parse(**{field: None}) == parse()
 
 
+@pytest.mark.parametrize(
+    ("field", "empty"), [("description", ""), ("description_hash", ""), ("expiry", 0)]
+)
+def test_the_empty_value_of_its_type_is_absent(field: str, empty: object) -> None:
+    assert parse(**{field: empty}) == parse()
+
+
+def test_every_key_with_nothing_in_it() -> None:
+    """As go-nwc writes them."""
+    given = {"description": "x", "description_hash": "", "expiry": None, "metadata": None}
+    assert parse(**given) == parse(description="x")
+
+
 # amount
 
 
@@ -198,7 +211,7 @@ def test_hashes(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "",
+        " ",
         "0f" * 31,
         "0f" * 33,
         "0" * 63,
@@ -308,6 +321,10 @@ def test_metadata(metadata: dict[str, Any]) -> None:
     assert parse(metadata=metadata).metadata == metadata
 
 
+def test_an_empty_array_is_an_empty_object() -> None:
+    assert parse(metadata=[]) == parse(metadata={})
+
+
 @pytest.mark.parametrize(
     "metadata",
     [
@@ -325,7 +342,7 @@ def test_metadata_that_cannot_be_kept_is_dropped_and_the_invoice_made(metadata: 
     assert parse(metadata=metadata) == parse()
 
 
-@pytest.mark.parametrize("metadata", [[], [{}], "x", "{}", 0, 5, True, False, 0.5])
+@pytest.mark.parametrize("metadata", [[{}], [0], "", "x", "{}", 0, 5, True, False, 0.5])
 def test_no_metadata(metadata: object) -> None:
     refusal("metadata", {"amount": 1, "metadata": metadata})
 

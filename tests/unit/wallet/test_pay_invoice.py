@@ -236,8 +236,23 @@ def test_another_amount_than_the_invoices(bench: PayingBench, value: int) -> Non
     assert refusal(bench, "amount", amount=value).endswith(f"100 msat, or absent; got {value}")
 
 
-def test_no_amount_at_all(bench: PayingBench) -> None:
-    refusal(bench, "amount", invoice=ANY_AMOUNT)
+@pytest.mark.parametrize("params", [{}, {"amount": None}, {"amount": 0}, {"amount": -0.0}])
+def test_no_amount_at_all(bench: PayingBench, params: dict[str, Any]) -> None:
+    message = refusal(bench, "amount", invoice=ANY_AMOUNT, **params)
+    assert message == "amount: must be given in msat, since the invoice has none"
+
+
+@pytest.mark.parametrize("value", [0, 0.0, None])
+def test_zero_beside_the_invoices_amount_is_absent(bench: PayingBench, value: object) -> None:
+    ask(bench, amount=value)
+    [given] = bench.lightningd.called("pay")
+    assert "amount_msat" not in given
+    assert bench.command().amount_msat == 100
+
+
+def test_a_fee_limit_of_zero_is_a_limit(bench: PayingBench) -> None:
+    ask(bench, max_fee=0)
+    assert bench.command().max_fee_msat == 0
 
 
 BAD_NUMBERS: tuple[object, ...] = (
@@ -262,7 +277,7 @@ BAD_NUMBERS: tuple[object, ...] = (
 )
 
 
-@pytest.mark.parametrize("value", [0, *BAD_NUMBERS])
+@pytest.mark.parametrize("value", BAD_NUMBERS)
 @pytest.mark.parametrize("invoice", [INVOICE, ANY_AMOUNT])
 def test_no_amount(bench: PayingBench, invoice: str, value: object) -> None:
     refusal(bench, "amount", invoice=invoice, amount=value)
@@ -296,9 +311,16 @@ def test_the_usual_limit_on_the_fee(amount_msat: int, limit_msat: int) -> None:
 # metadata
 
 
-@pytest.mark.parametrize("value", ["", 1, True, [], [{}]])
+@pytest.mark.parametrize("value", ["", 1, True, [1], [{}]])
 def test_no_metadata(bench: PayingBench, value: object) -> None:
     refusal(bench, "metadata", metadata=value)
+
+
+@pytest.mark.parametrize("value", [[], {}])
+def test_empty_metadata(bench: PayingBench, value: object) -> None:
+    ask(bench, metadata=value)
+    [reserved] = bench.ledger().reservations.values()
+    assert reserved.metadata == {}
 
 
 @pytest.mark.parametrize("value", [{"x": "y" * 4096}, {"x": "\ud800"}, {"x": math.inf}, None])

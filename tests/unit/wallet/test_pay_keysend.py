@@ -126,9 +126,28 @@ def test_no_max_fee(bench: PayingBench, value: object) -> None:
     refusal(bench, "max_fee", max_fee=value)
 
 
-@pytest.mark.parametrize("value", ["", 1, [], True])
+@pytest.mark.parametrize("value", ["", 1, [1], True])
 def test_no_metadata(bench: PayingBench, value: object) -> None:
     refusal(bench, "metadata", metadata=value)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"preimage": ""},
+        {"tlv_records": []},
+        {"tlv_records": {}},
+        {"tlv_records": None, "preimage": None},
+    ],
+    ids=str,
+)
+def test_an_empty_value_is_absent(params: dict[str, Any]) -> None:
+    wanted = {"pubkey": PAYEE, "amount": 1}
+    assert parse_params({**wanted, **params}) == parse_params(wanted)
+
+
+def test_an_empty_array_is_empty_metadata() -> None:
+    assert parse_params({"pubkey": PAYEE, "amount": 1, "metadata": []}).metadata == {}
 
 
 @pytest.mark.parametrize("value", [PAYEE, PAYEE.upper(), "03" + "AB" * 32])
@@ -231,7 +250,6 @@ BAD_VALUES: tuple[object, ...] = ("0", "0g", "x", 1, None, [], "\u0660\u0660", "
         "",
         1,
         True,
-        {},
         RECORD,
         [None],
         [1],

@@ -79,7 +79,8 @@ def calls_before_reserving(wanted: Payment) -> int:
 @BOTH
 def test_paid(bench: Bench, wanted: Payment) -> None:
     asked = bench.pay(wanted)
-    assert bench.ledger().reservations == {wanted.request_id: wanted}
+    [reserved] = bench.ledger().reservations.values()
+    assert reserved == replace(wanted, reserved_at_us=START * 1_000_000)
     assert not asked.done()
     command = bench.command()
     assert (command.amount_msat, command.max_fee_msat) == (100, 10)
@@ -878,19 +879,13 @@ def test_what_is_under_way_counts_for_the_bounds_after_a_start(bench: Bench) -> 
     assert refused(bench.pay(keysend(100)))[0] == ErrorCode.RATE_LIMITED
 
 
-# What is shown
-
-
-def test_under_way(bench: Bench) -> None:
-    wanted = invoice()
-    assert wanted.payment_hash is not None
-    assert bench.payments.under_way(KEY, wanted.payment_hash) is None
-    bench.pay(wanted)
-    assert bench.payments.under_way(KEY, wanted.payment_hash) == wanted
-    assert bench.payments.under_way(OTHER_KEY, wanted.payment_hash) is None
-    assert bench.payments.under_way(KEY, "00") is None
-    bench.finish(bench.command())
-    assert bench.payments.under_way(KEY, wanted.payment_hash) is None
+def test_of_one_second_a_later_payment_has_a_higher_order(bench: Bench) -> None:
+    for number in (3, 1, 2):
+        bench.pay(keysend(number))
+    reserved = bench.ledger().reservations.values()
+    assert {payment.created_at for payment in reserved} == {START}
+    by_order = sorted(reserved, key=lambda payment: payment.order)
+    assert [int(payment.request_id, 16) for payment in by_order] == [3, 1, 2]
 
 
 def test_a_new_request_has_not_come_before(bench: Bench) -> None:

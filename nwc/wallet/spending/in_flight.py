@@ -1,0 +1,78 @@
+"""The payments of a connection that are in flight, each with its payment hash, for showing them.
+
+NIP-47 requires a payment hash of every transaction. lightningd chooses the preimage of a keysend, so the
+hash of one is only known once lightningd shows a part of it. Until then the keysend is not shown.
+"""
+
+import asyncio
+from dataclasses import replace
+
+from nwc.cln.payments import Payer
+from nwc.wallet.spending.ledgers import Ledgers
+from nwc.wallet.spending.payment import Payment
+from nwc.wallet.spending.payments import payment_label
+
+
+class InFlight:
+    """Finds the payments in flight, and remembers the payment hashes of keysends while they are."""
+
+    def __init__(self, payer: Payer, ledgers: Ledgers) -> None:
+        self._payer = payer
+        self._ledgers = ledgers
+        # By client key and request id.
+        self._hashes: dict[tuple[str, str], str] = {}
+
+    async def of(self, client_pubkey: str) -> list[Payment]:
+        """Return the payments of a connection that are in flight, without keysends of unknown hash.
+
+        Every payment has its payment hash.
+
+        Raises:
+            NodeError: lightningd is away.
+
+        """
+        await self._learn(client_pubkey)
+        # Read after the waiting: what has ended meanwhile is no longer in flight.
+        reserved = self._ledgers.known(client_pubkey).reservations.values()
+        with_hash = [self._with_hash(client_pubkey, payment) for payment in reserved]
+        return [payment for payment in with_hash if payment.payment_hash]
+
+    async def with_hash(self, client_pubkey: str, payment_hash: str) -> Payment | None:
+        """Return the payment of a connection that is in flight with this hash, None when there is none.
+
+        Raises:
+            NodeError: lightningd is away.
+
+        """
+        in_flight = await self.of(client_pubkey)
+        return next((one for one in in_flight if one.payment_hash == payment_hash), None)
+
+    async def _learn(self, client_pubkey: str) -> None:
+        """Ask lightningd for the hashes that are not known yet."""
+        unknown = [
+            payment
+            for payment in self._ledgers.known(client_pubkey).reservations.values()
+            if not self._with_hash(client_pubkey, payment).payment_hash
+        ]
+        if not unknown:
+            return
+        hashes = await asyncio.gather(*(self._hash_of(client_pubkey, one) for one in unknown))
+        self._forget_ended()
+        for payment, payment_hash in zip(unknown, hashes, strict=True):
+            if payment_hash is not None:
+                self._hashes[client_pubkey, payment.request_id] = payment_hash
+
+    async def _hash_of(self, client_pubkey: str, payment: Payment) -> str | None:
+        label = payment_label(client_pubkey[:16], payment.request_id)
+        return await self._payer.hash_of(payment.first_sendpay_index, label)
+
+    def _forget_ended(self) -> None:
+        self._hashes = {
+            (client_pubkey, request_id): payment_hash
+            for (client_pubkey, request_id), payment_hash in self._hashes.items()
+            if request_id in self._ledgers.known(client_pubkey).reservations
+        }
+
+    def _with_hash(self, client_pubkey: str, payment: Payment) -> Payment:
+        known = payment.payment_hash or self._hashes.get((client_pubkey, payment.request_id))
+        return replace(payment, payment_hash=known)
