@@ -39,7 +39,7 @@ def on_htlc(request: Any, **_: Any) -> None:
 def set_mode(mode: str, failure: str = UNKNOWN_DETAILS) -> dict[str, int]:
     """Accept, hold or refuse HTLCs from now on; those that are held are answered in the same way."""
     state.update(mode=mode, failure=failure)
-    return {"answered": 0} if mode == "hold" else answer(mode, failure=failure)
+    return {"answered": 0 if mode == "hold" else _answer_held(mode, failure=failure)}
 
 
 @plugin.method("answer-htlcs")
@@ -47,11 +47,15 @@ def answer(
     action: str, count: int = 0, failure: str = UNKNOWN_DETAILS, preimage: str = ""
 ) -> dict[str, int]:
     """Accept, refuse or take held HTLCs, those first that came first; all, if no count is given."""
+    return {"answered": _answer_held(action, count, failure, preimage)}
+
+
+def _answer_held(action: str, count: int = 0, failure: str = "", preimage: str = "") -> int:
     answered = held[: count or len(held)]
     del held[: len(answered)]
     for request in answered:
         request.set_result(answer_of(action, failure, preimage))
-    return {"answered": len(answered)}
+    return len(answered)
 
 
 @plugin.method("held-htlcs")

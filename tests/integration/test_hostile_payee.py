@@ -30,7 +30,7 @@ UNKNOWN_CODES = ["4010", "3fff", "0000"]
 KNOWN_CODES = ["2002", "6003", "0017", "400f"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module")  # type: ignore[no-redef]
 def payer_options() -> dict[str, Any]:
     """The plugin that is less patient: the end of a failed payment is certain earlier."""
     return {**PAYER_OPTIONS, "plugin": str(FAULTY_PLUGIN)}

@@ -33,7 +33,7 @@ def command(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module")  # type: ignore[no-redef]
 def payer_options(command: str) -> dict[str, Any]:
     return {"allow-deprecated-apis": command == "pay"}
 
