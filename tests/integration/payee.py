@@ -7,7 +7,7 @@ from tests.cases.fixtures import fresh_name
 from tests.integration.real_node import RealNode
 from tests.support.channel import Json
 
-HOLD_HTLCS = Path(__file__).with_name("hold_htlcs.py")
+PAYEE_PLUGIN = Path(__file__).with_name("payee_plugin.py")
 
 # What lightningd takes for forwarding: 1 msat and 10 ppm.
 _FEE_BASE_MSAT = 1
@@ -15,9 +15,9 @@ _FEE_PPM = 10
 
 
 class RealPayee(RealNode):
-    """A node two channels away."""
+    """A node that is paid; with payee_plugin.py it can hold, refuse or take each HTLC."""
 
-    is_holding = False
+    _runs_plugin = False
 
     def invoice(self, amount_msat: int, description: str = "", **fields: Any) -> Json:
         """Make an invoice; 0 msat for any amount."""
@@ -48,25 +48,39 @@ class RealPayee(RealNode):
 
     def hold(self) -> None:
         """Keep payments under way from now on."""
-        if not self.is_holding:
-            self.is_holding = True
-            self.rpc.plugin_start(str(HOLD_HTLCS))
+        self._set_mode("hold")
+
+    def refuse(self, failure: str = "") -> None:
+        """Refuse HTLCs from now on, with a failure message (BOLT4: code and data) in hex digits."""
+        self._set_mode("refuse", failure)
 
     def held(self) -> int:
-        """Return how many payments are kept under way."""
+        """Return how many HTLCs are held."""
         return int(self.rpc.call("held-htlcs")["held"])
 
     def fail_one(self) -> None:
-        """Have one part of what is held fail; the rest stays."""
-        self.rpc.call("fail-one-htlc")
+        """Refuse the HTLC that is held for the longest time; the others stay."""
+        self.rpc.call("answer-htlcs", {"action": "refuse", "count": 1})
+
+    def take_one(self, preimage: str) -> None:
+        """Take the HTLC that is held for the longest time, whatever is still missing."""
+        self.rpc.call("answer-htlcs", {"action": "take", "count": 1, "preimage": preimage})
 
     def release(self, *, fail: bool = False, preimage: str = "") -> None:
         """Let the payments that are held end; with a preimage: take the parts, however few."""
-        self.rpc.call("release-htlcs", {"fail": fail, "preimage": preimage})
-        self.rpc.plugin_stop(str(HOLD_HTLCS))
-        self.is_holding = False
+        if preimage:
+            self.rpc.call("answer-htlcs", {"action": "take", "preimage": preimage})
+        self.rpc.call("htlcs", {"mode": "refuse" if fail else "accept"})
+        self.rpc.plugin_stop(str(PAYEE_PLUGIN))
+        self._runs_plugin = False
 
     def let_go(self) -> None:
         """Leave nothing behind that a test has held."""
-        if self.is_holding:
+        if self._runs_plugin:
             self.release(fail=True)
+
+    def _set_mode(self, mode: str, failure: str = "") -> None:
+        if not self._runs_plugin:
+            self.rpc.plugin_start(str(PAYEE_PLUGIN))
+            self._runs_plugin = True
+        self.rpc.call("htlcs", {"mode": mode, **({"failure": failure} if failure else {})})

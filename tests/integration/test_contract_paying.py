@@ -9,7 +9,6 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,13 +18,13 @@ from tests.cases.node import PLUGIN
 from tests.double import bolt11
 from tests.double.process import LightningdDouble
 from tests.integration.contract import Action, Answers, Outcome, Step, call, check, run
+from tests.integration.payee import PAYEE_PLUGIN
 from tests.integration.real_node import RealNode
 from tests.support.channel import Json
 from tests.support.waiting import wait_until
 
 BAD = -32602
 TIMEOUT_S = 20
-HOLD_PLUGIN = Path(__file__).parent / "hold_plugin.py"
 NOBODY = "02" * 33
 # As a real node made it; what a double says of it is not compared, but its type.
 OFFER = (
@@ -244,7 +243,7 @@ STEPS = (
     payee("refuse"),
     xpay("xpay refused", "refused", 203, label="in vain"),
     *listed("refused", "refused"),
-    payee("let in"),
+    payee("accept"),
     xpay("xpay after a refusal", "refused"),
     *listed("refused", "after a refusal"),
     # under way
@@ -267,7 +266,7 @@ STEPS = (
     *listed("held", "pending"),
     xpay("xpay of what is under way", "held", -3),
     pay("pay of what is under way", "held", -3),
-    payee("let in"),
+    payee("accept"),
     end("a held xpay", "held xpay"),
     end("a part was updated", "update"),
     *listed("held", "no longer pending"),
@@ -277,7 +276,7 @@ STEPS = (
     pending("held in vain"),
     payee("refuse"),
     end("a held xpay in vain", "xpay in vain", 203),
-    payee("let in"),
+    payee("accept"),
     # invoices
     begin("invoice creation", "wait", next_index("invoices", "created", "invoices created now")),
     begin("invoice update", "wait", next_index("invoices", "updated", "invoices updated now")),
@@ -365,7 +364,7 @@ def wait_until_pending(rpc: Any, params: Json) -> None:
 def real(node_factory: Any) -> dict[str, Outcome]:
     # As everywhere but in pyln-testing, so that keysend is there.
     options = {"allow-deprecated-apis": True}
-    payee_options = {**options, "plugin": str(HOLD_PLUGIN)}
+    payee_options = {**options, "plugin": str(PAYEE_PLUGIN)}
     # lightningd finds an xkeysend of 0 very strange.
     payer_options = {**options, "broken_log": "getroutes for 0msat"}
     everyone = [payer_options, options, payee_options]
@@ -402,7 +401,7 @@ class DoublesPayee:
         if rpc.call("dev-payments-held")["held"]:
             outcome = "failed" if params["mode"] == "refuse" else "complete"
             rpc.call("dev-payment-release", {"outcome": outcome, **no})
-        elif params["mode"] != "let in":
+        elif params["mode"] != "accept":
             plan: Json = {"hold": True} if params["mode"] == "hold" else {"fail": no}
             rpc.call("dev-payment-plan", {"payment_hash": self._hash, **plan})
 

@@ -6,7 +6,6 @@ which takes no channel.
 
 import hashlib
 from concurrent.futures import Executor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,10 +21,10 @@ from tests.cases.receiving import (
     make,
 )
 from tests.integration.network import PUSHED_MSAT, PaidNode, paid_node  # noqa: F401
+from tests.integration.payee import PAYEE_PLUGIN
 from tests.support.channel import Json
 from tests.support.waiting import PATIENCE_S, wait_until
 
-HOLD_HTLCS = Path(__file__).with_name("hold_htlcs.py")
 TEXT = 'Ein "Kaffee" ☕\nfür \\ Jürgen'
 
 test_lookup_of_any_amount = receiving.test_lookup_of_any_amount
@@ -105,7 +104,8 @@ def test_htlc_under_way_as_lightningd_dies(
 ) -> None:
     """Lightningd has not taken the payment when it dies, and does at its start, before all else."""
     made = make(app)
-    node.rpc.plugin_start(str(HOLD_HTLCS))
+    node.rpc.plugin_start(str(PAYEE_PLUGIN))
+    node.rpc.call("htlcs", {"mode": "hold"})
     paying = executor.submit(node.pay, made["invoice"])
     wait_until(lambda: is_under_way(node, made), "the HTLC")
     assert lookup(app, made)["state"] == "pending"

@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""A plugin for a payer of the tests: some RPC commands reach lightningd later than they were given."""
+
+from dataclasses import dataclass
+from threading import Timer
+from typing import Any
+
+from pyln.client import Plugin
+
+PASS = {"result": "continue"}
+
+
+@dataclass
+class Delay:
+    """How a command is delayed: by how much, after how many that pass, and how many were so far."""
+
+    seconds: float
+    passing: int
+    delayed: int = 0
+
+
+plugin = Plugin()
+delays: dict[str, Delay] = {}
+
+
+@plugin.async_hook("rpc_command")
+def on_command(rpc_command: dict[str, Any], request: Any, **_: Any) -> None:
+    """Let a command pass, now or later."""
+    delay = delays.get(rpc_command["method"])
+    if delay is None or delay.passing > 0:
+        if delay is not None:
+            delay.passing -= 1
+        request.set_result(PASS)
+        return
+    delay.delayed += 1
+    Timer(delay.seconds, request.set_result, [PASS]).start()
+
+
+@plugin.method("delay-command")
+def set_delay(command: str, seconds: float = 0, passing: int = 0) -> dict[str, int]:
+    """Delay a command from now on, after a number of calls that pass; 0 seconds end that.
+
+    Returns how many were delayed since it was set before.
+    """
+    before = delays.pop(command, None)
+    if seconds:
+        delays[command] = Delay(float(seconds), int(passing))
+    return {"delayed": before.delayed if before else 0}
+
+
+@plugin.method("delayed-commands")
+def count(command: str) -> dict[str, int]:
+    """Return how many calls of a command were delayed since it was set."""
+    return {"delayed": delays[command].delayed}
+
+
+plugin.run()

@@ -1,0 +1,120 @@
+"""Payees that refuse, hold or take HTLCs as no honest node does: lightningd stays alive, and the books
+say what was sent.
+"""
+
+from typing import Any
+
+import pytest
+
+from tests.cases.fixtures import Connect
+from tests.cases.spending import books, really_sent
+from tests.integration.hostile_line import *  # noqa: F403
+from tests.integration.hostile_line import (
+    PAYER_OPTIONS,
+    ask_patiently,
+    is_alive,
+    parts,
+    patient_answer,
+    sent_or_pending_msat,
+    two_part_amount,
+    wait_until_free,
+)
+from tests.integration.payee import RealPayee
+from tests.integration.real_node import RealNode
+from tests.support.faults import FAULTY_PLUGIN
+from tests.support.waiting import wait_until
+
+# BOLT4 has no such codes: of a permanent failure, of another layer, of nothing at all.
+UNKNOWN_CODES = ["4010", "3fff", "0000"]
+# BOLT4: temporary_node_failure, required_node_feature_missing, mpp_timeout, and a message cut short.
+KNOWN_CODES = ["2002", "6003", "0017", "400f"]
+
+
+@pytest.fixture(scope="module")  # type: ignore[no-redef]
+def payer_options() -> dict[str, Any]:
+    """The plugin that is less patient: the end of a failed payment is certain earlier."""
+    return {**PAYER_OPTIONS, "plugin": str(FAULTY_PLUGIN)}
+
+
+@pytest.mark.parametrize("method", ["pay_invoice", "pay_keysend"])
+@pytest.mark.parametrize("failure", UNKNOWN_CODES + KNOWN_CODES)
+def test_refused_with_any_code(
+    node: RealNode, payee: RealPayee, connect: Connect, method: str, failure: str
+) -> None:
+    """A payment of 1 sat, again and again: it fails, and the budget is whole again."""
+    app = connect(budget="10sat")
+    payee.refuse(failure)
+    for _ in range(3):
+        paying = {"invoice": payee.invoice(1000)["bolt11"]}
+        sending = {"amount": 1000, "pubkey": payee.id}
+        answer = ask_patiently(node, app, method, paying if method == "pay_invoice" else sending)
+        assert answer.code == "PAYMENT_FAILED"
+        assert is_alive(node)
+        wait_until_free(node, app)
+        assert books(node, app) == (0, 0)
+
+
+def test_keysend_that_needs_two_parts(node: RealNode, neighbour: RealPayee, connect: Connect) -> None:
+    app = connect(budget="unlimited")
+    before_msat = neighbour.received_msat()
+    amount_msat = two_part_amount(node)
+    answer = ask_patiently(node, app, "pay_keysend", {"amount": amount_msat, "pubkey": neighbour.id})
+    assert is_alive(node)
+    if answer.body["error"] is not None:
+        assert answer.code in ("PAYMENT_FAILED", "INSUFFICIENT_BALANCE")
+    wait_until_free(node, app)
+    received_msat = neighbour.received_msat() - before_msat
+    assert received_msat == (0 if answer.body["error"] else amount_msat)
+    assert books(node, app) == (received_msat, 0)
+
+
+def test_later_parts_fail_after_the_first_is_taken(
+    node: RealNode, neighbour: RealPayee, connect: Connect
+) -> None:
+    """The payee gave its preimage for less than it asked: what was sent is booked and notified."""
+    app = connect(budget="unlimited")
+    preimage = "6b" * 32
+    neighbour.hold()
+    invoice = neighbour.invoice(two_part_amount(node), preimage=preimage)
+    request = app.request("pay_invoice", {"invoice": invoice["bolt11"]})
+    app.send(request)
+    wait_until(lambda: neighbour.held() >= 2, "several parts to be held")
+    neighbour.take_one(preimage)
+    wait_until(lambda: really_sent(node, invoice["payment_hash"]), "the first part to be complete")
+    neighbour.release(fail=True)
+    assert patient_answer(node, app, request).result["preimage"] == preimage
+    wait_until_free(node, app)
+    sent_msat = really_sent(node, invoice["payment_hash"])
+    assert {part["status"] for part in parts(node, invoice["payment_hash"])} == {"complete", "failed"}
+    assert books(node, app) == (sent_msat, 0)
+    for told in app.wait_for_notifications(invoice["payment_hash"]):
+        assert told.transaction["amount"] + told.transaction["fees_paid"] == sent_msat
+    shown = app.ask("lookup_invoice", {"payment_hash": invoice["payment_hash"]}).result
+    assert shown["amount"] + shown["fees_paid"] == sent_msat
+
+
+def test_part_taken_after_another_was_refused(
+    node: RealNode, neighbour: RealPayee, connect: Connect
+) -> None:
+    """Lightningd has answered with an error by then; while a part is held, the budget is charged."""
+    app = connect(budget="unlimited")
+    preimage = "7c" * 32
+    neighbour.hold()
+    amount_msat = two_part_amount(node)
+    invoice = neighbour.invoice(amount_msat, preimage=preimage)
+    request = app.request("pay_invoice", {"invoice": invoice["bolt11"]})
+    app.send(request)
+    wait_until(lambda: neighbour.held() >= 2, "several parts to be held")
+    neighbour.fail_one()
+    failed = {"failed", "pending"}
+    wait_until(
+        lambda: {p["status"] for p in parts(node, invoice["payment_hash"])} == failed, "a failure"
+    )
+    assert books(node, app)[1] >= amount_msat
+    assert app.answers_to(request["id"]) == []
+    neighbour.release(preimage=preimage)
+    assert patient_answer(node, app, request).result["preimage"] == preimage
+    wait_until_free(node, app)
+    sent_msat = sent_or_pending_msat(node, invoice["payment_hash"])
+    assert books(node, app) == (sent_msat, 0)
+    assert 0 < sent_msat < amount_msat

@@ -1,0 +1,240 @@
+"""Requests that no honest app makes: onions that are too large, hints that lead nowhere, amounts that do
+not fit. lightningd stays alive, keeps its liquidity, and is not kept busy.
+"""
+
+import secrets
+from collections.abc import Callable
+
+import pytest
+
+from tests.cases.fixtures import Connect
+from tests.cases.spending import books
+from tests.integration.forged import forged_invoice, invented_nodes, public_key
+from tests.integration.hostile_line import *  # noqa: F403
+from tests.integration.hostile_line import (
+    ask_patiently,
+    is_alive,
+    parts,
+    patient_answer,
+    reservations,
+    sent_or_pending_msat,
+    spendable_by_channel,
+    spendable_msat,
+    wait_until_free,
+)
+from tests.integration.payee import RealPayee
+from tests.integration.real_node import RealNode
+from tests.support.channel import Json
+from tests.support.processes import family
+from tests.support.waiting import wait_until
+
+AMOUNT_MSAT = 10_000_000
+AT_ONCE = 30
+REFUSED = ("PAYMENT_FAILED", "OTHER")
+# What `pay` would make of one amount that does not fit: some 150 parts, 500 MB.
+MAX_PARTS = 30
+MAX_GROWTH_BYTES = 100_000_000
+
+
+def many_records(payee: RealPayee) -> tuple[str, Json]:
+    """A keysend with 50 records whose types and lengths make most of them: 1,900 bytes."""
+    records = [{"type": 2**63 + number * 2 + 1, "value": "00" * 20} for number in range(50)]
+    return "pay_keysend", {"amount": AMOUNT_MSAT, "pubkey": payee.id, "tlv_records": records}
+
+
+def large_metadata(payee: RealPayee) -> tuple[str, Json]:
+    """An invoice with 639 bytes of payment metadata and a hint of 12 hops, from the payee on."""
+    hint = [bytes.fromhex(payee.id), *invented_nodes(11)]
+    return "pay_invoice", {"invoice": forged_invoice(AMOUNT_MSAT, [hint], metadata=b"\1" * 639)}
+
+
+def node_twice_in_a_row(payee: RealPayee) -> tuple[str, Json]:
+    """An invoice with a hint in which a node follows itself."""
+    hint = [bytes.fromhex(payee.id)] * 2
+    return "pay_invoice", {"invoice": forged_invoice(AMOUNT_MSAT, [hint])}
+
+
+def node_twice(payee: RealPayee) -> tuple[str, Json]:
+    """An invoice with a hint that returns to a node."""
+    hint = [bytes.fromhex(payee.id), *invented_nodes(1), bytes.fromhex(payee.id)]
+    return "pay_invoice", {"invoice": forged_invoice(AMOUNT_MSAT, [hint])}
+
+
+def payee_beside_itself(payee: RealPayee) -> tuple[str, Json]:
+    """An invoice with a hint in which the payee is its own neighbour."""
+    key = secrets.token_bytes(32)
+    hint = [bytes.fromhex(payee.id), public_key(key)]
+    return "pay_invoice", {"invoice": forged_invoice(AMOUNT_MSAT, [hint], key=key)}
+
+
+def many_hints(payee: RealPayee) -> tuple[str, Json]:
+    """An invoice with 60 hints."""
+    hints = [[bytes.fromhex(payee.id)] for _ in range(60)]
+    return "pay_invoice", {"invoice": forged_invoice(AMOUNT_MSAT, hints)}
+
+
+Forge = Callable[[RealPayee], tuple[str, Json]]
+each_forgery = pytest.mark.parametrize(
+    "forge",
+    [
+        many_records,
+        large_metadata,
+        node_twice_in_a_row,
+        node_twice,
+        payee_beside_itself,
+        many_hints,
+    ],
+)
+
+
+@each_forgery
+def test_refused_before_anything_is_sent(
+    node: RealNode, payee: RealPayee, connect: Connect, forge: Forge
+) -> None:
+    """Refused in words that name the parameter; thirty at once leave no trace in lightningd."""
+    app = connect(budget="unlimited")
+    before_msat, parts_before = spendable_msat(node), len(parts(node))
+    requests = [app.request(*forge(payee)) for _ in range(AT_ONCE)]
+    for request in requests:
+        app.send(request)
+    answers = [patient_answer(node, app, request) for request in requests]
+    assert is_alive(node)
+    assert reservations(node) == []
+    assert len(parts(node)) == parts_before
+    assert spendable_msat(node) == before_msat
+    assert books(node, app) == (0, 0)
+    assert {answer.code for answer in answers} <= set(REFUSED)
+    assert all(a.message.startswith(("invoice:", "tlv_records:")) for a in answers), answers[0].message
+
+
+# Amounts
+
+
+def more_than_all(node: RealNode) -> int:
+    return spendable_msat(node) * 101 // 100
+
+
+def all_of_it(node: RealNode) -> int:
+    return spendable_msat(node)
+
+
+def one_bitcoin(_: RealNode) -> int:
+    return 100_000_000_000
+
+
+def more_than_there_is(_: RealNode) -> int:
+    return 2_000_000_000_000_000_000
+
+
+each_amount = pytest.mark.parametrize(
+    "choose", [more_than_all, one_bitcoin, more_than_there_is], ids=lambda choose: choose.__name__
+)
+
+
+@pytest.mark.parametrize("method", ["pay_invoice", "pay_keysend"])
+@each_amount
+def test_more_than_the_channels_have(
+    node: RealNode,
+    neighbour: RealPayee,
+    connect: Connect,
+    choose: Callable[[RealNode], int],
+    method: str,
+) -> None:
+    """It is answered at once, and lightningd is not even asked to try."""
+    app = connect(budget="unlimited")
+    amount_msat, parts_before = choose(node), len(parts(node))
+    asked = {"amount": amount_msat, "pubkey": neighbour.id}
+    if method == "pay_invoice":
+        hint = [bytes.fromhex(neighbour.id)]
+        shown = min(amount_msat, 10**18)
+        asked = {"invoice": forged_invoice(shown, [hint])}
+    answer = app.ask(method, asked)
+    assert answer.code in ("INSUFFICIENT_BALANCE", "OTHER")
+    assert len(parts(node)) == parts_before
+    assert books(node, app) == (0, 0)
+    assert is_alive(node)
+
+
+@pytest.mark.parametrize("is_neighbour", [True, False], ids=["neighbour", "payee"])
+def test_amount_at_the_limit(
+    node: RealNode, neighbour: RealPayee, payee: RealPayee, connect: Connect, is_neighbour: bool
+) -> None:
+    """An amount for which there is just no room, with its fee: few attempts, and the books agree.
+
+    What is sent of it can lie at the payee for a minute (BOLT4, mpp_timeout).
+    """
+    app, other = connect(budget="unlimited"), connect(budget="1000sat")
+    paid = neighbour if is_neighbour else payee
+    amount_msat = spendable_msat(node) if is_neighbour else max(spendable_by_channel(node))
+    invoice = paid.invoice(amount_msat)
+    before_bytes = memory(node)
+    request = app.request("pay_invoice", {"invoice": invoice["bolt11"]})
+    app.send(request)
+    assert other.ask("get_budget").result["total_budget"] == 1_000_000
+    answer = patient_answer(node, app, request)
+    if answer.body["error"] is not None:
+        assert answer.code in ("INSUFFICIENT_BALANCE", "PAYMENT_FAILED")
+    wait_until_free(node, app)
+    assert books(node, app) == (sent_or_pending_msat(node, invoice["payment_hash"]), 0)
+    assert is_alive(node)
+    assert memory(node) - before_bytes < MAX_GROWTH_BYTES
+
+
+def test_amounts_without_a_way_at_once(node: RealNode, payee: RealPayee, connect: Connect) -> None:
+    """Ten apps ask for an amount that fits the node's channels, but not those behind it.
+
+    lightningd would make thousands of attempts for each; only a few are tried.
+    """
+    apps = [connect(budget="unlimited") for _ in range(10)]
+    amount_msat = spendable_msat(node) * 92 // 100
+    invoices = [payee.invoice(amount_msat) for _ in apps]
+    before_bytes = memory(node)
+    asked = []
+    for app, invoice in zip(apps, invoices, strict=True):
+        asked.append(app.request("pay_invoice", {"invoice": invoice["bolt11"]}))
+        app.send(asked[-1])
+    answers = [patient_answer(node, app, r) for app, r in zip(apps, asked, strict=True)]
+    codes = [answer.code for answer in answers]
+    assert set(codes) <= {"INSUFFICIENT_BALANCE", "PAYMENT_FAILED", "RATE_LIMITED"}
+    assert codes.count("RATE_LIMITED") >= 5
+    assert is_alive(node)
+    assert all(books(node, app) == (0, 0) for app in apps)
+    assert memory(node) - before_bytes < 4 * MAX_GROWTH_BYTES
+    wait_until(lambda: not reservations(node), "no reservation to be left")
+
+
+def memory(node: RealNode) -> int:
+    """Return what lightningd and its plugins hold, in bytes."""
+    return sum(process.memory_info().rss for process in family(node.pid))
+
+
+# What the plugin has refused all along
+
+
+def test_own_invoice(node: RealNode, connect: Connect) -> None:
+    app = connect(budget="10sat")
+    invoice = node.rpc.call("invoice", {"amount_msat": 1000, "label": "own", "description": "own"})
+    refused = app.ask("pay_invoice", {"invoice": invoice["bolt11"]})
+    assert (refused.code, refused.message[:8]) == ("OTHER", "invoice:")
+    assert parts(node, invoice["payment_hash"]) == []
+
+
+def test_bolt12(node: RealNode, payee: RealPayee, connect: Connect) -> None:
+    app = connect(budget="10sat")
+    offer = payee.rpc.call("offer", {"amount": 1000, "description": "tea"})["bolt12"]
+    fetched = node.rpc.call("fetchinvoice", {"offer": offer})["invoice"]
+    for bolt12 in (offer, fetched):
+        refused = app.ask("pay_invoice", {"invoice": bolt12})
+        assert (refused.code, "BOLT12 is not supported" in refused.message) == ("OTHER", True)
+
+
+def test_honest_payment_still_passes(
+    node: RealNode, neighbour: RealPayee, payee: RealPayee, connect: Connect
+) -> None:
+    """After all this, and with a hint of ten hops beside one that is real."""
+    app = connect(budget="1000sat")
+    for paid in (neighbour, payee):
+        invoice = paid.invoice(1000)
+        answer = ask_patiently(node, app, "pay_invoice", {"invoice": invoice["bolt11"]})
+        assert answer.result["fees_paid"] <= 1
+    assert app.ask("pay_keysend", {"amount": 1000, "pubkey": payee.id}).result["fees_paid"] == 1

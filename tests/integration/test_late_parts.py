@@ -1,0 +1,72 @@
+"""Parts that lightningd begins after its command has failed: the budget is never exceeded.
+
+The plugin runs with its real patience, so a test takes minutes.
+"""
+
+from typing import Any
+
+import pytest
+
+from tests.cases.fixtures import Connect
+from tests.cases.spending import books
+from tests.integration.hostile_line import *  # noqa: F403
+from tests.integration.hostile_line import (
+    SLOW_PLUGIN,
+    parts,
+    patient_answer,
+    sent_or_pending_msat,
+    two_part_amount,
+    wait_until_free,
+)
+from tests.integration.payee import RealPayee
+from tests.integration.real_node import RealNode
+from tests.support.channel import Json
+from tests.support.waiting import wait_until
+
+# Longer than the plugin looks for parts where it believes in the error.
+DELAY_S = 6
+
+
+@pytest.fixture(scope="module", params=["pay", "xpay"])
+def command(request: pytest.FixtureRequest) -> str:
+    """What lightningd pays with; without deprecated commands, only xpay is left."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")  # type: ignore[no-redef]
+def payer_options(command: str) -> dict[str, Any]:
+    return {"allow-deprecated-apis": command == "pay"}
+
+
+def test_part_begun_after_the_error(
+    node: RealNode, neighbour: RealPayee, connect: Connect, command: str
+) -> None:
+    """The payee refuses the first part, lightningd gives up, and a part that waited is sent later.
+
+    If the budget were free in between, it could be spent twice.
+    """
+    slowed = {"pay": "sendonion", "xpay": "askrene-reserve"}[command]
+    node.rpc.plugin_start(str(SLOW_PLUGIN))
+    node.rpc.call("delay-command", {"command": slowed, "seconds": DELAY_S, "passing": 1})
+    amount_msat = two_part_amount(node)
+    app = connect(budget=f"{amount_msat + amount_msat // 50}msat")
+    preimage = "8d" * 32
+    invoice = neighbour.invoice(amount_msat, preimage=preimage)
+    neighbour.refuse()
+    app.send(request := app.request("pay_invoice", {"invoice": invoice["bolt11"]}))
+    wait_until(lambda: statuses(node, invoice) == {"failed"}, "the first part to fail")
+    neighbour.hold()
+    assert node.rpc.call("delayed-commands", {"command": slowed})["delayed"] > 0
+    wait_until(lambda: "pending" in statuses(node, invoice), "a late part", 3 * DELAY_S)
+    spent_msat, reserved_msat = books(node, app)
+    assert spent_msat + reserved_msat >= amount_msat
+    neighbour.release(preimage=preimage)
+    assert patient_answer(node, app, request).result["preimage"] == preimage
+    wait_until_free(node, app)
+    assert books(node, app) == (sent_or_pending_msat(node, invoice["payment_hash"]), 0)
+    node.rpc.plugin_stop(str(SLOW_PLUGIN))
+
+
+def statuses(node: RealNode, invoice: Json) -> set[str]:
+    """Return how the parts of a payment stand."""
+    return {part["status"] for part in parts(node, invoice["payment_hash"])}

@@ -1,0 +1,53 @@
+"""Which command pays: `pay` and `keysend` where lightningd has them, `xpay` and `xkeysend` where the
+owner wants it or nothing else is left.
+"""
+
+from typing import Any
+
+import pytest
+
+from tests.cases.fixtures import Connect
+from tests.cases.spending import AMOUNT_MSAT, books, check_paid, pay
+from tests.integration.hostile_line import *  # noqa: F403
+from tests.integration.hostile_line import SLOW_PLUGIN
+from tests.integration.payee import RealPayee
+from tests.integration.real_node import RealNode
+
+LEGACY, NEW = ["pay", "keysend"], ["xpay", "xkeysend"]
+
+
+@pytest.fixture(scope="module", params=["auto", "xpay", "no deprecated commands"])
+def setting(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")  # type: ignore[no-redef]
+def payer_options(setting: str) -> dict[str, Any]:
+    options = {"allow-deprecated-apis": setting != "no deprecated commands"}
+    return {**options, "nwc-pay-command": "xpay"} if setting == "xpay" else options
+
+
+def test_command(node: RealNode, payee: RealPayee, connect: Connect, setting: str) -> None:
+    """An invoice and a keysend are paid, each by the command that stands for this setting."""
+    app = connect(budget="1000sat")
+    node.rpc.plugin_start(str(SLOW_PLUGIN))
+    for command in LEGACY + NEW:
+        node.rpc.call("delay-command", {"command": command, "seconds": 0.01})
+    fee_msat = payee.fee_msat(AMOUNT_MSAT)
+    invoice = payee.invoice(AMOUNT_MSAT)
+    check_paid(pay(app, invoice), invoice, fee_msat)
+    sent = app.ask("pay_keysend", {"amount": AMOUNT_MSAT, "pubkey": payee.id})
+    assert sent.result["fees_paid"] == fee_msat
+    assert books(node, app) == (2 * (AMOUNT_MSAT + fee_msat), 0)
+    expected = {"auto": LEGACY, "xpay": NEW, "no deprecated commands": LEGACY + NEW}[setting]
+    assert called(node) == expected
+    node.rpc.plugin_stop(str(SLOW_PLUGIN))
+
+
+def called(node: RealNode) -> list[str]:
+    """Return the paying commands that were called."""
+    return [
+        command
+        for command in LEGACY + NEW
+        if node.rpc.call("delayed-commands", {"command": command})["delayed"]
+    ]
