@@ -29,7 +29,8 @@ try:
 except ImportError:
     _say_that_files_are_missing()
 
-bootstrap.require_packages(Path(__file__))
+if __name__ == "__main__":  # not where a test imports this: it may go on in another Python
+    bootstrap.require_packages(Path(__file__))
 
 with bootstrap.import_errors_disable(Path(__file__)):
     from nwc import commands

@@ -20,6 +20,7 @@ class Settings:
     log_file: Path | None = None
     proxy: str | None = None
     always_use_proxy: bool = False
+    shutdown_timeout_s: float = 30
     plugin_options: dict[str, list[str | None]] = field(default_factory=dict)
 
     @property
@@ -44,6 +45,8 @@ def parse(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--log-file", type=Path)
     parser.add_argument("--proxy")
     parser.add_argument("--always-use-proxy", default="false")
+    # lightningd gives plugins 30 s to end when it stops.
+    parser.add_argument("--dev-shutdown-timeout", type=float, default=30)
     known, others = parser.parse_known_args(arguments)
     options: dict[str, list[str | None]] = {}
     for other in others:
@@ -58,5 +61,6 @@ def parse(arguments: Sequence[str]) -> Settings:
         log_file=known.log_file and known.log_file.absolute(),
         proxy=known.proxy,
         always_use_proxy=known.always_use_proxy in TRUE,
+        shutdown_timeout_s=known.dev_shutdown_timeout,
         plugin_options=options,
     )

@@ -25,6 +25,7 @@ from nwc.wallet.spending.ledger import Ledger
 from nwc.wallet.spending.payment import Payment, PaymentRecord
 from tests.double.datastore import listdatastore
 from tests.double.node import Node as Double
+from tests.support.waiting import PATIENCE_S
 from tests.unit.helpers import CLIENT, until
 from tests.unit.in_process import START, World
 from tests.unit.wallet.scene import settled
@@ -462,7 +463,7 @@ async def test_a_command_does_not_wait_for_ever(scene: Scene, monkeypatch: pytes
     with pytest.raises(TimeoutError):
         await scene.service._in_time(command)
     goes_on.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await done.wait()
 
 

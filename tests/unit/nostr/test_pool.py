@@ -10,6 +10,7 @@ from nwc.nostr.event import Event, sign_event
 from nwc.nostr.inbox import Inbox
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.pool import RelayPool
+from tests.support.waiting import PATIENCE_S
 from tests.unit.helpers import until
 from tests.unit.nostr.fake_relay import FakeRelay
 
@@ -93,7 +94,7 @@ async def test_release_closes_what_nobody_reads(servers: list[FakeRelay], pool: 
     for url in [*urls, "ws://unknown"]:
         pool.release(url)
     assert [info.url for info in pool.info()] == urls[:1]
-    await asyncio.wait_for(connections[1].wait_closed(), 10)
+    await asyncio.wait_for(connections[1].wait_closed(), PATIENCE_S)
     assert connections[0].close_code is None
 
 
@@ -110,7 +111,7 @@ async def test_a_relay_is_released_when_its_last_publication_has_ended(
     pool.unsubscribe(KEYS.public_key, [url])
     pool.release(url)
     assert [info.url for info in pool.info()] == [url]
-    await asyncio.wait_for(connection.wait_closed(), 10)
+    await asyncio.wait_for(connection.wait_closed(), PATIENCE_S)
     assert pool.info() == []
     assert not (await publishing)[url].accepted
 
@@ -153,7 +154,7 @@ async def test_stop_closes_all_and_ends_publications(servers: list[FakeRelay], p
     await servers[0].next("EVENT")
     await pool.stop()
     assert not (await publishing)[url].accepted
-    await asyncio.wait_for(connection.wait_closed(), 10)
+    await asyncio.wait_for(connection.wait_closed(), PATIENCE_S)
     assert pool.info() == []
 
 
