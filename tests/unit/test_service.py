@@ -240,7 +240,6 @@ OTHER = replace(APP, name="other", client_pubkey=KeyPair.from_secret(bytes([7]) 
 @pytest.fixture
 def refusing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception | None], None]:
     """Return what has lightningd fail to change records, None to end that."""
-    monkeypatch.setattr(manager, "_DELETION_PATIENCE_S", 0.01)
     monkeypatch.setattr(manager, "_RETRY_FIRST_S", 0.01)
     faults: list[Exception | None] = [None]
 
@@ -248,8 +247,13 @@ def refusing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Callable[[Excepti
         if method in ("datastore", "deldatastore") and "connections" in params["key"] and faults[-1]:
             raise faults[-1]
 
+    def begin(fault: Exception | None) -> None:
+        faults.append(fault)
+        # What is to succeed has time for it, however busy the machine is.
+        monkeypatch.setattr(manager, "_DELETION_PATIENCE_S", PATIENCE_S if fault is None else 0.01)
+
     scene.node.before = fail
-    return faults.append
+    return begin
 
 
 def served(scene: Scene, record: Connection) -> bool:

@@ -170,13 +170,14 @@ async def test_what_hangs_gives_its_places_back(
     socket_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also those whose callers have gone; and without an answer."""
-    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=2, timeout_s=0.2))
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=2, timeout_s=2.0))
     server = HungServer("getinfo")
     async with server.listening(socket_path):
         await make_calls_and_go(node, server)
         with pytest.raises(NodeUnavailable, match="getinfo: no answer in time"):
             await node.info()
         server.hangs = False
+        monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=2))
         assert await node.info()
 
 
