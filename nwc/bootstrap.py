@@ -85,9 +85,9 @@ def _problem(requirements: Path) -> str:
         return "Python 3.11 or newer is needed, this is " + sys.version.split()[0]
     try:
         lines = requirements.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        return f"requirements.txt beside plugin.py cannot be read ({error.strerror})"
-    return _unmet([line.partition("#")[0].strip() for line in lines])
+        return _unmet([line.partition("#")[0].strip() for line in lines])
+    except (OSError, ValueError) as error:
+        return f"requirements.txt beside plugin.py cannot be read ({error})"
 
 
 def _unmet(requirements: "list[str]") -> str:
@@ -122,7 +122,7 @@ def _parse_requirement(text: str) -> "tuple[str, str, bool]":
     """
     match = _REQUIREMENT.fullmatch(text)
     if match is None:
-        raise ValueError("requirements.txt: cannot read " + repr(text))
+        raise ValueError(repr(text))
     name, bounds, comparison, python = match.groups()
     ours = sys.version_info[:2]
     return name, bounds, comparison is None or _COMPARISONS[comparison](ours, _numbers(python))
