@@ -1,72 +1,181 @@
-"""Before anything else: is this Python able to run the plugin?
+"""Before anything else: can this Python run the plugin? If not, lightningd and its owner learn why.
 
-Needs only the standard library, in a form that old Pythons understand. A plugin that dies with a
-traceback or says nothing would leave its owner guessing and lightningd waiting.
+Needs only the standard library and is written for Python 3.6, as is nwc/manifest.py. A plugin that dies
+with a traceback would leave its owner guessing. Lightningd would not even start if its configuration has
+an option of the plugin. So a plugin that cannot run declares its options, and then disables itself.
 """
 
-import importlib.util
 import json
+import operator
 import os
+import re
+import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
+
+from nwc.manifest import manifest
 
 MINIMUM_PYTHON = (3, 11)
-# By a module that each has only in a version that is new enough.
-MODULES = (
-    "pyln.client",
-    "websockets.asyncio.client",
-    "coincurve",
-    "cryptography",
-    "python_socks",
-    "segno",
-)
+
+# Holds the process id, which stays the same: the process has already gone on in the right Python.
+_ALREADY_THERE = "NWC_BOOTSTRAP_PID"
+_MAX_ERROR_LENGTH = 300
+_REQUIREMENT = re.compile(r"([\w.-]+) *([=<>0-9.,]+)(?: *; *python_version *(<|>=) *\"([0-9.]+)\")?")
+_COMPARISONS = {"==": operator.eq, ">=": operator.ge, "<": operator.lt}
 
 
 def require_packages(entry_point: Path) -> None:
-    """Return if the plugin can run here; otherwise go on in `.venv`, or tell lightningd and exit.
+    """Return if the plugin can run here. Otherwise go on in `.venv`, or disable the plugin and exit.
 
     Args:
-        entry_point: plugin.py; `.venv` lies beside it.
+        entry_point: plugin.py; `.venv` and requirements.txt lie beside it.
 
     """
-    problem = _problem()
-    if problem is None:
-        return
-    python = entry_point.resolve().parent / ".venv" / "bin" / "python"
-    if python.exists() and Path(sys.prefix).resolve() != python.parent.parent.resolve():
-        os.execv(str(python), [str(python), str(entry_point), *sys.argv[1:]])  # noqa: S606
-    _disable(problem + "; run: make -C " + str(entry_point.resolve().parent) + " install")
+    directory = entry_point.resolve().parent
+    venv_problem = _go_on_in_the_right_python(directory / ".venv", entry_point)
+    problem = _problem(directory / "requirements.txt")
+    if problem:
+        _disable(problem + venv_problem, directory)
 
 
-def _problem() -> "str | None":
+@contextmanager
+def import_errors_disable(entry_point: Path) -> "Iterator[None]":
+    """Disable the plugin, and exit, if an import in the body fails: a package may be broken."""
+    try:
+        yield
+    except Exception as error:
+        words = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = f"a Python package cannot be loaded ({words[:_MAX_ERROR_LENGTH]})"
+        _disable(reason, entry_point.resolve().parent)
+
+
+# Which Python
+
+
+def _go_on_in_the_right_python(venv: Path, entry_point: Path) -> str:
+    """Replace this process unless it is the right one; return what is wrong with `.venv`."""
+    python, problem = sys.executable, ""
+    if os.path.lexists(str(venv)):
+        in_venv = str(venv / "bin" / "python")
+        if os.access(in_venv, os.X_OK):
+            python = in_venv
+        else:
+            problem = f"; {shlex.quote(in_venv)} cannot be run"
+    is_right = python == sys.executable or Path(sys.prefix).resolve() == venv.resolve()
+    # Lightningd's paths are UTF-8, whatever the locale.
+    if is_right and sys.getfilesystemencoding().lower() == "utf-8":
+        return problem
+    if os.environ.get(_ALREADY_THERE) == str(os.getpid()):
+        return problem
+    os.environ.update({_ALREADY_THERE: str(os.getpid()), "PYTHONUTF8": "1"})
+    try:
+        os.execv(python, [python, str(entry_point), *sys.argv[1:]])  # noqa: S606
+    except OSError as error:
+        return f"; {shlex.quote(python)} cannot be run: {error.strerror}"
+
+
+# Its packages
+
+
+def _problem(requirements: Path) -> str:
     if sys.version_info < MINIMUM_PYTHON:
         return "Python 3.11 or newer is needed, this is " + sys.version.split()[0]
-    missing = [name for name in MODULES if not _is_there(name)]
-    return "Python packages are missing: " + ", ".join(missing) if missing else None
-
-
-def _is_there(name: str) -> bool:
     try:
-        return importlib.util.find_spec(name) is not None
-    except ImportError:  # the parent package of a dotted name is not there
-        return False
+        lines = requirements.read_text(encoding="utf-8").splitlines()
+        return _unmet([line.partition("#")[0].strip() for line in lines])
+    except (OSError, ValueError) as error:
+        return f"requirements.txt beside plugin.py cannot be read ({error})"
 
 
-def _disable(reason: str) -> None:
-    """Answer lightningd's getmanifest with the reason (plugin protocol), or a person with it."""
+def _unmet(requirements: "list[str]") -> str:
+    """Compare the packages with the requirements; return what is wrong, if anything."""
+    from importlib import metadata  # since Python 3.8
+
+    missing, wrong = [], []
+    for requirement in filter(None, requirements):
+        name, bounds, is_for_us = _parse_requirement(requirement)
+        if not is_for_us:
+            continue
+        try:
+            version = metadata.version(name) or ""
+        except metadata.PackageNotFoundError:
+            missing.append(name)
+            continue
+        if not _is_within(version, bounds):
+            wrong.append(f"{name} {version} (must be {bounds})")
+    problems = ["Python packages are missing: " + ", ".join(missing)] if missing else []
+    problems += ["Python packages have the wrong version: " + ", ".join(wrong)] if wrong else []
+    return "; ".join(problems)
+
+
+def _parse_requirement(text: str) -> "tuple[str, str, bool]":
+    """Return a requirement's name and bounds, and whether it is for this Python.
+
+    Reads only what our requirements.txt holds: `name>=1,<2; python_version < "3.13"`.
+
+    Raises:
+        ValueError: it is written in another way.
+
+    """
+    match = _REQUIREMENT.fullmatch(text)
+    if match is None:
+        raise ValueError(repr(text))
+    name, bounds, comparison, python = match.groups()
+    ours = sys.version_info[:2]
+    return name, bounds, comparison is None or _COMPARISONS[comparison](ours, _numbers(python))
+
+
+def _is_within(version: str, bounds: str) -> bool:
+    found = _numbers(version)
+    parsed = (re.match("([=<>]+)(.*)", bound) for bound in bounds.split(","))
+    return all(_COMPARISONS[bound[1]](found, _numbers(bound[2])) for bound in parsed if bound)
+
+
+def _numbers(version: str) -> "tuple[int, ...]":
+    """Return a version as numbers: v26.06.0 is (26, 6). A suffix like rc1 is left out."""
+    match = re.match(r"v?(\d+(?:\.\d+)*)", version)
+    numbers = [int(number) for number in match.group(1).split(".")] if match else []
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
+
+
+# What lightningd and its owner are told
+
+
+def _disable(reason: str, directory: Path) -> NoReturn:
+    """Tell lightningd (plugin protocol: getmanifest, then init), or a person, and exit."""
+    # Under an odd locale the path holds surrogates.
+    quoted = shlex.quote(os.fsencode(str(directory)).decode("utf-8", "replace"))
+    text = f"nwc: the plugin cannot run: {reason}. Run: make -C {quoted} install"
     if os.environ.get("LIGHTNINGD_PLUGIN") != "1":
-        sys.exit("nwc: " + reason)
-    request = _read_request()
-    answer = {"jsonrpc": "2.0", "id": request.get("id"), "result": {"disable": "nwc: " + reason}}
-    sys.stdout.write(json.dumps(answer) + "\n\n")
-    sys.stdout.flush()
+        sys.stderr.buffer.write(text.encode("utf-8", "replace") + b"\n")
+        sys.exit(1)
+    for request in _requests():
+        if request.get("method") == "getmanifest":
+            _send({"id": request.get("id"), "result": manifest()})
+        elif request.get("method") == "init":
+            # Lightningd itself logs the reason at debug, which nobody sees.
+            _send({"method": "log", "params": {"level": "warn", "message": text}})
+            _send({"id": request.get("id"), "result": {"disable": text}})
+            break
     sys.exit(0)
 
 
-def _read_request() -> dict:  # type: ignore[type-arg]
-    text = ""
-    for line in sys.stdin:
+def _requests() -> "Iterator[dict[str, Any]]":
+    text = b""
+    for line in sys.stdin.buffer:
         text += line
-        if text.endswith("\n\n"):
-            break
-    return dict(json.loads(text)) if text.strip() else {}
+        if text.endswith(b"\n\n") and text.strip():
+            yield json.loads(text.decode("utf-8", "replace"))
+            text = b""
+
+
+def _send(message: "dict[str, Any]") -> None:
+    # Not in ASCII: lightningd shows escapes as they are.
+    text = json.dumps(dict(jsonrpc="2.0", **message), ensure_ascii=False)
+    sys.stdout.buffer.write(text.encode("utf-8", "replace") + b"\n\n")
+    sys.stdout.buffer.flush()

@@ -16,6 +16,7 @@ from nwc import logs
 from nwc.cln.errors import NodeError, RpcCode, RpcFailed
 from nwc.cln.options import BadOption, parse_settings
 from nwc.commands import BadArgument
+from nwc.manifest import Command as DeclaredCommand
 from nwc.service import Service
 from nwc.stdin import readable
 from nwc.wallet.manager import ManagementError, StillStored
@@ -25,6 +26,8 @@ _INTERNAL_ERROR = -32603
 
 _TOO_SLOW = "lightningd did not answer in time; what was asked may still be done, see nwc-list"
 _STOPPED = "the plugin was stopped; what was asked may be done all the same, see nwc-list"
+
+_HOW_TO_CORRECT = "Correct the option in lightningd's configuration and start lightningd again"
 
 # At the end: for what commands have answered and lightningd has not read yet.
 REPLY_TIMEOUT_S = 0.5
@@ -47,12 +50,12 @@ class NwcPlugin(Plugin):
         for handler in logging.getLogger().handlers:
             if isinstance(handler, PluginLogHandler):
                 logs.set_up(handler)
-                # pyln passes warnings on at the level of all other lines.
+                # pyln makes it "info", which lightningd passes on to nobody.
                 handler.levels[logging.WARNING] = "warn"
 
-    def add_command(self, name: str, command: Command, help_text: str, runner: "Runner") -> None:
+    def add_command(self, declared: DeclaredCommand, command: Command, runner: "Runner") -> None:
         """Register a command, whose parameters after the first are those people give."""
-        self.methods[name] = _Command(name, command, help_text, runner.background(command))
+        self.methods[declared.name] = _Command(declared, runner.background(command))
 
     def _exec_func(self, func: Callable[..., Any], request: Request) -> Any:
         try:
@@ -74,17 +77,16 @@ class NwcPlugin(Plugin):
 
 
 class _Command(Method):
-    """A method whose usage is read off the command, not off the function that starts it."""
+    """A method whose usage is the declared one, not that of the function that starts it."""
 
-    def __init__(self, name: str, command: Command, help_text: str, start: Callable[..., None]) -> None:
-        super().__init__(name, start, MethodType.RPCMETHOD, description=help_text)
+    def __init__(self, declared: DeclaredCommand, start: Callable[..., None]) -> None:
+        super().__init__(declared.name, start, MethodType.RPCMETHOD, description=declared.description)
         self.background = True
-        self._parameters = list(inspect.signature(command).parameters.values())[1:]
+        self._declared = declared
 
     def get_usage(self) -> str:
         """Return the parameters as lightningd's help shows them, then what the command does."""
-        words = [p.name if p.default is p.empty else f"[{p.name}]" for p in self._parameters]
-        return " ".join([*words, f"\n {self.description}"])
+        return self._declared.usage
 
 
 class Runner:
@@ -100,6 +102,8 @@ class Runner:
         try:
             settings = parse_settings(options, configuration)
         except BadOption as error:
+            # Lightningd itself logs the reason at debug, which nobody sees.
+            _log.warning("the plugin is disabled: %s. %s", error, _HOW_TO_CORRECT)
             return {"disable": f"nwc: {error}"}
         self._service = Service(settings)
         self._service.start()

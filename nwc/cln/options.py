@@ -1,31 +1,60 @@
 """The plugin's options and the parts of lightningd's configuration that bind us, checked once."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nwc import manifest
 from nwc.cln.payments import PayCommand
 from nwc.nostr.relay_url import is_onion, parse_relay_urls
 
 DEFAULT_RELAYS = ("wss://relay.getalby.com", "wss://relay2.getalby.com")
 MAX_RELAYS = 20
 
+_RELAY_RULE = "a relay URL is wss://host[:port][/path] (or ws://)"
+_MAX_SHOWN = 100
+_QUOTES = "\"'`\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb"
+
 Values = dict[str, Any]
 
 
 class BadOption(ValueError):
-    """An option breaks its rule; the text names the option and the rule."""
+    """An option breaks its rule; the text names the option, the rule and the value."""
+
+
+def bad_option(name: str, rule: str, value: object) -> BadOption:
+    """Return the error for a value; it also names the mistake, if it is a common one."""
+    shown = repr(value)
+    shown = shown if len(shown) <= _MAX_SHOWN else shown[:_MAX_SHOWN] + "..."
+    mistake = _mistake(value)
+    return BadOption(f"{name}: {rule}; got {shown}" + (f": {mistake}" if mistake else ""))
+
+
+def _mistake(value: object) -> str:
+    """Name what a person has written around a value; lightningd takes all of it as the value."""
+    if not isinstance(value, str) or not value.strip():
+        return ""
+    text = value.strip()
+    if re.search(r"(^|\s)#", text):
+        return "a comment cannot stand behind a value; give it a line of its own that begins with #"
+    if text[0] in _QUOTES or text[-1] in _QUOTES:
+        return "write the value without quotes"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
 class IntegerOption:
     """An option that is a whole number within bounds."""
 
-    name: str
-    default: int
+    declared: manifest.Option
     minimum: int
     maximum: int
-    description: str
+
+    @property
+    def name(self) -> str:
+        """Its name in lightningd's configuration."""
+        return self.declared.name
 
     def parse(self, value: object) -> int:
         """Check a value.
@@ -34,34 +63,22 @@ class IntegerOption:
             BadOption: not a whole number, or out of bounds.
 
         """
-        rule = f"{self.name}: must be a whole number from {self.minimum} to {self.maximum}"
         if isinstance(value, str) and value.isascii() and value.strip().isdigit():
             value = int(value) if len(value) < 20 else -1
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise BadOption(f"{rule}; got {value!r}")
-        if not self.minimum <= value <= self.maximum:
-            raise BadOption(f"{rule}; got {value}")
-        return value
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if not is_number or not self.minimum <= value <= self.maximum:  # type: ignore[operator]
+            rule = f"must be a whole number from {self.minimum} to {self.maximum}"
+            raise bad_option(self.name, rule, value)
+        return value  # type: ignore[return-value]
 
 
-RELAY = "nwc-relay"
-RELAY_DESCRIPTION = "Nostr relay for new connections, wss://host[:port]; can be given several times"
-INVOICE_EXPIRY = IntegerOption(
-    "nwc-invoice-expiry", 86_400, 1, 31_536_000, "Seconds an invoice lasts when the app does not say"
-)
-MAX_REQUEST_AGE = IntegerOption(
-    "nwc-max-request-age", 120, 1, 86_400, "Ignore requests older than this many seconds"
-)
-RATE_LIMIT = IntegerOption(
-    "nwc-rate-limit", 20, 1, 100_000, "Requests a second a connection may make in the long run"
-)
-PAY_COMMAND = "nwc-pay-command"
-PAY_COMMAND_DESCRIPTION = (
-    "Which of lightningd's commands pays: auto, pay or xpay; auto takes pay where lightningd has it"
-)
-NOTIFICATIONS = "nwc-notifications"
-NOTIFICATIONS_DESCRIPTION = "Tell apps of payments they receive and make"
+INVOICE_EXPIRY = IntegerOption(manifest.INVOICE_EXPIRY, 1, 31_536_000)
+MAX_REQUEST_AGE = IntegerOption(manifest.MAX_REQUEST_AGE, 1, 86_400)
+RATE_LIMIT = IntegerOption(manifest.RATE_LIMIT, 1, 100_000)
 INTEGER_OPTIONS = (INVOICE_EXPIRY, MAX_REQUEST_AGE, RATE_LIMIT)
+RELAY = manifest.RELAY.name
+NOTIFICATIONS = manifest.NOTIFICATIONS.name
+PAY_COMMAND = manifest.PAY_COMMAND.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +141,13 @@ def parse_settings(options: Values, configuration: Values) -> Settings:
 
 def _parse_flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise BadOption(f"{name}: must be true or false; got {value!r}")
+        raise bad_option(name, "must be true or false", value)
     return value
 
 
 def _parse_pay_command(value: object) -> PayCommand:
     if not isinstance(value, str) or value not in tuple(PayCommand):
-        raise BadOption(f"{PAY_COMMAND}: must be auto, pay or xpay; got {value!r}")
+        raise bad_option(PAY_COMMAND, "must be auto, pay or xpay", value)
     return PayCommand(value)
 
 
@@ -142,6 +159,8 @@ def parse_relays(value: object) -> tuple[str, ...]:
 
     """
     values = value if isinstance(value, list) else [] if value is None else [value]
+    for item in values:
+        _check_relay_option(item)
     texts = [text for item in values for text in str(item).split(",") if text.strip()]
     if len(texts) > MAX_RELAYS:
         raise BadOption(f"{RELAY}: at most {MAX_RELAYS} relays; got {len(texts)}")
@@ -149,6 +168,15 @@ def parse_relays(value: object) -> tuple[str, ...]:
         return parse_relay_urls(texts)
     except ValueError as error:
         raise BadOption(f"{RELAY}: {error}") from None
+
+
+def _check_relay_option(value: object) -> None:
+    """Raise BadOption for mistakes that the rule for one URL would not explain."""
+    if _mistake(value):
+        raise bad_option(RELAY, _RELAY_RULE, value)
+    if isinstance(value, str) and any(len(re.split(r"[\s;]+", t.strip())) > 1 for t in value.split(",")):
+        rule = f"holds more than one URL: put commas between them, or give {RELAY} once for each"
+        raise bad_option(RELAY, rule, value)
 
 
 def _proxy_url(proxy: object) -> str | None:

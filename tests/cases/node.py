@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from tests.support.waiting import PATIENCE_S
+
 # Values for `plugin start`; a repeatable option takes several values with commas between them.
 Options = Mapping[str, str | int]
 
@@ -69,6 +71,9 @@ class NodeUnderTest(Protocol):
     def show_rpc_socket(self) -> None:
         """Put it back, if it is hidden."""
 
+    def begin_anew(self) -> None:
+        """Run again, with the plugin and without faults, whatever a test has left behind."""
+
     def pay(self, invoice: str, amount_msat: int | None = None) -> None:
         """Have an invoice of this node paid; the amount is for an invoice that names none."""
 
@@ -81,7 +86,7 @@ class NodeUnderTest(Protocol):
     def mark(self) -> int:
         """The present end of the log, for `since`."""
 
-    def wait_for_log(self, regex: str, timeout: float = 20, since: int = 0) -> str:
+    def wait_for_log(self, regex: str, timeout: float = PATIENCE_S, since: int = 0) -> str:
         """Wait for a line of the log, from `since` on; lines that are there already count."""
 
 

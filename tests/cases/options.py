@@ -40,12 +40,28 @@ def test_wrong_option_at_plugin_start(node: NodeUnderTest, option: str, value: A
     assert node.rpc.call("nwc-status")["version"]
 
 
-@pytest.mark.parametrize(("option", "value", "reason"), [WRONG[0], WRONG[3]], ids=lambda x: str(x)[:20])
-def test_wrong_option_on_the_command_line(
-    make_node: MakeNode, option: str, value: Any, reason: str
+SHOWN_AT_INFO = r"UNUSUAL plugin-plugin\.py: .*"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        (*WRONG[0][:2], "nwc-relay: a relay URL is wss://host.*got 'https://relay.example.com'"),
+        (*WRONG[3][:2], "nwc-invoice-expiry: must be a whole number from 1 to 31536000; got 0"),
+        ("nwc-relay", '"wss://relay.example.com"', "got '\"wss://relay.*write the value without quotes"),
+        ("nwc-relay", "wss://relay.example.com # my own", "a comment cannot stand behind a value"),
+        ("nwc-relay", "wss://a.example wss://b.example", "holds more than one URL: put commas between"),
+    ],
+    ids=lambda x: str(x)[:30],
+)
+def test_wrong_option_in_the_configuration(
+    make_node: MakeNode, option: str, value: Any, words: str
 ) -> None:
+    """Lightningd shows its own line at debug only, so the plugin writes one, at a level people see."""
     node = make_node({option: value})
-    assert reason in node.wait_for_log("disabled itself at init")
+    line = node.wait_for_log(SHOWN_AT_INFO + words)
+    assert "Correct the option in lightningd's configuration" in line
+    node.wait_for_log("disabled itself at init")
     assert node.rpc.getinfo()["id"]
     with pytest.raises(RpcError, match="Unknown command"):
         node.rpc.call("nwc-status")
@@ -86,7 +102,8 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy_of_plugin(directory: Path, python: Path) -> Path:
     """Put the plugin somewhere else, without a `.venv` beside it, to be run by this Python."""
     directory.mkdir()
-    (directory / "nwc").symlink_to(PLUGIN.parent / "nwc")
+    for name in ("nwc", "requirements.txt"):
+        (directory / name).symlink_to(PLUGIN.parent / name)
     copy = directory / "plugin.py"
     first, _, rest = PLUGIN.read_text().partition("\n")
     assert first == "#!/usr/bin/env python3"
@@ -95,19 +112,38 @@ def copy_of_plugin(directory: Path, python: Path) -> Path:
     return copy
 
 
+MISSING = "Python packages are missing: pyln-client, websockets, cryptography"
+
+
 def test_missing_packages(node: NodeUnderTest, bare_python: Path, tmp_path: Path) -> None:
     plugin = copy_of_plugin(tmp_path / "elsewhere", bare_python)
     position = node.mark()
-    with pytest.raises(RpcError) as raised:
-        node.rpc.call("plugin", {"subcommand": "start", "plugin": str(plugin)})
+    node.stop_plugin()  # two copies cannot have the same options
+    try:
+        with pytest.raises(RpcError) as raised:
+            node.rpc.call("plugin", {"subcommand": "start", "plugin": str(plugin)})
+    finally:
+        node.start_plugin()
     error: Any = raised.value.error
-    told = "nwc: Python packages are missing: pyln.client, websockets.asyncio.client, coincurve"
+    told = f"nwc: the plugin cannot run: {MISSING}"
     assert told in error["message"]
-    assert f"run: make -C {plugin.parent} install" in error["message"]
-    line = node.wait_for_log("disabled itself", since=position)
-    assert told in line
+    assert f"Run: make -C {plugin.parent} install" in error["message"]
+    node.wait_for_log(SHOWN_AT_INFO + told, since=position)
+    assert told in node.wait_for_log("disabled itself at init", since=position)
     assert "Traceback" not in node.log_text()
     assert node.rpc.getinfo()["id"]
+
+
+def test_missing_packages_and_options_in_the_configuration(
+    make_node: MakeNode, bare_python: Path, tmp_path: Path
+) -> None:
+    """Lightningd starts all the same: an option that nobody declares would end it."""
+    plugin = copy_of_plugin(tmp_path / "elsewhere", bare_python)
+    node = make_node({"nwc-invoice-expiry": 777, "nwc-notifications": "false"}, plugin)
+    node.wait_for_log(SHOWN_AT_INFO + MISSING)
+    assert node.rpc.getinfo()["id"]
+    with pytest.raises(RpcError, match="Unknown command"):
+        node.rpc.call("nwc-status")
 
 
 def test_missing_packages_with_a_venv_beside(
@@ -138,5 +174,5 @@ def test_started_by_a_person(bare_python: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode != 0
-    assert done.stderr.startswith("nwc: Python packages are missing: ")
+    assert done.stderr.startswith(f"nwc: the plugin cannot run: {MISSING}")
     assert "Traceback" not in done.stderr

@@ -38,7 +38,7 @@ def wait_until_lost(node: NodeUnderTest, relay: RestartableRelay) -> None:
 
 def wait_until_back(node: NodeUnderTest, relay: RestartableRelay) -> None:
     """Wait until the plugin is connected to a relay again."""
-    wait_until(lambda: relay_state(node, relay.url)["state"] == "connected", "relay back", 30)
+    wait_until(lambda: relay_state(node, relay.url)["state"] == "connected", "relay back")
 
 
 def test_down_at_connect(node: NodeUnderTest, own_relay: RestartableRelay, connect: Connect) -> None:

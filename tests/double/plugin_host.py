@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from tests.double.node import Node
 
 STOP_TIMEOUT = 30
-# lightningd gives 30 s here as well; the double promises to end sooner.
-SHUTDOWN_TIMEOUT = 1.5
 TOPICS = frozenset(
     {
         *("balance_snapshot", "block_added", "channel_open_failed", "channel_opened"),
@@ -104,7 +102,7 @@ class PluginHost:
                 plugin.kill("debug", "lightningd shuts down")
         waiting = [asyncio.create_task(plugin.gone.wait()) for plugin in self.plugins]
         if waiting:
-            await asyncio.wait(waiting, timeout=SHUTDOWN_TIMEOUT)
+            await asyncio.wait(waiting, timeout=self.node.settings.shutdown_timeout_s)
         for plugin in list(self.plugins):
             message = f"{plugin.name}: failed to self-terminate in time, killing."
             self.node.log.add("debug", "lightningd", message)

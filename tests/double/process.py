@@ -14,6 +14,8 @@ from typing import Any, Self
 
 from pyln.client import LightningRpc
 
+# Against hanging only: long enough for a machine that does other work as well.
+PATIENCE_S = 60.0
 ROOT = Path(__file__).resolve().parents[2]
 STARTED = "Server started with public key"
 # An option's value; a list repeats the option, None gives it without a value (a flag).
@@ -112,7 +114,7 @@ class LightningdDouble:
             self.kill()
             raise
 
-    def stop(self, timeout: float = 5) -> int:
+    def stop(self, timeout: float = PATIENCE_S) -> int:
         """End the double as a service manager does, if it still runs.
 
         Returns:
@@ -134,7 +136,7 @@ class LightningdDouble:
         self._process.kill()
         self.wait()
 
-    def wait(self, timeout: float = 5) -> int:
+    def wait(self, timeout: float = PATIENCE_S) -> int:
         """Wait until the double has ended by itself, and its plugin too.
 
         Returns:
@@ -174,7 +176,7 @@ class LightningdDouble:
         with self._changed:
             return len(self._lines)
 
-    def wait_for_log(self, regex: str, timeout: float = 10, since: int = 0) -> str:
+    def wait_for_log(self, regex: str, timeout: float = PATIENCE_S, since: int = 0) -> str:
         """Wait until a line matches; those that are there already count, from `since` on.
 
         Returns:

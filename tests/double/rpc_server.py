@@ -22,6 +22,7 @@ class RpcServer:
         self.node = node
         self.tasks: set[asyncio.Task[None]] = set()
         self._connections: set[Connection] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server
 
     async def listen(self) -> None:
@@ -42,10 +43,17 @@ class RpcServer:
             task.cancel()
         for connection in self._connections:
             connection.writer.close()
+        # asyncio would cancel them at its end, and its own callback then logs a traceback.
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=5)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection(self, writer)
         self._connections.add(connection)
+        task = asyncio.current_task()
+        assert task
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         try:
             splitter = JsonSplitter()
             while data := await reader.read(READ_SIZE):

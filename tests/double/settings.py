@@ -21,6 +21,7 @@ class Settings:
     proxy: str | None = None
     always_use_proxy: bool = False
     refuses_deprecated: bool = False
+    shutdown_timeout_s: float = 30
     plugin_options: dict[str, list[str | None]] = field(default_factory=dict)
 
     @property
@@ -46,6 +47,8 @@ def parse(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--proxy")
     parser.add_argument("--always-use-proxy", default="false")
     parser.add_argument("--allow-deprecated-apis", default="true")
+    # lightningd gives plugins 30 s to end when it stops.
+    parser.add_argument("--dev-shutdown-timeout", type=float, default=30)
     known, others = parser.parse_known_args(arguments)
     options: dict[str, list[str | None]] = {}
     for other in others:
@@ -61,5 +64,6 @@ def parse(arguments: Sequence[str]) -> Settings:
         proxy=known.proxy,
         always_use_proxy=known.always_use_proxy in TRUE,
         refuses_deprecated=known.allow_deprecated_apis not in TRUE,
+        shutdown_timeout_s=known.dev_shutdown_timeout,
         plugin_options=options,
     )

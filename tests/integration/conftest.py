@@ -19,6 +19,7 @@ for module in (
     pytest.register_assert_rewrite(module)
 
 from tests.cases.fixtures import *  # noqa: E402, F403
+from tests.cases.shared import *  # noqa: E402, F403
 
 if not MISSING:
     # pyln-testing reads these when it is imported. Deprecated commands are there as they are for owners,

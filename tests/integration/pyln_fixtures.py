@@ -16,6 +16,7 @@ from pyln.testing import fixtures as pyln
 from pyln.testing.utils import LightningNode
 
 from tests.cases.node import PLUGIN, MakeNode, Options
+from tests.cases.shared import shared
 from tests.integration.real_node import RealNode, plugin_options
 from tests.support.restartable_relay import RestartableRelay
 
@@ -62,9 +63,10 @@ def node_cls() -> type[LightningNode]:
 
 
 @pytest.fixture(scope="module")
-def node(node_factory: Any, relay: RestartableRelay) -> RealNode:
+def node(node_factory: Any, relay: RestartableRelay) -> Iterator[RealNode]:
     """A node with the plugin, shared by the tests of a module."""
-    return RealNode(node_factory.get_node(options=plugin_options(relay.url)))
+    with shared(RealNode(node_factory.get_node(options=plugin_options(relay.url)))) as node:
+        yield node
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pyln.client import LightningRpc
 
 from tests.cases.node import BASE_OPTIONS, PLUGIN, SOCKET, Options, hidden_socket, shown_socket
 from tests.support.processes import command_line, family
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 STOP_TIMEOUT_S = 30
 
@@ -101,6 +101,14 @@ class RealNode:
         """Start lightningd again after a kill."""
         self.pyln.start()
 
+    def begin_anew(self) -> None:
+        """Start lightningd or the plugin again, if a test has left them ended."""
+        self.show_rpc_socket()
+        if self.pyln.daemon.proc.poll() is not None:
+            self.start_node()
+        elif not self._lists_plugin():
+            self.start_plugin()
+
     def pay(self, invoice: str, amount_msat: int | None = None) -> None:
         """Have the node pay its own invoice, which needs no channel."""
         amount = {} if amount_msat is None else {"amount_msat": amount_msat}
@@ -114,7 +122,7 @@ class RealNode:
         """The present end of the log."""
         return len(self.log_text().splitlines())
 
-    def wait_for_log(self, regex: str, timeout: float = 20, since: int = 0) -> str:
+    def wait_for_log(self, regex: str, timeout: float = PATIENCE_S, since: int = 0) -> str:
         """Wait for a line of the log, from `since` on."""
         pattern = re.compile(regex)
 

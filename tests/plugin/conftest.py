@@ -11,6 +11,8 @@ for module in ("tests.cases", "tests.support.app", "tests.support.channel"):
 
 from tests.cases.fixtures import *  # noqa: E402, F403
 from tests.cases.node import BASE_OPTIONS, PLUGIN, MakeNode, Options  # noqa: E402
+from tests.cases.shared import *  # noqa: E402, F403
+from tests.cases.shared import shared  # noqa: E402
 from tests.plugin.double_node import DoubleNode  # noqa: E402
 from tests.support.restartable_relay import RestartableRelay  # noqa: E402
 
@@ -20,7 +22,7 @@ def node(tmp_path_factory: pytest.TempPathFactory, relay: RestartableRelay) -> I
     """A node, shared by the cases of a module."""
     options = {**BASE_OPTIONS, "nwc-relay": relay.url}
     node = DoubleNode(tmp_path_factory.mktemp("node"), PLUGIN, options)
-    with node.double:
+    with node.double, shared(node):
         yield node
 
 

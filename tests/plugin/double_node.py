@@ -1,5 +1,8 @@
 """The node under test, with the test double of lightningd."""
 
+import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +10,7 @@ from pyln.client import LightningRpc
 
 from tests.cases.node import SOCKET, Options, hidden_socket, shown_socket
 from tests.double.process import LightningdDouble
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 
 class DoubleNode:
@@ -57,6 +60,15 @@ class DoubleNode:
     def restart_node(self) -> None:
         self.double.restart()
 
+    def begin_anew(self) -> None:
+        # Faults are gone with the process.
+        self.late.clear()
+        self.show_rpc_socket()
+        with suppress(ProcessLookupError):
+            os.kill(self.plugin_pid, signal.SIGKILL)
+        self.double.kill()
+        self.double.start()
+
     def pay(self, invoice: str, amount_msat: int | None = None) -> None:
         amount = {} if amount_msat is None else {"amount_msat": amount_msat}
         self.rpc.call("dev-pay", {"bolt11": invoice, **amount})
@@ -67,7 +79,7 @@ class DoubleNode:
     def mark(self) -> int:
         return self.double.mark()
 
-    def wait_for_log(self, regex: str, timeout: float = 20, since: int = 0) -> str:
+    def wait_for_log(self, regex: str, timeout: float = PATIENCE_S, since: int = 0) -> str:
         return self.double.wait_for_log(regex, timeout, since)
 
     # Only the double can do this

@@ -14,6 +14,7 @@ from tests.cases.exactly_once import invoices_of
 from tests.cases.fixtures import Connect, ConnectedApp, fresh_name, wait_until_announced
 from tests.cases.log_lines import lines
 from tests.cases.node import BASE_OPTIONS
+from tests.cases.shared import shared
 from tests.cases.spending import books
 from tests.plugin.double_node import DoubleNode
 from tests.plugin.payee import DoublePayee
@@ -44,7 +45,7 @@ REQUESTS: list[tuple[str, str, Json]] = [
 def node(tmp_path_factory: pytest.TempPathFactory, relay: RestartableRelay) -> Iterator[DoubleNode]:
     options = {**BASE_OPTIONS, "nwc-relay": relay.url}
     node = DoubleNode(tmp_path_factory.mktemp("node"), IMPATIENT_PLUGIN, options)
-    with node.double:
+    with node.double, shared(node):
         yield node
 
 

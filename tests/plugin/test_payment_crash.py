@@ -8,6 +8,7 @@ from tests.cases.node import BASE_OPTIONS
 from tests.cases.paying import *  # noqa: F403
 from tests.cases.payment_crash import *  # noqa: F403
 from tests.cases.payment_crash import Case, check_end, check_still_held, each_end, each_that_succeeds
+from tests.cases.shared import shared
 from tests.plugin.double_node import DoubleNode
 from tests.plugin.payee import DoublePayee
 from tests.support.faults import FAULTY_PLUGIN
@@ -18,7 +19,7 @@ from tests.support.restartable_relay import RestartableRelay
 def node(tmp_path_factory: pytest.TempPathFactory, relay: RestartableRelay) -> Iterator[DoubleNode]:
     options = {**BASE_OPTIONS, "nwc-relay": relay.url}
     node = DoubleNode(tmp_path_factory.mktemp("node"), FAULTY_PLUGIN, options)
-    with node.double:
+    with node.double, shared(node):
         yield node
 
 

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-PATIENCE_S = 20.0
+# Against hanging only: long enough for a machine that does other work as well.
+PATIENCE_S = 60.0
 _PAUSE_S = 0.02
 
 T = TypeVar("T")

@@ -12,6 +12,7 @@ from nwc.nip47.encryption import Cipher, Encryption
 from nwc.nip47.kinds import KIND_REQUEST
 from nwc.nostr.event import Event, sign_event
 from nwc.nostr.keys import KeyPair
+from tests.support.waiting import PATIENCE_S
 
 NOW = 1_750_000_000
 WALLET = KeyPair.generate()
@@ -71,7 +72,7 @@ def as_json(event: Event) -> dict[str, Any]:
     return value
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
     """Wait for a condition that nothing announces."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110

@@ -1,6 +1,7 @@
 """Imports point one way (DESIGN section 2)."""
 
 import ast
+import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -13,13 +14,14 @@ PACKAGE = ROOT / "nwc"
 ALLOWED = {
     "nwc.nostr": set[str](),
     "nwc.nip47": {"nwc.nostr"},
-    "nwc.cln": {"nwc.nostr", "nwc.tasks"},
+    "nwc.cln": {"nwc.manifest", "nwc.nostr", "nwc.tasks"},
     "nwc.tasks": set(),
     "nwc.logs": set(),
     "nwc.stdin": set(),
     "nwc.times": set(),
     "nwc.names": set(),
-    "nwc.bootstrap": set(),
+    "nwc.manifest": set(),
+    "nwc.bootstrap": {"nwc.manifest"},
     "nwc.wallet": {"nwc.cln", "nwc.names", "nwc.nip47", "nwc.nostr", "nwc.tasks"},
     "nwc.service": {"nwc.cln", "nwc.nip47", "nwc.nostr", "nwc.wallet", "nwc.tasks"},
     "nwc.commands": {
@@ -32,7 +34,15 @@ ALLOWED = {
         "nwc.service",
         "nwc.times",
     },
-    "nwc.runner": {"nwc.logs", "nwc.stdin", "nwc.cln", "nwc.wallet", "nwc.service", "nwc.commands"},
+    "nwc.runner": {
+        "nwc.logs",
+        "nwc.stdin",
+        "nwc.manifest",
+        "nwc.cln",
+        "nwc.wallet",
+        "nwc.service",
+        "nwc.commands",
+    },
     "nwc": set(),
 }
 # What does not belong into a layer at all: sockets, threads, clocks and lightningd in pure code.
@@ -99,9 +109,15 @@ def test_protocols_have_no_clock_and_no_socket(module: str) -> None:
     assert not {name.split(".")[0] for name in IMPORTS[module]} & PURE
 
 
-def test_bootstrap_needs_only_the_standard_library() -> None:
-    assert IMPORTS["nwc.bootstrap"] <= {"importlib.util", "json", "os", "sys", "pathlib"}
-    assert IMPORTS["nwc"] == set()
+@pytest.mark.parametrize("module", ["nwc", "nwc.manifest", "nwc.bootstrap"])
+def test_what_comes_before_the_packages_needs_none(module: str) -> None:
+    others = {name for name in IMPORTS[module] if name != "nwc.manifest"}
+    assert {name.split(".")[0] for name in others} <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("path", [MODULES["nwc.manifest"], MODULES["nwc.bootstrap"], ROOT / "plugin.py"])
+def test_what_tells_an_old_python_off_is_readable_to_it(path: Path) -> None:
+    ast.parse(path.read_text(), feature_version=(3, 6))
 
 
 def test_tests_are_not_imported() -> None:

@@ -1,123 +1,298 @@
 """plugin.py started by a Python that cannot run it."""
 
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nwc import bootstrap
+from nwc.manifest import OPTIONS
 
 ROOT = Path(__file__).parents[2]
+REQUIREMENTS = ROOT / "requirements.txt"
 BARE_PYTHON = (getattr(sys, "_base_executable", sys.executable), "-S", "-E")
 GETMANIFEST = {"jsonrpc": "2.0", "id": "cln:getmanifest#1", "method": "getmanifest", "params": {}}
+INIT = {"jsonrpc": "2.0", "id": "cln:init#2", "method": "init", "params": {"options": {}}}
+BOTH = f"{json.dumps(GETMANIFEST)}\n\n{json.dumps(INIT)}\n\n"
+OLD_PYTHONS = ("3.6", "3.7", "3.8", "3.9", "3.10")
 
 
 @pytest.fixture
 def plugin(tmp_path: Path) -> Path:
-    """A copy of the plugin without a .venv."""
-    directory = tmp_path / "with a space"
+    """A copy of the plugin without a .venv, in a folder that a shell has to be told of with quotes."""
+    directory = tmp_path / "café with a space"
     directory.mkdir()
-    shutil.copy(ROOT / "plugin.py", directory)
+    for name in ("plugin.py", "requirements.txt"):
+        shutil.copy(ROOT / name, directory)
     shutil.copytree(ROOT / "nwc", directory / "nwc", ignore=shutil.ignore_patterns("__pycache__"))
     return directory / "plugin.py"
 
 
-def run(plugin: Path, *, by_lightningd: bool, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    environment = {name: text for name, text in os.environ.items() if name != "LIGHTNINGD_PLUGIN"}
+def run(
+    plugin: Path,
+    *,
+    by_lightningd: bool,
+    stdin: str = "",
+    python: tuple[str, ...] = BARE_PYTHON,
+    **environment: str,
+) -> "subprocess.CompletedProcess[str]":
+    variables = {name: text for name, text in os.environ.items() if name != "LIGHTNINGD_PLUGIN"}
     if by_lightningd:
-        environment["LIGHTNINGD_PLUGIN"] = "1"
+        variables["LIGHTNINGD_PLUGIN"] = "1"
     return subprocess.run(
-        [*BARE_PYTHON, str(plugin), "an argument"],
+        [*python, str(plugin), "an argument"],
         input=stdin,
         capture_output=True,
-        text=True,
-        env=environment,
+        encoding="utf-8",
+        env={**variables, **environment},
         timeout=60,
         check=False,
     )
 
 
+def answers(output: str) -> list[dict[str, Any]]:
+    *messages, rest = output.split("\n\n")
+    assert rest == ""
+    return [json.loads(message) for message in messages]
+
+
+def check_disabled(done: "subprocess.CompletedProcess[str]", reason: str, plugin: Path) -> None:
+    """Check that lightningd got the options first, and the reason with the answer to `init`."""
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    declared, log, disabled = answers(done.stdout)
+    assert declared["id"] == GETMANIFEST["id"]
+    assert [option["name"] for option in declared["result"]["options"]] == [o.name for o in OPTIONS]
+    assert "disable" not in declared["result"]
+    assert disabled["id"] == INIT["id"]
+    text = disabled["result"]["disable"]
+    assert reason in text
+    assert f"make -C '{plugin.parent}' install" in text
+    assert log["method"] == "log"
+    assert log["params"] == {"level": "warn", "message": text}
+
+
 @pytest.mark.parametrize("indent", [None, 2])
 def test_lightningd_is_told_what_to_install(plugin: Path, indent: int | None) -> None:
-    done = run(plugin, by_lightningd=True, stdin=json.dumps(GETMANIFEST, indent=indent) + "\n\n")
-    assert done.returncode == 0
-    assert done.stderr == ""
-    assert done.stdout.endswith("\n\n")
-    answer = json.loads(done.stdout)
-    assert answer["jsonrpc"] == "2.0"
-    assert answer["id"] == GETMANIFEST["id"]
-    reason: str = answer["result"]["disable"]
-    assert "Python packages are missing: pyln.client, websockets.asyncio.client, coincurve" in reason
-    assert f"make -C {plugin.parent} install" in reason
+    stdin = "".join(json.dumps(request, indent=indent) + "\n\n" for request in (GETMANIFEST, INIT))
+    done = run(plugin, by_lightningd=True, stdin=stdin)
+    check_disabled(done, "Python packages are missing: pyln-client, websockets, cryptography", plugin)
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX"])
+def test_under_a_posix_locale(plugin: Path, locale: str) -> None:
+    odd = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    python = (BARE_PYTHON[0], "-S")
+    done = run(plugin, by_lightningd=True, stdin=BOTH, python=python, **odd)
+    check_disabled(done, "Python packages are ", plugin)
+    done = run(plugin, by_lightningd=False, python=python, **odd)
+    assert f"make -C '{plugin.parent}' install" in done.stderr
+
+
+def test_python_that_does_not_look_beside_the_script(plugin: Path) -> None:
+    python = (BARE_PYTHON[0], "-S")
+    done = run(plugin, by_lightningd=True, stdin=BOTH, python=python, PYTHONSAFEPATH="1")
+    check_disabled(done, "Python packages are missing", plugin)
+
+
+@pytest.mark.parametrize("version", OLD_PYTHONS)
+def test_old_pythons(plugin: Path, version: str) -> None:
+    python = shutil.which(f"python{version}")
+    probe = [python or "", "-c", "import sys; print(sys.version_info[:2])"]
+    if python is None or subprocess.run(probe, capture_output=True, check=False).returncode:
+        pytest.skip(f"no Python {version} here; test_architecture.py has it parsed at least")
+    done = run(plugin, by_lightningd=True, stdin=BOTH, python=(python,))
+    check_disabled(done, f"Python 3.11 or newer is needed, this is {version}.", plugin)
 
 
 def test_a_request_that_never_comes_is_not_waited_for(plugin: Path) -> None:
     done = run(plugin, by_lightningd=True)
-    assert done.returncode == 0
-    assert json.loads(done.stdout)["id"] is None
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_a_person_is_told_too(plugin: Path) -> None:
     done = run(plugin, by_lightningd=False)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.startswith("nwc: Python packages are missing: ")
+    assert done.stderr.startswith("nwc: the plugin cannot run: Python packages are missing: ")
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("by_lightningd", [True, False])
-def test_it_goes_on_in_the_venv(plugin: Path, by_lightningd: bool) -> None:
+def test_plugin_py_alone(plugin: Path) -> None:
+    shutil.rmtree(plugin.parent / "nwc")
+    done = run(plugin, by_lightningd=True, stdin=BOTH)
+    [answer] = answers(done.stdout)
+    assert answer["id"] == GETMANIFEST["id"]
+    assert "the folder nwc is missing beside plugin.py" in answer["result"]["disable"]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("text", [None, "segno~=1.6\n", "\xff"])
+def test_requirements_that_cannot_be_read(plugin: Path, text: str | None) -> None:
+    requirements = plugin.parent / "requirements.txt"
+    if text is None:
+        requirements.unlink()
+    else:
+        requirements.write_bytes(text.encode("latin-1"))
+    done = run(plugin, by_lightningd=True, stdin=BOTH)
+    check_disabled(done, "requirements.txt beside plugin.py cannot be read (", plugin)
+
+
+@pytest.mark.parametrize(
+    "error", ["ImportError('no\\n symbol')", "OSError('libssl')", "SyntaxError('x')"]
+)
+def test_packages_that_are_there_and_broken(plugin: Path, error: str) -> None:
+    (plugin.parent / "segno.py").write_text(f"raise {error}\n")
+    done = run(plugin, by_lightningd=True, stdin=BOTH, python=(sys.executable,))
+    check_disabled(done, f"a Python package cannot be loaded ({error.partition('(')[0]}: ", plugin)
+
+
+# Which Python
+
+
+def make_venv(plugin: Path, script: str) -> Path:
     python = plugin.parent / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\ncat\n')
+    python.write_text(script)
     python.chmod(0o755)
-    done = run(plugin, by_lightningd=by_lightningd, stdin="the request")
+    return python
+
+
+@pytest.mark.parametrize("by_lightningd", [True, False])
+@pytest.mark.parametrize("python", [BARE_PYTHON, (sys.executable,)], ids=["bare", "complete"])
+def test_the_venv_comes_first(plugin: Path, by_lightningd: bool, python: tuple[str, ...]) -> None:
+    """Also if the Python that lightningd runs plugin.py with has all packages."""
+    make_venv(plugin, '#!/bin/sh\nprintf "%s\\n" "$@"\ncat\n')
+    done = run(plugin, by_lightningd=by_lightningd, stdin="the request", python=python)
     assert done.stdout == f"{plugin}\nan argument\nthe request"
     assert done.returncode == 0
 
 
-def test_it_does_not_go_round_in_circles(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """In the .venv already, and packages are missing all the same."""
-    python = tmp_path / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.touch()
-    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
-    monkeypatch.setattr(bootstrap, "MODULES", ("no_such_package.at_all", "json"))
-    monkeypatch.delenv("LIGHTNINGD_PLUGIN", raising=False)
-    with pytest.raises(SystemExit) as caught:
-        bootstrap.require_packages(tmp_path / "plugin.py")
-    assert str(caught.value.code).startswith("nwc: Python packages are missing: no_such_package.at_all;")
+def test_a_venv_that_is_none_is_entered_once(plugin: Path) -> None:
+    make_venv(plugin, f'#!/bin/sh\nexec {BARE_PYTHON[0]} -S "$@"\n')
+    done = run(plugin, by_lightningd=True, stdin=BOTH)
+    check_disabled(done, "Python packages are missing", plugin)
 
 
-def test_an_old_python_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("state", ["a link to nowhere", "not executable", "no program"])
+def test_a_venv_that_cannot_be_used(plugin: Path, state: str) -> None:
+    python = make_venv(plugin, "\x7fELF is the beginning of nothing")
+    if state == "a link to nowhere":
+        python.unlink()
+        python.symlink_to("/nowhere/python3.99")
+    elif state == "not executable":
+        python.chmod(0o644)
+    done = run(plugin, by_lightningd=True, stdin=BOTH)
+    check_disabled(done, f"; '{python}' cannot be run", plugin)
+
+
+def test_another_environment_that_has_all_is_good_enough(plugin: Path) -> None:
+    done = run(
+        plugin, by_lightningd=True, stdin=json.dumps(GETMANIFEST) + "\n\n", python=(sys.executable,)
+    )
+    [answer] = answers(done.stdout)
+    assert len(answer["result"]["options"]) == len(OPTIONS)
+
+
+# Versions
+
+
+def test_every_requirement_can_be_read() -> None:
+    lines = [line.partition("#")[0].strip() for line in REQUIREMENTS.read_text().splitlines()]
+    names = {bootstrap._parse_requirement(line)[0] for line in lines if line}
+    assert names >= {"pyln-client", "websockets", "cryptography", "python-socks", "segno", "coincurve"}
+
+
+@pytest.mark.parametrize("text", ["a", "a~=1", "a>=1; sys_platform == 'x'", "a @ https://x", "-r other"])
+def test_other_requirements_are_not_guessed_at(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(repr(text))):
+        bootstrap._parse_requirement(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_for_us"),
+    [
+        ("a>=1", True),
+        ('a>=1; python_version < "3.11"', False),
+        ('a>=1; python_version < "4.0"', True),
+        ('a>=1; python_version >= "3.9"', True),
+        ('a>=1; python_version >= "4.0"', False),
+    ],
+)
+def test_requirements_of_other_pythons(text: str, is_for_us: bool) -> None:
+    assert bootstrap._parse_requirement(text) == ("a", ">=1", is_for_us)
+
+
+@pytest.mark.parametrize(
+    ("version", "bounds", "expected"),
+    [
+        ("17.4", ">=17.4,<18", True),
+        ("17.4.0", ">=17.4,<18", True),
+        ("17.10", ">=17.4,<18", True),
+        ("17.3.9", ">=17.4,<18", False),
+        ("10.4", ">=17.4,<18", False),
+        ("18.0", ">=17.4,<18", False),
+        ("v26.06.9", ">=25.12,<27", True),
+        ("25.9", ">=25.12,<27", False),
+        ("20.0.0", "==20.0.0", True),
+        ("20.0.0.post1", "==20.0.0", True),
+        ("20.0.1", "==20.0.0", False),
+        ("", ">=1", False),
+        ("unknown", ">=1", False),
+    ],
+)
+def test_versions(version: str, bounds: str, expected: bool) -> None:
+    assert bootstrap._is_within(version, bounds) is expected
+
+
+def test_versions_that_are_wrong_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == "segno":
+            raise metadata.PackageNotFoundError(name)
+        return {"websockets": "10.4"}.get(name, "3.0")
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert bootstrap._unmet(["websockets>=17.4,<18", "", "segno>=1.6", "cryptography>=2"]) == (
+        "Python packages are missing: segno; "
+        "Python packages have the wrong version: websockets 10.4 (must be >=17.4,<18)"
+    )
+
+
+# In this process, so that it can be watched
+
+
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> io.TextIOWrapper:
+    stdin = io.TextIOWrapper(io.BytesIO(f"{BOTH}not read any more".encode()))
+    monkeypatch.setattr(sys, "stdin", stdin)
     monkeypatch.setattr(bootstrap, "MINIMUM_PYTHON", (99, 0))
-    monkeypatch.delenv("LIGHTNINGD_PLUGIN", raising=False)
-    with pytest.raises(SystemExit, match=r"nwc: Python 3\.11 or newer is needed, this is 3\."):
-        bootstrap.require_packages(tmp_path / "plugin.py")
+    return stdin
 
 
-def test_lightningd_is_told_by_a_process_that_can_be_watched(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_old_python_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    stdin: io.TextIOWrapper,
+    capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
-    import io
-
-    monkeypatch.setattr(bootstrap, "MODULES", ("no_such_package",))
     monkeypatch.setenv("LIGHTNINGD_PLUGIN", "1")
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(GETMANIFEST) + "\n\nnot read any more"))
     with pytest.raises(SystemExit) as caught:
         bootstrap.require_packages(tmp_path / "plugin.py")
     assert caught.value.code == 0
-    answer: dict[str, Any] = json.loads(capsys.readouterr().out)
-    assert answer["id"] == GETMANIFEST["id"]
-    assert sys.stdin.read() == "not read any more"
+    declared, _, disabled = answers(capfdbinary.readouterr().out.decode())
+    assert declared["id"] == GETMANIFEST["id"]
+    assert "Python 3.11 or newer is needed, this is 3." in disabled["result"]["disable"]
+    assert stdin.buffer.read() == b"not read any more"
 
 
 def test_a_good_python_goes_on(tmp_path: Path) -> None:
+    shutil.copy(REQUIREMENTS, tmp_path)
     bootstrap.require_packages(tmp_path / "plugin.py")

@@ -18,6 +18,7 @@ from nwc.cln.node import PAYMENT_METHODS, Bounds, Node
 from nwc.cln.payments import Payer
 from nwc.wallet.server import MAX_IN_FLIGHT_PER_CONNECTION
 from nwc.wallet.spending.payments import MAX_IN_ALL
+from tests.support.waiting import PATIENCE_S
 from tests.unit.cln.rpc_server import Json, Server, failure, read_request, result
 from tests.unit.helpers import until
 
@@ -87,7 +88,10 @@ async def test_payments_take_the_places_of_nothing_else(
         writer.write(json.dumps({"id": request["id"], "result": {}}).encode() + b"\n\n")
         writer.close()
 
-    async with await asyncio.start_unix_server(talk, socket_path, backlog=200), asyncio.timeout(10):
+    async with (
+        await asyncio.start_unix_server(talk, socket_path, backlog=200),
+        asyncio.timeout(PATIENCE_S),
+    ):
         payments = [asyncio.create_task(node.call(method)) for _ in range(MAX_IN_ALL)]
         for _ in payments:
             await waiting.acquire()
@@ -122,7 +126,10 @@ class HungServer:
     @contextlib.asynccontextmanager
     async def listening(self, path: Path) -> AsyncIterator[None]:
         """Listen, and in the end hang up."""
-        async with await asyncio.start_unix_server(self.talk, path, backlog=200), asyncio.timeout(10):
+        async with (
+            await asyncio.start_unix_server(self.talk, path, backlog=200),
+            asyncio.timeout(PATIENCE_S),
+        ):
             yield
             self._end.set()
             await asyncio.gather(*self._under_way)
@@ -163,13 +170,14 @@ async def test_what_hangs_gives_its_places_back(
     socket_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also those whose callers have gone; and without an answer."""
-    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=2, timeout_s=0.2))
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=2, timeout_s=2.0))
     server = HungServer("getinfo")
     async with server.listening(socket_path):
         await make_calls_and_go(node, server)
         with pytest.raises(NodeUnavailable, match="getinfo: no answer in time"):
             await node.info()
         server.hangs = False
+        monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=2))
         assert await node.info()
 
 
@@ -225,7 +233,7 @@ async def test_what_cannot_be_sent_takes_no_place(
     for unsendable, error in (("\ud800", NodeUnavailable), (object(), TypeError)):
         with pytest.raises(error):
             await node.call("method", description=unsendable)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         assert await node.call("method") == {}
 
 

@@ -15,7 +15,7 @@ from nwc.cln.options import (
 
 OPTIONS: dict[str, Any] = {
     "nwc-relay": None,
-    **{option.name: option.default for option in INTEGER_OPTIONS},
+    **{option.name: option.declared.default for option in INTEGER_OPTIONS},
 }
 CONFIGURATION: dict[str, Any] = {
     "lightning-dir": "/home/me/.lightning/bitcoin",
@@ -43,10 +43,10 @@ def test_defaults() -> None:
 
 @pytest.mark.parametrize("option", INTEGER_OPTIONS, ids=lambda option: option.name)
 def test_the_default_keeps_its_own_rule(option: Any) -> None:
-    assert option.parse(option.default) == option.default
+    default = option.declared.default
+    assert option.parse(default) == default
     assert option.parse(option.minimum) == option.minimum
     assert option.parse(str(option.maximum)) == option.maximum
-    assert option.description
 
 
 @pytest.mark.parametrize("option", INTEGER_OPTIONS, ids=lambda option: option.name)
@@ -116,7 +116,6 @@ def test_relays(value: object, relays: tuple[str, ...]) -> None:
         [["wss://a.example"]],
         {"a": 1},
         "wss://wss://a.example",
-        "wss://a.example wss://b.example",
         "wss://a.example:",
         "wss://a.example,b.example",
     ],
@@ -124,6 +123,46 @@ def test_relays(value: object, relays: tuple[str, ...]) -> None:
 def test_bad_relays(value: object) -> None:
     with pytest.raises(BadOption, match=r"^nwc-relay: a relay URL is "):
         parse({"nwc-relay": value})
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ('"wss://a.example"', "write the value without quotes"),
+        ("'wss://a.example,wss://b.example'", "write the value without quotes"),
+        ("“wss://a.example”", "write the value without quotes"),
+        ("wss://a.example # my own", "a comment cannot stand behind a value"),
+        ("# wss://a.example", "a comment cannot stand behind a value"),
+        ("wss://a.example wss://b.example", "holds more than one URL: put commas between them, or give"),
+        ("wss://a.example;wss://b.example", "holds more than one URL"),
+        ("wss://a.example, wss://b.example wss://c.example", "holds more than one URL"),
+    ],
+)
+def test_mistakes_are_named(value: str, words: str) -> None:
+    for option in (value, [value], ["wss://good.example", value]):
+        with pytest.raises(BadOption) as caught:
+            parse({"nwc-relay": option})
+        assert str(caught.value).startswith("nwc-relay: ")
+        assert words in str(caught.value)
+        assert f"got {value!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ['"20"', "20 # a second", "“20”"])
+def test_mistakes_with_numbers_are_named(value: str) -> None:
+    with pytest.raises(BadOption, match=r"got .*: (write the value without|a comment cannot)"):
+        parse({"nwc-rate-limit": value})
+
+
+def test_a_long_value_is_cut() -> None:
+    with pytest.raises(BadOption, match=r"x{90}") as caught:
+        parse({"nwc-rate-limit": "x" * 100_000})
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("value", ["true", 1, None])
+def test_notifications_are_true_or_false(value: object) -> None:
+    with pytest.raises(BadOption, match=r"^nwc-notifications: must be true or false; got "):
+        parse({"nwc-notifications": value})
 
 
 def test_too_many_relays() -> None:

@@ -20,6 +20,7 @@ from nwc.cln import rpc_connection
 from nwc.cln.errors import NodeError, NodeUnavailable, RpcFailed
 from nwc.cln.rpc import MAX_IDLE, RpcCall, RpcSocket
 from nwc.cln.rpc_connection import RpcConnection
+from tests.support.waiting import PATIENCE_S
 from tests.unit.cln.rpc_server import END, Answer, Server, failure, read_request, result
 from tests.unit.helpers import until
 
@@ -276,7 +277,7 @@ async def test_slow_name_servers_hold_up_no_call(server: Server, rpc: RpcSocket)
         loop.set_default_executor(threads)
         looking_up = loop.run_in_executor(None, answered.wait)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 assert await rpc.call("method", {}) == {}
         finally:
             answered.set()
@@ -297,7 +298,7 @@ async def test_calls_run_side_by_side(server: Server, rpc: RpcSocket) -> None:
         writer.close()
 
     os.unlink(server.path)
-    async with await asyncio.start_unix_server(talk, server.path), asyncio.timeout(10):
+    async with await asyncio.start_unix_server(talk, server.path), asyncio.timeout(PATIENCE_S):
         answers = await asyncio.gather(rpc.call("a", {"x": 1}), rpc.call("b", {"x": 2}))
     assert list(answers) == [{"x": 1}, {"x": 2}]
 
@@ -361,7 +362,7 @@ async def test_whatever_goes_wrong_who_waits_hears_of_it(
     def go_wrong(*args: object) -> None:
         raise error
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         for owner, name in ((RpcCall, "read"), (RpcConnection, "open")):
             with monkeypatch.context() as patched:
                 patched.setattr(owner, name, go_wrong)
@@ -376,7 +377,7 @@ async def test_closing_ends_what_has_no_connection_yet(server: Server, rpc: RpcS
         asking = asyncio.create_task(rpc.call("method", {}))
         await until(lambda: rpc._connecting._work_queue.qsize() > 0)
         rpc.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             with pytest.raises(NodeUnavailable):
                 await asking
     assert server.connections == []
@@ -388,7 +389,7 @@ async def test_a_server_that_takes_no_more_than_a_connection(rpc: RpcSocket, soc
     async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
-    async with await asyncio.start_unix_server(hang_up, socket_path), asyncio.timeout(10):
+    async with await asyncio.start_unix_server(hang_up, socket_path), asyncio.timeout(PATIENCE_S):
         with pytest.raises(NodeUnavailable):
             await rpc.call("method", {})
 
@@ -406,7 +407,7 @@ async def test_a_connection_that_ended_as_soon_as_it_was_open(
         return connection
 
     monkeypatch.setattr(RpcConnection, "open", open_and_lose)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         with pytest.raises(NodeUnavailable):
             await rpc.call("method", {})
     assert server.requests == []
@@ -425,7 +426,7 @@ async def test_a_call_nobody_else_knows_of_is_not_garbage(server: Server, rpc: R
     await until(lambda: bool(server.requests))
     gc.collect()
     held.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         assert await answers.get() == "late"
 
 

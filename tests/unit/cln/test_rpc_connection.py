@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from nwc.cln import rpc_connection
 from nwc.cln.rpc_connection import RpcConnection
+from tests.support.waiting import PATIENCE_S
 from tests.unit.helpers import until
 
 BUFFER_BYTES = 1024
@@ -46,7 +47,7 @@ class Line:
     async def wait_until_hung_up(self) -> bytes:
         """Return what lightningd hears until the end."""
         said = b""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while more := await asyncio.get_running_loop().sock_recv(self.lightningd, 65_536):
                 said += more
         return said

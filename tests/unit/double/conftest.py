@@ -1,6 +1,5 @@
 """A small plugin, and a double that runs it."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from pyln.client import RpcError
 
 from tests.double.process import LightningdDouble, OptionValue
 
-SAMPLE = f"""#!{sys.executable}
+# The double has the interpreter of this run first on its PATH; its own path may hold spaces.
+SAMPLE = """#!/usr/bin/env python3
 import json, os, sys, threading
 from pyln.client import Plugin, RpcException
 
@@ -21,24 +21,24 @@ plugin.add_option("sample-switch", True, "switch", opt_type="bool")
 plugin.add_option("sample-many", None, "many", multi=True)
 plugin.add_option("sample-disable", None, "disable")
 plugin.add_flag_option("sample-flag", "flag")
-seen = {{}}
+seen = {}
 
 @plugin.init()
 def init(options, configuration, plugin):
     seen.update(options=options, configuration=configuration)
     plugin.log("hello from init", level="warn")
     if options.get("sample-disable"):
-        return {{"disable": options["sample-disable"]}}
+        return {"disable": options["sample-disable"]}
 
 @plugin.method("sample-seen")
 def sample_seen():
     "What init brought."
-    return {{**seen, "env": os.environ["LIGHTNINGD_PLUGIN"], "cwd": os.getcwd()}}
+    return {**seen, "env": os.environ["LIGHTNINGD_PLUGIN"], "cwd": os.getcwd()}
 
 @plugin.method("sample-echo")
 def sample_echo(plugin, request, text="nothing"):
     request.notify("working on it")
-    return {{"text": text, "id": request.id}}
+    return {"text": text, "id": request.id}
 
 @plugin.method("sample-fail")
 def sample_fail():

@@ -37,7 +37,7 @@ async def test_foreign_invoice_by_default(lightningd: Node) -> None:
     shown = await lightningd.call("decode", {"string": made["bolt11"]})
     assert "amount_msat" not in shown
     assert (shown["description"], shown["expiry"]) == ("of another", 3600)
-    assert shown["created_at"] == pytest.approx(time.time(), abs=2)
+    assert shown["created_at"] == pytest.approx(time.time(), abs=60)
     with pytest.raises(RpcError):
         await lightningd.call("dev-foreign-invoice", {"network": "nonsense"})
 

@@ -88,7 +88,7 @@ def test_plugin_disables_itself_in_the_manifest(make: Make, tmp_path: Path) -> N
         f"print(json.dumps({reply}), flush=True)\n"
         "sys.stdin.read()\n"
     )
-    path.write_text(f"#!{sys.executable}\n{body}")
+    path.write_text(f"#!/usr/bin/env python3\n{body}")
     double = make(plugin=path)
     killed(double, "disabled itself: too old")
 
@@ -267,15 +267,23 @@ def test_stop_command_and_sigterm(double: LightningdDouble) -> None:
     assert double.wait() == 0
     double.wait_for_log("plugin-sample.py: goodbye")
     double.start()
-    assert double.stop(timeout=2) == 0
+    assert double.stop() == 0
+
+
+def test_stopped_with_a_request_under_way(double: LightningdDouble) -> None:
+    position = double.mark()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(double.socket))
+        client.sendall(b'{"jsonrpc":"2.0","id":1,"method":"sample-hang","params":{}}')
+        double.wait_for_log("plugin-sample.py: hanging")
+        assert double.stop() == 0
+    assert not [line for line in double.log_lines()[position:] if "Traceback" in line]
 
 
 def test_a_plugin_that_ignores_shutdown_is_killed(make: Make, sample: Path) -> None:
     sample.write_text(sample.read_text().replace("    sys.exit(0)", "    pass"))
-    double = make()
-    began = time.monotonic()
+    double = make({"dev-shutdown-timeout": "0.1"})
     double.stop()
-    assert time.monotonic() - began < 2
     double.wait_for_log("sample.py: failed to self-terminate in time, killing.")
 
 
@@ -294,4 +302,4 @@ def test_the_double_does_not_outlive_its_reader(tmp_path: Path, sample: Path) ->
         while "Server started" not in process.stdout.readline():
             pass
         process.stdout.close()
-        assert process.wait(timeout=5) is not None
+        assert process.wait(timeout=60) is not None

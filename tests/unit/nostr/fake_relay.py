@@ -8,7 +8,7 @@ from typing import Any, Self
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 Frame = list[Any]
-PATIENCE_S = 10
+PATIENCE_S = 60
 
 
 class FakeRelay:

@@ -10,6 +10,7 @@ from nwc.nostr.event import Event, sign_event
 from nwc.nostr.inbox import Inbox
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.pool import RelayPool
+from tests.support.waiting import PATIENCE_S
 from tests.unit.helpers import until
 from tests.unit.nostr.fake_relay import FakeRelay
 
@@ -17,6 +18,8 @@ KEYS, OTHER = KeyPair.generate(), KeyPair.generate()
 INBOX, OTHER_INBOX = Inbox(KEYS, "a" * 64), Inbox(OTHER, "b" * 64)
 EVENT = sign_event(KEYS, kind=1, content="x", tags=[], created_at=1)
 LONG_S = 60.0
+# Waited for in vain, but enough for what comes before, on a busy machine as well.
+SHORT_S = 2.0
 
 
 def make_pool(*, proxy: str | None = None, always_use_proxy: bool = False) -> RelayPool:
@@ -75,7 +78,7 @@ async def test_a_silent_relay_does_not_hide_the_verdict_of_another(
     servers[1].answers = False
     urls = [server.url for server in servers]
     pool.subscribe(INBOX, urls)
-    results = await pool.publish(EVENT, urls, 0.2)
+    results = await pool.publish(EVENT, urls, SHORT_S)
     assert [results[url].accepted for url in urls] == [True, False]
 
 
@@ -93,7 +96,7 @@ async def test_release_closes_what_nobody_reads(servers: list[FakeRelay], pool: 
     for url in [*urls, "ws://unknown"]:
         pool.release(url)
     assert [info.url for info in pool.info()] == urls[:1]
-    await asyncio.wait_for(connections[1].wait_closed(), 10)
+    await asyncio.wait_for(connections[1].wait_closed(), PATIENCE_S)
     assert connections[0].close_code is None
 
 
@@ -105,12 +108,12 @@ async def test_a_relay_is_released_when_its_last_publication_has_ended(
     url = servers[0].url
     pool.subscribe(INBOX, [url])
     connection = await servers[0].arrival()
-    publishing = asyncio.create_task(pool.publish(EVENT, [url], 0.1))
+    publishing = asyncio.create_task(pool.publish(EVENT, [url], SHORT_S))
     await servers[0].next("EVENT")
     pool.unsubscribe(KEYS.public_key, [url])
     pool.release(url)
     assert [info.url for info in pool.info()] == [url]
-    await asyncio.wait_for(connection.wait_closed(), 10)
+    await asyncio.wait_for(connection.wait_closed(), PATIENCE_S)
     assert pool.info() == []
     assert not (await publishing)[url].accepted
 
@@ -122,7 +125,7 @@ async def test_a_relay_read_again_meanwhile_is_not_released(
     url = servers[0].url
     pool.subscribe(INBOX, [url])
     await servers[0].arrival()
-    publishing = asyncio.create_task(pool.publish(EVENT, [url], 0.1))
+    publishing = asyncio.create_task(pool.publish(EVENT, [url], SHORT_S))
     await servers[0].next("EVENT")
     pool.unsubscribe(KEYS.public_key, [url])
     pool.release(url)
@@ -153,7 +156,7 @@ async def test_stop_closes_all_and_ends_publications(servers: list[FakeRelay], p
     await servers[0].next("EVENT")
     await pool.stop()
     assert not (await publishing)[url].accepted
-    await asyncio.wait_for(connection.wait_closed(), 10)
+    await asyncio.wait_for(connection.wait_closed(), PATIENCE_S)
     assert pool.info() == []
 
 

@@ -1,0 +1,115 @@
+"""What lightningd has to know of the plugin before it starts: its options, commands and subscriptions.
+
+Lightningd refuses to start if its configuration has an option that no plugin declares. So `getmanifest`
+gets the same answer whether the plugin can run or not, and this module needs no packages. It is written
+for Python 3.6, the `python3` of the oldest distribution that is still supported (RHEL 8).
+"""
+
+from typing import Any, NamedTuple
+
+
+class Option(NamedTuple):
+    """An option of lightningd's configuration; `type` is string, int or bool."""
+
+    name: str
+    type: str
+    description: str
+    default: Any = None
+    multi: bool = False
+
+
+class Command(NamedTuple):
+    """An RPC command; `parameters` are those of its function, the optional ones in brackets."""
+
+    name: str
+    parameters: str
+    description: str
+
+    @property
+    def usage(self) -> str:
+        """The parameters as lightningd's help shows them, then what the command does."""
+        return (self.parameters + " \n " + self.description).lstrip(" ")
+
+
+RELAY = Option(
+    "nwc-relay",
+    "string",
+    "Nostr relay for new connections, wss://host[:port]; can be given several times",
+    multi=True,
+)
+INVOICE_EXPIRY = Option(
+    "nwc-invoice-expiry", "int", "Seconds an invoice lasts when the app does not say", 86400
+)
+MAX_REQUEST_AGE = Option(
+    "nwc-max-request-age", "int", "Ignore requests older than this many seconds", 120
+)
+RATE_LIMIT = Option(
+    "nwc-rate-limit", "int", "Requests a second a connection may make in the long run", 20
+)
+NOTIFICATIONS = Option("nwc-notifications", "bool", "Tell apps of payments they receive and make", True)
+PAY_COMMAND = Option(
+    "nwc-pay-command",
+    "string",
+    "Which of lightningd's commands pays: auto, pay or xpay; auto takes pay where lightningd has it",
+    "auto",
+)
+OPTIONS = (RELAY, INVOICE_EXPIRY, MAX_REQUEST_AGE, RATE_LIMIT, PAY_COMMAND, NOTIFICATIONS)
+
+COMMANDS = (
+    Command(
+        "nwc-connect",
+        "name [budget] [renewal] [view] [methods] [expires] [relays] [pubkey] [lud16] [qr] "
+        "[notifications] [max_payment]",
+        "Make a connection for an app and show its URI, once. "
+        "budget: what it may spend: nothing, an amount like 50000sat (a bare number is msat), received "
+        "(what came in through it) or unlimited. "
+        "renewal: never, daily, weekly, monthly or yearly. max_payment: the most for one payment. "
+        "methods: all, or those it may call. expires: never, 30d, 12h or a date. "
+        "relays: instead of nwc-relay. pubkey: of an app that keeps its own key. "
+        "lud16: a lightning address to show the app. qr=true: show the URI as a QR code. "
+        "view=node: it sees everything on the node. notifications=false: tell it of no payments.",
+    ),
+    Command("nwc-list", "[name]", "Show all connections, or the one with this name."),
+    Command(
+        "nwc-update",
+        "name [new_name] [methods] [expires] [relays] [view] [notifications] [budget] [renewal] "
+        "[max_payment] [resume]",
+        "Change a connection's name, methods, expires, relays, view, notifications, budget, renewal or "
+        "max_payment; what is not given stays. methods=all, expires=never, budget=nothing and "
+        "max_payment=none take away what was set. resume=true lets a connection pay again when its "
+        "payments are suspended.",
+    ),
+    Command(
+        "nwc-revoke",
+        "name",
+        "End a connection at once; the app that has it can do nothing more. "
+        "Payments under way still end.",
+    ),
+    Command(
+        "nwc-status",
+        "",
+        "Show the relays, the use of each connection, what was answered and what was rejected.",
+    ),
+)
+
+SUBSCRIPTIONS = ("block_added", "shutdown")
+
+
+def manifest() -> "dict[str, Any]":
+    """Return the answer to `getmanifest`, for when nothing else can be imported."""
+    return {
+        "options": [_declared(option) for option in OPTIONS],
+        "rpcmethods": [
+            {"name": command.name, "usage": command.usage, "description": command.description}
+            for command in COMMANDS
+        ],
+        "subscriptions": list(SUBSCRIPTIONS),
+        "hooks": [],
+        "dynamic": True,
+        "nonnumericids": True,
+    }
+
+
+def _declared(option: Option) -> "dict[str, Any]":
+    # A default of null would be a default for lightningd.
+    return {name: value for name, value in option._asdict().items() if value is not None}

@@ -1,0 +1,25 @@
+"""What a failed test may have left of the node that is shared: the next test finds it in good health."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.cases.fixtures import Connect
+from tests.plugin.double_node import DoubleNode
+
+LEFT_BEHIND: dict[str, Callable[[DoubleNode], None]] = {
+    "no node": lambda node: node.double.kill(),
+    "no plugin": lambda node: node.stop_plugin(),
+    "a hidden socket": lambda node: node.hide_rpc_socket(),
+    "delays": lambda node: node.delay("invoice", 600),
+    "failures": lambda node: node.fail("invoice", -1, "no", times=1000),
+    "odd answers": lambda node: node.answer("invoice", "odd", times=1000),
+}
+
+
+@pytest.mark.parametrize("leave", LEFT_BEHIND.values(), ids=LEFT_BEHIND)
+def test_begin_anew(node: DoubleNode, connect: Connect, leave: Callable[[DoubleNode], None]) -> None:
+    leave(node)
+    node.begin_anew()
+    assert node.late == set()
+    assert connect().ask("make_invoice", {"amount": 1}).result["invoice"]

@@ -1,0 +1,33 @@
+"""What lightningd learns before the plugin runs, against what the plugin says and does when it runs."""
+
+import inspect
+from typing import Any
+
+import plugin
+from nwc import manifest
+from nwc.runner import Runner
+
+
+def described_by_pyln() -> dict[str, Any]:
+    built = plugin.build_plugin(Runner())
+    answer: Any = built._getmanifest()
+    return dict(answer)
+
+
+def test_it_is_what_the_running_plugin_says() -> None:
+    declared, running = manifest.manifest(), described_by_pyln()
+    assert list(declared["options"]) == [
+        {name: value for name, value in option.items() if name not in ("deprecated", "dynamic")}
+        for option in running["options"]
+    ]
+    assert declared["rpcmethods"] == running["rpcmethods"]
+    for field in ("subscriptions", "hooks", "dynamic", "nonnumericids"):
+        assert declared[field] == running[field], field
+
+
+def test_declared_parameters_are_those_of_the_functions() -> None:
+    assert [command.name for command in manifest.COMMANDS] == list(plugin.FUNCTIONS)
+    for command in manifest.COMMANDS:
+        _, *parameters = inspect.signature(plugin.FUNCTIONS[command.name]).parameters.values()
+        words = [p.name if p.default is p.empty else f"[{p.name}]" for p in parameters]
+        assert command.parameters.split() == words
