@@ -176,6 +176,7 @@ def ended_transaction(record: PaymentRecord) -> Transaction:
     """Return the NIP-47 transaction of a connection's payment that has ended."""
     transaction = pending_transaction(record.payment)
     transaction |= {"state": str(record.state), "fees_paid": record.fee_msat}
+    transaction["amount"] = record.amount_msat
     if record.is_settled:
         transaction |= {"preimage": record.preimage, "settled_at": record.ended_at}
     return transaction

@@ -104,6 +104,16 @@ class PaymentRecord:
         return self.state is PaymentState.SETTLED
 
     @property
+    def amount_msat(self) -> int:
+        """What the payee got, or was to get when it failed.
+
+        A payee can take some of several parts and refuse the others. It has given its preimage for less
+        then.
+        """
+        asked_msat = self.payment.amount_msat
+        return min(asked_msat, self.sent_msat) if self.is_settled else asked_msat
+
+    @property
     def fee_msat(self) -> int:
         """What it cost beside the amount."""
         return max(0, self.sent_msat - self.payment.amount_msat) if self.is_settled else 0
