@@ -6,7 +6,7 @@ from typing import Any
 
 from nwc.cln import bolt11, onion
 from nwc.cln.amounts import MAX_AMOUNT_MSAT
-from nwc.cln.errors import RpcFailed
+from nwc.cln.errors import RpcCode, RpcFailed
 from nwc.cln.node import Json
 from nwc.nip47 import params
 from nwc.nip47.errors import ErrorCode, Nip47Error, refuse
@@ -148,8 +148,14 @@ def payment_answer(record: PaymentRecord) -> dict[str, Any]:
 async def _decode(wallet: Wallet, invoice: str) -> Json:
     try:
         decoded = await wallet.payments.payer.decode(invoice)
-    except RpcFailed:
-        refuse("invoice: must be a BOLT11 invoice that the node can read")
+    except RpcFailed as error:
+        if error.code == RpcCode.INVALID_PARAMS:
+            refuse("invoice: must be a BOLT11 invoice that the node can read")
+        if error.code == RpcCode.METHOD_NOT_FOUND:  # lightningd's plugin `offers` is off
+            raise Nip47Error(
+                ErrorCode.INTERNAL, "the node has no command to read an invoice with; nothing was paid"
+            ) from None
+        raise
     if not decoded.get("valid") or decoded.get("type") != "bolt11 invoice":
         refuse("invoice: must be a BOLT11 invoice that the node can read")
     return decoded

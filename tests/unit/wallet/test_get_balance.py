@@ -42,6 +42,7 @@ async def balance(world: World, budget: Budget, view: View = View.OWN, **ledger:
         ([("CHANNELD_NORMAL", 5), ("CHANNELD_NORMAL", 70), ("ONCHAIN", 900)], 75),
         ([("CHANNELD_AWAITING_LOCKIN", 5), ("CHANNELD_SHUTTING_DOWN", 6), ("OPENINGD", None)], 0),
         ([("CHANNELD_NORMAL", None)], 0),
+        ([("CHANNELD_AWAITING_SPLICE", 5), ("CHANNELD_NORMAL", 70)], 75),
     ],
 )
 async def test_what_can_be_spent(
@@ -51,6 +52,13 @@ async def test_what_can_be_spent(
     assert await get_balance(world.wallet, call(NODE, {})) == {"balance": spendable}
     assert await get_balance(world.wallet, call(OWN, {})) == {"balance": 0}
     assert await balance(world, UNLIMITED) == spendable
+
+
+async def test_what_a_peer_that_is_away_holds_cannot_be_spent_now(world: World) -> None:
+    channel = {"peer_id": "02" * 33, "state": "CHANNELD_NORMAL", "spendable_msat": 5}
+    away = {**channel, "peer_connected": False}
+    await world.dev("dev-channels", channels=[{**channel, "peer_connected": True}, away])
+    assert await get_balance(world.wallet, call(NODE, {})) == {"balance": 5}
 
 
 async def test_a_receiver_costs_the_node_nothing(world: World) -> None:

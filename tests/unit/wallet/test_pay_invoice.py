@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nwc.cln.amounts import MAX_AMOUNT_MSAT
-from nwc.cln.errors import NodeError
+from nwc.cln.errors import NodeError, RpcFailed
+from nwc.cln.node import Json
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet.context import Call
 from nwc.wallet.pay_invoice import (
@@ -191,12 +192,28 @@ def test_what_lightningd_says_of_it_counts(bench: PayingBench, decoded: dict[str
 @pytest.mark.parametrize("trouble", [Trouble.AWAY, Trouble.REFUSED])
 def test_lightningd_does_not_decode(bench: PayingBench, trouble: Trouble) -> None:
     bench.lightningd.troubles.append(trouble)
-    if trouble is Trouble.REFUSED:
-        refusal(bench, "invoice")
-    else:
-        with pytest.raises(NodeError):
-            bench.run(_pay(bench))
-        assert spent_nothing(bench)
+    with pytest.raises(NodeError):
+        bench.run(_pay(bench))
+    assert spent_nothing(bench)
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "words"),
+    [
+        (-32602, "OTHER", "invoice: must be a BOLT11 invoice that the node can read"),
+        # lightningd with disable-plugin=offers
+        (-32601, "INTERNAL", "the node has no command to read an invoice with; nothing was paid"),
+    ],
+)
+def test_the_invoice_is_blamed_only_for_its_own_faults(
+    bench: PayingBench, monkeypatch: pytest.MonkeyPatch, code: int, error: str, words: str
+) -> None:
+    def decode(string: str) -> Json:
+        raise RpcFailed("decode", code, "no")
+
+    monkeypatch.setattr(bench.lightningd, "_decode", decode)
+    assert ask(bench).refusal == (error, words)
+    assert spent_nothing(bench)
 
 
 @pytest.mark.parametrize("before", [0, 1, 2], ids=["decode", "getinfo", "help"])
