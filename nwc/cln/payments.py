@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from typing import Any
 
 from nwc.cln.channels import Sendable
 from nwc.cln.errors import UNREADABLE, NodeUnavailable, RpcCode, RpcFailed, reads_answer
@@ -56,8 +57,11 @@ _XPAY_NOTHING_BEGUN = _NOTHING_BEGUN | {RpcCode.PAY_ROUTE_NOT_FOUND, RpcCode.PAY
 _ENDED_ATTEMPTS = ("failed", "success")
 
 # The layers and the final CLTV that `xkeysend` itself gives to `getroutes`.
-_XKEYSEND_LAYERS = ("auto.localchans", "auto.sourcefree", "xpay")
+_LOCAL_LAYERS = ("auto.localchans", "auto.sourcefree")
+_XKEYSEND_LAYERS = (*_LOCAL_LAYERS, "xpay")
 _XKEYSEND_FINAL_CLTV = 22
+# BOLT11, `c`: the default, and the least that is usual.
+_LEAST_FINAL_CLTV = 18
 
 # Parts that one `listsendpays` returns: about 1 MB.
 PARTS_PER_PAGE = 1000
@@ -220,16 +224,51 @@ class Payer:
 
     async def _check_single_path(self, destination: str, amount_msat: int, max_fee_msat: int) -> None:
         """Raise RpcFailed if `xkeysend` would find no single path."""
+        await self._get_routes(
+            destination,
+            amount_msat,
+            max_fee_msat,
+            layers=list(_XKEYSEND_LAYERS),
+            final_cltv=_XKEYSEND_FINAL_CLTV,
+            maxparts=1,
+        )
+
+    async def may_have_route(self, destination: str, amount_msat: int, max_fee_msat: int) -> bool:
+        """Return False if it is certain that no set of paths carries a payment.
+
+        Also True where nobody can tell: of a payee that only a route hint leads to, or without askrene.
+
+        Args:
+            destination: node id, 66 hex digits.
+            amount_msat: what the payee gets.
+            max_fee_msat: the most it may cost beside that.
+
+        """
+        if not (await self._node.call("listnodes", id=destination)).get("nodes"):
+            return True
+        try:
+            await self._get_routes(
+                destination,
+                amount_msat,
+                max_fee_msat,
+                layers=list(_LOCAL_LAYERS),
+                final_cltv=_LEAST_FINAL_CLTV,
+            )
+        except RpcFailed as error:
+            return error.code not in (RpcCode.PAY_ROUTE_NOT_FOUND, RpcCode.PAY_ROUTE_TOO_EXPENSIVE)
+        return True
+
+    async def _get_routes(
+        self, destination: str, amount_msat: int, max_fee_msat: int, **params: Any
+    ) -> None:
         own = await self._node.info()
         await self._node.call(
             "getroutes",
             source=own["id"],
             destination=destination,
             amount_msat=amount_msat,
-            layers=list(_XKEYSEND_LAYERS),
             maxfee_msat=max_fee_msat,
-            final_cltv=_XKEYSEND_FINAL_CLTV,
-            maxparts=1,
+            **params,
         )
 
     async def _first_that_runs(

@@ -240,13 +240,21 @@ def dev_pay_commands(node: "Node") -> Json:
     return {"commands": node.pay_commands}
 
 
-def getroutes(node: "Node", destination: str, amount_msat: int, **_ignored: Json) -> Json:
-    """Find one path, if the payee is there and one channel can carry the amount."""
+def getroutes(
+    node: "Node", destination: str, amount_msat: int, maxparts: int | None, **_ignored: Json
+) -> Json:
+    """Find paths, if the payee is there and the channels can carry the amount; or one, by itself."""
     channels = listpeerchannels(node, None)["channels"]
-    largest = max((channel.get("spendable_msat", 0) for channel in channels), default=0)
-    if destination in node.unreachable or amount_msat > largest:
+    amounts = [channel.get("spendable_msat", 0) for channel in channels]
+    most = max(amounts, default=0) if maxparts == 1 else sum(amounts)
+    if destination in node.unreachable or amount_msat > most:
         raise RpcError(ROUTE_NOT_FOUND, "We could not find a usable set of paths.")
     return {"probability_ppm": 1_000_000, "routes": [{"amount_msat": amount_msat, "path": []}]}
+
+
+def listnodes(node: "Node", id: str) -> Json:
+    """Know every node that there is a way to."""
+    return {"nodes": [] if id in node.unreachable else [{"nodeid": id}]}
 
 
 def askrene_listreservations(node: "Node", **_ignored: Json) -> Json:
@@ -371,6 +379,7 @@ COMMANDS = {
         opt("maxdelay", params.u32),
         opt("maxparts", params.u32),
     ),
+    "listnodes": (listnodes, Param("id", params.node_id)),
     "askrene-listreservations": (askrene_listreservations, opt("layers", params.array)),
     "dev-unreachable": (dev_unreachable, Param("destinations", params.array)),
 }

@@ -38,8 +38,8 @@ class LargePayments:
         self._exhausted_at: dict[str, list[float]] = {}
 
     @contextmanager
-    def place(self, client_pubkey: str, payment: Payment, sendable: Sendable) -> Iterator[None]:
-        """Let one payment be tried while this is entered.
+    def place(self, client_pubkey: str, payment: Payment, sendable: Sendable) -> Iterator[bool]:
+        """Let one payment be tried while this is entered, which tells whether it is large.
 
         Raises:
             Nip47Error: INSUFFICIENT_BALANCE, the node cannot send that much; RATE_LIMITED, too many
@@ -50,12 +50,12 @@ class LargePayments:
             raise INSUFFICIENT
         self._check_exhausted(client_pubkey, payment)
         if payment.reserved_msat <= sendable.largest_msat:
-            yield
+            yield False
             return
         self._check_running(client_pubkey)
         self._running[client_pubkey] += 1
         try:
-            yield
+            yield True
         finally:
             self._running[client_pubkey] -= 1
             self._running += Counter()  # keeps only those above 0

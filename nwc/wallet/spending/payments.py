@@ -417,16 +417,30 @@ class Payments:
             _log.exception("a payment of %r was refused: its books cannot be read", connection.name)
             return _UNREADABLE
         try:
-            # It can have been revoked while lightningd wrote.
-            self._budget_of(connection.client_pubkey, time.time())
             # Only now: how much the node can send is shown to nobody whose budget is less.
-            with self._large.place(connection.client_pubkey, payment, sendable):
+            with self._large.place(connection.client_pubkey, payment, sendable) as is_large:
+                if is_large:
+                    await self._check_route(payment)
+                # It can have been revoked while lightningd wrote.
+                self._budget_of(connection.client_pubkey, time.time())
                 attempt = await self._send(connection.client_pubkey, payment, send)
         except Nip47Error as error:
             return await self._give_up(connection, wanted, error, outcome)
+        except NodeError:
+            return await self._give_up(connection, wanted, _NOT_BEGUN, outcome)
         record = await self._follow(connection.client_pubkey, attempt, outcome)
         await self._end(connection.client_pubkey, record)
         return record
+
+    async def _check_route(self, payment: Payment) -> None:
+        """Refuse a large payment for which `pay` would try thousands of routes in vain."""
+        if not await self.payer.may_have_route(
+            payment.destination or "", payment.amount_msat, payment.max_fee_msat
+        ):
+            raise Nip47Error(
+                ErrorCode.PAYMENT_FAILED,
+                f"no route to the payee was found for a fee of at most {payment.max_fee_msat} msat",
+            )
 
     async def _paid_before(self, connection: Connection, wanted: Payment) -> PaymentRecord | None:
         """Return how this invoice was paid before, None when it was not."""

@@ -194,6 +194,18 @@ METHODS: dict[str, Signature] = {
     "pay": signature({"invstring": invoice_string, **_PAYING}, amount_msat=payment_msat),
     "keysend": signature(_KEYSEND, extratlvs=tlvs),
     "askrene-listreservations": signature(),
+    "listnodes": signature({"id": matching("0[23][0-9a-f]{64}")}),
+    "getroutes": signature(
+        {
+            "source": matching("0[23][0-9a-f]{64}"),
+            "destination": matching("0[23][0-9a-f]{64}"),
+            "amount_msat": payment_msat,
+            "layers": lambda value: isinstance(value, list),
+            "maxfee_msat": fee_msat,
+            "final_cltv": number(18, 22),
+        },
+        maxparts=one_of(1),
+    ),
     "help": signature({"command": one_of("xpay", "pay", "xkeysend", "keysend")}),
     "getinfo": signature(),
     "listpeerchannels": signature(),

@@ -221,6 +221,9 @@ class SimulatedLightningd(Node):
     def _wait(self, subsystem: str, indexname: str, nextvalue: int) -> Json:
         return {"subsystem": subsystem, indexname: len(self.parts)}
 
+    def _listnodes(self, id: str) -> Json:
+        return {"nodes": []}
+
     def _askrene_listreservations(self) -> Json:
         return {"reservations": []}
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from nwc.cln.errors import NodeUnavailable, RpcFailed
 from nwc.cln.node import Json
 from nwc.nip47.errors import Nip47Error
 from nwc.wallet.spending.budget import Budget, BudgetKind
@@ -129,3 +130,46 @@ def sent_of(bench: Bench, number: int, amount_msat: int, key: str = KEY) -> bool
     wanted = invoice(number, f"c{number}", amount_msat=amount_msat)
     bench.pay(replace(wanted, invoice=f"c{number}:{amount_msat}"), key)
     return bench.sends() == before + 1
+
+
+@pytest.mark.parametrize(("known", "code"), [(True, 205), (True, 206), (False, 205), (True, -32601)])
+def test_a_large_payment_without_any_route(
+    bench: ChannelBench, monkeypatch: pytest.MonkeyPatch, known: bool, code: int
+) -> None:
+    """`pay` would try thousands of them. A payee behind a route hint is not known to askrene."""
+
+    def getroutes(**_: object) -> Json:
+        raise RpcFailed("getroutes", code, "no")
+
+    listed = {"nodes": [{"nodeid": "02"}] if known else []}
+    monkeypatch.setattr(bench.lightningd, "_listnodes", lambda id: listed)
+    monkeypatch.setattr(bench.lightningd, "_getinfo", lambda: {"id": "03"}, raising=False)
+    monkeypatch.setattr(bench.lightningd, "_getroutes", getroutes, raising=False)
+    asked = bench.pay(invoice())
+    is_refused = known and code in (205, 206)
+    assert bench.sends() == (not is_refused)
+    if is_refused:
+        outcome = asked.result()
+        assert isinstance(outcome, Nip47Error)
+        assert (outcome.code, outcome.message[:22]) == ("PAYMENT_FAILED", "no route to the payee ")
+        assert bench.ledger().reservations == {}
+
+
+def test_lightningd_is_away_before_a_large_payment(
+    bench: ChannelBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listnodes(id: str) -> Json:
+        raise NodeUnavailable("listnodes")
+
+    monkeypatch.setattr(bench.lightningd, "_listnodes", listnodes)
+    outcome = bench.pay(invoice()).result()
+    assert isinstance(outcome, Nip47Error)
+    assert outcome.message == "the node could not do this now; nothing was paid"
+    bench.wait()
+    assert (bench.sends(), bench.ledger().reservations) == (0, {})
+
+
+def test_a_payment_that_is_not_large_is_not_looked_up(bench: ChannelBench) -> None:
+    bench.channels = [110]
+    bench.pay(invoice())
+    assert bench.lightningd.called("listnodes") == []
