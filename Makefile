@@ -69,7 +69,7 @@ integration: $(VENV)/tests-installed
 wire: $(VENV)/tests-installed
 	$(BIN)/python -m pytest tests/plugin tests/integration
 
-# BENCH=connections, relays, history or junk measures other things.
+# BENCH=connections, relays, history or junk measures other things; hostile takes an hour.
 BENCH ?= make_invoice
 bench: $(VENV)/tests-installed
 	$(BIN)/python -m tests.bench.$(BENCH) $(ARGS)

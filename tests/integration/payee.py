@@ -54,6 +54,10 @@ class RealPayee(RealNode):
         """Refuse HTLCs from now on, with a failure message (BOLT4: code and data) in hex digits."""
         self._set_mode("refuse", failure)
 
+    def accept(self) -> None:
+        """Leave HTLCs to lightningd from now on, those that are held as well."""
+        self._set_mode("accept")
+
     def held(self) -> int:
         """Return how many HTLCs are held."""
         return int(self.rpc.call("held-htlcs")["held"])
