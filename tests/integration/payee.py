@@ -66,6 +66,10 @@ class RealPayee(RealNode):
         """Refuse the HTLC that is held for the longest time; the others stay."""
         self.rpc.call("answer-htlcs", {"action": "refuse", "count": 1})
 
+    def take(self, preimage: str) -> None:
+        """Take the HTLCs that are held, whatever is still missing, and those to come."""
+        self.rpc.call("htlcs", {"mode": "take", "preimage": preimage})
+
     def take_one(self, preimage: str) -> None:
         """Take the HTLC that is held for the longest time, whatever is still missing."""
         self.rpc.call("answer-htlcs", {"action": "take", "count": 1, "preimage": preimage})

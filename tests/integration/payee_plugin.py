@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""A plugin for a payee of the tests: HTLCs are accepted, held or refused, as `htlcs` says; those that
-are held are answered by `answer-htlcs`.
+"""A plugin for a payee of the tests: HTLCs are accepted, held, refused or taken, as `htlcs` says; those
+that are held are answered by `answer-htlcs`.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ UNKNOWN_DETAILS = "400f" + "00" * 12
 
 plugin = Plugin()
 held: list[Any] = []
-state = {"mode": "accept", "failure": UNKNOWN_DETAILS}
+state = {"mode": "accept", "failure": UNKNOWN_DETAILS, "preimage": ""}
 
 
 def answer_of(action: str, failure: str, preimage: str) -> dict[str, str]:
@@ -32,14 +32,14 @@ def on_htlc(request: Any, **_: Any) -> None:
     if state["mode"] == "hold":
         held.append(request)
     else:
-        request.set_result(answer_of(state["mode"], state["failure"], ""))
+        request.set_result(answer_of(state["mode"], state["failure"], state["preimage"]))
 
 
 @plugin.method("htlcs")
-def set_mode(mode: str, failure: str = UNKNOWN_DETAILS) -> dict[str, int]:
-    """Accept, hold or refuse HTLCs from now on; those that are held are answered in the same way."""
-    state.update(mode=mode, failure=failure)
-    return {"answered": 0 if mode == "hold" else _answer_held(mode, failure=failure)}
+def set_mode(mode: str, failure: str = UNKNOWN_DETAILS, preimage: str = "") -> dict[str, int]:
+    """Accept, hold, refuse or take HTLCs from now on; those that are held are answered likewise."""
+    state.update(mode=mode, failure=failure, preimage=preimage)
+    return {"answered": 0 if mode == "hold" else _answer_held(mode, 0, failure, preimage)}
 
 
 @plugin.method("answer-htlcs")

@@ -12,11 +12,18 @@ PASS = {"result": "continue"}
 
 @dataclass
 class Delay:
-    """How a command is delayed: by how much, after how many that pass, and how many were so far."""
+    """How a command is delayed: by how much, after how many that pass at once; and what came of it.
+
+    Attributes:
+        delayed: how many calls were delayed so far.
+        passed: how many of these have reached lightningd.
+
+    """
 
     seconds: float
     passing: int
     delayed: int = 0
+    passed: int = 0
 
 
 plugin = Plugin()
@@ -33,25 +40,28 @@ def on_command(rpc_command: dict[str, Any], request: Any, **_: Any) -> None:
         request.set_result(PASS)
         return
     delay.delayed += 1
-    Timer(delay.seconds, request.set_result, [PASS]).start()
+    Timer(delay.seconds, let_pass, [delay, request]).start()
+
+
+def let_pass(delay: Delay, request: Any) -> None:
+    """Let a delayed call reach lightningd."""
+    request.set_result(PASS)
+    delay.passed += 1
 
 
 @plugin.method("delay-command")
 def set_delay(command: str, seconds: float = 0, passing: int = 0) -> dict[str, int]:
-    """Delay a command from now on, after a number of calls that pass; 0 seconds end that.
-
-    Returns how many were delayed since it was set before.
-    """
-    before = delays.pop(command, None)
+    """Delay a command from now on, after a number of calls that pass; 0 seconds end that."""
+    delays.pop(command, None)
     if seconds:
         delays[command] = Delay(float(seconds), int(passing))
-    return {"delayed": before.delayed if before else 0}
+    return {}
 
 
 @plugin.method("delayed-commands")
 def count(command: str) -> dict[str, int]:
-    """Return how many calls of a command were delayed since it was set."""
-    return {"delayed": delays[command].delayed}
+    """Return how many calls of a command were delayed since it was set, and how many went on."""
+    return {"delayed": delays[command].delayed, "passed": delays[command].passed}
 
 
 plugin.run()

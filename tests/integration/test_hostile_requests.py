@@ -188,7 +188,6 @@ def test_amounts_without_a_way_at_once(node: RealNode, payee: RealPayee, connect
     apps = [connect(budget="unlimited") for _ in range(10)]
     amount_msat = spendable_msat(node) * 92 // 100
     invoices = [payee.invoice(amount_msat) for _ in apps]
-    before_bytes = memory(node)
     asked = []
     for app, invoice in zip(apps, invoices, strict=True):
         asked.append(app.request("pay_invoice", {"invoice": invoice["bolt11"]}))
@@ -199,7 +198,6 @@ def test_amounts_without_a_way_at_once(node: RealNode, payee: RealPayee, connect
     assert codes.count("RATE_LIMITED") >= 5
     assert is_alive(node)
     assert all(books(node, app) == (0, 0) for app in apps)
-    assert memory(node) - before_bytes < 4 * MAX_GROWTH_BYTES
     wait_until(lambda: not reservations(node), "no reservation to be left")
 
 

@@ -60,6 +60,7 @@ def test_part_begun_after_the_error(
     wait_until(lambda: "pending" in statuses(node, invoice), "a late part", 3 * DELAY_S)
     spent_msat, reserved_msat = books(node, app)
     assert spent_msat + reserved_msat >= amount_msat
+    wait_until(lambda: neighbour.held() == count_pending(node, invoice), "all of it to be held")
     neighbour.release(preimage=preimage)
     assert patient_answer(node, app, request).result["preimage"] == preimage
     wait_until_free(node, app)
@@ -70,3 +71,8 @@ def test_part_begun_after_the_error(
 def statuses(node: RealNode, invoice: Json) -> set[str]:
     """Return how the parts of a payment stand."""
     return {part["status"] for part in parts(node, invoice["payment_hash"])}
+
+
+def count_pending(node: RealNode, invoice: Json) -> int:
+    """Return how many parts of a payment are pending."""
+    return sum(part["status"] == "pending" for part in parts(node, invoice["payment_hash"]))
