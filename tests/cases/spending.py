@@ -290,6 +290,67 @@ def test_cap_on_one_payment(node: NodeUnderTest, payee: Payee, connect: Connect)
     check_paid(pay(app, invoice := payee.invoice(AMOUNT_MSAT)), invoice, payee.fee_msat(AMOUNT_MSAT))
 
 
+def test_cap_on_one_payment_caps_its_fee(node: NodeUnderTest, payee: Payee, connect: Connect) -> None:
+    """The app can lower the usual limit, and not raise it: a route hint can ask for any fee."""
+    app = connect(budget="unlimited", max_payment="10sat")
+    free = connect(budget="unlimited")
+    for asking, reserved_msat in ((app, 6000), (free, 1000 + 2_032_128)):
+        payee.hold()
+        invoice = payee.invoice(1000)
+        params = {"invoice": invoice["bolt11"], "max_fee": 2_032_128}
+        asking.send(asking.request("pay_invoice", params))
+        wait_until(lambda by=asking: books(node, by)[1], "its reservation")  # type: ignore[misc]
+        assert books(node, asking) == (0, reserved_msat)
+    payee.release()
+    for asking in (app, free):
+        wait_until_booked(node, asking)
+        assert books(node, asking) == (1000 + payee.fee_msat(1000), 0)
+
+
+def second_answer(app: ConnectedApp, request: Json) -> Answer:
+    received = app.channels[0].received
+    answers = received.wait_for(lambda e: ["e", request["id"]] in e["tags"], "a second", count=2)
+    return app.open(answers[1], request)
+
+
+def test_refused_request_comes_again_after_a_restart(
+    node: NodeUnderTest, payee: Payee, connect: Connect
+) -> None:
+    """The budget may have been raised meanwhile."""
+    app = connect(budget="1sat")
+    invoice = payee.invoice(AMOUNT_MSAT)
+    requests = [
+        app.request("pay_invoice", {"invoice": invoice["bolt11"]}),
+        app.request("pay_keysend", {"amount": AMOUNT_MSAT, "pubkey": payee.id}),
+    ]
+    for request in requests:
+        assert app.ask_with(request).code == "QUOTA_EXCEEDED"
+    node.rpc.call("nwc-update", {"name": app.name, "budget": "1000sat"})
+    node.kill_plugin()
+    node.start_plugin()
+    wait_until_announced(node, app.name)
+    for request in requests:
+        app.send(request)
+        again = second_answer(app, request)
+        assert again.code == "OTHER"
+        assert "nothing was paid; send a new request" in again.message
+    assert books(node, app) == (0, 0)
+    assert really_sent(node, invoice["payment_hash"]) == 0
+
+
+def test_invoice_that_fails_again_and_again(
+    node: NodeUnderTest, payee: Payee, spender: ConnectedApp
+) -> None:
+    """With each attempt lightningd lists all earlier ones at the same hash."""
+    invoice = payee.invoice(1000)
+    codes = []
+    for _ in range(11):
+        payee.forget(invoice)
+        codes.append(pay(spender, invoice).code)
+    assert codes == ["PAYMENT_FAILED"] * 10 + ["RATE_LIMITED"]
+    assert books(node, spender) == (0, 0)
+
+
 def test_budget_changes(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
     """It can be lowered, below what is spent too, raised, and taken away."""
     pay(spender, payee.invoice(AMOUNT_MSAT)).result  # noqa: B018

@@ -42,9 +42,11 @@ class RealPayee(RealNode):
         return sum(invoice.get("amount_received_msat", 0) for invoice in invoices)
 
     def forget(self, invoice: Json) -> None:
-        """Delete an invoice."""
-        [stored] = self.rpc.call("listinvoices", {"payment_hash": invoice["payment_hash"]})["invoices"]
-        self.rpc.call("delinvoice", {"label": stored["label"], "status": "unpaid"})
+        """Delete an invoice, if it is still there."""
+        for stored in self.rpc.call("listinvoices", {"payment_hash": invoice["payment_hash"]})[
+            "invoices"
+        ]:
+            self.rpc.call("delinvoice", {"label": stored["label"], "status": "unpaid"})
 
     def hold(self) -> None:
         """Keep payments under way from now on."""

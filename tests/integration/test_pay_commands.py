@@ -9,9 +9,10 @@ import pytest
 from tests.cases.fixtures import Connect
 from tests.cases.spending import AMOUNT_MSAT, books, check_paid, pay
 from tests.integration.hostile_line import *  # noqa: F403
-from tests.integration.hostile_line import SLOW_PLUGIN
+from tests.integration.hostile_line import SLOW_PLUGIN, reservations
 from tests.integration.payee import RealPayee
 from tests.integration.real_node import RealNode
+from tests.support.waiting import wait_until
 
 LEGACY, NEW = ["pay", "keysend"], ["xpay", "xkeysend"]
 
@@ -43,6 +44,24 @@ def test_command(node: RealNode, payee: RealPayee, connect: Connect, setting: st
     expected = {"auto": LEGACY, "xpay": NEW, "no deprecated commands": ["pay", *NEW]}[setting]
     assert called(node) == expected
     node.rpc.plugin_stop(str(SLOW_PLUGIN))
+
+
+def test_reservations_have_the_name_of_their_payment(
+    node: RealNode, payee: RealPayee, connect: Connect, setting: str
+) -> None:
+    """So those that `xpay` has forgotten can be told from those of others, and released."""
+    app = connect(budget="1000sat")
+    payee.hold()
+    invoice = payee.invoice(AMOUNT_MSAT)
+    app.send(request := app.request("pay_invoice", {"invoice": invoice["bolt11"]}))
+    wait_until(lambda: payee.held() == 1, "the payment to be held")
+    reserved = reservations(node)
+    assert bool(reserved) == (setting != "auto")
+    label = f"nwc:{app.shown['client_pubkey'][:16]}:{request['id']}"
+    assert all(label in one["command_id"] for one in reserved)
+    payee.release()
+    check_paid(app.answer_to(request), invoice, payee.fee_msat(AMOUNT_MSAT))
+    wait_until(lambda: not reservations(node), "no reservation to be left")
 
 
 def called(node: RealNode) -> list[str]:

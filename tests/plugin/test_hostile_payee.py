@@ -18,7 +18,6 @@ from tests.cases.spending import (
 )
 from tests.plugin.double_node import DoubleNode
 from tests.plugin.payee import REFUSED, SPENDABLE_MSAT, DoublePayee
-from tests.support.app import Answer
 from tests.support.channel import Json
 from tests.support.waiting import wait_until
 
@@ -152,19 +151,6 @@ def test_an_app_cannot_ask_how_much_the_node_has(
     assert spender.ask("pay_keysend", params).code == "QUOTA_EXCEEDED"
 
 
-def test_an_invoice_that_fails_again_and_again(
-    node: DoubleNode, payee: DoublePayee, spender: ConnectedApp
-) -> None:
-    invoice = payee.invoice(AMOUNT_MSAT)
-    codes = []
-    for _ in range(11):
-        plan(node, invoice, fail=REFUSED)
-        codes.append(pay(spender, invoice).code)
-    assert codes == ["PAYMENT_FAILED"] * 10 + ["RATE_LIMITED"]
-    attempts = node.rpc.call("listsendpays", {"payment_hash": invoice["payment_hash"]})["payments"]
-    assert len(attempts) == 10
-
-
 def test_a_hint_that_asks_for_any_fee(node: DoubleNode, payee: DoublePayee, connect: Connect) -> None:
     """With a cap on one payment, an app can lower the usual limit on the fee, and not raise it."""
     app = connect(budget="unlimited", max_payment="10sat")
@@ -176,39 +162,6 @@ def test_a_hint_that_asks_for_any_fee(node: DoubleNode, payee: DoublePayee, conn
     fair = payee.invoice(1000)
     plan(node, fair, fee_msat=FEE_LIMIT_MSAT)
     check_paid(pay(app, fair, max_fee=2_032_128_000), fair, FEE_LIMIT_MSAT)
-
-
-# Refusals are final
-
-
-def second_answer(app: ConnectedApp, request: Json) -> Answer:
-    received = app.channels[0].received
-    answers = received.wait_for(lambda e: ["e", request["id"]] in e["tags"], "a second", count=2)
-    return app.open(answers[1], request)
-
-
-def test_a_refused_request_that_comes_again_after_a_restart(
-    node: DoubleNode, payee: DoublePayee, connect: Connect
-) -> None:
-    app = connect(budget="1sat")
-    invoice = payee.invoice(AMOUNT_MSAT)
-    requests = [
-        app.request("pay_invoice", {"invoice": invoice["bolt11"]}),
-        app.request("pay_keysend", {"amount": AMOUNT_MSAT, "pubkey": payee.id}),
-    ]
-    for request in requests:
-        assert app.ask_with(request).code == "QUOTA_EXCEEDED"
-    node.rpc.call("nwc-update", {"name": app.name, "budget": "1000sat"})
-    node.kill_plugin()
-    node.start_plugin()
-    wait_until_announced(node, app.name)
-    for request in requests:
-        app.send(request)
-        again = second_answer(app, request)
-        assert again.code == "OTHER"
-        assert "nothing was paid; send a new request" in again.message
-    assert books(node, app) == (0, 0)
-    assert really_sent(node, invoice["payment_hash"]) == 0
 
 
 # The circuit breaker
