@@ -67,7 +67,7 @@ BAD_BODIES = {
     "method is long": json.dumps({"method": "x" * 65}),
     "method with control characters": json.dumps({"method": "get\ninfo"}),
     "method in another script": json.dumps({"method": "получить"}),
-    "params is an array": '{"method":"get_info","params":[]}',
+    "params is an array": '{"method":"get_info","params":[1]}',
     "params is a string": '{"method":"get_info","params":"x"}',
     "params is a number": '{"method":"get_info","params":0}',
     "params is false": '{"method":"get_info","params":false}',

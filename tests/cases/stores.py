@@ -110,7 +110,8 @@ def new_payment(app: ConnectedApp, number: int, *, is_settled: bool, is_long: bo
     )
     state, sent = stored["state"], stored["sent_msat"]
     created_at, payment_hash = stored["payment"]["created_at"], stored["payment"]["payment_hash"]
-    name = f"{created_at}-{state}-{sent}msat-{payment_hash}-{id_of(number)}"
+    order = created_at * 1_000_000
+    name = f"{created_at}-{order}-{state}-{sent}msat-{payment_hash}-{id_of(number)}"
     return ["nwc", "payments", app.pubkey[:16], name, "record"], json.dumps(stored)
 
 

@@ -27,7 +27,7 @@ from tests.integration.real_node import RealNode
 from tests.support.app import Answer
 from tests.support.channel import Json
 from tests.support.faults import Faults
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_for_the_next_second, wait_until
 
 SPENT_MSAT = AMOUNT_MSAT + FEE_MSAT
 
@@ -123,8 +123,7 @@ def test_as_many_as_there_may_be(node: RealNode, payee: RealPayee, connect: Conn
     for app in apps:
         wait_until_announced(node, app.name)
     # A request of the second of one that was refused before the restart is refused with it.
-    refused_at = int(time.time())
-    wait_until(lambda: int(time.time()) > refused_at, "the next second")
+    wait_for_the_next_second()
     check_refused(apps, payee)
     payee.release()
     for app, request in asked:

@@ -1,5 +1,6 @@
 """What a request costs the node: one database commit, for the invoice itself."""
 
+import time
 from collections import Counter
 
 import pytest
@@ -28,7 +29,6 @@ REPLIES = [
         id="bare hash",
     ),
     pytest.param("make_invoice", {"amount": -1, "metadata": {"a": 1}}, {}, id="refused"),
-    pytest.param("pay_invoice", {}, {}, id="not allowed"),
     pytest.param("get_budget", {}, {}, id="get_budget"),
     pytest.param("get_balance", {}, {}, id="get_balance"),
 ]
@@ -42,3 +42,15 @@ def test_commits(node: DoubleNode, app: ConnectedApp, method: str, params: Json,
     before = Counter(node.commits())
     app.ask(method, params)
     assert dict(Counter(node.commits()) - before) == cost
+
+
+def test_a_refused_payment_costs_one_commit_in_a_second(node: DoubleNode, app: ConnectedApp) -> None:
+    """The refusal is kept, so that it is final over a restart."""
+    created_at = int(time.time())
+    costs = []
+    for number in range(3):
+        before = Counter(node.commits())
+        answer = app.ask("pay_invoice", {}, created_at=created_at, tags=[["n", str(number)]])
+        assert answer.code == "RESTRICTED"
+        costs.append(dict(Counter(node.commits()) - before))
+    assert costs == [{"datastore": 1}, {}, {}]

@@ -117,7 +117,6 @@ def failure_of(node: DoubleNode, method: str, params: Any) -> str:
         ("datastore", "nwc-connect"),
         ("datastore", "nwc-update"),
         ("deldatastore", "nwc-revoke"),
-        ("listdatastore", "nwc-list"),
     ],
 )
 def test_commands(node: DoubleNode, connect: Connect, rpc_method: str, command: str) -> None:

@@ -82,7 +82,8 @@ def payee(node: DoubleNode) -> DoublePayee:
 
 def check_log(node: DoubleNode, since: int) -> None:
     """Check that what is said of an answer says little: lightningd's words are not for the log."""
-    assert lines(node, "UNUSUAL", since) == []
+    said = lines(node, "UNUSUAL", since)
+    assert [line for line in said if not line.startswith("the payments of connection")] == []
     assert not [line for line in node.log_text().splitlines()[since:] if len(line) > 1000]
 
 

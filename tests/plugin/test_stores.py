@@ -12,7 +12,7 @@ from tests.cases.stores import *  # noqa: F403
 from tests.plugin.double_node import DoubleNode
 from tests.plugin.payee import DoublePayee
 from tests.support.scripted_relay import ScriptedRelay
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_for_the_next_second, wait_until
 
 
 @pytest.fixture
@@ -63,5 +63,7 @@ def test_a_place_for_each_connection_that_has_no_payment_in_flight(
     node.kill_plugin()
     node.start_plugin()
     wait_until_announced(node, other.name)
+    # A request of the second of one that was refused before the restart is refused with it.
+    wait_for_the_next_second()
     assert pay(apps[-1], payee.invoice(1000)).code == "RATE_LIMITED"
     assert pay(other, payee.invoice(1000)).result["preimage"]

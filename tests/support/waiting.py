@@ -24,3 +24,9 @@ def wait_until(condition: Callable[[], T], what: str, timeout_s: float = PATIENC
             raise TimeoutError(f"{what}: still not after {timeout_s} s, but {result!r}")
         time.sleep(_PAUSE_S)
     return result
+
+
+def wait_for_the_next_second() -> None:
+    """Wait until events are dated one second later than now."""
+    now = int(time.time())
+    wait_until(lambda: int(time.time()) > now, "the next second")
