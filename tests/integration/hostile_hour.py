@@ -30,6 +30,7 @@ from tests.integration.hostile_line import (
 from tests.integration.payee import RealPayee
 from tests.integration.real_node import RealNode
 from tests.support.channel import Json
+from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import wait_until
 
 MINUTES = float(os.environ.get("NWC_HOSTILE_MINUTES", "0.5"))
@@ -183,15 +184,20 @@ def test_a_hostile_app(
     payee: RealPayee,
     neighbour: RealPayee,
     connect: Connect,
+    own_relay: RestartableRelay,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """lightningd lives, the others are served, the books are right, and nothing stays locked."""
+    """lightningd lives, the others are served, the books are right, and nothing stays locked.
+
+    The honest apps have a relay of their own: one that drops its connections under a flood loses the
+    requests that pass then.
+    """
     pid, before_msat = node.pid, spendable_msat(node)
     hostile = [
         Hostile(connect(budget="1000sat"), payee, node, SEED),
         Hostile(connect(budget="1000sat"), payee, node, SEED + 1),
     ]
-    payer = connect(budget="unlimited")
+    payer = connect(budget="unlimited", relays=own_relay.url)
     paid_msat: list[int] = []
 
     def pay_neighbour(app: ConnectedApp, number: int) -> None:
@@ -199,7 +205,8 @@ def test_a_hostile_app(
         assert app.ask("pay_invoice", {"invoice": invoice}).result["preimage"]
         paid_msat.append(1000 + number)
 
-    honest = [Honest(connect(), receive_and_read), Honest(payer, pay_neighbour)]
+    receiver = connect(relays=own_relay.url)
+    honest = [Honest(receiver, receive_and_read), Honest(payer, pay_neighbour)]
     for one in honest:
         one.start()
     ends_at = time.monotonic() + 60 * MINUTES
