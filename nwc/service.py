@@ -161,18 +161,30 @@ class Core:
             await self.notifier.payment_sent(connection_id, record)
 
     async def _keep_house(self) -> None:
-        """Delete, from time to time, what is kept for invoices that are gone, and templates."""
+        """Delete, from time to time, what is no longer needed, and look for late payments."""
         while True:
-            try:
-                await self.wallet.templates.sweep()
-                await self.payments.records.sweep(time.time())
-                await self.late_payments.sweep(time.time())
-                served = [live.record.id for live in self.connections]
-                deleted = await self.wallet.records.sweep(served + await self.manager.revoked_ids())
-                _log.debug("deleted %d records of invoices", deleted)
-            except NodeError as error:
-                _log.debug("what is no longer needed is still there: %s", error)
+            for step in (
+                self.wallet.templates.sweep,
+                self._sweep_payments,
+                self._sweep_late_payments,
+                self._sweep_invoice_records,
+            ):
+                try:
+                    await step()
+                except NodeError as error:
+                    _log.debug("a sweep is postponed: %s", error)
             await asyncio.sleep(SWEEP_INTERVAL_S)
+
+    async def _sweep_payments(self) -> None:
+        await self.payments.records.sweep(time.time())
+
+    async def _sweep_late_payments(self) -> None:
+        await self.late_payments.sweep(time.time())
+
+    async def _sweep_invoice_records(self) -> None:
+        served = [live.record.id for live in self.connections]
+        deleted = await self.wallet.records.sweep(served + await self.manager.revoked_ids())
+        _log.debug("deleted %d records of invoices", deleted)
 
     async def _sweep_templates(self) -> None:
         """Leave none behind: this may be the plugin's last run. What stays goes at the next start."""

@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 
+from nwc.cln.errors import UNREADABLE
 from nwc.cln.node import Json, Node
 from nwc.cln.payments import Payer
 from nwc.nostr.encoding import to_json
@@ -53,7 +54,12 @@ class LatePayments:
             if label is not None:
                 found[label[1], label[2]].append(part)
         for (connection_id, request_id), parts in found.items():
-            await self._book(connection_id, request_id, parts, now)
+            try:
+                await self._book(connection_id, request_id, parts, now)
+            except UNREADABLE:
+                _log.exception(
+                    "payment %s of connection %s is not understood", request_id, connection_id
+                )
         upto = next_index if pending is None else min(pending, next_index)
         await self._node.datastore_put(
             _KEY, to_json({"version": RECORD_VERSION, "first_index": max(first_index, upto)})

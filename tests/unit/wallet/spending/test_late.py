@@ -186,3 +186,12 @@ def test_a_ledger_that_a_person_put_under_another_name_is_left_alone(bench: Benc
     bench.crash()
     sweep(bench)
     assert bench.lightningd.datastore["nwc", "ledgers", KEY + "9"] == stored
+
+
+def test_a_part_that_nobody_understands_stops_no_sweep(bench: Bench) -> None:
+    bench.run(bench.payments.receive(KEY, 1, 1))
+    complete_part(bench, f"nwc:{KEY[:16]}:{7:064x}", bench.time())
+    bench.lightningd.parts[0]["created_at"] = None
+    complete_part(bench, f"nwc:{KEY[:16]}:{8:064x}", bench.time())
+    sweep(bench)
+    assert bench.ledger().spent_msat == 103
