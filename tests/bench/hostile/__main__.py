@@ -43,6 +43,9 @@ BUDGET = "1000sat"
 ROWS = 20
 MODE_EVERY_S = (0.5, 2.0, 5.0)
 MAX_FINDINGS = 30
+# Of a lightningd that has ended: assertions, backtraces, and what it says last.
+_TELLING = r"BROKEN|UNUSUAL|Assertion|FATAL|^0x|^\t|plugin-|Last"
+LAST_LINES = 60
 MB = 1e6
 HONEST_METHODS = ("make_invoice", "get_balance", "pay_invoice")
 # A payment's time is its payee's too.
@@ -144,7 +147,7 @@ class Run:
     def is_alive(self) -> bool:
         """True if lightningd and the plugin are the processes that they were."""
         payer = self._network.payer
-        return (payer.pid, payer.plugin_pid) == self._pids
+        return payer.process.is_running and (payer.pid, payer.plugin_pid) == self._pids
 
     def _print_row(self) -> None:
         node = self._network.payer
@@ -178,6 +181,7 @@ def judge(run: Run, network: Network, before: Money) -> list[str]:
             if method in JUDGED_METHODS and p99 > MAX_P99_MS:
                 wrong.append(f"{method}: p99 {p99:.0f} ms; at most {MAX_P99_MS:.0f}")
     if run.died_at is not None:
+        print("\n".join(network.payer.process.last_lines(_TELLING, LAST_LINES)))
         return [*wrong, f"lightningd or the plugin ended after {run.died_at:.0f} s"]
     try:
         wait_until_quiet(network)

@@ -63,7 +63,7 @@ async def attack(client: NwcClient, record: Record, attacks: Attacks, rng: rando
     waiting: set[asyncio.Task[str]] = set()
     for burst in attacks:
         # Invoices are made by a blocking call; others shall have their turn.
-        await asyncio.sleep(rng.choice((0.01, 0.1, 0.3, 1.0)))
+        await asyncio.sleep(rng.choice((0.01, 0.1, 0.2, 0.5)))
         for request in burst:
             if len(waiting) < MAX_WAITING:
                 waiting.add(task := asyncio.create_task(ask(client, record, request)))

@@ -12,8 +12,17 @@ from tests.support.forged import Hop, forged_invoice, invented_nodes, public_key
 
 Request = tuple[str, Json]
 # What the payee of the hostile app does with HTLCs: BOLT4 knows some of these failure codes.
-MODES = ("accept", "hold", "refuse 4010", "refuse 3fff", "refuse 0000", "refuse 2002", "refuse 400f")
+FAILURES = ("4010", "3fff", "0000", "2002", "400f")
+MODES = ("accept", "accept", "hold", *(f"refuse {failure}" for failure in FAILURES))
 _AMOUNTS_MSAT = (0, 1, 999, 1000, 5_000, 400_000, 10**6, 10**9, 10**11, 2**62, 2**63, 2**64)
+# What max_fee allows is reserved, so a large one is rare: it would leave no budget for the rest.
+_FURTHER: tuple[Json, ...] = (
+    *[{}] * 150,
+    *[{"max_fee": 0}] * 30,
+    *[{"metadata": {"a": "b" * 500}}] * 15,
+    *[{"max_fee": 50_000}] * 4,
+    {"max_fee": 10**9},
+)
 
 
 @dataclass(frozen=True)
@@ -125,14 +134,16 @@ class Attacks:
             bytes.fromhex(id_) for id_ in (self._scene.payer, self._scene.middle, self._scene.payee)
         ]
         nodes = [*known, *known, public_key(key), *invented_nodes(3)]
+        pick = self._rng.choice((self._rng.choices, self._rng.sample, self._rng.sample))
+        nodes = self._rng.choice((nodes, [known[2], *invented_nodes(6)]))
         hints = [
-            self._rng.choices(nodes, k=self._rng.choice((0, 1, 1, 2, 3, 6, 12)))
+            pick(nodes, k=self._rng.choice((0, 1, 1, 2, 3, 6)))
             for _ in range(self._rng.choice((0, 1, 1, 2, 5, 20, 40)))
         ]
         hop = Hop(
-            self._rng.choice((0, 1, 1000, 2**32 - 1)),
-            self._rng.choice((0, 1, 10_000, 2**32 - 1)),
-            self._rng.choice((0, 6, 144, 2**16 - 1)),
+            self._rng.choice((0, 0, 1, 1000, 2**32 - 1)),
+            self._rng.choice((0, 0, 1, 10_000, 2**32 - 1)),
+            self._rng.choice((0, 6, 6, 144, 2**16 - 1)),
         )
         invoice = forged_invoice(
             self._rng.choice((1, 1000, 300_000, 900_000)),
@@ -140,9 +151,9 @@ class Attacks:
             metadata=b"\1" * self._rng.choice((0, 0, 1, 200, 639)),
             key=key,
             hop=hop,
-            min_final_cltv_expiry=self._rng.choice((0, 18, 18, 144, 2016, 2**16, 2**32 - 1, 2**32)),
-            features=self._rng.choice((0, 0x4100, 0x24100, 0x24100, 1 << 17, 1 << 262)),
-            expiry=self._rng.choice((1, 3600, 2**40)),
+            min_final_cltv_expiry=self._rng.choice((0, 18, 18, 18, 144, 2016, 2**16, 2**32 - 1, 2**32)),
+            features=self._rng.choice((0, 0x4100, 0x24100, 0x24100, 0x24100, 1 << 17, 1 << 262)),
+            expiry=self._rng.choice((1, 3600, 3600, 2**40)),
         )
         return "pay_invoice", {"invoice": invoice}
 

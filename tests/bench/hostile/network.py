@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psutil  # type: ignore[import-untyped]
 from pyln.client import LightningRpc
 
 from tests.support.channel import Json
@@ -24,8 +25,10 @@ _START_TIMEOUT_S = 60
 # Coinbase outputs can be spent after 100 blocks.
 _MATURE = 101
 _ANNOUNCED = 6
-# Regtest has no traffic to estimate from; gossip and blocks come at once for the tests' sake.
-_OPTIONS = ("--network=regtest", "--force-feerates=1000", "--developer", "--dev-fast-gossip")
+# Regtest has no traffic to estimate from; gossip and blocks come at once for the tests' sake. As a
+# developer one has no deprecated commands, but owners have.
+_DEVELOPER = ("--developer", "--dev-fast-gossip", "--allow-deprecated-apis=true")
+_OPTIONS = ("--network=regtest", "--force-feerates=1000", *_DEVELOPER)
 _FAST = ("--dev-bitcoind-poll=1", "--disable-dns", "--log-level=info", "--autolisten=false")
 
 
@@ -87,7 +90,19 @@ class Lightningd:
 
     def rss(self, program: str = "") -> int:
         """Return what lightningd and its plugins hold, in bytes; or only the one of this name."""
-        return sum(p.memory_info().rss for p in family(self.pid) if program in ("", p.name()))
+        return sum(_rss(process) for process in family(self.pid) if program in ("", _name(process)))
+
+
+def _rss(process: Any) -> int:
+    with suppress(psutil.NoSuchProcess):
+        return int(process.memory_info().rss)
+    return 0
+
+
+def _name(process: Any) -> str:
+    with suppress(psutil.NoSuchProcess):
+        return str(process.name())
+    return ""
 
 
 class Network:

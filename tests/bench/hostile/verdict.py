@@ -12,6 +12,8 @@ from tests.support.waiting import wait_until
 
 MAX_P99_MS = 1000.0
 MAX_RESTART_S = 5.0
+# What can be sent follows the feerate, which lightningd changes by some sat/kw.
+FEERATES_MSAT = 200_000
 # A payment that failed is certain to have ended then, and the payee has given up incomplete sets.
 QUIET_TIMEOUT_S = 240.0
 
@@ -60,20 +62,19 @@ def wait_until_quiet(network: Network) -> None:
     wait_until(is_quiet, "all payments to have ended", QUIET_TIMEOUT_S)
 
 
-def sent_by_label(node: Lightningd) -> Counter[str]:
+def sent_by_connection(node: Lightningd) -> Counter[str]:
     """Return what each connection has really sent, in msat, by its id as labels have it."""
     sent: Counter[str] = Counter()
     for part in node.rpc.call("listsendpays", {"status": "complete"})["payments"]:
-        sent[str(part.get("label", "")).split(":")[1:2][0] if part.get("label") else ""] += int(
-            part["amount_sent_msat"]
-        )
+        _, _, rest = str(part.get("label", "")).partition(":")
+        sent[rest.partition(":")[0]] += int(part["amount_sent_msat"])
     return sent
 
 
 def findings(network: Network, before: Money) -> Iterator[str]:
     """Say what of the node is not as it must be."""
     payer = network.payer
-    sent = sent_by_label(payer)
+    sent = sent_by_connection(payer)
     for shown in connections(payer):
         budget, id_ = shown["budget"], shown["client_pubkey"][:16]
         if budget.get("spent_msat", 0) != sent[id_]:
@@ -83,15 +84,15 @@ def findings(network: Network, before: Money) -> Iterator[str]:
         granted = budget.get("granted_msat")
         if granted is not None and sent[id_] > granted:
             yield f"{shown['name']}: {sent[id_]} msat sent of a budget of {granted}"
-        sent.pop(id_)
+        sent.pop(id_, None)
     if sent.total():
         yield f"payments of nobody: {dict(sent)}"
     after = Money.of(payer)
-    total = sum(sent_by_label(payer).values())
+    total = sum(sent_by_connection(payer).values())
     if before.to_us_msat - after.to_us_msat != total:
         yield f"the channels have {before.to_us_msat - after.to_us_msat} msat less, {total} were sent"
-    if before.spendable_msat - after.spendable_msat != total:
-        less = before.spendable_msat - after.spendable_msat
+    less = before.spendable_msat - after.spendable_msat
+    if abs(less - total) > FEERATES_MSAT:
         yield f"{less} msat less can be sent, though {total} were sent"
     if reserved := payer.rpc.call("askrene-listreservations")["reservations"]:
         yield f"{len(reserved)} reservations are left in askrene: {reserved[0]}"
