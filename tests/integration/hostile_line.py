@@ -17,10 +17,11 @@ from tests.integration.payee import RealPayee
 from tests.integration.real_node import RealNode, plugin_options
 from tests.support.app import Answer
 from tests.support.channel import Json
+from tests.support.processes import ROOT
 from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import wait_until
 
-SLOW_PLUGIN = Path(__file__).with_name("slow_plugin.py")
+SLOW_PLUGIN = ROOT / "tests" / "support" / "slow_plugin.py"
 # Until lightningd may not begin anything any more for a payment that failed, and the plugin knows it.
 END_TIMEOUT_S = 180.0
 # Options of the payer's, beside the plugin's own.

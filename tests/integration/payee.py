@@ -1,13 +1,13 @@
 """The last node of a line as who is paid (tests/cases/payee.py)."""
 
-from pathlib import Path
 from typing import Any
 
 from tests.cases.fixtures import fresh_name
 from tests.integration.real_node import RealNode
 from tests.support.channel import Json
+from tests.support.processes import ROOT
 
-PAYEE_PLUGIN = Path(__file__).with_name("payee_plugin.py")
+PAYEE_PLUGIN = ROOT / "tests" / "support" / "payee_plugin.py"
 
 # What lightningd takes for forwarding: 1 msat and 10 ppm.
 _FEE_BASE_MSAT = 1

@@ -9,7 +9,6 @@ import pytest
 
 from tests.cases.fixtures import Connect
 from tests.cases.spending import books
-from tests.integration.forged import forged_invoice, invented_nodes, public_key
 from tests.integration.hostile_line import *  # noqa: F403
 from tests.integration.hostile_line import (
     ask_patiently,
@@ -25,6 +24,7 @@ from tests.integration.hostile_line import (
 from tests.integration.payee import RealPayee
 from tests.integration.real_node import RealNode
 from tests.support.channel import Json
+from tests.support.forged import forged_invoice, invented_nodes, public_key
 from tests.support.processes import family
 from tests.support.waiting import wait_until
 

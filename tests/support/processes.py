@@ -131,6 +131,16 @@ class ChildProcess:
                     tail = "\n".join(self._lines[-100:])
                     raise RuntimeError(f"{self._process.args!r}: no line like {regex!r} in\n{tail}")
 
+    @property
+    def is_running(self) -> bool:
+        """True if the program has not ended."""
+        return self._process.poll() is None
+
+    def last_lines(self, regex: str, count: int) -> list[str]:
+        """Return the last lines of the output that match."""
+        with self._changed:
+            return [line for line in self._lines if re.search(regex, line)][-count:]
+
     def wait(self, timeout_s: float) -> int:
         """Wait until the program has ended by itself.
 

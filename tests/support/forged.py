@@ -3,42 +3,69 @@
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from coincurve import PrivateKey
 
 from tests.double import bolt11
 
 _PAYMENT_METADATA, _ROUTE_HINT = "m", "r"
-_FEE_MSAT, _FEE_PPM, _CLTV_DELTA = 0, 0, 6
 # BOLT9: var_onion_optin and payment_secret compulsory, basic_mpp.
 _FEATURES = 0x024100
 
 
+@dataclass(frozen=True)
+class Hop:
+    """What a route hint says of one channel (BOLT11, field `r`).
+
+    Attributes:
+        fee_base_msat: 32 bits.
+        fee_ppm: proportional millionths, 32 bits.
+        cltv_delta: 16 bits.
+
+    """
+
+    fee_base_msat: int = 0
+    fee_ppm: int = 0
+    cltv_delta: int = 6
+
+
+USUAL = Hop()
+
+
 def forged_invoice(
-    amount_msat: int, hints: Sequence[Sequence[bytes]], *, metadata: bytes = b"", key: bytes = b""
+    amount_msat: int | None,
+    hints: Sequence[Sequence[bytes]],
+    *,
+    metadata: bytes = b"",
+    key: bytes = b"",
+    hop: Hop = USUAL,
+    **fields: Any,
 ) -> str:
     """Sign an invoice.
 
     Args:
-        amount_msat: of the invoice.
+        amount_msat: of the invoice; None for any.
         hints: route hints, each the public keys of its nodes in their order.
         metadata: the field `m`.
         key: the payee's secret key; a fresh one by default.
+        hop: what the hints say of each of their channels.
+        fields: further fields of Bolt11.
 
     """
-    others = [(_ROUTE_HINT, _groups(_hint(nodes))) for nodes in hints]
+    others = [(_ROUTE_HINT, _groups(_hint(nodes, hop))) for nodes in hints]
     if metadata:
         others.append((_PAYMENT_METADATA, _groups(metadata)))
-    invoice = bolt11.Bolt11(
-        currency="bcrt",
-        created_at=int(time.time()),
-        payment_hash=secrets.token_bytes(32),
-        payment_secret=secrets.token_bytes(32),
-        amount_msat=amount_msat,
-        description="forged",
-        features=_FEATURES,
-        others=tuple(others),
-    )
+    given: dict[str, Any] = {
+        "currency": "bcrt",
+        "created_at": int(time.time()),
+        "payment_hash": secrets.token_bytes(32),
+        "payment_secret": secrets.token_bytes(32),
+        "description": "forged",
+        "features": _FEATURES,
+    }
+    invoice = bolt11.Bolt11(**{**given, **fields}, amount_msat=amount_msat, others=tuple(others))
     return bolt11.encode(invoice, key or secrets.token_bytes(32))
 
 
@@ -52,14 +79,14 @@ def public_key(key: bytes) -> bytes:
     return PrivateKey(key).public_key.format()
 
 
-def _hint(nodes: Sequence[bytes]) -> bytes:
-    """Write a route hint (BOLT11, field `r`); its channels are invented."""
+def _hint(nodes: Sequence[bytes], hop: Hop) -> bytes:
+    """Write a route hint; its channels are invented."""
     return b"".join(
         node
         + (number + 1 << 40).to_bytes(8, "big")
-        + _FEE_MSAT.to_bytes(4, "big")
-        + _FEE_PPM.to_bytes(4, "big")
-        + _CLTV_DELTA.to_bytes(2, "big")
+        + hop.fee_base_msat.to_bytes(4, "big")
+        + hop.fee_ppm.to_bytes(4, "big")
+        + hop.cltv_delta.to_bytes(2, "big")
         for number, node in enumerate(nodes)
     )
 
