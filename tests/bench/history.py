@@ -13,7 +13,6 @@ import asyncio
 import os
 import secrets
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from nwc.wallet.context import Call, Handler, Wallet
 from nwc.wallet.list_transactions import list_transactions
 from nwc.wallet.lookup_invoice import lookup_invoice
 from tests.double.process import LightningdDouble
+from tests.support.ports import free_port
 from tests.unit.in_process import make_wallet
 
 OWN = Connection("own", "a1" * 32, ("wss://relay.example",), 0)
@@ -253,7 +253,7 @@ def fill_lightningd(path: Path, made: int, count: int) -> None:
 @contextmanager
 def running_lightningd(directory: Path) -> Iterator[Path]:
     """Run bitcoind and lightningd, on a regtest chain of their own; gives the RPC socket."""
-    chain, port = directory / "bitcoind", _free_port()
+    chain, port = directory / "bitcoind", free_port()
     chain.mkdir(parents=True)
     where = [f"-datadir={chain}", "-regtest", f"-rpcport={port}"]
     bitcoind = ["bitcoind", *where, "-listen=0", "-disablewallet", "-dnsseed=0"]
@@ -307,12 +307,6 @@ def _idle_plugin(directory: Path) -> Path:
     path.write_text(PLUGIN)
     path.chmod(0o755)
     return path
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

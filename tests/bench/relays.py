@@ -19,7 +19,8 @@ from pathlib import Path
 from tests.bench.make_invoice import RATE_LIMIT, Bench, Timing, time_bare, time_nwc
 from tests.bench.scale import Traffic, make_connections, when
 from tests.support.client import NwcClient
-from tests.support.node import PLUGIN, free_port, missing_programs, node_with_plugin
+from tests.support.node import PLUGIN, missing_programs, node_with_plugin
+from tests.support.ports import free_port
 from tests.support.processes import nothing_left_running
 from tests.support.relay import RelayKind, running_relay, slow_relays
 

@@ -6,7 +6,7 @@ import time
 from tests.cases.fixtures import Connect, ConnectedApp, announced, wait_until_announced
 from tests.cases.node import NodeUnderTest
 from tests.support.channel import KIND_INFO, Json, RelaySocket, stored_events, tag
-from tests.support.node import free_port
+from tests.support.ports import free_port
 from tests.support.restartable_relay import RestartableRelay
 from tests.support.scripted_relay import ScriptedRelay
 from tests.support.waiting import wait_until

@@ -9,7 +9,7 @@ from tests.cases.node import BASE_OPTIONS, MakeNode
 from tests.integration.real_node import RealNode, wait_until_gone
 from tests.support.app import App
 from tests.support.channel import KIND_RESPONSE, EventLog, Json, tag
-from tests.support.node import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import PATIENCE_S, wait_until
 
 BURST = 60

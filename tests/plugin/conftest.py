@@ -14,6 +14,7 @@ from tests.cases.node import BASE_OPTIONS, PLUGIN, MakeNode, Options  # noqa: E4
 from tests.cases.shared import *  # noqa: E402, F403
 from tests.cases.shared import shared  # noqa: E402
 from tests.plugin.double_node import DoubleNode  # noqa: E402
+from tests.plugin.payee import DoublePayee  # noqa: E402
 from tests.support.restartable_relay import RestartableRelay  # noqa: E402
 
 
@@ -24,6 +25,14 @@ def node(tmp_path_factory: pytest.TempPathFactory, relay: RestartableRelay) -> I
     node = DoubleNode(tmp_path_factory.mktemp("node"), PLUGIN, options)
     with node.double, shared(node):
         yield node
+
+
+@pytest.fixture
+def payee(node: DoubleNode) -> Iterator[DoublePayee]:
+    """Who is paid; no payment is held any more when the test ends."""
+    payee = DoublePayee(node)
+    yield payee
+    payee.release(fail=True)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What payees and apps try against the node's money, on the double. On real nodes: tests/integration."""
 
 import secrets
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,13 +22,6 @@ from tests.support.waiting import wait_until
 
 FEE_LIMIT_MSAT = 5000
 RESERVED_MSAT = AMOUNT_MSAT + FEE_LIMIT_MSAT
-
-
-@pytest.fixture
-def payee(node: DoubleNode) -> Iterator[DoublePayee]:
-    payee = DoublePayee(node)
-    yield payee
-    payee.release(fail=True)
 
 
 @pytest.fixture

@@ -23,13 +23,6 @@ def node(tmp_path_factory: pytest.TempPathFactory, relay: RestartableRelay) -> I
         yield node
 
 
-@pytest.fixture
-def payee(node: DoubleNode) -> Iterator[DoublePayee]:
-    payee = DoublePayee(node)
-    yield payee
-    payee.release(fail=True)
-
-
 @each_end
 @each_that_succeeds
 def test_held_while_lightningd_dies(

@@ -1,9 +1,5 @@
 """The cases about paying, on the double."""
 
-from collections.abc import Iterator
-
-import pytest
-
 from tests.cases.empty_values import *  # noqa: F403
 from tests.cases.fixtures import ConnectedApp, wait_until_announced
 from tests.cases.log_lines import *  # noqa: F403
@@ -14,13 +10,6 @@ from tests.cases.spending import AMOUNT_MSAT, books, check_paid
 from tests.plugin.double_node import DoubleNode
 from tests.plugin.payee import DoublePayee
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-def payee(node: DoubleNode) -> Iterator[DoublePayee]:
-    payee = DoublePayee(node)
-    yield payee
-    payee.release(fail=True)
 
 
 def test_still_without_a_route_when_the_plugin_dies(

@@ -1,9 +1,5 @@
 """What one app can take: the datastore (tests/cases/stores.py), tasks, and payments in flight."""
 
-from collections.abc import Iterator
-
-import pytest
-
 from nwc.wallet.server import MAX_TASKS_PER_CONNECTION
 from nwc.wallet.spending.payments import MAX_PER_CONNECTION, MAX_SHARED
 from tests.cases.fixtures import Connect, wait_until_announced
@@ -13,13 +9,6 @@ from tests.plugin.double_node import DoubleNode
 from tests.plugin.payee import DoublePayee
 from tests.support.scripted_relay import ScriptedRelay
 from tests.support.waiting import wait_for_the_next_second, wait_until
-
-
-@pytest.fixture
-def payee(node: DoubleNode) -> Iterator[DoublePayee]:
-    payee = DoublePayee(node)
-    yield payee
-    payee.release(fail=True)
 
 
 def test_apps_whose_relay_takes_no_answer_are_ignored_and_no_others(

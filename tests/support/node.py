@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import socket
-import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -14,6 +12,8 @@ from typing import Any, Protocol, Self
 from pyln.client import LightningRpc
 
 from tests.double.process import LightningdDouble
+from tests.support.bitcoind import Bitcoind
+from tests.support.ports import free_port
 from tests.support.processes import ROOT, ChildProcess, command_line, family
 from tests.support.waiting import wait_until
 
@@ -140,7 +140,8 @@ class RegtestNode:
         self._start_lightningd()
 
     def _start(self) -> None:
-        bitcoin_options = self._start_bitcoind()
+        bitcoind = self._running.enter_context(Bitcoind(self.directory / "bitcoind"))
+        bitcoind.mine(BLOCKS)
         # For lightning-cli, which reads it as well.
         (self.directory / "config").write_text("network=regtest\n")
         self._command = [
@@ -149,7 +150,7 @@ class RegtestNode:
             f"--addr=127.0.0.1:{free_port()}",
             "--autolisten=false",
             "--disable-dns",
-            *bitcoin_options,
+            *bitcoind.lightningd_options,
             f"--plugin={self.plugin}",
             *_as_arguments(self.options),
         ]
@@ -163,24 +164,6 @@ class RegtestNode:
         # `waitblockheight` of v26.06 can return before getinfo has the height.
         rpc = self.rpc
         wait_until(lambda: rpc.getinfo()["blockheight"] >= BLOCKS, "lightningd follows bitcoind")
-
-    def _start_bitcoind(self) -> list[str]:
-        """Start bitcoind and mine; returns the options that lightningd reaches it with."""
-        directory = self.directory / "bitcoind"
-        directory.mkdir(parents=True)
-        where = [f"-datadir={directory}", "-regtest", f"-rpcport={free_port()}"]
-        bitcoind = ["bitcoind", *where, "-listen=0", "-disablewallet", "-dnsseed=0", "-printtoconsole"]
-        self._running.enter_context(ChildProcess(bitcoind)).wait_for("Done loading", 60)
-        mine = ["generatetodescriptor", str(BLOCKS), "raw(51)"]
-        subprocess.run(["bitcoin-cli", *where, *mine], check=True, capture_output=True)
-        return [f"--bitcoin-datadir={directory}", f"--bitcoin-rpcport={where[2].partition('=')[2]}"]
-
-
-def free_port() -> int:
-    """Return a TCP port of this machine that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _as_arguments(options: Mapping[str, OptionValue]) -> list[str]:

@@ -5,7 +5,7 @@ import sys
 from types import TracebackType
 from typing import Self
 
-from tests.support.node import free_port
+from tests.support.ports import free_port
 from tests.support.processes import ROOT
 from tests.support.relay import RELAY_MODULES, RelayKind
 

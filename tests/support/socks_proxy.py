@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from types import TracebackType
 from typing import Self
 
-from tests.support.node import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import PATIENCE_S
 
 _SUCCEEDED, _HOST_UNREACHABLE = 0, 4

@@ -3,7 +3,6 @@ middle, and the middle one to the payee.
 """
 
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -14,8 +13,10 @@ from typing import Any, Self
 import psutil  # type: ignore[import-untyped]
 from pyln.client import LightningRpc
 
+from tests.support.bitcoind import Bitcoind
 from tests.support.channel import Json
-from tests.support.node import PLUGIN, OptionValue, free_port
+from tests.support.node import PLUGIN, OptionValue
+from tests.support.ports import free_port
 from tests.support.processes import ROOT, ChildProcess, command_line, family
 from tests.support.waiting import wait_until
 
@@ -120,12 +121,12 @@ class Network:
     payer: Lightningd
     middle: Lightningd
     payee: Lightningd
+    _bitcoind: Bitcoind
 
     def __init__(self, directory: Path, options: Mapping[str, OptionValue]) -> None:
         self._directory = directory
         self._options = options
         self._running = ExitStack()
-        self._bitcoin_cli: list[str] = []
 
     def __enter__(self) -> Self:
         try:
@@ -144,15 +145,17 @@ class Network:
         self._running.close()
 
     def _start(self) -> None:
-        chain = self._start_bitcoind()
+        self._bitcoind = self._running.enter_context(Bitcoind(self._directory / "bitcoind"))
+        self._bitcoind.mine(1)
+        chain = self._bitcoind.lightningd_options
         self.payer = self._node("payer", chain, PLUGIN, self._options)
         self.middle = self._node("middle", chain)
         self.payee = self._node("payee", chain, PAYEE_PLUGIN)
         for node in (self.payer, self.middle, self.payee):
             node.wait_until_started()
         for node in (self.payer, self.middle):
-            self._mine(1, node.rpc.newaddr("bech32")["bech32"])
-        self._mine(_MATURE)
+            self._bitcoind.mine(1, node.rpc.newaddr("bech32")["bech32"])
+        self._bitcoind.mine(_MATURE)
         for near, far, pushed in (
             (self.payer, self.middle, 0),
             (self.payer, self.middle, CAPACITY_SAT * 500),
@@ -165,29 +168,12 @@ class Network:
         self._running.enter_context(node.process)
         return node
 
-    def _start_bitcoind(self) -> list[str]:
-        directory = self._directory / "bitcoind"
-        directory.mkdir()
-        port = free_port()
-        where = [f"-datadir={directory}", "-regtest", f"-rpcport={port}"]
-        bitcoind = ["bitcoind", *where, "-listen=0", "-disablewallet", "-dnsseed=0", "-printtoconsole"]
-        self._running.enter_context(ChildProcess(bitcoind)).wait_for("Done loading", _START_TIMEOUT_S)
-        self._bitcoin_cli = ["bitcoin-cli", *where]
-        self._mine(1)
-        return [f"--bitcoin-datadir={directory}", f"--bitcoin-rpcport={port}"]
-
-    def _mine(self, blocks: int, address: str = "") -> None:
-        mine = ["generatetoaddress", str(blocks), address]
-        if not address:
-            mine = ["generatetodescriptor", str(blocks), "raw(51)"]
-        subprocess.run([*self._bitcoin_cli, *mine], check=True, capture_output=True)
-
     def _open(self, near: Lightningd, far: Lightningd, pushed_msat: int) -> None:
         """Open an announced channel, and wait until both ends, and the payer, can use it."""
         wait_until(lambda: _has_funds(near), "funds", _START_TIMEOUT_S)
         near.rpc.connect(far.id, "127.0.0.1", far.port)
         near.rpc.fundchannel(far.id, CAPACITY_SAT, push_msat=pushed_msat)
-        self._mine(_ANNOUNCED)
+        self._bitcoind.mine(_ANNOUNCED)
         wait_until(lambda: _is_usable(near, far), "a channel", _START_TIMEOUT_S)
         opened = len(_channels(near, far))
         wait_until(lambda: self._payer_knows(near) >= opened, "its gossip", _START_TIMEOUT_S)

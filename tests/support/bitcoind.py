@@ -1,0 +1,54 @@
+"""bitcoind on a regtest chain of its own."""
+
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.support.ports import free_port
+from tests.support.processes import ChildProcess
+
+_START_TIMEOUT_S = 60
+
+
+class Bitcoind:
+    """bitcoind without peers and without a wallet; runs until it is left.
+
+    Args:
+        directory: is made, and keeps the chain.
+
+    Attributes:
+        lightningd_options: by which lightningd reaches it.
+
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True)
+        port = free_port()
+        self.lightningd_options = [f"--bitcoin-datadir={directory}", f"--bitcoin-rpcport={port}"]
+        self._where = [f"-datadir={directory}", "-regtest", f"-rpcport={port}"]
+        alone = ["-listen=0", "-disablewallet", "-dnsseed=0", "-printtoconsole"]
+        self._process = ChildProcess(["bitcoind", *self._where, *alone])
+
+    def __enter__(self) -> Self:
+        try:
+            self._process.wait_for("Done loading", _START_TIMEOUT_S)
+        except BaseException:
+            self._process.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.stop()
+
+    def mine(self, blocks: int, address: str = "") -> None:
+        """Mine blocks, for nobody where no address is given."""
+        mine = ["generatetoaddress", str(blocks), address]
+        if not address:
+            mine = ["generatetodescriptor", str(blocks), "raw(51)"]
+        subprocess.run(["bitcoin-cli", *self._where, *mine], check=True, capture_output=True)
