@@ -33,6 +33,10 @@ class Places:
         taken = self._taken[client_pubkey]
         return taken < self._own or (taken < self._most and self._taken_of_pool < self._shared)
 
+    def has_most(self, client_pubkey: str) -> bool:
+        """True if this connection has as many as one can have."""
+        return self._taken[client_pubkey] >= self._most
+
     def take(self, client_pubkey: str) -> None:
         """Count one that begins."""
         self._taken_of_pool += self._taken[client_pubkey] >= self._own

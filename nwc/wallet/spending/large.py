@@ -6,12 +6,12 @@ few run at once; and a connection for which thousands were tried in vain waits a
 one.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from nwc.cln.channels import Sendable
 from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.wallet.places import Places
 from nwc.wallet.spending.failure import INSUFFICIENT
 from nwc.wallet.spending.payment import Payment
 
@@ -34,7 +34,7 @@ class LargePayments:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._running: Counter[str] = Counter()
+        self._places = Places(own=0, most=MAX_LARGE_PER_CONNECTION, shared=MAX_LARGE_IN_ALL)
         self._exhausted_at: dict[str, list[float]] = {}
 
     @contextmanager
@@ -52,13 +52,12 @@ class LargePayments:
         if payment.reserved_msat <= sendable.largest_msat:
             yield False
             return
-        self._check_running(client_pubkey)
-        self._running[client_pubkey] += 1
+        self._check_places(client_pubkey)
+        self._places.take(client_pubkey)
         try:
             yield True
         finally:
-            self._running[client_pubkey] -= 1
-            self._running += Counter()  # keeps only those above 0
+            self._places.give_back(client_pubkey)
 
     def note_failure(self, client_pubkey: str, attempts: int) -> None:
         """Note how many attempts lightningd made for a payment that failed."""
@@ -77,9 +76,8 @@ class LargePayments:
                 f"payments of {SMALL_MSAT} msat and more wait until tomorrow",
             )
 
-    def _check_running(self, client_pubkey: str) -> None:
-        is_busy = self._running[client_pubkey] >= MAX_LARGE_PER_CONNECTION
-        if is_busy or self._running.total() >= MAX_LARGE_IN_ALL:
+    def _check_places(self, client_pubkey: str) -> None:
+        if not self._places.are_free(client_pubkey):
             raise Nip47Error(
                 ErrorCode.RATE_LIMITED,
                 "too many payments that need several channels are being tried; try again in a minute",

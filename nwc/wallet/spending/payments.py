@@ -25,7 +25,6 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -39,6 +38,7 @@ from nwc.cln.payments import Payer, PayFailed, Sent
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.tasks import Tasks
 from nwc.wallet.connections import Connection, View
+from nwc.wallet.places import Places
 from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.budget import Budget, BudgetKind
 from nwc.wallet.spending.failure import INSUFFICIENT, failure_of, is_insufficient
@@ -149,8 +149,8 @@ class Payments:
         self._tasks = Tasks()
         # By request, and by payment hash: whose it is and what comes of it.
         self._under_way: dict[str, tuple[str, asyncio.Future[Outcome]]] = {}
-        # By client key; and the requests that are counted there.
-        self._in_flight: Counter[str] = Counter()
+        self._places = Places(own=1, most=MAX_PER_CONNECTION, shared=MAX_SHARED)
+        # The requests that have one of them.
         self._placed: set[str] = set()
         self._large = LargePayments(lambda: asyncio.get_running_loop().time())
         self._loaded: dict[str, Ledger] = {}
@@ -346,14 +346,10 @@ class Payments:
         """Bound the payments in flight, since one can last for days, and the records that are kept."""
         if self.breaker.is_suspended(connection.client_pubkey):
             raise Nip47Error(ErrorCode.RESTRICTED, _SUSPENDED)
-        own = self._in_flight[connection.client_pubkey]
-        shared = self._in_flight.total() - len(self._in_flight)
-        if (
-            own >= MAX_PER_CONNECTION
-            or (own and shared >= MAX_SHARED)
-            or self._in_flight.total() >= MAX_IN_ALL
-        ):
-            whose = "of this connection " if own >= MAX_PER_CONNECTION else ""
+        has_place = self._places.are_free(connection.client_pubkey)
+        if not has_place or len(self._placed) >= MAX_IN_ALL:
+            has_most = self._places.has_most(connection.client_pubkey)
+            whose = "of this connection " if has_most else ""
             raise Nip47Error(
                 ErrorCode.RATE_LIMITED, f"too many payments {whose}are under way; try again later"
             )
@@ -380,7 +376,7 @@ class Payments:
 
     def _take_place(self, client_pubkey: str, request_id: str) -> None:
         self._placed.add(_request_name(client_pubkey, request_id))
-        self._in_flight[client_pubkey] += 1
+        self._places.take(client_pubkey)
 
     def _leave_place(self, client_pubkey: str, request_id: str) -> None:
         """Give up the place of a payment; a request that was refused has had none."""
@@ -388,9 +384,7 @@ class Payments:
         if name not in self._placed:
             return
         self._placed.discard(name)
-        self._in_flight[client_pubkey] -= 1
-        if not self._in_flight[client_pubkey]:
-            del self._in_flight[client_pubkey]
+        self._places.give_back(client_pubkey)
 
     # The way of a payment
 
