@@ -28,6 +28,11 @@ class Places:
         """True while anything goes on."""
         return bool(self._taken)
 
+    @property
+    def shared_taken(self) -> int:
+        """How many places of the pool are taken."""
+        return self._taken_of_pool
+
     def are_free(self, client_pubkey: str) -> bool:
         """True if this connection may begin one more."""
         taken = self._taken[client_pubkey]

@@ -3,9 +3,11 @@
 Where no split fits, `pay` tries thousands in a minute, and keeps some 22 KB of each until lightningd
 ends. So what certainly does not fit is refused; of the payments that no channel alone can carry, only a
 few run at once; and a connection for which thousands were tried in vain waits a day with its next large
-one.
+one. What all connections together have tried in vain is bounded too, and no time gives that back: only
+when lightningd ends is its memory free, and then this plugin begins anew as well.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,12 +18,17 @@ from nwc.wallet.spending.failure import INSUFFICIENT
 from nwc.wallet.spending.payment import Payment
 
 MAX_LARGE_PER_CONNECTION = 1
-MAX_LARGE_IN_ALL = 4
+MAX_LARGE_IN_ALL = 3
 # `pay` makes no parts below 100 sat, so payments below this are split into fewer than 1,000.
 SMALL_MSAT = 50_000_000
 MANY_ATTEMPTS = 1000
 MAX_EXHAUSTED = 2
 EXHAUSTED_FOR_S = 86_400
+# As many as `pay` makes for one payment, and for all payments of all connections: 1.3 GB.
+MOST_ATTEMPTS = 20_000
+MAX_ATTEMPTS_IN_ALL = MAX_LARGE_IN_ALL * MOST_ATTEMPTS
+
+_log = logging.getLogger(__name__)
 
 
 class LargePayments:
@@ -36,6 +43,7 @@ class LargePayments:
         self._now = now
         self._places = Places(own=0, most=MAX_LARGE_PER_CONNECTION, shared=MAX_LARGE_IN_ALL)
         self._exhausted_at: dict[str, list[float]] = {}
+        self._attempts = 0
 
     @contextmanager
     def place(self, client_pubkey: str, payment: Payment, sendable: Sendable) -> Iterator[bool]:
@@ -48,7 +56,9 @@ class LargePayments:
         """
         if payment.amount_msat > sendable.total_msat:
             raise INSUFFICIENT
-        self._check_exhausted(client_pubkey, payment)
+        if payment.amount_msat >= SMALL_MSAT:
+            self._check_memory()
+            self._check_exhausted(client_pubkey)
         if payment.reserved_msat <= sendable.largest_msat:
             yield False
             return
@@ -61,15 +71,32 @@ class LargePayments:
 
     def note_failure(self, client_pubkey: str, attempts: int) -> None:
         """Note how many attempts lightningd made for a payment that failed."""
-        if attempts >= MANY_ATTEMPTS:
-            earlier = self._exhausted_at.get(client_pubkey, [])
-            self._exhausted_at[client_pubkey] = [*earlier, self._now()][-MAX_EXHAUSTED:]
+        if attempts < MANY_ATTEMPTS:
+            return
+        earlier = self._exhausted_at.get(client_pubkey, [])
+        self._exhausted_at[client_pubkey] = [*earlier, self._now()][-MAX_EXHAUSTED:]
+        self._attempts += attempts
+        if self._attempts >= MAX_ATTEMPTS_IN_ALL:
+            _log.warning(
+                "lightningd tried %d routes in vain for large payments, and keeps them in memory; "
+                "apps cannot pay %d msat or more until lightningd is restarted",
+                self._attempts,
+                SMALL_MSAT,
+            )
 
-    def _check_exhausted(self, client_pubkey: str, payment: Payment) -> None:
+    def _check_memory(self) -> None:
+        if self._attempts >= MAX_ATTEMPTS_IN_ALL:
+            raise Nip47Error(
+                ErrorCode.RATE_LIMITED,
+                "lightningd tried too many routes in vain for large payments; "
+                f"payments of {SMALL_MSAT} msat and more wait until it is restarted",
+            )
+
+    def _check_exhausted(self, client_pubkey: str) -> None:
         recent = [
             at for at in self._exhausted_at.get(client_pubkey, ()) if self._now() - at < EXHAUSTED_FOR_S
         ]
-        if payment.amount_msat >= SMALL_MSAT and len(recent) >= MAX_EXHAUSTED:
+        if len(recent) >= MAX_EXHAUSTED:
             raise Nip47Error(
                 ErrorCode.RATE_LIMITED,
                 "lightningd tried thousands of routes in vain for this connection; "
@@ -77,7 +104,8 @@ class LargePayments:
             )
 
     def _check_places(self, client_pubkey: str) -> None:
-        if not self._places.are_free(client_pubkey):
+        expected = self._attempts + self._places.shared_taken * MOST_ATTEMPTS
+        if expected >= MAX_ATTEMPTS_IN_ALL or not self._places.are_free(client_pubkey):
             raise Nip47Error(
                 ErrorCode.RATE_LIMITED,
                 "too many payments that need several channels are being tried; try again in a minute",

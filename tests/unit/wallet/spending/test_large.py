@@ -14,6 +14,7 @@ from nwc.wallet.spending.large import (
     MANY_ATTEMPTS,
     MAX_LARGE_IN_ALL,
     MAX_LARGE_PER_CONNECTION,
+    MOST_ATTEMPTS,
     SMALL_MSAT,
     LargePayments,
 )
@@ -120,8 +121,36 @@ def test_thousands_of_attempts_in_vain(bench: ChannelBench) -> None:
     assert sent_of(bench, 7, SMALL_MSAT)
 
 
-async def noted(large: LargePayments, attempts: int) -> None:
-    large.note_failure(KEY, attempts)
+def test_attempts_of_all_connections_are_bounded(
+    bench: ChannelBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What lightningd keeps of them is not free before it ends, however long that takes."""
+    keys = [f"{number:02x}" * 32 for number in range(1, MAX_LARGE_IN_ALL + 2)]
+    for key in keys:
+        bench.grant(UNLIMITED, key)
+    bench.channels = [2 * SMALL_MSAT]
+    for number, key in enumerate(keys[:-1]):
+        assert sent_of(bench, number, SMALL_MSAT, key), "so far"
+        assert caplog.messages == []
+        bench.run(noted(bench.payments._large, MOST_ATTEMPTS, key))
+    assert "until lightningd is restarted" in caplog.text
+    bench.wait(EXHAUSTED_FOR_S)
+    assert not sent_of(bench, 7, SMALL_MSAT, keys[-1])
+    assert sent_of(bench, 8, SMALL_MSAT - 1, keys[-1])
+
+
+def test_fewer_large_payments_at_once_after_attempts_in_vain(bench: ChannelBench) -> None:
+    """Each of those that are being tried can add as many attempts as one makes."""
+    keys = [f"{number:02x}" * 32 for number in range(1, MAX_LARGE_IN_ALL + 1)]
+    for key in keys:
+        bench.grant(UNLIMITED, key)
+    bench.run(noted(bench.payments._large, MOST_ATTEMPTS + 1, KEY))
+    codes = [refusal(bench, 1, key) for key in keys]
+    assert codes == [None] * (MAX_LARGE_IN_ALL - 1) + ["RATE_LIMITED"]
+
+
+async def noted(large: LargePayments, attempts: int, key: str = KEY) -> None:
+    large.note_failure(key, attempts)
 
 
 def sent_of(bench: Bench, number: int, amount_msat: int, key: str = KEY) -> bool:
