@@ -7,6 +7,7 @@ from tests.double.jsonio import Json
 from tests.double.params import RpcError
 from tests.double.paying import (
     ALREADY_PAID,
+    ALREADY_PAID_BEFORE_26_06,
     DESTINATION_PERM_FAIL,
     ROUTE_NOT_FOUND,
     ROUTE_TOO_EXPENSIVE,
@@ -44,6 +45,19 @@ class Xpay:
     def failure(self, payment: Payment, error: RpcError, *, is_pending: bool) -> RpcError:
         """Leave the error as it is: it does not say whether a part is pending."""
         return error
+
+
+class OldXpay(Xpay):
+    """xpay before 26.06."""
+
+    def already_paid(self, payment: Payment, rows: Sequence[sqlite3.Row]) -> Json:
+        """Refuse to pay again."""
+        raise RpcError(ALREADY_PAID_BEFORE_26_06, "Already paid this invoice successfully")
+
+    def failure(self, payment: Payment, error: RpcError, *, is_pending: bool) -> RpcError:
+        """Have one code for all that has no route."""
+        is_costly = error.code == ROUTE_TOO_EXPENSIVE
+        return RpcError(ROUTE_NOT_FOUND, str(error)) if is_costly else error
 
 
 class Pay(Xpay):

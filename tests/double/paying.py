@@ -28,6 +28,7 @@ ROUTE_NOT_FOUND = 205
 ROUTE_TOO_EXPENSIVE = 206
 UNSPECIFIED_ERROR = 209
 ALREADY_PAID = 219
+ALREADY_PAID_BEFORE_26_06 = 218
 
 UNKNOWN_DESTINATION = "Unknown destination"
 UNKNOWN_TO_PAYEE = "Destination said it doesn't know invoice: incorrect_or_unknown_payment_details"
