@@ -35,7 +35,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || { \
 	  echo "The virtual environment could not be made; the reason is above." >&2; rm -rf $(VENV); exit 1; }
 
-$(VENV)/installed: requirements.txt | $(VENV)/bin/python
+$(VENV)/installed: nwc/requirements.txt | $(VENV)/bin/python
 	@$(call must_be_writable,$(VENV))
 	@echo "Installing Python packages into $(VENV) …"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt

@@ -1,8 +1,9 @@
 """Before anything else: can this Python run the plugin? If not, lightningd and its owner learn why.
 
-Needs only the standard library and is written for Python 3.6, as is nwc/manifest.py. A plugin that dies
-with a traceback would leave its owner guessing. Lightningd would not even start if its configuration has
-an option of the plugin. So a plugin that cannot run declares its options, and then disables itself.
+Needs only the standard library and is written for Python 3.6, as are nwc/manifest.py and nwc/origin.py.
+A plugin that dies with a traceback would leave its owner guessing. Lightningd would not even start if
+its configuration has an option of the plugin. So a plugin that cannot run declares its options, and then
+disables itself.
 """
 
 import json
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from nwc import origin
 from nwc.manifest import manifest
 
 MINIMUM_PYTHON = (3, 11)
@@ -31,25 +33,26 @@ def require_packages(entry_point: Path) -> None:
     """Return if the plugin can run here. Otherwise go on in `.venv`, or disable the plugin and exit.
 
     Args:
-        entry_point: plugin.py; `.venv` and requirements.txt lie beside it.
+        entry_point: the script that was started, which `.venv` shall run.
 
     """
-    directory = entry_point.resolve().parent
-    venv_problem = _go_on_in_the_right_python(directory / ".venv", entry_point)
-    problem = _problem(directory / "requirements.txt")
+    here = origin.find_origin()
+    if here.kind == origin.BUNDLE:  # holds its packages; no other Python could run it
+        return
+    venv_problem = _go_on_in_the_right_python(here.directory / ".venv", entry_point)
+    problem = _problem(origin.PACKAGE / "requirements.txt")
     if problem:
-        _disable(problem + venv_problem, directory)
+        _disable(problem + venv_problem)
 
 
 @contextmanager
-def import_errors_disable(entry_point: Path) -> "Iterator[None]":
+def import_errors_disable() -> "Iterator[None]":
     """Disable the plugin, and exit, if an import in the body fails: a package may be broken."""
     try:
         yield
     except Exception as error:
         words = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        reason = f"a Python package cannot be loaded ({words[:_MAX_ERROR_LENGTH]})"
-        _disable(reason, entry_point.resolve().parent)
+        _disable(f"a Python package cannot be loaded ({words[:_MAX_ERROR_LENGTH]})")
 
 
 # Which Python
@@ -87,7 +90,7 @@ def _problem(requirements: Path) -> str:
         lines = requirements.read_text(encoding="utf-8").splitlines()
         return _unmet([line.partition("#")[0].strip() for line in lines])
     except (OSError, ValueError) as error:
-        return f"requirements.txt beside plugin.py cannot be read ({error})"
+        return f"nwc/requirements.txt cannot be read ({error})"
 
 
 def _unmet(requirements: "list[str]") -> str:
@@ -146,11 +149,23 @@ def _numbers(version: str) -> "tuple[int, ...]":
 # What lightningd and its owner are told
 
 
-def _disable(reason: str, directory: Path) -> NoReturn:
-    """Tell lightningd (plugin protocol: getmanifest, then init), or a person, and exit."""
+def _repair(installed: origin.Origin) -> str:
+    """Return what the owner can do, for each way to install the plugin."""
     # Under an odd locale the path holds surrogates.
-    quoted = shlex.quote(os.fsencode(str(directory)).decode("utf-8", "replace"))
-    text = f"nwc: the plugin cannot run: {reason}. Run: make -C {quoted} install"
+    directory = shlex.quote(os.fsencode(str(installed.directory)).decode("utf-8", "replace"))
+    if installed.kind == origin.RECKLESS:
+        return (
+            "Run: reckless uninstall nwc && reckless install nwc "
+            "(reckless itself must run with Python 3.11 or newer)"
+        )
+    if installed.kind == origin.BUNDLE:
+        return f"Unpack the bundle again into {directory}"
+    return f"Run: make -C {directory} install"
+
+
+def _disable(reason: str) -> NoReturn:
+    """Tell lightningd (plugin protocol: getmanifest, then init), or a person, and exit."""
+    text = f"nwc: the plugin cannot run: {reason}. {_repair(origin.find_origin())}"
     if os.environ.get("LIGHTNINGD_PLUGIN") != "1":
         sys.stderr.buffer.write(text.encode("utf-8", "replace") + b"\n")
         sys.exit(1)

@@ -1,6 +1,7 @@
 """Options and the plugin's start: what is wrong is said, and the node lives on."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -102,8 +103,10 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy_of_plugin(directory: Path, python: Path) -> Path:
     """Put the plugin somewhere else, without a `.venv` beside it, to be run by this Python."""
     directory.mkdir()
-    for name in ("nwc", "requirements.txt"):
-        (directory / name).symlink_to(PLUGIN.parent / name)
+    # No link: `.venv` is looked for beside the real files.
+    shutil.copytree(
+        PLUGIN.parent / "nwc", directory / "nwc", ignore=shutil.ignore_patterns("__pycache__")
+    )
     copy = directory / "plugin.py"
     first, _, rest = PLUGIN.read_text().partition("\n")
     assert first == "#!/usr/bin/env python3"

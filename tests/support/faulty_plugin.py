@@ -18,9 +18,9 @@ from typing import Any
 # Not this directory, whose modules have names that others have too.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-import plugin
 from nwc.cln.node import Node
 from nwc.cln.rpc_connection import Listener, RpcConnection
+from nwc.main import build_plugin
 from nwc.nostr.pool import RelayPool
 from nwc.runner import Runner
 from nwc.wallet.server import RequestServer
@@ -145,5 +145,5 @@ if __name__ == "__main__":
     install()
     logging.getLogger("nwc").setLevel(logging.INFO)
     runner = Runner()
-    plugin.build_plugin(runner).run()
+    build_plugin(runner).run()
     runner.exit()

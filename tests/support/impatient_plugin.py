@@ -13,9 +13,9 @@ from pathlib import Path
 # Not this directory, whose modules have names that others have too.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-import plugin
 from nwc import service
 from nwc.cln import node
+from nwc.main import build_plugin
 from nwc.runner import Runner
 from nwc.wallet import manager
 from nwc.wallet.dispatch import METHODS
@@ -46,5 +46,5 @@ if __name__ == "__main__":
     logging.getLogger("nwc").setLevel(logging.INFO)
     runner = Runner()
     runner.exit_on_signals()
-    plugin.build_plugin(runner).run()
+    build_plugin(runner).run()
     runner.exit()

@@ -12,8 +12,8 @@ from pathlib import Path
 # Not this directory, whose modules have names that others have too.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-import plugin
 from nwc import runner, service
+from nwc.main import build_plugin
 from nwc.nostr import relay
 
 PATIENT_PLUGIN = Path(__file__)
@@ -33,5 +33,5 @@ if __name__ == "__main__":
     logging.getLogger("nwc").setLevel(logging.INFO)
     ours = runner.Runner()
     ours.exit_on_signals()
-    plugin.build_plugin(ours).run()
+    build_plugin(ours).run()
     ours.exit()

@@ -15,7 +15,7 @@ from typing import Any
 # Not this directory, whose modules have names that others have too.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-import plugin
+from nwc.main import build_plugin
 from nwc.runner import Runner
 from nwc.tasks import Tasks
 from nwc.wallet.context import Call, Wallet
@@ -56,5 +56,5 @@ if __name__ == "__main__":
     METHODS[FAILED] = replace(METHODS[FAILED], handler=handler)
     logging.getLogger("nwc").setLevel(logging.INFO)
     runner = Runner()
-    plugin.build_plugin(runner).run()
+    build_plugin(runner).run()
     runner.exit()

@@ -15,7 +15,7 @@ from typing import Any
 # Not this directory, whose modules have names that others have too.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-import plugin
+from nwc.main import build_plugin
 from nwc.runner import Runner
 from tests.support.network_watch import CONNECTS, LOOKUPS
 
@@ -47,5 +47,5 @@ class WatchedRunner(Runner):
 if __name__ == "__main__":
     logging.getLogger("nwc").setLevel(logging.INFO)
     runner = WatchedRunner()
-    plugin.build_plugin(runner).run()
+    build_plugin(runner).run()
     runner.exit()

@@ -21,7 +21,8 @@ ALLOWED = {
     "nwc.times": set(),
     "nwc.names": set(),
     "nwc.manifest": set(),
-    "nwc.bootstrap": {"nwc.manifest"},
+    "nwc.origin": set(),
+    "nwc.bootstrap": {"nwc.manifest", "nwc.origin"},
     "nwc.wallet": {"nwc.cln", "nwc.names", "nwc.nip47", "nwc.nostr", "nwc.tasks"},
     "nwc.service": {"nwc.cln", "nwc.nip47", "nwc.nostr", "nwc.wallet", "nwc.tasks"},
     "nwc.commands": {
@@ -43,8 +44,13 @@ ALLOWED = {
         "nwc.service",
         "nwc.commands",
     },
+    "nwc.main": {"nwc.manifest", "nwc.commands", "nwc.runner"},
+    # The entry points.
+    "nwc.nwc": {"nwc.bootstrap", "nwc.main"},
     "nwc": set(),
 }
+# Loaded before it is known which Python this is, and which packages it has.
+FIRST = ["nwc", "nwc.manifest", "nwc.origin", "nwc.bootstrap"]
 # What does not belong into a layer at all: sockets, threads, clocks and lightningd in pure code.
 PURE = {"asyncio", "socket", "threading", "time", "websockets", "pyln", "random", "subprocess"}
 
@@ -109,13 +115,13 @@ def test_protocols_have_no_clock_and_no_socket(module: str) -> None:
     assert not {name.split(".")[0] for name in IMPORTS[module]} & PURE
 
 
-@pytest.mark.parametrize("module", ["nwc", "nwc.manifest", "nwc.bootstrap"])
+@pytest.mark.parametrize("module", FIRST)
 def test_what_comes_before_the_packages_needs_none(module: str) -> None:
-    others = {name for name in IMPORTS[module] if name != "nwc.manifest"}
+    others = {name for name in IMPORTS[module] if name not in FIRST}
     assert {name.split(".")[0] for name in others} <= sys.stdlib_module_names
 
 
-@pytest.mark.parametrize("path", [MODULES["nwc.manifest"], MODULES["nwc.bootstrap"], ROOT / "plugin.py"])
+@pytest.mark.parametrize("path", [*(MODULES[name] for name in [*FIRST, "nwc.nwc"]), ROOT / "plugin.py"])
 def test_what_tells_an_old_python_off_is_readable_to_it(path: Path) -> None:
     ast.parse(path.read_text(), feature_version=(3, 6))
 

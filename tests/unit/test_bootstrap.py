@@ -17,7 +17,7 @@ from nwc import bootstrap
 from nwc.manifest import OPTIONS
 
 ROOT = Path(__file__).parents[2]
-REQUIREMENTS = ROOT / "requirements.txt"
+REQUIREMENTS = ROOT / "nwc" / "requirements.txt"
 BARE_PYTHON = (getattr(sys, "_base_executable", sys.executable), "-S", "-E")
 GETMANIFEST = {"jsonrpc": "2.0", "id": "cln:getmanifest#1", "method": "getmanifest", "params": {}}
 INIT = {"jsonrpc": "2.0", "id": "cln:init#2", "method": "init", "params": {"options": {}}}
@@ -30,8 +30,7 @@ def plugin(tmp_path: Path) -> Path:
     """A copy of the plugin without a .venv, in a folder that a shell has to be told of with quotes."""
     directory = tmp_path / "café with a space"
     directory.mkdir()
-    for name in ("plugin.py", "requirements.txt"):
-        shutil.copy(ROOT / name, directory)
+    shutil.copy(ROOT / "plugin.py", directory)
     shutil.copytree(ROOT / "nwc", directory / "nwc", ignore=shutil.ignore_patterns("__pycache__"))
     return directory / "plugin.py"
 
@@ -137,13 +136,13 @@ def test_plugin_py_alone(plugin: Path) -> None:
 
 @pytest.mark.parametrize("text", [None, "segno~=1.6\n", "\xff"])
 def test_requirements_that_cannot_be_read(plugin: Path, text: str | None) -> None:
-    requirements = plugin.parent / "requirements.txt"
+    requirements = plugin.parent / "nwc" / "requirements.txt"
     if text is None:
         requirements.unlink()
     else:
         requirements.write_bytes(text.encode("latin-1"))
     done = run(plugin, by_lightningd=True, stdin=BOTH)
-    check_disabled(done, "requirements.txt beside plugin.py cannot be read (", plugin)
+    check_disabled(done, "nwc/requirements.txt cannot be read (", plugin)
 
 
 @pytest.mark.parametrize(
@@ -294,5 +293,4 @@ def test_an_old_python_is_told(
 
 
 def test_a_good_python_goes_on(tmp_path: Path) -> None:
-    shutil.copy(REQUIREMENTS, tmp_path)
     bootstrap.require_packages(tmp_path / "plugin.py")

@@ -38,9 +38,9 @@ def write_script(path: Path, text: str) -> None:
 
 def folder(path: Path) -> Path:
     """Make a folder with what `make install` needs."""
-    path.mkdir()
-    for name in ("Makefile", "requirements.txt"):
-        shutil.copy(ROOT / name, path)
+    (path / "nwc").mkdir(parents=True)
+    for name in ("Makefile", "requirements.txt", "nwc/requirements.txt"):
+        shutil.copy(ROOT / name, path / name)
     write_script(path / "in_venv", IN_VENV)
     write_script(path / "python", PYTHON)
     return path

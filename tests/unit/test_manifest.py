@@ -3,13 +3,12 @@
 import inspect
 from typing import Any
 
-import plugin
-from nwc import manifest
+from nwc import main, manifest
 from nwc.runner import Runner
 
 
 def described_by_pyln() -> dict[str, Any]:
-    built = plugin.build_plugin(Runner())
+    built = main.build_plugin(Runner())
     answer: Any = built._getmanifest()
     return dict(answer)
 
@@ -26,8 +25,8 @@ def test_it_is_what_the_running_plugin_says() -> None:
 
 
 def test_declared_parameters_are_those_of_the_functions() -> None:
-    assert [command.name for command in manifest.COMMANDS] == list(plugin.FUNCTIONS)
+    assert [command.name for command in manifest.COMMANDS] == list(main.FUNCTIONS)
     for command in manifest.COMMANDS:
-        _, *parameters = inspect.signature(plugin.FUNCTIONS[command.name]).parameters.values()
+        _, *parameters = inspect.signature(main.FUNCTIONS[command.name]).parameters.values()
         words = [p.name if p.default is p.empty else f"[{p.name}]" for p in parameters]
         assert command.parameters.split() == words

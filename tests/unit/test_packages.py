@@ -9,7 +9,7 @@ from nwc.nostr.keys import KeyPair, verify_signature
 
 def test_one_distribution_owns_coincurve() -> None:
     owners = set(packages_distributions()["coincurve"])
-    assert len(owners) == 1, f"{owners} all install into coincurve/; see requirements.txt"
+    assert len(owners) == 1, f"{owners} all install into coincurve/; see nwc/requirements.txt"
     assert owners <= {"coincurve", "coincurve-cp314-fix"}
 
 
