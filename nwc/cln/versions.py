@@ -1,5 +1,6 @@
 """Versions of lightningd, and what an owner should know of the one that runs."""
 
+import os
 import re
 
 Version = tuple[int, int, int]
@@ -21,11 +22,16 @@ def parse_version(text: str) -> Version:
     return int(found[1]), int(found[2]), int(found[3] or 0)
 
 
+def running_version() -> str:
+    """Return the version of the lightningd that started the plugin; "" if a person started it."""
+    return os.environ.get("LIGHTNINGD_VERSION", "")
+
+
 def warning_of(text: str) -> str | None:
     """Return the warning for an owner of this version of lightningd; None if there is none.
 
     Args:
-        text: `version` of `getinfo`.
+        text: how lightningd names its version.
 
     """
     try:
