@@ -175,7 +175,7 @@ def _keysend(
         raise RpcError(INVALID_PARAMS, message)
     if not amount_msat and command == "xkeysend":
         raise RpcError(INVALID_PARAMS, "Failed: amount must be non-zero")
-    first_partid, groupid = (0, 0) if command == "keysend" else (1, secrets.randbits(62))
+    groupid = 0 if command == "keysend" else secrets.randbits(62)
     preimage = secrets.token_bytes(32)
     if destination not in node.unreachable:
         plans.keep_preimage(node.state, preimage)
@@ -186,7 +186,6 @@ def _keysend(
         amount_msat,
         _maxfee(amount_msat, maxfee),
         label,
-        first_partid=first_partid,
         groupid=groupid,
         refusal=refusal if amount_msat else RpcError(UNSPECIFIED_ERROR, "AMOUNT_BELOW_MINIMUM"),
     )

@@ -32,6 +32,9 @@ def _sums(payment: Payment, rows: Sequence[sqlite3.Row]) -> Json:
 class Xpay:
     """xpay and xkeysend."""
 
+    numbers_one_part = True
+    asks_first = False
+
     def success(self, payment: Payment, rows: Sequence[sqlite3.Row]) -> Json:
         """Count the parts; those still pending are taken for successful."""
         failed = sum(row["status"] == "failed" for row in rows)
@@ -84,6 +87,9 @@ class Pay(Xpay):
 class OldPay(Pay):
     """The old `pay`, which lightningd does not hand to xpay."""
 
+    numbers_one_part = False
+    asks_first = True
+
     def failure(self, payment: Payment, error: RpcError, *, is_pending: bool) -> RpcError:
         """Say beside code and message whether a part is pending."""
         status = "pending" if is_pending else "failed"
@@ -104,6 +110,8 @@ class OldPay(Pay):
 
 class Keysend(Pay):
     """The old keysend."""
+
+    numbers_one_part = False
 
     def failure(self, payment: Payment, error: RpcError, *, is_pending: bool) -> RpcError:
         """Put everything down to routes that ran out, or to a payee that does not understand."""
