@@ -20,6 +20,7 @@ for module in (
 
 from tests.cases.fixtures import *  # noqa: E402, F403
 from tests.cases.shared import *  # noqa: E402, F403
+from tests.support.lightningd_version import running_version  # noqa: E402
 
 if not MISSING:
     # pyln-testing reads these when it is imported. Deprecated commands are there as they are for owners,
@@ -28,6 +29,10 @@ if not MISSING:
     from tests.integration.pyln_fixtures import *  # noqa: F403
 
 _skipped = pytest.StashKey[int]()
+
+
+def pytest_report_header() -> str:
+    return f"lightningd on PATH: {running_version() or 'none'}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
