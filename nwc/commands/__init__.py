@@ -5,6 +5,7 @@ Each command is a coroutine that runs in the service's loop.
 
 from nwc.commands.arguments import BadArgument
 from nwc.commands.connections import connect, list_, revoke, update
+from nwc.commands.forget import forget
 from nwc.commands.status import status
 
-__all__ = ["BadArgument", "connect", "list_", "revoke", "status", "update"]
+__all__ = ["BadArgument", "connect", "forget", "list_", "revoke", "status", "update"]

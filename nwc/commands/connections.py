@@ -57,7 +57,7 @@ async def connect(
         budget=arguments.budget(budget, renewal, max_payment, Budget()),
     )
     arguments.check_methods_have_budget(record)
-    live = await core.manager.create(record)
+    live = await core.connect(record)
     warnings = [
         *arguments.bare_number_warnings({"budget": budget, "max_payment": max_payment}),
         *look_alike_warnings(core, live),

@@ -130,6 +130,10 @@ class InvoiceRecords:
             return InvoiceRecord()
         return await find(self._node, invoice)
 
+    def forget_what_was_read(self) -> None:
+        """Read again which invoices have a record: others have deleted records."""
+        self._known.clear()
+
     async def _of(self, connection_id: str) -> set[str]:
         if connection_id not in self._known:
             listed = set(await self._node.datastore_keys((*_ROOT, connection_id)))
@@ -175,7 +179,7 @@ class InvoiceRecords:
 
     async def _delete(self, connection_id: str, request_id: str) -> None:
         await self._node.datastore_delete((*_ROOT, connection_id, request_id, _LEAF))
-        self._known[connection_id].discard(request_id)
+        (await self._of(connection_id)).discard(request_id)
 
 
 def _created_index(invoice: Json) -> int:

@@ -98,6 +98,7 @@ def make_core(*, proxy: str | None = None, node: FakeNode | None = None) -> Core
         started_at=NOW,
         connections=connections,
         manager=Manager(connections),
+        connect=Manager(connections).create,
         pool=Pool(),
         server=SimpleNamespace(
             answered=Counter({("get_info", "ok"): 2, ("get_info", "INTERNAL"): 1}),

@@ -108,6 +108,13 @@ class PaymentRecords:
         self._retry: dict[str, tuple[float, float]] = {}
         self._has_warned_of_version = False
 
+    def forget_what_was_read(self) -> None:
+        """Read each index again when it is next needed: others have deleted records."""
+        for held in (self._by_time, self._by_hash, self._by_request, self._failed, self._settled):
+            held.clear()
+        for names in (self._unreadable, self._superseded, self._ready, self._retry):
+            names.clear()
+
     async def load(self, connection_ids: Iterable[str]) -> None:
         """Read the indexes of connections, one by one. One that fails is read when it is needed."""
         for connection_id in connection_ids:
