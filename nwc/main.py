@@ -12,6 +12,7 @@ FUNCTIONS: dict[str, Command] = {
     "nwc-update": commands.update,
     "nwc-revoke": commands.revoke,
     "nwc-status": commands.status,
+    "nwc-forget": commands.forget,
 }
 
 

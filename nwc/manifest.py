@@ -90,6 +90,12 @@ COMMANDS = (
         "",
         "Show the relays, the use of each connection, what was answered and what was rejected.",
     ),
+    Command(
+        "nwc-forget",
+        "[confirm]",
+        "Show what the plugin stores in this node, and change nothing. With confirm=true: end all "
+        "connections and delete everything that the plugin stores, before you remove the plugin.",
+    ),
 )
 
 SUBSCRIPTIONS = ("block_added", "shutdown")

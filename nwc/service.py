@@ -27,8 +27,8 @@ from nwc.wallet import invoice_record
 from nwc.wallet.announcer import Announcer
 from nwc.wallet.connections import Connection
 from nwc.wallet.context import ChainTip, Wallet
-from nwc.wallet.live import LiveConnections
-from nwc.wallet.manager import ConnectionManager
+from nwc.wallet.live import LiveConnection, LiveConnections
+from nwc.wallet.manager import ConnectionManager, ManagementError
 from nwc.wallet.notifier import Notifier
 from nwc.wallet.paid_invoices import PaidInvoices
 from nwc.wallet.server import RequestServer
@@ -39,6 +39,7 @@ from nwc.wallet.spending.payment import PaymentRecord
 from nwc.wallet.spending.payment_records import PaymentRecords
 from nwc.wallet.spending.payments import Payments
 from nwc.wallet.spending.refusals import Refusals
+from nwc.wallet.stored_data import Deleted, StoredData
 
 SWEEP_INTERVAL_S = 3600
 RETRY_FIRST_S = 0.5
@@ -79,6 +80,11 @@ class Core:
         payer = Payer(node, settings.pay_command)
         self.notifier = Notifier(node, self.pool, self.connections, records)
         self.paid_invoices = PaidInvoices(node, self._deal_with_paid)
+        self.stored = StoredData(node)
+        # After nwc-forget nothing is stored until there is a connection again.
+        self._has_forgotten = False
+        # Held by the sweeps that may store something.
+        self._sweeping = asyncio.Lock()
         self.payments = Payments(
             payer,
             Ledgers(node),
@@ -132,6 +138,39 @@ class Core:
         revoked = await self.manager.revoked_ids()
         await self.payments.records.load([live.record.id for live in self.connections] + revoked)
 
+    async def connect(self, record: Connection) -> LiveConnection:
+        """Store a new connection and serve it; raises as ConnectionManager.create does."""
+        live = await self.manager.create(record)
+        if self._has_forgotten:
+            self._has_forgotten = False
+            self.paid_invoices.start()
+        return live
+
+    async def forget(self) -> Deleted:
+        """End all connections and delete everything that the plugin stores.
+
+        Where lightningd takes too long, the rest is deleted by the next call.
+
+        Raises:
+            ManagementError: payments are pending, or nobody can tell yet; nothing has been done.
+            NodeError: lightningd is away; some of it may be deleted.
+
+        """
+        if not self.payments.is_started:
+            raise ManagementError("the plugin is still reading its books from lightningd; try again")
+        return await self.manager.end_all(self._delete_everything)
+
+    async def _delete_everything(self) -> Deleted:
+        async with self._sweeping:
+            self._has_forgotten = True
+        await self.paid_invoices.stop(FINISH_TIMEOUT_S)
+        try:
+            return await self.stored.delete_all()
+        finally:
+            self.notifier.forget_what_was_read()
+            self.wallet.records.forget_what_was_read()
+            await self.payments.forget_what_was_read()
+
     def _connection_of(self, client_pubkey: str) -> Connection | None:
         live = self.connections.of_client(client_pubkey)
         return live.record if live else None
@@ -176,10 +215,14 @@ class Core:
             await asyncio.sleep(SWEEP_INTERVAL_S)
 
     async def _sweep_payments(self) -> None:
-        await self.payments.records.sweep(time.time())
+        async with self._sweeping:
+            if not self._has_forgotten:
+                await self.payments.records.sweep(time.time())
 
     async def _sweep_late_payments(self) -> None:
-        await self.late_payments.sweep(time.time())
+        async with self._sweeping:
+            if not self._has_forgotten:
+                await self.late_payments.sweep(time.time())
 
     async def _sweep_invoice_records(self) -> None:
         served = [live.record.id for live in self.connections]

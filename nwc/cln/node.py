@@ -283,6 +283,11 @@ class Node:
             if len(entry["key"]) == depth and ("string" in entry or "hex" in entry)
         }
 
+    @reads_answer
+    async def datastore_usage(self, key: DatastoreKey) -> int:
+        """Return how many bytes all records below a key have, with their keys."""
+        return int((await self.call("datastoreusage", key=list(key)))["datastoreusage"]["total_bytes"])
+
     async def datastore_children(self, key: DatastoreKey) -> dict[str, str]:
         """Return the texts of `datastore_entries`."""
         return {name: text for name, (text, _) in (await self.datastore_entries(key)).items()}

@@ -8,17 +8,15 @@ The id of a connection that was revoked stands at ["nwc", "revoked", <connection
 of its payments and invoices are kept.
 """
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 
 from nwc.cln.node import Node
 from nwc.nostr.keys import KeyPair, parse_public_key
 from nwc.nostr.relay_url import parse_stored_relay_url
+from nwc.wallet.record_kind import BadVersion, RecordKind
 from nwc.wallet.spending.budget import Budget, parse_budget
-from nwc.wallet.stored import parse_stored
 
-RECORD_VERSION = 1
 _KEY = ("nwc", "connections")
 _REVOKED = ("nwc", "revoked")
 
@@ -74,35 +72,39 @@ class Connection:
 
     def to_json(self) -> str:
         """Return the record as stored."""
-        return json.dumps({"version": RECORD_VERSION, **asdict(self)}, separators=(",", ":"))
+        return KIND.to_json(asdict(self))
+
+
+# Connections of before there were budgets lack some fields; the defaults are what they meant.
+_ALWAYS_STORED = frozenset({"name", "client_pubkey", "relays", "created_at", "methods"})
+KIND = RecordKind(
+    required=_ALWAYS_STORED, optional=frozenset(f.name for f in fields(Connection)) - _ALWAYS_STORED
+)
 
 
 def parse_connection(client_pubkey: str, text: str) -> Connection:
     """Read a stored record.
 
     Raises:
-        BadRecord: written by another version, or damaged.
+        BadRecord: written by a newer version of the plugin, or damaged.
 
     """
     try:
-        fields = parse_stored(text)
-        version = fields.pop("version")
-        if version != RECORD_VERSION:
-            raise BadRecord(f"version {version!s:.20}, but this plugin reads version {RECORD_VERSION}")
-        relays, methods = fields.pop("relays"), fields.pop("methods")
-        view = View(fields.pop("view", View.OWN))
+        stored = KIND.parse(text)
+        relays, methods = stored.pop("relays"), stored.pop("methods")
+        view = View(stored.pop("view", View.OWN))
         # A connection of before there were budgets spends nothing.
-        budget = parse_budget(fields.pop("budget")) if "budget" in fields else Budget()
+        budget = parse_budget(stored.pop("budget")) if "budget" in stored else Budget()
         connection = Connection(
-            **fields,
+            **stored,
             relays=tuple(parse_stored_relay_url(url) for url in relays),
             methods=None if methods is None else tuple(methods),
             view=view,
             budget=budget,
         )
         client_key = parse_public_key(connection.client_pubkey)
-    except BadRecord:
-        raise
+    except BadVersion as error:
+        raise BadRecord(str(error)) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadRecord(f"damaged: {type(error).__name__}") from None
     # Of the several ways to write a key, the one that stands in events.

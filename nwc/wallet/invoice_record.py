@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from nwc.cln.node import Json, Node
-from nwc.nostr.encoding import to_json
 from nwc.wallet.connections import Connection
-from nwc.wallet.stored import parse_stored
+from nwc.wallet.record_kind import RecordKind
 
-RECORD_VERSION = 1
+_KIND = RecordKind(required=frozenset({"metadata"}), optional=frozenset({"description"}))
 # Of one connection: so many of the newest stay after a sweep, and so many there can be between two
 # sweeps, which come once an hour. Further invoices get no record: their metadata is dropped.
 MAX_RECORDS = 2000
@@ -42,10 +41,10 @@ class InvoiceRecord:
 
     def to_json(self) -> str:
         """Return the record as stored."""
-        fields: dict[str, Any] = {"version": RECORD_VERSION, "metadata": self.metadata}
+        fields: dict[str, Any] = {"metadata": self.metadata}
         if self.description is not None:
             fields["description"] = self.description
-        return to_json(fields)
+        return _KIND.to_json(fields)
 
 
 def invoice_label(connection: Connection, request_id: str) -> str:
@@ -78,16 +77,20 @@ async def find(node: Node, invoice: Json) -> InvoiceRecord:
 
 
 def _parse(text: str) -> InvoiceRecord:
-    """Read a record; a damaged one counts as none, since its invoice is worth showing all the same."""
+    """Read a record.
+
+    One that is damaged, or written by a newer version of the plugin, counts as none: its invoice is
+    worth showing all the same.
+    """
     try:
-        fields = parse_stored(text)
+        fields = _KIND.parse(text)
         record = InvoiceRecord(fields["metadata"], fields.get("description"))
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return InvoiceRecord()
     has_right_types = isinstance(record.metadata, dict | None) and isinstance(
         record.description, str | None
     )
-    return record if fields.get("version") == RECORD_VERSION and has_right_types else InvoiceRecord()
+    return record if has_right_types else InvoiceRecord()
 
 
 class InvoiceRecords:
@@ -126,6 +129,10 @@ class InvoiceRecords:
         if match is None or match[2] not in await self._of(match[1]):
             return InvoiceRecord()
         return await find(self._node, invoice)
+
+    def forget_what_was_read(self) -> None:
+        """Read again which invoices have a record: others have deleted records."""
+        self._known.clear()
 
     async def _of(self, connection_id: str) -> set[str]:
         if connection_id not in self._known:
@@ -172,7 +179,7 @@ class InvoiceRecords:
 
     async def _delete(self, connection_id: str, request_id: str) -> None:
         await self._node.datastore_delete((*_ROOT, connection_id, request_id, _LEAF))
-        self._known[connection_id].discard(request_id)
+        (await self._of(connection_id)).discard(request_id)
 
 
 def _created_index(invoice: Json) -> int:

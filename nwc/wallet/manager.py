@@ -6,10 +6,10 @@ One change at a time: names are unique, and that is checked and kept under one l
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from nwc.cln.errors import NodeError, NodeUnavailable
 from nwc.cln.insist import insist
@@ -41,6 +41,7 @@ _RETRY_MAX_S = 10.0
 _DELETION_PATIENCE_S = 20.0
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 class ManagementError(Exception):
@@ -101,6 +102,10 @@ class ConnectionManager:
         Its record cannot be read, or its name is taken.
         """
         return self._unserved.get(connection_id)
+
+    def unserved_keys(self) -> list[str]:
+        """Return the client keys of all connections that are stored, but not served."""
+        return list(self._unserved.values())
 
     def is_unserved(self, client_pubkey: str) -> bool:
         """True if there is a record of this client key that is not served."""
@@ -175,6 +180,29 @@ class ConnectionManager:
                 "would bring it back. The plugin goes on trying; nwc-revoke tells whether it is gone"
             )
         return live
+
+    async def end_all(self, delete: Callable[[], Awaitable[_T]]) -> _T:
+        """End all connections, have their records deleted, and return what `delete` returns.
+
+        Nothing is served from here on. No connection is made or changed before `delete` returns. It may
+        be called again when it has failed.
+
+        Raises:
+            ManagementError: payments are pending, or a record is being deleted; nothing has been done.
+
+        """
+        async with self._lock:
+            if pending := self._payments.count_in_flight():
+                raise ManagementError(
+                    f"{pending} payments are pending; wait until they have ended: nwc-list shows them"
+                )
+            if self._in_doubt:
+                raise ManagementError("the record of a connection is being deleted; try again")
+            for live in self._connections.all():
+                self._connections.remove(live)
+                self._leave(live, live.record.relays)
+            self._unserved = {}
+            return await delete()
 
     def _end(self, name: str) -> tuple[LiveConnection, "asyncio.Task[None]"]:
         """Serve a connection no more. Waits for nothing: its app may be spending."""

@@ -108,6 +108,10 @@ class Notifier:
         for client_pubkey in await self._node.datastore_keys(_PENDING):
             await self._forget_pending(client_pubkey)
 
+    def forget_what_was_read(self) -> None:
+        """Tell nothing of what was put aside any more: others have deleted it."""
+        self._pending.clear()
+
     async def _forget_pending(self, client_pubkey: str) -> None:
         for name in await self._node.datastore_keys((*_PENDING, client_pubkey)):
             await self._node.datastore_delete((*_PENDING, client_pubkey, name))

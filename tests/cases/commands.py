@@ -34,6 +34,7 @@ COMMANDS = {
     "[renewal] [max_payment] [resume]",
     "nwc-revoke": "name",
     "nwc-status": "",
+    "nwc-forget": "[confirm]",
 }
 
 

@@ -95,6 +95,13 @@ def test_imports_point_one_way(module: str) -> None:
     assert parts <= ALLOWED[part] | {part}
 
 
+def test_commands_do_not_import_each_other() -> None:
+    """What several of them need is in arguments.py and shown.py."""
+    shared = {"nwc.commands.arguments", "nwc.commands.shown"}
+    ours = {name for name in MODULES if name.startswith("nwc.commands.")}
+    assert all(IMPORTS[name] & ours <= shared for name in ours)
+
+
 def test_of_nostr_cln_uses_only_encodings() -> None:
     used = {name for module in MODULES if part_of(module) == "nwc.cln" for name in IMPORTS[module]}
     assert {name for name in used if part_of(name) == "nwc.nostr"} <= {

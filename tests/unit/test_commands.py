@@ -15,6 +15,7 @@ import pytest
 from nwc import commands
 from nwc.cln.options import Settings
 from nwc.commands import BadArgument
+from nwc.commands.connections import DESCRIBED_AT_ONCE
 from nwc.nip47.encryption import Cipher
 from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.keys import KeyPair
@@ -97,6 +98,7 @@ def make_core(*, proxy: str | None = None, node: FakeNode | None = None) -> Core
         started_at=NOW,
         connections=connections,
         manager=Manager(connections),
+        connect=Manager(connections).create,
         pool=Pool(),
         server=SimpleNamespace(
             answered=Counter({("get_info", "ok"): 2, ("get_info", "INTERNAL"): 1}),
@@ -654,14 +656,14 @@ async def test_list() -> None:
 
 async def test_listing_thousands_lets_others_have_a_turn() -> None:
     core = make_core()
-    for number in range(3 * commands.DESCRIBED_AT_ONCE):
+    for number in range(3 * DESCRIBED_AT_ONCE):
         await made(core, name=str(number))
     listing = asyncio.create_task(commands.list_(core))
     turns = 0
     while not listing.done():
         await asyncio.sleep(0)
         turns += 1
-    assert len(listing.result()["connections"]) == 3 * commands.DESCRIBED_AT_ONCE
+    assert len(listing.result()["connections"]) == 3 * DESCRIBED_AT_ONCE
     assert turns >= 3
 
 

@@ -14,14 +14,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nwc.cln.node import Node
-from nwc.nostr.encoding import to_json
-from nwc.wallet.stored import is_number, parse_stored
+from nwc.wallet.record_kind import BadVersion, RecordKind
+from nwc.wallet.stored import is_number
 
 WITHIN_S = 3600
 STOPS_UNTIL_SUSPENDED = 2
-RECORD_VERSION = 1
 
 _KEY = ("nwc", "stops")
+_KIND = RecordKind(required=frozenset({"stops", "suspended_at"}))
 
 _log = logging.getLogger(__name__)
 
@@ -60,15 +60,20 @@ class CircuitBreaker:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._stops: dict[str, _Stops] = {}
+        # Whose record cannot be read: it is left as it is until the owner resumes the payments.
+        self._unreadable: set[str] = set()
 
     async def load(self) -> None:
         """Read what is stored; where that cannot be read, the connection's payments are suspended."""
         self._stops = {}
+        self._unreadable = set()
         for client_pubkey, text in (await self._node.datastore_children(_KEY)).items():
             try:
                 self._stops[client_pubkey] = _parse(text)
-            except (ValueError, TypeError, KeyError, AttributeError):
-                _log.error("connection %s cannot pay: bad record of stops", client_pubkey[:16])
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                why = str(error) if isinstance(error, BadVersion) else type(error).__name__
+                _log.error("connection %s cannot pay: bad record of stops: %s", client_pubkey[:16], why)
+                self._unreadable.add(client_pubkey)
                 self._stops[client_pubkey] = _Stops(suspended_at=0)
 
     async def lightningd_stopped(
@@ -86,7 +91,7 @@ class CircuitBreaker:
         """
         known = self._stops.get(client_pubkey, _Stops())
         noted = {request_id for stop in known.stops for request_id in stop.request_ids}
-        if request_ids <= noted:
+        if request_ids <= noted or client_pubkey in self._unreadable:
             return
         stops = (*known.stops, _Stop(int(now), tuple(sorted(request_ids))))[-STOPS_UNTIL_SUSPENDED:]
         recent = [stop for stop in stops if abs(now - stop.at) <= WITHIN_S]
@@ -108,10 +113,10 @@ class CircuitBreaker:
         if client_pubkey in self._stops:
             await self._node.datastore_delete((*_KEY, client_pubkey))
             self._stops.pop(client_pubkey, None)
+            self._unreadable.discard(client_pubkey)
 
     async def _keep(self, client_pubkey: str, stops: _Stops) -> None:
-        record = to_json({"version": RECORD_VERSION, **asdict(stops)})
-        await self._node.datastore_put((*_KEY, client_pubkey), record)
+        await self._node.datastore_put((*_KEY, client_pubkey), _KIND.to_json(asdict(stops)))
         self._stops[client_pubkey] = stops
 
 
@@ -119,12 +124,11 @@ def _parse(text: str) -> _Stops:
     """Read a stored record.
 
     Raises:
-        ValueError, TypeError, KeyError, AttributeError: damaged, or of another version.
+        BadVersion: written by a newer version of the plugin.
+        ValueError, TypeError, KeyError, AttributeError: damaged.
 
     """
-    stored = parse_stored(text)
-    if stored["version"] != RECORD_VERSION:
-        raise ValueError("a record of stops of another version")
+    stored = _KIND.parse(text)
     suspended_at = stored["suspended_at"]
     if not (suspended_at is None or is_number(suspended_at)):
         raise ValueError("suspended_at is no time")

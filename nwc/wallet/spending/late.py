@@ -15,15 +15,14 @@ from collections.abc import Iterable
 from nwc.cln.errors import UNREADABLE
 from nwc.cln.node import Json, Node
 from nwc.cln.payments import Payer
-from nwc.nostr.encoding import to_json
+from nwc.wallet.record_kind import RecordKind
 from nwc.wallet.spending.payment import Payment
 from nwc.wallet.spending.payment_records import REPLAY_S, UnreadableRecord
 from nwc.wallet.spending.payments import Payments
-from nwc.wallet.stored import is_number, parse_stored
-
-RECORD_VERSION = 1
+from nwc.wallet.stored import is_number
 
 _KEY = ("nwc", "late_payments")
+_KIND = RecordKind(required=frozenset({"first_index"}))
 _LABEL = re.compile(r"nwc:([0-9a-f]{16}):([0-9a-f]{64})")
 
 _log = logging.getLogger(__name__)
@@ -61,17 +60,18 @@ class LatePayments:
                     "payment %s of connection %s is not understood", request_id, connection_id
                 )
         upto = next_index if pending is None else min(pending, next_index)
-        await self._node.datastore_put(
-            _KEY, to_json({"version": RECORD_VERSION, "first_index": max(first_index, upto)})
-        )
+        await self._node.datastore_put(_KEY, _KIND.to_json({"first_index": max(first_index, upto)}))
 
     async def _first_index(self) -> int:
-        """Return where the last sweep ended; 0 where that cannot be told."""
+        """Return where the last sweep ended.
+
+        0 where that cannot be told: a sweep from the beginning finds the same, and takes longer.
+        """
         try:
-            stored = parse_stored(await self._node.datastore_get(_KEY) or "")
-        except ValueError:
+            stored = _KIND.parse(await self._node.datastore_get(_KEY) or "")
+        except (ValueError, KeyError, TypeError, AttributeError):
             return 0
-        first_index: int = stored["first_index"] if is_number(stored.get("first_index")) else 0
+        first_index: int = stored["first_index"] if is_number(stored["first_index"]) else 0
         return first_index
 
     async def _book(

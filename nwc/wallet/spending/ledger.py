@@ -22,12 +22,10 @@ A pure value: no clock, no datastore. `ledgers.py` keeps it.
 
 from dataclasses import asdict, dataclass, field, fields, replace
 
-from nwc.nostr.encoding import to_json
+from nwc.wallet.record_kind import BadVersion, RecordKind
 from nwc.wallet.spending.budget import Budget, BudgetKind
 from nwc.wallet.spending.payment import Payment, payment_from_fields
-from nwc.wallet.stored import is_number, parse_stored
-
-LEDGER_VERSION = 1
+from nwc.wallet.stored import is_number
 
 
 class OverBudget(Exception):
@@ -182,8 +180,11 @@ class Ledger:
 
     def to_json(self) -> str:
         """Return the ledger as stored."""
-        stored = {"version": LEDGER_VERSION, **asdict(self)}
-        return to_json(stored)
+        return KIND.to_json(asdict(self))
+
+
+# None may be missing: it must not be taken for nothing spent.
+KIND = RecordKind(required=frozenset(f.name for f in fields(Ledger)))
 
 
 class BadLedger(ValueError):
@@ -194,23 +195,18 @@ def parse_ledger(text: str) -> Ledger:
     """Read a stored ledger.
 
     Raises:
-        BadLedger: damaged, or of another version.
+        BadLedger: damaged, or written by a newer version of the plugin.
 
     """
     try:
-        stored = parse_stored(text)
-        if stored.pop("version") != LEDGER_VERSION:
-            raise BadLedger("another version")
-        # One that is missing must not be taken for nothing spent.
-        if stored.keys() != {f.name for f in fields(Ledger)}:
-            raise BadLedger("damaged: other fields")
+        stored = KIND.parse(text)
         reservations = {
             id_: payment_from_fields(payment) for id_, payment in stored.pop("reservations").items()
         }
         untold: list[str] = stored.pop("untold")
         ledger = Ledger(**stored, reservations=reservations, untold=tuple(untold))
-    except BadLedger:
-        raise
+    except BadVersion as error:
+        raise BadLedger(str(error)) from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadLedger(f"damaged: {type(error).__name__}") from None
     if not _has_right_types(ledger) or not isinstance(untold, list):

@@ -113,6 +113,11 @@ class Ledgers:
                 return changed
         raise RpcFailed("datastore", RpcCode.DATASTORE_UPDATE_WRONG_GENERATION, "changed by others")
 
+    def forget_what_was_read(self) -> None:
+        """Read each ledger again when it is next needed: others have changed or deleted the records."""
+        self._stored.clear()
+        self._last_seen.clear()
+
     async def forget(self, client_pubkey: str, may_go: Callable[[Ledger], bool]) -> None:
         """Delete a ledger, unless something in it is still needed.
 

@@ -5,10 +5,8 @@ from enum import StrEnum
 from typing import Any
 
 from nwc.nip47.errors import ErrorCode
-from nwc.nostr.encoding import to_json
-from nwc.wallet.stored import is_number, parse_stored
-
-RECORD_VERSION = 1
+from nwc.wallet.record_kind import RecordKind
+from nwc.wallet.stored import is_number
 
 # As lightningd's own commands: 1 %, but never less than 5 sat.
 _FEE_DIVISOR = 100
@@ -120,8 +118,10 @@ class PaymentRecord:
 
     def to_json(self) -> str:
         """Return the record as stored."""
-        stored = {"version": RECORD_VERSION, **asdict(self)}
-        return to_json(stored)
+        return KIND.to_json(asdict(self))
+
+
+KIND = RecordKind(required=frozenset(f.name for f in fields(PaymentRecord)))
 
 
 def payment_from_fields(stored: dict[str, Any]) -> Payment:
@@ -157,14 +157,11 @@ def parse_payment_record(text: str) -> PaymentRecord:
     """Read a stored record.
 
     Raises:
-        ValueError, TypeError, KeyError, AttributeError: damaged, or of another version.
+        BadVersion: written by a newer version of the plugin.
+        ValueError, TypeError, KeyError, AttributeError: damaged.
 
     """
-    stored = parse_stored(text)
-    if stored.pop("version") != RECORD_VERSION:
-        raise ValueError("a payment record of another version")
-    if stored.keys() != {f.name for f in fields(PaymentRecord)}:
-        raise ValueError("a payment record with other fields")
+    stored = KIND.parse(text)
     payment = payment_from_fields(stored.pop("payment"))
     record = PaymentRecord(payment, PaymentState(stored.pop("state")), **stored)
     if not _has_right_types(record):

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 
 from nwc.cln.errors import NodeError, NodeUnavailable
 from nwc.cln.node import DatastoreKey, Node
+from nwc.wallet.record_kind import BadVersion
 from nwc.wallet.spending.payment import PaymentRecord, parse_payment_record
 
 # How much is kept of one connection's payments. A record is deleted when it is too old,
@@ -105,6 +106,14 @@ class PaymentRecords:
         self._locks = defaultdict[str, asyncio.Lock](asyncio.Lock)
         # When to ask again for an index that could not be read, and the delay after that.
         self._retry: dict[str, tuple[float, float]] = {}
+        self._has_warned_of_version = False
+
+    def forget_what_was_read(self) -> None:
+        """Read each index again when it is next needed: others have deleted records."""
+        for held in (self._by_time, self._by_hash, self._by_request, self._failed, self._settled):
+            held.clear()
+        for names in (self._unreadable, self._superseded, self._ready, self._retry):
+            names.clear()
 
     async def load(self, connection_ids: Iterable[str]) -> None:
         """Read the indexes of connections, one by one. One that fails is read when it is needed."""
@@ -144,7 +153,9 @@ class PaymentRecords:
         for name, text in listed.items():
             key = (*_ROOT, connection_id, name)
             entry = (
-                _entry_named(connection_id, name) if text is None else _entry_of_old(key, _parse(text))
+                _entry_named(connection_id, name)
+                if text is None
+                else _entry_of_old(key, self._parse(text))
             )
             if entry is not None:
                 self._add_better(entry)
@@ -197,7 +208,7 @@ class PaymentRecords:
         entry = self._by_request.get((connection_id, request_id))
         if entry is None:
             return None
-        record = _parse(await self._node.datastore_get(entry.key) or "")
+        record = self._parse(await self._node.datastore_get(entry.key) or "")
         if record is None or record.payment.request_id != request_id:
             raise UnreadableRecord(request_id)
         return record
@@ -282,6 +293,17 @@ class PaymentRecords:
             await self._node.datastore_delete(entry.key)
             self._remove(entry)
 
+    def _parse(self, text: str) -> PaymentRecord | None:
+        try:
+            return parse_payment_record(text)
+        except BadVersion as error:
+            if not self._has_warned_of_version:  # there can be thousands of them
+                self._has_warned_of_version = True
+                _log.warning("a record of a payment, and maybe others, cannot be read: %s", error)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            pass
+        return None
+
     def _add(self, entry: Entry) -> None:
         self._count(entry)[entry.connection_id] += 1
         bisect.insort(self._by_time[entry.connection_id], entry)
@@ -363,10 +385,3 @@ def _entry_of_old(key: DatastoreKey, record: PaymentRecord | None) -> Entry | No
     if record is None:
         return None
     return replace(_entry(key[-2], record), request_id=key[-1], key=key)
-
-
-def _parse(text: str) -> PaymentRecord | None:
-    try:
-        return parse_payment_record(text)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None

@@ -280,6 +280,22 @@ class Payments:
             raise Nip47Error(ErrorCode.OTHER, _REFUSED_BEFORE)
         return record
 
+    def count_in_flight(self) -> int:
+        """Return how many payments of all connections have not ended."""
+        return len({id(outcome) for _, outcome in self._under_way.values()})
+
+    async def forget_what_was_read(self) -> None:
+        """Go by what is in the datastore now: others have deleted records.
+
+        Raises:
+            NodeError: lightningd is away.
+
+        """
+        self.ledgers.forget_what_was_read()
+        self.records.forget_what_was_read()
+        await self.breaker.load()
+        await self.refusals.load()
+
     def is_in_flight(self, client_pubkey: str, request_id: str) -> bool:
         """Return True if the payment of this request has not ended."""
         return _request_name(client_pubkey, request_id) in self._under_way

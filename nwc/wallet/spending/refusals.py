@@ -13,14 +13,14 @@ from collections import defaultdict
 
 from nwc.cln.errors import NodeError
 from nwc.cln.node import Node
-from nwc.nostr.encoding import to_json
-from nwc.wallet.stored import MAX_NUMBER, is_number, parse_stored
+from nwc.wallet.record_kind import BadVersion, RecordKind
+from nwc.wallet.stored import MAX_NUMBER, is_number
 
-RECORD_VERSION = 1
 # The client waits for its answer meanwhile.
 WRITE_TIMEOUT_S = 5.0
 
 _KEY = ("nwc", "refused")
+_KIND = RecordKind(required=frozenset({"until"}))
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Refusals:
             async with asyncio.timeout(WRITE_TIMEOUT_S), self._locks[client_pubkey]:
                 if created_at <= self._noted.get(client_pubkey, -1):
                     return
-                record = to_json({"version": RECORD_VERSION, "until": created_at})
+                record = _KIND.to_json({"until": created_at})
                 await self._node.datastore_put((*_KEY, client_pubkey), record)
                 self._noted[client_pubkey] = created_at
         except (NodeError, TimeoutError) as error:
@@ -85,11 +85,14 @@ class Refusals:
 
 def _parse(text: str) -> int:
     """Return the time in a stored record; a far one if it cannot be read, which refuses all."""
+    why = "damaged"
     try:
-        until = parse_stored(text)["until"]
-    except (ValueError, KeyError):
-        until = None
-    if is_number(until):
-        return int(until)
-    _log.error("a record of refused requests cannot be read: its connection cannot pay")
+        until = _KIND.parse(text)["until"]
+        if is_number(until):
+            return int(until)
+    except BadVersion as error:
+        why = str(error)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    _log.error("a record of refused requests cannot be read: its connection cannot pay: %s", why)
     return MAX_NUMBER

@@ -1,0 +1,155 @@
+"""nwc-connect, nwc-list, nwc-update and nwc-revoke."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from nwc.commands import arguments
+from nwc.commands.shown import describe, look_alike_warnings, wait_for_relay, with_qr
+from nwc.nip47.uri import connection_uri
+from nwc.nostr.keys import KeyPair
+from nwc.service import Core
+from nwc.wallet.connections import Connection
+from nwc.wallet.spending.budget import Budget
+
+DESCRIBED_AT_ONCE = 100
+
+Json = dict[str, Any]
+
+
+async def connect(
+    core: Core,
+    name: object,
+    budget: object = None,
+    renewal: object = None,
+    view: object = None,
+    methods: object = None,
+    expires: object = None,
+    relays: object = None,
+    pubkey: object = None,
+    lud16: object = None,
+    qr: object = None,
+    notifications: object = None,
+    max_payment: object = None,
+) -> Json:
+    """Make a connection and return its URI, which is shown this once.
+
+    Raises:
+        BadArgument, ManagementError: for the owner to mend.
+        NodeError: lightningd is away.
+
+    """
+    wants_qr = arguments.flag("qr", qr)
+    client = KeyPair.generate() if pubkey is None else None
+    record = Connection(
+        name=arguments.new_name("name", name),
+        client_pubkey=client.public_key if client else arguments.pubkey(pubkey),
+        relays=arguments.relays(relays, core),
+        created_at=int(time.time()),
+        methods=arguments.methods(methods),
+        expires_at=arguments.expires_at(expires),
+        lud16=arguments.lud16(lud16),
+        view=arguments.view(view),
+        notifications=arguments.flag("notifications", notifications, default=True),
+        budget=arguments.budget(budget, renewal, max_payment, Budget()),
+    )
+    arguments.check_methods_have_budget(record)
+    live = await core.connect(record)
+    warnings = [
+        *arguments.bare_number_warnings({"budget": budget, "max_payment": max_payment}),
+        *look_alike_warnings(core, live),
+    ]
+    await wait_for_relay(live)
+    secret = client.secret_hex() if client else None
+    uri = connection_uri(live.wallet_pubkey, record.relays, secret, record.lud16)
+    shown = {"name": record.name, "uri": uri, **await describe(core, live, warnings)}
+    return with_qr(shown, uri) if wants_qr else shown
+
+
+async def list_(core: Core, name: object = None) -> Json:
+    """Show one connection or all of them."""
+    chosen = core.connections.all() if name is None else [core.manager.find(arguments.typed_name(name))]
+    shown = []
+    for live in chosen:
+        shown.append({"name": live.record.name, **await describe(core, live)})
+        if len(shown) % DESCRIBED_AT_ONCE == 0:
+            await asyncio.sleep(0)  # there can be thousands, and apps wait
+    return {"connections": shown}
+
+
+async def update(
+    core: Core,
+    name: object,
+    new_name: object = None,
+    methods: object = None,
+    expires: object = None,
+    relays: object = None,
+    view: object = None,
+    notifications: object = None,
+    budget: object = None,
+    renewal: object = None,
+    max_payment: object = None,
+    resume: object = None,
+) -> Json:
+    """Change a connection. What is not given stays.
+
+    Raises:
+        BadArgument, ManagementError: for the owner to mend.
+        NodeError: lightningd is away.
+
+    """
+    given = {
+        "methods": methods,
+        "expires": expires,
+        "relays": relays,
+        "view": view,
+        "notifications": notifications,
+        "budget": budget,
+        "renewal": renewal,
+        "max_payment": max_payment,
+        "resume": resume,
+    }
+    if new_name is None and all(value is None for value in given.values()):
+        *first, last = given
+        raise arguments.BadArgument(f"nothing to change: give new_name, {', '.join(first)} or {last}")
+    arguments.refuse_empty(given)
+    resumes = arguments.flag("resume", resume)
+    checks: dict[str, tuple[object, Callable[[Any], Any]]] = {
+        "name": (new_name, partial(arguments.new_name, "new_name")),
+        "methods": (methods, arguments.methods),
+        "expires_at": (expires, arguments.expires_at),
+        "relays": (relays, lambda value: arguments.relays(value, core)),
+        "view": (view, arguments.view),
+        "notifications": (notifications, partial(arguments.flag, "notifications")),
+    }
+    changes = {field: check(value) for field, (value, check) in checks.items() if value is not None}
+
+    def changed(old: Connection) -> Connection:
+        # From the record as it is under the manager's lock: what is not given stays as it is then.
+        new = replace(old, budget=arguments.budget(budget, renewal, max_payment, old.budget), **changes)
+        if methods is not None:
+            arguments.check_methods_have_budget(new)
+        return new
+
+    live = await core.manager.change(arguments.typed_name(name), changed)
+    if resumes:
+        await core.payments.breaker.resume(live.record.client_pubkey)
+    warnings = arguments.bare_number_warnings({"budget": budget, "max_payment": max_payment})
+    if new_name is not None:
+        warnings += look_alike_warnings(core, live)
+    await wait_for_relay(live)
+    return {"name": live.record.name, **await describe(core, live, warnings)}
+
+
+async def revoke(core: Core, name: object) -> Json:
+    """End a connection."""
+    live = await core.manager.revoke(arguments.typed_name(name))
+    return {
+        "name": live.record.name,
+        "revoked": True,
+        "client_pubkey": live.record.client_pubkey,
+        "wallet_pubkey": live.wallet_pubkey,
+    }

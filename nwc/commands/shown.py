@@ -1,0 +1,165 @@
+"""What the commands show: a connection, its budget, its relays, and what to warn the owner of."""
+
+import asyncio
+import contextlib
+import io
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import segno
+
+from nwc.names import names_like
+from nwc.nostr.relay_health import RelayInfo
+from nwc.service import Core
+from nwc.wallet.dispatch import allowed_methods, sent_notifications
+from nwc.wallet.live import LiveConnection
+from nwc.wallet.spending.budget import Budget
+from nwc.wallet.spending.ledger import BadLedger, Ledger
+
+# Look-alikes that a warning names.
+MAX_ALIKE_SHOWN = 3
+# How long a command waits for a relay, so that it can say whether the connection works already.
+ANNOUNCE_PATIENCE_S = 1.0
+
+STILL_STARTING = "the plugin is still reading its books from lightningd; until then nothing can be paid"
+
+Json = dict[str, Any]
+
+
+def look_alike_warnings(core: Core, live: LiveConnection) -> list[str]:
+    """Warn of names that a person could take for the name of this connection."""
+    others = [other.record.name for other in core.connections.all() if other is not live]
+    alike = names_like(live.record.name, others)
+    if not alike:
+        return []
+    names = ", ".join(map(repr, alike[:MAX_ALIKE_SHOWN]))
+    more = f" and {len(alike) - MAX_ALIKE_SHOWN} more" if len(alike) > MAX_ALIKE_SHOWN else ""
+    return [f"name: looks like that of another connection: {names}{more}; new_name changes it"]
+
+
+async def wait_for_relay(live: LiveConnection) -> None:
+    """Wait for a moment until a relay has taken the info event of a connection."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(ANNOUNCE_PATIENCE_S):
+            await live.is_announced.wait()
+
+
+def describe_relay(relay: RelayInfo) -> Json:
+    """Describe a relay for nwc-status."""
+    shown = asdict(relay)
+    return {"url": shown.pop("url"), "connections": shown.pop("inboxes"), **shown}
+
+
+def describe_use(live: LiveConnection) -> Json:
+    """Describe what the app of a connection has asked for since the start."""
+    return {
+        "last_used_at": live.last_used_at,
+        "requests_answered": by_method(live.answered),
+        "rate_limited": live.rate_limited,
+    }
+
+
+def joined(warnings: list[str]) -> Json:
+    """Return the warnings as the one text of the field `warning`, or no field."""
+    return {"warning": ". ".join(warnings)} if warnings else {}
+
+
+def clock_warnings(live: LiveConnection) -> list[str]:
+    """Warn of clocks that disagree; an app whose requests are ignored cannot tell its owner why."""
+    ahead_s = live.clock_ahead_s
+    if ahead_s is None:
+        return []
+    how_far = f"{abs(ahead_s)} seconds {'ahead of' if ahead_s > 0 else 'behind'}"
+    return [
+        f"the app's last request was ignored: its time is {how_far} this node's clock; "
+        "one of them is wrong"
+    ]
+
+
+def by_method(answered: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """Return how many answers there were of each method, by outcome."""
+    counts: dict[str, dict[str, int]] = {}
+    for (method, outcome), count in sorted(answered.items()):
+        counts.setdefault(method, {})[outcome] = count
+    return counts
+
+
+async def _budget_of(core: Core, live: LiveConnection) -> Json:
+    """Describe a budget and what is left of it, all in msat."""
+    budget = live.record.budget
+    if not budget.can_spend:
+        return {"kind": budget.kind}
+    if not core.payments.is_started:
+        return {"kind": budget.kind, "warning": STILL_STARTING}
+    try:
+        ledger = await core.payments.ledgers.of(live.record.client_pubkey)
+    except BadLedger as error:
+        return {"kind": budget.kind, "warning": f"cannot spend: its ledger is {error}"}
+    return {"kind": budget.kind, **_describe_ledger(budget, ledger, time.time())}
+
+
+def _describe_ledger(budget: Budget, ledger: Ledger, now: float) -> Json:
+    described: Json = {
+        "granted_msat": ledger.granted(budget),
+        "spent_msat": ledger.spent_at(budget, now),
+        "reserved_msat": ledger.reserved_msat,
+        "left_msat": ledger.left(budget, now),
+        "renewal": budget.renewal,
+        "renews_at": budget.renews_at(now),
+        "max_payment_msat": budget.max_payment_msat,
+        "payments_under_way": len(ledger.reservations),
+    }
+    return {name: value for name, value in described.items() if value is not None}
+
+
+async def describe(core: Core, live: LiveConnection, warnings: Sequence[str] = ()) -> Json:
+    """Describe a connection; `warnings` are those of the command, and come first."""
+    record = live.record
+    described: Json = {
+        "client_pubkey": record.client_pubkey,
+        "wallet_pubkey": live.wallet_pubkey,
+        "relays": [
+            {
+                "url": relay.url,
+                "state": relay.state,
+                "listening": core.pool.is_listening(live.wallet_pubkey, relay.url),
+                "info_event": live.announced.get(relay.url, ""),
+                **({"last_error": relay.last_error} if relay.last_error else {}),
+            }
+            for relay in core.pool.info(record.relays)
+        ],
+        "methods": list(allowed_methods(record)),
+        "budget": await _budget_of(core, live),
+        "view": record.view,
+        "notifications": list(sent_notifications(record, core.settings.notifications)),
+        "created_at": record.created_at,
+        "expires_at": record.expires_at,
+    }
+    if record.lud16:
+        described["lud16"] = record.lud16
+    if live.last_used_at is not None:
+        described |= describe_use(live)
+    all_warnings = [*warnings, *clock_warnings(live)]
+    suspended_at = core.payments.breaker.suspended_at(record.client_pubkey)
+    if suspended_at is not None:
+        described["payments_suspended_at"] = suspended_at
+        all_warnings.append(
+            "payments are suspended: lightningd stopped twice within an hour while this connection was "
+            "paying; nwc-update with resume=true lets it pay again"
+        )
+    if not any(relay["state"] == "connected" for relay in described["relays"]):
+        all_warnings.append("no relay is connected yet; apps cannot reach this node until one is")
+    return described | joined(all_warnings)
+
+
+def with_qr(shown: Json, uri: str) -> Json:
+    """Add the QR code for a terminal.
+
+    lightning-cli shows a newline inside a string as \\n, except in an answer that carries this hint.
+    """
+    drawing = io.StringIO()
+    segno.make(uri, error="l").terminal(out=drawing, compact=True, border=2)
+    return {"format-hint": "simple", **shown, "qr": "\n" + drawing.getvalue()}

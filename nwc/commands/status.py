@@ -1,0 +1,33 @@
+"""nwc-status."""
+
+from typing import Any
+
+import nwc
+from nwc.cln import versions
+from nwc.commands import shown
+from nwc.service import Core
+
+Json = dict[str, Any]
+
+
+async def status(core: Core) -> Json:
+    """Show how the service is doing."""
+    warnings = [] if core.payments.is_started else [shown.STILL_STARTING]
+    if known_fault := versions.warning_of(versions.running_version()):
+        warnings.append(known_fault)
+    return {
+        "version": nwc.__version__,
+        "started_at": core.started_at,
+        **shown.joined(warnings),
+        "relays": [shown.describe_relay(relay) for relay in core.pool.info()],
+        "connections": [
+            {
+                "name": live.record.name,
+                **shown.describe_use(live),
+                **shown.joined(shown.clock_warnings(live)),
+            }
+            for live in core.connections.all()
+        ],
+        "requests_answered": shown.by_method(core.server.answered),
+        "events_rejected": dict(core.server.rejected),
+    }
