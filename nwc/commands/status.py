@@ -1,8 +1,10 @@
 """nwc-status."""
 
+import platform
 from typing import Any
 
 import nwc
+from nwc import origin
 from nwc.cln import versions
 from nwc.commands import shown
 from nwc.service import Core
@@ -17,6 +19,9 @@ async def status(core: Core) -> Json:
         warnings.append(known_fault)
     return {
         "version": nwc.__version__,
+        "installation": origin.find_origin().kind,
+        "python_version": platform.python_version(),
+        "lightningd_version": versions.running_version(),
         "started_at": core.started_at,
         **shown.joined(warnings),
         "relays": [shown.describe_relay(relay) for relay in core.pool.info()],

@@ -2,6 +2,7 @@
 
 # ruff: noqa: RUF001 - names of people in all scripts
 import json
+import platform
 import re
 import time
 from collections.abc import Iterator
@@ -729,6 +730,9 @@ def test_status(node: NodeUnderTest, relay: RestartableRelay, connect: Connect) 
     app.ask("get_info")
     status = node.rpc.call("nwc-status")
     assert status["version"] == nwc.__version__
+    assert status["installation"] == "source"
+    assert status["python_version"] == platform.python_version()
+    assert status["lightningd_version"] == node.rpc.call("getinfo")["version"]
     assert 0 < status["started_at"] <= int(time.time())
     assert [entry["name"] for entry in status["connections"]] == names(node)
     [used] = [entry for entry in status["connections"] if entry["name"] == app.name]

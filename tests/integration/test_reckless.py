@@ -138,7 +138,7 @@ class Reckless:
         return done.stdout
 
     def update(self, plugin: str) -> None:
-        """`reckless update`, or, before v25.09, what it does."""
+        """`reckless update`, or what it does where it is not there yet (before v25.05)."""
         if "update" in self("help"):
             self("update", plugin)
         else:
@@ -197,6 +197,10 @@ def test_install_uninstall_install_update(
     out = reckless("install", "nwc")
     assert f"plugin installed: {reckless.folder}" in out
     assert f"using installer {INSTALLERS[installer]}" in out
+
+    status = node.rpc.call("nwc-status")
+    assert status["installation"] == "reckless"
+    assert status["lightningd_version"] == node.rpc.call("getinfo")["version"]
 
     app = connect(node=node, relays=relay.url, budget=f"{BUDGET_MSAT}msat", renewal="never")
     assert app.ask("make_invoice", {"amount": 21_000, "description": "coffee"}).result["invoice"]

@@ -11,3 +11,4 @@ def test_an_app_is_served(make_node: MakeNode, connect: Connect, tmp_path: Path)
     node = make_node(plugin=reckless_layout.install(tmp_path / "nwc"))
     made = connect(node=node).ask("make_invoice", {"amount": 21_000, "description": "coffee"})
     assert node.rpc.call("decode", [made.result["invoice"]])["amount_msat"] == 21_000
+    assert node.rpc.call("nwc-status")["installation"] == "reckless"

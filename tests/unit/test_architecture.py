@@ -29,6 +29,7 @@ ALLOWED = {
         "nwc",
         "nwc.cln",
         "nwc.names",
+        "nwc.origin",
         "nwc.nip47",
         "nwc.nostr",
         "nwc.wallet",
