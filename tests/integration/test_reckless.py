@@ -125,6 +125,9 @@ class Reckless:
         self._path = path
         lightning_dir = node.directory.parent
         self.folder = lightning_dir / "reckless" / "nwc"
+        program = shutil.which("reckless", path=path)
+        assert program
+        self._knows_update = "update_plugins" in Path(program).read_text()
         self._where = ["--lightning", str(lightning_dir), "--network", "regtest"]
         # reckless would ask whether to make it.
         (node.directory / "config").touch()
@@ -139,7 +142,7 @@ class Reckless:
 
     def update(self, plugin: str) -> None:
         """`reckless update`, or what it does where it is not there yet (before v25.05)."""
-        if "update" in self("help"):
+        if self._knows_update:
             self("update", plugin)
         else:
             self("uninstall", plugin)
