@@ -159,7 +159,7 @@ def _repair(installed: origin.Origin) -> str:
             "(reckless itself must run with Python 3.11 or newer)"
         )
     if installed.kind == origin.BUNDLE:
-        return f"Unpack the bundle again into {directory}"
+        return f"Unpack the bundle again over {directory}"
     return f"Run: make -C {directory} install"
 
 
