@@ -4,12 +4,15 @@ BUNDLE_ROOT names one made by debootstrap, say. Without it, one is made that has
 """
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import nwc
 
 # First: it has pytest rewrite the assertions of the cases.
 from tests.plugin.conftest import make_node, node, payee  # noqa: F401
@@ -50,10 +53,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
 
 
 @pytest.fixture(scope="session")
-def bundle() -> Path:
-    """The unpacked bundle, built from the present sources; read-only for tests."""
+def archive() -> Path:
+    """The bundle as it is handed out, built from the present sources."""
     subprocess.run(["make", "bundle", f"PYTHON={sys.executable}"], cwd=ROOT, check=True)
-    return ROOT / "dist" / "nwc"
+    return ROOT / "dist" / f"nwc-{nwc.__version__}-linux-{platform.machine()}.tar.gz"
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> Path:
+    """The unpacked bundle; tests do not change it."""
+    folder = tmp_path_factory.mktemp("bundle")
+    subprocess.run(["tar", "-xzf", archive, "-C", folder], check=True)
+    return folder / "nwc"
 
 
 @pytest.fixture(scope="session")
