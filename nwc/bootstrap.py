@@ -22,6 +22,7 @@ from nwc.manifest import manifest
 
 MINIMUM_PYTHON = (3, 11)
 
+_REQUIREMENTS = origin.PACKAGE / "requirements.txt"
 # Holds the process id, which stays the same: the process has already gone on in the right Python.
 _ALREADY_THERE = "NWC_BOOTSTRAP_PID"
 _MAX_ERROR_LENGTH = 300
@@ -40,7 +41,7 @@ def require_packages(entry_point: Path) -> None:
     if here.kind == origin.BUNDLE:  # holds its packages; no other Python could run it
         return
     venv_problem = _go_on_in_the_right_python(here.directory / ".venv", entry_point)
-    problem = _problem(origin.PACKAGE / "requirements.txt")
+    problem = _problem()
     if problem:
         _disable(problem + venv_problem)
 
@@ -83,11 +84,11 @@ def _go_on_in_the_right_python(venv: Path, entry_point: Path) -> str:
 # Its packages
 
 
-def _problem(requirements: Path) -> str:
+def _problem() -> str:
     if sys.version_info < MINIMUM_PYTHON:
         return "Python 3.11 or newer is needed, this is " + sys.version.split()[0]
     try:
-        lines = requirements.read_text(encoding="utf-8").splitlines()
+        lines = _REQUIREMENTS.read_text(encoding="utf-8").splitlines()
         return _unmet([line.partition("#")[0].strip() for line in lines])
     except (OSError, ValueError) as error:
         return f"nwc/requirements.txt cannot be read ({error})"
@@ -150,17 +151,20 @@ def _numbers(version: str) -> "tuple[int, ...]":
 
 
 def _repair(installed: origin.Origin) -> str:
-    """Return what the owner can do, for each way to install the plugin."""
-    # Under an odd locale the path holds surrogates.
-    directory = shlex.quote(os.fsencode(str(installed.directory)).decode("utf-8", "replace"))
+    """Return what the owner can do, for each way of installation."""
     if installed.kind == origin.RECKLESS:
-        return (
-            "Run: reckless uninstall nwc && reckless install nwc "
-            "(reckless itself must run with Python 3.11 or newer)"
-        )
+        # It makes `.venv` with the Python it runs with itself.
+        return "Run: reckless uninstall nwc && reckless install nwc (with Python 3.11 or newer)"
     if installed.kind == origin.BUNDLE:
-        return f"Unpack the bundle again over {directory}"
-    return f"Run: make -C {directory} install"
+        return f"Unpack the bundle again over {_quoted(installed.directory)}"
+    if (installed.directory / "Makefile").is_file():
+        return f"Run: make -C {_quoted(installed.directory)} install"
+    return f"Run: {_quoted(Path(sys.executable))} -m pip install -r {_quoted(_REQUIREMENTS)}"
+
+
+def _quoted(path: Path) -> str:
+    # Under an odd locale the path holds surrogates.
+    return shlex.quote(os.fsencode(str(path)).decode("utf-8", "replace"))
 
 
 def _disable(reason: str) -> NoReturn:

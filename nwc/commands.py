@@ -17,6 +17,7 @@ from typing import Any
 import segno
 
 import nwc
+from nwc.cln import versions
 from nwc.cln.amounts import parse_amount_msat, warn_of_bare_number
 from nwc.names import names_like, parse_name, parse_typed_name
 from nwc.nip47.uri import connection_uri
@@ -409,11 +410,13 @@ async def revoke(core: Core, name: object) -> Json:
 
 async def status(core: Core) -> Json:
     """Show how the service is doing."""
-    starting = {} if core.payments.is_started else {"warning": STILL_STARTING}
+    warnings = [] if core.payments.is_started else [STILL_STARTING]
+    if known_fault := versions.warning_of(versions.running_version()):
+        warnings.append(known_fault)
     return {
         "version": nwc.__version__,
         "started_at": core.started_at,
-        **starting,
+        **_joined(warnings),
         "relays": [_describe_relay(relay) for relay in core.pool.info()],
         "connections": [
             {"name": live.record.name, **_describe_use(live), **_joined(_clock_warnings(live))}

@@ -13,6 +13,7 @@ from typing import Any
 from pyln.client.plugin import Method, MethodType, Plugin, PluginLogHandler, Request, RpcException
 
 from nwc import logs
+from nwc.cln import versions
 from nwc.cln.errors import NodeError, RpcCode, RpcFailed
 from nwc.cln.options import BadOption, parse_settings
 from nwc.commands import BadArgument
@@ -105,6 +106,8 @@ class Runner:
             # Lightningd itself logs the reason at debug, which nobody sees.
             _log.warning("the plugin is disabled: %s. %s", error, _HOW_TO_CORRECT)
             return {"disable": f"nwc: {error}"}
+        if warning := versions.warning_of(versions.running_version()):
+            _log.warning("%s", warning)
         self._service = Service(settings)
         self._service.start()
         return {}

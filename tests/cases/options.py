@@ -107,6 +107,7 @@ def copy_of_plugin(directory: Path, python: Path) -> Path:
     shutil.copytree(
         PLUGIN.parent / "nwc", directory / "nwc", ignore=shutil.ignore_patterns("__pycache__")
     )
+    shutil.copy(PLUGIN.parent / "Makefile", directory)
     copy = directory / "plugin.py"
     first, _, rest = PLUGIN.read_text().partition("\n")
     assert first == "#!/usr/bin/env python3"

@@ -1,35 +1,19 @@
 """What the double can do and lightningd cannot: play the rest of the world, and trouble."""
 
-import json
 import secrets
 from typing import TYPE_CHECKING
 
 from tests.double import bulk, invoices, params, payments
 from tests.double.jsonio import Json, token
 from tests.double.params import BadParam, Param, RpcError, opt
-from tests.double.state import State
 
 if TYPE_CHECKING:
     from tests.double.node import Node
-
-REMOVED = "removed_commands"
 
 
 def pay(node: "Node", bolt11: str | None, label: str | None, amount_msat: int | None) -> Json:
     """Let somebody pay an invoice, which is given by its string or by its label."""
     return invoices.as_json(invoices.pay(node, bolt11, label, amount_msat))
-
-
-def commands(node: "Node", removed: list[str]) -> Json:
-    """Play an older node: these commands are unknown; an empty list brings all back."""
-    node.state.put(REMOVED, json.dumps(removed))
-    return {}
-
-
-def removed_commands(state: State) -> list[str]:
-    """List the commands that dev-commands has removed."""
-    names: list[str] = json.loads(str(state.get(REMOVED) or "[]"))
-    return names
 
 
 def block(node: "Node") -> Json:
@@ -120,7 +104,6 @@ COMMANDS = {
         opt("expiry", params.u64, 7200),
         opt("preimage", params.preimage),
     ),
-    "dev-commands": (commands, Param("removed", params.array)),
     "dev-block": (block,),
     "dev-delay": (delay, Param("method", params.string), Param("seconds", _seconds)),
     "dev-fail": (

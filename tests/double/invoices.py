@@ -23,7 +23,6 @@ STATUS_UNEXPECTED = 906
 NO_DESCRIPTION = 908
 
 LABEL_BYTES = 128
-DESCRIPTION_BYTES = 639
 WEEK = 7 * 24 * 3600
 CLTV_FINAL = {"bitcoin": 18}
 # var_onion and payment_secret (compulsory), basic_mpp, route_blinding
@@ -45,11 +44,9 @@ def invoice(
     """Make an invoice."""
     if len(_escaped(label)) > LABEL_BYTES:
         raise RpcError(INVALID_PARAMS, f"Label '{label}' over {LABEL_BYTES} bytes")
-    size = len(description.encode())
-    if size > DESCRIPTION_BYTES and not deschashonly:
-        message = (
-            f"Description greater than {DESCRIPTION_BYTES} bytes invalid (description length {size})"
-        )
+    size, most = len(description.encode()), 639 if node.settings.is_since("25.12") else 640
+    if size > most and not deschashonly:
+        message = f"Description greater than {most} bytes invalid (description length {size})"
         raise RpcError(INVALID_PARAMS, message)
     preimage = preimage or secrets.token_bytes(32)
     content = Bolt11(

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 
 from coincurve import PrivateKey
 
-from tests.double import dev_methods, rpc_methods
+from tests.double import rpc_methods
 from tests.double.jsonio import Json
 from tests.double.log import Log
 from tests.double.options import OptionError
 from tests.double.params import LIGHTNINGD, METHOD_NOT_FOUND, BadParam, RpcError, parse_params
 from tests.double.paying import Payer
-from tests.double.plugin import VERSION
 from tests.double.plugin_host import PluginHost
 from tests.double.rpc_server import RpcServer
 from tests.double.settings import Settings
@@ -54,6 +53,7 @@ class Node:
         seed = self.state.secret("hsm_secret", secrets.token_bytes(32))
         self.key = hashlib.sha256(b"node key" + seed).digest()
         self.id = PrivateKey(self.key).public_key.format().hex()
+        self.commands = rpc_methods.commands_of(settings)
         self.plugins = PluginHost(self)
         self.server = RpcServer(self)
         self.stopping = asyncio.Event()
@@ -83,8 +83,8 @@ class Node:
             return 1
         await self.server.listen()
         await self.plugins.configure()
-        message = f"Server started with public key {self.id}, alias DOUBLE and lightningd {VERSION}"
-        self.log.add("info", "lightningd", message)
+        name = f"alias DOUBLE and lightningd {self.settings.version}"
+        self.log.add("info", "lightningd", f"Server started with public key {self.id}, {name}")
         await self.stopping.wait()
         self.server.stop_listening()
         await self.plugins.shut_down()
@@ -105,8 +105,8 @@ class Node:
             RpcError: it refuses, or there is no such command.
 
         """
-        command = rpc_methods.COMMANDS.get(method)
-        if not command or method in dev_methods.removed_commands(self.state):
+        command = self.commands.get(method)
+        if not command:
             raise RpcError(METHOD_NOT_FOUND, f"Unknown command '{method}'")
         handler, *params = command
         async with self.faults(method):
@@ -136,7 +136,7 @@ class Node:
 
     def has_method(self, name: str) -> bool:
         """Tell whether anybody offers this command."""
-        return name in rpc_methods.COMMANDS or self.plugins.find(name) is not None
+        return name in self.commands or self.plugins.find(name) is not None
 
     def features(self) -> Json:
         """Give our feature bits, for getinfo and `init`."""

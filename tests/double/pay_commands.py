@@ -4,7 +4,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Awaitable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.double import bolt11, params, plans
 from tests.double.bolt11 import Bolt11, Bolt11Error
@@ -19,7 +19,7 @@ from tests.double.params import (
     opt,
     parse_params,
 )
-from tests.double.pay_styles import Keysend, OldPay, Pay, Xpay
+from tests.double.pay_styles import Keysend, OldPay, OldXpay, Pay, Xpay
 from tests.double.paying import (
     DESTINATION_PERM_FAIL,
     ROUTE_NOT_FOUND,
@@ -27,6 +27,7 @@ from tests.double.paying import (
     Payment,
     Style,
 )
+from tests.double.settings import Settings
 
 if TYPE_CHECKING:
     from tests.double.node import Node
@@ -43,27 +44,29 @@ def xpay(
     invstring: str,
     amount_msat: int | None,
     maxfee: int | None,
-    label: str | None,
+    label: str | None = None,
     **_ignored: Json,
 ) -> Awaitable[Json]:
     """Pay an invoice."""
     node.pay_commands.append("xpay")
     if "@" in invstring:
         raise RpcError(METHOD_NOT_FOUND, "Unknown command 'fetchbip353'")
-    return _pay_invoice(node, Xpay(), invstring, amount_msat, maxfee, label)
+    style = Xpay() if node.settings.is_since("26.06") else OldXpay()
+    return _pay_invoice(node, style, invstring, amount_msat, maxfee, label)
 
 
 def pay(node: "Node", given: Json) -> Awaitable[Json]:
-    """Pay an invoice. With more than two parameters by position it is the old `pay`; else xpay does it,
-    and ignores what it does not know.
+    """Pay an invoice. From 26.06 on xpay does it, and ignores what it does not know; the old `pay` is
+    left for calls with more than two parameters by position.
     """
-    is_old = isinstance(given, list) and len(given) > 2
-    if isinstance(given, dict):
+    can_redirect = node.settings.is_since("26.06")
+    is_old = not can_redirect or (isinstance(given, list) and len(given) > 2)
+    if isinstance(given, dict) and can_redirect:
         if "invstring" in given:
             given = {"bolt11": given["invstring"], **given}
         given = {name: given[name] for name in given if any(name == p.name for p in PAY_PARAMS)}
     parsed = parse_params(PAY_PARAMS, given)
-    if is_old and node.settings.refuses_deprecated:
+    if is_old and can_redirect and node.settings.refuses_deprecated:
         raise RpcError(METHOD_NOT_FOUND, 'Command "pay" is deprecated')
     node.pay_commands.append("pay" if is_old else "xpay")
     wanted = (parsed[name] for name in ("bolt11", "amount_msat", "maxfee", "label"))
@@ -147,7 +150,7 @@ def keysend(
     **_ignored: Json,
 ) -> Awaitable[Json]:
     """Pay a node without an invoice, the old way."""
-    if node.settings.refuses_deprecated:
+    if node.settings.refuses_deprecated and node.settings.is_since("26.06"):
         raise RpcError(METHOD_NOT_FOUND, "Command 'keysend' is deprecated")
     tlvs = extratlvs or {}
     # It sends a preimage that is given beside its own, which no payee accepts.
@@ -172,7 +175,7 @@ def _keysend(
         raise RpcError(INVALID_PARAMS, message)
     if not amount_msat and command == "xkeysend":
         raise RpcError(INVALID_PARAMS, "Failed: amount must be non-zero")
-    first_partid, groupid = (0, 0) if command == "keysend" else (1, secrets.randbits(62))
+    groupid = 0 if command == "keysend" else secrets.randbits(62)
     preimage = secrets.token_bytes(32)
     if destination not in node.unreachable:
         plans.keep_preimage(node.state, preimage)
@@ -183,7 +186,6 @@ def _keysend(
         amount_msat,
         _maxfee(amount_msat, maxfee),
         label,
-        first_partid=first_partid,
         groupid=groupid,
         refusal=refusal if amount_msat else RpcError(UNSPECIFIED_ERROR, "AMOUNT_BELOW_MINIMUM"),
     )
@@ -325,25 +327,45 @@ KEYSEND_PARAMS = (
     opt("maxfee", params.msat),
     opt("dev_use_shadow", params.boolean),
 )
-USAGES = {
-    "pay": params.usage(PAY_PARAMS).replace("bolt11", "invstring", 1),
-    "keysend": "(DEPRECATED!) " + params.usage(KEYSEND_PARAMS),
-}
-COMMANDS = {
-    "xpay": (
-        xpay,
-        Param("invstring", params.invstring),
-        opt("amount_msat", params.msat),
-        opt("maxfee", params.msat),
-        opt("layers", params.array),
-        opt("retry_for", params.integer),
-        opt("partial_msat", params.msat),
-        opt("maxdelay", params.u32),
-        opt("payer_note", params.string),
-        opt("label", params.label),
-        opt("localinvreqid", params.hash32),
-        opt("dev_use_shadow", params.boolean),
-    ),
+XPAY_PARAMS = (
+    Param("invstring", params.invstring),
+    opt("amount_msat", params.msat),
+    opt("maxfee", params.msat),
+    opt("layers", params.array),
+    opt("retry_for", params.integer),
+    opt("partial_msat", params.msat),
+    opt("maxdelay", params.u32),
+)
+XPAY_PARAMS_SINCE_26_06 = (
+    opt("payer_note", params.string),
+    opt("label", params.label),
+    opt("localinvreqid", params.hash32),
+)
+DEV_PARAMS = (opt("dev_use_shadow", params.boolean),)
+
+
+def usage_of(name: str, settings: Settings) -> str | None:
+    """Return what `help` says of the parameters of pay and keysend; None for other commands."""
+    is_deprecated = settings.is_since("26.06")
+    if name == "pay":
+        usage = params.usage(PAY_PARAMS)
+        return usage.replace("bolt11", "invstring", 1) if is_deprecated else usage
+    if name == "keysend":
+        return ("(DEPRECATED!) " if is_deprecated else "") + params.usage(KEYSEND_PARAMS)
+    return None
+
+
+def commands_of(settings: Settings) -> dict[str, tuple[Any, ...]]:
+    """Return the commands of the version that is played."""
+    is_new = settings.is_since("26.06")
+    removed = set() if is_new else {"xkeysend"}
+    removed |= {"pay", "keysend"} if settings.is_since("27.03") else set()
+    commands = {name: command for name, command in _COMMANDS.items() if name not in removed}
+    more = XPAY_PARAMS_SINCE_26_06 if is_new else ()
+    return {**commands, "xpay": (xpay, *XPAY_PARAMS, *more, *DEV_PARAMS)}
+
+
+_COMMANDS: dict[str, tuple[Any, ...]] = {
     "pay": (pay, params.ANYTHING),
     "xkeysend": (
         xkeysend,

@@ -7,6 +7,7 @@ from tests.double.jsonio import Json
 from tests.double.params import RpcError
 from tests.double.paying import (
     ALREADY_PAID,
+    ALREADY_PAID_BEFORE_26_06,
     DESTINATION_PERM_FAIL,
     ROUTE_NOT_FOUND,
     ROUTE_TOO_EXPENSIVE,
@@ -31,6 +32,9 @@ def _sums(payment: Payment, rows: Sequence[sqlite3.Row]) -> Json:
 class Xpay:
     """xpay and xkeysend."""
 
+    numbers_one_part = True
+    asks_first = False
+
     def success(self, payment: Payment, rows: Sequence[sqlite3.Row]) -> Json:
         """Count the parts; those still pending are taken for successful."""
         failed = sum(row["status"] == "failed" for row in rows)
@@ -44,6 +48,19 @@ class Xpay:
     def failure(self, payment: Payment, error: RpcError, *, is_pending: bool) -> RpcError:
         """Leave the error as it is: it does not say whether a part is pending."""
         return error
+
+
+class OldXpay(Xpay):
+    """xpay before 26.06."""
+
+    def already_paid(self, payment: Payment, rows: Sequence[sqlite3.Row]) -> Json:
+        """Refuse to pay again."""
+        raise RpcError(ALREADY_PAID_BEFORE_26_06, "Already paid this invoice successfully")
+
+    def failure(self, payment: Payment, error: RpcError, *, is_pending: bool) -> RpcError:
+        """Have one code for all that has no route."""
+        is_costly = error.code == ROUTE_TOO_EXPENSIVE
+        return RpcError(ROUTE_NOT_FOUND, str(error)) if is_costly else error
 
 
 class Pay(Xpay):
@@ -70,6 +87,9 @@ class Pay(Xpay):
 class OldPay(Pay):
     """The old `pay`, which lightningd does not hand to xpay."""
 
+    numbers_one_part = False
+    asks_first = True
+
     def failure(self, payment: Payment, error: RpcError, *, is_pending: bool) -> RpcError:
         """Say beside code and message whether a part is pending."""
         status = "pending" if is_pending else "failed"
@@ -90,6 +110,8 @@ class OldPay(Pay):
 
 class Keysend(Pay):
     """The old keysend."""
+
+    numbers_one_part = False
 
     def failure(self, payment: Payment, error: RpcError, *, is_pending: bool) -> RpcError:
         """Put everything down to routes that ran out, or to a payee that does not understand."""

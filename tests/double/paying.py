@@ -28,13 +28,23 @@ ROUTE_NOT_FOUND = 205
 ROUTE_TOO_EXPENSIVE = 206
 UNSPECIFIED_ERROR = 209
 ALREADY_PAID = 219
+ALREADY_PAID_BEFORE_26_06 = 218
 
 UNKNOWN_DESTINATION = "Unknown destination"
 UNKNOWN_TO_PAYEE = "Destination said it doesn't know invoice: incorrect_or_unknown_payment_details"
 
 
 class Style(Protocol):
-    """How one of the commands answers."""
+    """How one of the commands answers.
+
+    Attributes:
+        numbers_one_part: whether it numbers the part of a payment that has only one.
+        asks_first: whether it looks for a payment that is made already before it begins another.
+
+    """
+
+    numbers_one_part: bool
+    asks_first: bool
 
     def success(self, payment: "Payment", rows: Sequence[sqlite3.Row]) -> Json:
         """Give the answer for a payment whose parts are these."""
@@ -57,7 +67,6 @@ class Payment:
     maxfee_msat: int
     label: str | None
     bolt11: str | None = None
-    first_partid: int = 1
     groupid: int = field(default_factory=lambda: secrets.randbits(62))
     started_at: float = field(default_factory=time.time)
     # What the payee will say of it in any case.
@@ -174,8 +183,10 @@ class Payer:
         """Refuse a second payment beside one under way; give the parts if it is paid already."""
         rows = sendpays.of_hash(self._node.state, payment.payment_hash)
         complete = [row for row in rows if row["status"] == "complete"]
+        if complete and payment.style.asks_first:
+            return complete
         for row in rows:
-            if row["status"] == "complete" and row["partid"] == payment.first_partid:
+            if row["status"] == "complete" and row["partid"] == _first_partid(payment, plan):
                 paid, now = row["amount_msat"], _amounts(payment, plan.parts)[0]
                 if paid == now:
                     return complete
@@ -193,7 +204,7 @@ class Payer:
 
     def _send(self, held: Held, fee_msat: int) -> None:
         payment, plan = held.payment, held.plan
-        self._add_parts(payment, plan.parts, fee_msat)
+        self._add_parts(payment, plan, fee_msat)
         self._node.state.commit("sendpay")
         rows = self._own_rows(payment)
         if plan.hold:
@@ -239,14 +250,14 @@ class Payer:
         assert preimage
         return preimage
 
-    def _add_parts(self, payment: Payment, count: int, fee_msat: int) -> None:
+    def _add_parts(self, payment: Payment, plan: Plan, fee_msat: int) -> None:
         """Write down the parts; the first has the whole fee."""
-        for number, amount in enumerate(_amounts(payment, count)):
+        for number, amount in enumerate(_amounts(payment, plan.parts)):
             sent = amount + fee_msat if number == 0 else amount
             row = {
                 "payment_hash": payment.payment_hash,
                 "groupid": payment.groupid,
-                "partid": payment.first_partid + number,
+                "partid": _first_partid(payment, plan) + number,
                 "amount_msat": amount,
                 "amount_sent_msat": sent,
                 "destination": payment.destination,
@@ -269,6 +280,10 @@ class Payer:
 
     def _log(self, payment: Payment, what: str) -> None:
         self._node.log.add("info", "payments", f"payment {payment.payment_hash.hex()}: {what}")
+
+
+def _first_partid(payment: Payment, plan: Plan) -> int:
+    return 1 if payment.style.numbers_one_part or plan.parts > 1 else 0
 
 
 def _amounts(payment: Payment, parts: int) -> list[int]:

@@ -19,7 +19,6 @@ from tests.double.params import PLUGIN_TERMINATED
 if TYPE_CHECKING:
     from tests.double.plugin_host import PluginHost
 
-VERSION = "v26.06.6"
 STARTUP_TIMEOUT = 60
 READ_SIZE = 1 << 20
 Notify = Callable[[Json], None]
@@ -73,7 +72,8 @@ class Plugin:
             OSError: it cannot be executed.
 
         """
-        environment = {**os.environ, "LIGHTNINGD_PLUGIN": "1", "LIGHTNINGD_VERSION": VERSION}
+        version = self.host.node.settings.version
+        environment = {**os.environ, "LIGHTNINGD_PLUGIN": "1", "LIGHTNINGD_VERSION": version}
         pipe = asyncio.subprocess.PIPE
         self._process = await asyncio.create_subprocess_exec(
             self.path, stdin=pipe, stdout=pipe, env=environment

@@ -18,8 +18,8 @@ from tests.double import (
 )
 from tests.double.jsonio import Json
 from tests.double.params import INVALID_PARAMS, METHOD_NOT_FOUND, Param, RpcError, opt, usage
-from tests.double.plugin import VERSION
 from tests.double.plugin_host import start_options
+from tests.double.settings import Settings
 
 if TYPE_CHECKING:
     from tests.double.node import Node
@@ -39,7 +39,7 @@ def getinfo(node: "Node") -> Json:
         "num_inactive_channels": 0,
         "address": [],
         "binding": [],
-        "version": VERSION,
+        "version": node.settings.version,
         "blockheight": FIRST_BLOCK + int(node.state.get("blocks") or 0),
         "network": node.settings.network,
         "fees_collected_msat": 0,
@@ -51,9 +51,8 @@ def getinfo(node: "Node") -> Json:
 def help_(node: "Node", command: str | None) -> Json:
     """List all commands, or one, with their parameters."""
     usages = {
-        name: pay_commands.USAGES.get(name) or usage(spec)
-        for name, (_, *spec) in COMMANDS.items()
-        if name not in dev_methods.removed_commands(node.state)
+        name: pay_commands.usage_of(name, node.settings) or usage(spec)
+        for name, (_, *spec) in node.commands.items()
     }
     for plugin in node.plugins.plugins:
         usages.update(plugin.methods)
@@ -122,8 +121,7 @@ def listfunds(node: "Node", **_ignored: Json) -> Json:
     return {"outputs": [], "channels": []}
 
 
-# Name to handler and parameters; a handler gets the node and every parameter by name.
-COMMANDS: dict[str, tuple[Any, ...]] = {
+_COMMANDS: dict[str, tuple[Any, ...]] = {
     "getinfo": (getinfo,),
     "help": (help_, opt("command", params.string)),
     "makesecret": (makesecret, opt("hex", params.binary), opt("string", params.string)),
@@ -135,7 +133,6 @@ COMMANDS: dict[str, tuple[Any, ...]] = {
     **invoices.COMMANDS,
     **datastore.COMMANDS,
     **payments.COMMANDS,
-    **pay_commands.COMMANDS,
     **plans.COMMANDS,
     **channels.COMMANDS,
     **decoding.COMMANDS,
@@ -143,3 +140,11 @@ COMMANDS: dict[str, tuple[Any, ...]] = {
     **sql.COMMANDS,
     **dev_methods.COMMANDS,
 }
+
+
+def commands_of(settings: Settings) -> dict[str, tuple[Any, ...]]:
+    """Return the handler and the parameters of each command of the version that is played.
+
+    A handler gets the node and every parameter by name.
+    """
+    return {**_COMMANDS, **pay_commands.commands_of(settings)}

@@ -5,17 +5,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nwc.cln.versions import parse_version
 from tests.double.bolt11 import CURRENCIES
 from tests.double.jsonio import Json
 from tests.double.options import TRUE
 
+# What the double follows where the version makes no difference.
+NEWEST = "v26.06.6"
+
 
 @dataclass(frozen=True)
 class Settings:
-    """What the double was started with; options it does not know are for plugins to claim."""
+    """What the double was started with; options it does not know are for plugins to claim.
+
+    Attributes:
+        version: the version of lightningd that the double plays.
+
+    """
 
     directory: Path
     network: str = "regtest"
+    version: str = NEWEST
     plugins: tuple[Path, ...] = ()
     log_file: Path | None = None
     proxy: str | None = None
@@ -28,6 +38,10 @@ class Settings:
     def network_directory(self) -> Path:
         """Where lightningd keeps the files of this network."""
         return self.directory / self.network
+
+    def is_since(self, version: str) -> bool:
+        """Return True if the double plays this version of lightningd or a later one."""
+        return parse_version(self.version) >= parse_version(version)
 
     def proxy_address(self) -> Json:
         """Give the proxy as `init` does."""
@@ -47,6 +61,7 @@ def parse(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--proxy")
     parser.add_argument("--always-use-proxy", default="false")
     parser.add_argument("--allow-deprecated-apis", default="true")
+    parser.add_argument("--dev-version", default=NEWEST)
     # lightningd gives plugins 30 s to end when it stops.
     parser.add_argument("--dev-shutdown-timeout", type=float, default=30)
     known, others = parser.parse_known_args(arguments)
@@ -64,6 +79,7 @@ def parse(arguments: Sequence[str]) -> Settings:
         proxy=known.proxy,
         always_use_proxy=known.always_use_proxy in TRUE,
         refuses_deprecated=known.allow_deprecated_apis not in TRUE,
+        version=known.dev_version,
         shutdown_timeout_s=known.dev_shutdown_timeout,
         plugin_options=options,
     )

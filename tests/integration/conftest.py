@@ -20,6 +20,7 @@ for module in (
 
 from tests.cases.fixtures import *  # noqa: E402, F403
 from tests.cases.shared import *  # noqa: E402, F403
+from tests.support.lightningd_version import running_version  # noqa: E402
 from tests.support.not_run import NotRun  # noqa: E402
 
 if not MISSING:
@@ -34,6 +35,10 @@ _not_run = NotRun(
     f"{' and '.join(MISSING)} not on PATH" if MISSING else "",
     ["They need lightningd and bitcoind. Everything above ran without a real node."],
 )
+
+
+def pytest_report_header() -> str:
+    return f"lightningd on PATH: {running_version() or 'none'}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -38,7 +38,10 @@ node_factory = _of_module(pyln.node_factory)
 def bitcoind(request: pytest.FixtureRequest, test_base_dir: str) -> Iterator[Any]:
     """A chain of regtest that grows from module to module."""
     directory = str(Path(test_base_dir) / "bitcoind")
-    yield from inspect.unwrap(pyln.bitcoind)(request, directory, None)
+    for bitcoind in inspect.unwrap(pyln.bitcoind)(request, directory, None):
+        # lightningd may date a transaction up to 100 blocks back. Bitcoin Knots relays none of block 21.
+        bitcoind.generate_block(100)
+        yield bitcoind
 
 
 @pytest.fixture(scope="module")

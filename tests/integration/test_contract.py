@@ -2,7 +2,9 @@
 
 Both run the same calls, each building on those before; then each pair of answers is compared. What is
 compared is every call the plugin makes (nwc/cln/node.py and history.py), and what people see of the
-plugin itself. Calls about payments, which need more than one node, are in test_contract_paying.py.
+plugin itself. The double plays the version of lightningd that runs; a line without `since` or `before`
+holds for every supported version. Calls about payments, which need more than one node, are in
+test_contract_paying.py.
 """
 
 import asyncio
@@ -23,10 +25,12 @@ from nwc.cln.history import Found, History, InvoiceFilter, PaymentFilter
 from nwc.cln.node import Node
 from tests.cases.node import PLUGIN
 from tests.double.process import LightningdDouble
+from tests.double.settings import NEWEST
 from tests.integration import test_contract_paying as paying
 from tests.integration.contract import Answers, Outcome, Step, call, check, run
 from tests.integration.real_node import RealNode
 from tests.support.channel import Json
+from tests.support.lightningd_version import before, running_version, since
 from tests.support.restartable_relay import RestartableRelay
 
 HASH = hashlib.sha256(b"something else").digest()
@@ -144,7 +148,8 @@ STEPS = (
     invoice("with preimage", preimage="02" * 32),
     invoice("duplicate label", 900, label="plain"),
     invoice("same preimage", 901, preimage="02" * 32),
-    invoice("long description", BAD, description="x" * 640),
+    *since("25.12", invoice("long description", BAD, description="x" * 640)),
+    *before("25.12", invoice("long description", BAD, description="x" * 641)),
     invoice("NUL in description", BAD, description="a\0b"),
     invoice("amount of 0", BAD, amount_msat=0),
     invoice("no amount", BAD, amount_msat=...),
@@ -306,7 +311,7 @@ def real(node: RealNode) -> dict[str, Outcome]:
 def double(
     tmp_path_factory: pytest.TempPathFactory, relay: RestartableRelay
 ) -> Iterator[dict[str, Outcome]]:
-    options = {"nwc-relay": relay.url}
+    options = {"nwc-relay": relay.url, "dev-version": running_version() or NEWEST}
     with LightningdDouble(tmp_path_factory.mktemp("double"), PLUGIN, options) as running:
         yield run(str(running.socket), STEPS, {PAY: pay_in_double})
 

@@ -1,7 +1,8 @@
 """The test double pays as lightningd does: same fields, same types, same error codes.
 
 The real node has two others behind it, payer → middle → payee, so that a payment costs a fee. What the
-payee does with a payment is told to the double by dev-payment-plan.
+payee does with a payment is told to the double by dev-payment-plan. The double plays the version of
+lightningd that runs; a line without `since` or `before` holds for every supported version.
 """
 
 import json
@@ -17,10 +18,12 @@ from pyln.client import RpcError
 from tests.cases.node import PLUGIN
 from tests.double import bolt11
 from tests.double.process import LightningdDouble
+from tests.double.settings import NEWEST
 from tests.integration.contract import Action, Answers, Outcome, Step, call, check, run
 from tests.integration.payee import PAYEE_PLUGIN
 from tests.integration.real_node import RealNode
 from tests.support.channel import Json
+from tests.support.lightningd_version import before, running_version, runs_since, since
 from tests.support.waiting import wait_until
 
 BAD = -32602
@@ -61,12 +64,30 @@ def payee(does: str) -> Step:
     return Step(f"payee: {does} ({secrets.token_hex(4)})", PAYEE, {"mode": does}, compared=False)
 
 
-def xpay(name: str, source: str, code: int | None = None, /, **params: Any) -> Step:
+# Error codes of xpay, and of pay by name, which xpay does from 26.06 on.
+PAID_ALREADY, TOO_COSTLY = (219, 206) if runs_since("26.06") else (218, 205)
+PAY_NO_ROUTE, PAY_TOO_COSTLY = (205, 206) if runs_since("26.06") else (0, 210)
+
+
+def xpay(name: str, source: str, code: int | None = None, /, label: Any = None, **params: Any) -> Step:
+    """Make a step of xpay, which has labels from 26.06 on."""
+    if label is not None and runs_since("26.06"):
+        params["label"] = label
     return Step(name, "xpay", lambda a: {"invstring": a[source]["bolt11"], **params}, code)
 
 
 def pay(name: str, source: str, code: int | None = None, /, **params: Any) -> Step:
     return Step(name, "pay", lambda a: {"bolt11": a[source]["bolt11"], **params}, code)
+
+
+# What the plugin gives to pay beside the invoice: amount, label, and so on to maxfee.
+AS_THE_PLUGIN = [None, "by position", None, None, 30, None, None, None, None, 5000]
+
+
+def pay_by_position(name: str, source: str, code: int | None = None, /, maxfee: int = 5000) -> Step:
+    """Make a step of the old `pay`, which the plugin uses, whatever the version."""
+    rest = [*AS_THE_PLUGIN[:-1], maxfee]
+    return Step(name, "pay", lambda a: [a[source]["bolt11"], *rest], code)
 
 
 def listed(source: str, when: str) -> tuple[Step, ...]:
@@ -100,8 +121,16 @@ def begin(name: str, method: str, params: Callable[[Answers], Json]) -> Step:
     )
 
 
-def end(name: str, begun: str, code: int | None = None) -> Step:
-    return Step(name, END, {"name": begun}, code)
+def end(name: str, begun: str, code: int | None = None, *, compared: bool = True) -> Step:
+    return Step(name, END, {"name": begun}, code, compared)
+
+
+def end_of_wait(name: str, begun: str) -> Step:
+    """Make a step of an event's end.
+
+    Before 25.05 there is no field with the name of the subsystem. The plugin waits for no event.
+    """
+    return end(name, begun, compared=runs_since("25.05"))
 
 
 def pending(source: str) -> Step:
@@ -127,7 +156,7 @@ def wait_now(subsystem: str, index: str, when: str) -> Step:
 
 def by_keysend(method: str) -> tuple[Step, ...]:
     """The same calls of keysend and xkeysend; most of their codes differ."""
-    none, costly, refused = (210, 210, 0) if method == "keysend" else (205, 206, 203)
+    none, costly, refused = (210, 210, 0) if method == "keysend" else (205, TOO_COSTLY, 203)
 
     def to_payee(name: str, code: int | None = None, /, **params: Any) -> Step:
         given = {"amount_msat": 10_000, **params}
@@ -164,7 +193,9 @@ def by_keysend(method: str) -> tuple[Step, ...]:
 STEPS = (
     call("getinfo", "getinfo"),
     Step("payee id", FOREIGN, {"amount_msat": 1000}, compared=False),
-    *(call(f"help of {name}", "help", command=name) for name in ("xpay", "pay", "xkeysend", "keysend")),
+    *(call(f"help of {name}", "help", command=name) for name in ("xpay", "pay", "keysend")),
+    *since("26.06", call("help of xkeysend", "help", command="xkeysend")),
+    *before("26.06", call("help of xkeysend", "help", -32601, command="xkeysend")),
     # decode
     foreign("bought"),
     Step("decode", "decode", lambda a: {"string": stranger()}),
@@ -195,7 +226,8 @@ STEPS = (
     pay("pay with an amount too many", "bought", BAD, amount_msat=100_000),
     xpay("xpay with a strange maxfee", "bought", BAD, maxfee="little"),
     xpay("xpay with a strange retry_for", "bought", BAD, retry_for="long"),
-    xpay("xpay with a strange label", "bought", BAD, label={}),
+    *since("26.06", xpay("xpay with a strange label", "bought", BAD, label={})),
+    *before("26.06", call("xpay with a label", "xpay", BAD, invstring=stranger(), label="x")),
     xpay("xpay with an unknown parameter", "bought", BAD, nonsense=1),
     call("xpay of nothing", "xpay", BAD),
     call("pay of nothing", "pay", BAD),
@@ -209,31 +241,38 @@ STEPS = (
     call("xpay of an expired one", "xpay", 207, invstring=stranger(created_at=1000)),
     call("pay of an expired one", "pay", 207, bolt11=stranger(created_at=1000)),
     # no route
-    call("xpay to nobody", "xpay", 205, invstring=stranger(), label="lost"),
-    call("pay to nobody", "pay", 205, bolt11=stranger(), label="lost"),
+    call("xpay to nobody", "xpay", 205, invstring=stranger()),
+    call("pay to nobody", "pay", PAY_NO_ROUTE, bolt11=stranger(), label="lost"),
+    Step("pay by position to nobody", "pay", [stranger(), *AS_THE_PLUGIN], 0),
     foreign("too much", 10**12),
     xpay("xpay of too much", "too much", 205),
     foreign("expensive", 10_000_000),
-    xpay("xpay without a fee", "expensive", 206, maxfee=0, label="lost"),
-    pay("pay without a fee", "expensive", 206, maxfee=0, label="lost"),
+    xpay("xpay without a fee", "expensive", TOO_COSTLY, maxfee=0, label="lost"),
+    pay("pay without a fee", "expensive", PAY_TOO_COSTLY, maxfee=0, label="lost"),
+    pay_by_position("pay by position without a fee", "expensive", 210, maxfee=0),
     *listed("expensive", "without a route"),
     # success
     xpay("xpay", "bought", label="bought", maxfee=5000, retry_for=30),
     *listed("bought", "paid by xpay"),
-    xpay("xpay again", "bought", 219),
+    xpay("xpay again", "bought", PAID_ALREADY),
     pay("pay what xpay has paid", "bought"),
     xpay("xpay of any amount", "any amount", amount_msat=1000),
     xpay("xpay of another amount", "any amount", -3, amount_msat=2000),
     foreign("bought by pay"),
-    pay("pay", "bought by pay", label="bought", maxfee=5000, retry_for=30, description="ignored"),
+    pay("pay", "bought by pay", label="bought", maxfee=5000, retry_for=30),
     pay("pay again", "bought by pay"),
-    xpay("xpay what pay has paid", "bought by pay", 219),
+    foreign("bought by position"),
+    pay_by_position("pay by position", "bought by position"),
+    pay_by_position("pay by position again", "bought by position"),
+    *listed("bought by position", "paid by position"),
+    *since("26.06", xpay("xpay what pay has paid", "bought by pay", PAID_ALREADY)),
+    xpay("xpay what pay has paid by position", "bought by position", -3),
     *listed("bought by pay", "paid by pay"),
     # one's own
     call("own", "invoice", amount_msat=1000, label="own", description="x"),
     xpay("xpay oneself", "own", label="own"),
     *listed("own", "to oneself"),
-    xpay("xpay oneself again", "own", 219),
+    xpay("xpay oneself again", "own", PAID_ALREADY),
     call("own again", "invoice", amount_msat=1000, label="own again", description="x"),
     call("delete own again", "delinvoice", label="own again", status="unpaid"),
     xpay("xpay oneself what is deleted", "own again", 203),
@@ -260,15 +299,16 @@ STEPS = (
     begin("creation", "wait", next_index("sendpays", "created", "sendpays created now")),
     begin("update", "wait", next_index("sendpays", "updated", "sendpays updated now")),
     payee("hold"),
-    begin("held xpay", "xpay", lambda a: {"invstring": a["held"]["bolt11"], "label": "held"}),
+    begin("held xpay", "xpay", lambda a: {"invstring": a["held"]["bolt11"]}),
     pending("held"),
-    end("a pending part was created", "creation"),
+    end_of_wait("a pending part was created", "creation"),
     *listed("held", "pending"),
     xpay("xpay of what is under way", "held", -3),
-    pay("pay of what is under way", "held", -3),
+    # Before 26.06 it waits until the payment has ended.
+    *since("26.06", pay("pay of what is under way", "held", -3)),
     payee("accept"),
     end("a held xpay", "held xpay"),
-    end("a part was updated", "update"),
+    end_of_wait("a part was updated", "update"),
     *listed("held", "no longer pending"),
     foreign("held in vain"),
     payee("hold"),
@@ -282,11 +322,11 @@ STEPS = (
     begin("invoice update", "wait", next_index("invoices", "updated", "invoices updated now")),
     begin("invoice deletion", "wait", next_index("invoices", "deleted", "invoices deleted now")),
     call("to be seen", "invoice", amount_msat=1000, label="to be seen", description="x"),
-    end("an invoice was created", "invoice creation"),
+    end_of_wait("an invoice was created", "invoice creation"),
     xpay("pay what is seen", "to be seen"),
-    end("an invoice was updated", "invoice update"),
+    end_of_wait("an invoice was updated", "invoice update"),
     call("delete what is seen", "delinvoice", label="to be seen", status="paid"),
-    end("an invoice was deleted", "invoice deletion"),
+    end_of_wait("an invoice was deleted", "invoice deletion"),
     # lists
     call("listsendpays", "listsendpays"),
     call("listpays", "listpays"),
@@ -314,9 +354,9 @@ STEPS = (
         lambda a: {"payment_hash": a["bought"]["payment_hash"], "status": "failed"},
     ),
     # without an invoice
-    *by_keysend("xkeysend"),
+    *since("26.06", *by_keysend("xkeysend")),
     *by_keysend("keysend"),
-    call("xkeysend of 0", "xkeysend", BAD, destination=NOBODY, amount_msat=0),
+    *since("26.06", call("xkeysend of 0", "xkeysend", BAD, destination=NOBODY, amount_msat=0)),
 )
 
 
@@ -408,7 +448,8 @@ class DoublesPayee:
 
 @pytest.fixture(scope="module")
 def double(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Outcome]]:
-    with LightningdDouble(tmp_path_factory.mktemp("double"), PLUGIN) as running:
+    options = {"dev-version": running_version() or NEWEST}
+    with LightningdDouble(tmp_path_factory.mktemp("double"), PLUGIN, options) as running:
         channel = {"state": "CHANNELD_NORMAL", "spendable_msat": 10**9}
         running.rpc.call("dev-channels", {"channels": [channel]})
         running.rpc.call("dev-unreachable", {"destinations": [NOBODY]})

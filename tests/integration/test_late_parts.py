@@ -29,13 +29,13 @@ DELAY_S = 6
 
 @pytest.fixture(scope="module", params=["pay", "xpay"])
 def command(request: pytest.FixtureRequest) -> str:
-    """What lightningd pays with; without deprecated commands, only xpay is left."""
+    """What lightningd pays with."""
     return str(request.param)
 
 
 @pytest.fixture(scope="module")  # type: ignore[no-redef]
 def payer_options(command: str) -> dict[str, Any]:
-    return {"allow-deprecated-apis": command == "pay"}
+    return {"allow-deprecated-apis": True, "nwc-pay-command": command}
 
 
 def test_part_begun_after_the_error(

@@ -12,9 +12,17 @@ from tests.integration.hostile_line import *  # noqa: F403
 from tests.integration.hostile_line import SLOW_PLUGIN, reservations
 from tests.integration.payee import RealPayee
 from tests.integration.real_node import RealNode
+from tests.support.lightningd_version import runs_since
 from tests.support.waiting import wait_until
 
-LEGACY, NEW = ["pay", "keysend"], ["xpay", "xkeysend"]
+ALL = ["pay", "keysend", "xpay", "xkeysend"]
+# What is called, in the order of ALL. `help` still shows `pay` when lightningd refuses it as deprecated,
+# but not `keysend`. Before 26.06 nothing is deprecated, and there is no `xkeysend`.
+CALLED = {
+    "auto": ["pay", "keysend"],
+    "xpay": ["xpay", "xkeysend"] if runs_since("26.06") else ["keysend", "xpay"],
+    "no deprecated commands": ["pay", "xpay", "xkeysend"] if runs_since("26.06") else ["pay", "keysend"],
+}
 
 
 @pytest.fixture(scope="module", params=["auto", "xpay", "no deprecated commands"])
@@ -32,7 +40,7 @@ def test_command(node: RealNode, payee: RealPayee, connect: Connect, setting: st
     """An invoice and a keysend are paid, each by the command that stands for this setting."""
     app = connect(budget="1000sat")
     node.rpc.plugin_start(str(SLOW_PLUGIN))
-    for command in LEGACY + NEW:
+    for command in ALL:
         node.rpc.call("delay-command", {"command": command, "seconds": 0.01})
     fee_msat = payee.fee_msat(AMOUNT_MSAT)
     invoice = payee.invoice(AMOUNT_MSAT)
@@ -40,9 +48,7 @@ def test_command(node: RealNode, payee: RealPayee, connect: Connect, setting: st
     sent = app.ask("pay_keysend", {"amount": AMOUNT_MSAT, "pubkey": payee.id})
     assert sent.result["fees_paid"] == fee_msat
     assert books(node, app) == (2 * (AMOUNT_MSAT + fee_msat), 0)
-    # `help` still shows `pay` when lightningd refuses it as deprecated, but not `keysend`.
-    expected = {"auto": LEGACY, "xpay": NEW, "no deprecated commands": ["pay", *NEW]}[setting]
-    assert called(node) == expected
+    assert called(node) == CALLED[setting]
     node.rpc.plugin_stop(str(SLOW_PLUGIN))
 
 
@@ -56,7 +62,7 @@ def test_reservations_have_the_name_of_their_payment(
     app.send(request := app.request("pay_invoice", {"invoice": invoice["bolt11"]}))
     wait_until(lambda: payee.held() == 1, "the payment to be held")
     reserved = reservations(node)
-    assert bool(reserved) == (setting != "auto")
+    assert bool(reserved) == ("xpay" in CALLED[setting])
     label = f"nwc:{app.shown['client_pubkey'][:16]}:{request['id']}"
     assert all(label in one["command_id"] for one in reserved)
     payee.release()
@@ -67,7 +73,5 @@ def test_reservations_have_the_name_of_their_payment(
 def called(node: RealNode) -> list[str]:
     """Return the paying commands that were called."""
     return [
-        command
-        for command in LEGACY + NEW
-        if node.rpc.call("delayed-commands", {"command": command})["delayed"]
+        command for command in ALL if node.rpc.call("delayed-commands", {"command": command})["delayed"]
     ]

@@ -11,10 +11,12 @@ import pytest
 from tests.cases.fixtures import fresh_name, wait_until_announced
 from tests.cases.node import PLUGIN
 from tests.double.process import LightningdDouble
+from tests.double.settings import NEWEST
 from tests.integration.real_node import RealNode, plugin_options
 from tests.integration.sdk_app import Asked, SdkApp
 from tests.integration.shapes import differences
 from tests.support.channel import Json
+from tests.support.lightningd_version import running_version
 from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import wait_until
 
@@ -89,7 +91,7 @@ def test_double_shows_a_paid_invoice_alike(network: Network, receiver: Receiver,
     asked = receiver.app.make_invoice(21_000, TEXT)
     pay(network.payer, asked.response.invoice, 21_000)
     [real] = invoices_of(receiver)
-    with LightningdDouble(tmp_path, PLUGIN) as double:
+    with LightningdDouble(tmp_path, PLUGIN, {"dev-version": running_version() or NEWEST}) as double:
         double.rpc.invoice(21_000, "label", TEXT)
         double.rpc.call("dev-pay", {"label": "label"})
         [paid] = double.rpc.listinvoices("label")["invoices"]

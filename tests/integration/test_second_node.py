@@ -23,6 +23,7 @@ from tests.cases.receiving import (
 from tests.integration.network import PUSHED_MSAT, PaidNode, paid_node  # noqa: F401
 from tests.integration.payee import PAYEE_PLUGIN
 from tests.support.channel import Json
+from tests.support.lightningd_version import runs_since
 from tests.support.waiting import PATIENCE_S, wait_until
 
 TEXT = 'Ein "Kaffee" ☕\nfür \\ Jürgen'
@@ -242,7 +243,8 @@ def test_bolt12_refund(node: PaidNode, whole: ConnectedApp, app: ConnectedApp) -
 def test_keysend(node: PaidNode, whole: ConnectedApp, app: ConnectedApp) -> None:
     """Lightningd makes an invoice of its own for a payment nobody asked for."""
     node.wait_for_channel()
-    sent = node.payer.rpc.call("xkeysend", {"destination": node.id, "amount_msat": 7000})
+    command = "xkeysend" if runs_since("26.06") else "keysend"
+    sent = node.payer.rpc.call(command, {"destination": node.id, "amount_msat": 7000})
     payment_hash = hashlib.sha256(bytes.fromhex(sent["payment_preimage"])).hexdigest()
     shown = check_seen(node, whole, app, payment_hash)
     assert (shown["amount"], shown["preimage"]) == (7000, sent["payment_preimage"])

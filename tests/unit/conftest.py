@@ -17,10 +17,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "unit"))
 
 
 @pytest.fixture
-def lightningd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
-    """A double without plugins, in this process."""
+def lightningd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Double]:
+    """A double without plugins, in this process. Its parameter, if any, is for its Settings."""
     monkeypatch.chdir(tmp_path)  # and back: the double goes to its directory
-    double = Double(Settings(tmp_path))
+    double = Double(Settings(tmp_path, **getattr(request, "param", {})))
     yield double
     double.close()
 

@@ -30,7 +30,8 @@ def plugin(tmp_path: Path) -> Path:
     """A copy of the plugin without a .venv, in a folder that a shell has to be told of with quotes."""
     directory = tmp_path / "café with a space"
     directory.mkdir()
-    shutil.copy(ROOT / "plugin.py", directory)
+    for name in ("plugin.py", "Makefile"):
+        shutil.copy(ROOT / name, directory)
     shutil.copytree(ROOT / "nwc", directory / "nwc", ignore=shutil.ignore_patterns("__pycache__"))
     return directory / "plugin.py"
 
@@ -63,7 +64,11 @@ def answers(output: str) -> list[dict[str, Any]]:
     return [json.loads(message) for message in messages]
 
 
-def check_disabled(done: "subprocess.CompletedProcess[str]", reason: str, plugin: Path) -> None:
+def make_install(plugin: Path) -> str:
+    return f"make -C '{plugin.parent}' install"
+
+
+def check_disabled(done: "subprocess.CompletedProcess[str]", reason: str, repair: str) -> None:
     """Check that lightningd got the options first, and the reason with the answer to `init`."""
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -74,7 +79,7 @@ def check_disabled(done: "subprocess.CompletedProcess[str]", reason: str, plugin
     assert disabled["id"] == INIT["id"]
     text = disabled["result"]["disable"]
     assert reason in text
-    assert f"make -C '{plugin.parent}' install" in text
+    assert repair in text
     assert log["method"] == "log"
     assert log["params"] == {"level": "warn", "message": text}
 
@@ -83,7 +88,9 @@ def check_disabled(done: "subprocess.CompletedProcess[str]", reason: str, plugin
 def test_lightningd_is_told_what_to_install(plugin: Path, indent: int | None) -> None:
     stdin = "".join(json.dumps(request, indent=indent) + "\n\n" for request in (GETMANIFEST, INIT))
     done = run(plugin, by_lightningd=True, stdin=stdin)
-    check_disabled(done, "Python packages are missing: pyln-client, websockets, cryptography", plugin)
+    check_disabled(
+        done, "Python packages are missing: pyln-client, websockets, cryptography", make_install(plugin)
+    )
 
 
 @pytest.mark.parametrize("locale", ["C", "POSIX"])
@@ -91,15 +98,15 @@ def test_under_a_posix_locale(plugin: Path, locale: str) -> None:
     odd = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     python = (BARE_PYTHON[0], "-S")
     done = run(plugin, by_lightningd=True, stdin=BOTH, python=python, **odd)
-    check_disabled(done, "Python packages are ", plugin)
+    check_disabled(done, "Python packages are ", make_install(plugin))
     done = run(plugin, by_lightningd=False, python=python, **odd)
-    assert f"make -C '{plugin.parent}' install" in done.stderr
+    assert make_install(plugin) in done.stderr
 
 
 def test_python_that_does_not_look_beside_the_script(plugin: Path) -> None:
     python = (BARE_PYTHON[0], "-S")
     done = run(plugin, by_lightningd=True, stdin=BOTH, python=python, PYTHONSAFEPATH="1")
-    check_disabled(done, "Python packages are missing", plugin)
+    check_disabled(done, "Python packages are missing", make_install(plugin))
 
 
 @pytest.mark.parametrize("version", OLD_PYTHONS)
@@ -109,7 +116,7 @@ def test_old_pythons(plugin: Path, version: str) -> None:
     if python is None or subprocess.run(probe, capture_output=True, check=False).returncode:
         pytest.skip(f"no Python {version} here; test_architecture.py has it parsed at least")
     done = run(plugin, by_lightningd=True, stdin=BOTH, python=(python,))
-    check_disabled(done, f"Python 3.11 or newer is needed, this is {version}.", plugin)
+    check_disabled(done, f"Python 3.11 or newer is needed, this is {version}.", make_install(plugin))
 
 
 def test_a_request_that_never_comes_is_not_waited_for(plugin: Path) -> None:
@@ -142,7 +149,7 @@ def test_requirements_that_cannot_be_read(plugin: Path, text: str | None) -> Non
     else:
         requirements.write_bytes(text.encode("latin-1"))
     done = run(plugin, by_lightningd=True, stdin=BOTH)
-    check_disabled(done, "nwc/requirements.txt cannot be read (", plugin)
+    check_disabled(done, "nwc/requirements.txt cannot be read (", make_install(plugin))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +158,9 @@ def test_requirements_that_cannot_be_read(plugin: Path, text: str | None) -> Non
 def test_packages_that_are_there_and_broken(plugin: Path, error: str) -> None:
     (plugin.parent / "segno.py").write_text(f"raise {error}\n")
     done = run(plugin, by_lightningd=True, stdin=BOTH, python=(sys.executable,))
-    check_disabled(done, f"a Python package cannot be loaded ({error.partition('(')[0]}: ", plugin)
+    check_disabled(
+        done, f"a Python package cannot be loaded ({error.partition('(')[0]}: ", make_install(plugin)
+    )
 
 
 # Which Python
@@ -178,7 +187,7 @@ def test_the_venv_comes_first(plugin: Path, by_lightningd: bool, python: tuple[s
 def test_a_venv_that_is_none_is_entered_once(plugin: Path) -> None:
     make_venv(plugin, f'#!/bin/sh\nexec {BARE_PYTHON[0]} -S "$@"\n')
     done = run(plugin, by_lightningd=True, stdin=BOTH)
-    check_disabled(done, "Python packages are missing", plugin)
+    check_disabled(done, "Python packages are missing", make_install(plugin))
 
 
 @pytest.mark.parametrize("state", ["a link to nowhere", "not executable", "no program"])
@@ -190,7 +199,7 @@ def test_a_venv_that_cannot_be_used(plugin: Path, state: str) -> None:
     elif state == "not executable":
         python.chmod(0o644)
     done = run(plugin, by_lightningd=True, stdin=BOTH)
-    check_disabled(done, f"; '{python}' cannot be run", plugin)
+    check_disabled(done, f"; '{python}' cannot be run", make_install(plugin))
 
 
 def test_another_environment_that_has_all_is_good_enough(plugin: Path) -> None:

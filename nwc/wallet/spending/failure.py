@@ -22,11 +22,17 @@ def failure_of(error: RpcFailed, payment: Payment) -> Nip47Error:
     """Return what the client is told of an error of a paying command."""
     if error.code == RpcCode.METHOD_NOT_FOUND:
         return Nip47Error(ErrorCode.INTERNAL, "the node has no command to pay with now")
-    if error.code in (RpcCode.PAY_ROUTE_TOO_EXPENSIVE, RpcCode.PAY_STOPPED_RETRYING):
+    if _is_about_the_fee(error):
         message = f"no route to the payee worked for a fee of at most {payment.max_fee_msat} msat"
     else:
         message = _MESSAGES.get(RpcCode(error.code), "") if error.code in set(RpcCode) else ""
     return Nip47Error(ErrorCode.PAYMENT_FAILED, message or "the payment did not succeed in time")
+
+
+def _is_about_the_fee(error: RpcFailed) -> bool:
+    # Before v26.06, xpay has one code for a fee limit that is too low and for a payee without a route.
+    is_costly = error.code == RpcCode.PAY_ROUTE_NOT_FOUND and "excessive cost" in error.message
+    return is_costly or error.code in (RpcCode.PAY_ROUTE_TOO_EXPENSIVE, RpcCode.PAY_STOPPED_RETRYING)
 
 
 def is_insufficient(error: RpcFailed) -> bool:

@@ -249,18 +249,41 @@ async def test_keysend_to_nobody(lightningd: Node, method: str, code: int) -> No
     assert (await lightningd.call("listsendpays", {})) == {"payments": []}
 
 
-async def test_older_node(lightningd: Node) -> None:
-    await lightningd.call("dev-commands", {"removed": ["xpay", "xkeysend"]})
+@pytest.mark.parametrize(
+    ("lightningd", "paid_already", "too_costly", "missing"),
+    [
+        ({"version": "v25.02.2"}, 218, 205, ["xkeysend"]),
+        ({"version": "v26.04.2"}, 218, 205, ["xkeysend"]),
+        ({"version": "v26.06"}, 219, 206, []),
+        ({"version": "v27.03"}, 219, 206, ["pay", "keysend"]),
+    ],
+    indirect=["lightningd"],
+)
+async def test_versions(
+    lightningd: Node, paid_already: int, too_costly: int, missing: list[str]
+) -> None:
     invoice = await foreign(lightningd)
-    assert await refused(lightningd, "xpay", invstring=invoice["bolt11"]) == (
-        -32601,
-        "Unknown command 'xpay'",
-    )
-    assert await refused(lightningd, "help", command="xpay") == (-32601, "Unknown command xpay")
-    assert (await lightningd.call("help", {"command": "pay"}))["help"]
-    await lightningd.call("pay", {"bolt11": invoice["bolt11"]})
-    await lightningd.call("dev-commands", {"removed": []})
-    assert (await refused(lightningd, "xpay", invstring=invoice["bolt11"]))[0] == 219
+    code, message = await refused(lightningd, "xpay", invstring=invoice["bolt11"], maxfee=0)
+    assert (code, "excessive cost" in message) == (too_costly, True)
+    await paid(lightningd, invoice)
+    assert (await refused(lightningd, "xpay", invstring=invoice["bolt11"]))[0] == paid_already
+    for command in missing:
+        unknown = (-32601, f"Unknown command '{command}'")
+        assert await refused(lightningd, command, bolt11="x") == unknown
+        unknown = (-32601, f"Unknown command {command}")
+        assert await refused(lightningd, "help", command=command) == unknown
+    for command in {"pay", "keysend", "xpay", "xkeysend"} - set(missing):
+        assert (await lightningd.call("help", {"command": command}))["help"]
+
+
+@pytest.mark.parametrize("lightningd", [{"version": "v26.04.2"}], indirect=True)
+async def test_before_26_06(lightningd: Node) -> None:
+    """xpay takes no label, and pay is never handed to it."""
+    invoice = await foreign(lightningd)
+    assert (await refused(lightningd, "xpay", invstring=invoice["bolt11"], label="x"))[0] == -32602
+    assert (await refused(lightningd, "pay", bolt11=invoice["bolt11"], maxfee=0))[0] == 210
+    await lightningd.call("pay", {"bolt11": invoice["bolt11"], "label": "x"})
+    assert (await lightningd.call("dev-pay-commands", {}))["commands"] == ["pay", "pay"]
 
 
 async def test_wait(lightningd: Node) -> None:

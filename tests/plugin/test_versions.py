@@ -1,0 +1,112 @@
+"""The cases about paying, on the double as the oldest lightningd that is supported, and as one without
+`pay` and `keysend`. The other modules have the newest.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from nwc.cln.versions import warning_of
+from tests.cases.fixtures import Connect
+from tests.cases.node import BASE_OPTIONS, PLUGIN, MakeNode, Options
+from tests.cases.shared import shared
+from tests.cases.spending import (  # noqa: F401
+    AMOUNT_MSAT,
+    check_paid,
+    pay,
+    spender,
+    test_amount_of_the_payers_choice,
+    test_expired_invoice,
+    test_fee_limit,
+    test_held_while_the_plugin_dies,
+    test_keysend,
+    test_keysend_again,
+    test_keysend_held_while_the_plugin_dies,
+    test_more_than_the_node_has,
+    test_own_invoice,
+    test_pay,
+    test_pay_again,
+    test_seen_by_its_own_only,
+)
+from tests.plugin.double_node import DoubleNode
+from tests.plugin.payee import DoublePayee
+from tests.support.restartable_relay import RestartableRelay
+from tests.support.waiting import wait_until
+
+OLDEST, WITHOUT_PAY = "v25.02.2", "v27.03"
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param({"dev-version": OLDEST}, id="oldest"),
+        pytest.param({"dev-version": OLDEST, "nwc-pay-command": "xpay"}, id="oldest, xpay"),
+        pytest.param({"dev-version": WITHOUT_PAY}, id="27.03"),
+    ],
+)
+def node(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    relay: RestartableRelay,
+) -> Iterator[DoubleNode]:
+    options = {**BASE_OPTIONS, "nwc-relay": relay.url, **request.param}
+    node = DoubleNode(tmp_path_factory.mktemp("node"), PLUGIN, options)
+    with node.double, shared(node):
+        yield node
+
+
+@pytest.mark.parametrize(
+    ("options", "invoice_command", "keysend_command"),
+    [
+        ({"dev-version": OLDEST}, "pay", "keysend"),
+        ({"dev-version": OLDEST, "allow-deprecated-apis": "false"}, "pay", "keysend"),
+        ({"dev-version": OLDEST, "nwc-pay-command": "xpay"}, "xpay", "keysend"),
+        ({"dev-version": WITHOUT_PAY}, "xpay", "xkeysend"),
+    ],
+)
+def test_which_command_pays(
+    make_node: MakeNode,
+    connect: Connect,
+    options: Options,
+    invoice_command: str,
+    keysend_command: str,
+) -> None:
+    node = make_node(options)
+    assert isinstance(node, DoubleNode)
+    payee = DoublePayee(node)
+    app = connect(node=node, budget="1000sat")
+    invoice = payee.invoice(AMOUNT_MSAT)
+    check_paid(pay(app, invoice), invoice, payee.fee_msat(AMOUNT_MSAT))
+    answer = app.ask("pay_keysend", {"amount": AMOUNT_MSAT, "pubkey": payee.id})
+    assert answer.result["fees_paid"] == payee.fee_msat(AMOUNT_MSAT)
+    assert node.rpc.call("dev-pay-commands")["commands"] == [invoice_command]
+    [keysend] = node.rpc.call("dev-keysends")["keysends"]
+    assert keysend["command"] == keysend_command
+
+
+def test_pay_is_wanted_and_gone(make_node: MakeNode, connect: Connect) -> None:
+    """The app is told so, and nothing is reserved."""
+    node = make_node({"dev-version": WITHOUT_PAY, "nwc-pay-command": "pay"})
+    assert isinstance(node, DoubleNode)
+    app = connect(node=node, budget="1000sat")
+    refused = pay(app, DoublePayee(node).invoice(AMOUNT_MSAT))
+    assert (refused.code, refused.message) == ("INTERNAL", "the node has no command to pay with now")
+    refused = app.ask("pay_keysend", {"amount": AMOUNT_MSAT, "pubkey": "02" + "ab" * 32})
+    assert refused.code == "NOT_IMPLEMENTED"
+    assert app.ask("get_budget").result["used_budget"] == 0
+
+
+@pytest.mark.parametrize("version", ["v25.09", "v25.09.1-modded"])
+def test_a_lightningd_that_leaves_parts_pending_is_warned_of(make_node: MakeNode, version: str) -> None:
+    node = make_node({"dev-version": version})
+    warning = warning_of(version)
+    assert warning is not None
+    wait_until(lambda: warning in node.log_text(), "a warning in the log")
+    assert node.rpc.call("nwc-status")["warning"].endswith(warning)
+
+
+@pytest.mark.parametrize("version", ["v25.09.2-modded", "v26.06.6"])
+def test_no_other_lightningd_is_warned_of(make_node: MakeNode, version: str) -> None:
+    node = make_node({"dev-version": version})
+    wait_until(lambda: "warning" not in node.rpc.call("nwc-status"), "the books to be read")
+    assert "parts of a failed" not in node.log_text()

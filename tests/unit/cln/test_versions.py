@@ -1,0 +1,54 @@
+"""Versions of lightningd are compared as numbers, whatever stands behind the numbers."""
+
+import pytest
+
+from nwc.cln.versions import parse_version, warning_of
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("v25.02", (25, 2, 0)),
+        ("v25.09.1", (25, 9, 1)),
+        ("25.09.1-1", (25, 9, 1)),
+        ("v25.09.1-modded", (25, 9, 1)),
+        ("v25.09-12-g0123abc-modded", (25, 9, 0)),
+        ("v25.09rc4", (25, 9, 0)),
+        ("v26.06.10", (26, 6, 10)),
+        ("basedon-v25.12.1", (25, 12, 1)),
+        ("v24.11+btcpay.1", (24, 11, 0)),
+    ],
+)
+def test_numbers_of_a_version(text: str, version: tuple[int, int, int]) -> None:
+    assert parse_version(text) == version
+
+
+def test_versions_are_not_compared_as_text() -> None:
+    assert parse_version("v25.9") < parse_version("v25.12") < parse_version("v26.06.9")
+    assert parse_version("v26.06.9") < parse_version("v26.06.10")
+
+
+@pytest.mark.parametrize("text", ["", "0123abc-modded", "version", "v25", "v25.09.1.2", "99999.1"])
+def test_text_without_a_version(text: str) -> None:
+    with pytest.raises(ValueError, match="no version number"):
+        parse_version(text)
+    assert warning_of(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["v25.09", "v25.09.0", "v25.09-modded", "v25.09.1", "v25.09.1-modded", "25.09.1-1", "25.09-1"],
+)
+def test_the_two_versions_that_leave_parts_pending_are_warned_of(text: str) -> None:
+    warning = warning_of(text)
+    assert warning is not None
+    assert f"lightningd {text} " in warning
+    assert "v25.09.2" in warning
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["v25.02.2", "v25.05.1", "v25.09.2", "v25.09.2-modded", "v25.09.10", "v25.09.3-1", "v26.06.6"],
+)
+def test_other_versions_are_not_warned_of(text: str) -> None:
+    assert warning_of(text) is None
