@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := plugin.py nwc tests
+SOURCES := plugin.py nwc tests .bundle
+BUNDLE_VENV := .bundle/.venv
 # plugin.py looks at its packages and loads them, as under lightningd.
 CHECK = LIGHTNINGD_PLUGIN= $(BIN)/python plugin.py >/dev/null
 # Tried, since `test -w` always agrees with root.
@@ -14,7 +15,7 @@ must_be_writable = touch $(1)/.written && rm $(1)/.written || { \
 # Paths are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
 
-.PHONY: install demo test lint unit plugin integration wire bench soak clean
+.PHONY: install bundle demo test lint unit plugin integration wire bench soak clean
 
 install: $(VENV)/installed
 	@$(CHECK) 2>/dev/null || { \
@@ -46,6 +47,20 @@ $(VENV)/tests-installed: tests/requirements.txt $(VENV)/installed
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -r tests/requirements.txt
 	@touch $@
 
+# A folder for machines without Python, for the kind of processor that builds it.
+bundle: dist/built
+
+dist/built: $(BUNDLE_VENV)/installed $(wildcard .bundle/*.*) $(shell find nwc -name '*.py')
+	@$(BUNDLE_VENV)/bin/python .bundle/build.py
+	@touch $@
+
+$(BUNDLE_VENV)/installed: .bundle/requirements.txt
+	@$(PYTHON) .bundle/build.py --can-it
+	@echo "Installing Python packages into $(BUNDLE_VENV) …"
+	@$(PYTHON) -m venv --clear $(BUNDLE_VENV)
+	@$(BUNDLE_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 demo: $(VENV)/tests-installed
 	@$(BIN)/python -m tests.demo $(if $(KEEP),--keep)
 
@@ -65,9 +80,9 @@ plugin: $(VENV)/tests-installed
 integration: $(VENV)/tests-installed
 	$(BIN)/python -m pytest tests/integration
 
-# Both at once: what was skipped stands at the end, below what ran.
+# All at once: what was skipped stands at the end, below what ran.
 wire: $(VENV)/tests-installed
-	$(BIN)/python -m pytest tests/plugin tests/integration
+	$(BIN)/python -m pytest tests/plugin tests/integration tests/bundle
 
 # BENCH=connections, relays, history or junk measures other things; hostile takes an hour.
 BENCH ?= make_invoice
@@ -79,5 +94,5 @@ soak: $(VENV)/tests-installed
 	$(BIN)/python -m tests.bench.soak $(ARGS)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage tests/clients/node_modules
+	rm -rf $(VENV) $(BUNDLE_VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage tests/clients/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

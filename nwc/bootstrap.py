@@ -156,7 +156,7 @@ def _repair(installed: origin.Origin) -> str:
         # It makes `.venv` with the Python it runs with itself.
         return "Run: reckless uninstall nwc && reckless install nwc (with Python 3.11 or newer)"
     if installed.kind == origin.BUNDLE:
-        return f"Unpack the bundle again into {_quoted(installed.directory)}"
+        return f"Unpack the bundle again over {_quoted(installed.directory)}"
     if (installed.directory / "Makefile").is_file():
         return f"Run: make -C {_quoted(installed.directory)} install"
     return f"Run: {_quoted(Path(sys.executable))} -m pip install -r {_quoted(_REQUIREMENTS)}"
