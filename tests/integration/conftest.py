@@ -21,7 +21,7 @@ for module in (
 from tests.cases.fixtures import *  # noqa: E402, F403
 from tests.cases.shared import *  # noqa: E402, F403
 from tests.support.lightningd_version import running_version  # noqa: E402
-from tests.support.not_run import NotRun  # noqa: E402
+from tests.support.not_run import NotRun, say_why_skipped  # noqa: E402
 
 if not MISSING:
     # pyln-testing reads these when it is imported. Deprecated commands are there as they are for owners,
@@ -49,4 +49,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
     """Have the last word, after the list of the skipped tests."""
     yield
+    say_why_skipped(terminalreporter)
     _not_run.say(terminalreporter)

@@ -40,3 +40,13 @@ class NotRun:
             reporter.write_line(f"NOT RUN: {self._title}: {self._reason}; {self._skipped} tests skipped")
             for note in self._notes:
                 reporter.write_line(note)
+
+
+def say_why_skipped(reporter: pytest.TerminalReporter) -> None:
+    """Repeat the reasons of tests that were skipped while they ran, where these begin with NOT RUN."""
+    reports = reporter.stats.get("skipped", [])
+    reasons = {str(report.longrepr[2]).removeprefix("Skipped: ") for report in reports}
+    if loud := sorted(reason for reason in reasons if reason.startswith("NOT RUN")):
+        reporter.section("NOT RUN", sep="!", yellow=True, bold=True)
+        for reason in loud:
+            reporter.write_line(reason)
