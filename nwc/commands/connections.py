@@ -1,7 +1,6 @@
 """nwc-connect, nwc-list, nwc-update and nwc-revoke."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,7 +12,6 @@ from nwc.nip47.uri import connection_uri
 from nwc.nostr.keys import KeyPair
 from nwc.service import Core
 from nwc.wallet.connections import Connection
-from nwc.wallet.spending.budget import Budget
 
 DESCRIBED_AT_ONCE = 100
 
@@ -44,18 +42,19 @@ async def connect(
     """
     wants_qr = arguments.flag("qr", qr)
     client = KeyPair.generate() if pubkey is None else None
-    record = Connection(
-        name=arguments.new_name("name", name),
-        client_pubkey=client.public_key if client else arguments.pubkey(pubkey),
-        relays=arguments.relays(relays, core),
-        created_at=int(time.time()),
-        methods=arguments.methods(methods),
-        expires_at=arguments.expires_at(expires),
-        lud16=arguments.lud16(lud16),
-        view=arguments.view(view),
-        notifications=arguments.flag("notifications", notifications, default=True),
-        budget=arguments.budget(budget, renewal, max_payment, Budget()),
-    )
+    client_pubkey = client.public_key if client else arguments.pubkey(pubkey)
+    given = {
+        "name": name,
+        "budget": budget,
+        "renewal": renewal,
+        "max_payment": max_payment,
+        "view": view,
+        "methods": methods,
+        "relays": relays,
+        "lud16": lud16,
+        "notifications": notifications,
+    }
+    record = arguments.connection(core, client_pubkey, arguments.expires_at(expires), given)
     arguments.check_methods_have_budget(record)
     live = await core.connect(record)
     warnings = [
