@@ -11,6 +11,7 @@ from typing import Any
 
 from nwc.commands import arguments
 from nwc.commands.arguments import BadArgument
+from nwc.commands.shown import joined, unserved_warnings
 from nwc.service import Core
 from nwc.wallet.connections import Connection
 from nwc.wallet.manager import MAX_CONNECTIONS, ManagementError
@@ -49,13 +50,11 @@ async def export(core: Core) -> Json:
         shown.append(_entry(live.record))
         if len(shown) % READ_AT_ONCE == 0:
             await asyncio.sleep(0)  # there can be thousands, and apps wait
-    exported: Json = {"version": FORMAT_VERSION, "connections": shown}
-    if unserved := core.manager.unserved_keys():
-        exported["warning"] = (
-            f"{len(unserved)} connections are stored but not served, and not in this list; lightningd's "
-            "log of the start says why"
-        )
-    return exported
+    return {
+        "version": FORMAT_VERSION,
+        "connections": shown,
+        **joined(unserved_warnings(core)),
+    }
 
 
 def _entry(record: Connection) -> Json:
@@ -121,8 +120,7 @@ class _Outcome:
         given = entry if isinstance(entry, dict) else {}
         names = {field: _shortened(given[field]) for field in ("name", "pubkey") if field in given}
         reason = {} if self.reason is None else {"reason": _shortened(self.reason)}
-        warning = {"warning": ". ".join(self.warnings)} if self.warnings else {}
-        return {**names, "result": self.result, **reason, **warning}
+        return {**names, "result": self.result, **reason, **joined(self.warnings)}
 
 
 def _entries(given: object) -> list[Any]:

@@ -7,7 +7,14 @@ from functools import partial
 from typing import Any
 
 from nwc.commands import arguments
-from nwc.commands.shown import describe, look_alike_warnings, wait_for_relay, with_qr
+from nwc.commands.shown import (
+    describe,
+    joined,
+    look_alike_warnings,
+    unserved_warnings,
+    wait_for_relay,
+    with_qr,
+)
 from nwc.nip47.uri import connection_uri
 from nwc.nostr.keys import KeyPair
 from nwc.service import Core
@@ -76,7 +83,7 @@ async def list_(core: Core, name: object = None) -> Json:
         shown.append({"name": live.record.name, **await describe(core, live)})
         if len(shown) % DESCRIBED_AT_ONCE == 0:
             await asyncio.sleep(0)  # there can be thousands, and apps wait
-    return {"connections": shown}
+    return {"connections": shown, **joined(unserved_warnings(core) if name is None else [])}
 
 
 async def update(

@@ -127,7 +127,9 @@ async def test_connections_that_are_not_served_are_told_of(scene: Scene) -> None
     await scene.node.datastore_put(("nwc", "connections", OTHER_KEY), '{"version":99}')
     await scene.core.manager.load()
     exported = await commands.export(scene.core)
-    assert "1 connections are stored but not served" in exported["warning"]
+    assert exported["warning"].startswith("1 connection is stored, but not served and not shown here;")
+    assert (await commands.list_(scene.core))["warning"] == exported["warning"]
+    assert "warning" not in await commands.list_(scene.core, "app")
     assert "is stored, but not served" in await refusal(scene, NEW)
     stored = await scene.node.datastore_get(("nwc", "connections", OTHER_KEY))
     assert stored == '{"version":99}'
