@@ -35,6 +35,8 @@ COMMANDS = {
     "[renewal] [max_payment] [resume]",
     "nwc-revoke": "name",
     "nwc-status": "",
+    "nwc-export": "",
+    "nwc-import": "connections",
     "nwc-forget": "[confirm]",
 }
 
