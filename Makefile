@@ -14,7 +14,7 @@ must_be_writable = touch $(1)/.written && rm $(1)/.written || { \
 # Paths are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
 
-.PHONY: install demo test lint unit plugin integration wire bench soak clean
+.PHONY: install demo test lint unit plugin integration wire wheels bench soak clean
 
 install: $(VENV)/installed
 	@$(CHECK) 2>/dev/null || { \
@@ -68,6 +68,10 @@ integration: $(VENV)/tests-installed
 # Both at once: what was skipped stands at the end, below what ran.
 wire: $(VENV)/tests-installed
 	$(BIN)/python -m pytest tests/plugin tests/integration
+
+# Asks PyPI: has each package a wheel for every Python and processor that the README names?
+wheels: $(VENV)/tests-installed
+	$(BIN)/python -m pytest tests/wheels
 
 # BENCH=connections, relays, history or junk measures other things; hostile takes an hour.
 BENCH ?= make_invoice
