@@ -21,6 +21,7 @@ from tests.plugin.conftest import make_node, node, payee  # noqa: F401
 from tests.bundle.root import cannot, make_root, write_starter
 from tests.cases.fixtures import *  # noqa: F403
 from tests.cases.shared import *  # noqa: F403
+from tests.support.channel import Json
 from tests.support.not_run import NotRun
 
 HERE = Path(__file__).parent
@@ -73,6 +74,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if given := os.environ.get("BUNDLE_ROOT"):
         return Path(given)
     return make_root(tmp_path_factory.mktemp("root"))
+
+
+@pytest.fixture(scope="session")  # type: ignore[no-redef]
+def how_it_runs(archive: Path) -> Json:
+    """What nwc-status tells of the way in which the node under test runs the plugin."""
+    command = [".bundle/.venv/bin/python", "-c", "import platform; print(platform.python_version())"]
+    asked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return {"installation": "bundle", "python_version": asked.stdout.strip()}
 
 
 @pytest.fixture(scope="session")
