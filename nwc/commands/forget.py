@@ -18,8 +18,8 @@ _KEEP_FIRST = (
 )
 _NOTHING_STORED = "the plugin stores nothing in this node"
 _NO_MORE = (
-    "the plugin stores nothing in this node any more. To remove the plugin, take its nwc- options out of "
-    "lightningd's configuration"
+    "the plugin stores nothing in this node any more. To remove the plugin, take its nwc- options out "
+    "of lightningd's configuration"
 )
 _BY_RECKLESS = f"{_NO_MORE}, then run: reckless uninstall nwc"
 _BY_HAND = f"{_NO_MORE}, and its plugin= line, then stop it: lightning-cli plugin stop with its path"

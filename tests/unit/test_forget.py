@@ -95,7 +95,7 @@ async def test_it_ends_all_connections_and_deletes_everything(scene: Scene) -> N
 
 
 async def test_how_to_remove_the_plugin_fits_how_it_was_installed(
-    scene: Scene,  # noqa: F811
+    scene: Scene,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await scene.load()
