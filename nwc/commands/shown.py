@@ -25,6 +25,11 @@ MAX_ALIKE_SHOWN = 3
 ANNOUNCE_PATIENCE_S = 1.0
 
 STILL_STARTING = "the plugin is still reading its books from lightningd; until then nothing can be paid"
+_STOPPED_TWICE = "lightningd stopped twice within an hour while this connection was paying"
+_STOPS_UNREADABLE = (
+    "the record of lightningd's stops cannot be read, since it is damaged or a newer version of the "
+    "plugin has written it"
+)
 
 Json = dict[str, Any]
 
@@ -155,9 +160,10 @@ async def describe(core: Core, live: LiveConnection, warnings: Sequence[str] = (
     suspended_at = core.payments.breaker.suspended_at(record.client_pubkey)
     if suspended_at is not None:
         described["payments_suspended_at"] = suspended_at
+        is_unreadable = core.payments.breaker.is_unreadable(record.client_pubkey)
+        why = _STOPS_UNREADABLE if is_unreadable else _STOPPED_TWICE
         all_warnings.append(
-            "payments are suspended: lightningd stopped twice within an hour while this connection was "
-            "paying; nwc-update with resume=true lets it pay again"
+            f"payments are suspended: {why}; nwc-update with resume=true lets it pay again"
         )
     if not any(relay["state"] == "connected" for relay in described["relays"]):
         all_warnings.append("no relay is connected yet; apps cannot reach this node until one is")
