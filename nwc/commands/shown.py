@@ -62,7 +62,16 @@ def describe_use(live: LiveConnection) -> Json:
     }
 
 
-def joined(warnings: list[str]) -> Json:
+def unserved_warnings(core: Core) -> list[str]:
+    """Warn of connections that are stored, but not served."""
+    count = len(core.manager.unserved_keys())
+    if count == 0:
+        return []
+    what = "1 connection is" if count == 1 else f"{count} connections are"
+    return [f"{what} stored, but not served and not shown here; lightningd's log of the start says why"]
+
+
+def joined(warnings: Sequence[str]) -> Json:
     """Return the warnings as the one text of the field `warning`, or no field."""
     return {"warning": ". ".join(warnings)} if warnings else {}
 

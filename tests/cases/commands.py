@@ -34,6 +34,8 @@ COMMANDS = {
     "[renewal] [max_payment] [resume]",
     "nwc-revoke": "name",
     "nwc-status": "",
+    "nwc-export": "",
+    "nwc-import": "connections",
     "nwc-forget": "[confirm]",
 }
 

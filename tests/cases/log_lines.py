@@ -64,7 +64,7 @@ def test_requests(node: NodeUnderTest, connect: Connect) -> None:
     app.ask("a_secret_method")
     node.wait_for_log(f"unknown of '{app.name}'", since=since)
     logged = lines(node, "DEBUG", since)
-    assert [line for line in logged if " of " in line] == [
+    assert [line for line in logged if f" of '{app.name}'" in line] == [
         f"make_invoice of '{app.name}': ok",
         f"make_invoice of '{app.name}': OTHER",
         f"pay_invoice of '{app.name}': RESTRICTED",
