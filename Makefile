@@ -20,8 +20,8 @@ pip_install = $(BIN)/python -m pip install -q --disable-pip-version-check --pref
   else \
     grep -v "^ \|^Traceback\|^$$" $(VENV)/pip.log | tail -n 3 >&2; \
     echo "pip cannot install the Python packages for $$($(BIN)/python -c 'import platform as p; \
-      print("Python", p.python_version(), "on", *p.libc_ver(), p.machine())'); the reason is above." \
-      "See README.md: When make install fails." >&2; \
+      print("Python", p.python_version(), "on", *p.libc_ver(), p.machine())'). The end of what it says is above," \
+      "all of it in $(VENV)/pip.log. See README.md: When make install fails." >&2; \
   fi; exit 1; }
 # Shows who can start the plugin if others cannot enter a folder on the way to it or to its Python.
 say_who_can_start_it = closed=; for path in "$$(pwd -P)/$(BIN)" "$$(readlink -f $(BIN)/python)"; do \

@@ -3,13 +3,14 @@
 # ruff: noqa: F811 - the fixture `scene`
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nwc import commands
+from nwc import commands, origin
 from nwc.cln.errors import NodeError, NodeUnavailable
-from nwc.commands.forget import _GO_ON, _REMOVE_PLUGIN
+from nwc.commands.forget import _BY_HAND, _BY_RECKLESS, _GO_ON
 from nwc.wallet import stored_data
 from nwc.wallet.connections import Connection
 from nwc.wallet.manager import ManagementError
@@ -85,12 +86,21 @@ async def test_it_ends_all_connections_and_deletes_everything(scene: Scene) -> N
         "forgotten": True,
         "connections_ended": 2,
         "records_deleted": stored,
-        "next": _REMOVE_PLUGIN,
+        "next": _BY_HAND,
     }
     assert keys(scene) == []
     assert await scene.node.datastore_get(("another plugin", "x")) == "stays"
     assert len(scene.core.connections) == 0
     assert (await commands.forget(scene.core))["records"] == {}
+
+
+async def test_how_to_remove_the_plugin_fits_how_it_was_installed(
+    scene: Scene,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await scene.load()
+    monkeypatch.setattr(origin, "find_origin", lambda: origin.Origin(origin.RECKLESS, Path("/x")))
+    assert (await commands.forget(scene.core, confirm=True))["next"] == _BY_RECKLESS
 
 
 async def test_nothing_is_stored_by_what_happens_afterwards(scene: Scene) -> None:
