@@ -64,6 +64,12 @@ def _missing() -> str:
         return "it is made on Linux, for Linux"
     if sys.version_info < (3, 11):  # noqa: UP036 - `make` runs this with whatever Python there is
         return f"Python 3.11 or newer is needed, this is {platform.python_version()}"
+    name, version = platform.libc_ver()
+    if name != "glibc" or tuple(map(int, version.split(".")[:2])) > NEWEST_GLIBC:
+        return (
+            f"what is made with the C library of this machine ({name} {version}) does not run on "
+            "Debian 12; build on Debian 12"
+        )
     if programs := [program for program in _PROGRAMS if shutil.which(program) is None]:
         return f"{' and '.join(programs)} not found; on Debian: apt install binutils"
     library = str(sysconfig.get_config_var("INSTSONAME"))
