@@ -6,7 +6,13 @@ from typing import Any
 
 from nostr_sdk import Keys
 
-from tests.cases.fixtures import Connect, ConnectedApp, fresh_name, wait_until_announced
+from tests.cases.fixtures import (
+    Connect,
+    ConnectedApp,
+    budget_of,
+    fresh_name,
+    wait_until_announced,
+)
 from tests.cases.node import NodeUnderTest
 from tests.support.channel import Json
 from tests.support.waiting import wait_until
@@ -28,12 +34,6 @@ def lose_the_datastore(node: NodeUnderTest) -> None:
         node.rpc.call("deldatastore", {"key": key})
     node.start_plugin()
     assert node.rpc.call("nwc-list")["connections"] == []
-
-
-def budget_of(node: NodeUnderTest, name: str) -> Json:
-    [shown] = node.rpc.call("nwc-list", {"name": name})["connections"]
-    budget: Json = shown["budget"]
-    return budget
 
 
 def results(answer: Json) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from nostr_sdk import Keys, NostrWalletConnectUri
 from pyln.client import RpcError
 
 import nwc
-from tests.cases.fixtures import Connect, announced, fresh_name, wait_until_announced
+from tests.cases.fixtures import Connect, announced, budget_of, fresh_name, wait_until_announced
 from tests.cases.node import NodeUnderTest
 from tests.cases.relays import info_events
 from tests.support.channel import Json, tag
@@ -54,6 +54,7 @@ def names(node: NodeUnderTest) -> list[str]:
 
 
 def listed(node: NodeUnderTest, name: str) -> Json:
+    budget_of(node, name)  # waits
     [shown] = node.rpc.call("nwc-list", [name])["connections"]
     return dict(shown)
 

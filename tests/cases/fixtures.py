@@ -10,6 +10,7 @@ import pytest
 from nostr_sdk import Keys
 from pyln.client import RpcError
 
+from nwc.commands.shown import STILL_STARTING
 from tests.cases.node import NodeUnderTest
 from tests.support.app import App
 from tests.support.channel import Channel, Json
@@ -34,6 +35,17 @@ def announced(node: NodeUnderTest, name: str) -> bool:
 def wait_until_announced(node: NodeUnderTest, name: str) -> None:
     """Wait until a connection can be used over all its relays."""
     wait_until(lambda: announced(node, name), f"info event of {name!r} everywhere")
+
+
+def budget_of(node: NodeUnderTest, name: str) -> Json:
+    """Return the budget of a connection as nwc-list shows it, once the plugin has read its books."""
+
+    def read() -> Json:
+        [shown] = node.rpc.call("nwc-list", {"name": name})["connections"]
+        budget: Json = shown["budget"]
+        return {} if budget.get("warning") == STILL_STARTING else budget
+
+    return wait_until(read, "the books to be read")
 
 
 class ConnectedApp(App):

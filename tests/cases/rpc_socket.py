@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from tests.cases.exactly_once import invoices_of
-from tests.cases.fixtures import Connect, ConnectedApp, wait_until_announced
+from tests.cases.fixtures import Connect, ConnectedApp, budget_of, wait_until_announced
 from tests.cases.log_lines import lines
 from tests.cases.node import NodeUnderTest
 from tests.cases.receiving import make
-from tests.cases.spending import budget_of
 from tests.support.app import Answer
 
 REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -63,7 +62,7 @@ def test_requests_meanwhile(node: NodeUnderTest, connect: Connect) -> None:
     succeeded = [name for name in REQUESTS if REQUESTS[name][0] == "make_invoice"]
     expected = made + len(succeeded) + sum(meanwhile[name] == "ok" for name in succeeded)
     assert len(invoices_of(node, app)) == expected
-    assert budget_of(node, app)["reserved_msat"] == 0
+    assert budget_of(node, app.name)["reserved_msat"] == 0
     check_log(node, since, "pay_keysend")
 
 
@@ -79,12 +78,12 @@ def test_paid_meanwhile(node: NodeUnderTest, connect: Connect) -> None:
     node.show_rpc_socket()
     app.wait_for_notifications(made["payment_hash"])
     node.wait_for_log("payment received", since=since)
-    assert budget_of(node, app)["granted_msat"] == 5000
+    assert budget_of(node, app.name)["granted_msat"] == 5000
     next_one = make(app, amount=7000)
     node.pay(next_one["invoice"])
     app.wait_for_notifications(next_one["payment_hash"])
     assert len(app.notifications()) == 4
-    assert budget_of(node, app)["granted_msat"] == 12_000
+    assert budget_of(node, app.name)["granted_msat"] == 12_000
     check_log(node, since, "payment received")
 
 

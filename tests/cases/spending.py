@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pyln.client import RpcError
 
-from tests.cases.fixtures import Connect, ConnectedApp, wait_until_announced
+from tests.cases.fixtures import Connect, ConnectedApp, budget_of, wait_until_announced
 from tests.cases.node import NodeUnderTest
 from tests.cases.payee import Payee
 from tests.cases.receiving import check_told_nothing, listed, make
@@ -19,16 +19,9 @@ SECONDS_A_DAY = 86_400
 METADATA = {"recipient_data": {"identifier": "me@a.example"}, "note": "ü"}
 
 
-def budget_of(node: NodeUnderTest, app: ConnectedApp) -> Json:
-    """Return the budget of a connection as nwc-list shows it."""
-    [shown] = node.rpc.call("nwc-list", {"name": app.name})["connections"]
-    budget: Json = shown["budget"]
-    return budget
-
-
 def books(node: NodeUnderTest, app: ConnectedApp) -> tuple[int, int]:
     """Return what a connection has spent and reserved, in msat."""
-    budget = budget_of(node, app)
+    budget = budget_of(node, app.name)
     return budget["spent_msat"], budget["reserved_msat"]
 
 
@@ -61,7 +54,7 @@ def check_preimage(preimage: str, invoice: Json) -> None:
 
 def wait_until_booked(node: NodeUnderTest, app: ConnectedApp) -> None:
     """Wait until nothing of a connection is under way."""
-    wait_until(lambda: not budget_of(node, app)["payments_under_way"], "nothing under way")
+    wait_until(lambda: not budget_of(node, app.name)["payments_under_way"], "nothing under way")
 
 
 @pytest.fixture
@@ -90,7 +83,7 @@ def test_pay(node: NodeUnderTest, payee: Payee, spender: ConnectedApp, encryptio
 
 def check_agrees(node: NodeUnderTest, app: ConnectedApp) -> None:
     """get_budget and get_balance say what nwc-list says."""
-    budget = budget_of(node, app)
+    budget = budget_of(node, app.name)
     asked = app.ask("get_budget").result
     assert asked == {
         "used_budget": budget["spent_msat"] + budget["reserved_msat"],
@@ -360,7 +353,7 @@ def test_budget_changes(node: NodeUnderTest, payee: Payee, spender: ConnectedApp
     assert pay(spender, payee.invoice(1)).code == "QUOTA_EXCEEDED"
     assert spender.ask("get_balance").result == {"balance": 0}
     node.rpc.call("nwc-update", {"name": spender.name, "budget": "2000sat"})
-    assert budget_of(node, spender)["left_msat"] == 2_000_000 - spent_msat
+    assert budget_of(node, spender.name)["left_msat"] == 2_000_000 - spent_msat
     node.rpc.call("nwc-update", {"name": spender.name, "budget": "nothing"})
     assert pay(spender, payee.invoice(1)).code == "RESTRICTED"
     assert "pay_invoice" not in spender.ask("get_info").result["methods"]
@@ -497,7 +490,7 @@ def test_budget_lowered_while_held(node: NodeUnderTest, payee: Payee, spender: C
     spender.send(request)
     wait_until(lambda: payee.held() == 1, "the payment to be held")
     node.rpc.call("nwc-update", {"name": spender.name, "budget": "1sat"})
-    assert budget_of(node, spender)["left_msat"] == 0
+    assert budget_of(node, spender.name)["left_msat"] == 0
     payee.release()
     check_paid(spender.answer_to(request), invoice, payee.fee_msat(AMOUNT_MSAT))
     assert books(node, spender) == (AMOUNT_MSAT + payee.fee_msat(AMOUNT_MSAT), 0)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from pyln.client import RpcError
 
-from tests.cases.fixtures import ConnectedApp
+from tests.cases.fixtures import ConnectedApp, budget_of
 from tests.cases.node import PLUGIN
-from tests.cases.spending import books, budget_of
+from tests.cases.spending import books
 from tests.integration.network import CAPACITY_SAT, line, second_channel
 from tests.integration.payee import RealPayee
 from tests.integration.real_node import RealNode, plugin_options
@@ -151,7 +151,7 @@ def patient_answer(node: RealNode, app: ConnectedApp, request: Json) -> Answer:
 def wait_until_free(node: RealNode, app: ConnectedApp) -> None:
     """Wait until nothing of a connection is reserved in its books or pending."""
     wait_living(
-        node, lambda: not budget_of(node, app)["payments_under_way"], "all payments to have ended"
+        node, lambda: not budget_of(node, app.name)["payments_under_way"], "all payments to have ended"
     )
     assert books(node, app)[1] == 0
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pyln.client import RpcError
 
-from tests.cases.fixtures import Connect, ConnectedApp, wait_until_announced
+from tests.cases.fixtures import Connect, ConnectedApp, budget_of, wait_until_announced
 from tests.integration.network import CAPACITY_SAT, line
 from tests.integration.payee import RealPayee
 from tests.integration.real_node import RealNode
@@ -177,6 +177,7 @@ def pay(app: App, payee: RealPayee, amount_msat: int) -> Json:
 def stored(node: RealNode, app: ConnectedApp) -> Json:
     """Return what the owner and the app can see of the connection, its budget and its payments."""
     wait_until_announced(node, app.name)
+    budget_of(node, app.name)  # waits
     [shown] = node.rpc.call("nwc-list", [app.name])["connections"]
     kept = ("client_pubkey", "wallet_pubkey", "methods", "created_at", "budget", "payments")
     with App(app.uri) as opened:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nwc.wallet.spending.payments import MAX_PER_CONNECTION, MAX_SHARED
-from tests.cases.fixtures import Connect, ConnectedApp, wait_until_announced
+from tests.cases.fixtures import Connect, ConnectedApp, budget_of, wait_until_announced
 from tests.cases.paying import *  # noqa: F403
 from tests.cases.paying import (
     FEE_MSAT,
@@ -19,7 +19,7 @@ from tests.cases.paying import (
     each_that_succeeds,
 )
 from tests.cases.receiving import listed, make
-from tests.cases.spending import AMOUNT_MSAT, SECONDS_A_DAY, books, budget_of, pay, really_sent
+from tests.cases.spending import AMOUNT_MSAT, SECONDS_A_DAY, books, pay, really_sent
 from tests.integration.faulty_line import *  # noqa: F403
 from tests.integration.network import CAPACITY_SAT, second_channel
 from tests.integration.payee import RealPayee
@@ -165,9 +165,9 @@ def test_budget_of_the_next_day(
     assert pay(app, first := payee.invoice(AMOUNT_MSAT)).result
     used_up = pay(app, second := payee.invoice(AMOUNT_MSAT))
     assert used_up.code == "QUOTA_EXCEEDED"
-    today = budget_of(node, app)
+    today = budget_of(node, app.name)
     faults.shift_clock(SECONDS_A_DAY)
-    tomorrow = budget_of(node, app)
+    tomorrow = budget_of(node, app.name)
     assert tomorrow["renews_at"] == today["renews_at"] + SECONDS_A_DAY
     assert (tomorrow["spent_msat"], tomorrow["left_msat"]) == (0, SPENT_MSAT)
     assert ask_tomorrow(app, "get_budget").result == {
