@@ -3,25 +3,48 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := plugin.py nwc tests
+SOURCES := plugin.py nwc tests .bundle
+BUNDLE_VENV := .bundle/.venv
 # plugin.py looks at its packages and loads them, as under lightningd.
 CHECK = LIGHTNINGD_PLUGIN= $(BIN)/python plugin.py >/dev/null
 # Tried, since `test -w` always agrees with root.
 must_be_writable = touch $(1)/.written && rm $(1)/.written || { \
   echo "User $$(id -un) cannot write to this folder. Copy it to where you can, or give it to that user, and try" \
     "again:" >&2; pwd >&2; exit 1; }
+# Shows the last lines of pip's errors only: its tracebacks help nobody, and without internet it says that
+# there is no such package. Of a version that has a wheel and a newer one that has none, it takes the first.
+pip_install = $(BIN)/python -m pip install -q --disable-pip-version-check --prefer-binary -r $(1) 2>$(VENV)/pip.log || { \
+  if grep -q "Retrying (" $(VENV)/pip.log; then \
+    echo "The Python packages cannot be downloaded: pip does not reach its server ($(VENV)/pip.log tells more)." \
+      "Without internet, see README.md: When make install fails." >&2; \
+  else \
+    grep -v "^ \|^Traceback\|^$$" $(VENV)/pip.log | tail -n 3 >&2; \
+    echo "pip cannot install the Python packages for $$($(BIN)/python -c 'import platform as p; \
+      print("Python", p.python_version(), "on", *p.libc_ver(), p.machine())'). The end of what it says is above," \
+      "all of it in $(VENV)/pip.log. See README.md: When make install fails." >&2; \
+  fi; exit 1; }
+# Shows who can start the plugin if others cannot enter a folder on the way to it or to its Python.
+say_who_can_start_it = closed=; for path in "$$(pwd -P)/$(BIN)" "$$(readlink -f $(BIN)/python)"; do \
+  while [ "$$path" != / ]; do \
+    [ -z "$$(find "$$path" -maxdepth 0 ! -perm -o=x)" ] || closed=$$path; \
+    path=$$(dirname "$$path"); done; done; \
+  [ -z "$$closed" ] || echo "lightningd can start it only if it runs as $$(id -un): other users cannot enter $$closed"
 
 # Paths are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
 
-.PHONY: install demo test lint unit plugin integration wire bench soak clean
+.PHONY: install bundle demo test lint unit plugin integration wire wheels bench soak clean
 
 install: $(VENV)/installed
 	@$(CHECK) 2>/dev/null || { \
-	  echo "$(VENV) is not complete; making it anew …"; rm -rf $(VENV); \
+	  echo "$(VENV) is not complete; making it anew …"; \
+	  rm -rf $(VENV) 2>/dev/null || { \
+	    echo "User $$(id -un) cannot delete $(VENV), which another user has made. Run as root:" \
+	      "rm -r $(VENV) - and try again in this folder:" >&2; pwd >&2; exit 1; }; \
 	  $(MAKE) --no-print-directory $(VENV)/installed && $(CHECK); }
 	@$(BIN)/python -c 'import os, shlex; \
 	  print("Ready: lightningd --plugin=" + shlex.quote(os.path.abspath("plugin.py")))'
+	@$(say_who_can_start_it)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -30,6 +53,7 @@ $(VENV)/bin/python:
 	  echo "A virtual environment cannot be in a folder whose path has a colon. Move or rename this" \
 	    "folder and try again:" >&2; pwd >&2; exit 1; }
 	@$(call must_be_writable,.)
+	@if [ -e $(VENV) ]; then $(call must_be_writable,$(VENV)); fi
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "This Python cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { \
@@ -38,12 +62,28 @@ $(VENV)/bin/python:
 $(VENV)/installed: nwc/requirements.txt | $(VENV)/bin/python
 	@$(call must_be_writable,$(VENV))
 	@echo "Installing Python packages into $(VENV) …"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
+	@# A pip that is too old for this Python fails in it, and uv leaves none. Python brings one that works.
+	@$(BIN)/python -m ensurepip --upgrade --default-pip >/dev/null 2>&1 || true
+	@$(call pip_install,requirements.txt)
 	@touch $@
 
 $(VENV)/tests-installed: tests/requirements.txt $(VENV)/installed
 	@echo "Installing what the tests and the demo need into $(VENV) …"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -r tests/requirements.txt
+	@$(call pip_install,tests/requirements.txt)
+	@touch $@
+
+# A folder for machines without Python, for the kind of processor that builds it.
+bundle: dist/built
+
+dist/built: $(BUNDLE_VENV)/installed $(wildcard .bundle/*.*) $(shell find nwc -name '*.py')
+	@$(BUNDLE_VENV)/bin/python .bundle/build.py
+	@touch $@
+
+$(BUNDLE_VENV)/installed: .bundle/requirements.txt
+	@$(PYTHON) .bundle/build.py --can-it
+	@echo "Installing Python packages into $(BUNDLE_VENV) …"
+	@$(PYTHON) -m venv --clear $(BUNDLE_VENV)
+	@$(BUNDLE_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 demo: $(VENV)/tests-installed
@@ -65,9 +105,13 @@ plugin: $(VENV)/tests-installed
 integration: $(VENV)/tests-installed
 	$(BIN)/python -m pytest tests/integration
 
-# Both at once: what was skipped stands at the end, below what ran.
+# All at once: what was skipped stands at the end, below what ran.
 wire: $(VENV)/tests-installed
-	$(BIN)/python -m pytest tests/plugin tests/integration
+	$(BIN)/python -m pytest tests/plugin tests/integration tests/bundle
+
+# Asks PyPI: has each package a wheel for every Python and processor that the README names?
+wheels: $(VENV)/tests-installed
+	$(BIN)/python -m pytest tests/wheels
 
 # BENCH=connections, relays, history or junk measures other things; hostile takes an hour.
 BENCH ?= make_invoice
@@ -79,5 +123,5 @@ soak: $(VENV)/tests-installed
 	$(BIN)/python -m tests.bench.soak $(ARGS)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage tests/clients/node_modules
+	rm -rf $(VENV) $(BUNDLE_VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage tests/clients/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

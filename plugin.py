@@ -7,15 +7,22 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+DIRECTORY = Path(__file__).resolve().parent
+
 # Python does it itself, but not with PYTHONSAFEPATH.
-if str(Path(__file__).resolve().parent) not in sys.path:
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
+if str(DIRECTORY) not in sys.path:
+    sys.path.insert(0, str(DIRECTORY))
 
 
-def _say_that_files_are_missing() -> NoReturn:
-    reason = (
-        "nwc: the folder nwc is missing beside plugin.py: copy all files, or make a link to plugin.py"
-    )
+def _why_not_loaded(error: Exception) -> str:
+    package, user = DIRECTORY / "nwc", os.geteuid()
+    is_closed = package.is_dir() and not os.access(str(package), os.R_OK | os.X_OK)
+    if is_closed or isinstance(error, OSError):
+        return f"nwc: user {user} cannot read all of {package}. Run as root: chown -R {user} {DIRECTORY}"
+    return "nwc: the folder nwc is missing beside plugin.py: copy all files, or make a link to plugin.py"
+
+
+def _disable(reason: str) -> NoReturn:
     if os.environ.get("LIGHTNINGD_PLUGIN") == "1":
         getmanifest = json.loads("".join(iter(lambda: sys.stdin.readline().strip(), "")) or "{}")
         answer = {"jsonrpc": "2.0", "id": getmanifest.get("id"), "result": {"disable": reason}}
@@ -26,8 +33,8 @@ def _say_that_files_are_missing() -> NoReturn:
 if __name__ == "__main__":
     try:
         from nwc import bootstrap
-    except ImportError:
-        _say_that_files_are_missing()
+    except (ImportError, OSError) as error:
+        _disable(_why_not_loaded(error))
     bootstrap.require_packages(Path(__file__))
     with bootstrap.import_errors_disable():
         from nwc.main import main

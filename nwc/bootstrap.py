@@ -9,6 +9,7 @@ disables itself.
 import json
 import operator
 import os
+import pwd
 import re
 import shlex
 import sys
@@ -156,7 +157,7 @@ def _repair(installed: origin.Origin) -> str:
         # It makes `.venv` with the Python it runs with itself.
         return "Run: reckless uninstall nwc && reckless install nwc (with Python 3.11 or newer)"
     if installed.kind == origin.BUNDLE:
-        return f"Unpack the bundle again into {_quoted(installed.directory)}"
+        return f"Unpack the bundle again over {_quoted(installed.directory)}"
     if (installed.directory / "Makefile").is_file():
         return f"Run: make -C {_quoted(installed.directory)} install"
     return f"Run: {_quoted(Path(sys.executable))} -m pip install -r {_quoted(_REQUIREMENTS)}"
@@ -167,9 +168,55 @@ def _quoted(path: Path) -> str:
     return shlex.quote(os.fsencode(str(path)).decode("utf-8", "replace"))
 
 
+def _reason_and_repair(reason: str) -> str:
+    """Return both in one text. If a file cannot be read, that is the reason, whatever it led to."""
+    installed = origin.find_origin()
+    unreadable = _unreadable(origin.PACKAGE) or _unreadable(installed.directory / ".venv")
+    if not unreadable:
+        return f"{reason}. {_repair(installed)}"
+    user, directory = _user(), _quoted(installed.directory)
+    text = (
+        f"user {user} cannot read {_quoted(Path(unreadable))}. Run as root: chown -R {user} {directory}"
+    )
+    if (
+        installed.directory / "Makefile"
+    ).is_file():  # `.venv` may use a Python that is not readable either
+        text += f" - then as {user}: make -C {directory} clean install"
+    return text
+
+
+def _unreadable(top: Path) -> str:
+    """Return the first path below this folder that the user of this process may not read, or ""."""
+    if _is_closed(str(top)):
+        return str(top)
+    for directory, directories, files in os.walk(str(top)):
+        for name in sorted(directories + files):
+            path = os.path.join(directory, name)
+            if _is_closed(path):
+                return path
+    return ""
+
+
+def _is_closed(path: str) -> bool:
+    try:
+        os.stat(path)
+    except PermissionError:
+        return True
+    except OSError:  # missing, or a link to nowhere
+        return False
+    return not os.access(path, os.R_OK)
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
 def _disable(reason: str) -> NoReturn:
     """Tell lightningd (plugin protocol: getmanifest, then init), or a person, and exit."""
-    text = f"nwc: the plugin cannot run: {reason}. {_repair(origin.find_origin())}"
+    text = f"nwc: the plugin cannot run: {_reason_and_repair(reason)}"
     if os.environ.get("LIGHTNINGD_PLUGIN") != "1":
         sys.stderr.buffer.write(text.encode("utf-8", "replace") + b"\n")
         sys.exit(1)

@@ -12,6 +12,8 @@ FUNCTIONS: dict[str, Command] = {
     "nwc-update": commands.update,
     "nwc-revoke": commands.revoke,
     "nwc-status": commands.status,
+    "nwc-export": commands.export,
+    "nwc-import": commands.import_,
     "nwc-forget": commands.forget,
 }
 

@@ -91,6 +91,18 @@ COMMANDS = (
         "Show the relays, the use of each connection, what was answered and what was rejected.",
     ),
     Command(
+        "nwc-export",
+        "",
+        "Show all connections as a list for nwc-import, to keep with the node's backup. It holds no "
+        "secret, and not what is spent of the budgets.",
+    ),
+    Command(
+        "nwc-import",
+        "connections",
+        "Make the connections of a list that nwc-export has shown, where they are missing: the URIs "
+        "that the apps have work again. Their budgets begin anew. What is there already is not changed.",
+    ),
+    Command(
         "nwc-forget",
         "[confirm]",
         "Show what the plugin stores in this node, and change nothing. With confirm=true: end all "

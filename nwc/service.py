@@ -158,7 +158,10 @@ class Core:
         """
         if not self.payments.is_started:
             raise ManagementError("the plugin is still reading its books from lightningd; try again")
-        return await self.manager.end_all(self._delete_everything)
+        deleted = await self.manager.end_all(self._delete_everything)
+        how_much = "everything" if deleted.is_complete else "a part"
+        _log.info("all connections have ended; %s of what was stored is deleted", how_much)
+        return deleted
 
     async def _delete_everything(self) -> Deleted:
         async with self._sweeping:

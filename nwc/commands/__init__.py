@@ -4,8 +4,19 @@ Each command is a coroutine that runs in the service's loop.
 """
 
 from nwc.commands.arguments import BadArgument
+from nwc.commands.backup import export, import_
 from nwc.commands.connections import connect, list_, revoke, update
 from nwc.commands.forget import forget
 from nwc.commands.status import status
 
-__all__ = ["BadArgument", "connect", "forget", "list_", "revoke", "status", "update"]
+__all__ = [
+    "BadArgument",
+    "connect",
+    "export",
+    "forget",
+    "import_",
+    "list_",
+    "revoke",
+    "status",
+    "update",
+]

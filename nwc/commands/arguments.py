@@ -5,6 +5,7 @@ Names are in nwc/names.py, times in nwc/times.py, amounts in nwc/cln/amounts.py.
 
 import re
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from nwc.cln.amounts import parse_amount_msat, warn_of_bare_number
@@ -244,3 +245,33 @@ def check_methods_have_budget(record: Connection) -> None:
     idle = [name for name in record.methods or () if name not in allowed_methods(record)]
     if idle:
         raise BadArgument(f"methods: {', '.join(idle)} needs a budget; give budget as well")
+
+
+def connection(
+    core: Core, client_pubkey: str, expires_at: int | None, given: Mapping[str, object]
+) -> Connection:
+    """Return the record of a new connection.
+
+    Args:
+        core: for the defaults.
+        client_pubkey: checked, 64 hex digits.
+        expires_at: checked, Unix seconds; None for never.
+        given: the other arguments of nwc-connect, as a person gives them; what is missing or None has
+            the default.
+
+    Raises:
+        BadArgument: one of them breaks its rule.
+
+    """
+    return Connection(
+        name=new_name("name", given.get("name")),
+        client_pubkey=client_pubkey,
+        relays=relays(given.get("relays"), core),
+        created_at=int(time.time()),
+        methods=methods(given.get("methods")),
+        expires_at=expires_at,
+        lud16=lud16(given.get("lud16")),
+        view=view(given.get("view")),
+        notifications=flag("notifications", given.get("notifications"), default=True),
+        budget=budget(given.get("budget"), given.get("renewal"), given.get("max_payment"), Budget()),
+    )

@@ -1,19 +1,24 @@
 """nwc-connect, nwc-list, nwc-update and nwc-revoke."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from nwc.commands import arguments
-from nwc.commands.shown import describe, look_alike_warnings, wait_for_relay, with_qr
+from nwc.commands.shown import (
+    describe,
+    joined,
+    look_alike_warnings,
+    unserved_warnings,
+    wait_for_relay,
+    with_qr,
+)
 from nwc.nip47.uri import connection_uri
 from nwc.nostr.keys import KeyPair
 from nwc.service import Core
 from nwc.wallet.connections import Connection
-from nwc.wallet.spending.budget import Budget
 
 DESCRIBED_AT_ONCE = 100
 
@@ -44,18 +49,19 @@ async def connect(
     """
     wants_qr = arguments.flag("qr", qr)
     client = KeyPair.generate() if pubkey is None else None
-    record = Connection(
-        name=arguments.new_name("name", name),
-        client_pubkey=client.public_key if client else arguments.pubkey(pubkey),
-        relays=arguments.relays(relays, core),
-        created_at=int(time.time()),
-        methods=arguments.methods(methods),
-        expires_at=arguments.expires_at(expires),
-        lud16=arguments.lud16(lud16),
-        view=arguments.view(view),
-        notifications=arguments.flag("notifications", notifications, default=True),
-        budget=arguments.budget(budget, renewal, max_payment, Budget()),
-    )
+    client_pubkey = client.public_key if client else arguments.pubkey(pubkey)
+    given = {
+        "name": name,
+        "budget": budget,
+        "renewal": renewal,
+        "max_payment": max_payment,
+        "view": view,
+        "methods": methods,
+        "relays": relays,
+        "lud16": lud16,
+        "notifications": notifications,
+    }
+    record = arguments.connection(core, client_pubkey, arguments.expires_at(expires), given)
     arguments.check_methods_have_budget(record)
     live = await core.connect(record)
     warnings = [
@@ -77,7 +83,7 @@ async def list_(core: Core, name: object = None) -> Json:
         shown.append({"name": live.record.name, **await describe(core, live)})
         if len(shown) % DESCRIBED_AT_ONCE == 0:
             await asyncio.sleep(0)  # there can be thousands, and apps wait
-    return {"connections": shown}
+    return {"connections": shown, **joined(unserved_warnings(core) if name is None else [])}
 
 
 async def update(

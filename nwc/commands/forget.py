@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from nwc import origin
 from nwc.commands import arguments
 from nwc.service import Core
 from nwc.wallet.stored_data import Deleted
@@ -16,11 +17,12 @@ _KEEP_FIRST = (
     "To end them and delete everything: lightning-cli -k nwc-forget confirm=true"
 )
 _NOTHING_STORED = "the plugin stores nothing in this node"
-_REMOVE_PLUGIN = (
-    "the plugin stores nothing in this node any more. To remove the plugin, take its plugin= line and "
-    "its nwc- options out of lightningd's configuration, then stop it: lightning-cli plugin stop with "
-    "its path"
+_NO_MORE = (
+    "the plugin stores nothing in this node any more. To remove the plugin, take its nwc- options out "
+    "of lightningd's configuration"
 )
+_BY_RECKLESS = f"{_NO_MORE}, then run: reckless uninstall nwc"
+_BY_HAND = f"{_NO_MORE}, and its plugin= line, then stop it: lightning-cli plugin stop with its path"
 _GO_ON = (
     "all connections have ended, but lightningd has not deleted everything yet. Give the same command "
     "again: it goes on with the rest. A restart before that can bring connections back"
@@ -46,8 +48,12 @@ async def forget(core: Core, confirm: object = None) -> Json:
         "connections_ended": ended,
         "records_deleted": deleted.records,
         **_unlisted(deleted),
-        "next": _REMOVE_PLUGIN if deleted.is_complete else _GO_ON,
+        "next": _how_to_remove_it() if deleted.is_complete else _GO_ON,
     }
+
+
+def _how_to_remove_it() -> str:
+    return _BY_RECKLESS if origin.find_origin().kind == origin.RECKLESS else _BY_HAND
 
 
 async def _describe(core: Core) -> Json:

@@ -25,6 +25,11 @@ MAX_ALIKE_SHOWN = 3
 ANNOUNCE_PATIENCE_S = 1.0
 
 STILL_STARTING = "the plugin is still reading its books from lightningd; until then nothing can be paid"
+_STOPPED_TWICE = "lightningd stopped twice within an hour while this connection was paying"
+_STOPS_UNREADABLE = (
+    "the record of lightningd's stops cannot be read, since it is damaged or a newer version of the "
+    "plugin has written it"
+)
 
 Json = dict[str, Any]
 
@@ -62,7 +67,16 @@ def describe_use(live: LiveConnection) -> Json:
     }
 
 
-def joined(warnings: list[str]) -> Json:
+def unserved_warnings(core: Core) -> list[str]:
+    """Warn of connections that are stored, but not served."""
+    count = len(core.manager.unserved_keys())
+    if count == 0:
+        return []
+    what = "1 connection is" if count == 1 else f"{count} connections are"
+    return [f"{what} stored, but not served and not shown here; lightningd's log of the start says why"]
+
+
+def joined(warnings: Sequence[str]) -> Json:
     """Return the warnings as the one text of the field `warning`, or no field."""
     return {"warning": ". ".join(warnings)} if warnings else {}
 
@@ -146,9 +160,10 @@ async def describe(core: Core, live: LiveConnection, warnings: Sequence[str] = (
     suspended_at = core.payments.breaker.suspended_at(record.client_pubkey)
     if suspended_at is not None:
         described["payments_suspended_at"] = suspended_at
+        is_unreadable = core.payments.breaker.is_unreadable(record.client_pubkey)
+        why = _STOPS_UNREADABLE if is_unreadable else _STOPPED_TWICE
         all_warnings.append(
-            "payments are suspended: lightningd stopped twice within an hour while this connection was "
-            "paying; nwc-update with resume=true lets it pay again"
+            f"payments are suspended: {why}; nwc-update with resume=true lets it pay again"
         )
     if not any(relay["state"] == "connected" for relay in described["relays"]):
         all_warnings.append("no relay is connected yet; apps cannot reach this node until one is")

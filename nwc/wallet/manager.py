@@ -122,6 +122,11 @@ class ConnectionManager:
             # Labels hold the id, so two connections must not share one.
             if self._connections.with_id(record.id):
                 raise ManagementError("pubkey: this key has a connection already")
+            if self.is_unserved(record.client_pubkey):
+                raise ManagementError(
+                    "pubkey: a connection of this key is stored, but not served; lightningd's log of "
+                    "the start says why"
+                )
             if record.client_pubkey in self._in_doubt:
                 raise ManagementError("pubkey: a record of this key is being deleted; try again")
             if len(self._connections) >= MAX_CONNECTIONS:

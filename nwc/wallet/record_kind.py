@@ -36,6 +36,10 @@ class BadVersion(ValueError):
     """A record's version is not one that this plugin reads; the text says so to the owner."""
 
 
+class NewerVersion(BadVersion):
+    """A newer version of the plugin has written the record, which must stay as it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecordKind:
     """One kind of stored record.
@@ -68,7 +72,8 @@ class RecordKind:
         The values are not checked, only which fields there are.
 
         Raises:
-            BadVersion: a newer version of the plugin has written it, or it has no version.
+            NewerVersion: a newer version of the plugin has written it.
+            BadVersion: it has no version.
             ValueError, KeyError, TypeError, AttributeError: it is damaged.
 
         """
@@ -77,7 +82,7 @@ class RecordKind:
         if type(version) is not int or version < 1:
             raise BadVersion("damaged: it has no version")
         if version > self.version:
-            raise BadVersion(
+            raise NewerVersion(
                 f"written by a newer version of the plugin (record version {version!s:.20}; this plugin "
                 f"reads up to {self.version})"
             )

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import platform
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -75,6 +76,12 @@ class Connect(Protocol):
             params: of nwc-connect; without `name` it gets a fresh one.
 
         """
+
+
+@pytest.fixture(scope="session")
+def how_it_runs() -> Json:
+    """What nwc-status tells of the way in which the node under test runs the plugin."""
+    return {"installation": "source", "python_version": platform.python_version()}
 
 
 @pytest.fixture

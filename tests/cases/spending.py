@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 
 import pytest
+from pyln.client import RpcError
 
 from tests.cases.fixtures import Connect, ConnectedApp, wait_until_announced
 from tests.cases.node import NodeUnderTest
@@ -421,6 +422,25 @@ def test_held(node: NodeUnderTest, payee: Payee, spender: ConnectedApp, connect:
     payee.release()
     check_paid(spender.answer_to(request), invoice, payee.fee_msat(AMOUNT_MSAT))
     assert books(node, spender) == (AMOUNT_MSAT + payee.fee_msat(AMOUNT_MSAT), 0)
+
+
+def test_nothing_is_forgotten_while_a_payment_is_held(
+    node: NodeUnderTest, payee: Payee, spender: ConnectedApp
+) -> None:
+    """It would never be booked. When it has ended, nwc-forget deletes everything."""
+    payee.hold()
+    invoice = payee.invoice(AMOUNT_MSAT)
+    request = spender.request("pay_invoice", {"invoice": invoice["bolt11"]})
+    spender.send(request)
+    wait_until(lambda: payee.held() == 1, "the payment to be held")
+    assert node.rpc.call("nwc-forget")["payments_pending"] == 1
+    with pytest.raises(RpcError, match="payments are pending"):
+        node.rpc.call("nwc-forget", {"confirm": True})
+    assert books(node, spender)[1] > AMOUNT_MSAT
+    payee.release()
+    check_paid(spender.answer_to(request), invoice, payee.fee_msat(AMOUNT_MSAT))
+    wait_until_booked(node, spender)
+    assert node.rpc.call("nwc-forget", {"confirm": True})["forgotten"]
 
 
 def test_held_and_failed(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:

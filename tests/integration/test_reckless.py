@@ -46,7 +46,7 @@ def pypi(tmp_path_factory: pytest.TempPathFactory) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--retries=1"]
     done = run(*pip, "download", "-q", "--no-deps", "--no-cache-dir", "-d", where, "segno", check=False)
     if done.returncode:
-        pytest.skip(f"NOT RUN: reckless needs packages from PyPI: {done.stderr.strip()[-300:]}")
+        pytest.skip(f"NOT RUN: reckless needs packages from PyPI: {done.stderr.splitlines()[-1]}")
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,19 @@ from tests.plugin.payee import DoublePayee  # noqa: E402
 from tests.support.restartable_relay import RestartableRelay  # noqa: E402
 
 
+@pytest.fixture(scope="session")
+def plugin_file() -> Path:
+    """What the node starts."""
+    return PLUGIN
+
+
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory, relay: RestartableRelay) -> Iterator[DoubleNode]:
+def node(
+    tmp_path_factory: pytest.TempPathFactory, relay: RestartableRelay, plugin_file: Path
+) -> Iterator[DoubleNode]:
     """A node, shared by the cases of a module."""
     options = {**BASE_OPTIONS, "nwc-relay": relay.url}
-    node = DoubleNode(tmp_path_factory.mktemp("node"), PLUGIN, options)
+    node = DoubleNode(tmp_path_factory.mktemp("node"), plugin_file, options)
     with node.double, shared(node):
         yield node
 
@@ -36,11 +44,13 @@ def payee(node: DoubleNode) -> Iterator[DoublePayee]:
 
 
 @pytest.fixture
-def make_node(tmp_path_factory: pytest.TempPathFactory, relay: RestartableRelay) -> Iterator[MakeNode]:
+def make_node(
+    tmp_path_factory: pytest.TempPathFactory, relay: RestartableRelay, plugin_file: Path
+) -> Iterator[MakeNode]:
     """Start nodes for one test."""
     with ExitStack() as running:
 
-        def make(options: Options | None = None, plugin: Path = PLUGIN) -> DoubleNode:
+        def make(options: Options | None = None, plugin: Path = plugin_file) -> DoubleNode:
             combined = {**BASE_OPTIONS, "nwc-relay": relay.url, **(options or {})}
             node = DoubleNode(tmp_path_factory.mktemp("node"), plugin, combined)
             running.enter_context(node.double)

@@ -15,6 +15,7 @@ import pytest
 
 from nwc import bootstrap
 from nwc.manifest import OPTIONS
+from tests.unit.helpers import OBEYING_FILE_MODES
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "nwc" / "requirements.txt"
@@ -208,6 +209,48 @@ def test_another_environment_that_has_all_is_good_enough(plugin: Path) -> None:
     )
     [answer] = answers(done.stdout)
     assert len(answer["result"]["options"]) == len(OPTIONS)
+
+
+# Files of another user
+
+
+@pytest.mark.parametrize(
+    "closed",
+    ["nwc/requirements.txt", "nwc/service.py", "nwc/cln", ".venv", ".venv/bin", ".venv/bin/python"],
+)
+def test_files_that_cannot_be_read(plugin: Path, closed: str) -> None:
+    make_venv(plugin, f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (plugin.parent / "Makefile").touch()
+    path = plugin.parent / closed
+    path.chmod(0)
+    done = run(plugin, by_lightningd=True, stdin=BOTH, python=(*OBEYING_FILE_MODES, *BARE_PYTHON))
+    path.chmod(0o755)
+    repair = f": make -C '{plugin.parent}' clean install"
+    check_disabled(done, f" cannot read '{path}'. Run as root: chown -R ", repair)
+
+
+def test_a_python_that_cannot_be_reached(plugin: Path, tmp_path: Path) -> None:
+    """The `.venv` of root often has a Python in root's home folder."""
+    python = make_venv(plugin, "")
+    home = tmp_path / "home"
+    home.mkdir()
+    python.rename(home / "python")
+    python.symlink_to(home / "python")
+    home.chmod(0)
+    done = run(plugin, by_lightningd=True, stdin=BOTH, python=(*OBEYING_FILE_MODES, *BARE_PYTHON))
+    home.chmod(0o755)
+    check_disabled(done, f" cannot read '{python}'.", "Run as root: chown -R ")
+
+
+@pytest.mark.parametrize("closed", ["nwc", "nwc/bootstrap.py", "nwc/manifest.py"])
+def test_a_package_that_cannot_be_read(plugin: Path, closed: str) -> None:
+    path = plugin.parent / closed
+    path.chmod(0)
+    done = run(plugin, by_lightningd=True, stdin=BOTH, python=(*OBEYING_FILE_MODES, *BARE_PYTHON))
+    path.chmod(0o755)
+    [answer] = answers(done.stdout)
+    assert f" cannot read all of {plugin.parent / 'nwc'}. " in answer["result"]["disable"]
+    assert "Traceback" not in done.stderr
 
 
 # Versions

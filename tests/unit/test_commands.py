@@ -46,6 +46,9 @@ class Manager:
     def __init__(self, connections: LiveConnections) -> None:
         self.connections = connections
 
+    def unserved_keys(self) -> list[str]:
+        return []
+
     def serve(self, record: Connection) -> LiveConnection:
         keys = KeyPair.generate()
         cipher = Cipher(keys, record.client_pubkey)

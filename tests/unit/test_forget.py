@@ -1,14 +1,16 @@
 """nwc-forget, over a core with the test double of lightningd, without relays."""
 
+# ruff: noqa: F811 - the fixture `scene`
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nwc import commands
+from nwc import commands, origin
 from nwc.cln.errors import NodeError, NodeUnavailable
-from nwc.commands.forget import _GO_ON, _REMOVE_PLUGIN
+from nwc.commands.forget import _BY_HAND, _BY_RECKLESS, _GO_ON
 from nwc.wallet import stored_data
 from nwc.wallet.connections import Connection
 from nwc.wallet.manager import ManagementError
@@ -23,12 +25,12 @@ from tests.unit.wallet.scene import settled
 OTHER = Connection("other", STRANGER.public_key, (RELAY,), START)
 
 
-def keys(scene: Scene) -> list[tuple[str, ...]]:  # noqa: F811
+def keys(scene: Scene) -> list[tuple[str, ...]]:
     """Return the keys of all records that the plugin stores."""
     return [key for key, _, _ in _below(scene.node.lightningd, ("nwc",))]
 
 
-async def filled(scene: Scene) -> None:  # noqa: F811
+async def filled(scene: Scene) -> None:
     """Have something stored of each kind."""
     node, records = scene.node, scene.core.payments.records
     await scene.core.connect(OTHER)
@@ -48,7 +50,7 @@ async def filled(scene: Scene) -> None:  # noqa: F811
     await node.datastore_put(("another plugin", "x"), "stays")
 
 
-async def test_without_confirmation_it_shows_and_changes_nothing(scene: Scene) -> None:  # noqa: F811
+async def test_without_confirmation_it_shows_and_changes_nothing(scene: Scene) -> None:
     await scene.load()
     await filled(scene)
     before = keys(scene)
@@ -75,7 +77,7 @@ async def test_without_confirmation_it_shows_and_changes_nothing(scene: Scene) -
     assert "warning" not in shown
 
 
-async def test_it_ends_all_connections_and_deletes_everything(scene: Scene) -> None:  # noqa: F811
+async def test_it_ends_all_connections_and_deletes_everything(scene: Scene) -> None:
     await scene.load()
     await filled(scene)
     stored = len(keys(scene))
@@ -84,7 +86,7 @@ async def test_it_ends_all_connections_and_deletes_everything(scene: Scene) -> N
         "forgotten": True,
         "connections_ended": 2,
         "records_deleted": stored,
-        "next": _REMOVE_PLUGIN,
+        "next": _BY_HAND,
     }
     assert keys(scene) == []
     assert await scene.node.datastore_get(("another plugin", "x")) == "stays"
@@ -92,7 +94,16 @@ async def test_it_ends_all_connections_and_deletes_everything(scene: Scene) -> N
     assert (await commands.forget(scene.core))["records"] == {}
 
 
-async def test_nothing_is_stored_by_what_happens_afterwards(scene: Scene) -> None:  # noqa: F811
+async def test_how_to_remove_the_plugin_fits_how_it_was_installed(
+    scene: Scene,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await scene.load()
+    monkeypatch.setattr(origin, "find_origin", lambda: origin.Origin(origin.RECKLESS, Path("/x")))
+    assert (await commands.forget(scene.core, confirm=True))["next"] == _BY_RECKLESS
+
+
+async def test_nothing_is_stored_by_what_happens_afterwards(scene: Scene) -> None:
     """An invoice of before is paid, and the hourly sweeps look for late payments."""
     await scene.load()
     made = await scene.world.invoice(APP, 1, amount_msat=5000)
@@ -105,7 +116,7 @@ async def test_nothing_is_stored_by_what_happens_afterwards(scene: Scene) -> Non
     assert keys(scene) == []
 
 
-async def test_a_connection_made_afterwards_begins_anew(scene: Scene) -> None:  # noqa: F811
+async def test_a_connection_made_afterwards_begins_anew(scene: Scene) -> None:
     """With the same key: no budget, payment, suspension or refusal of before is left."""
     await scene.load()
     await filled(scene)
@@ -125,7 +136,7 @@ async def test_a_connection_made_afterwards_begins_anew(scene: Scene) -> None:  
     assert (await scene.ledger()).received_msat == 7000
 
 
-async def test_it_is_refused_while_payments_are_pending(scene: Scene) -> None:  # noqa: F811
+async def test_it_is_refused_while_payments_are_pending(scene: Scene) -> None:
     await scene.load()
     await filled(scene)
     held = asyncio.Event()
@@ -150,7 +161,7 @@ async def test_it_is_refused_while_payments_are_pending(scene: Scene) -> None:  
     paying.cancel()
 
 
-async def test_it_is_refused_before_the_books_are_read(scene: Scene) -> None:  # noqa: F811
+async def test_it_is_refused_before_the_books_are_read(scene: Scene) -> None:
     await scene.core.manager.load()
     with pytest.raises(ManagementError, match="still reading"):
         await commands.forget(scene.core, confirm=True)
@@ -158,7 +169,7 @@ async def test_it_is_refused_before_the_books_are_read(scene: Scene) -> None:  #
 
 
 async def test_what_was_not_deleted_in_time_is_deleted_by_the_next_call(
-    scene: Scene,  # noqa: F811
+    scene: Scene,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await scene.load()
@@ -183,7 +194,7 @@ async def test_what_was_not_deleted_in_time_is_deleted_by_the_next_call(
 
 
 @pytest.mark.parametrize("at", [1, 2, 9, 30])
-async def test_a_fault_in_the_middle_leaves_what_the_next_call_deletes(scene: Scene, at: int) -> None:  # noqa: F811
+async def test_a_fault_in_the_middle_leaves_what_the_next_call_deletes(scene: Scene, at: int) -> None:
     await scene.load()
     await filled(scene)
     left = at
@@ -203,7 +214,7 @@ async def test_a_fault_in_the_middle_leaves_what_the_next_call_deletes(scene: Sc
     assert keys(scene) == []
 
 
-async def test_a_listing_that_lightningd_cannot_give_is_named(scene: Scene) -> None:  # noqa: F811
+async def test_a_listing_that_lightningd_cannot_give_is_named(scene: Scene) -> None:
     """Such as one that is longer than the plugin takes: the rest goes all the same."""
     await scene.load()
     await filled(scene)
@@ -221,7 +232,7 @@ async def test_a_listing_that_lightningd_cannot_give_is_named(scene: Scene) -> N
     assert {stored[:3] for stored in keys(scene)} == {tuple(key)}
 
 
-async def test_a_request_being_served_stores_a_last_record(scene: Scene) -> None:  # noqa: F811
+async def test_a_request_being_served_stores_a_last_record(scene: Scene) -> None:
     await scene.load()
     await filled(scene)
     late = iter([("nwc", "invoices", APP.id, "88" * 32, "record")])
@@ -235,7 +246,7 @@ async def test_a_request_being_served_stores_a_last_record(scene: Scene) -> None
     assert keys(scene) == []
 
 
-async def test_no_connection_is_made_in_between(scene: Scene) -> None:  # noqa: F811
+async def test_no_connection_is_made_in_between(scene: Scene) -> None:
     """It would be served without a record."""
     await scene.load()
     making: list[asyncio.Task[Any]] = []

@@ -5,16 +5,20 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+
+from tests.unit.helpers import OBEYING_FILE_MODES
 
 ROOT = Path(__file__).parents[2]
 
 # Stands for the Python of the .venv. It is complete once pip has run, unless a file `broken` is there.
 IN_VENV = """#!/bin/sh
 case "$*" in
-  *pip*) touch .venv/packages ;;
+  "-m ensurepip"*) ;;
+  "-m pip"*) touch .venv/packages ;;
   plugin.py)
     test -e .venv/packages && test ! -e broken && exit
     echo "nwc: the plugin cannot run" >&2
@@ -46,16 +50,18 @@ def folder(path: Path) -> Path:
     return path
 
 
-def make_install(where: Path, path: str = "") -> "subprocess.CompletedProcess[str]":
+def make_install(
+    where: Path, path: str = "", *, wrapper: tuple[str, ...] = (), **environment: str
+) -> "subprocess.CompletedProcess[str]":
     path = f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]
     # That of a `make` above us would be inherited.
     variables = {
         name: text for name, text in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
     }
     return subprocess.run(
-        ["make", "install", "PYTHON=./python"],
+        [*wrapper, "make", "install", "PYTHON=./python"],
         cwd=where,
-        env={**variables, "PATH": path},
+        env={**variables, "PATH": path, **environment},
         capture_output=True,
         encoding="utf-8",
         timeout=60,
@@ -71,7 +77,7 @@ def test_ready(tmp_path: Path, name: str, shown: str) -> None:
     where = folder(tmp_path / name)
     done = make_install(where)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith(f"Ready: lightningd --plugin={shown.format(path=where)}\n")
+    assert f"Ready: lightningd --plugin={shown.format(path=where)}\n" in done.stdout
 
 
 def test_a_package_that_is_missing_later_is_installed(tmp_path: Path) -> None:
@@ -120,3 +126,81 @@ def test_python_that_cannot_make_an_environment(tmp_path: Path) -> None:
     done = make_install(where)
     assert done.returncode != 0
     assert "apt install python3-venv" in done.stderr
+
+
+# Whose files they are
+
+
+@pytest.mark.parametrize("closed", ["", ".venv", ".venv/bin"])
+def test_who_can_start_it_is_shown(closed: str) -> None:
+    """Below pytest's folder all are closed to others."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        Path(directory).chmod(0o755)
+        where = folder(Path(directory) / "a plugin")
+        done = make_install(where)
+        assert done.stdout.splitlines()[-1].startswith("Ready: ")
+        (where / closed).chmod(0o700)
+        done = make_install(where)
+    assert done.stdout.endswith(f": other users cannot enter {where / closed}\n")
+
+
+def test_environment_that_another_user_has_made(tmp_path: Path) -> None:
+    """This user cannot write to it, as if it were of root."""
+    where = folder(tmp_path / "x")
+    make_install(where)
+    (where / ".venv" / "packages").unlink()
+    (where / ".venv").chmod(0o555)
+    done = make_install(where, wrapper=OBEYING_FILE_MODES)
+    (where / ".venv").chmod(0o755)
+    assert done.returncode != 0
+    assert "cannot delete .venv, which another user has made. Run as root: rm -r .venv" in done.stderr
+    assert str(where) in done.stderr
+    assert done.stderr.count("\n") == 3  # with make's own line
+
+
+def test_environment_that_cannot_be_entered(tmp_path: Path) -> None:
+    where = folder(tmp_path / "x")
+    make_install(where)
+    (where / ".venv").chmod(0)
+    done = make_install(where, wrapper=OBEYING_FILE_MODES)
+    (where / ".venv").chmod(0o755)
+    assert done.returncode != 0
+    assert "give it to that user" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# When pip fails
+
+
+def test_without_a_network(tmp_path: Path) -> None:
+    """pip itself runs, since it is its words that tell this failure from others."""
+    where = folder(tmp_path / "x")
+    write_script(where / "in_venv", IN_VENV.replace("touch .venv/packages", 'exec PYTHON "$@"'))
+    (where / "requirements.txt").write_text("nwc-is-no-package-of-this-name\n")
+    done = make_install(where, PIP_INDEX_URL="http://127.0.0.1:9", PIP_RETRIES="1", PIP_NO_INDEX="")
+    assert done.returncode != 0
+    assert "cannot be downloaded: pip does not reach its server" in done.stderr
+    assert "No matching distribution" not in done.stderr
+    assert "No matching distribution" in (where / ".venv" / "pip.log").read_text()
+
+
+def test_pip_that_fails(tmp_path: Path) -> None:
+    where = folder(tmp_path / "x")
+    error = 'Traceback (most recent call last):\\n  File "x"\\n    x()\\nKeyError: 1\\n'
+    fails = f"{{ printf '{error}' >&2; exit 1; }}"
+    write_script(where / "in_venv", IN_VENV.replace("touch .venv/packages", fails))
+    done = make_install(where)
+    assert done.returncode != 0
+    reason, sentence, _ = done.stderr.splitlines()
+    assert reason == "KeyError: 1"
+    assert f"pip cannot install the Python packages for Python 3.{sys.version_info.minor}." in sentence
+    assert not (where / ".venv" / "installed").exists()
+
+
+def test_pip_that_is_too_old_is_replaced(tmp_path: Path) -> None:
+    """By the one that Python brings: the old one may not run in a newer Python."""
+    where = folder(tmp_path / "x")
+    text = IN_VENV.replace('ensurepip"*)', 'ensurepip --upgrade"*) touch .venv/pip')
+    write_script(where / "in_venv", text.replace("touch .venv/packages", "cp .venv/pip .venv/packages"))
+    done = make_install(where)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -108,6 +108,10 @@ class CircuitBreaker:
         """Return True if a connection may not pay."""
         return self.suspended_at(client_pubkey) is not None
 
+    def is_unreadable(self, client_pubkey: str) -> bool:
+        """Return True if a connection may not pay because its record of stops cannot be read."""
+        return client_pubkey in self._unreadable
+
     async def resume(self, client_pubkey: str) -> None:
         """Let a connection pay again, and forget what was noted."""
         if client_pubkey in self._stops:

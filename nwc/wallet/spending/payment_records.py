@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 
 from nwc.cln.errors import NodeError, NodeUnavailable
 from nwc.cln.node import DatastoreKey, Node
-from nwc.wallet.record_kind import BadVersion
+from nwc.wallet.record_kind import BadVersion, NewerVersion
 from nwc.wallet.spending.payment import PaymentRecord, parse_payment_record
 
 # How much is kept of one connection's payments. A record is deleted when it is too old,
@@ -176,7 +176,10 @@ class PaymentRecords:
         self._add(entry)
 
     async def keep(self, connection_id: str, record: PaymentRecord) -> None:
-        """Store how a payment ended. The same once more changes nothing."""
+        """Store how a payment ended. The same once more changes nothing.
+
+        Where a newer version of the plugin has stored the same, that stays.
+        """
         await self.ready(connection_id)
         request_id = record.payment.request_id
         entry = _entry(connection_id, record)
@@ -184,6 +187,8 @@ class PaymentRecords:
         has_many = (
             self._settled[connection_id] >= MAX_SETTLED or self._failed[connection_id] >= MAX_FAILED
         )
+        if old is not None and old.key == entry.key and await self._is_of_newer_version(old):
+            return
         kept = _shortened(record) if has_many else record
         await self._node.datastore_put(entry.key, kept.to_json())
         if (connection_id, request_id) in self._unreadable:
@@ -292,6 +297,15 @@ class PaymentRecords:
         if entry is not None:
             await self._node.datastore_delete(entry.key)
             self._remove(entry)
+
+    async def _is_of_newer_version(self, entry: Entry) -> bool:
+        try:
+            parse_payment_record(await self._node.datastore_get(entry.key) or "")
+        except NewerVersion:
+            return True
+        except (ValueError, TypeError, KeyError, AttributeError):
+            pass
+        return False
 
     def _parse(self, text: str) -> PaymentRecord | None:
         try:

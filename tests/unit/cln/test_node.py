@@ -115,7 +115,11 @@ class HungServer:
         task = asyncio.current_task()
         assert task
         self._under_way.add(task)
-        request = await read_request(reader)
+        try:
+            request = await read_request(reader)
+        except EOFError:  # the caller's time was up before it had asked
+            writer.close()
+            return
         if self.hangs and request["method"] in self.methods:
             self.waiting.release()
             await self._end.wait()

@@ -26,6 +26,8 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     commands.update,
     commands.revoke,
     commands.status,
+    commands.export,
+    commands.import_,
 )
 # What each parameter may be, beside anything.
 WORDS: dict[str, list[Any]] = {
@@ -93,6 +95,22 @@ VALUES = {
     for name, words in WORDS.items()
 }
 VALUES["pubkey"] |= HASHES
+_ENTRIES = st.lists(
+    JSON_VALUES
+    | st.fixed_dictionaries(
+        {"name": VALUES["name"], "pubkey": HASHES},
+        optional={
+            name: VALUES[name] for name in ("budget", "max_payment", "methods", "relays", "expires")
+        },
+    ),
+    max_size=3,
+)
+VALUES["connections"] = (
+    _ENTRIES
+    | _ENTRIES.map(json.dumps)
+    | _ENTRIES.map(lambda entries: {"version": 1, "connections": entries})
+    | JSON_VALUES
+)
 # Else a warning takes the place of what was found.
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 

@@ -74,8 +74,6 @@ def test_params_may_be_absent(body: dict[str, Any]) -> None:
         '{"method":"get_info","params":{"amount":Infinity}}',
         '{"method":"get_info","params":{"amount":-Infinity}}',
         '{"method":"get_info","params":{"amount":' + "9" * 5000 + "}}",
-        '{"method":"get_info","params":' + "[" * 20_000 + "]" * 20_000 + "}",
-        '{"a":' * 10_000 + "1" + "}" * 10_000,
         "[" * 60_000,
         "\ufeff{}",
         "\x00",
@@ -88,6 +86,18 @@ def test_what_is_no_json_object_is_told_so(plaintext: str) -> None:
         ErrorCode.OTHER,
         "request: must be a JSON object with method and params",
     )
+
+
+@pytest.mark.parametrize(
+    "plaintext",
+    [
+        '{"method":"get_info","params":' + "[" * 20_000 + "]" * 20_000 + "}",
+        '{"a":' * 10_000 + "1" + "}" * 10_000,
+    ],
+)
+def test_what_is_nested_deeply_is_refused(plaintext: str) -> None:
+    """Python 3.14 reads it, earlier ones do not: so the words differ."""
+    assert problem(opened(plaintext))[0] is ErrorCode.OTHER
 
 
 @pytest.mark.parametrize(

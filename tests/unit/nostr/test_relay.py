@@ -483,12 +483,12 @@ async def test_a_server_that_is_no_relay(start: ClientMaker, answer: bytes, erro
 async def test_nobody_listens(
     start: ClientMaker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay_health, "AWAY_AFTER_S", 0.05)
     caplog.set_level(logging.DEBUG, module.__name__)
     async with FakeRelay() as gone:
         url = gone.url
     client = start(url)
     assert await client.down()
+    monkeypatch.setattr(relay_health, "AWAY_AFTER_S", 0.05)
     await until(lambda: any("stays away" in record.message for record in caplog.records))
     told = len(caplog.records)
     await until(lambda: len(caplog.records) >= told + 4)

@@ -236,3 +236,31 @@ def test_no_payment_is_made_and_nothing_is_overwritten(
     finally:
         bench.close()
     assert "newer version of the plugin" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["newer", "damaged"])
+def test_a_newer_payment_record_is_not_written_again(text: str) -> None:
+    """A crash has left it together with its reservation; lightningd tells what the payment cost."""
+    bench = Bench()
+    try:
+        bench.pay(invoice())
+        bench.begin(bench.command())
+        reserved = bench.ledger()
+        bench.finish(bench.command())
+        bench.wait(60)
+        [key] = [key for key in bench.lightningd.datastore if key[1] == "payments"]
+        stored, booked = bench.lightningd.datastore[key][0], bench.ledger()
+        bench.stop()
+        bench.lightningd.datastore["nwc", "ledgers", PAYING_KEY] = (reserved.to_json(), 0)
+        bench.lightningd.datastore[key] = (newer(stored) if text == "newer" else "{}", 0)
+        bench.start()
+        bench.wait(60)
+        assert booked.spent_msat > 0
+        assert replace(bench.ledger(), untold=()) == replace(booked, untold=())
+        kept = bench.lightningd.datastore[key][0]
+        if text == "newer":
+            assert kept == newer(stored)
+        else:
+            assert parse_payment_record(kept).payment == parse_payment_record(stored).payment
+    finally:
+        bench.close()

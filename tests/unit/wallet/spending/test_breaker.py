@@ -140,7 +140,9 @@ def test_a_record_that_cannot_be_read_suspends(bench: Bench, stored: str) -> Non
     bench.lightningd.datastore[RECORD] = (stored, 0)
     bench.crash()
     assert is_suspended(bench)
+    assert bench.payments.breaker.is_unreadable(KEY)
     bench.run(bench.payments.breaker.resume(KEY))
+    assert not bench.payments.breaker.is_unreadable(KEY)
     assert RECORD not in bench.lightningd.datastore
     assert not is_suspended(bench)
 

@@ -1,0 +1,1 @@
+from tests.cases.commands import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.cases.make_invoice import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.cases.spending import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.cases.tls import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.cases.backup import *  # noqa: F403
