@@ -47,7 +47,7 @@ def test_node_killed_under_load(node: RealNode, app: ConnectedApp) -> None:
 
     node.start_node()
     wait_until_announced(node, app.name)
-    assert not templates(node)  # those of before are deleted
+    wait_until(lambda: not templates(node), "those of before to be deleted")
     with App(app.uri) as again:
         second = {request["id"]: again.ask_with(request).result for request in requests}
 

@@ -5,8 +5,6 @@ import subprocess
 from functools import cache
 from typing import TypeVar
 
-import pytest
-
 from nwc.cln.versions import parse_version
 
 _T = TypeVar("_T")
@@ -36,15 +34,3 @@ def since(version: str, *lines: _T) -> tuple[_T, ...]:
 def before(version: str, *lines: _T) -> tuple[_T, ...]:
     """Return the lines, which hold before this version; nothing if this or a later one runs."""
     return () if runs_since(version) else lines
-
-
-def needs(version: str, why: str) -> pytest.MarkDecorator:
-    """Skip a test on an older lightningd.
-
-    Args:
-        version: the first version that the test can run on.
-        why: what older versions lack, as in "has no xkeysend".
-
-    """
-    reason = f"lightningd {running_version()} is older than v{version} and {why}"
-    return pytest.mark.skipif(not runs_since(version), reason=reason)
