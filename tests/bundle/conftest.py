@@ -5,6 +5,7 @@ BUNDLE_ROOT names one made by debootstrap, say. Without it, one is made that has
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,7 +57,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
 @pytest.fixture(scope="session")
 def archive() -> Path:
     """The bundle as it is handed out, built from the present sources."""
-    subprocess.run(["make", "bundle", f"PYTHON={sys.executable}"], cwd=ROOT, check=True)
+    subprocess.run(["make", "bundle", f"PYTHON={shlex.quote(sys.executable)}"], cwd=ROOT, check=True)
     return ROOT / "dist" / f"nwc-{nwc.__version__}-linux-{platform.machine()}.tar.gz"
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -219,7 +220,7 @@ def test_another_environment_that_has_all_is_good_enough(plugin: Path) -> None:
     ["nwc/requirements.txt", "nwc/service.py", "nwc/cln", ".venv", ".venv/bin", ".venv/bin/python"],
 )
 def test_files_that_cannot_be_read(plugin: Path, closed: str) -> None:
-    make_venv(plugin, f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    make_venv(plugin, f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
     (plugin.parent / "Makefile").touch()
     path = plugin.parent / closed
     path.chmod(0)

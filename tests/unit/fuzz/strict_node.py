@@ -87,9 +87,9 @@ def _no_constant(name: str) -> None:
 
 
 def datastore_key(value: Any) -> bool:
-    """A key below ours, of few and short parts."""
+    """A key below ours, of few and short parts; the longest is the name of a payment's record."""
     parts = isinstance(value, list) and 2 <= len(value) <= 6 and value[0] == "nwc"
-    return parts and all(matching(r"[a-z0-9_-]{1,180}")(part) for part in value)
+    return parts and all(matching(r"[a-z0-9_-]{1,201}")(part) for part in value)
 
 
 def invoice_string(value: Any) -> bool:
