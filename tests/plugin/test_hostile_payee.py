@@ -17,6 +17,7 @@ from tests.cases.spending import (
 )
 from tests.plugin.double_node import DoubleNode
 from tests.plugin.payee import REFUSED, SPENDABLE_MSAT, DoublePayee
+from tests.plugin.paying_commands import check_paying_commands
 from tests.support.channel import Json
 from tests.support.waiting import wait_until
 
@@ -210,20 +211,10 @@ def test_which_command_pays(
     invoice_command: str,
     keysend_command: str,
 ) -> None:
-    node = make_node(options)
-    assert isinstance(node, DoubleNode)
-    payee = DoublePayee(node)
-    app = connect(node=node, budget="1000sat")
-    invoice = payee.invoice(AMOUNT_MSAT)
-    check_paid(pay(app, invoice), invoice, payee.fee_msat(AMOUNT_MSAT))
-    answer = app.ask("pay_keysend", {"amount": AMOUNT_MSAT, "pubkey": payee.id})
-    assert answer.result["fees_paid"] == payee.fee_msat(AMOUNT_MSAT)
-    [keysend] = node.rpc.call("dev-keysends")["keysends"]
-    assert keysend["command"] == keysend_command
+    node, app = check_paying_commands(make_node, connect, options, invoice_command, keysend_command)
     parts = node.rpc.call("listsendpays")["payments"]
     labels = {part["label"].rsplit(":", 1)[0] for part in parts}
     assert labels == {f"nwc:{app.shown['client_pubkey'][:16]}"}
-    assert node.rpc.call("dev-pay-commands")["commands"] == [invoice_command]
 
 
 @pytest.mark.parametrize("value", ["", "XPAY", "renepay", secrets.token_hex(4)])

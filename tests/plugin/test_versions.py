@@ -30,6 +30,7 @@ from tests.cases.spending import (  # noqa: F401
 )
 from tests.plugin.double_node import DoubleNode
 from tests.plugin.payee import DoublePayee
+from tests.plugin.paying_commands import check_paying_commands
 from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import wait_until
 
@@ -71,17 +72,7 @@ def test_which_command_pays(
     invoice_command: str,
     keysend_command: str,
 ) -> None:
-    node = make_node(options)
-    assert isinstance(node, DoubleNode)
-    payee = DoublePayee(node)
-    app = connect(node=node, budget="1000sat")
-    invoice = payee.invoice(AMOUNT_MSAT)
-    check_paid(pay(app, invoice), invoice, payee.fee_msat(AMOUNT_MSAT))
-    answer = app.ask("pay_keysend", {"amount": AMOUNT_MSAT, "pubkey": payee.id})
-    assert answer.result["fees_paid"] == payee.fee_msat(AMOUNT_MSAT)
-    assert node.rpc.call("dev-pay-commands")["commands"] == [invoice_command]
-    [keysend] = node.rpc.call("dev-keysends")["keysends"]
-    assert keysend["command"] == keysend_command
+    check_paying_commands(make_node, connect, options, invoice_command, keysend_command)
 
 
 def test_pay_is_wanted_and_gone(make_node: MakeNode, connect: Connect) -> None:

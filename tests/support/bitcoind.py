@@ -2,16 +2,15 @@
 
 import subprocess
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.support.ports import free_port
 from tests.support.processes import ChildProcess
+from tests.support.running import Running
 
 _START_TIMEOUT_S = 60
 
 
-class Bitcoind:
+class Bitcoind(Running):
     """bitcoind without peers and without a wallet; runs until it is left.
 
     Args:
@@ -23,6 +22,7 @@ class Bitcoind:
     """
 
     def __init__(self, directory: Path) -> None:
+        super().__init__()
         directory.mkdir(parents=True)
         port = free_port()
         self.lightningd_options = [f"--bitcoin-datadir={directory}", f"--bitcoin-rpcport={port}"]
@@ -30,21 +30,9 @@ class Bitcoind:
         alone = ["-listen=0", "-disablewallet", "-dnsseed=0", "-printtoconsole"]
         self._process = ChildProcess(["bitcoind", *self._where, *alone])
 
-    def __enter__(self) -> Self:
-        try:
-            self._process.wait_for("Done loading", _START_TIMEOUT_S)
-        except BaseException:
-            self._process.stop()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._process.stop()
+    def _start(self) -> None:
+        self._running.callback(self._process.stop)
+        self._process.wait_for("Done loading", _START_TIMEOUT_S)
 
     def mine(self, blocks: int, address: str = "") -> None:
         """Mine blocks, for nobody where no address is given."""

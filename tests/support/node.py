@@ -4,7 +4,6 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -15,6 +14,7 @@ from tests.double.process import LightningdDouble
 from tests.support.bitcoind import Bitcoind
 from tests.support.ports import free_port
 from tests.support.processes import ROOT, ChildProcess, command_line, family
+from tests.support.running import Running
 from tests.support.waiting import wait_until
 
 PLUGIN = ROOT / "plugin.py"
@@ -74,7 +74,7 @@ def node_with_plugin(directory: Path, options: Mapping[str, OptionValue]) -> Nod
     return RegtestNode(directory, PLUGIN, options)
 
 
-class RegtestNode:
+class RegtestNode(Running):
     """lightningd with one plugin, and its own bitcoind, on a chain of a few blocks.
 
     Args:
@@ -87,28 +87,12 @@ class RegtestNode:
     def __init__(
         self, directory: Path, plugin: Path, options: Mapping[str, OptionValue] | None = None
     ) -> None:
+        super().__init__()
         self.directory = directory
         self.plugin = plugin
         self.options = dict(options or {})
-        self._running = ExitStack()
         self._command: list[str] = []
         self._lightningd: ChildProcess | None = None
-
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self._running.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._running.close()
 
     @property
     def socket(self) -> Path:

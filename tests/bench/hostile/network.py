@@ -5,10 +5,9 @@ middle, and the middle one to the payee.
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 from pyln.client import LightningRpc
@@ -18,6 +17,7 @@ from tests.support.channel import Json
 from tests.support.node import PLUGIN, OptionValue
 from tests.support.ports import free_port
 from tests.support.processes import ROOT, ChildProcess, command_line, family
+from tests.support.running import Running
 from tests.support.waiting import wait_until
 
 PAYEE_PLUGIN = ROOT / "tests" / "support" / "payee_plugin.py"
@@ -106,7 +106,7 @@ def _name(process: Any) -> str:
     return ""
 
 
-class Network:
+class Network(Running):
     """The nodes, running and connected once it is entered.
 
     Args:
@@ -124,25 +124,9 @@ class Network:
     _bitcoind: Bitcoind
 
     def __init__(self, directory: Path, options: Mapping[str, OptionValue]) -> None:
+        super().__init__()
         self._directory = directory
         self._options = options
-        self._running = ExitStack()
-
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self._running.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._running.close()
 
     def _start(self) -> None:
         self._bitcoind = self._running.enter_context(Bitcoind(self._directory / "bitcoind"))
