@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-for module in ("tests.cases", "tests.support.app", "tests.support.channel"):
+for module in (
+    "tests.cases",
+    "tests.plugin.paying_commands",
+    "tests.support.app",
+    "tests.support.channel",
+):
     pytest.register_assert_rewrite(module)
 
 from tests.cases.fixtures import *  # noqa: E402, F403

@@ -3,8 +3,8 @@
 Where no split fits, `pay` tries thousands in a minute, and keeps some 22 KB of each until lightningd
 ends. So what certainly does not fit is refused; of the payments that no channel alone can carry, only a
 few run at once; and a connection for which thousands were tried in vain waits a day with its next large
-one. What all connections together have tried in vain is bounded too, and no time gives that back: only
-when lightningd ends is its memory free, and then this plugin begins anew as well.
+one. The attempts in vain of all connections together are bounded too. That count is never reset:
+lightningd frees the memory only when it ends, and then this plugin starts again as well.
 """
 
 import logging
@@ -24,7 +24,7 @@ SMALL_MSAT = 50_000_000
 MANY_ATTEMPTS = 1000
 MAX_EXHAUSTED = 2
 EXHAUSTED_FOR_S = 86_400
-# As many as `pay` makes for one payment, and for all payments of all connections: 1.3 GB.
+# The most attempts that `pay` makes for one payment; and the bound for all connections, some 1.3 GB.
 MOST_ATTEMPTS = 20_000
 MAX_ATTEMPTS_IN_ALL = MAX_LARGE_IN_ALL * MOST_ATTEMPTS
 
