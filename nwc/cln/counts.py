@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from nwc.cln.errors import RpcCode, RpcFailed
+from nwc.cln.errors import RpcCallError, RpcCode
 from nwc.cln.node import Node
 
 MAX_COUNTS = 256
@@ -103,7 +103,7 @@ class Counts:
         """Return what changes with the table, and whether it has stood long enough."""
         try:
             marker = tuple(await asyncio.gather(*(self._index(table, name) for name in _INDEXES)))
-        except RpcFailed as error:
+        except RpcCallError as error:
             if error.code not in (RpcCode.METHOD_NOT_FOUND, RpcCode.INVALID_PARAMS):
                 raise
             return (), False  # lightningd before v23.11 cannot tell

@@ -5,6 +5,8 @@ from enum import IntEnum
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from nwc.errors import NwcError
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -36,11 +38,11 @@ class RpcCode(IntEnum):
     DATASTORE_UPDATE_WRONG_GENERATION = 1204
 
 
-class NodeError(Exception):
+class NodeError(NwcError):
     """Base of what a call to lightningd raises."""
 
 
-class RpcFailed(NodeError):
+class RpcCallError(NodeError):
     """Lightningd answered with an error.
 
     Attributes:
@@ -62,18 +64,20 @@ class RpcFailed(NodeError):
         self.details = details or {}
 
 
-class NodeUnavailable(NodeError):
+class NodeUnavailableError(NodeError):
     """Lightningd cannot be reached, or hung up without an answer."""
 
 
 def reads_answer(call: Callable[_P, Awaitable[_T]]) -> Callable[_P, Coroutine[Any, Any, _T]]:
-    """Have a call whose answer cannot be read raise NodeUnavailable, as one without an answer."""
+    """Have a call whose answer cannot be read raise NodeUnavailableError, as one without an answer."""
 
     @wraps(call)
     async def checked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
             return await call(*args, **kwargs)
         except UNREADABLE as error:
-            raise NodeUnavailable(f"{call.__name__}: cannot be read: {type(error).__name__}") from error
+            raise NodeUnavailableError(
+                f"{call.__name__}: cannot be read: {type(error).__name__}"
+            ) from error
 
     return checked

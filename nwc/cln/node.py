@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nwc.cln.channels import Sendable, sendable
-from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed, reads_answer
+from nwc.cln.errors import NodeUnavailableError, RpcCallError, RpcCode, reads_answer
 from nwc.cln.rpc import Params, RpcSocket
 
 PAYMENT_METHODS = frozenset({"xpay", "pay", "xkeysend", "keysend"})
@@ -50,8 +50,8 @@ DatastoreKey = tuple[str, ...]
 class Node:
     """Lightningd behind its RPC socket.
 
-    Every method raises RpcFailed for an error that lightningd answers, NodeUnavailable when there is
-    no answer.
+    Every method raises RpcCallError for an error that lightningd answers, NodeUnavailableError when
+    there is no answer.
     """
 
     def __init__(self, rpc_path: str) -> None:
@@ -88,7 +88,7 @@ class Node:
         self._rpc.begin(call, bounds.timeout_s, places.release)
         answer = await call.result()
         if not isinstance(answer, dict):
-            raise NodeUnavailable(f"{method}: no JSON object")
+            raise NodeUnavailableError(f"{method}: no JSON object")
         return answer
 
     # Invoices
@@ -165,7 +165,7 @@ class Node:
     async def _next_paid(self, last_pay_index: int) -> Json | None:
         try:
             answer = await self.call("waitanyinvoice", lastpay_index=last_pay_index, timeout=0)
-        except RpcFailed as error:
+        except RpcCallError as error:
             if error.code != RpcCode.INVOICE_WAIT_TIMED_OUT:
                 raise
             return None
@@ -242,7 +242,7 @@ class Node:
         """
         try:
             await self.call("deldatastore", key=list(key), generation=generation)
-        except RpcFailed as error:
+        except RpcCallError as error:
             if error.code != RpcCode.DATASTORE_DEL_DOES_NOT_EXIST:
                 raise
 

@@ -8,6 +8,8 @@ or an app can make large is bounded before lightningd sees it: ten hops of publi
 from collections.abc import Mapping
 from typing import Any
 
+from nwc.errors import NwcError
+
 # BOLT4, "Packet Structure": hop_payloads.
 _ROOM = 1300
 _HMAC = 32
@@ -24,7 +26,7 @@ MAX_ROUTE_HINTS = 20
 MAX_CLTV_DELTA = 2016
 
 
-class TooLarge(ValueError):
+class OnionTooLargeError(NwcError, ValueError):
     """A payment cannot be sent; the text names the rule, and fits behind the name of a field."""
 
 
@@ -35,12 +37,12 @@ def check_records(records: Mapping[str, str]) -> None:
         records: type in decimal digits, value in hex digits.
 
     Raises:
-        TooLarge: they leave no room for a route.
+        OnionTooLargeError: they leave no room for a route.
 
     """
     size = sum(_record_size(int(type_), len(value) // 2) for type_, value in records.items())
     if size > FREE_BYTES:
-        raise TooLarge(
+        raise OnionTooLargeError(
             f"must have at most {FREE_BYTES} bytes together, with their types and lengths; got {size}"
         )
 
@@ -49,28 +51,28 @@ def check_invoice(decoded: Mapping[str, Any]) -> None:
     """Check what lightningd's `decode` shows of a BOLT11 invoice.
 
     Raises:
-        TooLarge: the invoice leaves no room for a route, or its route hints lead nowhere.
+        OnionTooLargeError: the invoice leaves no room for a route, or its route hints lead nowhere.
         KeyError, TypeError, ValueError: lightningd's answer cannot be read.
 
     """
     hints = decoded.get("routes", [])
     if len(hints) > MAX_ROUTE_HINTS:
-        raise TooLarge(f"must have at most {MAX_ROUTE_HINTS} route hints; got {len(hints)}")
+        raise OnionTooLargeError(f"must have at most {MAX_ROUTE_HINTS} route hints; got {len(hints)}")
     metadata_size = len(decoded.get("payment_metadata", "")) // 2
     longest = max(map(len, hints), default=0)
     if longest * _HOP + _record_size(16, metadata_size) * bool(metadata_size) > FREE_BYTES:
-        raise TooLarge("its route hints and payment metadata leave no room for a route")
+        raise OnionTooLargeError("its route hints and payment metadata leave no room for a route")
     for hint in hints:
         _check_hint(hint, decoded["payee"])
     delta = max((sum(hop["cltv_expiry_delta"] for hop in hint) for hint in hints), default=0)
     if delta + decoded["min_final_cltv_expiry"] > MAX_CLTV_DELTA:
-        raise TooLarge(f"must not lock the payment for more than {MAX_CLTV_DELTA} blocks")
+        raise OnionTooLargeError(f"must not lock the payment for more than {MAX_CLTV_DELTA} blocks")
 
 
 def _check_hint(hint: list[dict[str, Any]], payee: str) -> None:
     nodes = [hop["pubkey"] for hop in hint] + [payee]
     if len(set(nodes)) < len(nodes):
-        raise TooLarge("has a route hint that passes a node twice")
+        raise OnionTooLargeError("has a route hint that passes a node twice")
 
 
 def _record_size(type_: int, length: int) -> int:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from nwc.cln.errors import NodeError, NodeUnavailable, RpcFailed
+from nwc.cln.errors import NodeError, NodeUnavailableError, RpcCallError
 from nwc.cln.rpc_connection import RpcConnection
 from nwc.tasks import Tasks
 
@@ -47,7 +47,7 @@ class RpcCall:
         text: what is sent.
 
     Raises:
-        NodeUnavailable: this cannot be sent: text that has no UTF-8, or nested too deep.
+        NodeUnavailableError: this cannot be sent: text that has no UTF-8, or nested too deep.
 
     """
 
@@ -60,7 +60,7 @@ class RpcCall:
         try:
             self.text = _encoder.encode(request).encode()
         except (ValueError, RecursionError) as error:  # such as lone surrogates
-            raise NodeUnavailable(f"{method}: {type(error).__name__}") from None
+            raise NodeUnavailableError(f"{method}: {type(error).__name__}") from None
         self._drop: Action = _nothing
         self._ended: Action = _nothing
         self._is_over = False
@@ -72,8 +72,8 @@ class RpcCall:
         """Wait for the result. Where this is cancelled, only the answer is lost.
 
         Raises:
-            RpcFailed: lightningd answered with an error.
-            NodeUnavailable: lightningd is not there, hung up, or said what is no answer.
+            RpcCallError: lightningd answered with an error.
+            NodeUnavailableError: lightningd is not there, hung up, or said what is no answer.
 
         """
         outcome = await self._outcome
@@ -96,11 +96,11 @@ class RpcCall:
         """Hang up, if the call has not ended."""
         if not self._is_over:
             self._drop()
-            self._end(NodeUnavailable(f"{self._method}: {why}"))
+            self._end(NodeUnavailableError(f"{self._method}: {why}"))
 
     def fail(self, error: BaseException) -> None:
         """End without an answer."""
-        self._end(NodeUnavailable(f"{self._method}: {type(error).__name__}"))
+        self._end(NodeUnavailableError(f"{self._method}: {type(error).__name__}"))
 
     def read(self, said: bytearray) -> Json:
         """Read the answer to this call.
@@ -119,11 +119,11 @@ class RpcCall:
         """End with what lightningd has answered."""
         match answer:
             case {"error": {"code": int(code), "message": str(message)} as error}:
-                self._end(RpcFailed(self._method, code, message, error))
+                self._end(RpcCallError(self._method, code, message, error))
             case {"result": result}:
                 self._end(result)
             case _:
-                self._end(NodeUnavailable(f"{self._method}: neither a result nor an error"))
+                self._end(NodeUnavailableError(f"{self._method}: neither a result nor an error"))
 
     def _end(self, outcome: Any) -> None:
         if self._is_over:
@@ -170,7 +170,7 @@ class RpcSocket:
             name: by which what lightningd keeps of the call is found again; by default a number.
 
         Raises:
-            NodeUnavailable: this cannot be sent: text that has no UTF-8, or nested too deep.
+            NodeUnavailableError: this cannot be sent: text that has no UTF-8, or nested too deep.
 
         """
         return RpcCall(method, params, name or str(next(self._numbers)))

@@ -8,16 +8,16 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from nwc.cln.errors import NodeUnavailable, RpcFailed
+from nwc.cln.errors import NodeUnavailableError, RpcCallError
 from nwc.cln.node import Json, Node
-from nwc.cln.payments import Payer
+from nwc.cln.payer import Payer
 from nwc.cln.rpc import Params
 from nwc.nip47.errors import Nip47Error
-from nwc.wallet.connections import Connection, View
+from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.context import Call, ChainTip, Wallet
 from nwc.wallet.invoice_record import InvoiceRecord, invoice_label
-from nwc.wallet.list_transactions import list_transactions
-from nwc.wallet.lookup_invoice import lookup_invoice
+from nwc.wallet.methods.list_transactions import list_transactions
+from nwc.wallet.methods.lookup_invoice import lookup_invoice
 from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.ledgers import Ledgers
 from nwc.wallet.spending.payment import PaymentRecord
@@ -58,11 +58,11 @@ class InProcessNode(Node):
         if self.before is not None:
             await self.before(method, given)
         if self.away:
-            raise NodeUnavailable(f"{method}: away")
+            raise NodeUnavailableError(f"{method}: away")
         try:
             answer = await self.lightningd.call(method, given)
         except RpcError as error:
-            raise RpcFailed(method, error.code, str(error), error.as_json()) from None
+            raise RpcCallError(method, error.code, str(error), error.as_json()) from None
         finally:
             await self._notify()
         return json.loads(json.dumps(answer))

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from nwc.cln.errors import NodeUnavailable, RpcFailed
+from nwc.cln.errors import NodeUnavailableError, RpcCallError
 from nwc.cln.node import PAYMENT_METHODS, Bounds, Node
-from nwc.cln.payments import Payer
+from nwc.cln.payer import Payer
 from nwc.wallet.server import MAX_IN_FLIGHT_PER_CONNECTION
 from nwc.wallet.spending.payments import MAX_IN_ALL
 from tests.support.waiting import PATIENCE_S
@@ -64,7 +64,7 @@ async def test_an_answer_that_cannot_be_read(
 ) -> None:
     """Who must go on when lightningd is away goes on then, too."""
     server.answer = result(answer)
-    with pytest.raises(NodeUnavailable):
+    with pytest.raises(NodeUnavailableError):
         await ask(node)
 
 
@@ -178,7 +178,7 @@ async def test_what_hangs_gives_its_places_back(
     server = HungServer("getinfo")
     async with server.listening(socket_path):
         await make_calls_and_go(node, server)
-        with pytest.raises(NodeUnavailable, match="getinfo: no answer in time"):
+        with pytest.raises(NodeUnavailableError, match="getinfo: no answer in time"):
             await node.info()
         server.hangs = False
         monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=2))
@@ -234,7 +234,7 @@ async def test_what_cannot_be_sent_takes_no_place(
     server: Server, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=1))
-    for unsendable, error in (("\ud800", NodeUnavailable), (object(), TypeError)):
+    for unsendable, error in (("\ud800", NodeUnavailableError), (object(), TypeError)):
         with pytest.raises(error):
             await node.call("method", description=unsendable)
     async with asyncio.timeout(PATIENCE_S):
@@ -250,7 +250,7 @@ async def test_the_time_of_a_call_begins_before_its_connection(
     node._rpc._connecting.submit(connecting.wait)
     try:
         for _ in range(2):
-            with pytest.raises(NodeUnavailable, match="getinfo: no answer in time"):
+            with pytest.raises(NodeUnavailableError, match="getinfo: no answer in time"):
                 await node.info()
     finally:
         connecting.set()
@@ -272,7 +272,7 @@ async def test_that_a_call_nobody_waits_for_fails_is_no_error_of_the_loop(
         await server.wait_for(1)
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
-    with pytest.raises(NodeUnavailable):  # once the first is over, whose place it needs
+    with pytest.raises(NodeUnavailableError):  # once the first is over, whose place it needs
         await node.info()
     del gone  # what nobody refers to is told of
     gc.collect()
@@ -290,7 +290,7 @@ async def test_what_takes_long_is_waited_for(
         is_wait = method == "waitanyinvoice"
         call = asyncio.create_task(node.wait_paid_invoice(0) if is_wait else node.call(method))
         for _ in range(3):
-            with pytest.raises(NodeUnavailable):
+            with pytest.raises(NodeUnavailableError):
                 await node.info()
         assert not call.done()
         call.cancel()
@@ -299,7 +299,7 @@ async def test_what_takes_long_is_waited_for(
 async def test_a_closed_node_takes_no_calls(server: Server, node: Node) -> None:
     await node.info()
     node.close()
-    with pytest.raises(NodeUnavailable):
+    with pytest.raises(NodeUnavailableError):
         await node.info()
     assert len(server.requests) == 1
 
@@ -399,7 +399,7 @@ async def test_deleting_what_is_gone(server: Server, node: Node) -> None:
     await node.datastore_delete(("nwc", "x"))
     assert server.asked == ("deldatastore", {"key": ["nwc", "x"]})
     server.answer = failure(1201, "Wrong generation")
-    with pytest.raises(RpcFailed):
+    with pytest.raises(RpcCallError):
         await node.datastore_delete(("nwc", "x"))
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nwc.cln.errors import RpcFailed
+from nwc.cln.errors import RpcCallError
 from nwc.cln.node import Json
-from nwc.cln.payments import PARTS_PER_PAGE
+from nwc.cln.payer import PARTS_PER_PAGE
 from nwc.cln.rpc import Params
 from tests.double import bolt11
 from tests.double.bolt11 import Bolt11Error
@@ -276,7 +276,7 @@ class StrictNode(InProcessNode):
         self.calls.clear()  # who looks at them is not here, and there are many
         try:
             return await super()._call(method, params, name)
-        except RpcFailed as error:
+        except RpcCallError as error:
             if "bug in the double" in error.message:
                 self.violations.append(f"{method}: {error.message}")
             raise

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nwc.cln.errors import NodeError, NodeUnavailable
+from nwc.cln.errors import NodeError, NodeUnavailableError
 from nwc.cln.node import BOUNDS, PAYMENT_METHODS, Json
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet.spending.payments import (
@@ -111,7 +111,7 @@ def test_one_connection_whose_payments_cannot_be_listed_does_not_stop_others(ben
 
     async def fail(method: str, given: Json) -> None:
         if method == "listdatastore" and given["key"] == ["nwc", "payments", KEY[:16]]:
-            raise NodeUnavailable("listdatastore: OverflowError")
+            raise NodeUnavailableError("listdatastore: OverflowError")
 
     bench.lightningd.gate = fail
     bench.lightningd.calls.clear()
