@@ -82,10 +82,10 @@ def _describe_network(error: OSError, *, has_proxy: bool) -> str:
 def _describe_end(error: ConnectionClosed) -> str:
     """Return why an open connection ended."""
     # The relay's close code, if it closed first; else ours.
-    if (said := error.rcvd) is not None and (error.sent is None or error.rcvd_then_sent):
-        words = f": {printable(said.reason)}" if said.reason else ""
-        is_plain = said.code in (1000, 1001) and not words
-        detail = "" if is_plain else f" (code {said.code}{words})"
+    if (close := error.rcvd) is not None and (error.sent is None or error.rcvd_then_sent):
+        reason = f": {printable(close.reason)}" if close.reason else ""
+        is_plain = close.code in (1000, 1001) and not reason
+        detail = "" if is_plain else f" (code {close.code}{reason})"
         return f"the relay closed the connection{detail}"
     if error.sent is None:
         return "the connection was lost: the relay or this node's network is down"
@@ -109,8 +109,8 @@ def _http_hint(code: int) -> str:
 def _os_error_text(error: OSError) -> str:
     """Return the operating system's text for an error, which asyncio replaces by its own."""
     numbers = [error.errno] if error.errno else _errnos(str(error))
-    words = " and ".join(dict.fromkeys(os.strerror(number) for number in numbers))
-    return words.lower() or str(error)[:_MAX_TEXT_LENGTH] or type(error).__name__
+    text = " and ".join(dict.fromkeys(os.strerror(number) for number in numbers))
+    return text.lower() or str(error)[:_MAX_TEXT_LENGTH] or type(error).__name__
 
 
 def _errnos(text: str) -> list[int]:

@@ -20,7 +20,7 @@ LONG_PAUSE_S = 60.0
 
 
 class ReconnectPace:
-    """Decides when the next attempt to connect to one relay may begin.
+    """When the next attempt to connect to one relay may begin.
 
     Args:
         now: when the relay was first needed.

@@ -15,7 +15,7 @@ class RelayInfo:
     """What a person wants to know about a relay.
 
     Attributes:
-        url: normal form of its URL.
+        url: as `parse_relay_url` returns it.
         state: "connecting" until the first attempt has ended, then "connected" or "disconnected".
         recipients: how many recipients' events are read from it.
         since: Unix seconds of the last change of state.
@@ -69,9 +69,9 @@ class RelayHealth:
         self._has_complained = False
         self._set_state("connected")
 
-    def complained(self, words: str) -> None:
+    def complained(self, complaint: str) -> None:
         """Record the relay's complaint, or why it has refused something."""
-        self.last_error = words
+        self.last_error = complaint
         self._has_complained = True
 
     def unanswered(self) -> None:

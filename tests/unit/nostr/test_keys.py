@@ -1,15 +1,12 @@
 import dataclasses
 import pickle
-from types import SimpleNamespace
-from unittest.mock import patch
 
 import nostr_sdk
 import pytest
-from coincurve import PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nwc.nostr import bech32, schnorr
+from nwc.nostr import bech32
 from nwc.nostr.keys import KeyPair, parse_public_key, verify_signature
 
 ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
@@ -117,28 +114,6 @@ def test_a_signature_is_valid_only_for_its_digest_and_key(secret: bytes, digest:
     other_digest = bytes([digest[0] ^ 1]) + digest[1:]
     assert not verify_signature(keys.public_key, other_digest, signature.hex())
     assert not verify_signature(PUBLIC_3, digest, signature.hex())
-
-
-@settings(max_examples=30)
-@given(SCALARS, st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
-def test_signatures_are_the_same_as_from_coincurve(
-    secret: bytes, digest: bytes, randomness: bytes
-) -> None:
-    with patch("os.urandom", return_value=randomness):
-        signature = KeyPair.from_secret(secret).sign(digest)
-    assert signature == PrivateKey(secret).sign_schnorr(digest, randomness)
-
-
-def test_a_failure_of_libsecp256k1_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = KeyPair.generate()
-    refusing = SimpleNamespace(
-        secp256k1_schnorrsig_sign32=lambda *_: 0, secp256k1_keypair_create=lambda *_: 0
-    )
-    monkeypatch.setattr(schnorr, "lib", refusing)
-    with pytest.raises(ValueError, match="could not sign"):
-        keys.sign(bytes(32))
-    with pytest.raises(ValueError, match="not a secret key"):
-        KeyPair.generate()
 
 
 def test_a_signature_of_rust_nostr_is_valid() -> None:
