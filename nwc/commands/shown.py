@@ -55,7 +55,7 @@ async def wait_for_relay(live: LiveConnection) -> None:
 def describe_relay(relay: RelayInfo) -> Json:
     """Return the fields of a relay for nwc-status."""
     shown = asdict(relay)
-    return {"url": shown.pop("url"), "connections": shown.pop("inboxes"), **shown}
+    return {"url": shown.pop("url"), "connections": shown.pop("recipients"), **shown}
 
 
 def describe_use(live: LiveConnection) -> Json:
