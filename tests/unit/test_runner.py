@@ -33,7 +33,7 @@ class Request:
         self.answered.set()
 
 
-async def command(_core: Any) -> dict[str, Any]:
+async def command(_app: Any) -> dict[str, Any]:
     raise AssertionError("the service would run it")
 
 

@@ -43,7 +43,7 @@ PENDING = ("nwc", "notifications", "pending", APP.client_pubkey)
 
 
 class Scene:
-    """A core over a node; what is told is put aside, since there is no relay."""
+    """An App over a node; what is told is put aside, since there is no relay."""
 
     def __init__(self, lightningd: Double, *, notifications: bool = True) -> None:
         self.world = World(lightningd)
@@ -58,19 +58,19 @@ class Scene:
             proxy=None,
             always_use_proxy=False,
         )
-        self.core = App(settings, self.node, ChainTip())
+        self.app = App(settings, self.node, ChainTip())
         self.service = Service(settings)
         self.service._node = self.node
         self.service._core = asyncio.get_running_loop().create_future()
         self.late: list[PaymentRecord] = []
-        self.core.server.answer_payment = self._answer_late  # type: ignore[method-assign]
+        self.app.server.answer_payment = self._answer_late  # type: ignore[method-assign]
 
     async def _answer_late(self, client_pubkey: str, record: PaymentRecord) -> None:
         self.late.append(record)
 
     async def load(self) -> None:
         """Start, and wait until the books are read and paid invoices are followed."""
-        await self.service._load(self.core)
+        await self.service._load(self.app)
         await self.node.called(lambda: self.lists("nwc", "revoked"))
         await self.follows()
 
@@ -87,7 +87,7 @@ class Scene:
         return ("listdatastore", {"key": list(key)}) in self.node.calls
 
     async def ledger(self) -> Ledger:
-        return await self.core.payments.ledgers.of(APP.client_pubkey)
+        return await self.app.payments.ledgers.of(APP.client_pubkey)
 
     async def dealt_with(self, pay_index: int) -> None:
         """Wait until the position is at a payment."""
@@ -113,7 +113,7 @@ async def scene(
     scene = Scene(lightningd, **getattr(request, "param", {}))
     await ConnectionStore(scene.node).create(APP)
     yield scene
-    await scene.core.stop()
+    await scene.app.stop()
     scene.service._loop.close()
 
 
@@ -179,7 +179,7 @@ async def test_what_cannot_be_told_is_counted_once(
 @OFF
 async def test_what_is_sent_is_not_told_without_notifications(scene: Scene) -> None:
     await scene.load()
-    await scene.core._tell_of_sent(APP.id, settled(1))
+    await scene.app._tell_of_sent(APP.id, settled(1))
     assert await scene.aside() == []
 
 
@@ -187,8 +187,8 @@ async def test_what_was_sent_before_the_start_is_told(scene: Scene) -> None:
     """It is put aside when lightningd takes it, and then known as told."""
     record = settled(1, created_at=int(time.time()))
     request_id = record.payment.request_id
-    await scene.core.payments.records.keep(APP.id, record)
-    await scene.core.payments.ledgers.change(
+    await scene.app.payments.records.keep(APP.id, record)
+    await scene.app.payments.ledgers.change(
         APP.client_pubkey, lambda _: Ledger(total_spent_msat=1007, untold=(request_id,))
     )
 
@@ -199,7 +199,7 @@ async def test_what_was_sent_before_the_start_is_told(scene: Scene) -> None:
 
     scene.node.before = fail_once
     await scene.load()
-    ledgers = scene.core.payments.ledgers
+    ledgers = scene.app.payments.ledgers
     await scene.node.called(lambda: not ledgers.known(APP.client_pubkey).untold)
     assert await scene.aside() == [f"sent-{APP.id}-{request_id}"]
 
@@ -207,7 +207,7 @@ async def test_what_was_sent_before_the_start_is_told(scene: Scene) -> None:
 async def test_payments_under_way_are_followed_once(scene: Scene) -> None:
     """Also when lightningd fails in the middle of the start: each is answered once."""
     payment = settled(1).payment
-    await scene.core.payments.ledgers.change(
+    await scene.app.payments.ledgers.change(
         APP.client_pubkey, lambda _: Ledger(reservations={payment.request_id: payment})
     )
     fields = {"payment_hash": payment.payment_hash, "preimage": "aa" * 32}
@@ -228,8 +228,8 @@ async def test_payments_under_way_are_followed_once(scene: Scene) -> None:
     assert (await scene.ledger()).reservations
     await scene.world.payment({"status": "complete"}, **fields)
     await until(lambda: bool(scene.late))
-    await scene.core.payments.stop()
-    ended = await scene.core.payments.records.get(APP.id, payment.request_id)
+    await scene.app.payments.stop()
+    ended = await scene.app.payments.records.get(APP.id, payment.request_id)
     assert ended is not None
     assert ended.is_settled
     assert failures < 0
@@ -242,8 +242,8 @@ async def test_a_connection_with_a_damaged_ledger_can_be_revoked(scene: Scene) -
     key = ("nwc", "ledgers", APP.client_pubkey)
     await scene.node.datastore_put(key, "{}")
     await scene.load()
-    await scene.core.manager.revoke("app")
-    assert len(scene.core.connections) == 0
+    await scene.app.manager.revoke("app")
+    assert len(scene.app.connections) == 0
     assert await scene.node.datastore_get(key) == "{}"
 
 
@@ -270,7 +270,7 @@ def refusing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Callable[[Excepti
 
 
 def served(scene: Scene, record: Connection) -> bool:
-    return scene.core.connections.of_client(record.client_pubkey) is not None
+    return scene.app.connections.of_client(record.client_pubkey) is not None
 
 
 def names(scene: Scene) -> list[str]:
@@ -291,18 +291,18 @@ async def test_revoked_at_once_and_deleted_when_lightningd_can(
     refusing(fault)
     for _ in range(2):
         with pytest.raises(StillStoredError, match="'app' is served no more"):
-            await scene.core.manager.revoke("app")
+            await scene.app.manager.revoke("app")
         assert not served(scene, APP)
     assert "connection 'app' is revoked, but" in caplog.text
     assert "'app' revoked" not in caplog.text
     with pytest.raises(ManagementError, match=r"pubkey: .*being deleted"):
-        await scene.core.manager.create(replace(APP, name="again"))
+        await scene.app.manager.create(replace(APP, name="again"))
     with pytest.raises(ManagementError, match=r"name: .*being deleted"):
-        await scene.core.manager.create(replace(OTHER, name="app"))
+        await scene.app.manager.create(replace(OTHER, name="app"))
     refusing(None)
     await until(lambda: "'app' revoked" in caplog.text)
     assert names(scene) == []
-    await scene.core.manager.create(APP)
+    await scene.app.manager.create(APP)
     assert (await scene.ledger()).received_msat == 0
 
 
@@ -312,7 +312,7 @@ async def test_others_can_be_revoked_meanwhile(scene: Scene, refusing: Callable[
     refusing(RpcCallError("deldatastore", -1, "disk full"))
     for record in (APP, OTHER):
         with pytest.raises(StillStoredError):
-            await scene.core.manager.revoke(record.name)
+            await scene.app.manager.revoke(record.name)
         assert not served(scene, record)
 
 
@@ -340,10 +340,10 @@ async def test_a_change_under_way_does_not_bring_it_back(scene: Scene) -> None:
 
     scene.node.before = hang
     changing = asyncio.create_task(
-        scene.core.manager.change("app", lambda old: replace(old, name="renamed"))
+        scene.app.manager.change("app", lambda old: replace(old, name="renamed"))
     )
     await asyncio.sleep(0)
-    revoking = asyncio.create_task(scene.core.manager.revoke("app"))
+    revoking = asyncio.create_task(scene.app.manager.revoke("app"))
     await asyncio.sleep(0)
     assert not served(scene, APP)
     is_stored.set()
@@ -366,7 +366,7 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
 async def test_a_budget_taken_away_stays_away(scene: Scene, more: dict[str, Any], problem: str) -> None:
     """A change that begins while another is being stored goes on from what that leaves."""
     await scene.load()
-    await commands.update(scene.core, "app", budget="50000sat", renewal="weekly")
+    await commands.update(scene.app, "app", budget="50000sat", renewal="weekly")
     is_storing, is_stored = asyncio.Event(), asyncio.Event()
 
     async def hang(method: str, _: Any) -> None:
@@ -375,9 +375,9 @@ async def test_a_budget_taken_away_stays_away(scene: Scene, more: dict[str, Any]
             await is_stored.wait()
 
     scene.node.before = hang
-    taking = asyncio.create_task(commands.update(scene.core, "app", budget="nothing"))
+    taking = asyncio.create_task(commands.update(scene.app, "app", budget="nothing"))
     await is_storing.wait()
-    changing = asyncio.create_task(commands.update(scene.core, "app", **more))
+    changing = asyncio.create_task(commands.update(scene.app, "app", **more))
     await asyncio.sleep(0)
     is_stored.set()
     await taking
@@ -386,7 +386,7 @@ async def test_a_budget_taken_away_stays_away(scene: Scene, more: dict[str, Any]
             await changing
     else:
         await changing
-    [live] = scene.core.connections.all()
+    [live] = scene.app.connections.all()
     assert live.record.budget == Budget()
     assert json.loads(str(await stored(scene, APP)))["budget"]["kind"] == "nothing"
 
@@ -398,9 +398,9 @@ async def test_names_stored_by_earlier_versions(scene: Scene) -> None:
     await ConnectionStore(scene.node).replace(decomposed)
     await ConnectionStore(scene.node).create(composed)
     await scene.load()
-    assert scene.core.manager.find("café").record == composed
-    assert scene.core.manager.find("cafe\u0301").record == decomposed
-    both = [asyncio.create_task(scene.core.manager.revoke(r.name)) for r in (composed, decomposed)]
+    assert scene.app.manager.find("café").record == composed
+    assert scene.app.manager.find("cafe\u0301").record == decomposed
+    both = [asyncio.create_task(scene.app.manager.revoke(r.name)) for r in (composed, decomposed)]
     assert [(await task).record for task in both] == [composed, decomposed]
     assert names(scene) == []
 
@@ -413,18 +413,18 @@ async def test_revoke_finds_a_name_in_another_form_again(
     refusing(NodeUnavailableError("away"))
     for form in ("cafe\u0301", "café"):
         with pytest.raises(StillStoredError):
-            await scene.core.manager.revoke(form)
+            await scene.app.manager.revoke(form)
     refusing(None)
-    assert (await scene.core.manager.revoke("cafe\u0301")).record.name == "café"
+    assert (await scene.app.manager.revoke("cafe\u0301")).record.name == "café"
 
 
 async def test_a_stored_name_can_be_changed_to_its_normal_form(scene: Scene) -> None:
     await ConnectionStore(scene.node).replace(replace(APP, name="cafe\u0301"))
     await scene.load()
-    await scene.core.manager.change("café", lambda old: replace(old, name="café"))
+    await scene.app.manager.change("café", lambda old: replace(old, name="café"))
     assert names(scene) == ["café"]
     with pytest.raises(ManagementError, match="there is a connection 'café' already"):
-        await scene.core.manager.create(replace(OTHER, name="café"))
+        await scene.app.manager.create(replace(OTHER, name="café"))
 
 
 async def test_nothing_is_paid_once_it_is_revoked(scene: Scene) -> None:
@@ -444,9 +444,9 @@ async def test_nothing_is_paid_once_it_is_revoked(scene: Scene) -> None:
 
     writing = asyncio.Event()
     scene.node.before = hang
-    paying = asyncio.create_task(scene.core.payments.pay(rich, settled(1).payment, send))
+    paying = asyncio.create_task(scene.app.payments.pay(rich, settled(1).payment, send))
     await writing.wait()
-    revoking = asyncio.create_task(scene.core.manager.revoke("other"))
+    revoking = asyncio.create_task(scene.app.manager.revoke("other"))
     await asyncio.sleep(0)
     is_stored.set()
     with pytest.raises(Nip47Error, match="this connection has ended") as caught:
@@ -461,10 +461,10 @@ async def test_a_revoked_connection_leaves_no_ledger(scene: Scene) -> None:
     await scene.dealt_with(1)
     key = ("nwc", "ledgers", APP.client_pubkey)
     assert await scene.node.datastore_get(key)
-    await scene.core.manager.revoke("app")
+    await scene.app.manager.revoke("app")
     assert await scene.node.datastore_get(key) is None
     with pytest.raises(Nip47Error, match="ended"):
-        scene.core.payments._budget_of(APP.client_pubkey, START)
+        scene.app.payments._budget_of(APP.client_pubkey, START)
 
 
 async def test_a_command_does_not_wait_for_ever(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -472,7 +472,7 @@ async def test_a_command_does_not_wait_for_ever(scene: Scene, monkeypatch: pytes
     monkeypatch.setattr(module, "COMMAND_TIMEOUT_S", 0.05)
     goes_on, done = asyncio.Event(), asyncio.Event()
 
-    async def command(core: App) -> None:
+    async def command(app: App) -> None:
         await goes_on.wait()
         done.set()
 
@@ -488,17 +488,17 @@ async def test_a_command_does_not_wait_for_ever(scene: Scene, monkeypatch: pytes
 
 async def test_a_stop_leaves_no_template(scene: Scene) -> None:
     await scene.load()
-    await scene.core.wallet.templates.get(1000)
+    await scene.app.wallet.templates.get(1000)
     assert await scene.node.invoice_by_label("nwc:template:0")
-    await scene.core.stop()
+    await scene.app.stop()
     assert await scene.node.invoice_by_label("nwc:template:0") is None
 
 
 async def test_a_stop_while_lightningd_is_away(scene: Scene) -> None:
     await scene.load()
-    await scene.core.wallet.templates.get(1000)
+    await scene.app.wallet.templates.get(1000)
     scene.node.away = True
-    await scene.core.stop()
+    await scene.app.stop()
     scene.node.away = False
     assert await scene.node.invoice_by_label("nwc:template:0"), "it goes at the next start"
 
@@ -541,12 +541,12 @@ async def test_a_connection_that_nobody_was_shown(scene: Scene, lost: Callable[[
     record = replace(APP, name="another", client_pubkey=KeyPair.generate().public_key)
     lost()
     with pytest.raises(NodeUnavailableError):
-        await scene.core.manager.create(record)
+        await scene.app.manager.create(record)
     assert await stored(scene, record)
     with pytest.raises(ManagementError, match="being deleted"):
-        await scene.core.manager.create(record)
-    await until(lambda: not scene.core.manager._in_doubt)
-    await scene.core.manager.create(record)
+        await scene.app.manager.create(record)
+    await until(lambda: not scene.app.manager._in_doubt)
+    await scene.app.manager.create(record)
     assert await stored(scene, record) == record.to_json()
 
 
@@ -555,11 +555,11 @@ async def test_a_change_that_was_refused(scene: Scene, lost: Callable[[], None])
     await scene.load()
     lost()
     with pytest.raises(NodeUnavailableError):
-        await scene.core.manager.change(
+        await scene.app.manager.change(
             "app", lambda old: replace(old, budget=Budget(BudgetKind.UNLIMITED))
         )
     assert await stored(scene, APP) != APP.to_json()
-    await until(lambda: not scene.core.manager._in_doubt)
+    await until(lambda: not scene.app.manager._in_doubt)
     assert await stored(scene, APP) == APP.to_json()
 
 
@@ -584,28 +584,28 @@ def unread(scene: Scene) -> Callable[[], None]:
 async def test_the_owner_can_end_a_connection_while_the_books_are_not_read(
     scene: Scene, unread: Callable[[], None]
 ) -> None:
-    await scene.service._load(scene.core)
-    shown = await commands.list_(scene.core, "app")
+    await scene.service._load(scene.app)
+    shown = await commands.list_(scene.app, "app")
     assert "still reading its books" in shown["connections"][0]["budget"]["warning"]
-    assert "still reading its books" in (await commands.status(scene.core))["warning"]
-    assert (await commands.revoke(scene.core, "app"))["revoked"]
+    assert "still reading its books" in (await commands.status(scene.app))["warning"]
+    assert (await commands.revoke(scene.app, "app"))["revoked"]
     assert names(scene) == []
-    assert not scene.core.payments.is_started
+    assert not scene.app.payments.is_started
     unread()
-    await scene.node.called(lambda: scene.core.payments.is_started)
-    assert "warning" not in await commands.status(scene.core)
+    await scene.node.called(lambda: scene.app.payments.is_started)
+    assert "warning" not in await commands.status(scene.app)
 
 
 async def test_apps_receive_while_the_books_are_not_read(
     scene: Scene, unread: Callable[[], None]
 ) -> None:
     """What comes in is counted too, and is there when the books are read."""
-    await scene.service._load(scene.core)
+    await scene.service._load(scene.app)
     await scene.follows()
     call = Call(f"{1:064x}", {"amount": 5000}, APP)
-    made = await make_invoice(scene.core.wallet, call)
+    made = await make_invoice(scene.app.wallet, call)
     scene.node.before = None
-    ledgers = scene.core.payments.ledgers
+    ledgers = scene.app.payments.ledgers
     await scene.world.pay(invoice_label(APP, call.request_id))
     await scene.dealt_with(1)
     assert made["invoice"]
@@ -624,12 +624,12 @@ async def test_what_a_connection_that_is_not_served_receives_is_counted(scene: S
 
 
 async def test_the_payments_of_a_revoked_connection_are_read_after_a_start(scene: Scene) -> None:
-    await scene.core.payments.records.keep(APP.id, settled(1, created_at=int(time.time())))
+    await scene.app.payments.records.keep(APP.id, settled(1, created_at=int(time.time())))
     await scene.load()
-    await scene.core.manager.revoke("app")
+    await scene.app.manager.revoke("app")
     again = Scene(scene.node.lightningd)
     await again.load()
     await again.node.called(lambda: again.lists("nwc", "payments", APP.id))
-    await until(lambda: again.core.payments.records.count_settled(APP.id) == 1)
-    await again.core.stop()
+    await until(lambda: again.app.payments.records.count_settled(APP.id) == 1)
+    await again.app.stop()
     again.service._loop.close()

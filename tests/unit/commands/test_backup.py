@@ -1,4 +1,4 @@
-"""nwc-export and nwc-import, over a core with the test double of lightningd, without relays."""
+"""nwc-export and nwc-import, over an App with the test double of lightningd, without relays."""
 
 # ruff: noqa: F811 - the fixture `scene`
 import asyncio
@@ -33,7 +33,7 @@ NEW = {"name": "new", "pubkey": OTHER_KEY, "relays": RELAY}
 
 async def imported(scene: Scene, *entries: object) -> list[Json]:
     """Import entries and return what became of each."""
-    answer = await commands.import_(scene.core, list(entries))
+    answer = await commands.import_(scene.app, list(entries))
     outcomes: list[Json] = answer["connections"]
     assert [outcome["number"] for outcome in outcomes] == list(range(1, len(entries) + 1))
     counted = {result: answer[result] for result in ("created", "unchanged", "refused")}
@@ -57,21 +57,21 @@ async def refusal(scene: Scene, entry: object) -> str:
 
 
 def live(scene: Scene, name: str) -> LiveConnection:
-    found = scene.core.connections.named(name)
+    found = scene.app.connections.named(name)
     assert found is not None
     return found
 
 
 async def restored(scene: Scene, exported: object) -> Json:
     """Forget everything, and import what was exported."""
-    await commands.forget(scene.core, confirm=True)
-    return await commands.import_(scene.core, exported)
+    await commands.forget(scene.app, confirm=True)
+    return await commands.import_(scene.app, exported)
 
 
 async def test_what_is_exported(scene: Scene) -> None:
-    await scene.core.manager.load()
+    await scene.app.manager.load()
     await commands.connect(
-        scene.core,
+        scene.app,
         "Zaps é",
         pubkey=OTHER_KEY,
         budget="50000sat",
@@ -84,7 +84,7 @@ async def test_what_is_exported(scene: Scene) -> None:
         lud16="me@a.example",
         notifications="false",
     )
-    exported = await commands.export(scene.core)
+    exported = await commands.export(scene.app)
     assert exported["version"] == 1
     by_name = {entry["name"]: entry for entry in exported["connections"]}
     assert by_name["Zaps é"] == {
@@ -115,26 +115,26 @@ async def test_what_is_exported(scene: Scene) -> None:
 
 
 async def test_nothing_secret_is_exported(scene: Scene) -> None:
-    await scene.core.manager.load()
-    shown = await commands.connect(scene.core, "x")
+    await scene.app.manager.load()
+    shown = await commands.connect(scene.app, "x")
     secret = parse_qs(urlsplit(shown["uri"]).query)["secret"][0]
-    exported = json.dumps(await commands.export(scene.core))
+    exported = json.dumps(await commands.export(scene.app))
     assert secret not in exported
     assert live(scene, "x").keys.secret_hex() not in exported
 
 
 async def test_connections_that_are_not_served_are_told_of(scene: Scene) -> None:
     await scene.node.datastore_put(("nwc", "connections", OTHER_KEY), '{"version":99}')
-    await scene.core.manager.load()
-    exported = await commands.export(scene.core)
+    await scene.app.manager.load()
+    exported = await commands.export(scene.app)
     assert exported["warning"].startswith("1 connection is stored, but not served, and not shown here;")
-    assert (await commands.list_(scene.core))["warning"] == exported["warning"]
-    assert "warning" not in await commands.list_(scene.core, "app")
+    assert (await commands.list_(scene.app))["warning"] == exported["warning"]
+    assert "warning" not in await commands.list_(scene.app, "app")
     assert "is stored, but not served" in await refusal(scene, NEW)
     stored = await scene.node.datastore_get(("nwc", "connections", OTHER_KEY))
     assert stored == '{"version":99}'
     # The warning in it is no obstacle.
-    assert (await commands.import_(scene.core, exported))["unchanged"] == 1
+    assert (await commands.import_(scene.app, exported))["unchanged"] == 1
 
 
 FORMS: dict[str, Callable[[Json], object]] = {
@@ -148,16 +148,16 @@ FORMS: dict[str, Callable[[Json], object]] = {
 @pytest.mark.parametrize("form", FORMS)
 async def test_what_is_exported_is_imported(scene: Scene, form: str) -> None:
     await scene.load()
-    await commands.connect(scene.core, "Zaps é", budget="5sat", renewal="daily", methods="pay_invoice")
-    wallet_keys = {one.record.name: one.wallet_pubkey for one in scene.core.connections}
-    exported = await commands.export(scene.core)
+    await commands.connect(scene.app, "Zaps é", budget="5sat", renewal="daily", methods="pay_invoice")
+    wallet_keys = {one.record.name: one.wallet_pubkey for one in scene.app.connections}
+    exported = await commands.export(scene.app)
     before = time.time()
     answer = await restored(scene, FORMS[form](exported))
     assert (answer["created"], answer["unchanged"], answer["refused"]) == (2, 0, 0)
     assert {"name": "Zaps é", "result": "created"}.items() <= answer["connections"][1].items()
-    assert await commands.export(scene.core) == exported
+    assert await commands.export(scene.app) == exported
     # The same wallet key, so the URI that the app has works again.
-    assert {one.record.name: one.wallet_pubkey for one in scene.core.connections} == wallet_keys
+    assert {one.record.name: one.wallet_pubkey for one in scene.app.connections} == wallet_keys
     # The connection and its budget begin now.
     record = live(scene, "Zaps é").record
     assert min(record.created_at, record.budget.since) >= int(before)
@@ -199,25 +199,25 @@ def test_any_connection_is_imported_as_it_was(lightningd: Double, record: Connec
     async def check() -> None:
         scene = Scene(lightningd)  # a new event loop for each example
         scene.service._loop.close()
-        taken = await backup._import_one(scene.core, backup._entry(record), frozenset())
+        taken = await backup._import_one(scene.app, backup._entry(record), frozenset())
         assert taken.result == "created", taken
         stored = live(scene, record.name).record
         budget = replace(stored.budget, since=0)
         assert replace(stored, created_at=5, budget=budget) == record
-        again = await backup._import_one(scene.core, backup._entry(record), frozenset())
+        again = await backup._import_one(scene.app, backup._entry(record), frozenset())
         assert again.result == "unchanged", again
-        await scene.core.manager.revoke(record.name)
-        await scene.core.stop()
+        await scene.app.manager.revoke(record.name)
+        await scene.app.stop()
 
     asyncio.run(check())
 
 
 async def test_importing_twice_changes_nothing(scene: Scene) -> None:
-    await scene.core.manager.load()
+    await scene.app.manager.load()
     before = live(scene, "app").record
-    exported = await commands.export(scene.core)
+    exported = await commands.export(scene.app)
     for _ in range(2):
-        answer = await commands.import_(scene.core, exported)
+        answer = await commands.import_(scene.app, exported)
         assert (answer["created"], answer["unchanged"], answer["refused"]) == (0, 1, 0)
     assert live(scene, "app").record == before
     once, twice = await imported(scene, NEW, NEW)
@@ -226,10 +226,10 @@ async def test_importing_twice_changes_nothing(scene: Scene) -> None:
 
 async def test_an_expired_connection(scene: Scene) -> None:
     """It is as it was where it still is, and refused where it is not."""
-    await scene.core.manager.load()
-    [entry] = (await commands.export(scene.core))["connections"]
+    await scene.app.manager.load()
+    [entry] = (await commands.export(scene.app))["connections"]
     record = live(scene, "app").record
-    scene.core.connections.update(live(scene, "app"), replace(record, expires_at=5))
+    scene.app.connections.update(live(scene, "app"), replace(record, expires_at=5))
     assert [one["result"] for one in await imported(scene, {**entry, "expires": 5})] == ["unchanged"]
     assert "expires: must be in the future" in await refusal(scene, {**entry, "expires": 6})
     assert "expires: must be in the future" in await refusal(scene, {**NEW, "expires": 5})
@@ -252,8 +252,8 @@ async def test_a_connection_with_other_settings_stays(
     changed: Json,
     fields: str,
 ) -> None:
-    await scene.core.manager.load()
-    [entry] = (await commands.export(scene.core))["connections"]
+    await scene.app.manager.load()
+    [entry] = (await commands.export(scene.app))["connections"]
     before = live(scene, "app").record
     reason = await refusal(scene, {**entry, **changed})
     assert f"the connection 'app' of this pubkey has other values of {fields};" in reason
@@ -292,7 +292,7 @@ async def test_a_connection_with_other_settings_stays(
     ],
 )
 async def test_an_entry_that_is_refused_says_why(scene: Scene, entry: object, reason: str) -> None:
-    await scene.core.manager.load()
+    await scene.app.manager.load()
     told = await refusal(scene, entry)
     assert reason in told
     assert len(told) <= 300
@@ -302,7 +302,7 @@ async def test_an_entry_that_is_refused_says_why(scene: Scene, entry: object, re
 
 
 async def test_nested_too_deep(scene: Scene) -> None:
-    await scene.core.manager.load()
+    await scene.app.manager.load()
     deep: Any = []
     for _ in range(100_000):
         deep = [deep]
@@ -333,11 +333,11 @@ async def test_nested_too_deep(scene: Scene) -> None:
     ids=lambda value: repr(value)[:30],
 )
 async def test_what_is_no_list(scene: Scene, given_: object) -> None:
-    await scene.core.manager.load()
+    await scene.app.manager.load()
     with pytest.raises(ArgumentError, match=r"^connections: must ") as raised:
-        await commands.import_(scene.core, given_)
+        await commands.import_(scene.app, given_)
     assert len(str(raised.value)) < 200
-    assert len(scene.core.connections) == 1
+    assert len(scene.app.connections) == 1
 
 
 @settings(suppress_health_check=list(HealthCheck), deadline=None)
@@ -354,19 +354,19 @@ def test_any_entries(lightningd: Double, entries: list[Any]) -> None:
     async def check() -> None:
         scene = Scene(lightningd)
         scene.service._loop.close()
-        answer = await commands.import_(scene.core, entries)
+        answer = await commands.import_(scene.app, entries)
         assert len(answer["connections"]) == len(entries)
         json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()
-        await commands.export(scene.core)
-        for one in scene.core.connections.all():
-            await scene.core.manager.revoke(one.record.name)
-        await scene.core.stop()
+        await commands.export(scene.app)
+        for one in scene.app.connections.all():
+            await scene.app.manager.revoke(one.record.name)
+        await scene.app.stop()
 
     asyncio.run(check())
 
 
 async def test_a_bare_number_gets_a_warning(scene: Scene) -> None:
-    await scene.core.manager.load()
+    await scene.app.manager.load()
     [outcome] = await imported(scene, {**NEW, "budget": 5000})
     assert outcome["result"] == "created"
     assert "budget" in outcome["warning"]
@@ -375,21 +375,21 @@ async def test_a_bare_number_gets_a_warning(scene: Scene) -> None:
 async def test_a_revoked_connection_does_not_come_back(scene: Scene) -> None:
     """An old export has it; its owner has to say that the app shall have it again."""
     await scene.load()
-    exported = await commands.export(scene.core)
-    await commands.revoke(scene.core, "app")
-    [outcome] = (await commands.import_(scene.core, exported))["connections"]
+    exported = await commands.export(scene.app)
+    await commands.revoke(scene.app, "app")
+    [outcome] = (await commands.import_(scene.app, exported))["connections"]
     assert outcome["result"] == "refused"
     assert "was revoked" in outcome["reason"]
-    assert len(scene.core.connections) == 0
-    await commands.connect(scene.core, "app", pubkey=CLIENT.public_key, budget="received", relays=RELAY)
-    assert (await commands.import_(scene.core, exported))["unchanged"] == 1
+    assert len(scene.app.connections) == 0
+    await commands.connect(scene.app, "app", pubkey=CLIENT.public_key, budget="received", relays=RELAY)
+    assert (await commands.import_(scene.app, exported))["unchanged"] == 1
 
 
 async def test_there_are_no_more_connections_than_by_hand(
     scene: Scene,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await scene.core.manager.load()
+    await scene.app.manager.load()
     monkeypatch.setattr(manager, "MAX_CONNECTIONS", 2)
     more = {"name": "more", "pubkey": KEY}
     outcomes = await imported(scene, NEW, more)
@@ -401,22 +401,22 @@ async def test_what_was_not_imported_in_time_is_imported_by_the_next_call(
     scene: Scene,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await scene.core.manager.load()
+    await scene.app.manager.load()
     entries = [{"name": f"app {number}", "pubkey": KeyPair.generate().public_key} for number in range(5)]
     monkeypatch.setattr(backup, "IMPORT_PATIENCE_S", 0.0)
-    first = await commands.import_(scene.core, entries)
+    first = await commands.import_(scene.app, entries)
     assert first["created"] + first["not_done"] == 5
     assert first["created"] >= 1
     assert "give the same command again" in first["next"]
     monkeypatch.undo()
-    rest = await commands.import_(scene.core, entries)
+    rest = await commands.import_(scene.app, entries)
     assert (rest["unchanged"], rest["created"]) == (first["created"], first["not_done"])
     assert "not_done" not in rest
-    assert len(scene.core.connections) == 6
+    assert len(scene.app.connections) == 6
 
 
 async def test_lightningd_goes_away_in_the_middle(scene: Scene) -> None:
-    await scene.core.manager.load()
+    await scene.app.manager.load()
     entries = [NEW, {"name": "second", "pubkey": KEY}]
 
     async def fail(method: str, params: Any) -> None:
@@ -425,16 +425,16 @@ async def test_lightningd_goes_away_in_the_middle(scene: Scene) -> None:
 
     scene.node.before = fail
     with pytest.raises(NodeError):
-        await commands.import_(scene.core, entries)
+        await commands.import_(scene.app, entries)
     scene.node.before = None
     outcomes = await imported(scene, *entries)
     assert [outcome["result"] for outcome in outcomes] == ["unchanged", "created"]
 
 
 async def test_apps_are_served_while_thousands_are_exported_and_imported(scene: Scene) -> None:
-    await scene.core.manager.load()
+    await scene.app.manager.load()
     entries: list[object] = [5] * (3 * backup.READ_AT_ONCE)
-    importing = asyncio.create_task(commands.import_(scene.core, entries))
+    importing = asyncio.create_task(commands.import_(scene.app, entries))
     turns = 0
     while not importing.done():
         await asyncio.sleep(0)
