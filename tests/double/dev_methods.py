@@ -32,7 +32,7 @@ def delay(node: "Node", method: str, seconds: float) -> Json:
 
 
 def fail(node: "Node", method: str, code: int, message: str, times: int) -> Json:
-    """Let the next `times` calls of a method fail without any effect."""
+    """Make the next `times` calls of a method fail without any effect."""
     fault = node.fault_of(method)
     fault.error, fault.times = RpcError(code, message), times
     return {}
