@@ -31,7 +31,7 @@ from tests.support.relay import RelayKind, running_relay
 PARAMS: Json = {"amount": 21_000, "description": "A coffee and a croissant"}
 ANSWER_TIMEOUT_S = 60
 SETTLE_S = 20
-# Junk has a later date, so that it is not too old (nwc-max-request-age) if its preparation takes long.
+# Junk is dated ahead, so that it is not too old (nwc-max-request-age) if its preparation takes long.
 AHEAD_S = 60
 # In the row "far too fast", one connection sends this many times as much as in the other rows. That is
 # well beyond ten times the rate limit, up to which the plugin answers with an error.

@@ -103,7 +103,7 @@ class Attacks:
         invoice = self._rng.choice(self._invoices) if self._invoices else self._invoice(1000)
         return "pay_invoice", {"invoice": invoice}
 
-    # Payments that must fail
+    # Payments that usually fail
 
     def _large_amount(self) -> Request:
         """Return a payment above the budget, in most cases also above the capacity of all channels."""
