@@ -80,7 +80,7 @@ dist/built: $(BUNDLE_VENV)/installed $(wildcard .bundle/*.*) $(shell find nwc -n
 	@touch $@
 
 $(BUNDLE_VENV)/installed: .bundle/requirements.txt
-	@$(PYTHON) .bundle/build.py --can-it
+	@$(PYTHON) .bundle/build.py --check
 	@echo "Installing Python packages into $(BUNDLE_VENV) …"
 	@$(PYTHON) -m venv --clear $(BUNDLE_VENV)
 	@$(BUNDLE_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<

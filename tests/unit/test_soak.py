@@ -44,8 +44,8 @@ def asked() -> Asked:
 def books(asked: Asked) -> Books:
     """Return books without a fault: a request, its answer, its payment and the notifications."""
     asked.answers.append(Answered(101, OK, RESULT))
-    told = {(RESULT["payment_hash"], kind): [106.0] for kind in NOTIFICATION_KINDS}
-    return Books(asked={asked.event["id"]: asked}, told=told)
+    notified = {(RESULT["payment_hash"], kind): [106.0] for kind in NOTIFICATION_KINDS}
+    return Books(asked={asked.event["id"]: asked}, notified=notified)
 
 
 @pytest.fixture
@@ -108,9 +108,9 @@ def test_an_error_is_found_unless_the_node_failed(books: Books, asked: Asked) ->
     ("changes", "finding"),
     [
         ({"invoices": {}}, "is not on the node"),
-        ({"strange": [{"label": "nwc:x"}]}, "nobody can explain"),
+        ({"strange": [{"label": "nwc:x"}]}, "unexplained"),
         ({"records": {("c", "r")}}, "record without an invoice"),
-        ({"pending": [["nwc"]]}, "never told"),
+        ({"pending": [["nwc"]]}, "never sent"),
     ],
 )
 def test_other_records_on_the_node_are_found(
@@ -122,7 +122,7 @@ def test_other_records_on_the_node_are_found(
 def test_an_invoice_without_a_request_is_found(books: Books, node: NodeBooks) -> None:
     other = {**MADE, "payment_hash": "bb" * 32, "status": "unpaid"}
     node.invoices["0" * 16, "0" * 64] = other
-    assert "nobody asked" in wrong(reconcile.findings(books, node))
+    assert "no request for" in wrong(reconcile.findings(books, node))
 
 
 @pytest.mark.parametrize(("name", "value"), [("bolt11", "lnbcrt2"), ("amount_msat", 2000)])
@@ -135,13 +135,13 @@ def test_an_invoice_that_differs_from_its_answer_is_found(
 
 
 def test_payment_not_told(books: Books, node: NodeBooks) -> None:
-    books.told.clear()
-    assert "not told" in wrong(reconcile.findings(books, node))
+    books.notified.clear()
+    assert "no notification" in wrong(reconcile.findings(books, node))
 
 
 def test_payment_told_twice(books: Books, node: NodeBooks) -> None:
-    books.told[RESULT["payment_hash"], KIND_NOTIFICATION].append(107)
-    assert "told 2 times" in wrong(reconcile.findings(books, node))
+    books.notified[RESULT["payment_hash"], KIND_NOTIFICATION].append(107)
+    assert "2 notifications" in wrong(reconcile.findings(books, node))
     books.troubles.append(Trouble(Misfortune.PLUGIN_KILL, 106, 107))
     assert [*reconcile.findings(books, node)] == []
 
