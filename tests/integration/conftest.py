@@ -1,4 +1,4 @@
-"""Real nodes for the integration tests. Without the programs on PATH, a skip that nobody overlooks."""
+"""Provides real nodes, or skips the integration tests loudly if lightningd or bitcoind is missing."""
 
 import os
 import shutil

@@ -65,7 +65,7 @@ def payee(does: str) -> Step:
     return Step(f"payee: {does} ({secrets.token_hex(4)})", PAYEE, {"mode": does}, compared=False)
 
 
-# Error codes of xpay, and of pay with named parameters, which is xpay from 26.06 on.
+# Error codes of xpay, and of pay with named parameters, which xpay handles from 26.06 on.
 PAID_ALREADY, TOO_COSTLY = (219, 206) if runs_since("26.06") else (218, 205)
 PAY_NO_ROUTE, PAY_TOO_COSTLY = (205, 206) if runs_since("26.06") else (0, 210)
 
@@ -130,7 +130,7 @@ def end_of_wait(name: str, begun: str) -> Step:
     """Return a step that ends a call of `wait`.
 
     Before 25.05 its answer lacks the field with the name of the subsystem, so it is not compared. The
-    plugin does not use this call.
+    plugin never waits for such an event.
     """
     return end(name, begun, compared=runs_since("25.05"))
 

@@ -61,7 +61,7 @@ def node_twice(payee: RealPayee) -> tuple[str, Json]:
     return "pay_invoice", {"invoice": forged_invoice(AMOUNT_MSAT, [hint])}
 
 
-def payee_beside_itself(payee: RealPayee) -> tuple[str, Json]:
+def payee_as_its_own_neighbour(payee: RealPayee) -> tuple[str, Json]:
     """An invoice with a hint that ends at the payee, which would be its own neighbour."""
     key = secrets.token_bytes(32)
     hint = [bytes.fromhex(payee.id), public_key(key)]
@@ -82,7 +82,7 @@ each_forgery = pytest.mark.parametrize(
         large_metadata,
         node_twice_in_a_row,
         node_twice,
-        payee_beside_itself,
+        payee_as_its_own_neighbour,
         many_hints,
     ],
 )

@@ -42,9 +42,9 @@ def run(*command: str | Path, **how: Any) -> "subprocess.CompletedProcess[str]":
 @pytest.fixture(scope="module")
 def pypi(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Skip if packages cannot be downloaded from PyPI."""
-    where = tmp_path_factory.mktemp("packages")
+    folder = tmp_path_factory.mktemp("packages")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--retries=1"]
-    done = run(*pip, "download", "-q", "--no-deps", "--no-cache-dir", "-d", where, "segno", check=False)
+    done = run(*pip, "download", "-q", "--no-deps", "--no-cache-dir", "-d", folder, "segno", check=False)
     if done.returncode:
         pytest.skip(f"NOT RUN: reckless needs packages from PyPI: {done.stderr.splitlines()[-1]}")
 
@@ -128,15 +128,15 @@ class Reckless:
         program = shutil.which("reckless", path=path)
         assert program
         self._knows_update = "update_plugins" in Path(program).read_text()
-        self._where = ["--lightning", str(lightning_dir), "--network", "regtest"]
+        self._options = ["--lightning", str(lightning_dir), "--network", "regtest"]
         # If this file is missing, reckless asks whether to make it.
         (node.directory / "config").touch()
 
     def __call__(self, *command: str | Path) -> str:
         environment = {**os.environ, "PATH": self._path}
         # A folder named nwc in the current directory would be taken for the source.
-        where = self.folder.parents[1]
-        done = run("reckless", "-v", *self._where, *command, env=environment, cwd=where, check=False)
+        folder = self.folder.parents[1]
+        done = run("reckless", "-v", *self._options, *command, env=environment, cwd=folder, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -189,7 +189,7 @@ def stored(node: RealNode, app: ConnectedApp) -> Json:
 
 
 @pytest.mark.timeout(900)
-def test_install_uninstall_install_update(
+def test_connections_and_budgets_survive_uninstall_install_and_update(
     node: RealNode,
     payee: RealPayee,
     reckless: Reckless,

@@ -1,6 +1,4 @@
-"""Payments that stay pending for long: other requests meanwhile, limits on their number, and budgets
-that renew.
-"""
+"""Payments that stay pending for long: other requests meanwhile, limits, and budgets that renew."""
 
 import time
 from collections.abc import Iterator

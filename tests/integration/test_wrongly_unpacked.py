@@ -21,7 +21,7 @@ def program(tmp_path: Path) -> Path:
     return path
 
 
-def lightningd_says(tmp_path: Path, program: Path) -> str:
+def lightningd_output(tmp_path: Path, program: Path) -> str:
     """Return everything that lightningd writes until it ends, which it does for lack of a bitcoind."""
     command = ["lightningd", f"--lightning-dir={tmp_path}", "--network=regtest", f"--plugin={program}"]
     command += ["--disable-plugin=bcli"]
@@ -31,14 +31,14 @@ def lightningd_says(tmp_path: Path, program: Path) -> str:
 
 def test_lightningd_names_a_missing_run_bit(tmp_path: Path, program: Path) -> None:
     program.chmod(0o644)
-    said = lightningd_says(tmp_path, program)
-    assert f"error starting plugin '{program}': opening pipe: Permission denied\n" in said
+    output = lightningd_output(tmp_path, program)
+    assert f"error starting plugin '{program}': opening pipe: Permission denied\n" in output
 
 
 def test_lightningd_names_a_program_for_another_processor(tmp_path: Path, program: Path) -> None:
     content = bytearray(program.read_bytes())
     content[MACHINE] = VAX
     program.write_bytes(content)
-    said = lightningd_says(tmp_path, program)
-    assert f"{program}: " in said  # the shell that takes it for a script
-    assert "plugin-nwc: Killing plugin: exited before replying to getmanifest" in said
+    output = lightningd_output(tmp_path, program)
+    assert f"{program}: " in output  # an error of a shell, which takes the file for a script
+    assert "plugin-nwc: Killing plugin: exited before replying to getmanifest" in output

@@ -26,9 +26,9 @@ class Bitcoind(Running):
         directory.mkdir(parents=True)
         port = free_port()
         self.lightningd_options = [f"--bitcoin-datadir={directory}", f"--bitcoin-rpcport={port}"]
-        self._where = [f"-datadir={directory}", "-regtest", f"-rpcport={port}"]
+        self._options = [f"-datadir={directory}", "-regtest", f"-rpcport={port}"]
         isolated = ["-listen=0", "-disablewallet", "-dnsseed=0", "-printtoconsole"]
-        self._process = ChildProcess(["bitcoind", *self._where, *isolated])
+        self._process = ChildProcess(["bitcoind", *self._options, *isolated])
 
     def _start(self) -> None:
         self._running.callback(self._process.stop)
@@ -39,4 +39,4 @@ class Bitcoind(Running):
         mine = ["generatetoaddress", str(blocks), address]
         if not address:
             mine = ["generatetodescriptor", str(blocks), "raw(51)"]
-        subprocess.run(["bitcoin-cli", *self._where, *mine], check=True, capture_output=True)
+        subprocess.run(["bitcoin-cli", *self._options, *mine], check=True, capture_output=True)

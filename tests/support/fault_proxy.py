@@ -120,7 +120,7 @@ class FaultProxy(LoopThread):
     # In the loop
 
     async def _main(self) -> None:
-        how: dict[str, Any] = {"compression": None, "max_size": None, "ping_interval": None}
+        settings: dict[str, Any] = {"compression": None, "max_size": None, "ping_interval": None}
         async with serve(
             self._serve,
             "127.0.0.1",
@@ -128,7 +128,7 @@ class FaultProxy(LoopThread):
             process_request=self._accept,
             open_timeout=None,
             close_timeout=0,
-            **how,
+            **settings,
         ) as server:
             await self._until_stopped(server)
             await self._switch_off()

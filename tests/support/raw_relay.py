@@ -23,7 +23,7 @@ from tests.support.waiting import PATIENCE_S, wait_until
 TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
 CONTINUATION = 0
 FOR_EVER_S = 600.0
-# No frame of an honest client is longer here.
+# Longer than any frame of an honest client in the tests.
 _MAX_READ = 1 << 20
 _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
