@@ -14,13 +14,13 @@ from pyln.client.plugin import Method, MethodType, Plugin, PluginLogHandler, Req
 
 from nwc import logs
 from nwc.cln import versions
-from nwc.cln.errors import NodeError, RpcCode, RpcFailed
-from nwc.cln.options import BadOption, parse_settings
-from nwc.commands import BadArgument
+from nwc.cln.errors import NodeError, RpcCallError, RpcCode
+from nwc.commands import ArgumentError
 from nwc.manifest import Command as DeclaredCommand
+from nwc.options import OptionError, parse_settings
 from nwc.service import Service
 from nwc.stdin import readable
-from nwc.wallet.manager import ManagementError, StillStored
+from nwc.wallet.connections.manager import ManagementError, StillStoredError
 
 # lightningd's JSONRPC2 "internal error".
 _INTERNAL_ERROR = -32603
@@ -102,7 +102,7 @@ class Runner:
         """Start the service; returns the answer to `init`."""
         try:
             settings = parse_settings(options, configuration)
-        except BadOption as error:
+        except OptionError as error:
             # Lightningd itself logs the reason at debug, which nobody sees.
             _log.warning("the plugin is disabled: %s. %s", error, _HOW_TO_CORRECT)
             return {"disable": f"nwc: {error}"}
@@ -185,13 +185,13 @@ def _problem(done: "Future[Json]") -> RpcException | None:
     match error:
         case None:
             return None
-        case BadArgument() | ManagementError():
+        case ArgumentError() | ManagementError():
             return RpcException(str(error), RpcCode.INVALID_PARAMS)
-        case StillStored():
+        case StillStoredError():
             return RpcException(str(error), _INTERNAL_ERROR)
         case TimeoutError():
             return RpcException(_TOO_SLOW, _INTERNAL_ERROR)
-        case RpcFailed():
+        case RpcCallError():
             return RpcException(f"lightningd could not do this: {error.message}", error.code)
         case NodeError():
             return RpcException(f"lightningd could not do this: {error}", _INTERNAL_ERROR)

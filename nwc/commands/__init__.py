@@ -3,14 +3,14 @@
 Each command is a coroutine that runs in the service's loop.
 """
 
-from nwc.commands.arguments import BadArgument
+from nwc.commands.arguments import ArgumentError
 from nwc.commands.backup import export, import_
 from nwc.commands.connections import connect, list_, revoke, update
 from nwc.commands.forget import forget
 from nwc.commands.status import status
 
 __all__ = [
-    "BadArgument",
+    "ArgumentError",
     "connect",
     "export",
     "forget",

@@ -1,6 +1,6 @@
 """What a person gives to a command: each function checks one argument and returns what it means.
 
-Names are in nwc/names.py, times in nwc/times.py, amounts in nwc/cln/amounts.py.
+Names are in nwc/names.py, times in nwc/commands/times.py, amounts in nwc/commands/amounts.py.
 """
 
 import re
@@ -8,22 +8,23 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from nwc.cln.amounts import parse_amount_msat, warn_of_bare_number
+from nwc.commands.amounts import parse_amount_msat, warn_of_bare_number
+from nwc.commands.times import parse_expiry
+from nwc.errors import NwcError
 from nwc.names import parse_name, parse_typed_name
 from nwc.nostr.keys import parse_public_key
 from nwc.nostr.relay_url import is_onion, parse_relay_urls
-from nwc.service import Core
-from nwc.times import parse_expiry
-from nwc.wallet.connections import Connection, View
+from nwc.service import App
+from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
+from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.dispatch import METHODS, allowed_methods
-from nwc.wallet.spending.budget import Budget, BudgetKind, Renewal
 
 MAX_RELAYS_PER_CONNECTION = 10
 
 Json = dict[str, Any]
 
 
-class BadArgument(ValueError):
+class ArgumentError(NwcError, ValueError):
     """A person's argument breaks its rule; the text names the argument and the rule."""
 
 
@@ -52,10 +53,10 @@ def _is_empty(value: object) -> bool:
 
 
 def refuse_empty(arguments: Json) -> None:
-    """Raise BadArgument if one of these arguments, by name, is an empty text or list."""
+    """Raise ArgumentError if one of these arguments, by name, is an empty text or list."""
     for name, value in arguments.items():
         if _is_empty(value):
-            raise BadArgument(f"{name}: is empty; write {_WRITE_INSTEAD[name]}")
+            raise ArgumentError(f"{name}: is empty; write {_WRITE_INSTEAD[name]}")
 
 
 def new_name(argument: str, value: object) -> str:
@@ -63,7 +64,7 @@ def new_name(argument: str, value: object) -> str:
     try:
         return parse_name(value)
     except ValueError as error:
-        raise BadArgument(f"{argument}: {error}") from None
+        raise ArgumentError(f"{argument}: {error}") from None
 
 
 def typed_name(value: object) -> str:
@@ -71,7 +72,7 @@ def typed_name(value: object) -> str:
     try:
         return parse_typed_name(value)
     except ValueError as error:
-        raise BadArgument(f"name: {error}") from None
+        raise ArgumentError(f"name: {error}") from None
 
 
 def _words(name: str, value: object) -> list[str]:
@@ -80,24 +81,26 @@ def _words(name: str, value: object) -> list[str]:
         return [word for word in re.split(r"[,\s]+", value) if word]
     if isinstance(value, list) and all(isinstance(word, str) for word in value):
         return value
-    raise BadArgument(f"{name}: must be words with commas between them, or a JSON array; got {value!r}")
+    raise ArgumentError(
+        f"{name}: must be words with commas between them, or a JSON array; got {value!r}"
+    )
 
 
-def relays(value: object, core: Core) -> tuple[str, ...]:
+def relays(value: object, core: App) -> tuple[str, ...]:
     """Return relay URLs in normal form; those of nwc-relay for None."""
     if value is None:
         return core.settings.relays
     urls = _words("relays", value)
     if not 0 < len(urls) <= MAX_RELAYS_PER_CONNECTION:
-        raise BadArgument(
+        raise ArgumentError(
             f"relays: must be 1 to {MAX_RELAYS_PER_CONNECTION} relay URLs; got {len(urls)}"
         )
     try:
         parsed = parse_relay_urls(urls)
     except ValueError as error:
-        raise BadArgument(f"relays: {error}") from None
+        raise ArgumentError(f"relays: {error}") from None
     if core.settings.proxy is None and any(is_onion(url) for url in parsed):
-        raise BadArgument("relays: a .onion relay needs lightningd's option proxy")
+        raise ArgumentError("relays: a .onion relay needs lightningd's option proxy")
     return parsed
 
 
@@ -110,7 +113,7 @@ def methods(value: object) -> tuple[str, ...] | None:
         return None
     unknown = [word for word in words if word not in METHODS]
     if unknown or not words:
-        raise BadArgument(f"methods: must be all, or some of {', '.join(METHODS)}; got {value!r}")
+        raise ArgumentError(f"methods: must be all, or some of {', '.join(METHODS)}; got {value!r}")
     return tuple(name for name in METHODS if name in words)
 
 
@@ -119,17 +122,17 @@ def expires_at(value: object) -> int | None:
     try:
         return parse_expiry(value, int(time.time()))
     except ValueError as error:
-        raise BadArgument(f"expires: {error}") from None
+        raise ArgumentError(f"expires: {error}") from None
 
 
 def pubkey(value: object) -> str:
     """Return a public key as 64 hex digits."""
     if not isinstance(value, str):
-        raise BadArgument(f"pubkey: must be 64 hex digits or npub1…; got {value!r}")
+        raise ArgumentError(f"pubkey: must be 64 hex digits or npub1…; got {value!r}")
     try:
         return parse_public_key(value)
     except ValueError as error:
-        raise BadArgument(f"pubkey: {error}") from None
+        raise ArgumentError(f"pubkey: {error}") from None
 
 
 _LUD16 = re.compile(r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*(:[0-9]{1,5})?")
@@ -140,7 +143,7 @@ def lud16(value: object) -> str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str) or len(value) > 255 or not _LUD16.fullmatch(value):
-        raise BadArgument(f"lud16: must be a lightning address, name@domain; got {value!r}")
+        raise ArgumentError(f"lud16: must be a lightning address, name@domain; got {value!r}")
     return value
 
 
@@ -152,7 +155,7 @@ def flag(name: str, value: object, *, default: bool = False) -> bool:
         return True
     if value is False or value == "false":
         return False
-    raise BadArgument(f"{name}: must be true or false; got {value!r}")
+    raise ArgumentError(f"{name}: must be true or false; got {value!r}")
 
 
 def view(value: object) -> View:
@@ -160,7 +163,7 @@ def view(value: object) -> View:
     if value is None or value == "":
         return View.OWN
     if not isinstance(value, str) or value not in tuple(View):
-        raise BadArgument(f"view: must be own or node; got {value!r}")
+        raise ArgumentError(f"view: must be own or node; got {value!r}")
     return View(value)
 
 
@@ -180,12 +183,12 @@ def budget(budget: object, renewal: object, max_payment: object, old: Budget) ->
     period = old.renewal if renewal is None else _renewal(renewal)
     if kind is not BudgetKind.AMOUNT:
         if renewal is not None and period is not Renewal.NEVER:
-            raise BadArgument("renewal: only a budget that is an amount can renew")
+            raise ArgumentError("renewal: only a budget that is an amount can renew")
         period = Renewal.NEVER
     if kind is BudgetKind.NOTHING:
         is_given = max_payment is not None and _word(max_payment) != ""
         if is_given and _max_payment(max_payment) is not None:
-            raise BadArgument("max_payment: needs a budget")
+            raise ArgumentError("max_payment: needs a budget")
         return Budget()
     cap = old.max_payment_msat if max_payment is None else _max_payment(max_payment)
     # What is spent in this period stays spent when only the amount changes.
@@ -204,7 +207,7 @@ def _granted(value: object) -> tuple[BudgetKind, int]:
     try:
         amount_msat = parse_amount_msat(value)
     except ValueError as error:
-        raise BadArgument(f"budget: {error}; or nothing, received or unlimited") from None
+        raise ArgumentError(f"budget: {error}; or nothing, received or unlimited") from None
     return (BudgetKind.AMOUNT, amount_msat) if amount_msat else (BudgetKind.NOTHING, 0)
 
 
@@ -213,7 +216,7 @@ def _renewal(value: object) -> Renewal:
     if word == "":
         return Renewal.NEVER
     if not isinstance(word, str) or word not in tuple(Renewal):
-        raise BadArgument(f"renewal: must be one of {', '.join(Renewal)}; got {value!r}")
+        raise ArgumentError(f"renewal: must be one of {', '.join(Renewal)}; got {value!r}")
     return Renewal(word)
 
 
@@ -225,9 +228,9 @@ def _max_payment(value: object) -> int | None:
     try:
         cap_msat = parse_amount_msat(value)
     except ValueError as error:
-        raise BadArgument(f"max_payment: {error}; or none") from None
+        raise ArgumentError(f"max_payment: {error}; or none") from None
     if cap_msat == 0:
-        raise BadArgument(
+        raise ArgumentError(
             "max_payment: must be more than 0; write none for no cap, or budget=nothing if nothing may "
             "be paid"
         )
@@ -244,11 +247,11 @@ def check_methods_have_budget(record: Connection) -> None:
     """An owner who names a method to pay with, and no budget, would wonder why the app cannot pay."""
     idle = [name for name in record.methods or () if name not in allowed_methods(record)]
     if idle:
-        raise BadArgument(f"methods: {', '.join(idle)} needs a budget; give budget as well")
+        raise ArgumentError(f"methods: {', '.join(idle)} needs a budget; give budget as well")
 
 
 def connection(
-    core: Core, client_pubkey: str, expires_at: int | None, given: Mapping[str, object]
+    core: App, client_pubkey: str, expires_at: int | None, given: Mapping[str, object]
 ) -> Connection:
     """Return the record of a new connection.
 
@@ -260,7 +263,7 @@ def connection(
             the default.
 
     Raises:
-        BadArgument: one of them breaks its rule.
+        ArgumentError: one of them breaks its rule.
 
     """
     return Connection(

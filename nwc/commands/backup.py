@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from nwc.commands import arguments
-from nwc.commands.arguments import BadArgument
+from nwc.commands.arguments import ArgumentError
 from nwc.commands.shown import joined, unserved_warnings
-from nwc.service import Core
-from nwc.wallet.connections import Connection
-from nwc.wallet.manager import MAX_CONNECTIONS, ManagementError
+from nwc.service import App
+from nwc.wallet.connections.manager import MAX_CONNECTIONS, ManagementError
+from nwc.wallet.connections.record import Connection
 
 FORMAT_VERSION = 1
 # 10,000 connections with the longest names and one relay each have less.
@@ -43,7 +43,7 @@ _CREATED, _UNCHANGED, _REFUSED = "created", "unchanged", "refused"
 Json = dict[str, Any]
 
 
-async def export(core: Core) -> Json:
+async def export(core: App) -> Json:
     """Show all connections as nwc-import takes them."""
     shown: list[Json] = []
     for live in core.connections.all():
@@ -74,7 +74,7 @@ def _entry(record: Connection) -> Json:
     return entry if record.lud16 is None else {**entry, "lud16": record.lud16}
 
 
-async def import_(core: Core, connections: object) -> Json:
+async def import_(core: App, connections: object) -> Json:
     """Make the connections of a list that are not there yet, and say of each entry what became of it.
 
     Args:
@@ -82,7 +82,7 @@ async def import_(core: Core, connections: object) -> Json:
         connections: what `export` returns, as an object or as its text, or only the array in it.
 
     Raises:
-        BadArgument: this is no such list, or too long; nothing has been done.
+        ArgumentError: this is no such list, or too long; nothing has been done.
         NodeError: lightningd is away; what was done before is done.
 
     """
@@ -130,33 +130,33 @@ def _entries(given: object) -> list[Any]:
     if isinstance(given, dict):
         version = given.get("version")
         if type(version) is not int or version != FORMAT_VERSION:
-            raise BadArgument(
+            raise ArgumentError(
                 f"connections: must have the version {FORMAT_VERSION}, which this plugin reads; "
                 f"got {version!r:.40}"
             )
         given = given.get("connections")
     if not isinstance(given, list):
-        raise BadArgument(
+        raise ArgumentError(
             "connections: must be what nwc-export shows, or the array of connections in it"
         )
     if len(given) > MAX_CONNECTIONS:
-        raise BadArgument(f"connections: must be at most {MAX_CONNECTIONS}; got {len(given)}")
+        raise ArgumentError(f"connections: must be at most {MAX_CONNECTIONS}; got {len(given)}")
     return given
 
 
 def _read(text: str) -> object:
     if len(text) > MAX_TEXT_CHARACTERS:
-        raise BadArgument(f"connections: must have at most {MAX_TEXT_CHARACTERS} characters")
+        raise ArgumentError(f"connections: must have at most {MAX_TEXT_CHARACTERS} characters")
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadArgument(f"connections: must be JSON as nwc-export shows it; got {error}") from None
+        raise ArgumentError(f"connections: must be JSON as nwc-export shows it; got {error}") from None
 
 
-async def _import_one(core: Core, entry: object, revoked: frozenset[str]) -> _Outcome:
+async def _import_one(core: App, entry: object, revoked: frozenset[str]) -> _Outcome:
     try:
         return await _take(core, _checked_fields(entry), revoked)
-    except (BadArgument, ManagementError) as error:
+    except (ArgumentError, ManagementError) as error:
         return _Outcome(_REFUSED, str(error))
     except RecursionError:
         return _Outcome(_REFUSED, "is nested too deep")
@@ -164,14 +164,14 @@ async def _import_one(core: Core, entry: object, revoked: frozenset[str]) -> _Ou
 
 def _checked_fields(entry: object) -> Json:
     if not isinstance(entry, dict):
-        raise BadArgument(f"must be an object with the fields {', '.join(_FIELDS)}")
+        raise ArgumentError(f"must be an object with the fields {', '.join(_FIELDS)}")
     # It may be a limit that a newer version of the plugin has.
     if unknown := entry.keys() - set(_FIELDS):
-        raise BadArgument(f"has fields that this plugin does not know: {', '.join(sorted(unknown))}")
+        raise ArgumentError(f"has fields that this plugin does not know: {', '.join(sorted(unknown))}")
     return entry
 
 
-async def _take(core: Core, given: Json, revoked: frozenset[str]) -> _Outcome:
+async def _take(core: App, given: Json, revoked: frozenset[str]) -> _Outcome:
     client_pubkey = arguments.pubkey(given.get("pubkey"))
     live = core.connections.of_client(client_pubkey)
     expires = given.get("expires")
@@ -182,7 +182,7 @@ async def _take(core: Core, given: Json, revoked: frozenset[str]) -> _Outcome:
     if live is not None:
         return _compared(live.record, record)
     if record.id in revoked:
-        raise BadArgument(
+        raise ArgumentError(
             "pubkey: this connection has been revoked; if the app shall have it again, make it with "
             "nwc-connect and this pubkey"
         )

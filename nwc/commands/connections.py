@@ -17,8 +17,8 @@ from nwc.commands.shown import (
 )
 from nwc.nip47.uri import connection_uri
 from nwc.nostr.keys import KeyPair
-from nwc.service import Core
-from nwc.wallet.connections import Connection
+from nwc.service import App
+from nwc.wallet.connections.record import Connection
 
 DESCRIBED_AT_ONCE = 100
 
@@ -26,7 +26,7 @@ Json = dict[str, Any]
 
 
 async def connect(
-    core: Core,
+    core: App,
     name: object,
     budget: object = None,
     renewal: object = None,
@@ -43,7 +43,7 @@ async def connect(
     """Make a connection and return its URI, which is shown this once.
 
     Raises:
-        BadArgument, ManagementError: for the owner to mend.
+        ArgumentError, ManagementError: for the owner to mend.
         NodeError: lightningd is away.
 
     """
@@ -75,7 +75,7 @@ async def connect(
     return with_qr(shown, uri) if wants_qr else shown
 
 
-async def list_(core: Core, name: object = None) -> Json:
+async def list_(core: App, name: object = None) -> Json:
     """Show one connection or all of them."""
     chosen = core.connections.all() if name is None else [core.manager.find(arguments.typed_name(name))]
     shown = []
@@ -87,7 +87,7 @@ async def list_(core: Core, name: object = None) -> Json:
 
 
 async def update(
-    core: Core,
+    core: App,
     name: object,
     new_name: object = None,
     methods: object = None,
@@ -103,7 +103,7 @@ async def update(
     """Change a connection. What is not given stays.
 
     Raises:
-        BadArgument, ManagementError: for the owner to mend.
+        ArgumentError, ManagementError: for the owner to mend.
         NodeError: lightningd is away.
 
     """
@@ -120,7 +120,7 @@ async def update(
     }
     if new_name is None and all(value is None for value in given.values()):
         *first, last = given
-        raise arguments.BadArgument(f"nothing to change: give new_name, {', '.join(first)} or {last}")
+        raise arguments.ArgumentError(f"nothing to change: give new_name, {', '.join(first)} or {last}")
     arguments.refuse_empty(given)
     resumes = arguments.flag("resume", resume)
     checks: dict[str, tuple[object, Callable[[Any], Any]]] = {
@@ -150,7 +150,7 @@ async def update(
     return {"name": live.record.name, **await describe(core, live, warnings)}
 
 
-async def revoke(core: Core, name: object) -> Json:
+async def revoke(core: App, name: object) -> Json:
     """End a connection."""
     live = await core.manager.revoke(arguments.typed_name(name))
     return {

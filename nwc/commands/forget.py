@@ -4,7 +4,7 @@ from typing import Any
 
 from nwc import origin
 from nwc.commands import arguments
-from nwc.service import Core
+from nwc.service import App
 from nwc.wallet.stored_data import Deleted
 
 _LOST = (
@@ -31,11 +31,11 @@ _GO_ON = (
 Json = dict[str, Any]
 
 
-async def forget(core: Core, confirm: object = None) -> Json:
+async def forget(core: App, confirm: object = None) -> Json:
     """Show what is stored; with `confirm`, end all connections and delete it.
 
     Raises:
-        BadArgument, ManagementError: for the owner to mend.
+        ArgumentError, ManagementError: for the owner to mend.
         NodeError: lightningd is away.
 
     """
@@ -56,7 +56,7 @@ def _how_to_remove_it() -> str:
     return _BY_RECKLESS if origin.find_origin().kind == origin.RECKLESS else _BY_HAND
 
 
-async def _describe(core: Core) -> Json:
+async def _describe(core: App) -> Json:
     counted = await core.stored.count()
     unserved = core.manager.unserved_keys()
     described: Json = {

@@ -13,11 +13,11 @@ import segno
 
 from nwc.names import names_like
 from nwc.nostr.relay_health import RelayInfo
-from nwc.service import Core
+from nwc.service import App
+from nwc.wallet.connections.budget import Budget
+from nwc.wallet.connections.registry import LiveConnection
 from nwc.wallet.dispatch import allowed_methods, sent_notifications
-from nwc.wallet.live import LiveConnection
-from nwc.wallet.spending.budget import Budget
-from nwc.wallet.spending.ledger import BadLedger, Ledger
+from nwc.wallet.spending.ledger import Ledger, LedgerError
 
 # Look-alikes that a warning names.
 MAX_ALIKE_SHOWN = 3
@@ -34,7 +34,7 @@ _STOPS_UNREADABLE = (
 Json = dict[str, Any]
 
 
-def look_alike_warnings(core: Core, live: LiveConnection) -> list[str]:
+def look_alike_warnings(core: App, live: LiveConnection) -> list[str]:
     """Warn of names that a person could take for the name of this connection."""
     others = [other.record.name for other in core.connections.all() if other is not live]
     alike = names_like(live.record.name, others)
@@ -67,7 +67,7 @@ def describe_use(live: LiveConnection) -> Json:
     }
 
 
-def unserved_warnings(core: Core) -> list[str]:
+def unserved_warnings(core: App) -> list[str]:
     """Warn of connections that are stored, but not served."""
     count = len(core.manager.unserved_keys())
     if count == 0:
@@ -101,7 +101,7 @@ def by_method(answered: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
     return counts
 
 
-async def _budget_of(core: Core, live: LiveConnection) -> Json:
+async def _budget_of(core: App, live: LiveConnection) -> Json:
     """Describe a budget and what is left of it, all in msat."""
     budget = live.record.budget
     if not budget.can_spend:
@@ -110,7 +110,7 @@ async def _budget_of(core: Core, live: LiveConnection) -> Json:
         return {"kind": budget.kind, "warning": STILL_STARTING}
     try:
         ledger = await core.payments.ledgers.of(live.record.client_pubkey)
-    except BadLedger as error:
+    except LedgerError as error:
         return {"kind": budget.kind, "warning": f"cannot spend: its ledger is {error}"}
     return {"kind": budget.kind, **_describe_ledger(budget, ledger, time.time())}
 
@@ -129,7 +129,7 @@ def _describe_ledger(budget: Budget, ledger: Ledger, now: float) -> Json:
     return {name: value for name, value in described.items() if value is not None}
 
 
-async def describe(core: Core, live: LiveConnection, warnings: Sequence[str] = ()) -> Json:
+async def describe(core: App, live: LiveConnection, warnings: Sequence[str] = ()) -> Json:
     """Describe a connection; `warnings` are those of the command, and come first."""
     record = live.record
     described: Json = {

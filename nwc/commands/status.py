@@ -7,12 +7,12 @@ import nwc
 from nwc import origin
 from nwc.cln import versions
 from nwc.commands import shown
-from nwc.service import Core
+from nwc.service import App
 
 Json = dict[str, Any]
 
 
-async def status(core: Core) -> Json:
+async def status(core: App) -> Json:
     """Show how the service is doing."""
     warnings = [] if core.payments.is_started else [shown.STILL_STARTING]
     if known_fault := versions.warning_of(versions.running_version()):

@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import Event, State
 
-from nwc.nostr.time_share import TimeShare
+from nwc.nostr.cpu_share import TimeShare
 
 # CPU time that one connection takes before the others have their turn.
 TURN_S = 0.002

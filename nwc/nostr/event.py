@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeGuard
 
+from nwc.errors import NwcError
 from nwc.nostr.encoding import to_json
 from nwc.nostr.keys import KeyPair, verify_signature
 
@@ -28,7 +29,7 @@ _HEX_128 = re.compile(r"[0-9a-f]{128}")
 Tags = tuple[tuple[str, ...], ...]
 
 
-class InvalidEvent(ValueError):
+class EventError(NwcError, ValueError):
     """An event is malformed, or its id or signature is wrong; the message names the field."""
 
 
@@ -75,17 +76,17 @@ def parse_event(value: object) -> Event:
         value: A decoded JSON value from a stranger. Fields that NIP-01 does not know are ignored.
 
     Raises:
-        InvalidEvent: Naming the field and the rule. Text that is not Unicode (a lone surrogate,
+        EventError: Naming the field and the rule. Text that is not Unicode (a lone surrogate,
             which JSON can spell) is refused too: it could not be hashed or sent on.
     """
     if not isinstance(value, dict):
-        raise InvalidEvent("event must be an object")
+        raise EventError("event must be an object")
     # Cheapest first. What is bounded here by number and length is looked through further down.
     kind = _integer(value, "kind", MAX_KIND)
     created_at = _integer(value, "created_at", MAX_CREATED_AT)
     content = value.get("content")
     if not _is_text(content, MAX_CONTENT_LENGTH):
-        raise InvalidEvent(f"content must be text of at most {MAX_CONTENT_LENGTH} characters")
+        raise EventError(f"content must be text of at most {MAX_CONTENT_LENGTH} characters")
     return Event(
         id=_hex(value, "id", _HEX_64),
         pubkey=_hex(value, "pubkey", _HEX_64),
@@ -105,27 +106,27 @@ def event_id(pubkey: str, created_at: int, kind: int, tags: Tags, content: str) 
         created_at, kind, tags, content: of the event.
 
     Raises:
-        InvalidEvent: If content or tags contain a lone surrogate.
+        EventError: If content or tags contain a lone surrogate.
     """
     tags_json, content_json = _spelled(tags, content)
     canonical = f'[0,"{pubkey}",{created_at},{kind},{tags_json},{content_json}]'
     try:
         return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
     except UnicodeEncodeError as error:
-        raise InvalidEvent("content and tags must be Unicode without lone surrogates") from error
+        raise EventError("content and tags must be Unicode without lone surrogates") from error
 
 
 def verify_event(event: Event) -> None:
     """Check that the id is the hash of the event and the author signed it.
 
     Raises:
-        InvalidEvent: If not. The hash comes first: it is by far the cheaper check.
+        EventError: If not. The hash comes first: it is by far the cheaper check.
     """
     expected = event_id(event.pubkey, event.created_at, event.kind, event.tags, event.content)
     if event.id != expected:
-        raise InvalidEvent("id is not the hash of the event")
+        raise EventError("id is not the hash of the event")
     if not verify_signature(event.pubkey, bytes.fromhex(event.id), event.sig):
-        raise InvalidEvent("signature is not the author's")
+        raise EventError("signature is not the author's")
 
 
 def sign_event(
@@ -134,7 +135,7 @@ def sign_event(
     """Make an event of ours. `created_at` is in Unix seconds; every tag has at least a name.
 
     Raises:
-        InvalidEvent: If content or tags contain a lone surrogate.
+        EventError: If content or tags contain a lone surrogate.
     """
     frozen_tags = tuple(map(tuple, tags))
     identifier = event_id(keys.public_key, created_at, kind, frozen_tags, content)
@@ -159,29 +160,29 @@ def _integer(value: dict[str, object], name: str, maximum: int) -> int:
     number = value.get(name)
     # `type`, not `isinstance`: true is an int for Python.
     if type(number) is not int or not 0 <= number <= maximum:
-        raise InvalidEvent(f"{name} must be an integer from 0 to {maximum}")
+        raise EventError(f"{name} must be an integer from 0 to {maximum}")
     return number
 
 
 def _hex(value: dict[str, object], name: str, pattern: re.Pattern[str]) -> str:
     text = value.get(name)
     if not isinstance(text, str) or not pattern.fullmatch(text):
-        raise InvalidEvent(f"{name} must be lower-case hex digits of the right number")
+        raise EventError(f"{name} must be lower-case hex digits of the right number")
     return text
 
 
 def _tags(tags: object) -> Tags:
     if not isinstance(tags, list) or len(tags) > MAX_TAGS:
-        raise InvalidEvent(f"tags must be a list of at most {MAX_TAGS}")
+        raise EventError(f"tags must be a list of at most {MAX_TAGS}")
     return tuple(map(_tag, tags))
 
 
 def _tag(tag: object) -> tuple[str, ...]:
     if not isinstance(tag, list) or not 1 <= len(tag) <= MAX_TAG_ITEMS:
-        raise InvalidEvent(f"tags must be lists of 1 to {MAX_TAG_ITEMS}")
+        raise EventError(f"tags must be lists of 1 to {MAX_TAG_ITEMS}")
     for item in tag:
         if not _is_text(item, MAX_TAG_ITEM_LENGTH):
-            raise InvalidEvent(f"tags hold text of at most {MAX_TAG_ITEM_LENGTH} characters")
+            raise EventError(f"tags hold text of at most {MAX_TAG_ITEM_LENGTH} characters")
     return tuple(tag)
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from nwc.nostr.event import Event, InvalidEvent, parse_event
+from nwc.errors import NwcError
+from nwc.nostr.event import Event, EventError, parse_event
 
 # A relay may pass on events far larger than a NIP-47 request can be. They are skipped unread, so that
 # nobody can make us drop the connection by sending one; only a frame over MAX_FRAME_BYTES ends it.
@@ -19,7 +20,7 @@ MAX_CHALLENGE_LENGTH = 512
 _MAX_REASON_LENGTH = 200
 
 
-class InvalidMessage(ValueError):
+class MessageError(NwcError, ValueError):
     """A frame that is no relay message; the text says why, never what came."""
 
 
@@ -78,17 +79,17 @@ def parse_relay_message(text: str) -> RelayMessage:
     Elements after those of NIP-01 and NIP-42 are ignored: NIPs add some (NIP-67 a third one to EOSE).
 
     Raises:
-        InvalidMessage: not a message of NIP-01 or NIP-42, too long, or an event of the wrong shape.
+        MessageError: not a message of NIP-01 or NIP-42, too long, or an event of the wrong shape.
 
     """
     if len(text) > MAX_MESSAGE_LENGTH:
-        raise InvalidMessage(f"longer than {MAX_MESSAGE_LENGTH} characters")
+        raise MessageError(f"longer than {MAX_MESSAGE_LENGTH} characters")
     try:
         message = json.loads(text)
     except (ValueError, RecursionError):
-        raise InvalidMessage("not JSON") from None
+        raise MessageError("not JSON") from None
     if not isinstance(message, list) or len(message) < 2:
-        raise InvalidMessage("not an array of a type and its arguments")
+        raise MessageError("not an array of a type and its arguments")
     match message:
         case ["EVENT", str(subscription_id), event, *_]:
             return EventReceived(subscription_id, _event(event))
@@ -103,14 +104,14 @@ def parse_relay_message(text: str) -> RelayMessage:
         case ["AUTH", str(challenge), *_] if _can_be_signed(challenge):
             return AuthReceived(challenge)
         case _:
-            raise InvalidMessage("not a message a relay sends to a client")
+            raise MessageError("not a message a relay sends to a client")
 
 
 def _event(value: object) -> Event:
     try:
         return parse_event(value)
-    except InvalidEvent as error:
-        raise InvalidMessage(f"event: {error}") from None
+    except EventError as error:
+        raise MessageError(f"event: {error}") from None
 
 
 def _can_be_signed(challenge: str) -> bool:

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from nwc.nostr.event import Event
-from nwc.nostr.inbox import Inbox
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.relay import Relay
 from nwc.nostr.relay_health import RelayInfo
 from nwc.nostr.relay_url import is_onion
 from nwc.nostr.session import Published
+from nwc.nostr.subscriptions import Inbox
 
 
 class RelayPool:

@@ -18,13 +18,13 @@ from websockets.exceptions import WebSocketException
 from nwc.nostr.bounded_connection import BoundedConnection
 from nwc.nostr.connection_failure import describe_failure
 from nwc.nostr.event import Event
-from nwc.nostr.inbox import Inbox
 from nwc.nostr.keys import KeyPair
-from nwc.nostr.messages import MAX_FRAME_BYTES, InvalidMessage, NoticeReceived
+from nwc.nostr.messages import MAX_FRAME_BYTES, MessageError, NoticeReceived
 from nwc.nostr.reconnect_pace import ReconnectPace
 from nwc.nostr.relay_health import STABLE_AFTER_S, RelayHealth, RelayInfo
 from nwc.nostr.relay_url import is_onion
 from nwc.nostr.session import Published, RelaySession
+from nwc.nostr.subscriptions import Inbox
 
 OPEN_TIMEOUT_S = 15.0
 # Over Tor a circuit and a TLS handshake take their time.
@@ -284,7 +284,7 @@ class Relay:
         # end, and every line of the log goes through lightningd.
         try:
             result = self._session.receive(_text(frame), self._now())
-        except InvalidMessage:
+        except MessageError:
             self._health.invalid_frame()
             return
         match result:
@@ -363,11 +363,11 @@ def _text(frame: str | bytes) -> str:
     """Return a text frame's text.
 
     Raises:
-        InvalidMessage: it is a binary frame.
+        MessageError: it is a binary frame.
 
     """
     if isinstance(frame, bytes):
-        raise InvalidMessage("a binary frame")
+        raise MessageError("a binary frame")
     return frame
 
 

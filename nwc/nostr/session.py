@@ -35,7 +35,6 @@ from dataclasses import dataclass
 
 from nwc.nostr.auth import Auth
 from nwc.nostr.event import Event
-from nwc.nostr.inbox import Inbox, Pack, Packs
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import (
     AuthReceived,
@@ -49,6 +48,7 @@ from nwc.nostr.messages import (
     parse_relay_message,
     req_message,
 )
+from nwc.nostr.subscriptions import Inbox, Pack, Packs
 
 # Subscriptions reach back so much further than they need: a request from somebody whose clock is behind
 # ours, or so it seems when ours is wrong, comes too, and can be told apart from none.
@@ -249,7 +249,7 @@ class RelaySession:
             or nothing that the caller has to know.
 
         Raises:
-            InvalidMessage: the frame is no relay message.
+            MessageError: the frame is no relay message.
 
         """
         message = parse_relay_message(text)

@@ -4,7 +4,7 @@ import pytest
 
 from nwc.cln import counts
 from nwc.cln.counts import Count, Counts
-from nwc.cln.errors import RpcCode, RpcFailed
+from nwc.cln.errors import RpcCallError, RpcCode
 from nwc.cln.node import Node
 
 
@@ -37,7 +37,7 @@ class Counted(Node):
             self.now += self.takes_s
             return {"rows": [[self.number, self.number or None]]}
         if self.indexes is None:
-            raise RpcFailed(method, RpcCode.METHOD_NOT_FOUND, "Unknown command")
+            raise RpcCallError(method, RpcCode.METHOD_NOT_FOUND, "Unknown command")
         assert params["nextvalue"] == 0
         name = params["indexname"]
         return {"subsystem": params["subsystem"], name: self.indexes[name]}
@@ -127,9 +127,9 @@ async def test_lightningd_that_knows_no_wait() -> None:
 async def test_other_trouble_is_passed_on() -> None:
     class Broken(Counted):
         async def call(self, method: str, **params: Any) -> Any:
-            raise RpcFailed(method, -1, "…")
+            raise RpcCallError(method, -1, "…")
 
-    with pytest.raises(RpcFailed):
+    with pytest.raises(RpcCallError):
         await Counts(Broken()).get("invoices", "count")
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nwc.cln.errors import RpcCode, RpcFailed
+from nwc.cln.errors import RpcCallError, RpcCode
 from nwc.cln.history import _PART_COLUMNS, Found, History, InvoiceFilter, PaymentFilter
 from nwc.cln.node import Node
 from tests.double import bolt11
@@ -39,7 +39,7 @@ class SqlNode(Node):
 
     async def call(self, method: str, **params: Any) -> Any:
         if method == "wait":
-            raise RpcFailed(method, RpcCode.METHOD_NOT_FOUND, "Unknown command")
+            raise RpcCallError(method, RpcCode.METHOD_NOT_FOUND, "Unknown command")
         assert method == "sql"
         self.queries.append(params["query"])
         rows = self.db.execute(params["query"]).fetchall()
@@ -353,7 +353,7 @@ async def test_parts_as_listsendpays_shows_them(world: World) -> None:
 
 async def test_every_query_is_one_that_lightningd_allows(world: World) -> None:
     """The double refuses functions that the real authorizer refuses."""
-    with pytest.raises(RpcFailed) as caught:
+    with pytest.raises(RpcCallError) as caught:
         await world.node.call("sql", query="SELECT replace(label, 'a', 'b') FROM invoices")
     assert caught.value.code == -1
     assert caught.value.message.startswith("query failed with not authorized to use function: replace")

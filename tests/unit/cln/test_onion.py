@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from nwc.cln.onion import FREE_BYTES, MAX_ROUTE_HINTS, TooLarge, check_invoice, check_records
+from nwc.cln.onion import FREE_BYTES, MAX_ROUTE_HINTS, OnionTooLargeError, check_invoice, check_records
 
 PAYEE = "02" + "ee" * 32
 
@@ -69,7 +69,7 @@ def test_an_invoice_that_fits(decoded: dict[str, Any]) -> None:
     ],
 )
 def test_an_invoice_that_does_not_fit(decoded: dict[str, Any], words: str) -> None:
-    with pytest.raises(TooLarge, match=words):
+    with pytest.raises(OnionTooLargeError, match=words):
         check_invoice(decoded)
 
 
@@ -86,5 +86,5 @@ def test_records_that_fit(given: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("given", [records(1, FREE_BYTES - 7), records(50, 20), records(50, 3, 2**62)])
 def test_records_that_do_not_fit(given: dict[str, str]) -> None:
-    with pytest.raises(TooLarge, match="must have at most 617 bytes together"):
+    with pytest.raises(OnionTooLargeError, match="must have at most 617 bytes together"):
         check_records(given)

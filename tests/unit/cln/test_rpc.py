@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from nwc.cln import rpc_connection
-from nwc.cln.errors import NodeError, NodeUnavailable, RpcFailed
+from nwc.cln.errors import NodeError, NodeUnavailableError, RpcCallError
 from nwc.cln.rpc import MAX_IDLE, RpcCall, RpcSocket
 from nwc.cln.rpc_connection import RpcConnection
 from tests.support.waiting import PATIENCE_S
@@ -81,14 +81,14 @@ async def test_a_long_request(server: Server, rpc: RpcSocket) -> None:
 
 async def test_a_huge_error(server: Server, rpc: RpcSocket) -> None:
     server.answer = failure(900, "x" * 1_000_000)
-    with pytest.raises(RpcFailed) as caught:
+    with pytest.raises(RpcCallError) as caught:
         await rpc.call("invoice", {"label": "x"})
     assert str(caught.value) == "invoice: error 900"
 
 
 async def test_an_error(server: Server, rpc: RpcSocket) -> None:
     server.answer = failure(900, "Duplicate label 'x'")
-    with pytest.raises(RpcFailed) as caught:
+    with pytest.raises(RpcCallError) as caught:
         await rpc.call("invoice", {"label": "x"})
     error = caught.value
     assert (error.method, error.code, error.message) == ("invoice", 900, "Duplicate label 'x'")
@@ -121,7 +121,7 @@ async def test_no_good_answer(server: Server, rpc: RpcSocket, answer: str) -> No
     server.answer = lambda request: (
         answer.replace("ID", json.dumps(request["id"])).encode(errors="surrogateescape") + END
     )
-    with pytest.raises(NodeUnavailable) as caught:
+    with pytest.raises(NodeUnavailableError) as caught:
         await rpc.call("makesecret", {"string": "purpose of the secret"})
     assert str(caught.value).startswith("makesecret: ")
     assert "purpose" not in str(caught.value)
@@ -130,7 +130,7 @@ async def test_no_good_answer(server: Server, rpc: RpcSocket, answer: str) -> No
 @pytest.mark.parametrize("answer", [None, b"", b'{"id": "x", "res', b'{"result": {}}', b"{}\n"])
 async def test_hanging_up_is_no_answer(server: Server, rpc: RpcSocket, answer: bytes | None) -> None:
     server.answer = lambda request: answer
-    with pytest.raises(NodeUnavailable, match="invoice: EOFError"):
+    with pytest.raises(NodeUnavailableError, match="invoice: EOFError"):
         await rpc.call("invoice", {})
     assert len(server.requests) == 1  # it may have been carried out
 
@@ -140,13 +140,13 @@ async def test_an_answer_without_end(
 ) -> None:
     monkeypatch.setattr(rpc_connection, "MAX_ANSWER_BYTES", 100_000)
     server.answer = result("x" * 1_000_000)
-    with pytest.raises(NodeUnavailable, match="sql: OverflowError"):
+    with pytest.raises(NodeUnavailableError, match="sql: OverflowError"):
         await rpc.call("sql", {})
     await until(lambda: server.open == 0)
 
 
 async def test_a_request_that_has_no_utf8(server: Server, rpc: RpcSocket) -> None:
-    with pytest.raises(NodeUnavailable, match="invoice: UnicodeEncodeError"):
+    with pytest.raises(NodeUnavailableError, match="invoice: UnicodeEncodeError"):
         await rpc.call("invoice", {"description": "\ud800"})
     assert server.requests == []
 
@@ -155,20 +155,20 @@ async def test_a_request_nested_too_deep(server: Server, rpc: RpcSocket) -> None
     params: dict[str, object] = {}
     for _ in range(100_000):
         params = {"params": params}
-    with pytest.raises(NodeUnavailable, match="invoice: RecursionError"):
+    with pytest.raises(NodeUnavailableError, match="invoice: RecursionError"):
         await rpc.call("invoice", params)
     assert server.requests == []
 
 
 async def test_nobody_there(rpc: RpcSocket) -> None:
-    with pytest.raises(NodeUnavailable, match="getinfo: FileNotFoundError"):
+    with pytest.raises(NodeUnavailableError, match="getinfo: FileNotFoundError"):
         await rpc.call("getinfo", {})
 
 
 async def test_nobody_listens(rpc: RpcSocket, socket_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(str(socket_path))
-    with pytest.raises(NodeUnavailable, match="getinfo: ConnectionRefusedError"):
+    with pytest.raises(NodeUnavailableError, match="getinfo: ConnectionRefusedError"):
         await rpc.call("getinfo", {})
 
 
@@ -194,7 +194,7 @@ async def test_secrets_are_logged_at_no_level(
     server.answer = result({"secret": SECRET})
     assert await rpc.call("makesecret", {"string": "a purpose"}) == {"secret": SECRET}
     server.answer = failure(-1, "no luck with " + SECRET)
-    with pytest.raises(RpcFailed):
+    with pytest.raises(RpcCallError):
         await rpc.call("makesecret", {"string": "a purpose"})
     assert [record for record in caplog.records if record.name != "asyncio"] == []
     assert SECRET not in caplog.text
@@ -207,7 +207,7 @@ async def test_secrets_are_logged_at_no_level(
 async def test_one_connection_serves_call_after_call(server: Server, rpc: RpcSocket) -> None:
     for number in range(5):
         server.answer = failure(1, "no") if number % 2 else result(number)
-        with pytest.raises(RpcFailed) if number % 2 else nullcontext():
+        with pytest.raises(RpcCallError) if number % 2 else nullcontext():
             await rpc.call("method", {"number": number})
     assert [request["params"]["number"] for request in server.requests] == list(range(5))
     assert len(server.connections) == 1
@@ -218,7 +218,7 @@ async def test_a_connection_that_is_out_of_step_is_given_up(
     server: Server, rpc: RpcSocket, answer: str
 ) -> None:
     server.answer = lambda request: answer.encode(errors="surrogateescape") + END
-    with pytest.raises(NodeUnavailable):
+    with pytest.raises(NodeUnavailableError):
         await rpc.call("method", {})
     server.answer = result("good")
     assert await rpc.call("method", {}) == "good"
@@ -261,7 +261,7 @@ async def test_lightningd_is_back(server: Server, rpc: RpcSocket, socket_path: P
     os.unlink(socket_path)
     server.connections[0].close()
     await server.connections[0].wait_closed()
-    with pytest.raises(NodeUnavailable):
+    with pytest.raises(NodeUnavailableError):
         await rpc.call("method", {})
     again = Server(socket_path)
     again.answer = result("back")
@@ -366,7 +366,7 @@ async def test_whatever_goes_wrong_who_waits_hears_of_it(
         for owner, name in ((RpcCall, "read"), (RpcConnection, "open")):
             with monkeypatch.context() as patched:
                 patched.setattr(owner, name, go_wrong)
-                with pytest.raises(NodeUnavailable):
+                with pytest.raises(NodeUnavailableError):
                     await rpc.call("method", {})
         assert await rpc.call("method", {}) == {}
     assert len(server.requests) == 2
@@ -378,7 +378,7 @@ async def test_closing_ends_what_has_no_connection_yet(server: Server, rpc: RpcS
         await until(lambda: rpc._connecting._work_queue.qsize() > 0)
         rpc.close()
         async with asyncio.timeout(PATIENCE_S):
-            with pytest.raises(NodeUnavailable):
+            with pytest.raises(NodeUnavailableError):
                 await asking
     assert server.connections == []
 
@@ -390,7 +390,7 @@ async def test_a_server_that_takes_no_more_than_a_connection(rpc: RpcSocket, soc
         writer.close()
 
     async with await asyncio.start_unix_server(hang_up, socket_path), asyncio.timeout(PATIENCE_S):
-        with pytest.raises(NodeUnavailable):
+        with pytest.raises(NodeUnavailableError):
             await rpc.call("method", {})
 
 
@@ -408,7 +408,7 @@ async def test_a_connection_that_ended_as_soon_as_it_was_open(
 
     monkeypatch.setattr(RpcConnection, "open", open_and_lose)
     async with asyncio.timeout(PATIENCE_S):
-        with pytest.raises(NodeUnavailable):
+        with pytest.raises(NodeUnavailableError):
             await rpc.call("method", {})
     assert server.requests == []
 
@@ -449,6 +449,6 @@ async def test_closing_ends_what_is_idle_and_what_comes_back(server: Server, rpc
     held.set()
     assert await asking == {}
     await until(lambda: server.open == 0)
-    with pytest.raises(NodeUnavailable):
+    with pytest.raises(NodeUnavailableError):
         await rpc.call("method", {})
     assert len(server.requests) == 3

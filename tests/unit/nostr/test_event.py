@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nwc.nostr import event as module
-from nwc.nostr.event import Event, InvalidEvent, event_id, parse_event, sign_event, verify_event
+from nwc.nostr.event import Event, EventError, event_id, parse_event, sign_event, verify_event
 from nwc.nostr.keys import KeyPair
 from tests.unit.helpers import as_json
 
@@ -94,7 +94,7 @@ def test_unknown_fields_are_ignored() -> None:
 
 @pytest.mark.parametrize("value", [None, [], "{}", 1, True])
 def test_event_must_be_an_object(value: object) -> None:
-    with pytest.raises(InvalidEvent, match="event must be an object"):
+    with pytest.raises(EventError, match="event must be an object"):
         parse_event(value)
 
 
@@ -120,7 +120,7 @@ BAD_VALUES: dict[str, list[object]] = {
     ("name", "value"), [(name, value) for name in BAD_VALUES for value in BAD_VALUES[name]]
 )
 def test_bad_fields_are_named(name: str, value: object) -> None:
-    with pytest.raises(InvalidEvent, match=f"^{name} "):
+    with pytest.raises(EventError, match=f"^{name} "):
         parse_event(make_event(**{name: value}))
 
 
@@ -143,14 +143,14 @@ def test_limits_are_allowed(name: str, value: object) -> None:
 
 def test_lone_surrogates_come_in_as_json_escapes() -> None:
     text = json.dumps(make_event()).replace('"x"', r'"\ud83e"')
-    with pytest.raises(InvalidEvent, match="content"):
+    with pytest.raises(EventError, match="content"):
         parse_event(json.loads(text))
     paired = json.dumps(make_event()).replace('"x"', r'"\ud83e\udd84"')
     assert parse_event(json.loads(paired)).content == "🦄"
 
 
 def test_lone_surrogates_do_not_go_out() -> None:
-    with pytest.raises(InvalidEvent, match="surrogates"):
+    with pytest.raises(EventError, match="surrogates"):
         sign_event(KEYS, kind=1, content="\ud800", tags=[], created_at=0)
 
 
@@ -165,7 +165,7 @@ JSON_VALUES = st.recursive(
 def test_parsing_fails_in_one_way_only(name: str, value: object) -> None:
     try:
         event = parse_event(make_event(**{name: value}))
-    except InvalidEvent:
+    except EventError:
         return
     assert as_json(event)[name] == value
     event.to_json().encode()
@@ -184,7 +184,7 @@ def test_parsing_fails_in_one_way_only(name: str, value: object) -> None:
     ],
 )
 def test_a_changed_event_has_a_wrong_id(change: dict[str, object]) -> None:
-    with pytest.raises(InvalidEvent, match=r"^id "):
+    with pytest.raises(EventError, match=r"^id "):
         verify_event(parse_event(make_event(**change)))
 
 
@@ -192,13 +192,13 @@ def test_a_changed_event_has_a_wrong_id(change: dict[str, object]) -> None:
 def test_another_author_has_a_wrong_signature(pubkey: str) -> None:
     event = parse_event(make_event(pubkey=pubkey))
     identifier = event_id(pubkey, event.created_at, event.kind, event.tags, event.content)
-    with pytest.raises(InvalidEvent, match=r"^signature "):
+    with pytest.raises(EventError, match=r"^signature "):
         verify_event(dataclasses.replace(event, id=identifier))
 
 
 def test_the_signature_of_another_event_is_wrong() -> None:
     other = sign_event(KEYS, kind=1, content="", tags=[], created_at=0)
-    with pytest.raises(InvalidEvent, match=r"^signature "):
+    with pytest.raises(EventError, match=r"^signature "):
         verify_event(parse_event(make_event(sig=other.sig)))
 
 

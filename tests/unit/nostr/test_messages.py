@@ -14,7 +14,7 @@ from nwc.nostr.messages import (
     ClosedReceived,
     EoseReceived,
     EventReceived,
-    InvalidMessage,
+    MessageError,
     NoticeReceived,
     OkReceived,
     RelayMessage,
@@ -98,14 +98,14 @@ def test_good(message: list[Any], parsed: RelayMessage) -> None:
     ],
 )
 def test_hostile(text: str) -> None:
-    with pytest.raises(InvalidMessage) as caught:
+    with pytest.raises(MessageError) as caught:
         parse_relay_message(text)
     assert len(str(caught.value)) < 200
 
 
 @given(st.text())
 def test_arbitrary_text(text: str) -> None:
-    with pytest.raises(InvalidMessage):
+    with pytest.raises(MessageError):
         parse_relay_message(text)
 
 
@@ -116,7 +116,7 @@ def test_arbitrary_text(text: str) -> None:
 def test_arbitrary_arguments(kind: str, arguments: list[Any]) -> None:
     try:
         message = parse_relay_message(json.dumps([kind, *arguments]))
-    except InvalidMessage:
+    except MessageError:
         return
     if isinstance(message, OkReceived | ClosedReceived | NoticeReceived):
         assert message.reason == "" or message.reason.isprintable()
@@ -128,7 +128,7 @@ def test_arbitrary_arguments(kind: str, arguments: list[Any]) -> None:
 def test_arbitrary_event_fields(field: str, value: object) -> None:
     try:
         message = parse_relay_message(json.dumps(["EVENT", "s", {**EVENT_VALUE, field: value}]))
-    except InvalidMessage:
+    except MessageError:
         return
     assert isinstance(message, EventReceived)
     message.event.to_json().encode()

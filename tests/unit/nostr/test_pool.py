@@ -7,9 +7,9 @@ import pytest_asyncio
 from nwc.nostr import pool as module
 from nwc.nostr import relay
 from nwc.nostr.event import Event, sign_event
-from nwc.nostr.inbox import Inbox
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.pool import RelayPool
+from nwc.nostr.subscriptions import Inbox
 from tests.support.waiting import PATIENCE_S
 from tests.unit.helpers import until
 from tests.unit.nostr.fake_relay import FakeRelay

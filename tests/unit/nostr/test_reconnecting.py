@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from nwc.nostr import relay as module
-from nwc.nostr.inbox import Inbox
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.reconnect_pace import LONG_PAUSE_S, OUTAGE_S
 from nwc.nostr.relay import Relay
+from nwc.nostr.subscriptions import Inbox
 from tests.unit.virtual_loop import VirtualLoop
 
 KEYS = KeyPair.generate()

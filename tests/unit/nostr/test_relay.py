@@ -20,10 +20,10 @@ from nwc.nostr import bounded_connection, reconnect_pace, relay_health
 from nwc.nostr import relay as module
 from nwc.nostr.auth import Auth
 from nwc.nostr.event import Event, sign_event
-from nwc.nostr.inbox import Inbox
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import MAX_FRAME_BYTES, MAX_MESSAGE_LENGTH
 from nwc.nostr.relay import Relay
+from nwc.nostr.subscriptions import Inbox
 from tests.unit.helpers import as_json, until
 from tests.unit.nostr.fake_relay import PATIENCE_S, FakeRelay
 

@@ -19,9 +19,8 @@ from nwc.nostr.auth import (
     SIGNED_AT_ONCE,
 )
 from nwc.nostr.event import Event, parse_event, sign_event, verify_event
-from nwc.nostr.inbox import Inbox
 from nwc.nostr.keys import KeyPair
-from nwc.nostr.messages import InvalidMessage, NoticeReceived
+from nwc.nostr.messages import MessageError, NoticeReceived
 from nwc.nostr.nip42 import KIND_CLIENT_AUTH
 from nwc.nostr.session import (
     CLOCK_ERROR_S,
@@ -34,6 +33,7 @@ from nwc.nostr.session import (
     Published,
     RelaySession,
 )
+from nwc.nostr.subscriptions import Inbox
 from tests.unit.helpers import as_json
 
 URL = "wss://relay.example"
@@ -196,7 +196,7 @@ def test_words_of_the_relay_are_passed_on() -> None:
     assert receive(session, "NOTICE", "hello") == NoticeReceived("hello")
     assert receive(session, "CLOSED", "nwc1", "x") == NoticeReceived("subscription closed: x")
     assert receive(session, "EOSE", "unknown") is None
-    with pytest.raises(InvalidMessage):
+    with pytest.raises(MessageError):
         session.receive("junk", T)
 
 
