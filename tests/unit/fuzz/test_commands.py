@@ -146,10 +146,10 @@ def test_any_parameters_are_refused_or_handled(way: Way, call: tuple[Any, dict[s
     if given_.get("name") == "receives" and command is not commands.list_:
         given_["name"] = "spends"  # its connection must stay for the honest requests
     with suppress(ArgumentError, ManagementError):
-        shown = way.run(command(way.core, **given_))
+        shown = way.run(command(way.app, **given_))
         json.dumps(shown, ensure_ascii=False, allow_nan=False).encode()
     way.check_no_errors()
-    for live in way.core.connections.all():
+    for live in way.app.connections.all():
         if live.record.name not in ("receives", "spends"):
-            way.run(way.core.manager.revoke(live.record.name))
+            way.run(way.app.manager.revoke(live.record.name))
     way.check_honest_request()

@@ -153,7 +153,7 @@ def test_records_changed_by_hand_break_and_spend_nothing(records: Records, data:
     records.write(changed)
     way.restart()
     for command in (commands.list_, commands.status):
-        json.dumps(way.run(command(way.core)), ensure_ascii=False, allow_nan=False).encode()
+        json.dumps(way.run(command(way.app)), ensure_ascii=False, allow_nan=False).encode()
     for name in ("spends", "owner"):
         client = way.clients[name]
         text = changed.get(f"nwc\0ledgers\0{client.keys.public_key}", b"")

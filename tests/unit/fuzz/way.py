@@ -211,12 +211,12 @@ class Way:
         logging.getLogger("nwc").addHandler(self._errors)
         self._exit.callback(logging.getLogger("nwc").removeHandler, self._errors)
         self._exit.enter_context(patch.object(relay_module, "_connect", self._connect))
-        self.core = self.run(self._start())
+        self.app = self.run(self._start())
 
     def close(self) -> None:
         """Stop the plugin, and check that nothing went wrong."""
         try:
-            self.run(self.core.stop())
+            self.run(self.app.stop())
             self.check_no_errors()
         finally:
             self.loop.end()
@@ -225,9 +225,9 @@ class Way:
 
     def restart(self) -> None:
         """Stop the plugin and start it again with the current datastore."""
-        self.run(self.core.stop())
-        self.core = make_core(self.node)
-        self.run(load(self.core))
+        self.run(self.app.stop())
+        self.app = make_app(self.node)
+        self.run(load(self.app))
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the plugin's loop and return its result."""
@@ -280,13 +280,13 @@ class Way:
     async def _start(self) -> App:
         await self.dev("dev-invoices", count=30, paid_every=2, label_prefix="shop:")
         await self.dev("dev-payments", count=10, created_at=1_700_000_000)
-        core = make_core(self.node)
-        await load(core)
+        app = make_app(self.node)
+        await load(app)
         for name, how in CONNECTIONS.items():
             keys = KeyPair.generate()
-            shown = await commands.connect(core, name, pubkey=keys.public_key, **how)
+            shown = await commands.connect(app, name, pubkey=keys.public_key, **how)
             self.clients[name] = Client(keys, shown["wallet_pubkey"])
-        return core
+        return app
 
     async def _connect(self, _url: str, **_how: Any) -> Socket:
         self._socket = Socket()
@@ -298,12 +298,12 @@ class Way:
             while self._socket is None or not self._socket.has_listener:  # noqa: ASYNC110
                 await asyncio.sleep(1)
             self._socket.arrive(frame)
-        while len(self.core.server._tasks) > 0:  # noqa: ASYNC110
+        while len(self.app.server._tasks) > 0:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
-def make_core(node: StrictNode) -> App:
-    """Return the service's App, made as Service does."""
+def make_app(node: StrictNode) -> App:
+    """Return an App, made as Service does."""
     settings = Settings(
         rpc_path="rpc",
         relays=(URL,),
@@ -317,15 +317,15 @@ def make_core(node: StrictNode) -> App:
     return App(settings, node, ChainTip())
 
 
-async def load(core: App) -> None:
-    """Load and start a core as Service does."""
+async def load(app: App) -> None:
+    """Load and start an App as Service does."""
 
     async def once(step: Callable[[], Awaitable[object]]) -> None:
         await step()
 
-    await core.manager.load()
-    core.start(once)
-    await core.payments._until_started()
+    await app.manager.load()
+    app.start(once)
+    await app.payments._until_started()
 
 
 def event_frame(event: Event) -> str:
