@@ -54,7 +54,7 @@ def check_preimage(preimage: str, invoice: Json) -> None:
 
 def wait_until_booked(node: NodeUnderTest, app: ConnectedApp) -> None:
     """Wait until no payment of a connection is pending."""
-    wait_until(lambda: not budget_of(node, app.name)["payments_under_way"], "no payment to be pending")
+    wait_until(lambda: not budget_of(node, app.name)["pending_payments"], "no payment to be pending")
 
 
 @pytest.fixture
