@@ -28,7 +28,7 @@ SECONDS_A_DAY = 86_400
 
 @pytest.fixture(scope="module")
 def node_js() -> str:
-    """Node.js with Alby's SDK installed for it."""
+    """The path of Node.js, with Alby's SDK installed."""
     program = shutil.which("node")
     if program is None or shutil.which("npm") is None:
         pytest.skip("Alby's SDK is not tested: Node.js and npm are not installed")
@@ -48,14 +48,14 @@ def alby(node_js: str, app: ConnectedApp) -> Iterator[AlbyApp]:
 
 
 @pytest.fixture
-def whole(node_js: str, connect: Connect) -> Iterator[AlbyApp]:
-    """Alby's client on a connection with view=node."""
+def observer(node_js: str, connect: Connect) -> Iterator[AlbyApp]:
+    """Alby's client on a connection with view=node, which sees every payment of the node."""
     with AlbyApp(node_js, connect(view="node").uri) as alby:
         yield alby
 
 
 def check_made(node: NodeUnderTest, made: Json) -> None:
-    """Compare a fresh invoice as the SDK shows it with what the node reads in it."""
+    """Check that the SDK shows a new invoice as the node decodes it."""
     decoded = node.rpc.call("decode", {"string": made["invoice"]})
     assert made["payment_hash"] == decoded["payment_hash"]
     assert made["amount"] == decoded.get("amount_msat", 0)
@@ -64,7 +64,7 @@ def check_made(node: NodeUnderTest, made: Json) -> None:
     assert made.get("preimage") in (None, "")
 
 
-def test_alby_get_info(node: NodeUnderTest, node_js: str, connect: Connect) -> None:
+def test_alby_reads_get_info(node: NodeUnderTest, node_js: str, connect: Connect) -> None:
     uri = connect(lud16="alice@example.com").uri
     with AlbyApp(node_js, uri) as alby:
         service = alby.call("getWalletServiceInfo")
@@ -79,7 +79,9 @@ def test_alby_get_info(node: NodeUnderTest, node_js: str, connect: Connect) -> N
         assert alby.get("encryptionType") == "nip44_v2"
 
 
-def test_alby_make_invoice(node: NodeUnderTest, node_js: str, app: ConnectedApp, alby: AlbyApp) -> None:
+def test_alby_makes_invoices(
+    node: NodeUnderTest, node_js: str, app: ConnectedApp, alby: AlbyApp
+) -> None:
     described = alby.call("makeInvoice", COFFEE)
     assert described["description"] == COFFEE["description"]
     assert described["metadata"] == COFFEE["metadata"]
@@ -92,7 +94,7 @@ def test_alby_make_invoice(node: NodeUnderTest, node_js: str, app: ConnectedApp,
         check_made(node, made)
 
 
-def test_alby_refusals(alby: AlbyApp) -> None:
+def test_alby_raises_the_error_code_of_a_refusal(alby: AlbyApp) -> None:
     for method, params, code in [
         ("makeInvoice", {"amount": -1}, "OTHER"),
         ("payInvoice", {"invoice": "lnbc1"}, "RESTRICTED"),
@@ -105,17 +107,17 @@ def test_alby_refusals(alby: AlbyApp) -> None:
         assert (refused.value.name, refused.value.code) == ("Nip47WalletError", code)
 
 
-def test_alby_lookup(node: NodeUnderTest, alby: AlbyApp) -> None:
+def test_alby_looks_up_an_invoice(node: NodeUnderTest, alby: AlbyApp) -> None:
     made = alby.call("makeInvoice", COFFEE)
-    ways = ({"payment_hash": made["payment_hash"]}, {"invoice": made["invoice"]})
-    for way in ways:
-        assert alby.call("lookupInvoice", way) == made
+    each_params = ({"payment_hash": made["payment_hash"]}, {"invoice": made["invoice"]})
+    for params in each_params:
+        assert alby.call("lookupInvoice", params) == made
     node.pay(made["invoice"])
-    for way in ways:
-        check_settled(alby.call("lookupInvoice", way), made)
+    for params in each_params:
+        check_settled(alby.call("lookupInvoice", params), made)
 
 
-def test_alby_list(node: NodeUnderTest, alby: AlbyApp, whole: AlbyApp) -> None:
+def test_alby_lists_transactions(node: NodeUnderTest, alby: AlbyApp, observer: AlbyApp) -> None:
     assert alby.call("listTransactions", {}) == {"transactions": [], "total_count": 0}
     made = [alby.call("makeInvoice", {**COFFEE, "description": name}) for name in ("a", "b", "c")]
     node.pay(made[0]["invoice"])
@@ -128,11 +130,11 @@ def test_alby_list(node: NodeUnderTest, alby: AlbyApp, whole: AlbyApp) -> None:
     assert rest == {**paid, "total_count": 3}
     assert alby.call("listTransactions", {"type": "incoming"}) == paid
     assert alby.call("listTransactions", {"type": "outgoing"})["transactions"] == []
-    newest = whole.call("listTransactions", {"type": "incoming", "unpaid": True, "limit": 3})
+    newest = observer.call("listTransactions", {"type": "incoming", "unpaid": True, "limit": 3})
     assert newest["transactions"] == [*made[:0:-1], *paid["transactions"]]
 
 
-def test_alby_with_empty_values(node: NodeUnderTest, alby: AlbyApp) -> None:
+def test_alby_can_send_empty_values(node: NodeUnderTest, alby: AlbyApp) -> None:
     nothing = {"description": "", "description_hash": "", "expiry": 0, "metadata": []}
     made = alby.call("makeInvoice", {"amount": 21_000, **nothing})
     check_made(node, made)
@@ -140,28 +142,29 @@ def test_alby_with_empty_values(node: NodeUnderTest, alby: AlbyApp) -> None:
     assert made["metadata"] == {}
     by_hash = {"payment_hash": made["payment_hash"], "invoice": ""}
     by_invoice = {"payment_hash": "", "invoice": made["invoice"]}
-    assert [alby.call("lookupInvoice", way) for way in (by_hash, by_invoice)] == [made] * 2
+    assert [alby.call("lookupInvoice", params) for params in (by_hash, by_invoice)] == [made] * 2
     with pytest.raises(AlbyError, match="it or invoice must be given"):
         alby.call("lookupInvoice", {"payment_hash": "", "invoice": ""})
     zeros = {"from": 0, "until": 0, "limit": 0, "offset": 0, "type": "", "unpaid": True}
     assert alby.call("listTransactions", zeros) == {"transactions": [made], "total_count": 1}
 
 
-def test_alby_balance(node: NodeUnderTest, alby: AlbyApp, whole: AlbyApp) -> None:
+def test_alby_reads_the_balance(node: NodeUnderTest, alby: AlbyApp, observer: AlbyApp) -> None:
     assert alby.call("getBalance") == {"balance": 0}
-    wait_until(lambda: whole.call("getBalance") == spendable(node), "the node's balance")
+    wait_until(lambda: observer.call("getBalance") == spendable(node), "the node's balance")
 
 
 @pytest.mark.parametrize("encryption", ["nip44_v2", "nip04"])
-def test_alby_is_told(node: NodeUnderTest, node_js: str, app: ConnectedApp, encryption: str) -> None:
-    """Once of each payment: after another one nothing more of the first is to come."""
+def test_alby_is_notified_once_of_each_payment(
+    node: NodeUnderTest, node_js: str, app: ConnectedApp, encryption: str
+) -> None:
     with AlbyApp(node_js, app.uri, encryption) as alby:
         alby.subscribe("payment_received")
         made = [alby.call("makeInvoice", COFFEE) for _ in range(2)]
         for each in made:
             node.pay(each["invoice"])
             alby.wait_for_notification(each["payment_hash"])
-        told = alby.notifications()
-        assert [n["notification_type"] for n in told] == ["payment_received"] * 2
-        for notification, each in zip(told, made, strict=True):
+        received = alby.notifications()
+        assert [n["notification_type"] for n in received] == ["payment_received"] * 2
+        for notification, each in zip(received, made, strict=True):
             check_settled(notification["notification"], each)

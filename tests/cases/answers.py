@@ -28,7 +28,7 @@ PAYING = ["pay_invoice", "pay_keysend"]
 
 
 def answers_by_method(node: NodeUnderTest) -> Json:
-    """Return what nwc-status has counted."""
+    """Return nwc-status's counts of answers, by method and outcome."""
     counted: Json = node.rpc.call("nwc-status")["requests_answered"]
     return counted
 
@@ -45,7 +45,7 @@ def answers_by_method(node: NodeUnderTest) -> Json:
         ("__class__", {}),
     ],
 )
-def test_unknown_method(app: ConnectedApp, method: str, params: Json) -> None:
+def test_an_unknown_method_is_not_implemented(app: ConnectedApp, method: str, params: Json) -> None:
     answer = app.ask(method, params)
     assert answer.code == "NOT_IMPLEMENTED"
     assert answer.message == f"method: must be one of {', '.join(METHODS + PAYING)}"
@@ -77,7 +77,7 @@ BAD_BODIES = {
 
 @pytest.mark.parametrize("encryption", [NIP44, NIP04])
 @pytest.mark.parametrize("name", BAD_BODIES)
-def test_bad_body(app: ConnectedApp, name: str, encryption: str) -> None:
+def test_a_bad_body_is_refused(app: ConnectedApp, name: str, encryption: str) -> None:
     answer = app.ask("", body=BAD_BODIES[name], encryption=encryption)
     assert answer.code == "OTHER"
     assert answer.message.startswith(("request: must be", "method: must be", "params: must be"))
@@ -92,22 +92,22 @@ def test_bad_body(app: ConnectedApp, name: str, encryption: str) -> None:
         ' {"id": 7, "params": {"unknown": [1]}, "method": "get_info", "version": "9"} ',
     ],
 )
-def test_liberal_body(app: ConnectedApp, body: str) -> None:
+def test_optional_and_unknown_fields_of_the_body_are_accepted(app: ConnectedApp, body: str) -> None:
     assert app.ask("", body=body).result["pubkey"]
 
 
 @pytest.mark.parametrize("expiration", ["soon", "-1", "1e10", "٣", ""])
-def test_unreadable_expiration(app: ConnectedApp, expiration: str) -> None:
+def test_an_unreadable_expiration_is_refused(app: ConnectedApp, expiration: str) -> None:
     answer = app.ask("get_info", tags=[["expiration", expiration]])
     assert answer.code == "OTHER"
     assert answer.message.startswith("tag expiration: must be")
 
 
-def test_expiration_in_the_future(app: ConnectedApp) -> None:
+def test_a_request_that_expires_later_is_answered(app: ConnectedApp) -> None:
     assert app.ask("get_info", tags=[["expiration", str(int(time.time()) + 60)]]).result
 
 
-def test_get_info(node: NodeUnderTest, connect: Connect) -> None:
+def test_get_info_describes_the_node_and_the_connection(node: NodeUnderTest, connect: Connect) -> None:
     app = connect(lud16="alice@example.com")
     answer = app.ask("get_info")
     about = node.rpc.getinfo()
@@ -134,14 +134,13 @@ def test_get_info(node: NodeUnderTest, connect: Connect) -> None:
 @pytest.mark.parametrize(
     ("method", "params"), [("make_invoice", COFFEE), ("make_invoice", {}), ("x", {})]
 )
-def test_answered_in_the_scheme_of_the_request(
+def test_the_answer_has_the_encryption_of_the_request(
     app: ConnectedApp, encryption: str, method: str, params: Json
 ) -> None:
     assert app.ask(method, params, encryption=encryption).encryption == encryption
 
 
-def test_nip04_with_its_tag(app: ConnectedApp) -> None:
-    """A tag may also name NIP-04."""
+def test_the_encryption_tag_may_name_nip04(app: ConnectedApp) -> None:
     request = app.request("get_info", encryption=None, tags=[["encryption", "nip04"]])
     answer = app.ask_with(request)
     assert answer.result["pubkey"]
@@ -150,7 +149,9 @@ def test_nip04_with_its_tag(app: ConnectedApp) -> None:
 
 @pytest.mark.parametrize("scheme", ["nip44_v3", "", "NIP44_V2", "nip44_v2 nip04", "rot13"])
 @pytest.mark.parametrize("content", [None, "gibberish"])
-def test_unknown_encryption(app: ConnectedApp, scheme: str, content: str | None) -> None:
+def test_an_unknown_encryption_is_refused_in_nip44(
+    app: ConnectedApp, scheme: str, content: str | None
+) -> None:
     answer = app.ask("get_info", encryption=scheme, content=content)
     assert answer.code == "UNSUPPORTED_ENCRYPTION"
     assert answer.encryption == NIP44
@@ -158,14 +159,14 @@ def test_unknown_encryption(app: ConnectedApp, scheme: str, content: str | None)
 
 
 @pytest.mark.parametrize("offset", [-100, 0, 100], ids=["slow clock", "same", "fast clock"])
-def test_never_dated_before_the_request(app: ConnectedApp, offset: int) -> None:
+def test_an_answer_is_not_dated_before_its_request(app: ConnectedApp, offset: int) -> None:
     at = int(time.time()) + offset
     answer = app.ask("get_info", created_at=at)
     assert answer.event["created_at"] >= max(at, int(time.time()) - 20)
 
 
-def test_exactly_one_answer(app: ConnectedApp) -> None:
-    """Good and bad requests mixed, all at once."""
+def test_each_of_many_requests_at_once_gets_one_answer(app: ConnectedApp) -> None:
+    """Good and bad requests are mixed."""
     requests = [
         app.request("make_invoice", params) for params in (COFFEE, {"amount": -1}, COFFEE, {})
     ] + [app.request(method) for method in ("get_info", "x", "pay_invoice", "get_info")]
@@ -183,7 +184,7 @@ def test_exactly_one_answer(app: ConnectedApp) -> None:
 # Permission
 
 
-def test_method_that_is_not_allowed(node: NodeUnderTest, connect: Connect) -> None:
+def test_a_method_that_is_not_allowed_is_restricted(node: NodeUnderTest, connect: Connect) -> None:
     app = connect(methods="get_info")
     answer = app.ask("make_invoice", COFFEE)
     assert answer.code == "RESTRICTED"
@@ -199,7 +200,7 @@ def test_method_that_is_not_allowed(node: NodeUnderTest, connect: Connect) -> No
 def test_a_connection_that_only_receives_cannot_pay(
     node: NodeUnderTest, connect: Connect, method: str, methods: str
 ) -> None:
-    """Not even with what would be refused anyway; and it is not told that it could."""
+    """It is RESTRICTED whatever the parameters are, and get_info does not offer paying."""
     app = connect(methods=methods, budget="unlimited")
     node.rpc.call("nwc-update", {"name": app.name, "budget": "nothing"})
     for params in ({}, {"invoice": "lnbc1", "pubkey": "02" * 33, "amount": 1000}):
@@ -211,7 +212,7 @@ def test_a_connection_that_only_receives_cannot_pay(
     assert not {*PAYING, "payment_sent"} & {*info["methods"], *info["notifications"]}
 
 
-def test_paying_can_be_left_out(connect: Connect) -> None:
+def test_one_of_the_paying_methods_can_be_left_out(connect: Connect) -> None:
     app = connect(budget="unlimited", methods="pay_keysend get_info")
     answer = app.ask("pay_invoice", {"invoice": "lnbc1"})
     assert answer.code == "RESTRICTED"
@@ -231,14 +232,16 @@ def test_paying_can_be_left_out(connect: Connect) -> None:
     ],
     ids=str,
 )
-def test_get_budget(connect: Connect, params: Json, budget: Json) -> None:
+def test_get_budget_shows_what_the_connection_may_spend(
+    connect: Connect, params: Json, budget: Json
+) -> None:
     assert connect(**params).ask("get_budget").result == budget
 
 
 @pytest.mark.parametrize(
     ("renewal", "days"), [("daily", 1), ("weekly", 7), ("monthly", (28, 31)), ("yearly", (365, 366))]
 )
-def test_get_budget_that_renews(connect: Connect, renewal: str, days: Any) -> None:
+def test_get_budget_shows_when_the_budget_renews(connect: Connect, renewal: str, days: Any) -> None:
     app = connect(budget="5sat", renewal=renewal)
     budget = app.ask("get_budget").result
     assert budget["renewal_period"] == renewal
@@ -247,11 +250,11 @@ def test_get_budget_that_renews(connect: Connect, renewal: str, days: Any) -> No
     assert low * 86_400 <= budget["renews_at"] - made_at <= high * 86_400 + 1
 
 
-def test_expired_connection(node: NodeUnderTest, connect: Connect) -> None:
+def test_an_expired_connection_is_unauthorized(node: NodeUnderTest, connect: Connect) -> None:
     app = connect()
     at = int(time.time()) + 2
     node.rpc.call("nwc-update", {"name": app.name, "expires": at})
-    wait_until(lambda: time.time() > at, "its time is over")
+    wait_until(lambda: time.time() > at, "the connection to expire")
     for method, params in (("get_info", {}), ("make_invoice", COFFEE), ("x", {})):
         answer = app.ask(method, params)
         assert answer.code == "UNAUTHORIZED"
@@ -260,7 +263,7 @@ def test_expired_connection(node: NodeUnderTest, connect: Connect) -> None:
     assert app.ask("get_info").result["pubkey"]
 
 
-# Readable in one way only
+# Unusual requests
 
 
 def other_p_tag_first(app: ConnectedApp) -> Json:
@@ -292,7 +295,7 @@ def nip04_with_line_breaks(app: ConnectedApp) -> Json:
 
 
 def nip04_content(app: ConnectedApp) -> tuple[str, str]:
-    """Return an encrypted request and its iv."""
+    """Return the ciphertext and the iv of a request in NIP-04, both in Base64."""
     ciphertext, iv = app.request("make_invoice", COFFEE, encryption=None)["content"].split("?iv=")
     return ciphertext, iv
 
@@ -309,7 +312,7 @@ def nip04_content(app: ConnectedApp) -> tuple[str, str]:
     ],
     ids=lambda x: getattr(x, "__name__", ""),
 )
-def test_readable_all_the_same(
+def test_an_unusual_but_readable_request_is_answered(
     scripted_relay: ScriptedRelay,
     connect: Connect,
     make_request: Callable[[ConnectedApp], Json],
@@ -335,8 +338,10 @@ def no_content(app: ConnectedApp) -> Json:
 
 
 @pytest.mark.parametrize("make_request", [encrypted_for_another, plaintext, no_content])
-def test_not_readable(app: ConnectedApp, make_request: Callable[[ConnectedApp], Json]) -> None:
-    """The author is known and has signed it: no answer would have the app wait a minute."""
+def test_an_unreadable_request_is_answered_with_an_error(
+    app: ConnectedApp, make_request: Callable[[ConnectedApp], Json]
+) -> None:
+    """The app has signed it. Without an answer the app would wait for its timeout of a minute."""
     answer = app.ask_with(make_request(app))
     assert (answer.code, answer.encryption) == ("OTHER", NIP44)
     assert answer.message.startswith("content: must be encrypted with nip44_v2 or nip04")
@@ -345,8 +350,10 @@ def test_not_readable(app: ConnectedApp, make_request: Callable[[ConnectedApp], 
 # Rate
 
 
-def test_flood(make_node: MakeNode, scripted_relay: ScriptedRelay, connect: Connect) -> None:
-    """Five seconds' worth is served at once, ten times the limit refused, the rest ignored."""
+def test_a_flood_is_rate_limited(
+    make_node: MakeNode, scripted_relay: ScriptedRelay, connect: Connect
+) -> None:
+    """The limit allows a burst of five seconds. Ten times the limit is refused, the rest is ignored."""
     node = make_node({"nwc-rate-limit": 2})
     app = connect(node=node, relays=scripted_relay.url, channels=[scripted_relay])
     calm = connect(node=node, relays=scripted_relay.url, channels=[scripted_relay])
@@ -354,8 +361,8 @@ def test_flood(make_node: MakeNode, scripted_relay: ScriptedRelay, connect: Conn
     started = time.monotonic()
     for request in requests:
         scripted_relay.send(request)
-    assert calm.ask("get_info").result["pubkey"]  # nobody else pays for it
-    wait_until(lambda: handled(node) >= 201, "all are handled")
+    assert calm.ask("get_info").result["pubkey"]  # others are not limited
+    wait_until(lambda: handled(node) >= 201, "all requests to be handled")
     took = time.monotonic() - started
     outcomes = answers_by_method(node)["get_info"]
     assert 11 <= outcomes["ok"] <= 11 + 2 * took + 1
@@ -364,19 +371,19 @@ def test_flood(make_node: MakeNode, scripted_relay: ScriptedRelay, connect: Conn
     refusals = [answer for answer in answers if answer.body["error"]]
     assert {answer.code for answer in refusals} == {"RATE_LIMITED"}
     assert len(refusals) == outcomes["RATE_LIMITED"]
-    # A later request is served when the bucket has filled up again.
-    wait_until(lambda: served(app), "served again")
+    # Later the app is served again.
+    wait_until(lambda: ask_once(app), "the app to be served again")
 
 
-def test_a_burst_within_the_limit(
+def test_a_burst_within_the_limit_is_served(
     make_node: MakeNode, scripted_relay: ScriptedRelay, connect: Connect
 ) -> None:
-    """Five seconds' worth at once are invoices all, however many of them are under way together."""
+    """Each of 100 requests at once gets an invoice: five seconds' worth at 20 a second."""
     node = make_node({"nwc-rate-limit": 20})  # the default
     app = connect(node=node, relays=scripted_relay.url, channels=[scripted_relay])
     node.stop_plugin()
     requests = [app.request("make_invoice", {"amount": amount}) for amount in range(1, 101)]
-    scripted_relay.kept += requests  # so that they come together
+    scripted_relay.kept += requests  # delivered all at once
     node.start_plugin()
     assert all(app.answer_to(request).result["invoice"] for request in requests)
     [use] = node.rpc.call("nwc-status")["connections"]
@@ -385,7 +392,7 @@ def test_a_burst_within_the_limit(
 
 
 def handled(node: NodeUnderTest) -> int:
-    """Return how many events were answered, or told apart as too many."""
+    """Return how many events were answered or ignored for the rate limit."""
     status = node.rpc.call("nwc-status")
     counts = [n for outcomes in status["requests_answered"].values() for n in outcomes.values()]
     return int(sum(counts)) + int(status["events_rejected"].get("rate limited", 0))
@@ -395,12 +402,12 @@ def first_answer(app: ConnectedApp, request: Json) -> Answer:
     return app.open(app.answers_to(request["id"])[0], request)
 
 
-_number = iter(range(1_000_000, 2_000_000))
+_numbers = iter(range(1_000_000, 2_000_000))
 
 
-def served(app: ConnectedApp) -> Any:
-    """Ask, and ask again later if there is no answer or a refusal."""
-    request = app.request("get_info", tags=[["n", str(next(_number))]])
+def ask_once(app: ConnectedApp) -> Any:
+    """Send a new request; return its result, None if it is refused or not answered in a second."""
+    request = app.request("get_info", tags=[["n", str(next(_numbers))]])
     app.send(request)
     try:
         return (
@@ -411,7 +418,7 @@ def served(app: ConnectedApp) -> Any:
         return None
 
 
-def test_counted(node: NodeUnderTest, connect: Connect) -> None:
+def test_answers_are_counted_by_method_and_outcome(node: NodeUnderTest, connect: Connect) -> None:
     app = connect()
     node.stop_plugin()
     node.start_plugin()

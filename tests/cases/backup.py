@@ -1,4 +1,4 @@
-"""What an owner does around the plugin: keeping its connections, restoring them, and removing it."""
+"""Backup and removal: an owner exports connections, restores them, and deletes all that is stored."""
 
 import json
 import time
@@ -19,7 +19,7 @@ from tests.support.waiting import wait_until
 
 
 def stored(node: NodeUnderTest, *key: str) -> list[list[str]]:
-    """Return the keys of all records at or below a key; by default of all that the plugin stores."""
+    """Return the keys of all records at or below a key, by default of all records of the plugin."""
     key = key or ("nwc",)
     found: list[list[str]] = []
     for entry in node.rpc.call("listdatastore", {"key": list(key)})["datastore"]:
@@ -28,7 +28,7 @@ def stored(node: NodeUnderTest, *key: str) -> list[list[str]]:
 
 
 def lose_the_datastore(node: NodeUnderTest) -> None:
-    """Have the node as it is when it has been restored from its seed alone."""
+    """Delete all records, as on a node that was restored from its seed alone."""
     node.stop_plugin()
     for key in stored(node):
         node.rpc.call("deldatastore", {"key": key})
@@ -49,8 +49,8 @@ def create_invoice(app: ConnectedApp, **params: Any) -> Json:
 # Recovery
 
 
-def test_the_seed_and_the_pubkey_bring_a_uri_back(node: NodeUnderTest, connect: Connect) -> None:
-    """The wallet key follows from the seed and the client's key, so the app need not be touched."""
+def test_the_seed_and_the_pubkey_restore_a_connection(node: NodeUnderTest, connect: Connect) -> None:
+    """The wallet key is derived from the seed and the client's key, so the app works unchanged."""
     app = connect()
     create_invoice(app)
     lose_the_datastore(node)
@@ -61,7 +61,7 @@ def test_the_seed_and_the_pubkey_bring_a_uri_back(node: NodeUnderTest, connect: 
     assert create_invoice(app)["invoice"]
 
 
-def test_an_export_brings_all_connections_back(node: NodeUnderTest, connect: Connect) -> None:
+def test_an_export_restores_all_connections(node: NodeUnderTest, connect: Connect) -> None:
     zaps = connect(budget="50000sat", renewal="weekly", max_payment="1000sat", view="node")
     phone = connect(methods="get_info,make_invoice", lud16="me@a.example", notifications=False)
     granted = budget_of(node, zaps.name)
@@ -75,14 +75,16 @@ def test_an_export_brings_all_connections_back(node: NodeUnderTest, connect: Con
         wait_until_announced(node, app.name)
         assert create_invoice(app)["invoice"]
     assert json.dumps(node.rpc.call("nwc-export"), indent=3) == text
-    anew = budget_of(node, zaps.name)
-    assert anew["renews_at"] >= before + 7 * 86_400
-    assert {**anew, "renews_at": 0} == {**granted, "renews_at": 0}
+    restored = budget_of(node, zaps.name)
+    assert restored["renews_at"] >= before + 7 * 86_400
+    assert {**restored, "renews_at": 0} == {**granted, "renews_at": 0}
     again = node.rpc.call("nwc-import", [json.loads(text)])
     assert results(again) == [(zaps.name, "unchanged"), (phone.name, "unchanged")]
 
 
-def test_what_cannot_be_imported_says_why_and_the_rest_is(node: NodeUnderTest, connect: Connect) -> None:
+def test_an_import_refuses_bad_entries_with_a_reason_and_creates_the_rest(
+    node: NodeUnderTest, connect: Connect
+) -> None:
     app, taken = connect(), fresh_name()
     [entry] = [one for one in node.rpc.call("nwc-export")["connections"] if one["name"] == app.name]
     key, other_key = (Keys.generate().public_key().to_hex() for _ in range(2))
@@ -139,12 +141,17 @@ def test_a_revoked_connection_is_not_imported(node: NodeUnderTest, connect: Conn
 # Removing the plugin
 
 
-def test_forget(node: NodeUnderTest, connect: Connect) -> None:
+def test_forget_shows_what_it_would_delete_and_deletes_it_when_confirmed(
+    node: NodeUnderTest, connect: Connect
+) -> None:
     app, other = connect(budget="received"), connect()
     made = create_invoice(app, metadata={"order": 1})
     node.pay(made["invoice"])
     app.wait_for_notifications(made["payment_hash"])
-    wait_until(lambda: budget_of(node, app.name)["granted_msat"] == 1000, "the payment to be counted")
+    wait_until(
+        lambda: budget_of(node, app.name)["granted_msat"] == 1000,
+        "the payment to be added to the budget",
+    )
     node.rpc.call("datastore", {"key": ["another plugin", "x"], "string": "stays"})
     before = stored(node)
     shown = node.rpc.call("nwc-forget")
@@ -162,16 +169,19 @@ def test_forget(node: NodeUnderTest, connect: Connect) -> None:
     assert node.rpc.call("nwc-list")["connections"] == []
     assert node.rpc.call("listdatastore", [["another plugin", "x"]])["datastore"]
     node.rpc.call("deldatastore", [["another plugin", "x"]])
-    # The invoices are the node's.
+    # The invoices belong to the node and stay.
     assert node.rpc.call("listinvoices", {"payment_hash": made["payment_hash"]})["invoices"]
     again = node.rpc.call("nwc-forget", {"confirm": "true"})
     assert (again["forgotten"], again["connections_ended"], again["records_deleted"]) == (True, 0, 0)
-    # The same run of the plugin can make connections again.
+    # Without a restart new connections can be made.
     node.rpc.call("nwc-connect", {"name": app.name, "pubkey": app.pubkey, "budget": "received"})
     wait_until_announced(node, app.name)
     assert app.ask("list_transactions").result["transactions"][0]["metadata"] == {}
     node.pay(create_invoice(app)["invoice"])
-    wait_until(lambda: budget_of(node, app.name)["granted_msat"] == 1000, "the payment to be counted")
+    wait_until(
+        lambda: budget_of(node, app.name)["granted_msat"] == 1000,
+        "the payment to be added to the budget",
+    )
 
 
 def test_nothing_is_served_after_forget(node: NodeUnderTest, connect: Connect) -> None:

@@ -1,4 +1,4 @@
-"""The nwc-* commands, as their owner uses them."""
+"""The nwc-* commands, as an owner uses them."""
 
 # ruff: noqa: RUF001 - names of people in all scripts
 import json
@@ -42,7 +42,7 @@ COMMANDS = {
 
 @pytest.fixture
 def name(node: NodeUnderTest) -> Iterator[str]:
-    """A name for a connection that is gone after the test."""
+    """A new name; its connection is revoked after the test."""
     name = fresh_name()
     yield name
     if name in names(node):
@@ -54,13 +54,13 @@ def names(node: NodeUnderTest) -> list[str]:
 
 
 def listed(node: NodeUnderTest, name: str) -> Json:
-    budget_of(node, name)  # waits
+    budget_of(node, name)  # waits until the plugin has started
     [shown] = node.rpc.call("nwc-list", [name])["connections"]
     return dict(shown)
 
 
 def error_of(node: NodeUnderTest, command: str, params: Any) -> str:
-    """Return what a wrong command is told; it is lightningd's "invalid params"."""
+    """Return the error message of a wrong command; its code must be JSON-RPC's "invalid params"."""
     with pytest.raises(RpcError) as raised:
         node.rpc.call(command, params)
     error: Any = raised.value.error
@@ -70,14 +70,14 @@ def error_of(node: NodeUnderTest, command: str, params: Any) -> str:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help(node: NodeUnderTest, command: str) -> None:
+def test_help_shows_the_parameters_of_each_command(node: NodeUnderTest, command: str) -> None:
     [entry] = node.rpc.call("help", [command])["help"]
     usage, _, text = entry["command"].partition("\n")
     assert usage.split() == [command, *COMMANDS[command].split()]
     assert len(text.strip()) > 20
 
 
-def test_help_names_what_to_give(node: NodeUnderTest) -> None:
+def test_help_describes_the_values(node: NodeUnderTest) -> None:
     [entry] = node.rpc.call("help", ["nwc-connect"])["help"]
     for words in (
         "budget: what it may spend: nothing, an amount like 50000sat (a bare number is msat), ",
@@ -90,10 +90,12 @@ def test_help_names_what_to_give(node: NodeUnderTest) -> None:
 # nwc-connect
 
 
-def test_connect(node: NodeUnderTest, relay: RestartableRelay, name: str) -> None:
+def test_connect_makes_a_connection_with_safe_defaults(
+    node: NodeUnderTest, relay: RestartableRelay, name: str
+) -> None:
     before = int(time.time())
     shown = node.rpc.call("nwc-connect", [name])
-    wait_until(lambda: announced(node, name), "announced")
+    wait_until(lambda: announced(node, name), "the info event")
     assert shown["name"] == name
     assert [entry["url"] for entry in shown["relays"]] == [relay.url]
     assert {"url", "state", "info_event"} <= shown["relays"][0].keys()
@@ -109,7 +111,7 @@ def test_connect(node: NodeUnderTest, relay: RestartableRelay, name: str) -> Non
     assert shown["wallet_pubkey"] != shown["client_pubkey"]
 
 
-def test_connect_with_everything(
+def test_connect_takes_every_parameter_by_name(
     node: NodeUnderTest, relay: RestartableRelay, second_relay: RestartableRelay, name: str
 ) -> None:
     shown = node.rpc.call(
@@ -144,7 +146,7 @@ def test_connect_with_everything(
     assert abs(shown["expires_at"] - time.time() - 30 * 86_400) < 30
     assert shown["lud16"] == "alice+tips@example.com"
     assert (shown["view"], shown["notifications"]) == ("node", [])
-    # Percent-encoded, as NIP-47 has it.
+    # Percent-encoded, as NIP-47 requires.
     parts = urlsplit(shown["uri"])
     assert parts.scheme == "nostr+walletconnect"
     assert not re.search(r"[/:?@+]", parts.query)
@@ -154,8 +156,10 @@ def test_connect_with_everything(
     assert uri.lud16() == "alice+tips@example.com"
 
 
-def test_connect_positionally(node: NodeUnderTest, relay: RestartableRelay, name: str) -> None:
-    """All twelve, in the order of the help text."""
+def test_connect_takes_every_parameter_by_position(
+    node: NodeUnderTest, relay: RestartableRelay, name: str
+) -> None:
+    """All twelve parameters, in the order of the help text."""
     key = Keys.generate().public_key()
     given = [
         name,
@@ -197,18 +201,19 @@ BUDGETS: list[tuple[Json, Json]] = [
 
 
 @pytest.mark.parametrize(("params", "budget"), BUDGETS, ids=str)
-def test_budgets(node: NodeUnderTest, name: str, params: Json, budget: Json) -> None:
+def test_each_kind_of_budget_is_shown(
+    node: NodeUnderTest, name: str, params: Json, budget: Json
+) -> None:
     shown = node.rpc.call("nwc-connect", {"name": name, **params})
     assert {field: shown["budget"].get(field) for field in budget} == budget
     assert shown["budget"] == listed(node, name)["budget"]
     can_spend = budget["kind"] != "nothing"
     assert shown["methods"] == f"{RECEIVING} {PAYING if can_spend else ''}".split()
-    told_of = ["payment_received", *(["payment_sent"] if can_spend else [])]
-    assert shown["notifications"] == told_of
+    assert shown["notifications"] == ["payment_received", *(["payment_sent"] if can_spend else [])]
 
 
 @pytest.mark.parametrize("form", ["hex", "capitals", "npub"])
-def test_own_key(node: NodeUnderTest, name: str, form: str) -> None:
+def test_an_app_can_bring_its_own_key(node: NodeUnderTest, name: str, form: str) -> None:
     key = Keys.generate().public_key()
     text = {"hex": key.to_hex(), "capitals": key.to_hex().upper(), "npub": key.to_bech32()}[form]
     shown = node.rpc.call("nwc-connect", {"name": name, "pubkey": text})
@@ -216,12 +221,14 @@ def test_own_key(node: NodeUnderTest, name: str, form: str) -> None:
     assert "secret" not in shown["uri"]
 
 
-def test_own_key_is_served(node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect) -> None:
+def test_an_app_with_its_own_key_is_served(
+    node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect
+) -> None:
     app = connect(keys=Keys.generate(), relays=scripted_relay.url, channels=[scripted_relay])
     assert app.ask("make_invoice", COFFEE).result["invoice"]
 
 
-def test_qr(node: NodeUnderTest, name: str) -> None:
+def test_connect_shows_a_qr_code(node: NodeUnderTest, name: str) -> None:
     shown = node.rpc.call("nwc-connect", {"name": name, "qr": True})
     assert shown["format-hint"] == "simple"
     lines = shown["qr"].strip("\n").split("\n")
@@ -317,18 +324,18 @@ WRONG: list[tuple[Json, str]] = [
 
 
 @pytest.mark.parametrize(("params", "message"), WRONG, ids=lambda x: str(x)[:40])
-def test_connect_wrongly(node: NodeUnderTest, params: Json, message: str) -> None:
+def test_connect_refuses_wrong_values(node: NodeUnderTest, params: Json, message: str) -> None:
     before = names(node)
     assert error_of(node, "nwc-connect", {"name": "never made", **params}).startswith(message)
     assert names(node) == before
 
 
 @pytest.mark.parametrize("params", [[], {}])
-def test_connect_without_name(node: NodeUnderTest, params: Any) -> None:
+def test_connect_needs_a_name(node: NodeUnderTest, params: Any) -> None:
     assert error_of(node, "nwc-connect", params) == "missing a required argument: 'name'"
 
 
-def test_connect_with_too_many(node: NodeUnderTest) -> None:
+def test_connect_refuses_too_many_parameters(node: NodeUnderTest) -> None:
     assert "too many" in error_of(node, "nwc-connect", [str(i) for i in range(14)])
 
 
@@ -342,8 +349,8 @@ def test_names_and_keys_are_unique(node: NodeUnderTest, connect: Connect) -> Non
     assert error == "pubkey: this key has a connection already"
 
 
-def test_empty_places_by_position(node: NodeUnderTest, name: str) -> None:
-    """Where the default gives the app nothing a place may be empty; null leaves any place empty."""
+def test_empty_parameters_take_the_defaults(node: NodeUnderTest, name: str) -> None:
+    """null takes any default. "" takes it only where the default gives the app no right."""
     given = [name, "", "", "", None, None, None, None, "", None, None, ""]
     shown = node.rpc.call("nwc-connect", given)
     assert shown["budget"] == {"kind": "nothing"}
@@ -352,7 +359,7 @@ def test_empty_places_by_position(node: NodeUnderTest, name: str) -> None:
     assert "lud16" not in shown
 
 
-PEOPLE = [
+NAMES_OF_PEOPLE = [
     "família 👨\u200d👩\u200d👧",
     "می\u200cخواهم",
     "क्\u200dष",
@@ -364,8 +371,8 @@ PEOPLE = [
 ]
 
 
-@pytest.mark.parametrize("called", PEOPLE, ids=ascii)
-def test_names_of_people(node: NodeUnderTest, called: str) -> None:
+@pytest.mark.parametrize("called", NAMES_OF_PEOPLE, ids=ascii)
+def test_names_in_all_scripts_are_kept(node: NodeUnderTest, called: str) -> None:
     since = node.mark()
     assert node.rpc.call("nwc-connect", [called])["name"] == called
     assert listed(node, called)["name"] == called
@@ -375,18 +382,18 @@ def test_names_of_people(node: NodeUnderTest, called: str) -> None:
     node.wait_for_log(r"connection ['\"][^\n]+['\"] revoked", since=since)
 
 
-def test_names_of_people_survive_a_restart(node: NodeUnderTest) -> None:
-    for called in PEOPLE:
+def test_names_in_all_scripts_survive_a_restart(node: NodeUnderTest) -> None:
+    for called in NAMES_OF_PEOPLE:
         node.rpc.call("nwc-connect", [called])
     before = set(names(node))
     node.stop_plugin()
     node.start_plugin()
-    assert set(names(node)) == before >= set(PEOPLE)
-    for called in PEOPLE:
+    assert set(names(node)) == before >= set(NAMES_OF_PEOPLE)
+    for called in NAMES_OF_PEOPLE:
         assert node.rpc.call("nwc-revoke", [called])["name"] == called
 
 
-def test_a_name_in_another_normal_form(node: NodeUnderTest) -> None:
+def test_a_name_is_the_same_in_another_normal_form(node: NodeUnderTest) -> None:
     """Some keyboards write é as one character, others as two."""
     composed, decomposed = "Café", "Cafe\u0301"
     assert node.rpc.call("nwc-connect", [decomposed])["name"] == composed
@@ -401,7 +408,7 @@ def test_a_name_in_another_normal_form(node: NodeUnderTest) -> None:
 # Warnings
 
 
-def test_names_that_look_alike(node: NodeUnderTest, connect: Connect) -> None:
+def test_names_that_look_alike_cause_a_warning(node: NodeUnderTest, connect: Connect) -> None:
     first, second = connect(name="Alby"), connect(name="\u0410lby")
     assert "warning" not in first.shown
     assert second.shown["warning"].startswith("name: looks like that of another connection: 'Alby'")
@@ -411,7 +418,7 @@ def test_names_that_look_alike(node: NodeUnderTest, connect: Connect) -> None:
     node.rpc.call("nwc-update", ["ALBY", second.name])
 
 
-def test_small_numbers_without_a_unit(node: NodeUnderTest, name: str) -> None:
+def test_small_numbers_without_a_unit_cause_a_warning(node: NodeUnderTest, name: str) -> None:
     shown = node.rpc.call("nwc-connect", {"name": name, "budget": 5, "max_payment": 3})
     assert shown["budget"]["granted_msat"] == 5
     assert "5 msat; write 5sat for satoshis. max_payment: " in shown["warning"]
@@ -424,7 +431,9 @@ def test_small_numbers_without_a_unit(node: NodeUnderTest, name: str) -> None:
 # nwc-list
 
 
-def test_list(node: NodeUnderTest, connect: Connect) -> None:
+def test_list_shows_when_a_connection_was_used_and_no_secret(
+    node: NodeUnderTest, connect: Connect
+) -> None:
     first, second = connect(), connect(methods="get_info")
     assert names(node)[-2:] == [first.name, second.name]
     shown = listed(node, second.name)
@@ -446,14 +455,14 @@ def test_list(node: NodeUnderTest, connect: Connect) -> None:
         ("nwc-update", {"name": "nobody", "expires": "1d"}),
     ],
 )
-def test_unknown_name(node: NodeUnderTest, command: str, params: Any) -> None:
+def test_an_unknown_name_is_refused(node: NodeUnderTest, command: str, params: Any) -> None:
     assert error_of(node, command, params) == "name: there is no connection 'nobody'; see nwc-list"
 
 
 # nwc-update
 
 
-def test_rename(node: NodeUnderTest, connect: Connect) -> None:
+def test_a_connection_can_be_renamed(node: NodeUnderTest, connect: Connect) -> None:
     app, other = connect(), connect()
     new = fresh_name()
     assert node.rpc.call("nwc-update", {"name": app.name, "new_name": new})["name"] == new
@@ -467,7 +476,9 @@ def test_rename(node: NodeUnderTest, connect: Connect) -> None:
     assert listed(node, app.name)["client_pubkey"] == app.pubkey
 
 
-def test_update_methods(node: NodeUnderTest, relay: RestartableRelay, connect: Connect) -> None:
+def test_update_changes_the_methods(
+    node: NodeUnderTest, relay: RestartableRelay, connect: Connect
+) -> None:
     app = connect()
 
     def content() -> str:
@@ -485,7 +496,7 @@ def test_update_methods(node: NodeUnderTest, relay: RestartableRelay, connect: C
     assert app.ask("make_invoice", COFFEE).result["invoice"]
 
 
-def test_update_expires(node: NodeUnderTest, connect: Connect) -> None:
+def test_update_changes_the_expiry(node: NodeUnderTest, connect: Connect) -> None:
     app = connect()
     at = int(time.time()) + 1000
     assert node.rpc.call("nwc-update", {"name": app.name, "expires": at})["expires_at"] == at
@@ -493,7 +504,7 @@ def test_update_expires(node: NodeUnderTest, connect: Connect) -> None:
     assert node.rpc.call("nwc-update", {"name": app.name, "expires": "never"})["expires_at"] is None
 
 
-def test_update_relays(
+def test_update_changes_the_relays(
     node: NodeUnderTest, relay: RestartableRelay, second_relay: RestartableRelay, connect: Connect
 ) -> None:
     app = connect()
@@ -503,7 +514,7 @@ def test_update_relays(
     assert app.ask("get_info").result["pubkey"]
 
 
-def test_update_keeps_the_rest(node: NodeUnderTest, connect: Connect) -> None:
+def test_update_keeps_what_it_does_not_change(node: NodeUnderTest, connect: Connect) -> None:
     app = connect(
         methods="get_info",
         expires="1y",
@@ -522,7 +533,7 @@ def test_update_keeps_the_rest(node: NodeUnderTest, connect: Connect) -> None:
     assert (after["view"], after["notifications"]) == ("node", [])
 
 
-def test_update_view_and_notifications(
+def test_update_changes_view_and_notifications(
     node: NodeUnderTest, relay: RestartableRelay, connect: Connect
 ) -> None:
     app = connect()
@@ -530,18 +541,20 @@ def test_update_view_and_notifications(
     assert (shown["view"], shown["notifications"]) == ("node", [])
     assert app.ask("get_info").result["notifications"] == []
 
-    def told_of() -> str | None:
+    def announced_notifications() -> str | None:
         [info] = info_events(relay.url, app.wallet_pubkey)
         return tag(info, "notifications")
 
-    wait_until(lambda: not told_of(), "the new info event")
+    wait_until(lambda: not announced_notifications(), "the new info event")
     shown = node.rpc.call("nwc-update", {"name": app.name, "view": "own", "notifications": True})
     assert (shown["view"], shown["notifications"]) == ("own", ["payment_received"])
     assert app.ask("get_info").result["notifications"] == ["payment_received"]
-    wait_until(lambda: told_of() == "payment_received", "the newest info event")
+    wait_until(lambda: announced_notifications() == "payment_received", "the newest info event")
 
 
-def test_update_budget(node: NodeUnderTest, relay: RestartableRelay, connect: Connect) -> None:
+def test_update_changes_the_budget(
+    node: NodeUnderTest, relay: RestartableRelay, connect: Connect
+) -> None:
     app = connect()
 
     def announced_words() -> str:
@@ -560,7 +573,7 @@ def test_update_budget(node: NodeUnderTest, relay: RestartableRelay, connect: Co
     shown = update(budget="50000sat", renewal="weekly", max_payment="1000sat")
     assert shown["budget"]["left_msat"] == 50_000_000
     assert shown["methods"] == f"{RECEIVING} {PAYING}".split()
-    wait_until(lambda: announced_words() == paying, "the info event of one that pays")
+    wait_until(lambda: announced_words() == paying, "the info event of a connection that can pay")
     info = app.ask("get_info").result
     assert info["methods"] == f"{RECEIVING} {PAYING}".split()
     assert info["notifications"] == ["payment_received", "payment_sent"]
@@ -570,7 +583,7 @@ def test_update_budget(node: NodeUnderTest, relay: RestartableRelay, connect: Co
     assert (budget["used_budget"], budget["total_budget"]) == (0, 50_000_000)
     assert (budget["renewal_period"], budget["renews_at"]) == ("weekly", shown["budget"]["renews_at"])
 
-    # What is not given stays.
+    # A parameter that is not given keeps its value.
     smaller = update(budget="20000sat")["budget"]
     assert smaller == {**shown["budget"], "granted_msat": 20_000_000, "left_msat": 20_000_000}
     assert update(max_payment="none")["budget"] == {
@@ -581,7 +594,9 @@ def test_update_budget(node: NodeUnderTest, relay: RestartableRelay, connect: Co
     assert update(budget="unlimited")["budget"]["renewal"] == "never"
     assert app.ask("get_budget").result == {}
     assert update(budget="nothing")["budget"] == {"kind": "nothing"}
-    wait_until(lambda: announced_words() == receiving, "the info event of one that only receives")
+    wait_until(
+        lambda: announced_words() == receiving, "the info event of a connection that only receives"
+    )
     assert app.ask("pay_keysend", {"pubkey": "02" * 33, "amount": 1}).code == "RESTRICTED"
 
 
@@ -607,7 +622,9 @@ def test_update_budget(node: NodeUnderTest, relay: RestartableRelay, connect: Co
     ],
     ids=str,
 )
-def test_update_wrongly(node: NodeUnderTest, connect: Connect, params: Json, message: str) -> None:
+def test_update_refuses_wrong_values_and_changes_nothing(
+    node: NodeUnderTest, connect: Connect, params: Json, message: str
+) -> None:
     app = connect()
     before = listed(node, app.name)
     assert message in error_of(node, "nwc-update", {"name": app.name, **params})
@@ -643,7 +660,7 @@ LIMITS: Json = {
     ],
     ids=str,
 )
-def test_an_empty_word_takes_no_limit_away(
+def test_an_empty_value_removes_no_limit(
     node: NodeUnderTest, connect: Connect, params: Json, message: str
 ) -> None:
     app = connect(**LIMITS)
@@ -652,8 +669,8 @@ def test_an_empty_word_takes_no_limit_away(
     assert listed(node, app.name) == before
 
 
-def test_a_budget_taken_away_stays_away(node: NodeUnderTest, connect: Connect) -> None:
-    """Of two changes at once none brings back what the other takes."""
+def test_a_removed_budget_stays_removed(node: NodeUnderTest, connect: Connect) -> None:
+    """Another change at the same time does not bring it back."""
     app = connect(budget="50000sat")
     rpcs = (node.rpc, node.rpc)
 
@@ -672,7 +689,9 @@ def test_a_budget_taken_away_stays_away(node: NodeUnderTest, connect: Connect) -
 # nwc-revoke
 
 
-def test_revoke(node: NodeUnderTest, relay: RestartableRelay, connect: Connect) -> None:
+def test_a_revoked_connection_is_not_served(
+    node: NodeUnderTest, relay: RestartableRelay, connect: Connect
+) -> None:
     app, witness = connect(), connect()
     assert app.ask("make_invoice", COFFEE).result["invoice"]
     assert info_events(relay.url, app.wallet_pubkey)
@@ -683,7 +702,7 @@ def test_revoke(node: NodeUnderTest, relay: RestartableRelay, connect: Connect) 
     app.send(request)
     wait_until(
         lambda: all(not event["content"] for event in info_events(relay.url, app.wallet_pubkey)),
-        "the info event is withdrawn",
+        "the info event to be withdrawn",
     )
     witness.ask("make_invoice", COFFEE)
     assert app.answers_to(request["id"]) == []
@@ -693,10 +712,10 @@ def test_revoke(node: NodeUnderTest, relay: RestartableRelay, connect: Connect) 
     assert app.pubkey not in [key[-1] for key in keys]
 
 
-def test_revoked_even_if_the_relay_goes_on(
+def test_a_revoked_connection_is_not_served_if_a_relay_still_delivers(
     node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect
 ) -> None:
-    """A hostile relay may hand on requests that nobody subscribed to any more."""
+    """A hostile relay delivers a request after the subscription has ended."""
     witness = connect(relays=scripted_relay.url, channels=[scripted_relay])
     app = connect(relays=scripted_relay.url, channels=[scripted_relay])
     assert app.ask("get_info").result["pubkey"]
@@ -707,7 +726,9 @@ def test_revoked_even_if_the_relay_goes_on(
     assert app.answers_to(request["id"]) == []
 
 
-def test_revoked_for_good(node: NodeUnderTest, connect: Connect) -> None:
+def test_a_revoked_connection_stays_revoked_after_a_restart(
+    node: NodeUnderTest, connect: Connect
+) -> None:
     app = connect()
     node.rpc.call("nwc-revoke", [app.name])
     node.stop_plugin()
@@ -715,19 +736,19 @@ def test_revoked_for_good(node: NodeUnderTest, connect: Connect) -> None:
     assert app.name not in names(node)
 
 
-def test_name_and_key_are_free_again(node: NodeUnderTest, connect: Connect) -> None:
+def test_a_revoked_name_and_key_can_be_used_again(node: NodeUnderTest, connect: Connect) -> None:
     keys = Keys.generate()
     first = connect(keys=keys, name="again")
     node.rpc.call("nwc-revoke", ["again"])
     second = connect(keys=keys, name="again")
     assert second.wallet_pubkey == first.wallet_pubkey
-    wait_until(lambda: announced(node, "again"), "announced again")
+    wait_until(lambda: announced(node, "again"), "the new info event")
 
 
 # nwc-status
 
 
-def test_status(
+def test_status_shows_the_plugin_its_connections_and_relays(
     node: NodeUnderTest, relay: RestartableRelay, connect: Connect, how_it_runs: Json
 ) -> None:
     app = connect()
@@ -759,15 +780,15 @@ def test_status(
 
 
 @pytest.mark.parametrize("command", ["nwc-status", "nwc-list"])
-def test_too_many_arguments(node: NodeUnderTest, command: str) -> None:
+def test_too_many_arguments_are_refused(node: NodeUnderTest, command: str) -> None:
     assert "too many" in error_of(node, command, ["a", "b"])
 
 
-# What stays
+# Restarts
 
 
 @pytest.mark.parametrize("end", ["stop", "kill", "node"])
-def test_connections_survive(node: NodeUnderTest, connect: Connect, end: str) -> None:
+def test_connections_survive_a_restart(node: NodeUnderTest, connect: Connect, end: str) -> None:
     fields: Json = {
         "expires": "1y",
         "lud16": "a@b.c",

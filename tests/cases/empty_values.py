@@ -1,6 +1,6 @@
-"""What an empty value means: each cell of the table in nwc/nip47/params.py, and the inputs of clients.
+"""Empty values: each cell of the table in nwc/nip47/params.py, and requests of real clients.
 
-Clients in Go write every key, with "" or 0 or null for none; PHP writes [] for an empty object.
+Clients in Go write every key, with "", 0 or null for an absent value. PHP writes [] for an empty object.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ REFUSED = ("OTHER",) * 4
 NUMBER = (OK, "OTHER", "OTHER", "OTHER")
 TEXT = ("OTHER", OK, "OTHER", "OTHER")
 OBJECT = ("OTHER", "OTHER", OK, OK)
-# Answered as a limit that no payment over two channels can keep.
+# 0 is a real limit. No payment over two channels is free, so it fails.
 FEE_LIMIT = ("PAYMENT_FAILED", "OTHER", "OTHER", "OTHER")
 
 
@@ -34,7 +34,7 @@ def outcome(answer: Answer) -> str:
 def check_cells(
     app: ConnectedApp, method: str, base: Json, table: Mapping[str, tuple[str, ...]]
 ) -> None:
-    """Give each field of a method each empty value, one at a time."""
+    """Send each empty value in each field, one at a time, and compare the outcomes with the table."""
     outcomes = {
         field: tuple(outcome(app.ask(method, {**base, field: empty})) for empty in EMPTY)
         for field in table
@@ -42,7 +42,7 @@ def check_cells(
     assert outcomes == table
 
 
-def test_empty_in_make_invoice(app: ConnectedApp) -> None:
+def test_make_invoice_treats_empty_values_as_the_table_says(app: ConnectedApp) -> None:
     table = {
         "amount": NUMBER,
         "description": TEXT,
@@ -53,13 +53,13 @@ def test_empty_in_make_invoice(app: ConnectedApp) -> None:
     check_cells(app, "make_invoice", {"amount": AMOUNT_MSAT}, table)
 
 
-def test_empty_in_lookup_invoice(app: ConnectedApp) -> None:
+def test_lookup_invoice_treats_empty_values_as_the_table_says(app: ConnectedApp) -> None:
     made = make(app)
     check_cells(app, "lookup_invoice", {"invoice": made["invoice"]}, {"payment_hash": TEXT})
     check_cells(app, "lookup_invoice", {"payment_hash": made["payment_hash"]}, {"invoice": TEXT})
 
 
-def test_empty_in_list_transactions(app: ConnectedApp) -> None:
+def test_list_transactions_treats_empty_values_as_the_table_says(app: ConnectedApp) -> None:
     table = {
         **dict.fromkeys(("from", "until", "limit", "offset"), NUMBER),
         "type": TEXT,
@@ -68,18 +68,22 @@ def test_empty_in_list_transactions(app: ConnectedApp) -> None:
     check_cells(app, "list_transactions", {}, table)
 
 
-def test_empty_in_pay_invoice(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
+def test_pay_invoice_treats_empty_values_as_the_table_says(
+    node: NodeUnderTest, payee: Payee, spender: ConnectedApp
+) -> None:
     outcomes = {}
     for field in ("amount", "metadata", "max_fee"):
         invoices = [payee.invoice(AMOUNT_MSAT) for _ in EMPTY]
-        answers = [pay(spender, one, **{field: e}) for one, e in zip(invoices, EMPTY, strict=True)]
+        answers = [pay(spender, i, **{field: empty}) for i, empty in zip(invoices, EMPTY, strict=True)]
         outcomes[field] = tuple(map(outcome, answers))
     assert outcomes == {"amount": NUMBER, "metadata": OBJECT, "max_fee": FEE_LIMIT}
     check_cells(spender, "pay_invoice", {}, {"invoice": REFUSED})
     assert books(node, spender) == (3 * (AMOUNT_MSAT + payee.fee_msat(AMOUNT_MSAT)), 0)
 
 
-def test_empty_in_pay_keysend(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
+def test_pay_keysend_treats_empty_values_as_the_table_says(
+    node: NodeUnderTest, payee: Payee, spender: ConnectedApp
+) -> None:
     table = {
         "amount": REFUSED,
         "pubkey": REFUSED,
@@ -95,22 +99,24 @@ def test_empty_in_pay_keysend(node: NodeUnderTest, payee: Payee, spender: Connec
 @pytest.mark.parametrize(
     ("params", "expected"), [("0", "OTHER"), ('""', "OTHER"), ("[]", OK), ("{}", OK), ("[{}]", "OTHER")]
 )
-def test_empty_params(app: ConnectedApp, params: str, expected: str) -> None:
+def test_params_may_be_an_empty_array_or_object_only(
+    app: ConnectedApp, params: str, expected: str
+) -> None:
     for method in ("get_info", "get_balance", "get_budget", "list_transactions"):
         answer = app.ask(method, body=f'{{"method":"{method}","params":{params}}}')
         assert outcome(answer) == expected
 
 
-def test_empty_array_for_params_leaves_what_is_required_out(app: ConnectedApp) -> None:
+def test_an_empty_array_of_params_lacks_required_fields(app: ConnectedApp) -> None:
     answer = app.ask("make_invoice", body='{"method":"make_invoice","params":[]}')
     assert (answer.code, answer.message[:7]) == ("OTHER", "amount:")
 
 
-# Inputs of clients
+# Requests of clients that write every key
 
 
-def test_every_key_of_make_invoice(node: NodeUnderTest, app: ConnectedApp) -> None:
-    """As go-nwc writes them."""
+def test_make_invoice_accepts_every_key_empty(node: NodeUnderTest, app: ConnectedApp) -> None:
+    """As go-nwc writes it."""
     nothing = {"expiry": None, "description_hash": "", "metadata": None}
     made = app.ask("make_invoice", {"amount": 21000, "description": "x", **nothing}).result
     decoded = node.rpc.call("decode", {"string": made["invoice"]})
@@ -120,7 +126,7 @@ def test_every_key_of_make_invoice(node: NodeUnderTest, app: ConnectedApp) -> No
     assert made["metadata"] == {}
 
 
-def test_every_key_of_lookup_invoice(app: ConnectedApp) -> None:
+def test_lookup_invoice_accepts_every_key_empty(app: ConnectedApp) -> None:
     made = make(app)
     by_hash = {"payment_hash": made["payment_hash"], "invoice": ""}
     by_invoice = {"payment_hash": "", "invoice": made["invoice"]}
@@ -131,7 +137,7 @@ def test_every_key_of_lookup_invoice(app: ConnectedApp) -> None:
 
 
 @pytest.mark.parametrize("type_", ["", None])
-def test_every_key_of_list_transactions(app: ConnectedApp, type_: str | None) -> None:
+def test_list_transactions_accepts_every_key_empty(app: ConnectedApp, type_: str | None) -> None:
     for _ in range(3):
         make(app)
     zeros = {"from": 0, "until": 0, "limit": 0, "offset": 0, "type": type_}
@@ -140,14 +146,14 @@ def test_every_key_of_list_transactions(app: ConnectedApp, type_: str | None) ->
     assert answer["total_count"] == len(answer["transactions"]) == 3
 
 
-def test_every_key_of_pay_invoice(payee: Payee, spender: ConnectedApp) -> None:
+def test_pay_invoice_accepts_every_key_empty(payee: Payee, spender: ConnectedApp) -> None:
     invoice = payee.invoice(AMOUNT_MSAT)
     answer = pay(spender, invoice, amount=0, max_fee=None, metadata=[])
     check_paid(answer, invoice, payee.fee_msat(AMOUNT_MSAT))
     assert lookup(spender, invoice)["metadata"] == {}
 
 
-def test_zero_for_an_invoice_of_any_amount(
+def test_zero_is_no_amount_for_an_invoice_without_one(
     node: NodeUnderTest, payee: Payee, spender: ConnectedApp
 ) -> None:
     refused = pay(spender, payee.invoice(0), amount=0)
@@ -156,7 +162,7 @@ def test_zero_for_an_invoice_of_any_amount(
     assert books(node, spender) == (0, 0)
 
 
-def test_every_key_of_pay_keysend(payee: Payee, spender: ConnectedApp) -> None:
+def test_pay_keysend_accepts_every_key_empty(payee: Payee, spender: ConnectedApp) -> None:
     nothing: Json = {"preimage": "", "tlv_records": [], "max_fee": None, "metadata": None}
     params = {"amount": AMOUNT_MSAT, "pubkey": payee.id, **nothing}
     assert spender.ask("pay_keysend", params).result["fees_paid"] == payee.fee_msat(AMOUNT_MSAT)

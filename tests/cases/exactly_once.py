@@ -1,7 +1,7 @@
-"""One request, one invoice: over two relays, after a stop, after a kill.
+"""One request makes one invoice: over two relays, after a stop, after a kill.
 
-A relay that hands on the very same event again is played by `scripted_relay`. What needs lightningd to
-be slow or to fail at a chosen moment is in tests/plugin/test_exactly_once_faults.py.
+`scripted_relay` delivers the same event twice. Tests in which lightningd is slow or fails at a chosen
+moment are in tests/plugin/test_exactly_once_faults.py.
 """
 
 from typing import Any
@@ -30,13 +30,13 @@ def invoices_of(node: NodeUnderTest, app: App) -> list[Json]:
 
 
 def templates(node: NodeUnderTest) -> list[str]:
-    """Return the labels of templates that are still there."""
+    """Return the labels of all templates in lightningd."""
     labels = [invoice["label"] for invoice in node.rpc.listinvoices()["invoices"]]
     return [label for label in labels if label.startswith("nwc:template")]
 
 
 def send_again(app: App, relay: ScriptedRelay, request: Json) -> Json:
-    """Deliver a request once more, and return the result of the new answer to it."""
+    """Deliver a request again, and return the result of the new answer."""
     before = len(app.answers_to(request["id"]))
     relay.send(request)
     relay.received.wait_for(
@@ -46,7 +46,7 @@ def send_again(app: App, relay: ScriptedRelay, request: Json) -> Json:
 
 
 @each_kind
-def test_over_two_relays(
+def test_a_request_over_two_relays_makes_one_invoice(
     node: NodeUnderTest,
     relay: RestartableRelay,
     second_relay: RestartableRelay,
@@ -56,7 +56,7 @@ def test_over_two_relays(
     app = connect(relays=[relay.url, second_relay.url])
     request = app.request("make_invoice", params)
     result = app.ask_with(request).result
-    app.ask("get_info")  # all that was under way before is through
+    app.ask("get_info")  # the request is handled before this one
     [invoice] = invoices_of(node, app)
     assert invoice["bolt11"] == result["invoice"]
     copies = app.answers_to(request["id"])
@@ -65,7 +65,7 @@ def test_over_two_relays(
 
 
 @each_kind
-def test_replayed_while_it_runs(
+def test_a_replay_while_the_request_is_handled_makes_no_second_invoice(
     node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect, params: Json
 ) -> None:
     app = connect(relays=[scripted_relay.url], channels=[scripted_relay])
@@ -81,7 +81,7 @@ def test_replayed_while_it_runs(
 
 @pytest.mark.parametrize("end", ["stop", "kill", "node"])
 @each_kind
-def test_replayed_after_a_restart(
+def test_a_replay_after_a_restart_gets_the_same_invoice(
     node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect, params: Json, end: str
 ) -> None:
     app = connect(relays=[scripted_relay.url], channels=[scripted_relay])
@@ -94,7 +94,7 @@ def test_replayed_after_a_restart(
 
 
 def restart(node: NodeUnderTest, end: str) -> None:
-    """End the plugin, in one way or another, and start it again."""
+    """Restart the plugin or the node; `end` is "stop", "kill" or "node"."""
     if end == "node":
         node.restart_node()
         return
@@ -102,7 +102,7 @@ def restart(node: NodeUnderTest, end: str) -> None:
     node.start_plugin()
 
 
-def test_replayed_by_the_relay_at_reconnect(
+def test_a_stored_request_gets_the_same_invoice_after_a_restart(
     node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect
 ) -> None:
     app = connect(relays=[scripted_relay.url], channels=[scripted_relay])
@@ -117,7 +117,7 @@ def test_replayed_by_the_relay_at_reconnect(
     assert len(invoices_of(node, app)) == 1
 
 
-def test_two_requests_are_two_invoices(node: NodeUnderTest, connect: Connect) -> None:
+def test_two_requests_make_two_invoices(node: NodeUnderTest, connect: Connect) -> None:
     app = connect()
     hashes = {
         app.ask("make_invoice", PLAIN, tags=[["n", str(i)]]).result["payment_hash"] for i in (1, 2)
@@ -125,7 +125,7 @@ def test_two_requests_are_two_invoices(node: NodeUnderTest, connect: Connect) ->
     assert len(hashes) == len(invoices_of(node, app)) == 2
 
 
-def test_many_bare_hashes_at_once(node: NodeUnderTest, connect: Connect) -> None:
+def test_bare_hashes_at_once_each_get_their_own_invoice(node: NodeUnderTest, connect: Connect) -> None:
     app = connect()
     requests = [
         app.request("make_invoice", {"amount": i, "description_hash": f"{i:064x}"}) for i in range(1, 41)

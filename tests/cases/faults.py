@@ -1,8 +1,8 @@
-"""A connection over two relays, of which one is faulty in every way that the tests know.
+"""A connection over two relays, one of which is faulty in every way that the tests know.
 
-While it is, requests over the other are served, and the plugin takes no more of memory, descriptors and
-the log than before. Afterwards the once faulty relay alone will do. Each case shows that there was a
-fault: the proxy counts what it did, and nwc-status tells what came of it.
+During the fault, requests over the other relay are served, and the plugin's memory, descriptors and log
+stay bounded. Afterwards the faulty relay alone serves the connection again. Each case shows that the
+fault took place: the proxy counts its acts, and nwc-status shows their effect.
 """
 
 import re
@@ -22,16 +22,16 @@ from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import wait_until
 
 MAX_GROWTH_BYTES = 16 << 20
-# The plugin keeps up to 16 idle sockets to lightningd. What grows with every attempt to connect is found
-# by the unit tests of relays.
+# The plugin keeps up to 16 idle sockets to lightningd. The unit tests of relays would find a leak with
+# each attempt to connect.
 MAX_MORE_DESCRIPTORS = 20
 MAX_MORE_THREADS = 4
-# At debug: a line for each request, two for each connection that was made and lost.
+# At debug: one line for each request, two for each connection that is made and lost.
 MAX_LOG_LINES = 60
 FORGED = "bad id or signature"
 HONEST_REQUESTS = 8
 MAX_ROUNDS = 8
-# The pause before the next attempt to connect has grown, and megabytes may still be read before.
+# The pause before the retry has grown, and megabytes may have to be read first.
 RECOVERY_PATIENCE_S = 60
 
 Effect = Callable[[Json, Json], bool]
@@ -39,7 +39,14 @@ Effect = Callable[[Json, Json], bool]
 
 @dataclass(frozen=True)
 class Case:
-    """A fault, how much of it, and what nwc-status must then say of the relay, compared with before."""
+    """A fault and its effect.
+
+    Attributes:
+        fault: makes the fault.
+        acts: how many acts of it the proxy must count.
+        effect: compares what nwc-status shows of the relay before and now.
+
+    """
 
     fault: Callable[[], Fault]
     acts: int
@@ -54,7 +61,7 @@ def is_invalid(before: Json, now: Json) -> bool:
     return bool(now["invalid_frames"] > before["invalid_frames"])
 
 
-def is_told(words: str) -> Effect:
+def has_error(words: str) -> Effect:
     return lambda _, now: words in str(now["last_error"])
 
 
@@ -64,8 +71,8 @@ def is_rejected(reason: str) -> Effect:
     )
 
 
-def is_as_before(before: Json, now: Json) -> bool:
-    """What the proxy has counted must do."""
+def is_not_reconnected(before: Json, now: Json) -> bool:
+    """Return True if there was no reconnect; only the proxy's count shows such a fault."""
     return bool(now["reconnects"] == before["reconnects"])
 
 
@@ -75,17 +82,17 @@ CASES = {
     "drops at once": Case(lambda: faulty.Drop(0), 2, is_lost),
     "drops after some frames": Case(lambda: faulty.Drop(2), 2, is_lost),
     "says nothing": Case(faulty.SayNothing, 1, is_lost),
-    "stalls": Case(faulty.Stall, 1, is_as_before),
-    "delays": Case(lambda: faulty.Delay(0.2), 5, is_as_before),
+    "stalls": Case(faulty.Stall, 1, is_not_reconnected),
+    "delays": Case(lambda: faulty.Delay(0.2), 5, is_not_reconnected),
     "duplicates": Case(lambda: faulty.Rewrite(faulty.thrice), 5, is_rejected("seen before")),
-    "reorders": Case(faulty.Reorder, 3, is_as_before),
+    "reorders": Case(faulty.Reorder, 3, is_not_reconnected),
     "truncates": Case(lambda: faulty.Rewrite(faulty.cut), 5, is_invalid),
-    "denies": Case(lambda: faulty.Rewrite(faulty.deny), 5, is_as_before),
-    "swallows OK": Case(lambda: faulty.Rewrite(faulty.swallow), 5, is_as_before),
-    "takes nothing": Case(faulty.TakeNothing, 5, is_as_before),
-    "notices": Case(lambda: faulty.Say(faulty.notices), 10_000, is_told("complaint")),
-    "closes": Case(lambda: faulty.Say(faulty.closings), 10_000, is_told("subscription closed")),
-    "challenges": Case(lambda: faulty.Say(faulty.challenges), 10_000, is_as_before),
+    "denies": Case(lambda: faulty.Rewrite(faulty.deny), 5, is_not_reconnected),
+    "swallows OK": Case(lambda: faulty.Rewrite(faulty.swallow), 5, is_not_reconnected),
+    "takes nothing": Case(faulty.TakeNothing, 5, is_not_reconnected),
+    "notices": Case(lambda: faulty.Say(faulty.notices), 10_000, has_error("complaint")),
+    "closes": Case(lambda: faulty.Say(faulty.closings), 10_000, has_error("subscription closed")),
+    "challenges": Case(lambda: faulty.Say(faulty.challenges), 10_000, is_not_reconnected),
     "garbage": Case(lambda: faulty.Say(faulty.garbage), 10_000, is_invalid),
     "oversize": Case(lambda: faulty.Say(faulty.oversize), 3, is_lost),
     "forged ids": Case(lambda: faulty.Say(faulty.forged_ids), 500, is_rejected(FORGED)),
@@ -93,7 +100,7 @@ CASES = {
     "strangers": Case(lambda: faulty.Say(faulty.strangers), 10_000, is_rejected("unknown author")),
     "replays": Case(lambda: faulty.Say(faulty.replays), 10_000, is_rejected("seen before")),
     "empty frames": Case(lambda: faulty.Write(b"\x81\0", 100_000), 100_000, is_invalid),
-    "pings": Case(lambda: faulty.Write(b"\x89\0", 100_000), 100_000, is_as_before),
+    "pings": Case(lambda: faulty.Write(b"\x89\0", 100_000), 100_000, is_not_reconnected),
     "pings unread": Case(
         lambda: faulty.Write(b"\x89\x7d" + bytes(125), 10**6, reads=False), 60_000, is_lost
     ),
@@ -103,7 +110,7 @@ CASES = {
 
 @dataclass(frozen=True)
 class Footprint:
-    """What the plugin takes of the machine."""
+    """The resources that the plugin uses: memory in bytes, descriptors, threads."""
 
     memory: int
     descriptors: int
@@ -114,8 +121,8 @@ class Footprint:
         process = psutil.Process(node.plugin_pid)
         return cls(process.memory_info().rss, process.num_fds(), process.num_threads())
 
-    def has_grown_since(self, before: "Footprint") -> str:
-        """Say what of it has grown too much."""
+    def growth_since(self, before: "Footprint") -> str:
+        """Return which resources have grown too much, "" if none has."""
         allowed = {
             "memory": MAX_GROWTH_BYTES,
             "descriptors": MAX_MORE_DESCRIPTORS,
@@ -127,13 +134,13 @@ class Footprint:
 
 @dataclass(frozen=True)
 class TwoRelays:
-    """An app, the faulty one of its relays, and the two channels that are honest.
+    """An app, its faulty relay, and two channels to honest relays.
 
     Attributes:
-        app: uses `honest` only.
+        app: the app; `over` sets its channels.
         proxy: the faulty relay.
-        honest: the other relay.
-        behind: the relay behind the proxy, which is honest too.
+        honest: a channel to the other relay.
+        behind: a channel to the honest relay behind the proxy.
 
     """
 
@@ -143,14 +150,14 @@ class TwoRelays:
     behind: RelaySocket
 
     def over(self, *channels: RelaySocket) -> ConnectedApp:
-        """Return the app, with these channels."""
+        """Return the app, which from now on uses these channels."""
         self.app.channels = channels
         return self.app
 
 
 @pytest.fixture(scope="module")
 def relay_behind() -> Iterator[RestartableRelay]:
-    """A real relay, for all proxies of the module."""
+    """The real relay behind all proxies of the module."""
     with RestartableRelay() as relay:
         yield relay
 
@@ -159,7 +166,7 @@ def relay_behind() -> Iterator[RestartableRelay]:
 def two_relays(
     relay: RestartableRelay, relay_behind: RestartableRelay, connect: Connect
 ) -> Iterator[TwoRelays]:
-    """A connection over an honest relay and a proxy without faults so far; both have served it."""
+    """A connection over an honest relay and a proxy that has no fault yet. Both have served it."""
     with FaultProxy(relay_behind.url) as proxy:
         app = connect(relays=[relay.url, proxy.url])
         honest, through_proxy = app.channels
@@ -173,14 +180,14 @@ def two_relays(
 
 
 def wait_for_effect(node: NodeUnderTest, two: TwoRelays, case: Case, before: Json) -> None:
-    """Wait until the fault has done what is wanted of it, and nwc-status shows it."""
+    """Wait until the fault has acted often enough and nwc-status shows its effect."""
     url = two.proxy.url
     two.proxy.wait_for_acts(case.acts)
     wait_until(lambda: case.effect(before, relay_state(node, url)), f"{relay_state(node, url)}")
 
 
 def ask_honestly(two: TwoRelays) -> list[Json]:
-    """Ask over the honest relay, and meanwhile over the other too; return the results of the first."""
+    """Ask over both relays; return the results of those over the honest one."""
     results = []
     for _ in range(HONEST_REQUESTS):
         two.behind.send(two.app.request("get_info"))
@@ -191,7 +198,7 @@ def ask_honestly(two: TwoRelays) -> list[Json]:
 
 
 def answers_a_probe(two: TwoRelays) -> bool:
-    """Tell whether a request over the faulty relay is answered; what was sent too early is lost."""
+    """Return True if a new request over the faulty relay is answered within a second."""
     probe = two.app.request("get_info")
     two.behind.send(probe)
     try:
@@ -202,13 +209,15 @@ def answers_a_probe(two: TwoRelays) -> bool:
 
 
 def log_lines(node: NodeUnderTest, since: int, url: str) -> list[str]:
-    """Return what the plugin has logged, at whatever level, but of relays other than this one."""
+    """Return the plugin's log lines at all levels, without those about other relays than this one."""
     ours = re.compile(rf"plugin-plugin\.py: (?!.* relay (?!{re.escape(url)}:))")
     return [line for line in node.log_text().splitlines()[since:] if ours.search(line)]
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_faulty_relay(node: NodeUnderTest, two_relays: TwoRelays, case: Case) -> None:
+def test_a_faulty_relay_does_not_affect_the_other(
+    node: NodeUnderTest, two_relays: TwoRelays, case: Case
+) -> None:
     two, proxy = two_relays, two_relays.proxy
     status, since, footprint = relay_state(node, proxy.url), node.mark(), Footprint.of(node)
     proxy.switch_on(case.fault())
@@ -216,23 +225,23 @@ def test_faulty_relay(node: NodeUnderTest, two_relays: TwoRelays, case: Case) ->
     wait_for_effect(node, two, case, status)
     results += ask_honestly(two)
     assert len({result["payment_hash"] for result in results}) == 2 * HONEST_REQUESTS
-    assert Footprint.of(node).has_grown_since(footprint) == ""
+    assert Footprint.of(node).growth_since(footprint) == ""
     proxy.switch_off()
-    wait_until(lambda: answers_a_probe(two), "the relay serves again", RECOVERY_PATIENCE_S)
+    wait_until(lambda: answers_a_probe(two), "the relay to serve again", RECOVERY_PATIENCE_S)
     last = two.app.request("make_invoice", COFFEE)
     assert two.over(two.behind).ask_with(last).result["invoice"]
     assert len(two.app.answers_to(last["id"])) == 1
-    assert Footprint.of(node).has_grown_since(footprint) == ""
+    assert Footprint.of(node).growth_since(footprint) == ""
     logged = log_lines(node, since, proxy.url)
     assert len(logged) <= MAX_LOG_LINES
     assert [line for line in logged if " DEBUG " not in line] == []
 
 
 @pytest.mark.parametrize(("name", "message"), [("challenges", "AUTH"), ("closes", "REQ")])
-def test_what_is_said_without_end_is_answered_a_few_times(
+def test_endless_messages_are_answered_a_few_times_only(
     node: NodeUnderTest, two_relays: TwoRelays, name: str, message: str
 ) -> None:
-    """Each AUTH costs us a signature, each REQ the relay a search."""
+    """Each AUTH costs the plugin a signature, each REQ costs the relay a search."""
     two, proxy = two_relays, two_relays.proxy
     proxy.switch_on(CASES[name].fault())
     wait_until(lambda: proxy.heard[message], f"{message} of the plugin")

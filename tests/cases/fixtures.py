@@ -1,4 +1,4 @@
-"""The fixtures of all cases but `node` and `make_node`."""
+"""The fixtures that all cases share, except `node` and `make_node`."""
 
 import contextlib
 import itertools
@@ -22,37 +22,37 @@ _numbers = itertools.count(1)
 
 
 def fresh_name() -> str:
-    """Return a name no connection has yet."""
+    """Return a name that no connection has yet."""
     return f"app {next(_numbers)}"
 
 
 def announced(node: NodeUnderTest, name: str) -> bool:
-    """Tell whether the info event of a connection is on all its relays."""
+    """Return True if the info event of a connection is on all its relays."""
     [shown] = node.rpc.call("nwc-list", {"name": name})["connections"]
     return all(relay["info_event"] == "published" for relay in shown["relays"])
 
 
 def wait_until_announced(node: NodeUnderTest, name: str) -> None:
-    """Wait until a connection can be used over all its relays."""
+    """Wait until the info event of a connection is on all its relays."""
     wait_until(lambda: announced(node, name), f"info event of {name!r} everywhere")
 
 
 def budget_of(node: NodeUnderTest, name: str) -> Json:
-    """Return the budget of a connection as nwc-list shows it, once the plugin has read its books."""
+    """Wait until the plugin has read its ledgers; return the budget as nwc-list shows it."""
 
     def read() -> Json:
         [shown] = node.rpc.call("nwc-list", {"name": name})["connections"]
         budget: Json = shown["budget"]
         return {} if budget.get("warning") == STILL_STARTING else budget
 
-    return wait_until(read, "the books to be read")
+    return wait_until(read, "the ledgers to be read")
 
 
 class ConnectedApp(App):
     """An app that has a connection.
 
     Attributes:
-        shown: what nwc-connect returned.
+        shown: the result of nwc-connect.
 
     """
 
@@ -81,24 +81,24 @@ class Connect(Protocol):
         """Make a connection and return an app that has it.
 
         Args:
-            node: where; `node` by default.
-            channels: what the app uses instead of the relays of its URI.
-            keys: of an app that brings its own key.
-            wait: until the info event is on all relays.
-            params: of nwc-connect; without `name` it gets a fresh one.
+            node: the node to connect to, the fixture `node` by default.
+            channels: used by the app instead of the relays of its URI.
+            keys: the keys of an app that brings its own.
+            wait: whether to wait until the info event is on all relays.
+            params: the parameters of nwc-connect; `name` is a fresh one by default.
 
         """
 
 
 @pytest.fixture(scope="session")
 def how_it_runs() -> Json:
-    """What nwc-status tells of the way in which the node under test runs the plugin."""
+    """The fields of nwc-status that say how the node under test runs the plugin."""
     return {"installation": "source", "python_version": platform.python_version()}
 
 
 @pytest.fixture
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """Make connections, with an app for each; after the test, they are gone."""
+    """Make connections and apps for them; revoke them after the test."""
     made: list[tuple[NodeUnderTest, ConnectedApp]] = []
 
     def make(
@@ -122,7 +122,7 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
     yield make
     for chosen, app in made:
         app.close()
-        # Else the plugin looks for the relays of this test until the end of the module.
+        # Otherwise the plugin retries the relays of this test until the end of the module.
         with contextlib.suppress(RpcError, OSError):
             chosen.rpc.call("nwc-revoke", {"name": app.name})
 
@@ -135,27 +135,27 @@ def app(connect: Connect) -> ConnectedApp:
 
 @pytest.fixture(scope="module")
 def relay() -> Iterator[RestartableRelay]:
-    """A real relay, shared by the cases of a module: do not kill it."""
+    """A real relay that the cases of a module share; do not kill it."""
     with RestartableRelay() as relay:
         yield relay
 
 
 @pytest.fixture
 def own_relay() -> Iterator[RestartableRelay]:
-    """A real relay for one test."""
+    """A real relay for one test, which may kill it."""
     with RestartableRelay() as relay:
         yield relay
 
 
 @pytest.fixture
 def second_relay() -> Iterator[RestartableRelay]:
-    """Another one."""
+    """A second real relay for one test."""
     with RestartableRelay() as relay:
         yield relay
 
 
 @pytest.fixture
 def scripted_relay() -> Iterator[ScriptedRelay]:
-    """A relay that does what the test says."""
+    """A relay that does what the test tells it to do."""
     with ScriptedRelay() as relay:
         yield relay

@@ -1,4 +1,4 @@
-"""What an operator reads in lightningd's log: little at info, each request at debug, no content ever."""
+"""The plugin's lines in lightningd's log: few at info, each request at debug, never any content."""
 
 import json
 import re
@@ -14,18 +14,20 @@ from tests.support.waiting import wait_until
 
 
 def lines(node: NodeUnderTest, level: str, since: int) -> list[str]:
-    """Return what the plugin has logged at a level of lightningd's (`INFO`, say)."""
+    """Return the lines that the plugin has logged at a level of lightningd, such as `INFO`."""
     found = re.compile(rf"\b{level}\s+plugin-plugin\.py: nwc[\w.]* *: (.*)")
     return [match[1] for line in node.log_text().splitlines()[since:] if (match := found.search(line))]
 
 
-def test_info(node: NodeUnderTest, payee: Payee, connect: Connect, own_relay: RestartableRelay) -> None:
+def test_info_has_one_line_for_each_connection_and_payment(
+    node: NodeUnderTest, payee: Payee, connect: Connect, own_relay: RestartableRelay
+) -> None:
     """One line for each connection made and revoked, and one for each payment."""
     since = node.mark()
     app = connect(relays=own_relay.url, budget="1000sat")
     made = app.ask("make_invoice", {"amount": 1000}).result
     node.pay(made["invoice"])
-    wait_until(lambda: len(lines(node, "INFO", since)) == 2, "the payment received")
+    wait_until(lambda: len(lines(node, "INFO", since)) == 2, "the received payment in the log")
     assert pay(app, payee.invoice(AMOUNT_MSAT)).result
     refused = payee.invoice(AMOUNT_MSAT)
     payee.forget(refused)
@@ -54,8 +56,8 @@ def test_info(node: NodeUnderTest, payee: Payee, connect: Connect, own_relay: Re
         assert lines(node, level, since) == []
 
 
-def test_requests(node: NodeUnderTest, connect: Connect) -> None:
-    """Each at debug: method, connection and outcome, and nothing of what was in it."""
+def test_each_request_is_logged_at_debug(node: NodeUnderTest, connect: Connect) -> None:
+    """The line has method, connection and outcome, and none of the parameters."""
     since = node.mark()
     app = connect()
     made = app.ask("make_invoice", {"amount": 123_457, "description": "a secret"}).result
@@ -74,10 +76,10 @@ def test_requests(node: NodeUnderTest, connect: Connect) -> None:
         assert not [line for line in logged if word in line]
 
 
-def test_no_content(
+def test_no_content_is_logged(
     node: NodeUnderTest, payee: Payee, connect: Connect, scripted_relay: ScriptedRelay
 ) -> None:
-    """Whatever passes, at whatever level, by whichever logger: neither an app's words nor a relay's."""
+    """No logger writes the words of an app or a relay, at any level."""
     since = node.mark()
     app = connect(relays=scripted_relay.url, channels=[scripted_relay], budget="1000sat", view="node")
     secrets = ["a-description", "a-metadata-value", "a-bad-amount", "a-relays-words", "c0ffee" * 5]
@@ -104,7 +106,8 @@ def test_no_content(
     scripted_relay.on_filter = scripted_relay.on_event = lambda _what, _known: f"error: {secrets[3]}"
     scripted_relay.end_subscriptions(f"error: {secrets[3]}")
     wait_until(
-        lambda: secrets[3] in str(relay_state(node, scripted_relay.url)["last_error"]), "all is taken in"
+        lambda: secrets[3] in str(relay_state(node, scripted_relay.url)["last_error"]),
+        "the relay's error to be shown",
     )
     node.rpc.call("nwc-revoke", [app.name])
     node.wait_for_log(f"connection '{app.name}' revoked", since=since)

@@ -1,4 +1,4 @@
-"""make_invoice: every row of the table in DESIGN.md, section 5, with good and bad values."""
+"""make_invoice: every parameter with good and bad values."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ HASH = "5a" * 32
 LONG = "a long story " * 50 + "…"
 ABSENT = object()
 
-# What no field that wants a number takes. Some of them would stop lightningd v26.06.6.
+# Refused in every field that takes a number. Some of them would crash lightningd v26.06.6.
 NO_NUMBERS = [
     pytest.param(-1, id="negative"),
     pytest.param(1.5, id="fraction"),
@@ -37,7 +37,7 @@ NO_NUMBERS = [
 
 @pytest.fixture(autouse=True)
 def node_stays_alive(node: NodeUnderTest) -> Any:
-    """Whatever a case sends, the node and the plugin are there afterwards."""
+    """Check that the node and the plugin are still running after each case."""
     before = node.rpc.getinfo()["id"], node.plugin_pid
     yield
     assert (node.rpc.getinfo()["id"], node.plugin_pid) == before
@@ -49,8 +49,8 @@ def params_of(**fields: Any) -> Json:
     return {name: value for name, value in {"amount": 1000, **fields}.items() if value is not ABSENT}
 
 
-def made_by(node: NodeUnderTest, app: ConnectedApp, params: Json) -> Json:
-    """Have an invoice made; check the answer against the node's own word, and return it."""
+def make_and_check(node: NodeUnderTest, app: ConnectedApp, params: Json) -> Json:
+    """Make an invoice; check the answer against what lightningd shows, and return both."""
     before = int(time.time())
     request = app.request("make_invoice", params)
     answer = app.ask_with(request)
@@ -74,8 +74,8 @@ def made_by(node: NodeUnderTest, app: ConnectedApp, params: Json) -> Json:
     return {**result, "decoded": decoded, "listed": listed}
 
 
-def refused(node: NodeUnderTest, app: ConnectedApp, params: Any) -> str:
-    """Have a request refused as OTHER, without an invoice, and return the message."""
+def check_refused(node: NodeUnderTest, app: ConnectedApp, params: Any) -> str:
+    """Check that a request is refused with OTHER and makes no invoice; return the message."""
     request = app.request("make_invoice", params)
     answer = app.ask_with(request)
     assert answer.body["result_type"] == "make_invoice"
@@ -89,36 +89,38 @@ def refused(node: NodeUnderTest, app: ConnectedApp, params: Any) -> str:
 
 
 @pytest.mark.parametrize("amount", [1, 999, 1000, 123_456_789, 2**53, 2**60, MAX_AMOUNT_MSAT])
-def test_amount(node: NodeUnderTest, app: ConnectedApp, amount: int) -> None:
-    made = made_by(node, app, {"amount": amount, "description": "coffee"})
+def test_an_amount_is_in_the_invoice(node: NodeUnderTest, app: ConnectedApp, amount: int) -> None:
+    made = make_and_check(node, app, {"amount": amount, "description": "coffee"})
     assert made["amount"] == made["decoded"]["amount_msat"] == amount
     assert made["description"] == made["decoded"]["description"] == "coffee"
 
 
-def test_amount_of_zero_is_any_amount(node: NodeUnderTest, app: ConnectedApp) -> None:
-    made = made_by(node, app, {"amount": 0})
+def test_zero_is_any_amount(node: NodeUnderTest, app: ConnectedApp) -> None:
+    made = make_and_check(node, app, {"amount": 0})
     assert made["amount"] == 0
     assert "amount_msat" not in made["decoded"]
 
 
-def test_integral_number_with_a_point(node: NodeUnderTest, app: ConnectedApp) -> None:
-    assert made_by(node, app, {"amount": 2000.0})["amount"] == 2000
+def test_an_integral_number_with_a_point_is_an_amount(node: NodeUnderTest, app: ConnectedApp) -> None:
+    assert make_and_check(node, app, {"amount": 2000.0})["amount"] == 2000
 
 
 @pytest.mark.parametrize("amount", [*NO_NUMBERS, pytest.param(MAX_AMOUNT_MSAT + 1, id="too much")])
-def test_bad_amount(node: NodeUnderTest, app: ConnectedApp, amount: Any) -> None:
-    message = refused(node, app, {"amount": amount, "description": "coffee"})
+def test_a_bad_amount_is_refused(node: NodeUnderTest, app: ConnectedApp, amount: Any) -> None:
+    message = check_refused(node, app, {"amount": amount, "description": "coffee"})
     assert message.startswith("amount: must be an integer number of msat from 0 to 18446")
     assert "; got " in message
 
 
 @pytest.mark.parametrize("params", [{}, {"amount": None}, {"description": "coffee"}], ids=str)
 def test_amount_is_required(node: NodeUnderTest, app: ConnectedApp, params: Json) -> None:
-    assert refused(node, app, params).startswith("amount: must be an integer")
+    assert check_refused(node, app, params).startswith("amount: must be an integer")
 
 
 @pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "Infinity", "1e18", "9" * 5000])
-def test_amount_that_is_hardly_json(node: NodeUnderTest, app: ConnectedApp, number: str) -> None:
+def test_an_amount_that_is_barely_json_is_refused(
+    node: NodeUnderTest, app: ConnectedApp, number: str
+) -> None:
     body = '{"method":"make_invoice","params":{"amount":' + number + "}}"
     assert app.ask("make_invoice", body=body).code == "OTHER"
 
@@ -135,22 +137,28 @@ def test_amount_that_is_hardly_json(node: NodeUnderTest, app: ConnectedApp, numb
         pytest.param("ü" * 319 + "x", id="639 bytes of UTF-8"),
     ],
 )
-def test_description(node: NodeUnderTest, app: ConnectedApp, description: str) -> None:
-    made = made_by(node, app, params_of(description=description))
+def test_a_description_is_in_the_invoice(
+    node: NodeUnderTest, app: ConnectedApp, description: str
+) -> None:
+    made = make_and_check(node, app, params_of(description=description))
     assert made["description"] == made["decoded"]["description"] == description
     assert made["listed"]["description"] == description
     assert "description_hash" not in made
 
 
 @pytest.mark.parametrize("description", [ABSENT, None], ids=["absent", "null"])
-def test_no_description(node: NodeUnderTest, app: ConnectedApp, description: Any) -> None:
-    made = made_by(node, app, params_of(description=description))
+def test_an_absent_description_is_empty(
+    node: NodeUnderTest, app: ConnectedApp, description: Any
+) -> None:
+    made = make_and_check(node, app, params_of(description=description))
     assert made["description"] == made["decoded"]["description"] == ""
 
 
 @pytest.mark.parametrize("description", ["x" * 640, "ü" * 320, LONG, "☕" * 10_922], ids=len)
-def test_long_description(node: NodeUnderTest, app: ConnectedApp, description: str) -> None:
-    made = made_by(node, app, params_of(description=description))
+def test_a_long_description_is_in_the_invoice_by_its_hash(
+    node: NodeUnderTest, app: ConnectedApp, description: str
+) -> None:
+    made = make_and_check(node, app, params_of(description=description))
     assert made["description"] == description
     assert made["decoded"]["description_hash"] == hashlib.sha256(description.encode()).hexdigest()
     assert "description" not in made["decoded"]
@@ -168,66 +176,66 @@ def test_long_description(node: NodeUnderTest, app: ConnectedApp, description: s
         pytest.param("x" * 32_769, id="too long"),
     ],
 )
-def test_bad_description(node: NodeUnderTest, app: ConnectedApp, description: Any) -> None:
-    message = refused(node, app, params_of(description=description))
+def test_a_bad_description_is_refused(node: NodeUnderTest, app: ConnectedApp, description: Any) -> None:
+    message = check_refused(node, app, params_of(description=description))
     assert message.startswith("description: must be a string of at most 32768 bytes")
 
 
 # description_hash
 
 
-def test_bare_hash(node: NodeUnderTest, app: ConnectedApp) -> None:
-    made = made_by(node, app, params_of(description_hash=HASH))
+def test_a_bare_hash_is_in_the_invoice(node: NodeUnderTest, app: ConnectedApp) -> None:
+    made = make_and_check(node, app, params_of(description_hash=HASH))
     assert made["description_hash"] == made["decoded"]["description_hash"] == HASH
     assert "description" not in made["decoded"]
 
 
-def test_bare_hash_for_any_amount(node: NodeUnderTest, app: ConnectedApp) -> None:
-    made = made_by(node, app, {"amount": 0, "description_hash": HASH, "expiry": 600})
+def test_a_bare_hash_can_go_with_any_amount(node: NodeUnderTest, app: ConnectedApp) -> None:
+    made = make_and_check(node, app, {"amount": 0, "description_hash": HASH, "expiry": 600})
     assert made["decoded"]["description_hash"] == HASH
     assert made["decoded"]["expiry"] == 600
 
 
-def test_hash_in_capitals(node: NodeUnderTest, app: ConnectedApp) -> None:
-    made = made_by(node, app, params_of(description_hash=HASH.upper()))
+def test_a_hash_in_capitals_is_accepted(node: NodeUnderTest, app: ConnectedApp) -> None:
+    made = make_and_check(node, app, params_of(description_hash=HASH.upper()))
     assert made["decoded"]["description_hash"] == HASH
 
 
 @pytest.mark.parametrize(
     "description", ["not the preimage", "x" * 639, LONG], ids=["short", "639", "long"]
 )
-def test_hash_with_a_foreign_description(
+def test_a_hash_need_not_be_of_the_description(
     node: NodeUnderTest, app: ConnectedApp, description: str
 ) -> None:
-    made = made_by(node, app, params_of(description=description, description_hash=HASH))
+    made = make_and_check(node, app, params_of(description=description, description_hash=HASH))
     assert made["description"] == description
     assert made["decoded"]["description_hash"] == HASH
     assert "description" not in made["decoded"]
 
 
-def test_hash_of_the_description(node: NodeUnderTest, app: ConnectedApp) -> None:
+def test_a_hash_can_be_of_the_description(node: NodeUnderTest, app: ConnectedApp) -> None:
     digest = hashlib.sha256(b"coffee").hexdigest()
-    made = made_by(node, app, params_of(description="coffee", description_hash=digest))
+    made = make_and_check(node, app, params_of(description="coffee", description_hash=digest))
     assert made["description"] == "coffee"
     assert made["decoded"]["description_hash"] == digest
 
 
-def test_hash_of_the_empty_description(node: NodeUnderTest, app: ConnectedApp) -> None:
+def test_a_hash_can_be_of_the_empty_description(node: NodeUnderTest, app: ConnectedApp) -> None:
     digest = hashlib.sha256(b"").hexdigest()
-    made = made_by(node, app, params_of(description_hash=digest))
+    made = make_and_check(node, app, params_of(description_hash=digest))
     assert made["decoded"]["description_hash"] == digest
 
 
-def test_bare_hash_leaves_one_invoice(node: NodeUnderTest, app: ConnectedApp) -> None:
+def test_a_bare_hash_leaves_one_invoice_in_lightningd(node: NodeUnderTest, app: ConnectedApp) -> None:
     before = {invoice["label"] for invoice in node.rpc.listinvoices()["invoices"]}
-    made = made_by(node, app, params_of(description_hash=HASH))
+    made = make_and_check(node, app, params_of(description_hash=HASH))
     after = {invoice["label"] for invoice in node.rpc.listinvoices()["invoices"]}
     assert after - before == {made["listed"]["label"]}
 
 
 @pytest.mark.parametrize("empty", [None, ""], ids=["null", "empty"])
-def test_no_hash(node: NodeUnderTest, app: ConnectedApp, empty: str | None) -> None:
-    made = made_by(node, app, params_of(description="coffee", description_hash=empty))
+def test_an_empty_hash_is_ignored(node: NodeUnderTest, app: ConnectedApp, empty: str | None) -> None:
+    made = make_and_check(node, app, params_of(description="coffee", description_hash=empty))
     assert made["decoded"]["description"] == "coffee"
 
 
@@ -243,8 +251,8 @@ def test_no_hash(node: NodeUnderTest, app: ConnectedApp, empty: str | None) -> N
         pytest.param([HASH], id="array"),
     ],
 )
-def test_bad_hash(node: NodeUnderTest, app: ConnectedApp, digest: Any) -> None:
-    message = refused(node, app, params_of(description_hash=digest))
+def test_a_bad_hash_is_refused(node: NodeUnderTest, app: ConnectedApp, digest: Any) -> None:
+    message = check_refused(node, app, params_of(description_hash=digest))
     assert message.startswith("description_hash: must be 64 hex digits; got ")
 
 
@@ -252,7 +260,7 @@ def test_bad_hash(node: NodeUnderTest, app: ConnectedApp, digest: Any) -> None:
 
 
 @pytest.mark.parametrize("expiry", [1, 60, 3600, MAX_EXPIRY])
-def test_expiry(node: NodeUnderTest, app: ConnectedApp, expiry: int) -> None:
+def test_an_expiry_is_in_the_invoice(node: NodeUnderTest, app: ConnectedApp, expiry: int) -> None:
     answer = app.ask("make_invoice", {"amount": 1, "expiry": expiry}).result
     decoded = node.rpc.call("decode", {"string": answer["invoice"]})
     assert decoded["expiry"] == expiry
@@ -260,8 +268,8 @@ def test_expiry(node: NodeUnderTest, app: ConnectedApp, expiry: int) -> None:
 
 
 @pytest.mark.parametrize("expiry", [ABSENT, None, 0], ids=["absent", "null", "zero"])
-def test_default_expiry(node: NodeUnderTest, app: ConnectedApp, expiry: Any) -> None:
-    assert made_by(node, app, params_of(expiry=expiry))["decoded"]["expiry"] == DEFAULT_EXPIRY
+def test_an_absent_expiry_is_the_default(node: NodeUnderTest, app: ConnectedApp, expiry: Any) -> None:
+    assert make_and_check(node, app, params_of(expiry=expiry))["decoded"]["expiry"] == DEFAULT_EXPIRY
 
 
 @pytest.mark.parametrize(
@@ -273,8 +281,8 @@ def test_default_expiry(node: NodeUnderTest, app: ConnectedApp, expiry: Any) -> 
         pytest.param(2**60, id="2^60"),
     ],
 )
-def test_bad_expiry(node: NodeUnderTest, app: ConnectedApp, expiry: Any) -> None:
-    message = refused(node, app, params_of(expiry=expiry))
+def test_a_bad_expiry_is_refused(node: NodeUnderTest, app: ConnectedApp, expiry: Any) -> None:
+    message = check_refused(node, app, params_of(expiry=expiry))
     assert message.startswith("expiry: must be an integer number of seconds from 0 to 31536000; got ")
 
 
@@ -282,7 +290,7 @@ def test_bad_expiry(node: NodeUnderTest, app: ConnectedApp, expiry: Any) -> None
 
 
 def stored_metadata(node: NodeUnderTest, app: ConnectedApp) -> list[Json]:
-    """Return what the plugin keeps beside this app's invoices."""
+    """Return the plugin's records of this app's invoices."""
     key = ["nwc", "invoices", app.pubkey[:16]]
     requests = [entry["key"] for entry in node.rpc.call("listdatastore", {"key": key})["datastore"]]
     listed = [node.rpc.call("listdatastore", {"key": key})["datastore"] for key in requests]
@@ -297,8 +305,8 @@ def stored_metadata(node: NodeUnderTest, app: ConnectedApp) -> list[Json]:
         pytest.param({"x": "ü" * 4088}, id="4096 characters of two bytes"),
     ],
 )
-def test_metadata(node: NodeUnderTest, app: ConnectedApp, metadata: Json) -> None:
-    assert made_by(node, app, params_of(metadata=metadata))["metadata"] == metadata
+def test_metadata_is_stored(node: NodeUnderTest, app: ConnectedApp, metadata: Json) -> None:
+    assert make_and_check(node, app, params_of(metadata=metadata))["metadata"] == metadata
     assert [record["metadata"] for record in stored_metadata(node, app)] == [metadata]
 
 
@@ -307,30 +315,36 @@ def test_metadata(node: NodeUnderTest, app: ConnectedApp, metadata: Json) -> Non
     [ABSENT, None, {}, [], {"x": "x" * 4089}, {"x": "x" * 20_000}],
     ids=["absent", "null", "empty", "empty array", "4097 characters", "far too long"],
 )
-def test_metadata_that_is_not_kept(node: NodeUnderTest, app: ConnectedApp, metadata: Any) -> None:
-    assert made_by(node, app, params_of(metadata=metadata))["metadata"] == {}
+def test_empty_or_too_long_metadata_is_not_stored(
+    node: NodeUnderTest, app: ConnectedApp, metadata: Any
+) -> None:
+    assert make_and_check(node, app, params_of(metadata=metadata))["metadata"] == {}
     assert stored_metadata(node, app) == []
 
 
-def test_metadata_too_deep_is_dropped(node: NodeUnderTest, app: ConnectedApp) -> None:
+def test_metadata_nested_too_deeply_is_dropped(node: NodeUnderTest, app: ConnectedApp) -> None:
     metadata: Json = {}
     for _ in range(100):
         metadata = {"x": metadata}
-    assert made_by(node, app, params_of(metadata=metadata))["metadata"] == {}
+    assert make_and_check(node, app, params_of(metadata=metadata))["metadata"] == {}
 
 
 @pytest.mark.parametrize("metadata", ["text", 7, True, ["a"]], ids=str)
-def test_bad_metadata(node: NodeUnderTest, app: ConnectedApp, metadata: Any) -> None:
-    message = refused(node, app, params_of(metadata=metadata))
+def test_bad_metadata_is_refused(node: NodeUnderTest, app: ConnectedApp, metadata: Any) -> None:
+    message = check_refused(node, app, params_of(metadata=metadata))
     assert message.startswith("metadata: must be an object; got ")
 
 
-def test_metadata_with_a_bare_hash_and_a_long_text(node: NodeUnderTest, app: ConnectedApp) -> None:
+def test_metadata_can_go_with_a_hash_and_a_long_description(
+    node: NodeUnderTest, app: ConnectedApp
+) -> None:
     params = params_of(description=LONG, description_hash=HASH, metadata={"order": 7})
-    made = made_by(node, app, params)
+    made = make_and_check(node, app, params)
     assert (made["description"], made["metadata"]) == (LONG, {"order": 7})
 
 
 def test_unknown_fields_are_ignored(node: NodeUnderTest, app: ConnectedApp) -> None:
-    made = made_by(node, app, params_of(description="coffee", preimage="00" * 32, label="x", a=[{}]))
+    made = make_and_check(
+        node, app, params_of(description="coffee", preimage="00" * 32, label="x", a=[{}])
+    )
     assert made["description"] == "coffee"

@@ -1,7 +1,7 @@
-"""Relays that do not keep to the WebSocket protocol, or make more of it than anybody can hold.
+"""Relays that break the WebSocket protocol, or send more than the plugin may hold in memory.
 
-Each misdeed ends that connection and nothing else: the plugin comes back to this relay, an honest
-request over another one is answered meanwhile, and its memory does not grow.
+Each misdeed ends that WebSocket and nothing else. The plugin reconnects to this relay, answers an honest
+request over another relay meanwhile, and its memory does not grow.
 """
 
 import zlib
@@ -27,26 +27,26 @@ from tests.support.raw_relay import (
 from tests.support.waiting import wait_until
 
 MIB = 1 << 20
-# All misdeeds of a test together; most of them alone would come to more.
+# For all misdeeds of a test together. Held in memory, most of them alone would exceed it.
 MAX_GROWTH = 48 * MIB
-# What a socket and its buffers swallow before anybody looks at it.
+# Bytes that a socket and its buffers take before the plugin reads them.
 MAX_TAKEN = 16 * MIB
 ENDLESS = 200 * MIB
 
-# As nwc-connect takes them.
+# As nwc-connect allows.
 MAX_RELAYS_PER_CONNECTION = 10
 
 COFFEE = {"amount": 1000, "description": "coffee"}
 
 
 def bomb(size: int) -> bytes:
-    """Compress zeros as permessage-deflate (RFC 7692) does."""
+    """Return this many zero bytes, compressed as permessage-deflate (RFC 7692) does."""
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
     return deflate.compress(bytes(size)) + deflate.flush(zlib.Z_SYNC_FLUSH)[:-4]
 
 
 def pieces(data: bytes) -> list[bytes]:
-    """Cut into pieces: a client may hang up before it has all."""
+    """Return the data in pieces of 1 MiB, since a client may hang up before the end."""
     return [data[start : start + MIB] for start in range(0, len(data), MIB)]
 
 
@@ -66,8 +66,8 @@ FRAMES: dict[str, Iterable[bytes]] = {
     "a surrogate in UTF-8": [frame(TEXT, b'["NOTICE","\xed\xa0\x80"]')],
     "10 MB": pieces(frame(TEXT, b"x" * 10 * MIB)),
     "10 MB of binary": pieces(frame(BINARY, bytes(10 * MIB))),
-    "as long as can be said": [frame(TEXT, b"[" * 1000, length=2**63 - 1)],
-    "longer than can be said": [frame(TEXT, b"[" * 1000, length=2**64 - 1)],
+    "the longest length": [frame(TEXT, b"[" * 1000, length=2**63 - 1)],
+    "a length over the longest": [frame(TEXT, b"[" * 1000, length=2**64 - 1)],
     "fragments, too long together": [
         frame(TEXT, b"x" * 100_000, fin=False),
         *[frame(CONTINUATION, b"x" * 100_000, fin=False)] * 30,
@@ -129,28 +129,31 @@ HANDSHAKES: dict[str, Callable[[bytes], Iterable[bytes]]] = {
 }
 
 
-# One connection for all of a batch: each connection waits a moment for its relays.
+# One connection has all relays of a batch, since nwc-connect waits a moment for the relays of each.
 BATCHES = [list(HANDSHAKES)[:MAX_RELAYS_PER_CONNECTION], list(HANDSHAKES)[MAX_RELAYS_PER_CONNECTION:]]
 
 
 @pytest.fixture
 def honest(connect: Connect) -> ConnectedApp:
-    """An app whose relay is as it should be."""
+    """An app whose relay has no fault."""
     return connect()
 
 
 def memory(node: NodeUnderTest) -> int:
+    """Return the plugin's resident memory in bytes."""
     return int(psutil.Process(node.plugin_pid).memory_info().rss)
 
 
-def check_held_back(node: NodeUnderTest, relays: dict[str, RawRelay], memory_before: int) -> None:
-    """See that nothing was swallowed that has no end, and nothing inflated."""
+def check_bounded(node: NodeUnderTest, relays: dict[str, RawRelay], memory_before: int) -> None:
+    """Check that the plugin read no endless data to the end and inflated nothing."""
     assert memory(node) - memory_before < MAX_GROWTH
     taken = {name: max(relay.sent_before_hang_up) for name, relay in relays.items()}
     assert {name: size for name, size in taken.items() if size > MAX_TAKEN} == {}
 
 
-def test_frames(node: NodeUnderTest, honest: ConnectedApp, connect: Connect) -> None:
+def test_a_malformed_frame_ends_only_its_connection(
+    node: NodeUnderTest, honest: ConnectedApp, connect: Connect
+) -> None:
     with ExitStack() as running:
         relays = {name: running.enter_context(RawRelay()) for name in FRAMES}
         apps = {name: connect(relays=relay.url, channels=[relay]) for name, relay in relays.items()}
@@ -159,14 +162,14 @@ def test_frames(node: NodeUnderTest, honest: ConnectedApp, connect: Connect) -> 
             relay.misbehave(FRAMES[name])
             assert memory(node) - before < MAX_GROWTH, name
             assert honest.ask("make_invoice", COFFEE).result["invoice"]
-        check_held_back(node, relays, before)
+        check_bounded(node, relays, before)
         for name, relay in relays.items():
             relay.wait_for_subscription(apps[name].wallet_pubkey)
             assert apps[name].ask("make_invoice", COFFEE).result["invoice"]
 
 
 @pytest.mark.parametrize("names", BATCHES, ids=["some", "others"])
-def test_handshakes(
+def test_a_malformed_handshake_ends_only_its_connection(
     node: NodeUnderTest, honest: ConnectedApp, connect: Connect, names: list[str]
 ) -> None:
     with ExitStack() as running:
@@ -177,9 +180,9 @@ def test_handshakes(
         urls, channels = [relay.url for relay in relays.values()], list(relays.values())
         app = connect(relays=urls, channels=channels, wait=False)
         for name, relay in relays.items():
-            wait_until(lambda relay=relay: relay.sent_before_hang_up, f"{name} is said")  # type: ignore[misc]
+            wait_until(lambda relay=relay: relay.sent_before_hang_up, f"{name} to be sent")  # type: ignore[misc]
             assert honest.ask("make_invoice", COFFEE).result["invoice"]
-        check_held_back(node, relays, before)
+        check_bounded(node, relays, before)
         for relay in relays.values():
             relay.handshake = None
         for relay in relays.values():
@@ -187,15 +190,15 @@ def test_handshakes(
         assert app.ask("make_invoice", COFFEE).result["invoice"]
 
 
-def test_pings_whose_answers_are_not_read(
+def test_unread_pongs_do_not_fill_the_memory(
     node: NodeUnderTest, honest: ConnectedApp, connect: Connect
 ) -> None:
-    """Each ping has us write a pong: what nobody reads stays in our memory."""
+    """The plugin answers each ping with a pong. The relay reads none, so they stay in memory."""
     with RawRelay() as relay:
         app = connect(relays=relay.url, channels=[relay])
         before = memory(node)
         relay.misbehave(endless(frame(PING, bytes(125)) * 1000), is_deaf=True)
         assert honest.ask("make_invoice", COFFEE).result["invoice"]
-        check_held_back(node, {"pings": relay}, before)
+        check_bounded(node, {"pings": relay}, before)
         relay.wait_for_subscription(app.wallet_pubkey)
         assert app.ask("make_invoice", COFFEE).result["invoice"]

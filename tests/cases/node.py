@@ -1,4 +1,4 @@
-"""What a case may do to the node under test. Implemented over the double and over real lightningd."""
+"""What a case may do with the node under test. The double and real lightningd each implement it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import Any, Protocol
 
 from tests.support.waiting import PATIENCE_S
 
-# Values for `plugin start`; a repeatable option takes several values with commas between them.
+# Options for `plugin start`; commas separate the values of a repeatable option.
 Options = Mapping[str, str | int]
 
-# Cases ask faster than people; the cases about the limit set their own.
+# Cases send more requests than the default allows. The cases about the rate limit set their own.
 BASE_OPTIONS: Options = {"nwc-rate-limit": 1000}
 
 PLUGIN = Path(__file__).resolve().parents[2] / "plugin.py"
@@ -20,13 +20,13 @@ _HIDDEN = "hidden"
 
 
 def hidden_socket(directory: Path) -> str:
-    """Rename lightningd's socket, and return its new name."""
+    """Rename lightningd's RPC socket; return its new name."""
     (directory / SOCKET).rename(directory / _HIDDEN)
     return _HIDDEN
 
 
 def shown_socket(directory: Path) -> str:
-    """Give lightningd's socket its name back, and return that."""
+    """Give lightningd's RPC socket its old name, and return it."""
     if (directory / _HIDDEN).exists():
         (directory / _HIDDEN).rename(directory / SOCKET)
     return SOCKET
@@ -35,63 +35,63 @@ def shown_socket(directory: Path) -> str:
 class NodeUnderTest(Protocol):
     """A lightningd that runs the plugin.
 
-    Every method returns when what it says has happened, or raises after a bounded time.
+    Every method returns when its work is done, or raises after a bounded time.
     """
 
     @property
     def rpc(self) -> Any:
-        """A LightningRpc of pyln-client; it serves one thread at a time, so ask for each anew."""
+        """A new LightningRpc of pyln-client; it serves one thread at a time, so get one for each."""
 
     @property
     def directory(self) -> Path:
-        """The network's directory, where the RPC socket and all of the node's files are."""
+        """The network's directory, with the RPC socket and all files of the node."""
 
     @property
     def plugin_pid(self) -> int:
-        """The process id of the plugin."""
+        """The plugin's process id."""
 
     def stop_plugin(self) -> None:
-        """`plugin stop`, and wait until the process is gone."""
+        """Run `plugin stop`, and wait until the process has ended."""
 
     def start_plugin(self, options: Options | None = None) -> None:
-        """`plugin start` with these options; raises pyln's RpcError when the plugin disables itself."""
+        """Run `plugin start` with these options; raise pyln's RpcError if the plugin disables itself."""
 
     def kill_plugin(self) -> None:
-        """SIGKILL the plugin, and wait until lightningd has noticed. It is not started again."""
+        """Send SIGKILL to the plugin, and wait until lightningd has noticed. Nothing restarts it."""
 
     def wait_until_plugin_died(self) -> None:
-        """Wait until lightningd has noticed that the plugin ended by itself."""
+        """Wait until lightningd has noticed that the plugin has ended by itself."""
 
     def restart_node(self) -> None:
-        """Stop lightningd and start it with the same options; the plugin comes with it."""
+        """Stop lightningd, and start it and the plugin with the same options."""
 
     def hide_rpc_socket(self) -> None:
-        """Take the RPC socket away from where the plugin looks for it; `rpc` still finds it."""
+        """Move the RPC socket to where the plugin does not find it; `rpc` still does."""
 
     def show_rpc_socket(self) -> None:
-        """Put it back, if it is hidden."""
+        """Move the RPC socket back if it is hidden."""
 
     def begin_anew(self) -> None:
-        """Run again, with the plugin and without faults, whatever a test has left behind."""
+        """Restore a node that runs the plugin without faults, whatever state a test has left."""
 
     def pay(self, invoice: str, amount_msat: int | None = None) -> None:
-        """Have an invoice of this node paid; the amount is for an invoice that names none."""
+        """Have an invoice of this node paid; give the amount if the invoice has none."""
 
     def log_text(self) -> str:
-        """Lightningd's whole log, at the level `debug`.
+        """Return lightningd's whole log, at the level `debug`.
 
         The level `io` would show every byte of every RPC, the node's own secrets included.
         """
 
     def mark(self) -> int:
-        """The present end of the log, for `since`."""
+        """Return the current end of the log, for `since`."""
 
     def wait_for_log(self, regex: str, timeout: float = PATIENCE_S, since: int = 0) -> str:
-        """Wait for a line of the log, from `since` on; lines that are there already count."""
+        """Return the first line of the log from `since` on that matches; wait for it if needed."""
 
 
 class MakeNode(Protocol):
-    """The fixture `make_node`: starts nodes of one's own, and ends them after the test."""
+    """The fixture `make_node`: starts nodes for one test, and ends them after it."""
 
     def __call__(self, options: Options | None = None, plugin: Path = PLUGIN) -> NodeUnderTest:
-        """Start a node with these options of the plugin (or of lightningd) on its command line."""
+        """Start a node with these options, of the plugin or of lightningd, on its command line."""

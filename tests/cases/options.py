@@ -1,4 +1,4 @@
-"""Options and the plugin's start: what is wrong is said, and the node lives on."""
+"""Options and the plugin's start: an error is explained, and lightningd keeps running."""
 
 import os
 import shutil
@@ -13,23 +13,29 @@ from pyln.client import RpcError
 from tests.cases.fixtures import Connect, wait_until_announced
 from tests.cases.node import PLUGIN, MakeNode, NodeUnderTest
 
-WHOLE = "must be a whole number from"
+WHOLE_NUMBER = "must be a whole number from"
 WRONG = [
     ("nwc-relay", "https://relay.example.com", "nwc-relay: a relay URL is wss://host"),
     ("nwc-relay", "relay.example.com", "nwc-relay: a relay URL is wss://host"),
     ("nwc-relay", ",".join(f"wss://r{i}" for i in range(21)), "nwc-relay: at most 20 relays; got"),
-    ("nwc-invoice-expiry", 0, f"nwc-invoice-expiry: {WHOLE} 1 to 31536000; got 0"),
-    ("nwc-invoice-expiry", -1, f"nwc-invoice-expiry: {WHOLE} 1 to 31536000; got -1"),
-    ("nwc-invoice-expiry", 31_536_001, f"nwc-invoice-expiry: {WHOLE} 1 to 31536000; got 31536001"),
-    ("nwc-max-request-age", 0, f"nwc-max-request-age: {WHOLE} 1 to 86400; got 0"),
-    ("nwc-max-request-age", 86_401, f"nwc-max-request-age: {WHOLE} 1 to 86400; got 86401"),
-    ("nwc-rate-limit", 0, f"nwc-rate-limit: {WHOLE} 1 to 100000; got 0"),
-    ("nwc-rate-limit", 100_001, f"nwc-rate-limit: {WHOLE} 1 to 100000; got 100001"),
+    ("nwc-invoice-expiry", 0, f"nwc-invoice-expiry: {WHOLE_NUMBER} 1 to 31536000; got 0"),
+    ("nwc-invoice-expiry", -1, f"nwc-invoice-expiry: {WHOLE_NUMBER} 1 to 31536000; got -1"),
+    (
+        "nwc-invoice-expiry",
+        31_536_001,
+        f"nwc-invoice-expiry: {WHOLE_NUMBER} 1 to 31536000; got 31536001",
+    ),
+    ("nwc-max-request-age", 0, f"nwc-max-request-age: {WHOLE_NUMBER} 1 to 86400; got 0"),
+    ("nwc-max-request-age", 86_401, f"nwc-max-request-age: {WHOLE_NUMBER} 1 to 86400; got 86401"),
+    ("nwc-rate-limit", 0, f"nwc-rate-limit: {WHOLE_NUMBER} 1 to 100000; got 0"),
+    ("nwc-rate-limit", 100_001, f"nwc-rate-limit: {WHOLE_NUMBER} 1 to 100000; got 100001"),
 ]
 
 
 @pytest.mark.parametrize(("option", "value", "reason"), WRONG, ids=lambda x: str(x)[:30])
-def test_wrong_option_at_plugin_start(node: NodeUnderTest, option: str, value: Any, reason: str) -> None:
+def test_a_wrong_option_at_plugin_start_is_explained(
+    node: NodeUnderTest, option: str, value: Any, reason: str
+) -> None:
     node.stop_plugin()
     try:
         with pytest.raises(RpcError) as raised:
@@ -49,7 +55,7 @@ SHOWN_AT_INFO = r"UNUSUAL plugin-plugin\.py: .*"
     [
         (*WRONG[0][:2], "nwc-relay: a relay URL is wss://host.*got 'https://relay.example.com'"),
         (*WRONG[3][:2], "nwc-invoice-expiry: must be a whole number from 1 to 31536000; got 0"),
-        # In its log, v25.02 has a backslash before each quote.
+        # The log of v25.02 has a backslash before each quote.
         (
             "nwc-relay",
             '"wss://relay.example.com"',
@@ -64,10 +70,10 @@ SHOWN_AT_INFO = r"UNUSUAL plugin-plugin\.py: .*"
     ],
     ids=lambda x: str(x)[:30],
 )
-def test_wrong_option_in_the_configuration(
+def test_a_wrong_option_in_the_configuration_is_explained(
     make_node: MakeNode, option: str, value: Any, words: str
 ) -> None:
-    """Lightningd shows its own line at debug only, so the plugin writes one, at a level people see."""
+    """Lightningd logs the reason at debug only, so the plugin logs it at a level that is shown."""
     node = make_node({option: value})
     line = node.wait_for_log(SHOWN_AT_INFO + words)
     assert "Correct the option in lightningd's configuration" in line
@@ -77,7 +83,7 @@ def test_wrong_option_in_the_configuration(
         node.rpc.call("nwc-status")
 
 
-def test_default_expiry(node: NodeUnderTest, connect: Connect) -> None:
+def test_the_option_sets_the_default_expiry(node: NodeUnderTest, connect: Connect) -> None:
     app = connect()
     node.stop_plugin()
     node.start_plugin({"nwc-invoice-expiry": 777})
@@ -92,13 +98,13 @@ def test_default_expiry(node: NodeUnderTest, connect: Connect) -> None:
         node.start_plugin()
 
 
-def test_default_relays(node: NodeUnderTest) -> None:
+def test_options_have_their_default_values(node: NodeUnderTest) -> None:
     configs = node.rpc.call("listconfigs")["configs"]
     assert configs["nwc-invoice-expiry"]["value_int"] == 86_400
     assert configs["nwc-max-request-age"]["value_int"] == 120
 
 
-# Packages that are not there
+# Missing packages
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +116,9 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def copy_of_plugin(directory: Path, python: Path) -> Path:
-    """Put the plugin somewhere else, without a `.venv` beside it, to be run by this Python."""
+    """Copy the plugin to a new directory without `.venv`; this Python runs it. Return its path."""
     directory.mkdir()
-    # No link: `.venv` is looked for beside the real files.
+    # Not a link, since the plugin looks for `.venv` beside the real files.
     shutil.copytree(
         PLUGIN.parent / "nwc", directory / "nwc", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -128,7 +134,7 @@ def copy_of_plugin(directory: Path, python: Path) -> Path:
 MISSING = "Python packages are missing: pyln-client, websockets, cryptography"
 
 
-def test_missing_packages(node: NodeUnderTest, bare_python: Path, tmp_path: Path) -> None:
+def test_missing_packages_are_named(node: NodeUnderTest, bare_python: Path, tmp_path: Path) -> None:
     plugin = copy_of_plugin(tmp_path / "elsewhere", bare_python)
     position = node.mark()
     node.stop_plugin()  # two copies cannot have the same options
@@ -138,19 +144,19 @@ def test_missing_packages(node: NodeUnderTest, bare_python: Path, tmp_path: Path
     finally:
         node.start_plugin()
     error: Any = raised.value.error
-    told = f"nwc: the plugin cannot run: {MISSING}"
-    assert told in error["message"]
+    reason = f"nwc: the plugin cannot run: {MISSING}"
+    assert reason in error["message"]
     assert f"Run: make -C {plugin.parent} install" in error["message"]
-    node.wait_for_log(SHOWN_AT_INFO + told, since=position)
-    assert told in node.wait_for_log("disabled itself at init", since=position)
+    node.wait_for_log(SHOWN_AT_INFO + reason, since=position)
+    assert reason in node.wait_for_log("disabled itself at init", since=position)
     assert "Traceback" not in node.log_text()
     assert node.rpc.getinfo()["id"]
 
 
-def test_missing_packages_and_options_in_the_configuration(
+def test_lightningd_starts_with_missing_packages_and_options_in_the_configuration(
     make_node: MakeNode, bare_python: Path, tmp_path: Path
 ) -> None:
-    """Lightningd starts all the same: an option that nobody declares would end it."""
+    """Lightningd starts, since the plugin declares its options: an unknown option would end it."""
     plugin = copy_of_plugin(tmp_path / "elsewhere", bare_python)
     node = make_node({"nwc-invoice-expiry": 777, "nwc-notifications": "false"}, plugin)
     node.wait_for_log(SHOWN_AT_INFO + MISSING)
@@ -159,10 +165,10 @@ def test_missing_packages_and_options_in_the_configuration(
         node.rpc.call("nwc-status")
 
 
-def test_missing_packages_with_a_venv_beside(
+def test_a_venv_beside_the_plugin_supplies_missing_packages(
     node: NodeUnderTest, bare_python: Path, tmp_path: Path, connect: Connect
 ) -> None:
-    """What `make install` has made is used, whatever Python lightningd runs the plugin with."""
+    """The `.venv` of `make install` is used, whatever Python lightningd starts the plugin with."""
     plugin = copy_of_plugin(tmp_path / "elsewhere", bare_python)
     (plugin.parent / ".venv").symlink_to(sys.prefix)
     node.stop_plugin()
@@ -174,8 +180,7 @@ def test_missing_packages_with_a_venv_beside(
         node.start_plugin()
 
 
-def test_started_by_a_person(bare_python: Path, tmp_path: Path) -> None:
-    """Somebody runs plugin.py in a shell."""
+def test_missing_packages_are_named_in_a_shell(bare_python: Path, tmp_path: Path) -> None:
     plugin = copy_of_plugin(tmp_path / "elsewhere", bare_python)
     done = subprocess.run(
         [plugin],

@@ -1,4 +1,4 @@
-"""Who is paid in the cases about paying. Implemented over the double and over a line of real nodes."""
+"""The payee of the cases about paying. The double and a line of real nodes each implement it."""
 
 from typing import Any, Protocol
 
@@ -6,9 +6,9 @@ from tests.support.channel import Json
 
 
 class Payee(Protocol):
-    """Another node, which the node under test reaches through a third.
+    """Another node, which the node under test reaches through a third one.
 
-    Every method returns when what it says has happened, or raises after a bounded time.
+    Every method returns when its work is done, or raises after a bounded time.
     """
 
     @property
@@ -16,22 +16,22 @@ class Payee(Protocol):
         """The node's public key."""
 
     def invoice(self, amount_msat: int, description: str = "", **fields: Any) -> Json:
-        """Make an invoice; 0 msat for any amount. Returns what CLN's `invoice` does."""
+        """Make an invoice and return the result of CLN's `invoice`; 0 msat is any amount."""
 
     def fee_msat(self, amount_msat: int) -> int:
-        """Return what the node in between takes for a payment of this amount."""
+        """Return the fee of the node in between for a payment of this amount."""
 
     def received_msat(self) -> int:
-        """Return what it has ever received."""
+        """Return the sum that the payee has received so far."""
 
     def forget(self, invoice: Json) -> None:
-        """Have the payee refuse a payment of this invoice."""
+        """Make the payee refuse payments of this invoice."""
 
     def hold(self) -> None:
-        """Keep payments under way from now on."""
+        """Hold payments that arrive from now on: they stay in flight."""
 
     def held(self) -> int:
-        """Return how many payments are kept under way."""
+        """Return how many payments are held."""
 
     def release(self, *, fail: bool = False) -> None:
-        """Let the payments that are held end, and those still to come pass."""
+        """Settle (or fail) the held payments, and stop holding new ones."""

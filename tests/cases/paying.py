@@ -1,5 +1,6 @@
-"""Payments by a plugin that can be made to fail, and where their traces are: what the cases about
-crashes and about slow payments share.
+"""Payments by a plugin that a test can crash, and the traces they leave.
+
+The cases about crashes and those about slow payments share this module.
 """
 
 import json
@@ -19,7 +20,7 @@ from tests.support.faults import Faults
 from tests.support.waiting import wait_until
 
 FEE_MSAT = 2
-# What is set aside: with the largest fee.
+# The reservation: the amount and the largest fee.
 RESERVED_MSAT = AMOUNT_MSAT + 5000
 
 
@@ -30,7 +31,7 @@ def faults(node: NodeUnderTest) -> Iterator[Faults]:
     faults.clear()
 
 
-# What is paid
+# Kinds of payment
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class Kind:
     """A way to pay.
 
     Attributes:
-        method: of NIP-47.
-        params: makes its parameters.
-        succeeds: whether the payee takes it.
+        method: the NIP-47 method.
+        params: makes the parameters.
+        succeeds: whether the payee accepts the payment.
 
     """
 
@@ -74,14 +75,14 @@ each_that_succeeds = pytest.mark.parametrize("kind", [INVOICE, KEYSEND], ids=["i
 
 @dataclass(frozen=True)
 class Case:
-    """A request to pay, and where its traces are.
+    """A request to pay, and the traces it leaves.
 
     Attributes:
-        node, payee: who pays whom.
-        app: whose request it is.
-        kind: of payment.
-        request: the event.
-        received_before_msat: what the payee had received in all.
+        node, payee: the node that pays, and the one that is paid.
+        app: the app that sends the request.
+        kind: the kind of payment.
+        request: the request event.
+        received_before_msat: the sum that the payee had received before.
 
     """
 
@@ -96,7 +97,7 @@ class Case:
         self.app.send(self.request)
 
     def parts(self) -> list[Json]:
-        """Return the parts of the payment that lightningd knows of."""
+        """Return the parts of the payment that lightningd lists."""
         parts: list[Json] = self.node.rpc.call("listsendpays")["payments"]
         return [part for part in parts if self._is_of_this(part)]
 
@@ -118,7 +119,7 @@ class Case:
         return self.sent_msat() > 0
 
     def ledger(self) -> Json:
-        """Return the ledger as it is stored."""
+        """Return the stored ledger, an empty one if none is stored."""
         [text] = stored(self.node, "ledgers", self.app.pubkey) or ['{"reservations":{},"untold":[]}']
         ledger: Json = json.loads(text)
         return ledger
@@ -127,7 +128,7 @@ class Case:
         return bool(self.ledger()["reservations"])
 
     def is_quiet(self) -> bool:
-        """Tell whether nothing is under way, and nothing still to be told."""
+        """Return True if no payment is pending and no notification is outstanding."""
         ledger = self.ledger()
         return not ledger["reservations"] and not ledger["untold"]
 
@@ -137,20 +138,19 @@ class Case:
         return any(entry["key"][-1].endswith(self.request["id"]) for entry in listed)
 
     def wait_until_quiet(self) -> None:
-        wait_until(self.is_quiet, "the payment to be through")
+        wait_until(self.is_quiet, "the payment to be finished and announced")
 
-    def told(self) -> list[str]:
-        """Return the types of the notifications of the kind that all apps know."""
-        self.app.ask("get_info")  # What was published before is here then.
-        told = self.app.notifications()
-        return [n.type for n in told if n.event["kind"] == KIND_NOTIFICATION]
+    def notified(self) -> list[str]:
+        """Return the types of the notifications so far, without their copies in NIP-04."""
+        self.app.ask("get_info")  # its answer comes after everything published before
+        return [n.type for n in self.app.notifications() if n.event["kind"] == KIND_NOTIFICATION]
 
     def answers(self) -> list[Json]:
         events = self.app.answers_to(self.request["id"])
         return [self.app.open(event, self.request).body for event in events]
 
     def ask_again(self) -> Answer:
-        """Send the same event again, and return the answer to that."""
+        """Send the same event again, and return the new answer."""
         received = self.app.channels[0].received
         count = len(self.answers()) + 1
         self.send()
@@ -161,7 +161,7 @@ class Case:
 
 
 def stored(node: NodeUnderTest, *key: str) -> list[str]:
-    """Return the record of the plugin's at this key, if there is one."""
+    """Return the plugin's record at this key in a list, which is empty if there is none."""
     listed = node.rpc.call("listdatastore", {"key": ["nwc", *key]})["datastore"]
     return [entry["string"] for entry in listed if "string" in entry]
 
@@ -170,7 +170,7 @@ class NewCase(Protocol):
     """The fixture `new_case`."""
 
     def __call__(self, kind: Kind) -> Case:
-        """Have an app with a budget of 1,000 sat a day, and its request, not yet sent."""
+        """Return a request, not yet sent, of an app with a budget of 1,000 sat a day."""
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def new_case(node: NodeUnderTest, payee: Payee, connect: Connect) -> NewCase:
 
 @pytest.fixture
 def held(new_case: NewCase, payee: Payee, kind: Kind) -> Case:
-    """A payment under way that does not get on."""
+    """A payment that stays in flight, since the payee holds it."""
     case = new_case(kind)
     payee.hold()
     case.send()
@@ -194,6 +194,7 @@ def held(new_case: NewCase, payee: Payee, kind: Kind) -> Case:
 
 
 def check_books(case: Case) -> None:
+    """Check that budget, lightningd and payee agree on what was paid."""
     sent_msat = case.sent_msat()
     assert sent_msat in (0, AMOUNT_MSAT + FEE_MSAT)
     assert case.payee.received_msat() - case.received_before_msat == (AMOUNT_MSAT if sent_msat else 0)

@@ -1,4 +1,4 @@
-"""Paying through both real clients: rust-nostr's and Alby's."""
+"""Payments by the real clients of rust-nostr and Alby."""
 
 import pytest
 from nostr_sdk import KeysendTlvRecord, NostrSdkError, PayInvoiceRequest, PayKeysendRequest
@@ -15,7 +15,9 @@ TOO_MUCH_MSAT = 1_000_001
 TLV_TYPE = 7_629_169
 
 
-async def test_rust_pays(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
+async def test_rust_pays_invoices_and_keysends(
+    node: NodeUnderTest, payee: Payee, spender: ConnectedApp
+) -> None:
     fee_msat = payee.fee_msat(AMOUNT_MSAT)
     nwc = client_of(spender)
     try:
@@ -30,9 +32,9 @@ async def test_rust_pays(node: NodeUnderTest, payee: Payee, spender: ConnectedAp
             )
         )
         assert sent.fees_paid == fee_msat
-        of_one = payee.invoice(AMOUNT_MSAT)
-        paid = await nwc.pay_invoice(PayInvoiceRequest(id=None, invoice=of_one["bolt11"], amount=0))
-        check_preimage(paid.preimage, of_one)
+        second = payee.invoice(AMOUNT_MSAT)
+        paid = await nwc.pay_invoice(PayInvoiceRequest(id=None, invoice=second["bolt11"], amount=0))
+        check_preimage(paid.preimage, second)
         sent = await nwc.pay_keysend(
             PayKeysendRequest(id=None, amount=AMOUNT_MSAT, pubkey=payee.id, preimage="", tlv_records=[])
         )
@@ -45,7 +47,7 @@ async def test_rust_pays(node: NodeUnderTest, payee: Payee, spender: ConnectedAp
     assert books(node, spender) == (4 * (AMOUNT_MSAT + fee_msat), 0)
 
 
-def test_alby_pays(
+def test_alby_pays_invoices_and_keysends(
     node: NodeUnderTest,
     payee: Payee,
     spender: ConnectedApp,
@@ -58,14 +60,14 @@ def test_alby_pays(
         paid = alby.call("payInvoice", {"invoice": invoice["bolt11"], "metadata": {"order": 7}})
         check_preimage(paid["preimage"], invoice)
         assert paid["fees_paid"] == fee_msat
-        told = alby.wait_for_notification(invoice["payment_hash"])
-        assert told["notification"]["metadata"] == {"order": 7}
+        notification = alby.wait_for_notification(invoice["payment_hash"])
+        assert notification["notification"]["metadata"] == {"order": 7}
         records = [{"type": TLV_TYPE, "value": "00ff"}]
         keysend = {"amount": AMOUNT_MSAT, "pubkey": payee.id, "tlv_records": records}
         assert alby.call("payKeysend", keysend)["fees_paid"] == fee_msat
-        of_one = payee.invoice(AMOUNT_MSAT)
-        paid = alby.call("payInvoice", {"invoice": of_one["bolt11"], "amount": 0, "metadata": []})
-        check_preimage(paid["preimage"], of_one)
+        second = payee.invoice(AMOUNT_MSAT)
+        paid = alby.call("payInvoice", {"invoice": second["bolt11"], "amount": 0, "metadata": []})
+        check_preimage(paid["preimage"], second)
         keysend = {"amount": AMOUNT_MSAT, "pubkey": payee.id, "preimage": "", "tlv_records": []}
         assert alby.call("payKeysend", keysend)["fees_paid"] == fee_msat
         budget = alby.call("getBudget")

@@ -1,6 +1,6 @@
-"""The plugin is killed at every step of a payment: never paid twice, books right, outcome answered.
+"""The plugin is killed at each step of a payment. It never pays twice, and records and answers the end.
 
-The steps are not listed here: a payment that nobody disturbs shows them.
+The steps are not listed here. An undisturbed payment records them.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from tests.support.waiting import wait_until
 
 @contextlib.contextmanager
 def named(point: str) -> Iterator[None]:
-    """Have what fails say at which point."""
+    """Add the point of the kill to any error."""
     try:
         yield
     except BaseException as error:
@@ -52,7 +52,7 @@ def points_of(case: Case, faults: Faults) -> list[str]:
 
 
 def points_of_next_run(case: Case, faults: Faults, point: str) -> list[str]:
-    """Return the points that the plugin passes after it was killed at one."""
+    """Return the points that the next run of the plugin passes, after a kill at this one."""
     kill_at(case, faults, point)
     faults.record()
     case.node.start_plugin()
@@ -66,20 +66,22 @@ def is_payment(point: str) -> bool:
 
 
 def is_reached_again(point: str) -> bool:
-    """Leave out what differs little from its neighbours, and how often it asks, which is chance."""
+    """Return False for points that differ little from their neighbours, and for repeated polls."""
     if "listsendpays" in point:
         return point == "sent listsendpays 1"
     return point.startswith("sent ") or "publish" in point
 
 
-def is_its_own(point: str) -> bool:
-    """After most calls nothing is different from before the next."""
+def has_state_of_its_own(point: str) -> bool:
+    """Return False for the points after most calls: nothing changes until the next point."""
     return not point.startswith("after ") or is_payment(point) or "publish" in point
 
 
 @each_kind
-def test_killed_at_each_step(node: NodeUnderTest, new_case: NewCase, faults: Faults, kind: Kind) -> None:
-    for point in filter(is_its_own, points_of(new_case(kind), faults)):
+def test_a_kill_at_any_step_loses_and_doubles_no_payment(
+    node: NodeUnderTest, new_case: NewCase, faults: Faults, kind: Kind
+) -> None:
+    for point in filter(has_state_of_its_own, points_of(new_case(kind), faults)):
         with named(point):
             case = new_case(kind)
             kill_at(case, faults, point)
@@ -88,16 +90,16 @@ def test_killed_at_each_step(node: NodeUnderTest, new_case: NewCase, faults: Fau
 
 
 @each_kind
-def test_killed_at_each_step_after_a_kill(
+def test_a_second_kill_at_any_step_loses_and_doubles_no_payment(
     node: NodeUnderTest, new_case: NewCase, faults: Faults, kind: Kind
 ) -> None:
-    """The same while the next run of the plugin finds out what became of the payment."""
+    """The second kill is in the next run, which looks for the outcome of the payment."""
     [paid] = [p for p in points_of(new_case(kind), faults) if p.startswith("after ") and is_payment(p)]
     for point in points_of_next_run(new_case(kind), faults, paid):
         with named(f"{paid}, then {point}"):
             kill_at(case := new_case(kind), faults, paid)
             faults.crash_at(point)
-            with contextlib.suppress(RpcError):  # It may die before lightningd is content with it.
+            with contextlib.suppress(RpcError):  # It may die before lightningd has accepted it.
                 node.start_plugin()
             node.wait_until_plugin_died()
             faults.clear()
@@ -113,7 +115,7 @@ def kill_at(case: Case, faults: Faults, point: str) -> None:
 
 
 def check_next_run(case: Case) -> None:
-    """Start the plugin again; look at its books, its answers, and what was told."""
+    """Start the plugin again; check its ledger, answers and notifications."""
     was_reserved, was_quiet = case.is_reserved(), case.is_quiet()
     case.node.start_plugin()
     wait_until_announced(case.node, case.app.name)
@@ -122,18 +124,18 @@ def check_next_run(case: Case) -> None:
         case.app.answer_to(case.request)
     check_outcome(case)
     if was_reserved or was_quiet:
-        assert case.told() == ["payment_sent"] * case.is_paid()
-    else:  # It may have been told, and not noted as told.
-        assert set(case.told()) == ({"payment_sent"} if case.is_paid() else set())
+        assert case.notified() == ["payment_sent"] * case.is_paid()
+    else:  # The kill may have come between the notification and its record.
+        assert set(case.notified()) == ({"payment_sent"} if case.is_paid() else set())
 
 
 def check_outcome(case: Case) -> None:
-    """Check books, answers and what the payee has, before and after the same request comes again."""
+    """Check ledger, answers and the payee's receipts, before and after a replay of the request."""
     has_ended, was_paid = case.has_record(), case.is_paid()
     check_books(case)
     answer = case.ask_again()
     case.wait_until_quiet()
-    # What was never begun begins now.
+    # A payment that was never started starts now.
     assert case.is_paid() == (was_paid if has_ended else case.kind.succeeds)
     check_books(case)
     assert all(body == answer.body for body in case.answers())
@@ -144,7 +146,7 @@ def check_outcome(case: Case) -> None:
         assert answer.code == "PAYMENT_FAILED"
 
 
-# Held at the payee while something dies
+# Crashes while the payee holds the payment
 
 
 def check_still_held(case: Case) -> None:
@@ -154,13 +156,13 @@ def check_still_held(case: Case) -> None:
 
 
 def check_end(case: Case, *, failed: bool) -> None:
-    """A held payment has ended: once, and everybody knows how."""
+    """Check that a held payment has ended once, and that the app was answered and notified."""
     answer = case.app.answer_to(case.request)
     case.wait_until_quiet()
     assert case.is_paid() != failed
     assert answer.body["error" if failed else "result"]
     check_outcome(case)
-    assert case.told() == ["payment_sent"] * case.is_paid()
+    assert case.notified() == ["payment_sent"] * case.is_paid()
 
 
 each_end = pytest.mark.parametrize("failed", [False, True], ids=["paid", "failed"])
@@ -168,13 +170,15 @@ each_end = pytest.mark.parametrize("failed", [False, True], ids=["paid", "failed
 
 @each_end
 @each_that_succeeds
-def test_held_while_the_plugin_dies(held: Case, payee: Payee, faults: Faults, failed: bool) -> None:
-    """While it is held it is not given up, however late."""
+def test_a_held_payment_survives_a_kill_of_the_plugin(
+    held: Case, payee: Payee, faults: Faults, failed: bool
+) -> None:
+    """The payment stays reserved for as long as it is held."""
     held.node.kill_plugin()
     faults.record()
     held.node.start_plugin()
-    # By then the time is over in which a payment that was not begun could still begin.
-    wait_until(lambda: "sent listsendpays 9" in faults.points(), "many looks at its parts")
+    # By then a payment that was not started could not start any more.
+    wait_until(lambda: "sent listsendpays 9" in faults.points(), "many polls of its parts")
     check_still_held(held)
     payee.release(fail=failed)
     check_end(held, failed=failed)
@@ -182,7 +186,9 @@ def test_held_while_the_plugin_dies(held: Case, payee: Payee, faults: Faults, fa
 
 @each_end
 @each_that_succeeds
-def test_ended_while_the_plugin_is_away(held: Case, payee: Payee, failed: bool) -> None:
+def test_a_payment_that_ends_while_the_plugin_is_down_is_answered(
+    held: Case, payee: Payee, failed: bool
+) -> None:
     held.node.kill_plugin()
     payee.release(fail=failed)
     held.node.start_plugin()
@@ -191,7 +197,7 @@ def test_ended_while_the_plugin_is_away(held: Case, payee: Payee, failed: bool) 
 
 @each_end
 @each_that_succeeds
-def test_held_while_lightningd_stops(held: Case, payee: Payee, failed: bool) -> None:
+def test_a_held_payment_survives_a_restart_of_lightningd(held: Case, payee: Payee, failed: bool) -> None:
     held.node.restart_node()
     check_still_held(held)
     payee.release(fail=failed)

@@ -1,4 +1,4 @@
-"""Rows of payments in list_transactions of an app that pays: their payment hashes and their order."""
+"""Payments in list_transactions of an app that pays: their payment hashes and their order."""
 
 import hashlib
 
@@ -11,12 +11,12 @@ from tests.support.channel import Json
 from tests.support.waiting import wait_until
 
 AMOUNT_MSAT = 1000
-# As many as fit on one page.
+# Not more than one page holds.
 MAX_ROWS = 40
 
 
 def rows(app: ConnectedApp) -> list[Json]:
-    """Return all rows of payments of an app; each must have a payment hash of its own."""
+    """Return all payments that an app is shown; each must have a payment hash of its own."""
     answer = listed(app, unpaid=True, type="outgoing", limit=MAX_ROWS)
     found: list[Json] = answer["transactions"]
     hashes = {row["payment_hash"] for row in found}
@@ -32,7 +32,7 @@ def restart(node: NodeUnderTest, app: ConnectedApp) -> None:
 
 
 def send_held_keysends(payee: Payee, app: ConnectedApp, count: int) -> list[Json]:
-    """Have keysends in flight, and return their requests."""
+    """Send keysends that stay in flight, and return their requests."""
     requests = []
     for number in range(1, count + 1):
         payee.hold()
@@ -59,7 +59,7 @@ def test_keysends_have_payment_hashes_in_flight_and_when_failed(
         restart(node, spender)
 
 
-def test_keysend_in_flight_has_its_payment_hash_after_a_restart(
+def test_a_keysend_in_flight_keeps_its_payment_hash_after_a_restart(
     node: NodeUnderTest, payee: Payee, spender: ConnectedApp
 ) -> None:
     [request] = send_held_keysends(payee, spender, 1)
@@ -74,24 +74,24 @@ def test_keysend_in_flight_has_its_payment_hash_after_a_restart(
 
 
 def test_a_failed_keysend_without_a_hash_is_not_shown(payee: Payee, spender: ConnectedApp) -> None:
-    """No part of it was ever sent: there is no route without a fee."""
+    """No part of it was sent, since there is no route without a fee."""
     params = {"amount": AMOUNT_MSAT, "pubkey": payee.id, "max_fee": 0}
     for _ in range(2):
         assert spender.ask("pay_keysend", params).code == "PAYMENT_FAILED"
     assert rows(spender) == []
 
 
-def test_payments_of_one_second_come_in_the_order_of_making(
+def test_payments_made_in_one_second_are_listed_newest_first(
     node: NodeUnderTest, payee: Payee, spender: ConnectedApp
 ) -> None:
-    """One after the other, until enough are of one second that no luck with their ids orders them.
+    """Enough payments are made within one second that their ids are not in order by chance.
 
     They need not end within that second: on v25.02 a payment takes seconds.
     """
     invoices: list[Json] = []
     requests: list[Json] = []
     while len(invoices) - len({row["created_at"] for row in rows(spender)}) < 6:
-        assert len(invoices) < MAX_ROWS, "the payments are too slow to be of one second"
+        assert len(invoices) < MAX_ROWS, "the payments are too slow to be made within one second"
         invoices.append(payee.invoice(AMOUNT_MSAT))
         requests.append(spender.request("pay_invoice", {"invoice": invoices[-1]["bolt11"]}))
         spender.send(requests[-1])
@@ -104,7 +104,7 @@ def test_payments_of_one_second_come_in_the_order_of_making(
         restart(node, spender)
 
 
-def test_a_payment_that_is_tried_again_is_one_row(payee: Payee, spender: ConnectedApp) -> None:
+def test_a_retried_payment_is_one_row(payee: Payee, spender: ConnectedApp) -> None:
     invoice = payee.invoice(AMOUNT_MSAT)
     for _ in range(2):
         assert pay(spender, invoice, max_fee=0).code == "PAYMENT_FAILED"

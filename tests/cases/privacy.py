@@ -1,6 +1,7 @@
-"""A node behind Tor: no relay connection goes around the proxy, and no name is resolved on this machine.
+"""A node behind Tor: all relay connections use the proxy, and no name is resolved on this machine.
 
-What the plugin's process has looked up and connected to, Python itself tells: see watched_plugin.py.
+Python's audit events show which names and addresses the plugin looks up and connects to: see
+watched_plugin.py.
 """
 
 import json
@@ -25,7 +26,7 @@ VARIABLES = ("all_proxy", "http_proxy", "https_proxy", "socks_proxy", "ws_proxy"
 
 @pytest.fixture
 def proxy(scripted_relay: ScriptedRelay) -> Iterator[SocksProxy]:
-    """A proxy that takes everyone to `scripted_relay`, whatever they call it."""
+    """A SOCKS proxy that connects to `scripted_relay`, under any of its names."""
     hosts = (NAME, ONION, f"{ONION}.", "127.0.0.1", "::1", "localhost")
     with SocksProxy(dict.fromkeys(hosts, scripted_relay.port)) as proxy:
         yield proxy
@@ -33,21 +34,20 @@ def proxy(scripted_relay: ScriptedRelay) -> Iterator[SocksProxy]:
 
 @pytest.fixture
 def behind_proxy(make_node: MakeNode, proxy: SocksProxy) -> NodeUnderTest:
-    """A node that uses its proxy for everything."""
+    """A node that uses the proxy for all connections."""
     options = {"proxy": proxy.address, "always-use-proxy": "true", "nwc-relay": NAMED}
     return make_node(options, WATCHED_PLUGIN)
 
 
-def went_only_through(proxy: SocksProxy, node: NodeUnderTest) -> bool:
-    """Tell whether the plugin has resolved nothing and has been nowhere but at the proxy."""
+def check_used_only(proxy: SocksProxy, node: NodeUnderTest) -> None:
+    """Check that the plugin has resolved no name and has connected to nothing but the proxy."""
     assert lookups(node.directory) == set()
     assert connects(node.directory) == {("127.0.0.1", proxy.port)}
-    return True
 
 
 def wait_until_down(node: NodeUnderTest, url: str) -> str:
-    """Wait until a relay is away, and return why."""
-    wait_until(lambda: relay_state(node, url)["state"] == "disconnected", "the relay is away")
+    """Wait until a relay is disconnected; return its last error."""
+    wait_until(lambda: relay_state(node, url)["state"] == "disconnected", "the relay to be lost")
     return str(relay_state(node, url)["last_error"])
 
 
@@ -61,7 +61,7 @@ def wait_until_down(node: NodeUnderTest, url: str) -> str:
         ("[::1]", AddressType.IPV6, "::1"),
     ],
 )
-def test_everything_through_the_proxy(
+def test_always_use_proxy_sends_every_connection_through_the_proxy(
     behind_proxy: NodeUnderTest,
     proxy: SocksProxy,
     scripted_relay: ScriptedRelay,
@@ -70,18 +70,18 @@ def test_everything_through_the_proxy(
     address_type: AddressType,
     asked: str,
 ) -> None:
-    """Names go to the proxy as they are, and so do addresses of this very machine."""
+    """The proxy gets names unresolved. Addresses of this machine use it too."""
     url = f"ws://{host}:7777"
     app = connect(node=behind_proxy, relays=url, channels=[scripted_relay])
     assert app.ask("make_invoice", COFFEE).result["invoice"]
     assert proxy.asked_for(asked) == {Asked(address_type, asked, 7777)}
-    assert went_only_through(proxy, behind_proxy)
+    check_used_only(proxy, behind_proxy)
 
 
-def test_only_onions_through_the_proxy(
+def test_only_onions_use_the_proxy_without_always_use_proxy(
     make_node: MakeNode, proxy: SocksProxy, scripted_relay: ScriptedRelay, connect: Connect
 ) -> None:
-    """Without always-use-proxy other relays are contacted directly: also what the watch is worth."""
+    """Without always-use-proxy other relays are contacted directly. The watch must see that."""
     direct = f"ws://localhost:{scripted_relay.port}"
     node = make_node({"proxy": proxy.address, "nwc-relay": direct}, WATCHED_PLUGIN)
     relays = [direct, HIDDEN, f"ws://{ONION.upper()}.:7777"]
@@ -93,10 +93,10 @@ def test_only_onions_through_the_proxy(
     assert ("127.0.0.1", scripted_relay.port) in connects(node.directory)
 
 
-def test_no_onion_without_a_proxy(
+def test_an_onion_relay_needs_a_proxy(
     make_node: MakeNode, scripted_relay: ScriptedRelay, connect: Connect
 ) -> None:
-    """It is refused; one that is there from better times is not looked for."""
+    """A new one is refused, and one from an older record is not contacted."""
     direct = f"ws://127.0.0.1:{scripted_relay.port}"
     node = make_node({"nwc-relay": direct}, WATCHED_PLUGIN)
     for url in (HIDDEN, f"{HIDDEN}."):
@@ -116,31 +116,33 @@ def test_no_onion_without_a_proxy(
     assert connects(node.directory) == {("127.0.0.1", scripted_relay.port)}
 
 
-def test_proxy_down_and_back(
+def test_the_plugin_reconnects_when_the_proxy_is_back(
     behind_proxy: NodeUnderTest, proxy: SocksProxy, scripted_relay: ScriptedRelay, connect: Connect
 ) -> None:
     app = connect(node=behind_proxy, channels=[scripted_relay])
     proxy.stop()
     wait_until(
-        lambda: "proxy" in str(relay_state(behind_proxy, NAMED)["last_error"]), "the proxy is missed"
+        lambda: "proxy" in str(relay_state(behind_proxy, NAMED)["last_error"]), "the proxy to be missed"
     )
     assert wait_until_down(behind_proxy, NAMED).startswith("lightningd's proxy cannot be reached")
-    assert went_only_through(proxy, behind_proxy)
+    check_used_only(proxy, behind_proxy)
     proxy.start()
-    wait_until(lambda: relay_state(behind_proxy, NAMED)["state"] == "connected", "back", 30)
+    wait_until(
+        lambda: relay_state(behind_proxy, NAMED)["state"] == "connected", "the relay to be back", 30
+    )
     scripted_relay.wait_for_subscription(app.wallet_pubkey)
     assert app.ask("make_invoice", COFFEE).result["invoice"]
-    assert went_only_through(proxy, behind_proxy)
+    check_used_only(proxy, behind_proxy)
 
 
-def test_out_of_reach_for_the_proxy(
+def test_a_relay_that_the_proxy_cannot_reach_is_shown(
     behind_proxy: NodeUnderTest, proxy: SocksProxy, connect: Connect
 ) -> None:
     url = "wss://elsewhere.example"
     behind_proxy.rpc.call("nwc-connect", {"name": "far", "relays": url})
     assert wait_until_down(behind_proxy, url).startswith("lightningd's proxy cannot reach")
     assert proxy.asked_for("elsewhere.example") == {Asked(AddressType.NAME, "elsewhere.example", 443)}
-    assert went_only_through(proxy, behind_proxy)
+    check_used_only(proxy, behind_proxy)
 
 
 def test_no_redirect_is_followed(
@@ -150,10 +152,10 @@ def test_no_redirect_is_followed(
     behind_proxy.rpc.call("nwc-connect", {"name": "moved", "relays": HIDDEN})
     assert wait_until_down(behind_proxy, HIDDEN).startswith("HTTP status 301: the relay has moved")
     assert proxy.asked_for("elsewhere.example") == set()
-    assert went_only_through(proxy, behind_proxy)
+    check_used_only(proxy, behind_proxy)
 
 
-def test_environment_cannot_lead_around_the_proxy(
+def test_the_environment_cannot_bypass_the_proxy(
     make_node: MakeNode,
     proxy: SocksProxy,
     scripted_relay: ScriptedRelay,
@@ -166,17 +168,17 @@ def test_environment_cannot_lead_around_the_proxy(
     node = make_node(options, WATCHED_PLUGIN)
     app = connect(node=node, channels=[scripted_relay])
     assert app.ask("make_invoice", COFFEE).result["invoice"]
-    assert went_only_through(proxy, node)
+    check_used_only(proxy, node)
 
 
-def test_environment_names_no_proxy(
+def test_the_environment_cannot_set_a_proxy(
     make_node: MakeNode,
     proxy: SocksProxy,
     scripted_relay: ScriptedRelay,
     connect: Connect,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Lightningd's option counts, and nothing else."""
+    """Only lightningd's option does."""
     for name in VARIABLES:
         for spelled in (name, name.upper()):
             monkeypatch.setenv(spelled, f"socks5h://{proxy.address}")
@@ -187,10 +189,10 @@ def test_environment_names_no_proxy(
     assert lookups(node.directory) == {"localhost"}
 
 
-def test_what_the_handshake_tells(
+def test_the_handshake_does_not_identify_the_plugin(
     behind_proxy: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect
 ) -> None:
-    """Where the relay is, and nothing about who comes: neither a program nor a version."""
+    """It names the host, and neither a program nor a version."""
     connect(node=behind_proxy, channels=[scripted_relay])
     [headers] = scripted_relay.handshakes
     assert {name.lower() for name, _ in headers} == {

@@ -1,4 +1,4 @@
-"""The receiving wallet: lookup_invoice, list_transactions, get_balance and notifications."""
+"""Receiving: lookup_invoice, list_transactions, get_balance and notifications."""
 
 import hashlib
 import time
@@ -28,14 +28,14 @@ def make(app: ConnectedApp, **params: Any) -> Json:
 
 
 def make_paid(node: NodeUnderTest, app: ConnectedApp, **params: Any) -> Json:
-    """Make an invoice, have it paid, and return its transaction of before."""
+    """Make an invoice, have it paid, and return its transaction before the payment."""
     made = make(app, **params)
     node.pay(made["invoice"])
     return made
 
 
 def lookup(app: ConnectedApp, made: Json) -> Json:
-    """Return what lookup_invoice says by payment hash."""
+    """Return the result of lookup_invoice by payment hash."""
     return app.ask("lookup_invoice", {"payment_hash": made["payment_hash"]}).result
 
 
@@ -52,7 +52,7 @@ def descriptions(app: ConnectedApp, **params: Any) -> list[str]:
 
 
 def make_foreign(node: NodeUnderTest, description: str) -> Json:
-    """Make an invoice outside of NWC."""
+    """Make an invoice with CLN's `invoice`, without NWC; return its result."""
     label = f"shop {time.monotonic_ns()}"
     made: Json = node.rpc.call(
         "invoice", {"amount_msat": 5000, "label": label, "description": description}
@@ -61,20 +61,20 @@ def make_foreign(node: NodeUnderTest, description: str) -> Json:
 
 
 def check_settled(shown: Json, made: Json, amount_msat: int | None = None) -> None:
-    """Compare the transaction of a paid invoice with that of before.
+    """Check that the payment of an invoice has changed its transaction as it should.
 
     Args:
-        shown: after the payment.
-        made: before it, or after it by another way.
-        amount_msat: what arrived, when that is another amount than before.
+        shown: the transaction after the payment.
+        made: the transaction before it, or after it from another method.
+        amount_msat: the amount received, if it is not that of `made`.
 
     """
-    arrived_msat = made["amount"] if amount_msat is None else amount_msat
+    received_msat = made["amount"] if amount_msat is None else amount_msat
     changed = {"state", "amount", "preimage", "settled_at"}
     assert {k: v for k, v in shown.items() if k not in changed} == {
         k: v for k, v in made.items() if k not in changed
     }
-    assert (shown["state"], shown["amount"]) == ("settled", arrived_msat)
+    assert (shown["state"], shown["amount"]) == ("settled", received_msat)
     preimage = bytes.fromhex(shown["preimage"])
     assert hashlib.sha256(preimage).hexdigest() == made["payment_hash"]
     assert made["created_at"] <= shown["settled_at"] <= int(time.time()) + 1
@@ -82,7 +82,7 @@ def check_settled(shown: Json, made: Json, amount_msat: int | None = None) -> No
 
 # lookup_invoice
 
-WAYS: dict[str, Callable[[Json], Json]] = {
+LOOK_UP_BY: dict[str, Callable[[Json], Json]] = {
     "hash": lambda made: {"payment_hash": made["payment_hash"]},
     "capitals": lambda made: {"payment_hash": made["payment_hash"].upper()},
     "invoice": lambda made: {"invoice": made["invoice"]},
@@ -93,10 +93,12 @@ WAYS: dict[str, Callable[[Json], Json]] = {
 
 
 @pytest.mark.parametrize("encryption", [NIP44, NIP04])
-@pytest.mark.parametrize("way", WAYS)
-def test_lookup(node: NodeUnderTest, app: ConnectedApp, way: str, encryption: str) -> None:
+@pytest.mark.parametrize("by", LOOK_UP_BY)
+def test_lookup_shows_the_invoice_before_and_after_payment(
+    node: NodeUnderTest, app: ConnectedApp, by: str, encryption: str
+) -> None:
     made = make(app)
-    params = WAYS[way](made)
+    params = LOOK_UP_BY[by](made)
     answer = app.ask("lookup_invoice", params, encryption=encryption)
     assert answer.body["result_type"] == "lookup_invoice"
     assert answer.result == made
@@ -107,8 +109,8 @@ def test_lookup(node: NodeUnderTest, app: ConnectedApp, way: str, encryption: st
     check_settled(app.ask("lookup_invoice", params, encryption=encryption).result, made)
 
 
-def test_lookup_of_any_amount(node: NodeUnderTest, app: ConnectedApp) -> None:
-    """The amount is what arrived."""
+def test_lookup_shows_the_amount_received(node: NodeUnderTest, app: ConnectedApp) -> None:
+    """The amount shown is the amount received."""
     made = make(app, amount=0)
     assert lookup(app, made)["amount"] == 0
     node.pay(made["invoice"], 12_345)
@@ -126,7 +128,7 @@ def test_lookup_of_any_amount(node: NodeUnderTest, app: ConnectedApp) -> None:
     ],
     ids=["bare hash", "hash and text", "long", "hash and long", "nothing"],
 )
-def test_lookup_keeps_the_description(node: NodeUnderTest, app: ConnectedApp, params: Json) -> None:
+def test_lookup_shows_description_and_hash(node: NodeUnderTest, app: ConnectedApp, params: Json) -> None:
     made = make(app, **params)
     assert made.get("description", "") == (params.get("description") or "")
     assert made.get("description_hash") == params.get("description_hash")
@@ -135,7 +137,7 @@ def test_lookup_keeps_the_description(node: NodeUnderTest, app: ConnectedApp, pa
     check_settled(lookup(app, made), made)
 
 
-def test_lookup_of_expired(app: ConnectedApp) -> None:
+def test_lookup_shows_an_expired_invoice(app: ConnectedApp) -> None:
     made = make(app, expiry=1)
     shown = wait_until(
         lambda: found if (found := lookup(app, made))["state"] != "pending" else None, "the expiry"
@@ -143,7 +145,7 @@ def test_lookup_of_expired(app: ConnectedApp) -> None:
     assert shown == {**made, "state": "expired"}
 
 
-def test_lookup_of_two_that_disagree(app: ConnectedApp) -> None:
+def test_lookup_refuses_a_hash_and_an_invoice_that_disagree(app: ConnectedApp) -> None:
     first, second = make(app), make(app)
     params = {"payment_hash": first["payment_hash"], "invoice": second["invoice"]}
     answer = app.ask("lookup_invoice", params)
@@ -165,20 +167,20 @@ def test_lookup_of_two_that_disagree(app: ConnectedApp) -> None:
     ],
     ids=str,
 )
-def test_lookup_wrongly(app: ConnectedApp, params: Json, message: str) -> None:
+def test_lookup_refuses_wrong_values(app: ConnectedApp, params: Json, message: str) -> None:
     answer = app.ask("lookup_invoice", params)
     assert answer.code == "OTHER"
     assert answer.message.startswith(message)
 
 
-def test_lookup_of_nothing(app: ConnectedApp) -> None:
+def test_lookup_does_not_find_an_unknown_invoice(app: ConnectedApp) -> None:
     answer = app.ask("lookup_invoice", {"payment_hash": UNKNOWN})
     assert (answer.code, answer.message) == ("NOT_FOUND", NOT_FOUND)
 
 
-def test_lookup_of_others(node: NodeUnderTest, connect: Connect) -> None:
-    """What another connection made, or its owner, is as good as not there; paid or not."""
-    own, other, whole = connect(), connect(), connect(view="node")
+def test_lookup_hides_invoices_of_others(node: NodeUnderTest, connect: Connect) -> None:
+    """Invoices of other connections or of the owner are not found, paid or not."""
+    own, other, observer = connect(), connect(), connect(view="node")
     made = make(other)
     foreign = make_foreign(node, "of the shop")
     refusals = []
@@ -192,10 +194,10 @@ def test_lookup_of_others(node: NodeUnderTest, connect: Connect) -> None:
                 own.ask("lookup_invoice", {"invoice": invoice}).error,
             ]
             state = "settled" if is_paid else "pending"
-            assert lookup(whole, hidden)["state"] == state
+            assert lookup(observer, hidden)["state"] == state
     assert refusals == [{"code": "NOT_FOUND", "message": NOT_FOUND}] * 8
-    check_settled(lookup(whole, made), made)
-    shown = lookup(whole, foreign)
+    check_settled(lookup(observer, made), made)
+    shown = lookup(observer, foreign)
     assert (shown["type"], shown["state"], shown["amount"]) == ("incoming", "settled", 5000)
     assert (shown["description"], shown["metadata"]) == ("of the shop", {})
 
@@ -203,7 +205,7 @@ def test_lookup_of_others(node: NodeUnderTest, connect: Connect) -> None:
 # list_transactions
 
 
-def test_list(node: NodeUnderTest, app: ConnectedApp) -> None:
+def test_list_shows_unpaid_invoices_on_request(node: NodeUnderTest, app: ConnectedApp) -> None:
     assert listed(app) == {"transactions": [], "total_count": 0}
     made = [make(app, description=str(n)) for n in range(3)]
     assert listed(app) == {"transactions": [], "total_count": 0}
@@ -223,7 +225,7 @@ def test_list(node: NodeUnderTest, app: ConnectedApp) -> None:
     assert listed(app, type="outgoing", unpaid=True) == {"transactions": [], "total_count": 0}
 
 
-def test_list_by_pages(node: NodeUnderTest, app: ConnectedApp) -> None:
+def test_list_has_pages(node: NodeUnderTest, app: ConnectedApp) -> None:
     names = [str(n) for n in range(25)]
     for name in names:
         make(app, description=name)
@@ -237,7 +239,7 @@ def test_list_by_pages(node: NodeUnderTest, app: ConnectedApp) -> None:
     assert listed(app, limit=3)["total_count"] == 0
 
 
-def test_list_by_time(app: ConnectedApp) -> None:
+def test_list_can_be_limited_by_time(app: ConnectedApp) -> None:
     first = make(app, description="first")
     wait_until(lambda: time.time() >= first["created_at"] + 1, "the next second")
     second = make(app, description="second")
@@ -250,7 +252,7 @@ def test_list_by_time(app: ConnectedApp) -> None:
     assert listed(app, unpaid=True, until=at - 1)["total_count"] == 0
 
 
-def test_list_ends_before_it_is_too_long(app: ConnectedApp) -> None:
+def test_list_ends_before_the_answer_is_too_long(app: ConnectedApp) -> None:
     for n in range(6):
         long = {"description": f"{n}" + "x" * 4000, "metadata": {"a": "é" * 4000}}
         make(app, **long, description_hash=None)
@@ -261,15 +263,15 @@ def test_list_ends_before_it_is_too_long(app: ConnectedApp) -> None:
     assert [row["description"][0] for row in rest["transactions"]] == ["2", "1", "0"]
 
 
-def test_list_of_others(node: NodeUnderTest, connect: Connect) -> None:
-    own, other, whole = connect(), connect(), connect(view="node")
+def test_list_hides_invoices_of_others(node: NodeUnderTest, connect: Connect) -> None:
+    own, other, observer = connect(), connect(), connect(view="node")
     first = make_paid(node, own, description="mine")
     second = make_paid(node, other, description="theirs")
     third = make_foreign(node, "of the shop")
     node.pay(third["bolt11"])
     assert descriptions(own, unpaid=True) == ["mine"]
     assert descriptions(other) == ["theirs"]
-    seen = listed(whole, type="incoming", limit=3)
+    seen = listed(observer, type="incoming", limit=3)
     hashes = [row["payment_hash"] for row in seen["transactions"]]
     assert hashes == [made["payment_hash"] for made in (third, second, first)]
     assert seen["total_count"] >= 3
@@ -294,7 +296,7 @@ def test_list_of_others(node: NodeUnderTest, connect: Connect) -> None:
     ],
     ids=str,
 )
-def test_list_wrongly(app: ConnectedApp, params: Json, field: str) -> None:
+def test_list_refuses_wrong_values(app: ConnectedApp, params: Json, field: str) -> None:
     answer = app.ask("list_transactions", params)
     assert answer.code == "OTHER"
     assert answer.message.startswith(f"{field}: must be")
@@ -303,27 +305,29 @@ def test_list_wrongly(app: ConnectedApp, params: Json, field: str) -> None:
 # get_balance
 
 
-def test_balance(node: NodeUnderTest, connect: Connect) -> None:
-    """Who only receives has nothing to spend, however much it received."""
-    own, whole = connect(), connect(view="node")
+def test_the_balance_of_a_receiving_connection_is_zero(node: NodeUnderTest, connect: Connect) -> None:
+    """A connection that only receives can spend nothing, however much it has received."""
+    own, observer = connect(), connect(view="node")
     make_paid(node, own)
     answer = own.ask("get_balance")
     assert answer.body["result_type"] == "get_balance"
     assert answer.result == {"balance": 0}
-    wait_until(lambda: whole.ask("get_balance").result == spendable(node), "the node's balance")
+    wait_until(lambda: observer.ask("get_balance").result == spendable(node), "the node's balance")
 
 
 def spendable(node: NodeUnderTest) -> Json:
-    """Return what get_balance has to answer who sees everything, once no payment is under way."""
+    """Return the result of get_balance with view=node, once no payment is pending."""
     channels = node.rpc.call("listpeerchannels")["channels"]
     usable = [channel for channel in channels if channel["state"] == "CHANNELD_NORMAL"]
     return {"balance": sum(channel["spendable_msat"] for channel in usable)}
 
 
-def test_balance_of_one_that_pays(node: NodeUnderTest, connect: Connect) -> None:
-    """What it can spend now: of its budget, and of what the node has."""
-    whole, unlimited = connect(view="node"), connect(budget="unlimited")
-    spendable = whole.ask("get_balance").result["balance"]
+def test_the_balance_of_a_paying_connection_is_what_it_can_spend(
+    node: NodeUnderTest, connect: Connect
+) -> None:
+    """The balance is what the budget allows, at most what the node has."""
+    observer, unlimited = connect(view="node"), connect(budget="unlimited")
+    spendable = observer.ask("get_balance").result["balance"]
     assert unlimited.ask("get_balance").result == {"balance": spendable}
     for view in ("own", "node"):
         app = connect(budget=1000, view=view)
@@ -332,34 +336,34 @@ def test_balance_of_one_that_pays(node: NodeUnderTest, connect: Connect) -> None
     assert rich.ask("get_balance").result == {"balance": spendable}
 
 
-def test_what_is_received_can_be_spent(node: NodeUnderTest, connect: Connect) -> None:
-    """With budget=received; each invoice once, also one paid while the plugin was away."""
+def test_a_received_budget_grows_with_each_payment(node: NodeUnderTest, connect: Connect) -> None:
+    """Each paid invoice counts once, even if it is paid while the plugin is down."""
     app, other = connect(budget="received"), connect(budget="received")
-    whole = connect(view="node")
+    observer = connect(view="node")
     assert app.ask("get_budget").result["total_budget"] == 0
     assert app.ask("get_balance").result == {"balance": 0}
-    wait_until_dealt_with(node, make_paid(node, app))
-    gone = make(app, amount=0)
+    wait_until_recorded(node, make_paid(node, app))
+    paid_meanwhile = make(app, amount=0)
     node.stop_plugin()
-    node.pay(gone["invoice"], 12_345)
+    node.pay(paid_meanwhile["invoice"], 12_345)
     node.start_plugin()
     wait_until_announced(node, app.name)
-    wait_until_dealt_with(node, gone)
+    wait_until_recorded(node, paid_meanwhile)
     node.pay(make_foreign(node, "of the shop")["bolt11"])
-    wait_until_dealt_with(node, make_paid(node, whole))
+    wait_until_recorded(node, make_paid(node, observer))
     budget = {"used_budget": 0, "renewal_period": "never"}
     assert app.ask("get_budget").result == {**budget, "total_budget": 33_345}
-    spendable = whole.ask("get_balance").result["balance"]
+    spendable = observer.ask("get_balance").result["balance"]
     assert app.ask("get_balance").result == {"balance": min(33_345, spendable)}
     [shown] = node.rpc.call("nwc-list", [app.name])["connections"]
     assert (shown["budget"]["granted_msat"], shown["budget"]["left_msat"]) == (33_345, 33_345)
     assert other.ask("get_budget").result == {**budget, "total_budget": 0}
 
 
-def test_a_budget_of_what_was_received_before(node: NodeUnderTest, connect: Connect) -> None:
-    """What came in while the connection only received counts when it is given such a budget."""
+def test_a_received_budget_counts_earlier_payments(node: NodeUnderTest, connect: Connect) -> None:
+    """Payments received before the update count too."""
     app = connect()
-    wait_until_dealt_with(node, make_paid(node, app))
+    wait_until_recorded(node, make_paid(node, app))
     assert app.ask("get_balance").result == {"balance": 0}
     node.rpc.call("nwc-update", {"name": app.name, "budget": "received"})
     assert app.ask("get_budget").result["total_budget"] == 21_000
@@ -368,48 +372,48 @@ def test_a_budget_of_what_was_received_before(node: NodeUnderTest, connect: Conn
 # Metadata
 
 
-def test_metadata_survives(node: NodeUnderTest, app: ConnectedApp) -> None:
-    """In lookup, list and notification; after a restart too."""
+def test_metadata_survives_a_restart(node: NodeUnderTest, app: ConnectedApp) -> None:
+    """It is in lookup_invoice, list_transactions and notifications."""
     made = make(app)
     assert lookup(app, made)["metadata"] == COFFEE["metadata"]
     node.stop_plugin()
     node.start_plugin()
     wait_until_announced(node, app.name)
     node.pay(made["invoice"])
-    told = app.wait_for_notifications(made["payment_hash"])
+    notifications = app.wait_for_notifications(made["payment_hash"])
     [row] = listed(app)["transactions"]
-    for shown in (*(n.transaction for n in told), row, lookup(app, made)):
+    for shown in (*(n.transaction for n in notifications), row, lookup(app, made)):
         assert shown["metadata"] == COFFEE["metadata"]
 
 
 # Notifications
 
 
-def check_told_once(node: NodeUnderTest, app: ConnectedApp, *made: Json) -> list[Notification]:
-    """Check that an app is told of payments once in each kind, in their order, and of no others.
+def check_notified_once(node: NodeUnderTest, app: ConnectedApp, *made: Json) -> list[Notification]:
+    """Check that an app is notified of payments once in each kind, in order, and of no others.
 
-    Payments are told in the order of lightningd's numbers, so after one more nothing else is to come.
+    Notifications come in the order of `pay_index`, so that of one more payment is the last.
     """
     last = make_paid(node, app, description="the last")
     app.wait_for_notifications(last["payment_hash"])
-    told = app.notifications()
+    notifications = app.notifications()
     hashes = [entry["payment_hash"] for entry in (*made, last)]
     for kind in (23197, 23196):
-        of_kind = [n for n in told if n.event["kind"] == kind]
+        of_kind = [n for n in notifications if n.event["kind"] == kind]
         assert [n.transaction["payment_hash"] for n in of_kind] == hashes
-    assert len(told) == 2 * len(hashes)
-    assert {n.type for n in told} == {"payment_received"}
-    for notification in told[:-2]:
+    assert len(notifications) == 2 * len(hashes)
+    assert {n.type for n in notifications} == {"payment_received"}
+    for notification in notifications[:-2]:
         [of] = [m for m in made if m["payment_hash"] == notification.transaction["payment_hash"]]
         check_settled(notification.transaction, of)
         assert notification.transaction == lookup(app, of)
-    return told
+    return notifications
 
 
-def check_told_nothing(node: NodeUnderTest, witness: ConnectedApp, app: ConnectedApp) -> None:
-    """Check that an app was told of nothing.
+def check_not_notified(node: NodeUnderTest, witness: ConnectedApp, app: ConnectedApp) -> None:
+    """Check that an app was not notified.
 
-    All are told of one payment before any is told of the next, and answers take the same way.
+    The plugin notifies all apps of one payment before any of the next. Answers use the same socket.
     """
     for _ in range(2):
         last = make_paid(node, witness)
@@ -418,10 +422,10 @@ def check_told_nothing(node: NodeUnderTest, witness: ConnectedApp, app: Connecte
     assert app.notifications() == []
 
 
-def wait_until_dealt_with(node: NodeUnderTest, made: Json) -> None:
-    """Wait until the plugin has written down that a payment is told.
+def wait_until_recorded(node: NodeUnderTest, made: Json) -> None:
+    """Wait until the plugin has recorded that apps were notified of a payment.
 
-    Lightningd takes no more calls when it stops: what is told and not yet written down is told again.
+    A lightningd that stops accepts no more calls. Without the record the payment is announced again.
     """
     hash_ = {"payment_hash": made["payment_hash"]}
     [invoice] = node.rpc.call("listinvoices", hash_)["invoices"]
@@ -431,24 +435,24 @@ def wait_until_dealt_with(node: NodeUnderTest, made: Json) -> None:
         [record] = node.rpc.call("listdatastore", key)["datastore"]
         return int(record["string"])
 
-    wait_until(lambda: position() >= invoice["pay_index"], "the position")
+    wait_until(lambda: position() >= invoice["pay_index"], "the position to be recorded")
 
 
-def test_told(node: NodeUnderTest, app: ConnectedApp) -> None:
+def test_an_app_is_notified_once_of_a_payment(node: NodeUnderTest, app: ConnectedApp) -> None:
     before = int(time.time())
     made = make_paid(node, app)
     for notification in app.wait_for_notifications(made["payment_hash"]):
         assert before <= notification.event["created_at"] <= int(time.time())
-    check_told_once(node, app, made)
+    check_notified_once(node, app, made)
 
 
-def test_told_on_all_relays(
+def test_a_notification_is_sent_to_all_relays(
     node: NodeUnderTest, relay: RestartableRelay, own_relay: RestartableRelay, connect: Connect
 ) -> None:
     app = connect(relays=[relay.url, own_relay.url])
     made = make_paid(node, app)
     app.wait_for_notifications(made["payment_hash"])
-    app.ask("get_info")  # which waits for the answer on both
+    app.ask("get_info")  # waits for the answer on both relays
     first, second = (
         sorted(event["id"] for event in channel.received.all(lambda e: e["kind"] in (23196, 23197)))
         for channel in app.channels
@@ -457,20 +461,20 @@ def test_told_on_all_relays(
     assert len(first) == 2
 
 
-def test_told_of_its_own(node: NodeUnderTest, connect: Connect) -> None:
-    """A connection with view=node is told of everything, others of what was made through them."""
-    app, other, whole = connect(), connect(), connect(view="node")
+def test_notifications_follow_the_view(node: NodeUnderTest, connect: Connect) -> None:
+    """A connection with view=node is notified of all payments, others of those to their own invoices."""
+    app, other, observer = connect(), connect(), connect(view="node")
     made = make_paid(node, app)
     foreign = make_foreign(node, "of the shop")
     node.pay(foreign["bolt11"])
-    told = whole.wait_for_notifications(foreign["payment_hash"])
-    assert {n.transaction["description"] for n in told} == {"of the shop"}
-    assert len(whole.wait_for_notifications(made["payment_hash"])) == 2
-    check_told_once(node, app, made)
-    check_told_nothing(node, whole, other)
+    received = observer.wait_for_notifications(foreign["payment_hash"])
+    assert {n.transaction["description"] for n in received} == {"of the shop"}
+    assert len(observer.wait_for_notifications(made["payment_hash"])) == 2
+    check_notified_once(node, app, made)
+    check_not_notified(node, observer, other)
 
 
-def test_view_can_change(node: NodeUnderTest, connect: Connect) -> None:
+def test_a_change_of_view_changes_what_an_app_sees(node: NodeUnderTest, connect: Connect) -> None:
     app, other = connect(), connect()
     node.rpc.call("nwc-update", {"name": other.name, "view": "node"})
     made = make_paid(node, app)
@@ -485,7 +489,7 @@ def test_view_can_change(node: NodeUnderTest, connect: Connect) -> None:
     assert len(other.notifications()) == before == 2
 
 
-def test_paid_while_the_plugin_is_stopped(node: NodeUnderTest, app: ConnectedApp) -> None:
+def test_an_app_is_notified_after_a_stop(node: NodeUnderTest, app: ConnectedApp) -> None:
     made = [make(app) for _ in range(3)]
     node.pay(made[0]["invoice"])
     app.wait_for_notifications(made[0]["payment_hash"])
@@ -494,30 +498,30 @@ def test_paid_while_the_plugin_is_stopped(node: NodeUnderTest, app: ConnectedApp
     node.pay(made[2]["invoice"])
     node.start_plugin()
     wait_until_announced(node, app.name)
-    check_told_once(node, app, *made)
+    check_notified_once(node, app, *made)
 
 
-def test_paid_while_the_plugin_is_dead(node: NodeUnderTest, app: ConnectedApp) -> None:
+def test_an_app_is_notified_after_a_kill(node: NodeUnderTest, app: ConnectedApp) -> None:
     made = make(app)
     node.kill_plugin()
     node.pay(made["invoice"])
     node.start_plugin()
     wait_until_announced(node, app.name)
-    check_told_once(node, app, made)
+    check_notified_once(node, app, made)
 
 
-def test_paid_while_lightningd_restarts(node: NodeUnderTest, app: ConnectedApp) -> None:
-    """Just before it stops and just after it is back, before the plugin is ready."""
+def test_an_app_is_notified_after_a_node_restart(node: NodeUnderTest, app: ConnectedApp) -> None:
+    """One invoice is paid just before it stops, one just after its start, before the plugin is ready."""
     made = [make(app) for _ in range(2)]
     node.pay(made[0]["invoice"])
-    wait_until_dealt_with(node, made[0])
+    wait_until_recorded(node, made[0])
     node.restart_node()
     node.pay(made[1]["invoice"])
     wait_until_announced(node, app.name)
-    check_told_once(node, app, *made)
+    check_notified_once(node, app, *made)
 
 
-def test_paid_while_the_relay_is_away(
+def test_an_app_is_notified_after_a_relay_failure(
     node: NodeUnderTest, own_relay: RestartableRelay, connect: Connect
 ) -> None:
     app = connect(relays=own_relay.url)
@@ -530,11 +534,11 @@ def test_paid_while_the_relay_is_away(
         app.channels = (socket,)
         wait_until_back(node, own_relay)
         wait_until_announced(node, app.name)
-        check_told_once(node, app, made)
+        check_notified_once(node, app, made)
 
 
-def test_paid_while_relay_and_plugin_are_away(node: NodeUnderTest, connect: Connect) -> None:
-    """What the first start could not tell is told after the second. The relay misses nothing."""
+def test_an_app_is_notified_after_both_were_down(node: NodeUnderTest, connect: Connect) -> None:
+    """Relay and plugin: what the first start cannot send without a relay is sent after the second."""
     with ScriptedRelay() as relay:
         app = connect(relays=relay.url, channels=[relay])
         made = [make(app) for _ in range(3)]
@@ -542,11 +546,12 @@ def test_paid_while_relay_and_plugin_are_away(node: NodeUnderTest, connect: Conn
         node.pay(made[0]["invoice"])
         assert app.notifications() == []
     node.start_plugin()
-    wait_until(lambda: relay_state(node, relay.url)["state"] == "disconnected", "no relay")
+    wait_until(lambda: relay_state(node, relay.url)["state"] == "disconnected", "the relay to be lost")
     node.pay(made[1]["invoice"])
     key = ["nwc", "notifications", "pending", app.pubkey]
     wait_until(
-        lambda: len(node.rpc.call("listdatastore", {"key": key})["datastore"]) == 2, "both put aside"
+        lambda: len(node.rpc.call("listdatastore", {"key": key})["datastore"]) == 2,
+        "both notifications to be stored",
     )
     node.kill_plugin()
     node.pay(made[2]["invoice"])
@@ -554,40 +559,41 @@ def test_paid_while_relay_and_plugin_are_away(node: NodeUnderTest, connect: Conn
         app.channels = (again,)
         node.start_plugin()
         wait_until_announced(node, app.name)
-        check_told_once(node, app, *made)
+        check_notified_once(node, app, *made)
         wait_until(
-            lambda: not node.rpc.call("listdatastore", {"key": key})["datastore"], "nothing is left"
+            lambda: not node.rpc.call("listdatastore", {"key": key})["datastore"],
+            "the stored notifications to be deleted",
         )
 
 
-def test_connection_without_notifications(
+def test_an_app_can_be_without_notifications(
     node: NodeUnderTest, relay: RestartableRelay, connect: Connect
 ) -> None:
     app, witness = connect(notifications=False), connect(view="node")
     made = make_paid(node, app)
     witness.wait_for_notifications(made["payment_hash"])
-    check_told_nothing(node, witness, app)
+    check_not_notified(node, witness, app)
     assert lookup(app, made)["state"] == "settled"
     assert app.ask("get_info").result["notifications"] == []
     [info] = info_events(relay.url, app.wallet_pubkey)
     assert tag(info, "notifications") is None
     assert "notifications" not in info["content"].split()
     node.rpc.call("nwc-update", {"name": app.name, "notifications": True})
-    check_told_once(node, app)
+    check_notified_once(node, app)
 
 
-def test_node_without_notifications(node: NodeUnderTest, connect: Connect) -> None:
-    """nwc-notifications=false; what is paid meanwhile is not told later either."""
+def test_a_node_can_be_without_notifications(node: NodeUnderTest, connect: Connect) -> None:
+    """With nwc-notifications=false nobody is notified, and not later either."""
     with ScriptedRelay() as relay:
         app = connect(relays=relay.url, channels=[relay])
-        whole = connect(relays=relay.url, channels=[relay], view="node")
+        observer = connect(relays=relay.url, channels=[relay], view="node")
         node.stop_plugin()
         node.start_plugin({"nwc-notifications": "false"})
         try:
-            wait_until_announced(node, whole.name)
+            wait_until_announced(node, observer.name)
             made = make_paid(node, app)
             assert lookup(app, made)["state"] == "settled"
-            for each in (app, whole):
+            for each in (app, observer):
                 assert each.ask("get_info").result["notifications"] == []
                 info = relay.received.all(lambda e: e["kind"] == 13194)[-1]
                 assert tag(info, "notifications") is None
@@ -595,25 +601,25 @@ def test_node_without_notifications(node: NodeUnderTest, connect: Connect) -> No
             node.stop_plugin()
             node.start_plugin()
         wait_until_announced(node, app.name)
-        told_of = whole.ask("get_info").result["notifications"]
-        assert told_of == ["payment_received", "payment_sent"]
-        check_told_once(node, app)
-        hashes = {n.transaction["payment_hash"] for n in whole.notifications()}
+        offered = observer.ask("get_info").result["notifications"]
+        assert offered == ["payment_received", "payment_sent"]
+        check_notified_once(node, app)
+        hashes = {n.transaction["payment_hash"] for n in observer.notifications()}
         assert made["payment_hash"] not in hashes
 
 
-def test_deleted_before_it_was_told(
+def test_a_deleted_invoice_is_not_announced(
     node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect
 ) -> None:
-    """What its owner has deleted meanwhile is not told, and holds back nothing."""
+    """An invoice that its owner has deleted is not announced, and delays no other notification."""
     app = connect(relays=scripted_relay.url, channels=[scripted_relay])
-    gone, stays = make(app), make(app)
+    deleted, kept = make(app), make(app)
     node.stop_plugin()
-    for made in (gone, stays):
+    for made in (deleted, kept):
         node.pay(made["invoice"])
-    [stored] = node.rpc.call("listinvoices", {"payment_hash": gone["payment_hash"]})["invoices"]
+    [stored] = node.rpc.call("listinvoices", {"payment_hash": deleted["payment_hash"]})["invoices"]
     node.rpc.call("delinvoice", {"label": stored["label"], "status": "paid"})
     node.start_plugin()
     wait_until_announced(node, app.name)
-    check_told_once(node, app, stays)
-    assert app.ask("lookup_invoice", {"payment_hash": gone["payment_hash"]}).code == "NOT_FOUND"
+    check_notified_once(node, app, kept)
+    assert app.ask("lookup_invoice", {"payment_hash": deleted["payment_hash"]}).code == "NOT_FOUND"

@@ -1,4 +1,4 @@
-"""Relays that are down, go away, come back, or keep what was sent meanwhile."""
+"""Relays that are down, fail, come back, or deliver stored requests."""
 
 import json
 import time
@@ -15,33 +15,35 @@ COFFEE = {"amount": 1000, "description": "coffee"}
 
 
 def relay_state(node: NodeUnderTest, url: str) -> Json:
-    """Return what nwc-status says of a relay."""
+    """Return the entry of nwc-status for a relay."""
     [shown] = [r for r in node.rpc.call("nwc-status")["relays"] if r["url"] == url]
     return dict(shown)
 
 
 def info_events(url: str, wallet_pubkey: str) -> list[Json]:
-    """Return the info events of a connection that a relay has."""
+    """Return the info events of a connection that a relay has stored."""
     return stored_events(url, {"kinds": [KIND_INFO], "authors": [wallet_pubkey]})
 
 
 def is_listening(node: NodeUnderTest, app: ConnectedApp) -> bool:
-    """Tell whether all relays of a connection have confirmed that they deliver its requests."""
+    """Return True if all relays of a connection have confirmed the subscription for its requests."""
     [shown] = node.rpc.call("nwc-list", {"name": app.name})["connections"]
     return all(relay["listening"] for relay in shown["relays"])
 
 
 def wait_until_lost(node: NodeUnderTest, relay: RestartableRelay) -> None:
-    """Wait until the plugin has noticed that a relay is gone."""
-    wait_until(lambda: relay_state(node, relay.url)["state"] == "disconnected", "relay lost")
+    """Wait until the plugin has noticed that a relay is disconnected."""
+    wait_until(lambda: relay_state(node, relay.url)["state"] == "disconnected", "the relay to be lost")
 
 
 def wait_until_back(node: NodeUnderTest, relay: RestartableRelay) -> None:
     """Wait until the plugin is connected to a relay again."""
-    wait_until(lambda: relay_state(node, relay.url)["state"] == "connected", "relay back")
+    wait_until(lambda: relay_state(node, relay.url)["state"] == "connected", "the relay to be back")
 
 
-def test_down_at_connect(node: NodeUnderTest, own_relay: RestartableRelay, connect: Connect) -> None:
+def test_a_connection_can_be_made_while_its_relay_is_down(
+    node: NodeUnderTest, own_relay: RestartableRelay, connect: Connect
+) -> None:
     own_relay.kill()
     shown = node.rpc.call("nwc-connect", {"name": "early bird", "relays": own_relay.url})
     [relay] = shown["relays"]
@@ -56,7 +58,7 @@ def test_down_at_connect(node: NodeUnderTest, own_relay: RestartableRelay, conne
     assert listed["relays"][0]["state"] == "connected"
 
 
-def test_served_once_the_relay_is_up(
+def test_a_connection_is_served_when_its_relay_is_up_after_a_start(
     node: NodeUnderTest, own_relay: RestartableRelay, connect: Connect
 ) -> None:
     app = connect(relays=own_relay.url)
@@ -71,7 +73,9 @@ def test_served_once_the_relay_is_up(
         assert app.ask("make_invoice", COFFEE).result["invoice"]
 
 
-def test_lost_and_back(node: NodeUnderTest, own_relay: RestartableRelay, connect: Connect) -> None:
+def test_a_connection_is_served_when_its_relay_is_back(
+    node: NodeUnderTest, own_relay: RestartableRelay, connect: Connect
+) -> None:
     app = connect(relays=own_relay.url)
     [before] = info_events(own_relay.url, app.wallet_pubkey)
     own_relay.kill()
@@ -80,7 +84,7 @@ def test_lost_and_back(node: NodeUnderTest, own_relay: RestartableRelay, connect
     assert "no relay is connected" in listed["warning"]
     own_relay.start()  # with an empty memory
     wait_until_back(node, own_relay)
-    wait_until(lambda: info_events(own_relay.url, app.wallet_pubkey), "the info event is there again")
+    wait_until(lambda: info_events(own_relay.url, app.wallet_pubkey), "the info event to be there again")
     [after] = info_events(own_relay.url, app.wallet_pubkey)
     assert after["content"] == before["content"]
     with RelaySocket(own_relay.url, app.answer_filter) as socket:
@@ -89,7 +93,7 @@ def test_lost_and_back(node: NodeUnderTest, own_relay: RestartableRelay, connect
     assert relay_state(node, own_relay.url)["reconnects"] >= 1
 
 
-def test_one_of_two_lost(
+def test_a_connection_is_served_while_one_of_its_relays_is_down(
     node: NodeUnderTest, relay: RestartableRelay, own_relay: RestartableRelay, connect: Connect
 ) -> None:
     app = connect(relays=[own_relay.url, relay.url])
@@ -101,7 +105,9 @@ def test_one_of_two_lost(
     assert app.ask("make_invoice", COFFEE).result["invoice"]
 
 
-def test_one_of_two_never_there(node: NodeUnderTest, relay: RestartableRelay, connect: Connect) -> None:
+def test_a_connection_is_announced_on_the_relay_that_is_up(
+    node: NodeUnderTest, relay: RestartableRelay, connect: Connect
+) -> None:
     dead = f"ws://127.0.0.1:{free_port()}"
     shown = node.rpc.call("nwc-connect", {"name": "half", "relays": [dead, relay.url]})
     states = {entry["url"]: entry["state"] for entry in shown["relays"]}
@@ -109,7 +115,7 @@ def test_one_of_two_never_there(node: NodeUnderTest, relay: RestartableRelay, co
     assert "warning" not in shown
 
 
-def test_relay_that_never_answers_hangs_nothing(
+def test_a_relay_that_never_answers_delays_no_other(
     node: NodeUnderTest, relay: RestartableRelay, connect: Connect, scripted_relay: ScriptedRelay
 ) -> None:
     scripted_relay.is_mute = True
@@ -118,10 +124,10 @@ def test_relay_that_never_answers_hangs_nothing(
     assert info == {scripted_relay.url: "waiting for the relay", relay.url: "published"}
 
 
-def test_relay_that_closes_the_subscription(
+def test_a_closed_subscription_is_made_again(
     node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect
 ) -> None:
-    """A relay may end a subscription for reasons of its own; it is asked for again."""
+    """A relay may end a subscription at any time. The plugin subscribes again."""
     app = connect(relays=scripted_relay.url, channels=[scripted_relay])
     [name] = scripted_relay.subscription_names()
     scripted_relay.forget_subscriptions()
@@ -130,16 +136,16 @@ def test_relay_that_closes_the_subscription(
     assert app.ask("make_invoice", COFFEE).result["invoice"]
 
 
-def test_eose_with_a_further_element(
+def test_an_eose_with_a_further_element_confirms_the_subscription(
     node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect
 ) -> None:
-    """NIP-67 adds one; the subscription is confirmed all the same."""
+    """NIP-67 adds an element; the EOSE still confirms the subscription."""
     scripted_relay.after_eose = ["finish"]
     app = connect(relays=scripted_relay.url, channels=[scripted_relay])
-    wait_until(lambda: is_listening(node, app), "the subscription is confirmed")
+    wait_until(lambda: is_listening(node, app), "the subscription to be confirmed")
 
 
-def test_asked_while_the_plugin_was_away(
+def test_a_stored_request_is_answered_unless_it_is_too_old(
     node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect
 ) -> None:
     app = connect(relays=scripted_relay.url, channels=[scripted_relay])
@@ -153,7 +159,7 @@ def test_asked_while_the_plugin_was_away(
     assert app.answers_to(too_old["id"]) == []
 
 
-def test_subscription_asks_for_little_more_than_it_serves(
+def test_the_subscription_covers_only_recent_requests_of_the_app(
     node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect
 ) -> None:
     app = connect(relays=scripted_relay.url, channels=[scripted_relay])
@@ -164,7 +170,9 @@ def test_subscription_asks_for_little_more_than_it_serves(
     assert 0 <= int(time.time()) - 120 - 600 - wanted["since"] <= 20
 
 
-def test_info_event(node: NodeUnderTest, relay: RestartableRelay, connect: Connect) -> None:
+def test_the_info_event_lists_what_a_receiving_connection_can_do(
+    node: NodeUnderTest, relay: RestartableRelay, connect: Connect
+) -> None:
     app = connect()
     [info] = info_events(relay.url, app.wallet_pubkey)
     words = "get_info get_balance get_budget make_invoice lookup_invoice list_transactions"
@@ -175,7 +183,7 @@ def test_info_event(node: NodeUnderTest, relay: RestartableRelay, connect: Conne
     assert tag(info, "notifications") == "payment_received"
 
 
-def test_info_event_of_one_that_pays(
+def test_the_info_event_lists_what_a_paying_connection_can_do(
     node: NodeUnderTest, relay: RestartableRelay, connect: Connect
 ) -> None:
     app = connect(budget="received")
@@ -185,7 +193,7 @@ def test_info_event_of_one_that_pays(
     assert tag(info, "notifications") == "payment_received payment_sent"
 
 
-def test_info_event_on_every_relay(
+def test_the_same_info_event_is_on_every_relay(
     node: NodeUnderTest, relay: RestartableRelay, own_relay: RestartableRelay, connect: Connect
 ) -> None:
     app = connect(relays=[relay.url, own_relay.url])
@@ -194,16 +202,17 @@ def test_info_event_on_every_relay(
     assert len(first) == 1
 
 
-def test_other_relay_later(
+def test_a_connection_can_move_to_another_relay(
     node: NodeUnderTest, relay: RestartableRelay, own_relay: RestartableRelay, connect: Connect
 ) -> None:
-    """nwc-update can move a connection to another relay, and the first forgets it."""
+    """The info event is withdrawn from the old relay, and the plugin leaves it."""
     app = connect(relays=own_relay.url)
     node.rpc.call("nwc-update", {"name": app.name, "relays": relay.url})
-    wait_until(lambda: announced(node, app.name), "announced on the new relay")
+    wait_until(lambda: announced(node, app.name), "the info event on the new relay")
     assert info_events(relay.url, app.wallet_pubkey)
     wait_until(
-        lambda: all(not e["content"] for e in info_events(own_relay.url, app.wallet_pubkey)), "withdrawn"
+        lambda: all(not e["content"] for e in info_events(own_relay.url, app.wallet_pubkey)),
+        "the info event to be withdrawn",
     )
     with RelaySocket(relay.url, app.answer_filter) as socket:
         old, app.channels = app.channels, (socket,)
@@ -211,5 +220,5 @@ def test_other_relay_later(
         old[0].close()
     wait_until(
         lambda: own_relay.url not in [r["url"] for r in node.rpc.call("nwc-status")["relays"]],
-        "the relay nobody uses is let go",
+        "the plugin to leave the unused relay",
     )

@@ -1,6 +1,6 @@
-"""lightningd's RPC socket goes and comes back: answered meanwhile, later as if nothing had been.
+"""lightningd's RPC socket disappears and comes back. Meanwhile requests may be answered with INTERNAL.
 
-Connections that are there outlive it: what goes over one of them is served as ever.
+Connections that are open outlive the socket: calls over them still succeed.
 """
 
 from collections.abc import Iterator
@@ -30,8 +30,8 @@ MAX_ATTEMPTS = 10
 
 
 @pytest.fixture
-def no_socket(node: NodeUnderTest) -> Iterator[None]:
-    """Leave no hidden socket behind."""
+def restored_socket(node: NodeUnderTest) -> Iterator[None]:
+    """Show the RPC socket again after the test."""
     yield
     node.show_rpc_socket()
 
@@ -41,15 +41,15 @@ def outcome(answer: Answer) -> str:
 
 
 def ask_all(app: ConnectedApp) -> dict[str, str]:
-    """Ask for everything, and return how each was answered."""
+    """Send all requests at once, and return their outcomes by name."""
     requests = {name: app.request(*request) for name, request in REQUESTS.items()}
     for request in requests.values():
         app.send(request)
     return {name: outcome(app.answer_to(request)) for name, request in requests.items()}
 
 
-@pytest.mark.usefixtures("no_socket")
-def test_requests_meanwhile(node: NodeUnderTest, connect: Connect) -> None:
+@pytest.mark.usefixtures("restored_socket")
+def test_requests_without_the_socket_are_answered(node: NodeUnderTest, connect: Connect) -> None:
     app = connect(budget="1000sat", view="node")
     usual = ask_all(app)
     made = len(invoices_of(node, app))
@@ -66,9 +66,9 @@ def test_requests_meanwhile(node: NodeUnderTest, connect: Connect) -> None:
     check_log(node, since, "pay_keysend")
 
 
-@pytest.mark.usefixtures("no_socket")
-def test_paid_meanwhile(node: NodeUnderTest, connect: Connect) -> None:
-    """The payment is counted and told once."""
+@pytest.mark.usefixtures("restored_socket")
+def test_a_payment_without_the_socket_is_announced_once(node: NodeUnderTest, connect: Connect) -> None:
+    """The payment is counted once, and the app is notified once in each kind."""
     app = connect(budget="received")
     made = make(app, amount=5000)
     since = node.mark()
@@ -87,9 +87,9 @@ def test_paid_meanwhile(node: NodeUnderTest, connect: Connect) -> None:
     check_log(node, since, "payment received")
 
 
-@pytest.mark.usefixtures("no_socket")
-def test_started_meanwhile(node: NodeUnderTest, app: ConnectedApp) -> None:
-    """lightningd is not made to wait; all is served as soon as it can be."""
+@pytest.mark.usefixtures("restored_socket")
+def test_the_plugin_starts_without_the_socket(node: NodeUnderTest, app: ConnectedApp) -> None:
+    """`plugin start` does not wait for the socket. Requests are served when it is back."""
     node.stop_plugin()
     since = node.mark()
     node.hide_rpc_socket()
@@ -103,8 +103,8 @@ def test_started_meanwhile(node: NodeUnderTest, app: ConnectedApp) -> None:
 
 
 def check_log(node: NodeUnderTest, since: int, expected: str = "nothing") -> None:
-    """Check that the operator was told nothing else, and that nothing was tried without end."""
+    """Check that nothing unexpected was logged above debug, and that retries were few."""
     for level in ("INFO", "UNUSUAL", r"\*\*BROKEN\*\*"):
         assert [line for line in lines(node, level, since) if expected not in line] == []
-    tried = [line for line in lines(node, "DEBUG", since) if "followed" in line or "loaded" in line]
-    assert len(tried) < MAX_ATTEMPTS
+    retries = [line for line in lines(node, "DEBUG", since) if "followed" in line or "loaded" in line]
+    assert len(retries) < MAX_ATTEMPTS

@@ -1,4 +1,4 @@
-"""A real NWC client: rust-nostr's."""
+"""A real NWC client: that of rust-nostr."""
 
 import asyncio
 import hashlib
@@ -33,7 +33,7 @@ HASH = "5a" * 32
 
 @pytest.fixture
 async def nwc(app: ConnectedApp) -> AsyncIterator[NostrWalletConnect]:
-    """rust-nostr's client on a fresh connection, which `app` shares."""
+    """rust-nostr's client on the connection of `app`."""
     nwc = client_of(app)
     yield nwc
     await nwc.client().shutdown()
@@ -59,7 +59,7 @@ async def make_invoice(
 
 
 def decode(node: NodeUnderTest, made: MakeInvoiceResponse) -> Json:
-    """Return what the node reads in the invoice."""
+    """Decode an invoice with the node, and check that the client shows the same."""
     decoded: Json = node.rpc.call("decode", {"string": made.invoice})
     assert made.payment_hash == decoded["payment_hash"]
     assert made.created_at is not None
@@ -70,7 +70,7 @@ def decode(node: NodeUnderTest, made: MakeInvoiceResponse) -> Json:
     return decoded
 
 
-async def test_rust_get_info(node: NodeUnderTest, nwc: NostrWalletConnect) -> None:
+async def test_rust_reads_get_info(node: NodeUnderTest, nwc: NostrWalletConnect) -> None:
     info = await nwc.get_info()
     about = node.rpc.getinfo()
     assert (info.alias, info.color, info.pubkey) == (about["alias"], about["color"], about["id"])
@@ -86,7 +86,9 @@ async def test_rust_get_info(node: NodeUnderTest, nwc: NostrWalletConnect) -> No
     assert info.notifications == ["payment_received"]
 
 
-async def test_rust_description(node: NodeUnderTest, nwc: NostrWalletConnect) -> None:
+async def test_rust_makes_an_invoice_with_a_description(
+    node: NodeUnderTest, nwc: NostrWalletConnect
+) -> None:
     made = await make_invoice(nwc, 21_000, "coffee ☕")
     assert (made.amount, made.description) == (21_000, "coffee ☕")
     decoded = decode(node, made)
@@ -94,36 +96,46 @@ async def test_rust_description(node: NodeUnderTest, nwc: NostrWalletConnect) ->
     assert decoded["expiry"] == 86_400
 
 
-async def test_rust_bare_hash(node: NodeUnderTest, nwc: NostrWalletConnect) -> None:
+async def test_rust_makes_an_invoice_with_a_bare_hash(
+    node: NodeUnderTest, nwc: NostrWalletConnect
+) -> None:
     made = await make_invoice(nwc, description_hash=HASH)
     assert made.description_hash == HASH
     assert decode(node, made)["description_hash"] == HASH
 
 
-async def test_rust_any_amount(node: NodeUnderTest, nwc: NostrWalletConnect) -> None:
+async def test_rust_makes_an_invoice_for_any_amount(
+    node: NodeUnderTest, nwc: NostrWalletConnect
+) -> None:
     made = await make_invoice(nwc, 0, "tip jar")
     assert made.amount == 0
     assert "amount_msat" not in decode(node, made)
 
 
-async def test_rust_long_description(node: NodeUnderTest, nwc: NostrWalletConnect) -> None:
+async def test_rust_makes_an_invoice_with_a_long_description(
+    node: NodeUnderTest, nwc: NostrWalletConnect
+) -> None:
     text = "a long story " * 100
     made = await make_invoice(nwc, description=text)
     assert made.description == text
     assert decode(node, made)["description_hash"] == hashlib.sha256(text.encode()).hexdigest()
 
 
-async def test_rust_expiry(node: NodeUnderTest, nwc: NostrWalletConnect) -> None:
+async def test_rust_makes_an_invoice_with_an_expiry(
+    node: NodeUnderTest, nwc: NostrWalletConnect
+) -> None:
     assert decode(node, await make_invoice(nwc, expiry=600))["expiry"] == 600
 
 
-async def test_rust_several_at_once(node: NodeUnderTest, connect: Connect) -> None:
+async def test_several_rust_clients_get_invoices_of_their_own(
+    node: NodeUnderTest, connect: Connect
+) -> None:
     clients = [NostrWalletConnect(NostrWalletConnectUri.parse(connect().uri)) for _ in range(3)]
     hashes = {(await make_invoice(client)).payment_hash for client in clients for _ in range(3)}
     assert len(hashes) == 9
 
 
-async def test_rust_refusal(nwc: NostrWalletConnect) -> None:
+async def test_rust_raises_the_error_of_a_refusal(nwc: NostrWalletConnect) -> None:
     with pytest.raises(NostrSdkError, match=r"amount: must be .*Other"):
         await make_invoice(nwc, 2**63)
     request = PayInvoiceRequest(id=None, invoice="lnbc1", amount=None)
@@ -134,7 +146,7 @@ async def test_rust_refusal(nwc: NostrWalletConnect) -> None:
 async def lookup(
     nwc: NostrWalletConnect, payment_hash: str | None = None, invoice: str | None = None
 ) -> Json:
-    """Look an invoice up; see `transaction_of`."""
+    """Look up an invoice; return it as `transaction_of` does."""
     request = LookupInvoiceRequest(payment_hash=payment_hash, invoice=invoice)
     return transaction_of(await nwc.lookup_invoice(request))
 
@@ -149,7 +161,7 @@ async def listed(
     from_: int | None = None,
     until: int | None = None,
 ) -> list[Json]:
-    """List transactions; see `transaction_of`."""
+    """List transactions; return them as `transaction_of` does."""
     request = ListTransactionsRequest(
         _from=None if from_ is None else Timestamp.from_secs(from_),
         until=None if until is None else Timestamp.from_secs(until),
@@ -161,8 +173,10 @@ async def listed(
     return [transaction_of(shown) for shown in await nwc.list_transactions(request)]
 
 
-async def test_rust_lookup(node: NodeUnderTest, app: ConnectedApp, nwc: NostrWalletConnect) -> None:
-    """The metadata too, which rust-nostr reads but cannot send."""
+async def test_rust_looks_up_an_invoice(
+    node: NodeUnderTest, app: ConnectedApp, nwc: NostrWalletConnect
+) -> None:
+    """`app` makes the invoice, since rust-nostr reads metadata but cannot send it."""
     made = make(app)
     assert await lookup(nwc, made["payment_hash"]) == made
     assert await lookup(nwc, invoice=made["invoice"]) == made
@@ -171,7 +185,7 @@ async def test_rust_lookup(node: NodeUnderTest, app: ConnectedApp, nwc: NostrWal
     check_settled(await lookup(nwc, invoice=made["invoice"]), made)
 
 
-async def test_rust_lookup_of_its_own(node: NodeUnderTest, nwc: NostrWalletConnect) -> None:
+async def test_rust_looks_up_the_amount_received(node: NodeUnderTest, nwc: NostrWalletConnect) -> None:
     made = await make_invoice(nwc, 0, "tip jar")
     assert made.payment_hash is not None
     node.pay(made.invoice, 12_345)
@@ -179,14 +193,18 @@ async def test_rust_lookup_of_its_own(node: NodeUnderTest, nwc: NostrWalletConne
     assert (shown["state"], shown["amount"], shown["description"]) == ("settled", 12_345, "tip jar")
 
 
-async def test_rust_lookup_of_nothing(connect: Connect, nwc: NostrWalletConnect) -> None:
+async def test_rust_finds_no_unknown_or_hidden_invoice(
+    connect: Connect, nwc: NostrWalletConnect
+) -> None:
     hidden = make(connect())
     for payment_hash in (UNKNOWN, hidden["payment_hash"]):
         with pytest.raises(NostrSdkError, match=r"(?i)not.?found"):
             await lookup(nwc, payment_hash)
 
 
-async def test_rust_list(node: NodeUnderTest, app: ConnectedApp, nwc: NostrWalletConnect) -> None:
+async def test_rust_lists_transactions(
+    node: NodeUnderTest, app: ConnectedApp, nwc: NostrWalletConnect
+) -> None:
     assert await listed(nwc) == []
     made = [make(app, description=name) for name in ("a", "b", "c")]
     node.pay(made[0]["invoice"])
@@ -205,7 +223,7 @@ async def test_rust_list(node: NodeUnderTest, app: ConnectedApp, nwc: NostrWalle
     ]
 
 
-async def test_rust_with_empty_values(node: NodeUnderTest, nwc: NostrWalletConnect) -> None:
+async def test_rust_can_send_empty_values(node: NodeUnderTest, nwc: NostrWalletConnect) -> None:
     made = await make_invoice(nwc, description="", description_hash="", expiry=0)
     decoded = decode(node, made)
     assert (made.description_hash, decoded["expiry"]) == (None, 86_400)
@@ -216,28 +234,32 @@ async def test_rust_with_empty_values(node: NodeUnderTest, nwc: NostrWalletConne
         await lookup(nwc, "", "")
 
 
-async def test_rust_balance(node: NodeUnderTest, connect: Connect, nwc: NostrWalletConnect) -> None:
+async def test_rust_reads_the_balance(
+    node: NodeUnderTest, connect: Connect, nwc: NostrWalletConnect
+) -> None:
     assert (await nwc.get_balance()).balance == 0
-    whole = client_of(connect(view="node"))
-    await until_balance(node, whole)
-    await whole.client().shutdown()
+    observer = client_of(connect(view="node"))
+    await wait_for_balance(node, observer)
+    await observer.client().shutdown()
 
 
-async def until_balance(node: NodeUnderTest, nwc: NostrWalletConnect) -> None:
+async def wait_for_balance(node: NodeUnderTest, nwc: NostrWalletConnect) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while {"balance": (await nwc.get_balance()).balance} != spendable(node):
             pass
 
 
-async def test_rust_is_told(node: NodeUnderTest, app: ConnectedApp, nwc: NostrWalletConnect) -> None:
-    """Once in each kind, in the order of the payments."""
+async def test_rust_is_notified_once_of_each_payment(
+    node: NodeUnderTest, app: ConnectedApp, nwc: NostrWalletConnect
+) -> None:
+    """In each kind, and in the order of the payments."""
     notifications = await Notifications.of(nwc, app.uri)
     made = [make(app) for _ in range(2)]
     for each in made:
         node.pay(each["invoice"])
-    told = [await notifications.next() for _ in range(4)]
+    received = [await notifications.next() for _ in range(4)]
     for kind in (23197, 23196):
-        of_kind = [told_one for of, told_one in told if of == kind]
+        of_kind = [notification for its_kind, notification in received if its_kind == kind]
         assert [n["notification_type"] for n in of_kind] == ["payment_received"] * 2
         for notification, each in zip(of_kind, made, strict=True):
             check_settled(notification["notification"], each)

@@ -1,4 +1,4 @@
-"""Nothing secret at rest: neither the client's secret nor the wallet key, in no log and no record."""
+"""No secret is stored: neither the client's secret nor the wallet key is in a log, record or file."""
 
 import base64
 from typing import Any
@@ -34,15 +34,15 @@ def datastore(node: NodeUnderTest, key: tuple[str, ...] = ()) -> list[Json]:
 
 
 def spellings(secret: str) -> list[bytes]:
-    """Return the ways a key can be written."""
+    """Return a key in all forms in which it could be written."""
     raw = bytes.fromhex(secret)
     nsec = Keys.parse(secret).secret_key().to_bech32()
     texts = [secret, secret.upper(), nsec, base64.b64encode(raw).decode(), raw[::-1].hex()]
     return [raw, *(text.encode() for text in texts)]
 
 
-def life(node: NodeUnderTest, app: ConnectedApp) -> None:
-    """Do everything there is once, good and bad."""
+def use_everything(node: NodeUnderTest, app: ConnectedApp) -> None:
+    """Use each kind of request and command once, with good and bad values."""
     for params in (
         {"amount": 1000, "description": "x"},
         {"amount": 1000, "description_hash": "5a" * 32, "metadata": {"a": 1}},
@@ -59,16 +59,18 @@ def life(node: NodeUnderTest, app: ConnectedApp) -> None:
     node.rpc.call("nwc-status")
 
 
-def test_nothing_secret(make_node: MakeNode, connect: Connect, scripted_relay: ScriptedRelay) -> None:
+def test_no_secret_is_logged_or_stored(
+    make_node: MakeNode, connect: Connect, scripted_relay: ScriptedRelay
+) -> None:
     node = make_node()
     first = connect(node=node, lud16="a@b.c", qr=True)
     second = connect(node=node, relays=scripted_relay.url, channels=[scripted_relay])
-    with pytest.raises(RpcError):  # people mistake one for the other
+    with pytest.raises(RpcError):  # people mistake the secret key for the public key
         node.rpc.call(
             "nwc-connect", {"name": "x", "pubkey": Keys.parse(first.secret).secret_key().to_bech32()}
         )
     for app in (first, second):
-        life(node, app)
+        use_everything(node, app)
     scripted_relay.send({**second.request("get_info"), "sig": "0" * 128})
     scripted_relay.send_frame(f"not a message, with {second.secret} in it")
     second.ask("make_invoice", {"amount": 1})
@@ -85,7 +87,7 @@ def test_nothing_secret(make_node: MakeNode, connect: Connect, scripted_relay: S
         path: path.read_bytes() for path in node.directory.rglob("*") if path.is_file()
     }
     assert any(first.pubkey.encode() in content for content in files.values())
-    # Last of all: lightningd may log what it is asked here.
+    # At the end, since lightningd may log the calls that are made here.
     for app in (first, second):
         for secret in (app.secret, wallet_secret(node, app.pubkey)):
             for spelling in spellings(secret):

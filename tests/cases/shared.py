@@ -1,4 +1,4 @@
-"""Nodes that several tests use, one after the other: a test that fails leaves the next ones a node."""
+"""Nodes that several tests share. After a test that fails, the node is restored for the next tests."""
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ N = TypeVar("N", bound=NodeUnderTest)
 
 @contextmanager
 def shared(node: N) -> Iterator[N]:
-    """Share a node that runs: after each test that fails, it begins anew."""
+    """Share a running node; call its `begin_anew` after each test that fails."""
     _shared.append(node)
     try:
         yield node

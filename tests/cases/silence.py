@@ -1,7 +1,7 @@
-"""What is ignored: strangers, forgeries, what is not for us, too old, too new, or no message at all.
+"""Ignored events: from strangers, forged, for others, too old, too new, or no Nostr message at all.
 
-Each case sends its junk over a hostile relay, then asks honestly. That `nwc-status` has counted the junk
-shows that it was looked at; that only honest requests were answered, that it was met with silence.
+Each case sends junk over a hostile relay, then an honest request. The count in `nwc-status` shows that
+the junk was received. Only honest requests are answered.
 """
 
 import json
@@ -28,7 +28,7 @@ def app(scripted_relay: ScriptedRelay, connect: Connect) -> ConnectedApp:
 
 
 def rejected(node: NodeUnderTest) -> dict[str, int]:
-    """Return how many events were met with silence, by reason."""
+    """Return how many events were ignored, by reason."""
     counts: dict[str, int] = node.rpc.call("nwc-status")["events_rejected"]
     return counts
 
@@ -44,7 +44,7 @@ def now() -> int:
 
 
 def flipped(hexadecimal: str) -> str:
-    """Return hex digits of which the last is another."""
+    """Return hex digits with another last digit."""
     return hexadecimal[:-1] + ("0" if hexadecimal[-1] != "0" else "1")
 
 
@@ -139,7 +139,7 @@ REASONS: dict[Callable[[ConnectedApp], Json], str] = {
 @pytest.mark.parametrize(
     ("make_junk", "reason"), REASONS.items(), ids=lambda x: getattr(x, "__name__", "")
 )
-def test_silence(
+def test_an_invalid_request_is_ignored_and_counted(
     node: NodeUnderTest,
     scripted_relay: ScriptedRelay,
     app: ConnectedApp,
@@ -151,7 +151,7 @@ def test_silence(
     scripted_relay.send(make_junk(app))
     honest = app.request("make_invoice", COFFEE)
     assert app.ask_with(honest).result["invoice"]
-    wait_until(lambda: rejected(node).get(reason, 0) > before.get(reason, 0), f"{reason} is counted")
+    wait_until(lambda: rejected(node).get(reason, 0) > before.get(reason, 0), f"{reason} to be counted")
     assert rejected(node) == {**before, reason: before.get(reason, 0) + 1}
     last = app.request("get_info")
     app.ask_with(last)
@@ -160,10 +160,10 @@ def test_silence(
     assert len(node.rpc.listinvoices()["invoices"]) == invoices_before + 1
 
 
-def test_forgeries_do_not_shut_out_the_real_one(
+def test_forged_copies_do_not_block_the_real_request(
     node: NodeUnderTest, scripted_relay: ScriptedRelay, app: ConnectedApp
 ) -> None:
-    """A forged copy that comes first carries the real id."""
+    """A forged copy with the real id comes first."""
     request = app.request("make_invoice", COFFEE)
     for _ in range(3):
         scripted_relay.send({**request, "sig": flipped(request["sig"])})
@@ -216,7 +216,9 @@ GARBAGE: dict[str, str | bytes] = {
 }
 
 
-def test_garbage_frames(node: NodeUnderTest, scripted_relay: ScriptedRelay, app: ConnectedApp) -> None:
+def test_garbage_frames_are_ignored(
+    node: NodeUnderTest, scripted_relay: ScriptedRelay, app: ConnectedApp
+) -> None:
     reconnects = [relay["reconnects"] for relay in node.rpc.call("nwc-status")["relays"]]
     before = rejected(node)
     assert scripted_relay.subscription_names() == ["nwc1"]
@@ -230,7 +232,7 @@ def test_garbage_frames(node: NodeUnderTest, scripted_relay: ScriptedRelay, app:
 
 
 @pytest.mark.parametrize("name", GARBAGE)
-def test_garbage_frame(
+def test_each_garbage_frame_is_ignored(
     node: NodeUnderTest, scripted_relay: ScriptedRelay, app: ConnectedApp, name: str
 ) -> None:
     scripted_relay.send_frame(GARBAGE[name])
@@ -239,12 +241,12 @@ def test_garbage_frame(
     assert app.answered_ids() == [honest["id"]]
 
 
-def test_frame_that_ends_the_connection(
+def test_the_plugin_reconnects_after_an_oversize_frame(
     node: NodeUnderTest, scripted_relay: ScriptedRelay, app: ConnectedApp
 ) -> None:
-    """More than a megabyte in one frame: the plugin hangs up, and comes back."""
+    """The limit for a frame is a megabyte."""
     count = scripted_relay.connections_so_far
     scripted_relay.send_frame("x" * (2 << 20))
-    wait_until(lambda: scripted_relay.connections_so_far > count, "it comes back")
+    wait_until(lambda: scripted_relay.connections_so_far > count, "the plugin to reconnect")
     scripted_relay.wait_for_subscription(app.wallet_pubkey)
     assert app.ask("make_invoice", COFFEE).result["invoice"]

@@ -1,4 +1,4 @@
-"""The soak of tests/bench, in about a minute: everything happens once, and nothing may come of it."""
+"""The soak of tests/bench in about a minute: every misfortune happens, and none has consequences."""
 
 import os
 import re
@@ -9,12 +9,12 @@ from pathlib import Path
 from tests.bench.soak.misfortunes import Misfortune
 from tests.support.processes import ROOT
 
-# It judges no speed; this is against hanging.
+# Against a hang; the speed is not tested.
 TIMEOUT_S = 500
 
 
 def short_soak(temporary: Path, path: str) -> str:
-    """Run it with this PATH, see that all was as it must be, and return what it printed."""
+    """Run the soak with this PATH, check its result, and return its output."""
     command = [sys.executable, "-m", "tests.bench.soak", "--minutes", "0.5", "--seed", "5"]
     environment = {**os.environ, "PATH": path, "TMPDIR": str(temporary)}
     done = subprocess.run(

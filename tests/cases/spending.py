@@ -1,4 +1,4 @@
-"""Paying from a budget: pay_invoice, pay_keysend, get_budget, the books, and what apps are told."""
+"""Paying from a budget: pay_invoice, pay_keysend, get_budget, the ledger, and notifications."""
 
 import hashlib
 from typing import Any
@@ -9,7 +9,7 @@ from pyln.client import RpcError
 from tests.cases.fixtures import Connect, ConnectedApp, budget_of, wait_until_announced
 from tests.cases.node import NodeUnderTest
 from tests.cases.payee import Payee
-from tests.cases.receiving import check_told_nothing, listed, make
+from tests.cases.receiving import check_not_notified, listed, make
 from tests.support.app import NIP04, NIP44, Answer
 from tests.support.channel import Json
 from tests.support.waiting import PATIENCE_S, wait_until
@@ -20,13 +20,13 @@ METADATA = {"recipient_data": {"identifier": "me@a.example"}, "note": "ü"}
 
 
 def books(node: NodeUnderTest, app: ConnectedApp) -> tuple[int, int]:
-    """Return what a connection has spent and reserved, in msat."""
+    """Return the sums that a connection has spent and reserved, in msat."""
     budget = budget_of(node, app.name)
     return budget["spent_msat"], budget["reserved_msat"]
 
 
 def really_sent(node: NodeUnderTest, *payment_hashes: str) -> int:
-    """Return what these payments have cost, as lightningd itself knows it, in msat."""
+    """Return the sum that these payments have cost according to lightningd, in msat."""
     parts = [
         part
         for payment_hash in payment_hashes
@@ -36,7 +36,7 @@ def really_sent(node: NodeUnderTest, *payment_hashes: str) -> int:
 
 
 def pay(app: ConnectedApp, invoice: Json, **params: Any) -> Answer:
-    """Ask for an invoice to be paid."""
+    """Send pay_invoice and return the answer."""
     return app.ask("pay_invoice", {"invoice": invoice["bolt11"], **params})
 
 
@@ -53,8 +53,8 @@ def check_preimage(preimage: str, invoice: Json) -> None:
 
 
 def wait_until_booked(node: NodeUnderTest, app: ConnectedApp) -> None:
-    """Wait until nothing of a connection is under way."""
-    wait_until(lambda: not budget_of(node, app.name)["pending_payments"], "nothing under way")
+    """Wait until no payment of a connection is pending."""
+    wait_until(lambda: not budget_of(node, app.name)["pending_payments"], "no payment to be pending")
 
 
 @pytest.fixture
@@ -67,7 +67,9 @@ def spender(connect: Connect) -> ConnectedApp:
 
 
 @pytest.mark.parametrize("encryption", [NIP44, NIP04])
-def test_pay(node: NodeUnderTest, payee: Payee, spender: ConnectedApp, encryption: str) -> None:
+def test_pay_invoice_pays_and_spends_amount_and_fee(
+    node: NodeUnderTest, payee: Payee, spender: ConnectedApp, encryption: str
+) -> None:
     invoice = payee.invoice(AMOUNT_MSAT, "coffee")
     fee_msat = payee.fee_msat(AMOUNT_MSAT)
     request = {"invoice": invoice["bolt11"], "metadata": METADATA}
@@ -82,7 +84,7 @@ def test_pay(node: NodeUnderTest, payee: Payee, spender: ConnectedApp, encryptio
 
 
 def check_agrees(node: NodeUnderTest, app: ConnectedApp) -> None:
-    """get_budget and get_balance say what nwc-list says."""
+    """Check that get_budget and get_balance agree with nwc-list."""
     budget = budget_of(node, app.name)
     asked = app.ask("get_budget").result
     assert asked == {
@@ -98,7 +100,7 @@ def check_agrees(node: NodeUnderTest, app: ConnectedApp) -> None:
 
 
 def check_history(app: ConnectedApp, invoice: Json, answer: Answer, fee_msat: int) -> None:
-    """A payment looks the same in the look-up, the list and the notifications."""
+    """Check that lookup_invoice, list_transactions and notifications show the same payment."""
     shown = app.ask("lookup_invoice", {"invoice": invoice["bolt11"]}).result
     expected = {
         "type": "outgoing",
@@ -114,12 +116,12 @@ def check_history(app: ConnectedApp, invoice: Json, answer: Answer, fee_msat: in
     assert expected.items() <= shown.items()
     assert shown["created_at"] <= shown["settled_at"]
     assert listed(app) == {"transactions": [shown], "total_count": 1}
-    told = app.wait_for_notifications(invoice["payment_hash"])
-    assert [(n.type, n.transaction) for n in told] == [("payment_sent", shown)] * 2
+    received = app.wait_for_notifications(invoice["payment_hash"])
+    assert [(n.type, n.transaction) for n in received] == [("payment_sent", shown)] * 2
 
 
 def check_replay(node: NodeUnderTest, app: ConnectedApp, request: Json, first: Answer) -> None:
-    """The same request gets the same answer from the next run of the plugin."""
+    """Check that a replay of the request gets the same answer from the next run of the plugin."""
     node.kill_plugin()
     node.start_plugin()
     wait_until_announced(node, app.name)
@@ -130,8 +132,10 @@ def check_replay(node: NodeUnderTest, app: ConnectedApp, request: Json, first: A
     assert [app.open(event, request).result for event in answers] == [first.result] * 2
 
 
-def test_pay_again(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
-    """The same invoice again, and the same request again: the same preimage, for nothing."""
+def test_the_same_invoice_is_not_paid_twice(
+    node: NodeUnderTest, payee: Payee, spender: ConnectedApp
+) -> None:
+    """Neither a new request for the same invoice nor a replay pays again. Both get the preimage."""
     invoice = payee.invoice(AMOUNT_MSAT)
     request = spender.request("pay_invoice", {"invoice": invoice["bolt11"]})
     first = spender.ask_with(request)
@@ -140,7 +144,9 @@ def test_pay_again(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> 
     assert books(node, spender) == (AMOUNT_MSAT + payee.fee_msat(AMOUNT_MSAT), 0)
 
 
-def test_amount_of_the_payers_choice(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
+def test_the_app_chooses_the_amount_of_an_invoice_without_one(
+    node: NodeUnderTest, payee: Payee, spender: ConnectedApp
+) -> None:
     invoice = payee.invoice(0)
     refused = pay(spender, invoice)
     assert (refused.code, refused.message[:7]) == ("OTHER", "amount:")
@@ -150,7 +156,9 @@ def test_amount_of_the_payers_choice(node: NodeUnderTest, payee: Payee, spender:
     assert row["amount"] == 54_321
 
 
-def test_amount_of_the_invoice(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
+def test_another_amount_than_that_of_the_invoice_is_refused(
+    node: NodeUnderTest, payee: Payee, spender: ConnectedApp
+) -> None:
     invoice = payee.invoice(AMOUNT_MSAT)
     for other in (AMOUNT_MSAT - 1, AMOUNT_MSAT + 1, 1):
         refused = pay(spender, invoice, amount=other)
@@ -181,7 +189,7 @@ OTHER_NETWORK = (
     ],
     ids=["none", "empty", "garbage", "number", "offer", "offer in capitals", "mainnet"],
 )
-def test_bad_invoice(
+def test_a_bad_invoice_is_refused(
     node: NodeUnderTest, payee: Payee, spender: ConnectedApp, invoice: Any, words: str
 ) -> None:
     refused = spender.ask("pay_invoice", {"invoice": invoice})
@@ -191,25 +199,27 @@ def test_bad_invoice(
     assert listed(spender, unpaid=True)["total_count"] == 0
 
 
-def test_own_invoice(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
+def test_an_own_invoice_is_refused(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
     refused = spender.ask("pay_invoice", {"invoice": make(spender)["invoice"]})
     assert refused.code == "OTHER"
     assert "another node's" in refused.message
 
 
-def test_expired_invoice(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
+def test_an_expired_invoice_is_refused(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
     invoice = payee.invoice(AMOUNT_MSAT, expiry=1)
 
     def is_refused() -> bool:
         answer = pay(spender, invoice, max_fee=0)
         return answer.code == "OTHER" and "expired" in answer.message
 
-    # With no money for fees it cannot be paid before either.
+    # max_fee=0 keeps it from being paid before it expires.
     wait_until(is_refused, "the invoice to expire")
     assert books(node, spender) == (0, 0)
 
 
-def test_refused_by_the_payee(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
+def test_a_payment_that_the_payee_refuses_has_failed(
+    node: NodeUnderTest, payee: Payee, spender: ConnectedApp
+) -> None:
     invoice = payee.invoice(AMOUNT_MSAT)
     payee.forget(invoice)
     refused = pay(spender, invoice, metadata=METADATA)
@@ -223,7 +233,7 @@ def test_refused_by_the_payee(node: NodeUnderTest, payee: Payee, spender: Connec
     assert listed(spender, unpaid_outgoing=True)["transactions"] == [shown]
 
 
-def test_fee_limit(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
+def test_max_fee_limits_the_fee(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
     invoice = payee.invoice(AMOUNT_MSAT)
     fee_msat = payee.fee_msat(AMOUNT_MSAT)
     refused = pay(spender, invoice, max_fee=fee_msat - 1)
@@ -233,7 +243,9 @@ def test_fee_limit(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> 
     check_paid(pay(spender, invoice, max_fee=fee_msat), invoice, fee_msat)
 
 
-def test_more_than_the_node_has(node: NodeUnderTest, payee: Payee, connect: Connect) -> None:
+def test_a_payment_over_the_nodes_balance_is_refused(
+    node: NodeUnderTest, payee: Payee, connect: Connect
+) -> None:
     app = connect(budget="unlimited")
     refused = pay(app, payee.invoice(10**12))
     assert refused.code == "INSUFFICIENT_BALANCE"
@@ -244,7 +256,9 @@ def test_more_than_the_node_has(node: NodeUnderTest, payee: Payee, connect: Conn
 # Budgets
 
 
-def test_over_the_budget(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
+def test_a_payment_over_the_budget_is_refused(
+    node: NodeUnderTest, payee: Payee, spender: ConnectedApp
+) -> None:
     refused = pay(spender, payee.invoice(1_000_001))
     assert refused.code == "QUOTA_EXCEEDED"
     assert "1000000 msat" in refused.message
@@ -252,8 +266,8 @@ def test_over_the_budget(node: NodeUnderTest, payee: Payee, spender: ConnectedAp
     assert listed(spender, unpaid=True)["total_count"] == 0
 
 
-def test_the_whole_budget(node: NodeUnderTest, payee: Payee, connect: Connect) -> None:
-    """What is left pays for the fee, however little it is."""
+def test_the_whole_budget_can_be_spent(node: NodeUnderTest, payee: Payee, connect: Connect) -> None:
+    """The fee may take the last msat of the budget."""
     fee_msat = payee.fee_msat(AMOUNT_MSAT)
     app = connect(budget=AMOUNT_MSAT + fee_msat)
     check_paid(pay(app, invoice := payee.invoice(AMOUNT_MSAT)), invoice, fee_msat)
@@ -261,8 +275,10 @@ def test_the_whole_budget(node: NodeUnderTest, payee: Payee, connect: Connect) -
     assert pay(app, payee.invoice(1)).code == "QUOTA_EXCEEDED"
 
 
-def test_many_at_once(node: NodeUnderTest, payee: Payee, connect: Connect) -> None:
-    """Twenty at once against a budget for seven: seven are paid."""
+def test_payments_at_once_stay_within_the_budget(
+    node: NodeUnderTest, payee: Payee, connect: Connect
+) -> None:
+    """Of twenty requests at once with a budget for seven, seven are paid."""
     fee_msat = payee.fee_msat(AMOUNT_MSAT)
     app = connect(budget=7 * (AMOUNT_MSAT + fee_msat))
     invoices = [payee.invoice(AMOUNT_MSAT) for _ in range(20)]
@@ -276,7 +292,7 @@ def test_many_at_once(node: NodeUnderTest, payee: Payee, connect: Connect) -> No
     assert books(node, app) == (spent_msat, 0)
 
 
-def test_cap_on_one_payment(node: NodeUnderTest, payee: Payee, connect: Connect) -> None:
+def test_max_payment_limits_the_amount(node: NodeUnderTest, payee: Payee, connect: Connect) -> None:
     app = connect(budget="unlimited", max_payment=f"{AMOUNT_MSAT}msat")
     refused = pay(app, payee.invoice(AMOUNT_MSAT + 1))
     assert refused.code == "QUOTA_EXCEEDED"
@@ -284,8 +300,8 @@ def test_cap_on_one_payment(node: NodeUnderTest, payee: Payee, connect: Connect)
     check_paid(pay(app, invoice := payee.invoice(AMOUNT_MSAT)), invoice, payee.fee_msat(AMOUNT_MSAT))
 
 
-def test_cap_on_one_payment_caps_its_fee(node: NodeUnderTest, payee: Payee, connect: Connect) -> None:
-    """The app can lower the usual limit, and not raise it: a route hint can ask for any fee."""
+def test_max_payment_limits_the_fee(node: NodeUnderTest, payee: Payee, connect: Connect) -> None:
+    """An app can lower the default limit but not raise it: a route hint can demand any fee."""
     app = connect(budget="unlimited", max_payment="10sat")
     free = connect(budget="unlimited")
     for asking, reserved_msat in ((app, 6000), (free, 1000 + 2_032_128)):
@@ -307,10 +323,10 @@ def second_answer(app: ConnectedApp, request: Json) -> Answer:
     return app.open(answers[1], request)
 
 
-def test_refused_request_comes_again_after_a_restart(
+def test_a_replay_of_a_refused_request_is_refused_after_a_restart(
     node: NodeUnderTest, payee: Payee, connect: Connect
 ) -> None:
-    """The budget may have been raised meanwhile."""
+    """It is not paid, even if the budget was raised meanwhile."""
     app = connect(budget="1sat")
     invoice = payee.invoice(AMOUNT_MSAT)
     requests = [
@@ -332,10 +348,10 @@ def test_refused_request_comes_again_after_a_restart(
     assert really_sent(node, invoice["payment_hash"]) == 0
 
 
-def test_invoice_that_fails_again_and_again(
+def test_an_invoice_that_has_failed_ten_times_is_refused(
     node: NodeUnderTest, payee: Payee, spender: ConnectedApp
 ) -> None:
-    """With each attempt lightningd lists all earlier ones at the same hash."""
+    """With each attempt lightningd lists more parts for the same payment hash."""
     invoice = payee.invoice(1000)
     codes = []
     for _ in range(11):
@@ -345,8 +361,8 @@ def test_invoice_that_fails_again_and_again(
     assert books(node, spender) == (0, 0)
 
 
-def test_budget_changes(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
-    """It can be lowered, below what is spent too, raised, and taken away."""
+def test_a_budget_can_be_changed(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
+    """It can be lowered, even below the spent sum, raised, and removed."""
     pay(spender, payee.invoice(AMOUNT_MSAT)).result  # noqa: B018
     spent_msat = AMOUNT_MSAT + payee.fee_msat(AMOUNT_MSAT)
     node.rpc.call("nwc-update", {"name": spender.name, "budget": "1sat"})
@@ -361,8 +377,10 @@ def test_budget_changes(node: NodeUnderTest, payee: Payee, spender: ConnectedApp
     pay(spender, payee.invoice(1)).result  # noqa: B018
 
 
-def test_sub_wallet(node: NodeUnderTest, payee: Payee, connect: Connect) -> None:
-    """It spends what came in through it, and no more."""
+def test_a_received_budget_allows_what_was_received(
+    node: NodeUnderTest, payee: Payee, connect: Connect
+) -> None:
+    """It can spend the sum it has received, and no more."""
     app = connect(budget="received")
     assert pay(app, payee.invoice(1)).code == "INSUFFICIENT_BALANCE"
     made = make(app, amount=2 * AMOUNT_MSAT)
@@ -379,7 +397,9 @@ def test_sub_wallet(node: NodeUnderTest, payee: Payee, connect: Connect) -> None
     assert app.ask("get_balance").result == {"balance": left_msat}
 
 
-def test_receiver_cannot_pay(node: NodeUnderTest, payee: Payee, app: ConnectedApp) -> None:
+def test_a_connection_without_a_budget_cannot_pay(
+    node: NodeUnderTest, payee: Payee, app: ConnectedApp
+) -> None:
     invoice = payee.invoice(AMOUNT_MSAT)
     for method, params in {
         "pay_invoice": {"invoice": invoice["bolt11"]},
@@ -390,11 +410,13 @@ def test_receiver_cannot_pay(node: NodeUnderTest, payee: Payee, app: ConnectedAp
     assert really_sent(node, invoice["payment_hash"]) == 0
 
 
-# Payments that take their time
+# Payments that stay in flight
 
 
-def test_held(node: NodeUnderTest, payee: Payee, spender: ConnectedApp, connect: Connect) -> None:
-    """A payment under way holds up nothing, is charged in full, and is answered when it is known."""
+def test_a_held_payment_is_pending_until_it_ends(
+    node: NodeUnderTest, payee: Payee, spender: ConnectedApp, connect: Connect
+) -> None:
+    """It delays no other request, is reserved with its largest fee, and is answered when it ends."""
     other = connect(budget="unlimited")
     invoice = payee.invoice(AMOUNT_MSAT)
     payee.hold()
@@ -420,7 +442,7 @@ def test_held(node: NodeUnderTest, payee: Payee, spender: ConnectedApp, connect:
 def test_nothing_is_forgotten_while_a_payment_is_held(
     node: NodeUnderTest, payee: Payee, spender: ConnectedApp
 ) -> None:
-    """It would never be booked. When it has ended, nwc-forget deletes everything."""
+    """Its end could not be recorded. When it has ended, nwc-forget deletes everything."""
     payee.hold()
     invoice = payee.invoice(AMOUNT_MSAT)
     request = spender.request("pay_invoice", {"invoice": invoice["bolt11"]})
@@ -436,7 +458,9 @@ def test_nothing_is_forgotten_while_a_payment_is_held(
     assert node.rpc.call("nwc-forget", {"confirm": True})["forgotten"]
 
 
-def test_held_and_failed(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
+def test_a_held_payment_that_fails_is_not_spent(
+    node: NodeUnderTest, payee: Payee, spender: ConnectedApp
+) -> None:
     invoice = payee.invoice(AMOUNT_MSAT)
     payee.hold()
     request = spender.request("pay_invoice", {"invoice": invoice["bolt11"]})
@@ -447,8 +471,10 @@ def test_held_and_failed(node: NodeUnderTest, payee: Payee, spender: ConnectedAp
     assert books(node, spender) == (0, 0)
 
 
-def test_held_while_the_plugin_dies(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
-    """Its end is booked and answered by the next run of the plugin."""
+def test_a_held_payment_is_answered_after_a_kill_of_the_plugin(
+    node: NodeUnderTest, payee: Payee, spender: ConnectedApp
+) -> None:
+    """The next run of the plugin records and answers its end."""
     invoice = payee.invoice(AMOUNT_MSAT)
     payee.hold()
     request = spender.request("pay_invoice", {"invoice": invoice["bolt11"]})
@@ -465,10 +491,10 @@ def test_held_while_the_plugin_dies(node: NodeUnderTest, payee: Payee, spender: 
     assert len(spender.wait_for_notifications(invoice["payment_hash"])) == 2
 
 
-def test_revoked_while_held(
+def test_a_payment_ends_after_its_connection_is_revoked(
     node: NodeUnderTest, payee: Payee, spender: ConnectedApp, connect: Connect
 ) -> None:
-    """The payment ends as it does; a connection with view=node is told, and the ledger goes."""
+    """The payment still ends. A connection with view=node is notified, and the ledger is deleted."""
     witness = connect(view="node")
     invoice = payee.invoice(AMOUNT_MSAT)
     payee.hold()
@@ -478,12 +504,14 @@ def test_revoked_while_held(
     key = {"key": ["nwc", "ledgers", spender.pubkey]}
     assert node.rpc.call("listdatastore", key)["datastore"]
     payee.release()
-    told = witness.wait_for_notifications(invoice["payment_hash"])
-    assert [n.type for n in told] == ["payment_sent"] * 2
-    wait_until(lambda: not node.rpc.call("listdatastore", key)["datastore"], "the ledger to go")
+    notifications = witness.wait_for_notifications(invoice["payment_hash"])
+    assert [n.type for n in notifications] == ["payment_sent"] * 2
+    wait_until(lambda: not node.rpc.call("listdatastore", key)["datastore"], "the ledger to be deleted")
 
 
-def test_budget_lowered_while_held(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
+def test_a_payment_ends_after_its_budget_is_lowered(
+    node: NodeUnderTest, payee: Payee, spender: ConnectedApp
+) -> None:
     invoice = payee.invoice(AMOUNT_MSAT)
     payee.hold()
     request = spender.request("pay_invoice", {"invoice": invoice["bolt11"]})
@@ -499,7 +527,9 @@ def test_budget_lowered_while_held(node: NodeUnderTest, payee: Payee, spender: C
 # pay_keysend
 
 
-def test_keysend(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
+def test_keysend_pays_and_spends_amount_and_fee(
+    node: NodeUnderTest, payee: Payee, spender: ConnectedApp
+) -> None:
     records = [{"type": 7_629_169, "value": "00ff"}]
     params = {"amount": AMOUNT_MSAT, "pubkey": payee.id, "tlv_records": records}
     request = spender.request("pay_keysend", params)
@@ -516,8 +546,10 @@ def test_keysend(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> No
     assert [n.transaction for n in spender.wait_for_notifications(payment_hash)] == [shown] * 2
 
 
-def test_keysend_again(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
-    """A request that is replayed after a crash is not paid twice."""
+def test_a_replayed_keysend_is_not_paid_twice(
+    node: NodeUnderTest, payee: Payee, spender: ConnectedApp
+) -> None:
+    """A replay after a crash does not pay twice."""
     request = spender.request("pay_keysend", {"amount": AMOUNT_MSAT, "pubkey": payee.id})
     first = spender.ask_with(request)
     check_replay(node, spender, request, first)
@@ -525,10 +557,10 @@ def test_keysend_again(node: NodeUnderTest, payee: Payee, spender: ConnectedApp)
     assert listed(spender)["total_count"] == 1
 
 
-def test_keysend_held_while_the_plugin_dies(
+def test_a_held_keysend_is_answered_after_a_kill_of_the_plugin(
     node: NodeUnderTest, payee: Payee, spender: ConnectedApp
 ) -> None:
-    """Nobody knows its payment hash before it ends; it is found by its label."""
+    """The plugin learns its payment hash only at its end, and finds it by its label."""
     payee.hold()
     request = spender.request("pay_keysend", {"amount": AMOUNT_MSAT, "pubkey": payee.id})
     spender.send(request)
@@ -557,7 +589,7 @@ def test_keysend_held_while_the_plugin_dies(
         ({"tlv_records": "x"}, "OTHER", "tlv_records:"),
     ],
 )
-def test_bad_keysend(
+def test_a_bad_keysend_is_refused(
     node: NodeUnderTest, payee: Payee, spender: ConnectedApp, params: Json, code: str, words: str
 ) -> None:
     refused = spender.ask("pay_keysend", {"amount": 1000, "pubkey": payee.id, **params})
@@ -566,26 +598,28 @@ def test_bad_keysend(
     assert books(node, spender) == (0, 0)
 
 
-def test_keysend_to_oneself(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
+def test_a_keysend_to_the_own_node_is_refused(
+    node: NodeUnderTest, payee: Payee, spender: ConnectedApp
+) -> None:
     own = node.rpc.call("getinfo")["id"]
     refused = spender.ask("pay_keysend", {"amount": 1000, "pubkey": own})
     assert (refused.code, refused.message[:7]) == ("OTHER", "pubkey:")
 
 
-# Who sees what
+# Views
 
 
-def test_seen_by_its_own_only(
+def test_a_payment_is_visible_to_its_own_connection_only(
     node: NodeUnderTest, payee: Payee, spender: ConnectedApp, connect: Connect
 ) -> None:
-    other, whole = connect(budget="unlimited"), connect(view="node")
+    other, observer = connect(budget="unlimited"), connect(view="node")
     invoice = payee.invoice(AMOUNT_MSAT, "coffee")
     pay(spender, invoice, metadata=METADATA).result  # noqa: B018
     own = spender.ask("lookup_invoice", {"payment_hash": invoice["payment_hash"]}).result
-    told = whole.wait_for_notifications(invoice["payment_hash"])
-    assert [n.transaction for n in told] == [own] * 2
-    seen = whole.ask("lookup_invoice", {"payment_hash": invoice["payment_hash"]}).result
-    for shown in (seen, listed(whole, type="outgoing", limit=1)["transactions"][0]):
+    notifications = observer.wait_for_notifications(invoice["payment_hash"])
+    assert [n.transaction for n in notifications] == [own] * 2
+    seen = observer.ask("lookup_invoice", {"payment_hash": invoice["payment_hash"]}).result
+    for shown in (seen, listed(observer, type="outgoing", limit=1)["transactions"][0]):
         times = {"created_at", "settled_at"}
         assert {k: v for k, v in shown.items() if k not in times} == {
             k: v for k, v in own.items() if k not in times
@@ -594,10 +628,10 @@ def test_seen_by_its_own_only(
     assert listed(other, unpaid=True)["total_count"] == 0
     refused = pay(other, invoice)
     assert (refused.code, "paid already" in refused.message) == ("PAYMENT_FAILED", True)
-    check_told_nothing(node, spender, other)
+    check_not_notified(node, spender, other)
 
 
-def test_offers_what_it_may(payee: Payee, spender: ConnectedApp) -> None:
+def test_get_info_lists_what_a_paying_connection_can_do(payee: Payee, spender: ConnectedApp) -> None:
     info = spender.ask("get_info").result
     assert {"pay_invoice", "pay_keysend", "get_budget"} <= set(info["methods"])
     assert info["notifications"] == ["payment_received", "payment_sent"]

@@ -1,4 +1,4 @@
-"""The plugin or lightningd is stopped under load: nothing half-done is left, nothing happens twice."""
+"""The plugin or lightningd is stopped under load: no request is left half done or handled twice."""
 
 import itertools
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from tests.support.channel import KIND_RESPONSE, Json
 from tests.support.scripted_relay import ScriptedRelay
 
 BURST = 40
-# So many of them are answered when the end begins.
+# Answers to wait for before the stop.
 ANSWERED = 4
 
 _numbers = itertools.count(1)
 
 
 def params_of(number: int) -> Json:
-    """Return parameters of make_invoice, by turns plain, with a record beside it, and a bare hash."""
+    """Return parameters of make_invoice: in turn plain, with metadata, and with a bare hash."""
     kinds = (
         {"description": "x"},
         {"metadata": {"order": number}},
@@ -40,7 +40,7 @@ def restart_node(node: NodeUnderTest) -> None:
 
 
 @pytest.mark.parametrize("restart", [stop_plugin, restart_node])
-def test_stopped_under_load(
+def test_each_request_makes_one_invoice_despite_a_stop_under_load(
     node: NodeUnderTest,
     scripted_relay: ScriptedRelay,
     connect: Connect,

@@ -1,6 +1,6 @@
-"""What an app has stored keeps nobody else from paying, nor the owner from ending the connection.
+"""The records of one app, however many, stop no other app from paying and no owner from revoking it.
 
-The records are written into the datastore by the test, in the forms that plugins have written them in.
+The test writes the records into the datastore, in the formats of this and of earlier versions.
 """
 
 import hashlib
@@ -23,15 +23,15 @@ from tests.cases.spending import pay
 from tests.support.channel import Json
 
 Entry = tuple[list[str], str]
-# As long as there were before there was a bound, and so many that one answer cannot hold them.
+# As long as they could be before they were bounded, and too many for one answer of lightningd.
 OLD_INVOICE, OLD_METADATA = "lnbcrt1" + "q" * 16_000, {"a": "漢" * 4080}
 OLD_RECORDS = 3500
 
 
-def test_more_payments_than_one_answer_can_hold(
+def test_more_payments_than_one_answer_can_hold_stop_only_their_app(
     node: NodeUnderTest, payee: Payee, connect: Connect
 ) -> None:
-    """An earlier version let an app store them. Its payments are not made; all others are."""
+    """An earlier version let an app store so many. Its payments are refused, and only its."""
     app, other = connect(budget="unlimited"), connect(budget="unlimited")
     node.stop_plugin()
     write(node, (old_payment(app, number) for number in range(OLD_RECORDS)))
@@ -49,10 +49,10 @@ def test_more_payments_than_one_answer_can_hold(
     delete(node, [old_payment(app, number)[0] for number in range(OLD_RECORDS)])
 
 
-def test_the_owner_ends_a_connection_while_the_plugin_starts(
+def test_a_connection_can_be_revoked_while_the_plugin_starts(
     node: NodeUnderTest, connect: Connect
 ) -> None:
-    """The first command after the start finds it, however much there is to read."""
+    """nwc-revoke finds it right after the start, however many records there are to read."""
     app = connect(budget="unlimited")
     node.stop_plugin()
     write(node, (old_payment(app, number) for number in range(OLD_RECORDS)))
@@ -63,11 +63,13 @@ def test_the_owner_ends_a_connection_while_the_plugin_starts(
     delete(node, [old_payment(app, number)[0] for number in range(OLD_RECORDS)])
 
 
-def test_the_most_that_one_app_can_store(node: NodeUnderTest, payee: Payee, connect: Connect) -> None:
-    """It starts, and is told that it has made too many payments; another pays."""
+def test_the_most_that_one_app_can_store_stops_only_this_app(
+    node: NodeUnderTest, payee: Payee, connect: Connect
+) -> None:
+    """The plugin starts and refuses more payments of this app. Another app pays."""
     app, other = connect(budget="unlimited"), connect(budget="unlimited")
     node.stop_plugin()
-    stored = list(most_of(app))
+    stored = list(most_records_of(app))
     write(node, stored)
     node.start_plugin()
     for one in (app, other):
@@ -82,8 +84,8 @@ def test_the_most_that_one_app_can_store(node: NodeUnderTest, payee: Payee, conn
     delete(node, [key for key, _ in stored])
 
 
-def most_of(app: ConnectedApp) -> Iterable[Entry]:
-    """Yield the records of an app that has stored all it can."""
+def most_records_of(app: ConnectedApp) -> Iterable[Entry]:
+    """Yield key and text of the most records that an app can store."""
     for number in range(MAX_SETTLED_KEPT):
         yield new_payment(app, number, is_settled=True, is_long=number < MAX_SETTLED)
     for number in range(MAX_FAILED_KEPT):
@@ -95,13 +97,13 @@ def most_of(app: ConnectedApp) -> Iterable[Entry]:
 
 
 def old_payment(app: ConnectedApp, number: int) -> Entry:
-    """Return the key and the text of a settled payment, as a version without bounds has stored it."""
+    """Return key and text of a settled payment, as a version without bounds stored it."""
     stored = payment(number, invoice=OLD_INVOICE, metadata=OLD_METADATA)
     return ["nwc", "payments", app.pubkey[:16], id_of(number)], json.dumps(stored, ensure_ascii=False)
 
 
 def new_payment(app: ConnectedApp, number: int, *, is_settled: bool, is_long: bool) -> Entry:
-    """Return the key and the text of a payment: the longest there can be, or one of too many."""
+    """Return key and text of a payment: the longest there can be, or one without its details."""
     stored = payment(
         number,
         is_settled=is_settled,
@@ -116,7 +118,7 @@ def new_payment(app: ConnectedApp, number: int, *, is_settled: bool, is_long: bo
 
 
 def payment(number: int, *, is_settled: bool = True, **fields: object) -> Json:
-    """Return a payment record as it is stored."""
+    """Return a stored payment record."""
     return {
         "version": 1,
         "payment": {
@@ -155,14 +157,14 @@ def write(node: NodeUnderTest, entries: Iterable[Entry]) -> None:
 
 
 def delete(node: NodeUnderTest, keys: Iterable[list[str]]) -> None:
-    """Delete records; those that are gone are no error."""
+    """Delete records; skip those that do not exist."""
     call_all(node, "deldatastore", ({"key": key} for key in keys), codes=(1200,))
 
 
 def call_all(
     node: NodeUnderTest, method: str, calls: Iterable[Json], codes: tuple[int, ...] = ()
 ) -> None:
-    """Call a method many times over one socket: thousands take seconds so."""
+    """Call a method many times over one socket, which takes seconds for thousands of calls."""
     with socket.socket(socket.AF_UNIX) as line:
         line.connect(str(node.directory / SOCKET))
         with line.makefile("rb") as answers:

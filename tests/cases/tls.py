@@ -1,4 +1,4 @@
-"""A relay over TLS (wss://), as nearly all are."""
+"""Relays over TLS (wss://), as nearly all relays are."""
 
 from collections.abc import Iterator
 
@@ -35,10 +35,10 @@ def trusting_node(
     return make_node()
 
 
-def test_requests_over_tls(
+def test_requests_over_tls_are_all_answered(
     trusting_node: NodeUnderTest, tls_relay: ScriptedRelay, connect: Connect
 ) -> None:
-    """Many at once: each comes as a TLS record of its own, and one read takes several."""
+    """Each of many requests comes in a TLS record of its own, and one read takes several records."""
     app = connect(node=trusting_node, relays=tls_relay.url, channels=[tls_relay])
     requests = [app.request("make_invoice", COFFEE, tags=[["n", str(n)]]) for n in range(AT_ONCE)]
     for request in requests:
@@ -49,10 +49,10 @@ def test_requests_over_tls(
     assert relay_state(trusting_node, tls_relay.url)["reconnects"] == 0
 
 
-def test_a_certificate_that_nobody_vouches_for(
+def test_an_untrusted_certificate_is_refused(
     node: NodeUnderTest, tls_relay: ScriptedRelay, connect: Connect
 ) -> None:
-    """Whoever answers there may be anybody: nothing is sent."""
+    """Anybody could answer there, so nothing is sent."""
     connect(relays=tls_relay.url, channels=[tls_relay], wait=False)
     wait_until(lambda: relay_state(node, tls_relay.url)["last_error"], "an error of the relay")
     assert "certificate" in relay_state(node, tls_relay.url)["last_error"]

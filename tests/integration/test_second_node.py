@@ -13,9 +13,9 @@ import pytest
 from tests.cases import receiving
 from tests.cases.fixtures import Connect, ConnectedApp, fresh_name, wait_until_announced
 from tests.cases.receiving import (
+    check_not_notified,
+    check_notified_once,
     check_settled,
-    check_told_nothing,
-    check_told_once,
     listed,
     lookup,
     make,
@@ -28,23 +28,23 @@ from tests.support.waiting import PATIENCE_S, wait_until
 
 TEXT = 'Ein "Kaffee" ☕\nfür \\ Jürgen'
 
-test_lookup_of_any_amount = receiving.test_lookup_of_any_amount
-test_lookup_keeps_the_description = receiving.test_lookup_keeps_the_description
-test_lookup_of_others = receiving.test_lookup_of_others
-test_list = receiving.test_list
-test_list_of_others = receiving.test_list_of_others
-test_metadata_survives = receiving.test_metadata_survives
-test_told = receiving.test_told
-test_told_on_all_relays = receiving.test_told_on_all_relays
-test_told_of_its_own = receiving.test_told_of_its_own
-test_paid_while_the_plugin_is_stopped = receiving.test_paid_while_the_plugin_is_stopped
-test_paid_while_the_plugin_is_dead = receiving.test_paid_while_the_plugin_is_dead
-test_paid_while_lightningd_restarts = receiving.test_paid_while_lightningd_restarts
-test_paid_while_the_relay_is_away = receiving.test_paid_while_the_relay_is_away
-test_paid_while_relay_and_plugin_are_away = receiving.test_paid_while_relay_and_plugin_are_away
-test_connection_without_notifications = receiving.test_connection_without_notifications
-test_node_without_notifications = receiving.test_node_without_notifications
-test_deleted_before_it_was_told = receiving.test_deleted_before_it_was_told
+test_lookup_shows_the_amount_received = receiving.test_lookup_shows_the_amount_received
+test_lookup_shows_description_and_hash = receiving.test_lookup_shows_description_and_hash
+test_lookup_hides_invoices_of_others = receiving.test_lookup_hides_invoices_of_others
+test_list_shows_unpaid_invoices_on_request = receiving.test_list_shows_unpaid_invoices_on_request
+test_list_hides_invoices_of_others = receiving.test_list_hides_invoices_of_others
+test_metadata_survives_a_restart = receiving.test_metadata_survives_a_restart
+test_an_app_is_notified_once_of_a_payment = receiving.test_an_app_is_notified_once_of_a_payment
+test_a_notification_is_sent_to_all_relays = receiving.test_a_notification_is_sent_to_all_relays
+test_notifications_follow_the_view = receiving.test_notifications_follow_the_view
+test_an_app_is_notified_after_a_stop = receiving.test_an_app_is_notified_after_a_stop
+test_an_app_is_notified_after_a_kill = receiving.test_an_app_is_notified_after_a_kill
+test_an_app_is_notified_after_a_node_restart = receiving.test_an_app_is_notified_after_a_node_restart
+test_an_app_is_notified_after_a_relay_failure = receiving.test_an_app_is_notified_after_a_relay_failure
+test_an_app_is_notified_after_both_were_down = receiving.test_an_app_is_notified_after_both_were_down
+test_an_app_can_be_without_notifications = receiving.test_an_app_can_be_without_notifications
+test_a_node_can_be_without_notifications = receiving.test_a_node_can_be_without_notifications
+test_a_deleted_invoice_is_not_announced = receiving.test_a_deleted_invoice_is_not_announced
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_a_transaction_shows_the_amount_that_arrived(
     check_settled(row, made, arrived)
     notifications = app.wait_for_notifications(made["payment_hash"])
     assert [n.transaction for n in notifications] == [row, row]
-    check_told_once(node, app, row)
+    check_notified_once(node, app, row)
 
 
 # Killed at the wrong moment
@@ -116,7 +116,7 @@ def test_an_htlc_accepted_while_lightningd_starts_is_notified_once(
     node.wait_for_channel()
     paying.result(PATIENCE_S)
     wait_until_announced(node, app.name)
-    check_told_once(node, app, made)
+    check_notified_once(node, app, made)
 
 
 def is_held(node: PaidNode, made: Json) -> bool:
@@ -158,7 +158,7 @@ def check_seen(node: PaidNode, whole: ConnectedApp, own: ConnectedApp, payment_h
 
     assert own.ask("lookup_invoice", hash_).code == "NOT_FOUND"
     assert listed(own, unpaid=True) == {"transactions": [], "total_count": 0}
-    check_told_nothing(node, whole, own)
+    check_not_notified(node, whole, own)
     assert len(whole.wait_for_notifications(payment_hash)) == 2
     return shown
 

@@ -1,8 +1,8 @@
-"""The whole way of a request, guided by coverage: `python -m tests.unit.fuzz.coverage_guided`.
+"""Coverage-guided fuzzing of the whole way of a request: `python -m tests.unit.fuzz.coverage_guided`.
 
-Needs atheris (`pip install atheris`, where it has a wheel), which `make test` does not. Takes
-libFuzzer's options, such as -max_total_time=600, and a directory for its corpus. What it finds is
-printed, and kept.
+It needs atheris (`pip install atheris`, where it has a wheel), which `make test` does not need. It takes
+libFuzzer's options, such as -max_total_time=600, and a directory for its corpus. It prints and keeps
+what it finds.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-# The seen-set, the history and the failed payments of a plugin grow; this one starts anew.
+# A plugin's seen-set, history and failed payments grow, so it is replaced after so many inputs.
 INPUTS_PER_WAY = 5000
 
 MISSING = (
@@ -24,7 +24,7 @@ MISSING = (
 
 
 def load_instrumented() -> tuple[Any, Any, Any]:
-    """Import atheris, then nwc so that its coverage is seen, and what is built upon it."""
+    """Return the modules atheris, way and strategies; nwc is instrumented. Exit without atheris."""
     try:
         atheris = importlib.import_module("atheris")
     except ImportError:
@@ -35,7 +35,7 @@ def load_instrumented() -> tuple[Any, Any, Any]:
 
 
 class Target:
-    """Turns bytes into an input of some layer: the first byte says which, the second whose it is."""
+    """Turns bytes into an input: the first byte selects the layer, the second the connection."""
 
     def __init__(self, way: Any, strategies: Any) -> None:
         self._modules = (way, strategies)
@@ -66,22 +66,22 @@ class Target:
 
     def frame(self, _client: Any, _number: int, rest: bytes) -> None:
         """A frame of a relay."""
-        assert self._way.take(rest.decode(errors="surrogateescape")) == []
+        assert self._way.deliver(rest.decode(errors="surrogateescape")) == []
 
     def event(self, client: Any, number: int, rest: bytes) -> None:
-        """The content, or the tags, of an event that the client signs."""
+        """The content and the tags of an event that the client signs."""
         text = rest.decode(errors="replace")
         tags = [["p", client.wallet_pubkey], ["encryption", ("nip44_v2", "nip04", text)[number % 3]]]
         request = client.event(text, [*tags, ["expiration", text]])
-        for answer in self._way.take(self._frame(request)):
+        for answer in self._way.deliver(self._frame(request)):
             client.open(answer, request)
 
     def plaintext(self, client: Any, number: int, rest: bytes) -> None:
-        """What the client encrypts."""
+        """The bytes that the client encrypts."""
         way = self._modules[0]
         scheme = list(way.Encryption)[number // 16 % 2]
         request = client.request(way.RawText(rest or b" "), scheme)
-        answers = self._way.take(self._frame(request))
+        answers = self._way.deliver(self._frame(request))
         assert len(answers) == 1
         for answer in answers:
             client.open(answer, request)
@@ -93,7 +93,7 @@ class Target:
         self._way.ask(client, client.request(text))
 
     def invoice(self, client: Any, number: int, rest: bytes) -> None:
-        """The words of an invoice, which nobody has signed."""
+        """The words of an unsigned invoice."""
         bech32 = self._modules[1].bech32
         prefix = ("lnbcrt", "lnbcrt10n", "lnbcrt1p", "lnbc")[number // 8 % 4]
         invoice = bech32.encode(prefix, bytes(byte % 32 for byte in rest) + bytes(104))
@@ -108,7 +108,7 @@ class Target:
 
 
 def seeds(strategies: Any) -> Iterator[bytes]:
-    """Make something of every layer to begin with."""
+    """Yield the first inputs, some for each layer."""
     event = {"id": "", "pubkey": "", "created_at": 1, "kind": 1, "tags": [], "content": "", "sig": ""}
     yield from (
         b"\0\0" + json.dumps(message).encode()
@@ -133,21 +133,21 @@ def seeds(strategies: Any) -> Iterator[bytes]:
             "tlv_records": [{"type": 65_536, "value": "ab"}],
         },
     }
-    for place, method in enumerate(strategies.METHODS):
+    for index, method in enumerate(strategies.METHODS):
         for connection in range(4):
-            start = bytes([3, place * 4 + connection])
+            start = bytes([3, index * 4 + connection])
             yield start + json.dumps(asked.get(method, {})).encode()
     _, words = strategies.bech32.decode(invoice)
     yield from (b"\4" + bytes([number]) + words[:-104] for number in range(0, 32, 4))
 
 
 def main() -> None:
-    """Fuzz until libFuzzer's options say that it is enough, or something is found."""
+    """Fuzz until libFuzzer's limits are reached or something is found."""
     atheris, way, strategies = load_instrumented()
     corpus = Path(tempfile.mkdtemp(prefix="nwc-corpus-"))
     for number, seed in enumerate(seeds(strategies)):
         (corpus / f"seed-{number}").write_bytes(seed)
-    # The double writes its log there; what libFuzzer says comes on standard error.
+    # The double writes its log to standard output; libFuzzer writes to standard error.
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the end
     atheris.Setup([*sys.argv, "-max_len=4096", str(corpus)], Target(way, strategies))
     atheris.Fuzz()

@@ -1,7 +1,7 @@
-"""What strangers and clients send, at each layer of the way: frames, events, plaintexts, parameters.
+"""Inputs of strangers and clients for each layer of a request: frames, events, plaintexts, parameters.
 
-Each strategy makes what is right up to its own layer, so that fuzzing gets as far as that. JSON is made
-as text: what Python would write itself has no key twice, and no number of ten thousand digits.
+A strategy makes inputs that are valid up to its own layer, so that they reach it. JSON is built as text,
+since json.dumps repeats no key and writes no number of ten thousand digits.
 """
 
 import functools
@@ -20,7 +20,7 @@ from tests.double import bolt11
 from tests.double.bolt11 import Bolt11
 from tests.unit.helpers import ANY_TEXT, JSON_VALUES
 
-# JSON that parsers fall over, and what is no JSON but looks like it.
+# JSON that breaks parsers, and text that looks like JSON and is none.
 NASTY_JSON = (
     "NaN",
     "Infinity",
@@ -81,7 +81,7 @@ NASTY_HEX = (
 
 
 def _object(pairs: list[tuple[str, str]]) -> str:
-    """Spell an object; a key may stand there twice."""
+    """Return the JSON text of an object; a key may occur twice."""
     return "{" + ",".join(f"{json.dumps(name)}:{value}" for name, value in pairs) + "}"
 
 
@@ -90,7 +90,7 @@ def _array(items: list[str]) -> str:
 
 
 def json_texts(names: st.SearchStrategy[str] = ANY_TEXT) -> st.SearchStrategy[str]:
-    """JSON, mostly; objects have these names, some of them twice."""
+    """Return a strategy for JSON texts, some invalid. Objects have these names, some repeated."""
     values = JSON_VALUES.map(json.dumps)
     return st.recursive(
         values | st.sampled_from(NASTY_JSON),
@@ -106,14 +106,14 @@ NUMBER_TEXTS = st.sampled_from(NASTY_NUMBERS).map(json.dumps)
 KEY_PARTS = st.sampled_from(
     ["x", "9" * 5000, "0" * 64, "é", "1", "٣", "sent-x-y", "a" * 3000]
 ) | ANY_TEXT.map(lambda text: text.replace("\0", ""))
-# Made once: hypothesis looks at every new strategy anew.
+# Made once, since hypothesis validates every new strategy.
 JSON_TEXTS = json_texts()
 _PIECES = st.sampled_from([None, "", "\0", "\ud800", "\ufeff", '"', "}", "]", "9" * 99]) | ANY_TEXT
 
 
 @st.composite
 def damaged(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> str:
-    """A text with a piece of it cut out, doubled or replaced."""
+    """Return a text with some pieces cut out, doubled or replaced."""
     text = draw(texts)
     for _ in range(draw(st.integers(1, 3))):
         start = draw(st.integers(0, len(text)))
@@ -160,7 +160,7 @@ _CHANGES = st.lists(
 
 
 def frames(honest: str) -> st.SearchStrategy[str]:
-    """Any text, JSON of any kind, and honest frames of a relay (like this one) with damage."""
+    """Return a strategy for frames: any text, any JSON, and damaged copies of an honest frame."""
     return st.one_of(
         st.text(st.characters(), max_size=200),
         st.sampled_from(NASTY_FRAMES),
@@ -174,11 +174,11 @@ def frames(honest: str) -> st.SearchStrategy[str]:
 
 @st.composite
 def fields_changed(draw: st.DrawFn, honest: str) -> str:
-    """An honest event of which some fields are others."""
+    """Return an honest frame with some fields of its event changed or repeated."""
     kind, name, event = json.loads(honest)
     pairs = [(field, json.dumps(value)) for field, value in event.items()]
     changed = dict(draw(_CHANGES))
-    doubled = draw(st.booleans())  # the last of two counts
+    doubled = draw(st.booleans())  # a parser takes the last of two
     kept = [pair for pair in pairs if doubled or pair[0] not in changed]
     return f"[{json.dumps(kind)},{json.dumps(name)},{_object([*kept, *changed.items()])}]"
 
@@ -188,15 +188,15 @@ def fields_changed(draw: st.DrawFn, honest: str) -> str:
 
 @dataclass(frozen=True)
 class WantedEvent:
-    """What the known client signs.
+    """An event that the known client signs.
 
     Attributes:
-        content: what it says, where that is not encrypted; None for an encrypted request.
-        scheme: of the encryption.
-        tags: beside the wallet's `p`.
-        p_first: whether the `p` tag comes before these.
-        kind: of the event.
-        age: seconds before now.
+        content: the content as it is; None for an encrypted request.
+        scheme: the encryption of such a request.
+        tags: the tags beside the wallet's `p`.
+        p_first: whether the `p` tag comes before the others.
+        kind: the event's kind.
+        age: its age in seconds; negative in the future.
 
     """
 
@@ -251,7 +251,7 @@ _METHOD_TEXTS = st.sampled_from(
 )
 
 
-# Requests of which method or parameters are anything, or stand there twice.
+# Requests whose method or parameters can be any JSON, or are repeated.
 _MORE_PAIRS = st.lists(
     st.tuples(st.just("method"), _METHOD_TEXTS)
     | st.tuples(st.just("params"), JSON_TEXTS)
@@ -279,7 +279,7 @@ plaintexts: st.SearchStrategy[str | bytes] = st.one_of(
 
 @dataclass(frozen=True)
 class Payable:
-    """An invoice of somebody else that can be paid."""
+    """An invoice of another node that can be paid."""
 
     invoice: str
     preimage: bytes
@@ -287,7 +287,7 @@ class Payable:
 
 @functools.cache
 def payables() -> tuple[Payable, ...]:
-    """Invoices that a node can pay, each but once; the first of them have no amount."""
+    """Return invoices that a node can pay once each; the first five have no amount."""
     return tuple(_payable(number, None if number < 5 else number * 1000) for number in range(40))
 
 
@@ -306,8 +306,8 @@ def _payable(number: int, amount_msat: int | None) -> Payable:
 
 
 @st.composite
-def signed_anew(draw: st.DrawFn) -> str:
-    """An invoice with any prefix and any fields, and the right checksum: nobody has signed this."""
+def unsigned_invoices(draw: st.DrawFn) -> str:
+    """Return an unsigned invoice with any prefix, any fields and a valid checksum."""
     prefix = draw(
         st.sampled_from(
             [
@@ -356,7 +356,7 @@ _INVOICE_TEXTS = st.one_of(
     _INVOICES.map(str.upper),
     _INVOICES.map(lambda invoice: f" LIGHTNING:{invoice}\n"),
     damaged(_INVOICES),
-    signed_anew(),
+    unsigned_invoices(),
     st.sampled_from(
         [
             "lno1pg",
@@ -415,7 +415,7 @@ _TLVS = st.lists(
 ) | st.just([{"type": 65_536 + n, "value": "ab" * 20} for n in range(51)])
 _FLAGS: st.SearchStrategy[Any] = st.booleans() | st.sampled_from([None, 0, "true", []])
 
-# Values within bounds, and others, of the fields of each method.
+# Strategies for a field: values within bounds, and any values.
 Field = tuple[st.SearchStrategy[Any], st.SearchStrategy[Any]]
 _NUMBER: Field = (st.integers(1000, 2000), _NUMBERS)
 _TEXT: Field = (st.sampled_from(["tea", "é" * 400]), _TEXTS)
@@ -466,9 +466,9 @@ FIELDS: dict[str, dict[str, Field]] = {
     },
     "multi_pay_invoice": {"invoices": (st.just([]), JSON_VALUES)},
 }
-# Without these a request goes no further.
+# Required fields: without them the others are not checked.
 _NEEDED = {"make_invoice": ("amount",), "pay_invoice": ("invoice",), "pay_keysend": ("amount", "pubkey")}
-# What has more fields is asked for more often.
+# A method with more fields is chosen more often.
 _METHODS_TO_ASK = [name for name, fields in FIELDS.items() for _ in range(1 + len(fields))]
 assert set(METHODS) <= set(FIELDS)
 
@@ -484,7 +484,7 @@ _PARAMS = {method: _within_bounds(method) for method in FIELDS}
 
 @st.composite
 def requests(draw: st.DrawFn) -> Any:
-    """A request of a known method that is as it should be, but for a field or two."""
+    """Return a request of a known method with at most two fields out of bounds."""
     method = draw(st.sampled_from(_METHODS_TO_ASK))
     fields = FIELDS[method]
     params = draw(_PARAMS[method])
@@ -495,7 +495,7 @@ def requests(draw: st.DrawFn) -> Any:
 
 
 def spelled(request: object) -> str:
-    """Spell a request as a client does: with UTF-8 where that can say it."""
+    """Return a request as JSON, in UTF-8 unless it has lone surrogates."""
     text = json.dumps(request, ensure_ascii=False)
     try:
         text.encode()

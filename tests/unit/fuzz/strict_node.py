@@ -1,6 +1,6 @@
-"""A node that takes nothing on trust: what reaches lightningd must be in the table below, and bounded.
+"""A node that checks every call: only calls in the table below, with bounded parameters, are allowed.
 
-The table is written from what lightningd can stand (DESIGN section 5), not from what the plugin sends.
+The table lists what lightningd can handle, not what the plugin happens to send.
 """
 
 import json
@@ -32,7 +32,7 @@ _LABEL = r"nwc:[0-9a-f]{16}:[0-9a-f]{64}"
 _TEMPLATE = r"nwc:template:[0-9]{1,9}"
 _BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 
-# Every word, literal and sign that a query of ours is made of.
+# All words, literals and signs of the plugin's queries.
 _SQL_WORDS = (
     "SELECT|FROM|WHERE|AND|OR|NOT|IN|EXISTS|AS|ORDER|BY|DESC|LIMIT|OFFSET|count|"
     "min|max|invoices|sendpays|first|earlier|part|label|description|payment_hash|"
@@ -47,35 +47,35 @@ _SQL_TOKEN = re.compile(
 
 
 def number(low: int, high: int) -> Check:
-    """An integer of JSON within bounds."""
+    """Return a check for an integer within bounds."""
     return lambda value: type(value) is int and low <= value <= high
 
 
 def matching(pattern: str) -> Check:
-    """A string of this form, from its beginning to its end."""
+    """Return a check for a string that the pattern matches in full."""
     form = re.compile(pattern)
     return lambda value: isinstance(value, str) and form.fullmatch(value) is not None
 
 
 def one_of(*values: object) -> Check:
-    """One of these values."""
+    """Return a check for one of these values."""
     return lambda value: any(type(value) is type(known) and value == known for known in values)
 
 
 def text(max_bytes: int) -> Check:
-    """A string without what lightningd refuses."""
+    """Return a check for a bounded string without characters that lightningd refuses."""
     return lambda value: (
         isinstance(value, str) and len(value.encode()) <= max_bytes and not _has_escape(value)
     )
 
 
 def _has_escape(value: str) -> bool:
-    r"""Tell whether a JSON encoder writes a `\u`, which lightningd refuses in places."""
+    r"""Return True if a JSON encoder writes a `\u`, which lightningd refuses in places."""
     return "\\u" in json.dumps(value, ensure_ascii=False).replace("\\\\", "")
 
 
 def stored(value: Any) -> bool:
-    """A string for the datastore: with JSON in it, which a parser takes back."""
+    """Return True for a string for the datastore that is JSON. Raise ValueError if it is not JSON."""
     if not text(2**19)(value):
         return False
     json.loads(value, parse_constant=_no_constant)
@@ -87,13 +87,13 @@ def _no_constant(name: str) -> None:
 
 
 def datastore_key(value: Any) -> bool:
-    """A key below ours, of few and short parts; the longest is the name of a payment's record."""
+    """Return True for a key of the plugin with few and short parts; a payment's name is the longest."""
     parts = isinstance(value, list) and 2 <= len(value) <= 6 and value[0] == "nwc"
     return parts and all(matching(r"[a-z0-9_-]{1,201}")(part) for part in value)
 
 
 def invoice_string(value: Any) -> bool:
-    """A bech32 string, which is all that `decode` and `pay` are to get."""
+    """Return True for a bounded bech32 string: `decode` and `pay` may get nothing else."""
     if not isinstance(value, str) or len(value) > MAX_INVOICE_LENGTH or not value.startswith("ln"):
         return False
     prefix, one, data = value.rpartition("1")
@@ -101,7 +101,7 @@ def invoice_string(value: Any) -> bool:
 
 
 def unsigned_invoice(value: Any) -> bool:
-    """What `createinvoice` is to sign: an amount, an expiry and a description that fit."""
+    """Return True for an invoice that `createinvoice` may sign: bounded amount, expiry, description."""
     if not invoice_string(value):
         return False
     try:
@@ -114,7 +114,7 @@ def unsigned_invoice(value: Any) -> bool:
 
 
 def query(value: Any) -> bool:
-    """A query of the words above and of numbers of at most 19 digits."""
+    """Return True for a bounded query of the words above and numbers of at most 19 digits."""
     if not isinstance(value, str) or len(value) > MAX_QUERY_LENGTH or not value.startswith("SELECT "):
         return False
     position = 0
@@ -127,7 +127,7 @@ def query(value: Any) -> bool:
 
 
 def tlvs(value: Any) -> bool:
-    """Custom records, of a thousand bytes in all."""
+    """Return True for at most 50 custom records of at most 1,000 bytes in all."""
     if not isinstance(value, dict) or not 0 < len(value) <= 50:
         return False
     types = all(matching("[0-9]{5,20}")(type_) and 2**16 <= int(type_) < 2**64 for type_ in value)
@@ -149,14 +149,14 @@ _KEYSEND = {"destination": matching("0[23][0-9a-f]{64}"), "amount_msat": payment
 
 @dataclass(frozen=True)
 class Signature:
-    """What a method is to be given."""
+    """The checks of a method's parameters."""
 
     required: dict[str, Check]
     optional: dict[str, Check]
 
 
 def signature(required: dict[str, Check] | None = None, **optional: Check) -> Signature:
-    """Describe a method."""
+    """Return a signature; the keywords are the optional parameters."""
     return Signature(required or {}, optional)
 
 
@@ -222,24 +222,24 @@ METHODS: dict[str, Signature] = {
     "listdatastore": signature({"key": datastore_key}),
     "deldatastore": signature({"key": datastore_key}, generation=index),
 }
-# By what a call says of itself: one of these, and not two.
+# Calls that need exactly one of these parameters.
 _EXACTLY_ONE = {"listinvoices": ("label", "payment_hash"), "listsendpays": ("payment_hash", "index")}
 
 
 def problem(method: str, given: Json) -> str | None:
-    """Say what is wrong with a call, None when nothing is."""
+    """Return what is wrong with a call, None if nothing is."""
     wanted = METHODS.get(method)
     if wanted is None:
-        return f"{method} is not to be called"
+        return f"{method} must not be called"
     checks = {**wanted.required, **wanted.optional}
     wrong = [name for name in given if name not in checks or not _passes(checks[name], given[name])]
-    wrong += [f"no {name}" for name in wanted.required if name not in given]
+    wrong += [f"{name} is missing" for name in wanted.required if name not in given]
     if method in _EXACTLY_ONE and sum(name in given for name in _EXACTLY_ONE[method]) != 1:
-        wrong.append("one name, and not two")
+        wrong.append(f"exactly one of {_EXACTLY_ONE[method]} is needed")
     if method == "invoice" and "deschashonly" not in given and not text(639)(given.get("description")):
         wrong.append("description is too long for an invoice")
     if len(json.dumps(given)) > MAX_CALL_BYTES:
-        wrong.append("too long in all")
+        wrong.append("the call is too long")
     return f"{method}: {', '.join(wrong)} in {str(given)[:2000]}" if wrong else None
 
 
@@ -251,17 +251,17 @@ def _passes(check: Check, value: Any) -> bool:
 
 
 def _of_pay(params: list[Any]) -> Json:
-    """Name the parameters that `pay` gets by position, and drop those that are left out."""
+    """Return the positional parameters of `pay` by name, without those that are None."""
     names = [param.name for param in PAY_PARAMS]
     named = {"invstring" if n == "bolt11" else n: v for n, v in zip(names, params, strict=False)}
     return {name: value for name, value in named.items() if value is not None}
 
 
 class StrictNode(InProcessNode):
-    """A Node over the double that looks at every call first.
+    """A Node over the double that checks every call first.
 
     Attributes:
-        violations: what was wrong with calls, in words.
+        violations: what was wrong with calls.
 
     """
 
@@ -273,7 +273,7 @@ class StrictNode(InProcessNode):
         given = params if isinstance(params, dict) else _of_pay(params)
         if wrong := problem(method, given):
             self.violations.append(wrong)
-        self.calls.clear()  # who looks at them is not here, and there are many
+        self.calls.clear()  # nobody reads them here, and there are many
         try:
             return await super()._call(method, params, bounds, name)
         except RpcCallError as error:

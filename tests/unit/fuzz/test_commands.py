@@ -1,5 +1,6 @@
-"""What an owner may give to the nwc-* commands, as JSON of any kind: an error in words, or something
-that was bounded before it was kept. HYPOTHESIS_PROFILE=long looks longer.
+"""Any JSON as parameters of the nwc-* commands: it is refused, or bounded before it is stored.
+
+HYPOTHESIS_PROFILE=long tries more examples.
 """
 
 import inspect
@@ -29,7 +30,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     commands.export,
     commands.import_,
 )
-# What each parameter may be, beside anything.
+# Special values of each parameter, tried beside any JSON.
 WORDS: dict[str, list[Any]] = {
     "name": [
         "receives",
@@ -111,7 +112,7 @@ VALUES["connections"] = (
     | _ENTRIES.map(lambda entries: {"version": 1, "connections": entries})
     | JSON_VALUES
 )
-# Else a warning takes the place of what was found.
+# Otherwise this warning would hide the failure.
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
 
@@ -121,13 +122,13 @@ def way(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
         patched.chdir(Path.cwd())
         way = Way(tmp_path_factory.mktemp("commands"))
         yield way
-        way.still_honest()
+        way.check_honest_request()
         way.close()
 
 
 @st.composite
 def calls(draw: st.DrawFn) -> tuple[Any, dict[str, Any]]:
-    """A command, and values for what it needs and for some of the rest."""
+    """Return a command and values for its required and some of its optional parameters."""
     command = draw(st.sampled_from(COMMANDS))
     parameters = list(inspect.signature(command).parameters.values())[1:]
     needed = {p.name: VALUES[p.name] for p in parameters if p.default is p.empty}
@@ -140,15 +141,15 @@ def calls(draw: st.DrawFn) -> tuple[Any, dict[str, Any]]:
     suppress_health_check=list(HealthCheck),
 )
 @given(calls())
-def test_commands(way: Way, call: tuple[Any, dict[str, Any]]) -> None:
+def test_any_parameters_are_refused_or_handled(way: Way, call: tuple[Any, dict[str, Any]]) -> None:
     command, given_ = call
     if given_.get("name") == "receives" and command is not commands.list_:
-        given_["name"] = "spends"  # the one that stays
+        given_["name"] = "spends"  # its connection must stay for the honest requests
     with suppress(ArgumentError, ManagementError):
-        shown = way.run(command(way.core, **given_))
+        shown = way.run(command(way.app, **given_))
         json.dumps(shown, ensure_ascii=False, allow_nan=False).encode()
-    way.nothing_went_wrong()
-    for live in way.core.connections.all():
+    way.check_no_errors()
+    for live in way.app.connections.all():
         if live.record.name not in ("receives", "spends"):
-            way.run(way.core.manager.revoke(live.record.name))
-    way.still_honest()
+            way.run(way.app.manager.revoke(live.record.name))
+    way.check_honest_request()

@@ -1,5 +1,5 @@
-"""What the plugin keeps in the datastore, changed by hand: it starts all the same, serves whom it can,
-and spends nothing on the word of a record that it cannot read. HYPOTHESIS_PROFILE=long looks longer.
+"""Records in the datastore that were changed by hand: the plugin starts, serves the connections that it
+can, and spends nothing where it cannot read the record. HYPOTHESIS_PROFILE=long tries more examples.
 """
 
 import json
@@ -17,7 +17,7 @@ from tests.double import plans
 from tests.unit.fuzz import strategies
 from tests.unit.fuzz.way import Way, event_frame
 
-# What is to be logged of a record that cannot be read; and keys that others have made are looked at.
+# Errors that are logged for unreadable records, and calls with keys that the plugin did not make.
 EXPECTED = (
     "LedgerError",
     "UnreadableRecordError",
@@ -38,12 +38,12 @@ REQUESTS = [
 ]
 
 Row = tuple[bytes, bytes, int]
-# Else a warning takes the place of what was found.
+# Otherwise this warning would hide the failure.
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
 
 class Records:
-    """A way and what stands in its datastore; each example begins with the same."""
+    """A plugin and its honest records, with which each example begins."""
 
     def __init__(self, way: Way) -> None:
         self.way = way
@@ -55,7 +55,7 @@ class Records:
         return [(row["key"], row["data"], row["generation"]) for row in rows]
 
     def write(self, changed: dict[str, bytes | None]) -> None:
-        """Have the honest records there, but for these; None is for one that is gone."""
+        """Restore the honest records, then write these changes; None deletes a record."""
         database = self.way.double.state.db
         rows: dict[bytes, tuple[bytes, int]] = {key: (data, number) for key, data, number in self.honest}
         for key, data in changed.items():
@@ -71,7 +71,7 @@ class Records:
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Records]:
-    """A plugin that has made invoices and payments of all sorts, and has put notifications aside."""
+    """A plugin that has stored invoices and payments of all kinds and a pending notification."""
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(Path.cwd())
         way = Way(tmp_path_factory.mktemp("records"))
@@ -93,7 +93,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Records]:
 
 
 def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Return where something stands in a JSON value."""
+    """Return the paths of a JSON value and of all values in it."""
     inner = (
         value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     )
@@ -101,7 +101,7 @@ def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def replaced(value: Any, path: tuple[Any, ...], text: str) -> str:
-    """Spell a JSON value with something else, spelled so, in a certain place."""
+    """Return a JSON value as text, with this text at the path; the value itself is changed too."""
     if not path:
         return text
     marker = "\N{SNOWMAN}" * 9
@@ -114,7 +114,7 @@ def replaced(value: Any, path: tuple[Any, ...], text: str) -> str:
 
 @st.composite
 def changes(draw: st.DrawFn, texts: dict[str, str]) -> dict[str, bytes | None]:
-    """Change some records: their text, one of their fields, their key, or what they are."""
+    """Return changes to some records: to the text, to a field, or to the key; None deletes one."""
     changed: dict[str, bytes | None] = {}
     for _ in range(draw(st.integers(1, 3))):
         key = draw(st.sampled_from(sorted(texts)))
@@ -126,7 +126,7 @@ def changes(draw: st.DrawFn, texts: dict[str, str]) -> dict[str, bytes | None]:
                 changed[key] = draw(strategies.damaged(st.just(text))).encode(errors="replace")
             case 2:
                 changed[key] = draw(strategies.JSON_TEXTS).encode(errors="replace")
-            case 3:  # what stood there stands under another name, or below
+            case 3:  # the record moves to another key or to one below
                 changed[key] = None
                 part = draw(strategies.KEY_PARTS)
                 changed[
@@ -147,25 +147,25 @@ def changes(draw: st.DrawFn, texts: dict[str, str]) -> dict[str, bytes | None]:
     suppress_health_check=list(HealthCheck),
 )
 @given(st.data())
-def test_records_changed_by_hand(records: Records, data: st.DataObject) -> None:
+def test_records_changed_by_hand_break_and_spend_nothing(records: Records, data: st.DataObject) -> None:
     way = records.way
     changed = data.draw(changes(records.texts))
     records.write(changed)
     way.restart()
     for command in (commands.list_, commands.status):
-        json.dumps(way.run(command(way.core)), ensure_ascii=False, allow_nan=False).encode()
+        json.dumps(way.run(command(way.app)), ensure_ascii=False, allow_nan=False).encode()
     for name in ("spends", "owner"):
         client = way.clients[name]
         text = changed.get(f"nwc\0ledgers\0{client.keys.public_key}", b"")
         paid_before = len(way.double.keysends)
         for asked in REQUESTS:
             request = client.request(json.dumps(asked))
-            for answer in way.take(event_frame(request)):
+            for answer in way.deliver(event_frame(request)):
                 client.open(answer, request, node_is_well=False)
         if text and is_unreadable(text):
             assert len(way.double.keysends) == paid_before
     if not any(key.startswith("nwc\0connections") for key in changed):
-        way.still_honest()
+        way.check_honest_request()
 
 
 def is_unreadable(ledger: bytes) -> bool:

@@ -1,8 +1,7 @@
-"""The whole way of a request in one process: frames in, frames out, and a node that checks all it gets.
+"""The whole way of a request in one process: frames in, frames out, and a node that checks every call.
 
-Real are RelayPool, Relay, RelaySession, gate, server, handlers, payments and Node; in memory are the
-WebSocket below and the double of lightningd beyond. Time passes only where everything waits, and then
-at once.
+RelayPool, Relay, RelaySession, gate, server, handlers, payments and Node are real. The WebSocket and the
+double of lightningd are in memory. Time is virtual: it advances at once when everything waits.
 """
 
 import asyncio
@@ -37,12 +36,12 @@ T = TypeVar("T")
 
 URL = "ws://127.0.0.1:9"
 MAX_EVENT_BYTES = 65_536
-# Of virtual time: longer than anything that waits for something else than a payment.
+# Seconds of virtual time: longer than any wait but that for a payment.
 PATIENCE_S = 300.0
-# An honest request comes after so many others: none of them may have left anything behind.
+# An honest request is sent after so many others, which must not have affected it.
 PROBE_EVERY = 20
 
-# Connections by name, and what they may do.
+# Connections by name, with the parameters of nwc-connect.
 CONNECTIONS: dict[str, Json] = {
     "receives": {},
     "spends": {"budget": "1000000sat", "renewal": "daily", "max_payment": "500000sat"},
@@ -52,7 +51,7 @@ CONNECTIONS: dict[str, Json] = {
 
 
 class RawText(str):
-    """What a client encrypts where it is no UTF-8: a text whose encoding is these bytes."""
+    """A plaintext that is not UTF-8: a string whose `encode` returns these bytes."""
 
     __slots__ = ("data",)
     data: bytes
@@ -67,7 +66,7 @@ class RawText(str):
 
 
 class Client:
-    """An app: what it sends and how it reads what it gets."""
+    """An app that signs requests and checks answers."""
 
     def __init__(self, keys: KeyPair, wallet_pubkey: str) -> None:
         self.keys = keys
@@ -85,19 +84,19 @@ class Client:
         kind: int = KIND_REQUEST,
         created_at: int | None = None,
     ) -> Event:
-        """Sign an event, dated now."""
+        """Return a signed event, dated now by default."""
         at = int(time.time()) if created_at is None else created_at
         return sign_event(self.keys, kind=kind, content=content, tags=tags, created_at=at)
 
     def request(self, plaintext: str, scheme: Encryption = Encryption.NIP44_V2) -> Event:
-        """Make a request as an honest app does."""
+        """Return a request event as an honest app makes it."""
         tags = [["p", self.wallet_pubkey]]
         if scheme is not Encryption.NIP04:
             tags.append(["encryption", scheme])
         return self.event(self.encrypt(scheme, plaintext), tags)
 
     def open(self, answer: Event, request: Event, *, node_is_well: bool = True) -> Json:
-        """Check an answer against NIP-47 from all sides and decrypt it."""
+        """Check an answer against NIP-47; return its decrypted content."""
         verify_event(answer)
         assert answer.kind == KIND_RESPONSE
         assert answer.pubkey == self.wallet_pubkey
@@ -115,7 +114,7 @@ class Client:
             assert set(body["error"]) == {"code", "message"}
             assert body["error"]["code"] in set(ErrorCode)
             assert body["error"]["message"]
-            # Of a node that is well and only asked what it may be, it would be a mistake of ours.
+            # From a healthy node that gets only valid calls, INTERNAL would be a bug of the plugin.
             assert not (node_is_well and body["error"]["code"] == ErrorCode.INTERNAL), (body, request)
         assert _has_only_integers(body)
         return body
@@ -126,7 +125,7 @@ def _no_constant(text: str) -> None:
 
 
 def _has_only_integers(value: object) -> bool:
-    """Tell whether all numbers are integers, as apps expect; but metadata is what the app has sent."""
+    """Return True if all numbers are integers, as apps expect, except in metadata."""
     if isinstance(value, dict):
         return all(_has_only_integers(item) for name, item in value.items() if name != "metadata")
     if isinstance(value, list):
@@ -135,10 +134,10 @@ def _has_only_integers(value: object) -> bool:
 
 
 class Socket:
-    """A WebSocket in memory, with a relay at its other end that takes everything.
+    """A WebSocket in memory, to a relay that accepts everything.
 
     Attributes:
-        published: the events that it has sent.
+        published: the events that the plugin has sent.
 
     """
 
@@ -150,16 +149,16 @@ class Socket:
         self._on_message: Callable[[str | bytes], None] | None = None
 
     @property
-    def is_heard(self) -> bool:
-        """Tell whether somebody takes what arrives."""
+    def has_listener(self) -> bool:
+        """True if the plugin is listening."""
         return self._on_message is not None
 
     def arrive(self, frame: str | bytes) -> None:
-        """Have a frame come from the relay."""
+        """Deliver a frame from the relay."""
         assert self._on_message is not None
         self._on_message(frame)
 
-    # What Relay uses of a BoundedConnection
+    # The methods of BoundedConnection that Relay uses
 
     def listen(self, on_message: Callable[[str | bytes], None], _on_writable: object) -> None:
         self._on_message = on_message
@@ -187,11 +186,11 @@ class Socket:
 
 
 class Way:
-    """A plugin that runs, with connections, over a node that has a past.
+    """A running plugin with connections, over a node that already has invoices and payments.
 
     Attributes:
-        probes: whether an honest request comes now and then.
-        is_wrong: tells of a line of the log, or a call of lightningd, whether it should not have been.
+        probes: whether an honest request is sent now and then.
+        is_wrong: returns True for a log line or a call that counts as a failure.
 
     """
 
@@ -203,7 +202,7 @@ class Way:
         self.clients: dict[str, Client] = {}
         self._socket: Socket | None = None
         self._published: list[Event] = []
-        self._taken = 0
+        self._delivered = 0
         self.probes = True
         self.is_wrong: Callable[[str], bool] = lambda _: True
         self._errors = Errors()
@@ -212,26 +211,26 @@ class Way:
         logging.getLogger("nwc").addHandler(self._errors)
         self._exit.callback(logging.getLogger("nwc").removeHandler, self._errors)
         self._exit.enter_context(patch.object(relay_module, "_connect", self._connect))
-        self.core = self.run(self._start())
+        self.app = self.run(self._start())
 
     def close(self) -> None:
-        """End, and see that nothing goes wrong at the end either."""
+        """Stop the plugin, and check that nothing went wrong."""
         try:
-            self.run(self.core.stop())
-            self.nothing_went_wrong()
+            self.run(self.app.stop())
+            self.check_no_errors()
         finally:
             self.loop.end()
             self.double.close()
             self._exit.close()
 
     def restart(self) -> None:
-        """Stop the plugin and start it again, whatever stands in the datastore by now."""
-        self.run(self.core.stop())
-        self.core = make_core(self.node)
-        self.run(load(self.core))
+        """Stop the plugin and start it again with the current datastore."""
+        self.run(self.app.stop())
+        self.app = make_app(self.node)
+        self.run(load(self.app))
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run something of the test's in the plugin's loop."""
+        """Run a coroutine in the plugin's loop and return its result."""
 
         async def bounded() -> T:
             async with asyncio.timeout(PATIENCE_S):
@@ -239,36 +238,36 @@ class Way:
 
         return self.loop.run_until_complete(bounded())
 
-    def take(self, *frames: str | bytes) -> list[Event]:
-        """Have frames come from the relay, and return the answers to what is in them."""
+    def deliver(self, *frames: str | bytes) -> list[Event]:
+        """Deliver frames from the relay, and return the answers."""
         before = len(self._published)
-        self.run(self._take(frames))
-        self.nothing_went_wrong()
+        self.run(self._deliver(frames))
+        self.check_no_errors()
         answers = [event for event in self._published[before:] if event.kind == KIND_RESPONSE]
         self._published.clear()
-        self._taken += 1
-        if self.probes and self._taken % PROBE_EVERY == 0:
-            self.still_honest()
+        self._delivered += 1
+        if self.probes and self._delivered % PROBE_EVERY == 0:
+            self.check_honest_request()
         return answers
 
     def ask(self, client: Client, request: Event) -> Json:
-        """Have a request come, which must be answered once, and return what the answer says."""
-        [answer] = self.take(event_frame(request))
+        """Deliver a request; check that it gets one answer, and return its content."""
+        [answer] = self.deliver(event_frame(request))
         return client.open(answer, request)
 
-    def still_honest(self) -> None:
-        """Ask as an honest app does, after all that has come before."""
+    def check_honest_request(self) -> None:
+        """Check that an honest request is still answered."""
         client = self.clients["receives"]
         request = client.request('{"method":"make_invoice","params":{"amount":1000}}')
-        self.run(self._take((event_frame(request),)))
+        self.run(self._deliver((event_frame(request),)))
         [answer] = [event for event in self._published if event.tag("e") == request.id]
         assert client.open(answer, request)["result"]["invoice"].startswith("lnbcrt10n1")
-        self.nothing_went_wrong()
+        self.check_no_errors()
 
-    def nothing_went_wrong(self) -> None:
-        """Look for what nobody was told."""
-        seen_by_others = (*self.node.violations, *self._errors.seen)
-        wrong = [*self._unhandled, *filter(self.is_wrong, seen_by_others)]
+    def check_no_errors(self) -> None:
+        """Check that there was no violation, logged error or unhandled exception."""
+        reported = (*self.node.violations, *self._errors.seen)
+        wrong = [*self._unhandled, *filter(self.is_wrong, reported)]
         for seen in (self.node.violations, self._unhandled, self._errors.seen):
             seen.clear()
         assert not wrong, wrong[0]
@@ -281,30 +280,30 @@ class Way:
     async def _start(self) -> App:
         await self.dev("dev-invoices", count=30, paid_every=2, label_prefix="shop:")
         await self.dev("dev-payments", count=10, created_at=1_700_000_000)
-        core = make_core(self.node)
-        await load(core)
+        app = make_app(self.node)
+        await load(app)
         for name, how in CONNECTIONS.items():
             keys = KeyPair.generate()
-            shown = await commands.connect(core, name, pubkey=keys.public_key, **how)
+            shown = await commands.connect(app, name, pubkey=keys.public_key, **how)
             self.clients[name] = Client(keys, shown["wallet_pubkey"])
-        return core
+        return app
 
     async def _connect(self, _url: str, **_how: Any) -> Socket:
         self._socket = Socket()
         self._socket.published = self._published
         return self._socket
 
-    async def _take(self, frames: Sequence[str | bytes]) -> None:
+    async def _deliver(self, frames: Sequence[str | bytes]) -> None:
         for frame in frames:
-            while self._socket is None or not self._socket.is_heard:  # noqa: ASYNC110
+            while self._socket is None or not self._socket.has_listener:  # noqa: ASYNC110
                 await asyncio.sleep(1)
             self._socket.arrive(frame)
-        while len(self.core.server._tasks) > 0:  # noqa: ASYNC110
+        while len(self.app.server._tasks) > 0:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
-def make_core(node: StrictNode) -> App:
-    """Make the service's core as Service does."""
+def make_app(node: StrictNode) -> App:
+    """Return an App, made as Service does."""
     settings = Settings(
         rpc_path="rpc",
         relays=(URL,),
@@ -318,17 +317,17 @@ def make_core(node: StrictNode) -> App:
     return App(settings, node, ChainTip())
 
 
-async def load(core: App) -> None:
-    """Load and start a core as Service does."""
+async def load(app: App) -> None:
+    """Load and start an App as Service does."""
 
     async def once(step: Callable[[], Awaitable[object]]) -> None:
         await step()
 
-    await core.manager.load()
-    core.start(once)
-    await core.payments._until_started()
+    await app.manager.load()
+    app.start(once)
+    await app.payments._until_started()
 
 
 def event_frame(event: Event) -> str:
-    """Spell an event as a relay passes it on."""
+    """Return the frame in which a relay delivers an event."""
     return json.dumps(["EVENT", "nwc1", as_json(event)])
