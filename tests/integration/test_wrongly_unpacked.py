@@ -1,4 +1,4 @@
-"""What lightningd shows when the bundle is unpacked wrongly. The README has these words."""
+"""What lightningd shows when the bundle is unpacked wrongly. nwc/INSTALL.md has these words."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Every runtime package has a wheel for each Python and processor that README.md names.
+"""Every runtime package has a wheel for each Python and processor that nwc/INSTALL.md names.
 
 `make wheels` asks PyPI. The answer changes when a package is published, not when our code does, so
 `make test` leaves it out. uv resolves for another Python and processor than its own. pip would apply the
