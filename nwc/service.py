@@ -15,20 +15,20 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
 
-from nwc.cln.errors import NodeError, RpcFailed
-from nwc.cln.insist import insist
+from nwc.cln.errors import NodeError, RpcCallError
 from nwc.cln.node import Json, Node
-from nwc.cln.options import Settings
-from nwc.cln.payments import Payer
+from nwc.cln.payer import Payer
+from nwc.cln.retry import retry
 from nwc.nip47.kinds import KIND_REQUEST
 from nwc.nostr.pool import RelayPool
+from nwc.options import Settings
 from nwc.tasks import Steps, Tasks
 from nwc.wallet import invoice_record
-from nwc.wallet.announcer import Announcer
-from nwc.wallet.connections import Connection
+from nwc.wallet.connections.info_publisher import InfoPublisher
+from nwc.wallet.connections.manager import ConnectionManager, ManagementError
+from nwc.wallet.connections.record import Connection
+from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
 from nwc.wallet.context import ChainTip, Wallet
-from nwc.wallet.live import LiveConnection, LiveConnections
-from nwc.wallet.manager import ConnectionManager, ManagementError
 from nwc.wallet.notifier import Notifier
 from nwc.wallet.paid_invoices import PaidInvoices
 from nwc.wallet.server import RequestServer
@@ -55,10 +55,10 @@ STOP_TIMEOUT_S = 2.0
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-Insist = Callable[[Callable[[], Awaitable[object]]], Coroutine[Any, Any, None]]
+Retry = Callable[[Callable[[], Awaitable[object]]], Coroutine[Any, Any, None]]
 
 
-class Core:
+class App:
     """The parts of the service. Made, used and stopped inside the event loop."""
 
     def __init__(self, settings: Settings, node: Node, tip: ChainTip) -> None:
@@ -66,7 +66,7 @@ class Core:
         self._node = node
         self._tasks = Tasks()
         self.started_at = int(time.time())
-        self.connections = LiveConnections()
+        self.connections = ConnectionRegistry()
         self.pool = RelayPool(
             kinds=(KIND_REQUEST,),
             max_age=settings.max_request_age,
@@ -75,7 +75,7 @@ class Core:
             on_event=lambda event, relay: self.server.on_event(event, relay),  # noqa: PLW0108 - not made yet
             on_connected=self._on_connected,
         )
-        self.announcer = Announcer(self.pool, self.connections, settings.notifications)
+        self.info_publisher = InfoPublisher(self.pool, self.connections, settings.notifications)
         records = PaymentRecords(node)
         payer = Payer(node, settings.pay_command)
         self.notifier = Notifier(node, self.pool, self.connections, records)
@@ -98,7 +98,7 @@ class Core:
         )
         self.late_payments = LatePayments(node, payer, self.payments)
         self.manager = ConnectionManager(
-            node, self.pool, self.announcer, self.connections, settings.rate_limit, self.payments
+            node, self.pool, self.info_publisher, self.connections, settings.rate_limit, self.payments
         )
         self.wallet = Wallet(node, settings.invoice_expiry, tip, self.payments, settings.notifications)
         self.server = RequestServer(
@@ -108,29 +108,29 @@ class Core:
             self.pool.publish_to_any,
         )
 
-    def start(self, insist: Insist) -> None:
+    def start(self, retry: Retry) -> None:
         """Do what needs the connections loaded, in the background. To be called once.
 
         The owner's commands, and apps that receive, wait for none of it. Nothing is paid before the
         books are read.
 
         Args:
-            insist: does a step however long lightningd takes to be ready for it.
+            retry: does a step however long lightningd takes to be ready for it.
 
         """
-        self._tasks.spawn(insist(partial(self.wallet.templates.sweep, is_start=True)))
-        self._tasks.spawn(self._open_books(insist))
-        self._tasks.spawn(self.announcer.keep_fresh())
+        self._tasks.spawn(retry(partial(self.wallet.templates.sweep, is_start=True)))
+        self._tasks.spawn(self._open_books(retry))
+        self._tasks.spawn(self.info_publisher.keep_fresh())
 
-    async def _open_books(self, insist: Insist) -> None:
+    async def _open_books(self, retry: Retry) -> None:
         # Notifications come in the order of the payments, so those that were put aside are read first.
-        await insist(self.notifier.load if self.settings.notifications else self.notifier.forget)
+        await retry(self.notifier.load if self.settings.notifications else self.notifier.forget)
         self.paid_invoices.start()
-        await insist(partial(self.payments.load, is_node_start=self.settings.is_node_start))
+        await retry(partial(self.payments.load, is_node_start=self.settings.is_node_start))
         # From here on payments are made: it may not be done again.
         self.payments.start()
         _log.debug("the books are read; payments can be made")
-        await insist(self._read_records)
+        await retry(self._read_records)
         await self._keep_house()
 
     async def _read_records(self) -> None:
@@ -239,7 +239,7 @@ class Core:
                 await self.wallet.templates.sweep()
 
     def _on_connected(self, url: str) -> None:
-        self.announcer.relay_connected(url)
+        self.info_publisher.relay_connected(url)
         self.notifier.relay_connected(url)
 
     async def stop(self) -> None:
@@ -252,7 +252,7 @@ class Core:
         # After all that has it tell, and that needs a template.
         await asyncio.gather(self.notifier.stop(FINISH_TIMEOUT_S / 2), self._sweep_templates())
         await self.manager.stop()
-        await self.announcer.stop()
+        await self.info_publisher.stop()
         await self.pool.stop()
 
 
@@ -265,7 +265,7 @@ class Service:
         self._tip = ChainTip()
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_note_loop_error)
-        self._core: asyncio.Future[Core] = self._loop.create_future()
+        self._core: asyncio.Future[App] = self._loop.create_future()
         self._stopping = asyncio.Event()
         self._commands = Steps()
         self._failures = 0
@@ -277,7 +277,7 @@ class Service:
         """Start the thread. Returns at once; lightningd waits for nothing."""
         self._thread.start()
 
-    def run(self, action: Callable[[Core], Coroutine[Any, Any, _T]]) -> Future[_T]:
+    def run(self, action: Callable[[App], Coroutine[Any, Any, _T]]) -> Future[_T]:
         """Run an action of a person's command in the loop, once the connections are loaded.
 
         The future raises TimeoutError where that takes too long; the action still goes on.
@@ -308,15 +308,15 @@ class Service:
             _log.exception("the service ended unexpectedly; so does the plugin")
             os._exit(1)
 
-    async def _in_time(self, action: Callable[[Core], Coroutine[Any, Any, _T]]) -> _T:
+    async def _in_time(self, action: Callable[[App], Coroutine[Any, Any, _T]]) -> _T:
         async with asyncio.timeout(COMMAND_TIMEOUT_S):
             return await self._commands.whole(self._when_loaded(action))
 
-    async def _when_loaded(self, action: Callable[[Core], Coroutine[Any, Any, _T]]) -> _T:
+    async def _when_loaded(self, action: Callable[[App], Coroutine[Any, Any, _T]]) -> _T:
         return await action(await asyncio.shield(self._core))
 
     async def _main(self) -> None:
-        core = Core(self._settings, self._node, self._tip)
+        core = App(self._settings, self._node, self._tip)
         stopping = asyncio.create_task(self._stopping.wait())
         loading = asyncio.create_task(self._load(core))
         await asyncio.wait((stopping, loading), return_when=asyncio.FIRST_COMPLETED)
@@ -331,26 +331,26 @@ class Service:
         """Leave out debug lines where lightningd would throw them away: each costs it and us time."""
         try:
             level = await self._node.log_level()
-        except RpcFailed:  # worth no more than its default
+        except RpcCallError:  # worth no more than its default
             level = "info"
         is_verbose = any(word in level for word in ("debug", "trace", "io"))
         logging.getLogger("nwc").setLevel(logging.DEBUG if is_verbose else logging.INFO)
 
-    async def _load(self, core: Core) -> None:
+    async def _load(self, core: App) -> None:
         """Load the connections, however long lightningd takes to be ready for it.
 
         They come before all else, so that the owner can always end one.
         """
-        await self._insist(self._follow_log_level)
-        await self._insist(core.manager.load)
-        core.start(self._insist)
+        await self._retry(self._follow_log_level)
+        await self._retry(core.manager.load)
+        core.start(self._retry)
         self._core.set_result(core)
         self._failures = 0
         _log.debug("ready: %d connections", len(core.connections))
 
-    async def _insist(self, step: Callable[[], Awaitable[object]]) -> None:
+    async def _retry(self, step: Callable[[], Awaitable[object]]) -> None:
         """Do a step of the start, however long lightningd takes to be ready for it."""
-        await insist(step, RETRY_FIRST_S, RETRY_MAX_S, self._note_not_loaded)
+        await retry(step, RETRY_FIRST_S, RETRY_MAX_S, self._note_not_loaded)
 
     def _note_not_loaded(self, error: NodeError) -> None:
         self._failures += 1

@@ -1,16 +1,16 @@
-"""The nwc-* commands: check a person's words, act on the connections, show the result.
+"""The nwc-* commands: check the owner's arguments, act, return what lightning-cli shows.
 
-Each command is a coroutine that runs in the service's loop.
+Each command is a coroutine that runs in the event loop of the service.
 """
 
-from nwc.commands.arguments import BadArgument
+from nwc.commands.arguments import ArgumentError
 from nwc.commands.backup import export, import_
 from nwc.commands.connections import connect, list_, revoke, update
 from nwc.commands.forget import forget
 from nwc.commands.status import status
 
 __all__ = [
-    "BadArgument",
+    "ArgumentError",
     "connect",
     "export",
     "forget",

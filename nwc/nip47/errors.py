@@ -3,6 +3,8 @@
 from enum import StrEnum
 from typing import NoReturn
 
+from nwc.errors import NwcError
+
 
 class ErrorCode(StrEnum):
     """NIP-47, "Error codes" and the codes its commands add."""
@@ -20,7 +22,7 @@ class ErrorCode(StrEnum):
     OTHER = "OTHER"
 
 
-class Nip47Error(Exception):
+class Nip47Error(NwcError):
     """A request that gets an error for an answer.
 
     Attributes:

@@ -17,8 +17,8 @@ from enum import StrEnum
 
 from nwc.nip47.kinds import KIND_REQUEST
 from nwc.nip47.rate_limit import RateLimit
-from nwc.nostr.event import Event, InvalidEvent, verify_event
-from nwc.nostr.seen import SeenEvents
+from nwc.nip47.seen import SeenEvents
+from nwc.nostr.event import Event, EventError, verify_event
 
 # A request that is older was kept by somebody and says nothing about clocks.
 MAX_BEHIND_S = 3600
@@ -101,7 +101,7 @@ class Gate:
             return Rejected(Rejection.RATE_LIMITED)
         try:
             verify_event(event)
-        except InvalidEvent:
+        except EventError:
             return Rejected(Rejection.FORGED)
         self._seen.add(event.id)
         if exhausted:
@@ -129,7 +129,7 @@ class Gate:
         self._looked_at = now
         try:
             verify_event(event)
-        except InvalidEvent:
+        except EventError:
             return None
         return ahead_s
 

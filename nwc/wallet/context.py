@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 from nwc.cln.history import History
 from nwc.cln.node import Node
 from nwc.nip47.encryption import Encryption
-from nwc.wallet.connections import Connection
+from nwc.wallet.connections.record import Connection
 from nwc.wallet.invoice_record import InvoiceRecords
 from nwc.wallet.spending.in_flight import InFlight
 from nwc.wallet.spending.payments import Payments

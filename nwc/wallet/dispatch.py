@@ -9,16 +9,16 @@ from nwc.cln.errors import NodeError
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.nip47.notification import PAYMENT_RECEIVED, PAYMENT_SENT
 from nwc.nip47.request import Request
-from nwc.wallet.connections import Connection, View
+from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.context import Call, Handler, Wallet
-from nwc.wallet.get_balance import get_balance
-from nwc.wallet.get_budget import get_budget
-from nwc.wallet.get_info import get_info
-from nwc.wallet.list_transactions import list_transactions
-from nwc.wallet.lookup_invoice import lookup_invoice
-from nwc.wallet.make_invoice import make_invoice
-from nwc.wallet.pay_invoice import pay_invoice
-from nwc.wallet.pay_keysend import pay_keysend
+from nwc.wallet.methods.get_balance import get_balance
+from nwc.wallet.methods.get_budget import get_budget
+from nwc.wallet.methods.get_info import get_info
+from nwc.wallet.methods.list_transactions import list_transactions
+from nwc.wallet.methods.lookup_invoice import lookup_invoice
+from nwc.wallet.methods.make_invoice import make_invoice
+from nwc.wallet.methods.pay_invoice import pay_invoice
+from nwc.wallet.methods.pay_keysend import pay_keysend
 
 # Clients wait 10 s for reads and 60 s for all else; an error in time is better than none.
 READ_TIMEOUT_S = 8

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nwc.cln.node import Json, Node
-from nwc.wallet.connections import Connection
-from nwc.wallet.record_kind import RecordKind
+from nwc.wallet.connections.record import Connection
+from nwc.wallet.records import RecordKind
 
 _KIND = RecordKind(required=frozenset({"metadata"}), optional=frozenset({"description"}))
 # Of one connection: so many of the newest stay after a sweep, and so many there can be between two

@@ -21,11 +21,11 @@ from nwc.nip47.notification import PAYMENT_RECEIVED, PAYMENT_SENT, seal_notifica
 from nwc.nostr.pool import RelayPool
 from nwc.tasks import Steps, Tasks
 from nwc.wallet import invoice_record
-from nwc.wallet.connections import Connection, View
-from nwc.wallet.live import LiveConnection, LiveConnections
+from nwc.wallet.connections.record import Connection, View
+from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
 from nwc.wallet.paid_invoices import is_pay_index
 from nwc.wallet.spending.payment import PaymentRecord
-from nwc.wallet.spending.payment_records import PaymentRecords, UnreadableRecord
+from nwc.wallet.spending.payment_records import PaymentRecords, UnreadableRecordError
 from nwc.wallet.transaction import Transaction, ended_transaction, incoming_transaction
 
 # How long a connected relay may take to accept a notification before it is put aside.
@@ -70,7 +70,7 @@ class Notifier:
     """Tells news to all connections they concern. Runs in the event loop until `stop`."""
 
     def __init__(
-        self, node: Node, pool: RelayPool, connections: LiveConnections, records: PaymentRecords
+        self, node: Node, pool: RelayPool, connections: ConnectionRegistry, records: PaymentRecords
     ) -> None:
         self._node = node
         self._pool = pool
@@ -176,8 +176,8 @@ class Notifier:
 
     async def _tell_all(self, news: News) -> None:
         """Tell everyone it concerns, or put it aside; nobody waits for another."""
-        seeing = self._connections.seeing(news.connection_id)
-        concerned = [live for live in seeing if _is_to_be_told(live, news)]
+        observers = self._connections.observers(news.connection_id)
+        concerned = [live for live in observers if _is_to_be_told(live, news)]
         await asyncio.gather(*(self._tell_or_put_aside(live, news) for live in concerned))
 
     async def _tell_or_put_aside(self, live: LiveConnection, news: News) -> None:
@@ -253,7 +253,7 @@ class Notifier:
         """Tell what was put aside, unless it is gone or no longer the connection's to see."""
         try:
             news = await self._news(name)
-        except (*_CANNOT_BE_TOLD, UnreadableRecord):
+        except (*_CANNOT_BE_TOLD, UnreadableRecordError):
             _log.exception("payment %s cannot be told", name)
             news = None
         if news is not None and _is_to_be_told(live, news) and not await self._tell(live, news):

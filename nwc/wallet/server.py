@@ -18,11 +18,11 @@ from nwc.nip47.request import UNKNOWN_METHOD, Request, open_request
 from nwc.nip47.response import seal_response
 from nwc.nostr.event import Event
 from nwc.tasks import Tasks
+from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
 from nwc.wallet.context import Wallet
 from nwc.wallet.dispatch import METHODS, Outcome, dispatch
-from nwc.wallet.live import LiveConnection, LiveConnections
-from nwc.wallet.pay_invoice import payment_answer
-from nwc.wallet.places import Places
+from nwc.wallet.methods.pay_invoice import payment_answer
+from nwc.wallet.slots import Slots
 from nwc.wallet.spending.payment import PaymentRecord
 
 # Requests being served at once: so many of one connection, more than the burst of the default
@@ -66,7 +66,7 @@ class RequestServer:
     """
 
     def __init__(
-        self, wallet: Wallet, connections: LiveConnections, max_request_age: int, publish: Publish
+        self, wallet: Wallet, connections: ConnectionRegistry, max_request_age: int, publish: Publish
     ) -> None:
         self.answered: Counter[tuple[str, str]] = Counter()
         self.rejected: Counter[str] = Counter()
@@ -75,8 +75,8 @@ class RequestServer:
         self._gate = Gate(connections.find_caller, max_request_age)
         self._publish = publish
         self._tasks = Tasks()
-        self._places = Places(own=OWN_TASKS, most=MAX_TASKS_PER_CONNECTION, shared=MAX_TASKS)
-        self._in_flight = Places(
+        self._places = Slots(own=OWN_TASKS, most=MAX_TASKS_PER_CONNECTION, shared=MAX_TASKS)
+        self._in_flight = Slots(
             own=OWN_IN_FLIGHT, most=MAX_IN_FLIGHT_PER_CONNECTION, shared=MAX_IN_FLIGHT
         )
         self._is_stopping = False

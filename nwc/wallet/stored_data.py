@@ -7,7 +7,7 @@ What a newer version of the plugin has stored there is counted and deleted as we
 import asyncio
 from dataclasses import dataclass, field
 
-from nwc.cln.errors import NodeUnavailable
+from nwc.cln.errors import NodeUnavailableError
 from nwc.cln.node import DatastoreKey, Node
 
 ROOT = ("nwc",)
@@ -101,7 +101,7 @@ class StoredData:
         """Count the records below a key, and the one at this key."""
         try:
             listed = await self._node.datastore_names(key)
-        except NodeUnavailable:  # such as an answer that is too long to take
+        except NodeUnavailableError:  # such as an answer that is too long to take
             counted.is_complete = False
             return
         for name, text in listed.items():
@@ -116,7 +116,7 @@ class StoredData:
         """Delete the record at a key, or all records below it."""
         try:
             listed = await self._node.datastore_names(key)
-        except NodeUnavailable:
+        except NodeUnavailableError:
             deleted.unlisted.append(key)
             return
         if not listed:

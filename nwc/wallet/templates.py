@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from nwc.cln import bolt11
 from nwc.cln.bolt11 import Bolt11
-from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed
+from nwc.cln.errors import NodeUnavailableError, RpcCallError, RpcCode
 from nwc.cln.node import Node
 
 # Channels come and go; so long a route hint may be out of date.
@@ -76,7 +76,7 @@ class Templates:
                     expiry=int(TEMPLATE_LIFETIME_S),
                     preimage=preimage.hex(),
                 )
-            except RpcFailed as error:
+            except RpcCallError as error:
                 if error.code != RpcCode.INVOICE_LABEL_ALREADY_EXISTS:
                     raise
                 self._next_number += 1
@@ -114,7 +114,7 @@ class Templates:
         for status in ("unpaid", "expired"):
             try:
                 await self._node.delete_invoice(label, status)
-            except RpcFailed as error:
+            except RpcCallError as error:
                 gone_or_other = (RpcCode.INVOICE_NOT_FOUND, RpcCode.INVOICE_STATUS_UNEXPECTED)
                 if error.code not in gone_or_other:
                     raise
@@ -133,5 +133,5 @@ def _rounded_up(amount_msat: int) -> int:
 def _checked(template: Bolt11, preimage: bytes) -> Bolt11:
     """Make sure that lightningd will know the payment secrets of our invoices as its own."""
     if template.find("s") != bolt11.words_of(bolt11.payment_secret(preimage)):
-        raise NodeUnavailable("this lightningd derives payment secrets in a way not known here")
+        raise NodeUnavailableError("this lightningd derives payment secrets in a way not known here")
     return template

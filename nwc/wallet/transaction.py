@@ -13,7 +13,7 @@ from nwc.wallet.spending.payment import Payment, PaymentRecord
 Transaction = dict[str, Any]
 
 # Descriptions of invoices made elsewhere have no limit; LNURL servers put images into them.
-_MAX_DESCRIPTION_BYTES = 32_768
+MAX_DESCRIPTION_BYTES = 32_768
 _CUT_DESCRIPTION_BYTES = 5000  # six bytes of JSON each at most
 # Nor have invoice strings. Ours have some hundred; what is longer than this is left out where it would
 # not fit into an answer with the rest of the row.
@@ -57,7 +57,7 @@ def incoming_transaction(invoice: Json, record: InvoiceRecord, now: float) -> Tr
 
 def _bounded(description: str) -> str:
     """Cut a description that no answer could hold."""
-    if _size(description) - 2 <= _MAX_DESCRIPTION_BYTES:
+    if _size(description) - 2 <= MAX_DESCRIPTION_BYTES:
         return description
     return description.encode()[:_CUT_DESCRIPTION_BYTES].decode(errors="ignore")
 

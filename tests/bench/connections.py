@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from nwc.wallet.manager import MAX_CONNECTIONS
+from nwc.wallet.connections.manager import MAX_CONNECTIONS
 from tests.bench.make_invoice import RATE_LIMIT, Bench, Timing, time_bare, time_nwc
 from tests.bench.scale import Asker, Traffic, ask_relay, make_connections, p50, when, worst_meanwhile
 from tests.support.client import NwcClient

@@ -27,10 +27,10 @@ from typing import Any
 from pyln.client import LightningRpc, RpcError
 
 from nwc.cln.node import Json, Node
-from nwc.wallet.connections import Connection, View
+from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.context import Call, Handler, Wallet
-from nwc.wallet.list_transactions import list_transactions
-from nwc.wallet.lookup_invoice import lookup_invoice
+from nwc.wallet.methods.list_transactions import list_transactions
+from nwc.wallet.methods.lookup_invoice import lookup_invoice
 from tests.double.process import LightningdDouble
 from tests.support.ports import free_port
 from tests.unit.in_process import make_wallet

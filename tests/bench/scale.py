@@ -15,7 +15,7 @@ from typing import Any
 from nwc.cln.node import Node
 from nwc.nip47.uri import connection_uri
 from nwc.nostr.keys import KeyPair
-from nwc.wallet.connections import Connection, ConnectionStore, wallet_keys
+from nwc.wallet.connections.record import Connection, ConnectionStore, wallet_keys
 from nwc.wallet.spending.ledgers import Ledgers
 from tests.support.client import Json, NwcClient, RequestRefused
 

@@ -15,7 +15,7 @@ from tests.support.scripted_relay import ScriptedRelay
 
 
 def wallet_secret(node: NodeUnderTest, client_pubkey: str) -> str:
-    """Derive a connection's wallet key as nwc/wallet/connections.py does."""
+    """Derive a connection's wallet key as nwc/wallet/connections/record.py does."""
     purpose = f"nwc wallet key {client_pubkey}"
     return str(node.rpc.call("makesecret", {"string": purpose})["secret"])
 

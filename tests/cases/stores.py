@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterable
 
 from nwc.wallet.invoice_record import MAX_KEPT
-from nwc.wallet.pay_invoice import MAX_INVOICE_CHARACTERS
+from nwc.wallet.methods.pay_invoice import MAX_INVOICE_CHARACTERS
 from nwc.wallet.spending.payment_records import (
     MAX_FAILED,
     MAX_FAILED_KEPT,

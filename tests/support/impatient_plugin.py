@@ -17,7 +17,7 @@ from nwc import service
 from nwc.cln import node
 from nwc.main import build_plugin
 from nwc.runner import Runner
-from nwc.wallet import manager
+from nwc.wallet.connections import manager
 from nwc.wallet.dispatch import METHODS
 
 IMPATIENT_PLUGIN = Path(__file__)

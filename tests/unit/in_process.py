@@ -8,16 +8,16 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from nwc.cln.errors import NodeUnavailable, RpcFailed
-from nwc.cln.node import Json, Node
-from nwc.cln.payments import Payer
+from nwc.cln.errors import NodeUnavailableError, RpcCallError
+from nwc.cln.node import Bounds, Json, Node
+from nwc.cln.payer import Payer
 from nwc.cln.rpc import Params
 from nwc.nip47.errors import Nip47Error
-from nwc.wallet.connections import Connection, View
+from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.context import Call, ChainTip, Wallet
 from nwc.wallet.invoice_record import InvoiceRecord, invoice_label
-from nwc.wallet.list_transactions import list_transactions
-from nwc.wallet.lookup_invoice import lookup_invoice
+from nwc.wallet.methods.list_transactions import list_transactions
+from nwc.wallet.methods.lookup_invoice import lookup_invoice
 from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.ledgers import Ledgers
 from nwc.wallet.spending.payment import PaymentRecord
@@ -51,18 +51,18 @@ class InProcessNode(Node):
         self.before: Callable[[str, Any], Any] | None = None
         self._changed = asyncio.Condition()
 
-    async def _call(self, method: str, params: Params, name: str = "") -> Any:
+    async def _call(self, method: str, params: Params, bounds: Bounds, name: str = "") -> Any:
         given = json.loads(json.dumps(params))
         self.calls.append((method, given))
         await self._notify()  # also lets calls that are begun together overlap
         if self.before is not None:
             await self.before(method, given)
         if self.away:
-            raise NodeUnavailable(f"{method}: away")
+            raise NodeUnavailableError(f"{method}: away")
         try:
             answer = await self.lightningd.call(method, given)
         except RpcError as error:
-            raise RpcFailed(method, error.code, str(error), error.as_json()) from None
+            raise RpcCallError(method, error.code, str(error), error.as_json()) from None
         finally:
             await self._notify()
         return json.loads(json.dumps(answer))

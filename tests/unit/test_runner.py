@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from nwc.cln.errors import NodeUnavailable, RpcFailed
-from nwc.commands import BadArgument
+from nwc.cln.errors import NodeUnavailableError, RpcCallError
+from nwc.commands import ArgumentError
 from nwc.runner import Runner, _reply
-from nwc.wallet.manager import StillStored
+from nwc.wallet.connections.manager import StillStoredError
 
 
 class Request:
@@ -50,7 +50,7 @@ def test_the_loop_does_not_wait_until_lightningd_has_read_an_answer() -> None:
     for request in (good, bad):
         runner.background(command)(request)
     # As the service's loop does.
-    done[1].set_exception(BadArgument("name: is wrong"))
+    done[1].set_exception(ArgumentError("name: is wrong"))
     done[0].set_result({"a": 1})
     for request in (good, bad):
         assert request.answered.wait(20)
@@ -70,11 +70,19 @@ def test_nothing_is_begun_while_the_plugin_ends() -> None:
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
-        (BadArgument("name: must be short"), -32602, "name: must be short"),
-        (RpcFailed("datastore", 1202, "exists"), 1202, "lightningd could not do this: exists"),
-        (NodeUnavailable("datastore: away"), -32603, "lightningd could not do this: datastore: away"),
-        (StillStored("'a' is served no more"), -32603, "'a' is served no more"),
-        (TimeoutError(), -32603, "lightningd did not answer in time; what was asked may still be done"),
+        (ArgumentError("name: must be short"), -32602, "name: must be short"),
+        (RpcCallError("datastore", 1202, "exists"), 1202, "lightningd could not do this: exists"),
+        (
+            NodeUnavailableError("datastore: away"),
+            -32603,
+            "lightningd could not do this: datastore: away",
+        ),
+        (StillStoredError("'a' is served no more"), -32603, "'a' is served no more"),
+        (
+            TimeoutError(),
+            -32603,
+            "lightningd did not answer in time; the command may still be carried out",
+        ),
         (asyncio.CancelledError(), -32603, "the plugin was stopped"),
         (KeyError("a secret"), -32603, "internal error; see lightningd's log"),
     ],

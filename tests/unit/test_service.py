@@ -11,19 +11,20 @@ import pytest
 
 from nwc import commands
 from nwc import service as module
-from nwc.cln.errors import NodeError, NodeUnavailable, RpcFailed
-from nwc.cln.options import Settings
+from nwc.cln.errors import NodeError, NodeUnavailableError, RpcCallError
 from nwc.nip47.errors import Nip47Error
 from nwc.nostr.keys import KeyPair
-from nwc.service import Core, Service
-from nwc.wallet import manager, notifier
-from nwc.wallet.connections import Connection, ConnectionStore, View
+from nwc.options import Settings
+from nwc.service import App, Service
+from nwc.wallet import notifier
+from nwc.wallet.connections import manager
+from nwc.wallet.connections.budget import Budget, BudgetKind
+from nwc.wallet.connections.manager import ManagementError, StillStoredError
+from nwc.wallet.connections.record import Connection, ConnectionStore, View
 from nwc.wallet.context import Call, ChainTip
 from nwc.wallet.invoice_record import invoice_label
-from nwc.wallet.make_invoice import make_invoice
-from nwc.wallet.manager import ManagementError, StillStored
+from nwc.wallet.methods.make_invoice import make_invoice
 from nwc.wallet.spending import payments as payments_module
-from nwc.wallet.spending.budget import Budget, BudgetKind
 from nwc.wallet.spending.ledger import Ledger
 from nwc.wallet.spending.payment import Payment, PaymentRecord
 from tests.double.datastore import listdatastore
@@ -57,7 +58,7 @@ class Scene:
             proxy=None,
             always_use_proxy=False,
         )
-        self.core = Core(settings, self.node, ChainTip())
+        self.core = App(settings, self.node, ChainTip())
         self.service = Service(settings)
         self.service._node = self.node
         self.service._core = asyncio.get_running_loop().create_future()
@@ -277,7 +278,9 @@ def names(scene: Scene) -> list[str]:
     return [json.loads(entry["string"])["name"] for entry in listed]
 
 
-@pytest.mark.parametrize("fault", [NodeUnavailable("away"), RpcFailed("deldatastore", -1, "disk full")])
+@pytest.mark.parametrize(
+    "fault", [NodeUnavailableError("away"), RpcCallError("deldatastore", -1, "disk full")]
+)
 async def test_revoked_at_once_and_deleted_when_lightningd_can(
     scene: Scene, refusing: Callable[..., None], caplog: pytest.LogCaptureFixture, fault: NodeError
 ) -> None:
@@ -287,7 +290,7 @@ async def test_revoked_at_once_and_deleted_when_lightningd_can(
     await paid(scene, APP, 1, 5000)
     refusing(fault)
     for _ in range(2):
-        with pytest.raises(StillStored, match="'app' is served no more"):
+        with pytest.raises(StillStoredError, match="'app' is served no more"):
             await scene.core.manager.revoke("app")
         assert not served(scene, APP)
     assert "connection 'app' is revoked, but" in caplog.text
@@ -306,9 +309,9 @@ async def test_revoked_at_once_and_deleted_when_lightningd_can(
 async def test_others_can_be_revoked_meanwhile(scene: Scene, refusing: Callable[..., None]) -> None:
     await ConnectionStore(scene.node).create(OTHER)
     await scene.load()
-    refusing(RpcFailed("deldatastore", -1, "disk full"))
+    refusing(RpcCallError("deldatastore", -1, "disk full"))
     for record in (APP, OTHER):
-        with pytest.raises(StillStored):
+        with pytest.raises(StillStoredError):
             await scene.core.manager.revoke(record.name)
         assert not served(scene, record)
 
@@ -379,7 +382,7 @@ async def test_a_budget_taken_away_stays_away(scene: Scene, more: dict[str, Any]
     is_stored.set()
     await taking
     if problem:
-        with pytest.raises(commands.BadArgument, match=problem):
+        with pytest.raises(commands.ArgumentError, match=problem):
             await changing
     else:
         await changing
@@ -407,9 +410,9 @@ async def test_revoke_finds_a_name_in_another_form_again(
 ) -> None:
     await ConnectionStore(scene.node).replace(replace(APP, name="café"))
     await scene.load()
-    refusing(NodeUnavailable("away"))
+    refusing(NodeUnavailableError("away"))
     for form in ("cafe\u0301", "café"):
-        with pytest.raises(StillStored):
+        with pytest.raises(StillStoredError):
             await scene.core.manager.revoke(form)
     refusing(None)
     assert (await scene.core.manager.revoke("cafe\u0301")).record.name == "café"
@@ -469,7 +472,7 @@ async def test_a_command_does_not_wait_for_ever(scene: Scene, monkeypatch: pytes
     monkeypatch.setattr(module, "COMMAND_TIMEOUT_S", 0.05)
     goes_on, done = asyncio.Event(), asyncio.Event()
 
-    async def command(core: Core) -> None:
+    async def command(core: App) -> None:
         await goes_on.wait()
         done.set()
 
@@ -502,7 +505,7 @@ async def test_a_stop_while_lightningd_is_away(scene: Scene) -> None:
 
 async def test_a_slow_start_is_told_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(10):
-        scene.service._note_not_loaded(NodeUnavailable("listdatastore: away"))
+        scene.service._note_not_loaded(NodeUnavailableError("listdatastore: away"))
     told = [record for record in caplog.records if record.levelname != "DEBUG"]
     assert [record.message for record in told] == ["connections are not loaded yet: listdatastore: away"]
     assert told[0].levelname == "INFO"
@@ -520,7 +523,7 @@ def lost(scene: Scene) -> Callable[[], None]:
         answer = await call(method, **params)
         if method == "datastore":
             scene.node.call = call  # type: ignore[method-assign]
-            raise NodeUnavailable("datastore: lost")
+            raise NodeUnavailableError("datastore: lost")
         return answer
 
     def lose_next() -> None:
@@ -537,7 +540,7 @@ async def test_a_connection_that_nobody_was_shown(scene: Scene, lost: Callable[[
     await scene.load()
     record = replace(APP, name="another", client_pubkey=KeyPair.generate().public_key)
     lost()
-    with pytest.raises(NodeUnavailable):
+    with pytest.raises(NodeUnavailableError):
         await scene.core.manager.create(record)
     assert await stored(scene, record)
     with pytest.raises(ManagementError, match="being deleted"):
@@ -551,7 +554,7 @@ async def test_a_change_that_was_refused(scene: Scene, lost: Callable[[], None])
     """It does not come to be after the next start."""
     await scene.load()
     lost()
-    with pytest.raises(NodeUnavailable):
+    with pytest.raises(NodeUnavailableError):
         await scene.core.manager.change(
             "app", lambda old: replace(old, budget=Budget(BudgetKind.UNLIMITED))
         )
@@ -569,7 +572,7 @@ def unread(scene: Scene) -> Callable[[], None]:
 
     async def fail(method: str, params: Any) -> None:
         if method == "listdatastore" and params["key"][:2] in (["nwc", "ledgers"], ["nwc", "payments"]):
-            raise NodeUnavailable("listdatastore: OverflowError")
+            raise NodeUnavailableError("listdatastore: OverflowError")
 
     def mend() -> None:
         scene.node.before = None

@@ -14,8 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nwc.cln.node import Node
-from nwc.wallet.record_kind import BadVersion, RecordKind
-from nwc.wallet.stored import is_number
+from nwc.wallet.records import RecordKind, RecordVersionError, is_number
 
 WITHIN_S = 3600
 STOPS_UNTIL_SUSPENDED = 2
@@ -71,7 +70,7 @@ class CircuitBreaker:
             try:
                 self._stops[client_pubkey] = _parse(text)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
-                why = str(error) if isinstance(error, BadVersion) else type(error).__name__
+                why = str(error) if isinstance(error, RecordVersionError) else type(error).__name__
                 _log.error("connection %s cannot pay: bad record of stops: %s", client_pubkey[:16], why)
                 self._unreadable.add(client_pubkey)
                 self._stops[client_pubkey] = _Stops(suspended_at=0)
@@ -128,7 +127,7 @@ def _parse(text: str) -> _Stops:
     """Read a stored record.
 
     Raises:
-        BadVersion: written by a newer version of the plugin.
+        RecordVersionError: written by a newer version of the plugin.
         ValueError, TypeError, KeyError, AttributeError: damaged.
 
     """

@@ -7,7 +7,7 @@ hash of one is only known once lightningd shows a part of it. Until then the key
 import asyncio
 from dataclasses import replace
 
-from nwc.cln.payments import Payer
+from nwc.cln.payer import Payer
 from nwc.wallet.spending.ledgers import Ledgers
 from nwc.wallet.spending.payment import Payment
 from nwc.wallet.spending.payments import payment_label

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 
 from nwc.cln.channels import Sendable
 from nwc.nip47.errors import ErrorCode, Nip47Error
-from nwc.wallet.places import Places
-from nwc.wallet.spending.failure import INSUFFICIENT
+from nwc.wallet.slots import Slots
 from nwc.wallet.spending.payment import Payment
+from nwc.wallet.spending.payment_errors import INSUFFICIENT
 
 MAX_LARGE_PER_CONNECTION = 1
 MAX_LARGE_IN_ALL = 3
@@ -41,7 +41,7 @@ class LargePayments:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._places = Places(own=0, most=MAX_LARGE_PER_CONNECTION, shared=MAX_LARGE_IN_ALL)
+        self._places = Slots(own=0, most=MAX_LARGE_PER_CONNECTION, shared=MAX_LARGE_IN_ALL)
         self._exhausted_at: dict[str, list[float]] = {}
         self._attempts = 0
 

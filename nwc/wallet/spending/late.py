@@ -14,12 +14,11 @@ from collections.abc import Iterable
 
 from nwc.cln.errors import UNREADABLE
 from nwc.cln.node import Json, Node
-from nwc.cln.payments import Payer
-from nwc.wallet.record_kind import RecordKind
+from nwc.cln.payer import Payer
+from nwc.wallet.records import RecordKind, is_number
 from nwc.wallet.spending.payment import Payment
-from nwc.wallet.spending.payment_records import REPLAY_S, UnreadableRecord
+from nwc.wallet.spending.payment_records import REPLAY_S, UnreadableRecordError
 from nwc.wallet.spending.payments import Payments
-from nwc.wallet.stored import is_number
 
 _KEY = ("nwc", "late_payments")
 _KIND = RecordKind(required=frozenset({"first_index"}))
@@ -82,7 +81,7 @@ class LatePayments:
             return
         try:
             record = await self._payments.records.get(connection_id, request_id)
-        except UnreadableRecord:
+        except UnreadableRecordError:
             return
         if record is not None and record.is_settled:
             return

@@ -22,13 +22,13 @@ A pure value: no clock, no datastore. `ledgers.py` keeps it.
 
 from dataclasses import asdict, dataclass, field, fields, replace
 
-from nwc.wallet.record_kind import BadVersion, RecordKind
-from nwc.wallet.spending.budget import Budget, BudgetKind
+from nwc.errors import NwcError
+from nwc.wallet.connections.budget import Budget, BudgetKind
+from nwc.wallet.records import RecordKind, RecordVersionError, is_number
 from nwc.wallet.spending.payment import Payment, payment_from_fields
-from nwc.wallet.stored import is_number
 
 
-class OverBudget(Exception):
+class BudgetExceededError(NwcError):
     """A payment may cost more than what is left.
 
     Attributes:
@@ -100,7 +100,7 @@ class Ledger:
         """Set aside the most a payment can cost.
 
         Raises:
-            OverBudget: it is more than what is left.
+            BudgetExceededError: it is more than what is left.
             ValueError: its request has a reservation already.
 
         """
@@ -108,7 +108,7 @@ class Ledger:
             raise ValueError("the request has a reservation already")
         left = self.left(budget, now)
         if not budget.can_spend or (left is not None and payment.reserved_msat > left):
-            raise OverBudget(left or 0)
+            raise BudgetExceededError(left or 0)
         renewed = self._in_period_of(budget, now)
         return replace(renewed, reservations={**self.reservations, payment.request_id: payment})
 
@@ -187,7 +187,7 @@ class Ledger:
 KIND = RecordKind(required=frozenset(f.name for f in fields(Ledger)))
 
 
-class BadLedger(ValueError):
+class LedgerError(NwcError, ValueError):
     """A stored ledger this version cannot read. Nothing may be spent then."""
 
 
@@ -195,7 +195,7 @@ def parse_ledger(text: str) -> Ledger:
     """Read a stored ledger.
 
     Raises:
-        BadLedger: damaged, or written by a newer version of the plugin.
+        LedgerError: damaged, or written by a newer version of the plugin.
 
     """
     try:
@@ -205,12 +205,12 @@ def parse_ledger(text: str) -> Ledger:
         }
         untold: list[str] = stored.pop("untold")
         ledger = Ledger(**stored, reservations=reservations, untold=tuple(untold))
-    except BadVersion as error:
-        raise BadLedger(str(error)) from None
+    except RecordVersionError as error:
+        raise LedgerError(str(error)) from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BadLedger(f"damaged: {type(error).__name__}") from None
+        raise LedgerError(f"damaged: {type(error).__name__}") from None
     if not _has_right_types(ledger) or not isinstance(untold, list):
-        raise BadLedger("damaged: a field does not fit")
+        raise LedgerError("damaged: a field does not fit")
     return ledger
 
 

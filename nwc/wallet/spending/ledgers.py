@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nwc.cln.errors import RpcCode, RpcFailed
+from nwc.cln.errors import RpcCallError, RpcCode
 from nwc.cln.node import Node
-from nwc.wallet.spending.ledger import BadLedger, Ledger, parse_ledger
+from nwc.wallet.spending.ledger import Ledger, LedgerError, parse_ledger
 
 _KEY = ("nwc", "ledgers")
 _ATTEMPTS = 3
@@ -61,7 +61,7 @@ class Ledgers:
                     continue
                 try:
                     self._keep(client_pubkey, _Stored(parse_ledger(text), generation))
-                except BadLedger as error:
+                except LedgerError as error:
                     _log.error("connection %s cannot spend: its ledger is %s", client_pubkey[:16], error)
         return dict(self._last_seen)
 
@@ -77,7 +77,7 @@ class Ledgers:
         """Return a connection's ledger; an empty one where there is none yet.
 
         Raises:
-            BadLedger: there is one that cannot be read.
+            LedgerError: there is one that cannot be read.
             NodeError: lightningd is away.
 
         """
@@ -94,7 +94,7 @@ class Ledgers:
                 changed the record meanwhile.
 
         Raises:
-            BadLedger: the ledger cannot be read.
+            LedgerError: the ledger cannot be read.
             NodeError: lightningd is away. Whether the change was made is seen at the next reading.
 
         """
@@ -106,12 +106,12 @@ class Ledgers:
                     return changed
                 try:
                     await self._write(client_pubkey, changed, stored.generation)
-                except RpcFailed as error:
+                except RpcCallError as error:
                     if error.code not in _CHANGED_MEANWHILE:
                         raise
                     continue
                 return changed
-        raise RpcFailed("datastore", RpcCode.DATASTORE_UPDATE_WRONG_GENERATION, "changed by others")
+        raise RpcCallError("datastore", RpcCode.DATASTORE_UPDATE_WRONG_GENERATION, "changed by others")
 
     def forget_what_was_read(self) -> None:
         """Read each ledger again when it is next needed: others have changed or deleted the records."""
@@ -126,7 +126,7 @@ class Ledgers:
             may_go: tells whether the ledger, as it is at that moment, is done with.
 
         Raises:
-            BadLedger: the ledger cannot be read.
+            LedgerError: the ledger cannot be read.
             NodeError: lightningd is away.
 
         """

@@ -5,9 +5,10 @@ from enum import StrEnum
 from typing import Any
 
 from nwc.nip47.errors import ErrorCode
-from nwc.wallet.record_kind import RecordKind
-from nwc.wallet.stored import is_number
+from nwc.wallet.records import RecordKind, is_number
 
+# 21 million bitcoin. (An invoice may ask for more: cln/bolt11.py.)
+MAX_PAYMENT_MSAT = 21_000_000 * 10**11
 # As lightningd's own commands: 1 %, but never less than 5 sat.
 _FEE_DIVISOR = 100
 _LOWEST_FEE_LIMIT_MSAT = 5000
@@ -157,7 +158,7 @@ def parse_payment_record(text: str) -> PaymentRecord:
     """Read a stored record.
 
     Raises:
-        BadVersion: written by a newer version of the plugin.
+        RecordVersionError: written by a newer version of the plugin.
         ValueError, TypeError, KeyError, AttributeError: damaged.
 
     """

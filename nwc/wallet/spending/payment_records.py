@@ -22,9 +22,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from nwc.cln.errors import NodeError, NodeUnavailable
+from nwc.cln.errors import NodeError, NodeUnavailableError
 from nwc.cln.node import DatastoreKey, Node
-from nwc.wallet.record_kind import BadVersion, NewerVersion
+from nwc.errors import NwcError
+from nwc.wallet.records import NewerRecordError, RecordVersionError
 from nwc.wallet.spending.payment import PaymentRecord, parse_payment_record
 
 # How much is kept of one connection's payments. A record is deleted when it is too old,
@@ -82,7 +83,7 @@ class Entry:
         return self.key[-1] != _LEAF
 
 
-class UnreadableRecord(Exception):
+class UnreadableRecordError(NwcError):
     """A payment of this request is stored but cannot be read: the request must not be served again."""
 
 
@@ -137,7 +138,9 @@ class PaymentRecords:
             retry_at, delay = self._retry.get(connection_id, (0.0, _RETRY_FIRST_S))
             now = asyncio.get_running_loop().time()
             if now < retry_at:
-                raise NodeUnavailable("listdatastore: the payments of this connection cannot be read")
+                raise NodeUnavailableError(
+                    "listdatastore: the payments of this connection cannot be read"
+                )
             try:
                 await self._read(connection_id)
             except NodeError as error:
@@ -204,18 +207,18 @@ class PaymentRecords:
         """Return the record of a request's payment, None when none has ended.
 
         Raises:
-            UnreadableRecord: there is one, but nobody can tell what it says.
+            UnreadableRecordError: there is one, but nobody can tell what it says.
 
         """
         await self.ready(connection_id)
         if (connection_id, request_id) in self._unreadable:
-            raise UnreadableRecord(request_id)
+            raise UnreadableRecordError(request_id)
         entry = self._by_request.get((connection_id, request_id))
         if entry is None:
             return None
         record = self._parse(await self._node.datastore_get(entry.key) or "")
         if record is None or record.payment.request_id != request_id:
-            raise UnreadableRecord(request_id)
+            raise UnreadableRecordError(request_id)
         return record
 
     def with_hash(self, payment_hash: str, connection_id: str | None = None) -> Entry | None:
@@ -282,7 +285,7 @@ class PaymentRecords:
     async def _move(self, entry: Entry) -> None:
         try:
             record = await self.get(entry.connection_id, entry.request_id)
-        except UnreadableRecord:
+        except UnreadableRecordError:
             return
         if record is not None:
             await self.keep(entry.connection_id, record)
@@ -301,7 +304,7 @@ class PaymentRecords:
     async def _is_of_newer_version(self, entry: Entry) -> bool:
         try:
             parse_payment_record(await self._node.datastore_get(entry.key) or "")
-        except NewerVersion:
+        except NewerRecordError:
             return True
         except (ValueError, TypeError, KeyError, AttributeError):
             pass
@@ -310,7 +313,7 @@ class PaymentRecords:
     def _parse(self, text: str) -> PaymentRecord | None:
         try:
             return parse_payment_record(text)
-        except BadVersion as error:
+        except RecordVersionError as error:
             if not self._has_warned_of_version:  # there can be thousands of them
                 self._has_warned_of_version = True
                 _log.warning("a record of a payment, and maybe others, cannot be read: %s", error)

@@ -9,9 +9,9 @@ A payment runs in a task of its own, so that it goes on when the client's patien
 2. *Reserve*: one write of the connection's ledger. From here on a crash leaves a reservation.
 3. *Send*: lightningd gets the same limit on the fee as stands in the ledger.
 4. *Follow*: `listsendpays` is asked until no part is pending, also after a success: what counts is the
-   sum of the complete parts. After an error that is not certainly the end (`PayFailed.is_over`), or
-   without an answer, a part may still begin. Then the payment ends only when lightningd has had all the
-   time it was given, and more.
+   sum of the complete parts. After an error that is not certainly the end (`PayCommandError.is_over`),
+   or without an answer, a part may still begin. Then the payment ends only when lightningd has had all
+   the time it was given, and more.
 5. *End*: the record of the payment, then the ledger (booked or released). Both can be done twice.
 
 The client is answered as soon as a part is complete: that part's preimage proves the payment.
@@ -31,19 +31,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from nwc.cln.errors import NodeError, RpcFailed
-from nwc.cln.insist import insist
+from nwc.cln.errors import NodeError, RpcCallError
 from nwc.cln.node import Json
-from nwc.cln.payments import Payer, PayFailed, Sent
+from nwc.cln.payer import PayCommandError, Payer, Sent
+from nwc.cln.retry import retry
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.tasks import Tasks
-from nwc.wallet.connections import Connection, View
-from nwc.wallet.places import Places
+from nwc.wallet.connections.budget import Budget, BudgetKind
+from nwc.wallet.connections.record import Connection, View
+from nwc.wallet.slots import Slots
 from nwc.wallet.spending.breaker import CircuitBreaker
-from nwc.wallet.spending.budget import Budget, BudgetKind
-from nwc.wallet.spending.failure import INSUFFICIENT, failure_of, is_insufficient
 from nwc.wallet.spending.large import LargePayments
-from nwc.wallet.spending.ledger import BadLedger, Ledger, OverBudget
+from nwc.wallet.spending.ledger import BudgetExceededError, Ledger, LedgerError
 from nwc.wallet.spending.ledgers import Ledgers
 from nwc.wallet.spending.payment import (
     Payment,
@@ -51,11 +50,12 @@ from nwc.wallet.spending.payment import (
     PaymentState,
     usual_fee_limit_msat,
 )
+from nwc.wallet.spending.payment_errors import INSUFFICIENT, failure_of, is_insufficient
 from nwc.wallet.spending.payment_records import (
     MAX_FAILED_KEPT,
     MAX_SETTLED_KEPT,
     PaymentRecords,
-    UnreadableRecord,
+    UnreadableRecordError,
 )
 from nwc.wallet.spending.refusals import Refusals
 
@@ -149,7 +149,7 @@ class Payments:
         self._tasks = Tasks()
         # By request, and by payment hash: whose it is and what comes of it.
         self._under_way: dict[str, tuple[str, asyncio.Future[Outcome]]] = {}
-        self._places = Places(own=1, most=MAX_PER_CONNECTION, shared=MAX_SHARED)
+        self._places = Slots(own=1, most=MAX_PER_CONNECTION, shared=MAX_SHARED)
         # The requests that have one of them.
         self._placed: set[str] = set()
         self._large = LargePayments(lambda: asyncio.get_running_loop().time())
@@ -199,7 +199,7 @@ class Payments:
                 self._tasks.spawn(self._tell(client_pubkey, request_id))
             is_done = not ledger.reservations and not ledger.untold
             if is_done and self._is_revoked(client_pubkey):
-                self._tasks.spawn(self._insist(partial(self.forget_if_done, client_pubkey)))
+                self._tasks.spawn(self._retry(partial(self.forget_if_done, client_pubkey)))
         self._loaded = {}
 
     def _warn_if_suspended(self, client_pubkey: str) -> None:
@@ -225,7 +225,7 @@ class Payments:
         entry = self.records.with_hash(payment_hash)
         try:
             record = await self.records.get(entry.connection_id, entry.request_id) if entry else None
-        except UnreadableRecord:
+        except UnreadableRecordError:
             return None
         return record.payment.metadata if record else None
 
@@ -273,7 +273,7 @@ class Payments:
             return await _record_of(self._under_way[name][1])
         try:
             record = await self.records.get(connection.id, request_id)
-        except UnreadableRecord:
+        except UnreadableRecordError:
             _log.exception("a request of %r was refused", connection.name)
             raise _UNREADABLE from None
         if record is None and self.refusals.is_refused(connection.client_pubkey, created_at):
@@ -312,7 +312,7 @@ class Payments:
         """
         if self.is_in_flight(client_pubkey, payment.request_id):
             return
-        with suppress(BadLedger):  # it has been logged; nothing is spent from it any more
+        with suppress(LedgerError):  # it has been logged; nothing is spent from it any more
             await self.ledgers.change(client_pubkey, lambda ledger: ledger.restore(payment))
             self._take_place(client_pubkey, payment.request_id)
             self._start(client_pubkey, payment, partial(self._book_late, client_pubkey, payment))
@@ -423,7 +423,7 @@ class Payments:
         except NodeError as error:
             _log.debug("a payment of %r was not begun: %s", connection.name, error)
             return await self._give_up(connection, wanted, _NOT_BEGUN, outcome)
-        except (BadLedger, UnreadableRecord):
+        except (LedgerError, UnreadableRecordError):
             _log.exception("a payment of %r was refused: its books cannot be read", connection.name)
             return _UNREADABLE
         try:
@@ -480,7 +480,7 @@ class Payments:
                     wanted, max_fee_msat=max_fee_msat, reserved_at_us=int(now * 1_000_000)
                 )
                 return ledger.reserve(reserved, budget, now)
-            except OverBudget as error:
+            except BudgetExceededError as error:
                 raise _over_budget(budget, error.left_msat, now) from None
 
         return (await self.ledgers.change(client_pubkey, change)).reservations[wanted.request_id]
@@ -496,8 +496,8 @@ class Payments:
 
     async def _release(self, client_pubkey: str, request_id: str) -> None:
         """Take back a reservation that may have been made although lightningd has not said so."""
-        with suppress(BadLedger):
-            await self._insist(
+        with suppress(LedgerError):
+            await self._retry(
                 lambda: self.ledgers.change(client_pubkey, lambda ledger: ledger.release(request_id))
             )
 
@@ -514,7 +514,7 @@ class Payments:
         unknown = _Attempt(payment, may_begin_until)
         try:
             return replace(unknown, sent=_sent(payment, await send(payment)))
-        except PayFailed as error:
+        except PayCommandError as error:
             self._large.note_failure(client_pubkey, error.attempts)
             failure = await self._failure_of(error, payment)
             return replace(
@@ -527,7 +527,7 @@ class Payments:
             _log.exception("the answer to a payment was not understood")
             return unknown
 
-    async def _failure_of(self, error: RpcFailed, payment: Payment) -> Nip47Error:
+    async def _failure_of(self, error: RpcCallError, payment: Payment) -> Nip47Error:
         if is_insufficient(error) and await self._is_short_of_funds(payment):
             return INSUFFICIENT
         return failure_of(error, payment)
@@ -558,8 +558,8 @@ class Payments:
         The record of a failed one may be older than the reservation (`book_late`): lightningd is asked.
         """
         try:
-            record = await self._insist(lambda: self.records.get(client_pubkey[:16], payment.request_id))
-        except UnreadableRecord:
+            record = await self._retry(lambda: self.records.get(client_pubkey[:16], payment.request_id))
+        except UnreadableRecordError:
             return None
         return record if record is not None and record.is_settled else None
 
@@ -575,7 +575,7 @@ class Payments:
         delay = _POLL_FIRST_S
         while True:
             asked_at = loop.time()
-            parts = await self._insist(
+            parts = await self._retry(
                 lambda: self.payer.parts(
                     payment.first_sendpay_index, payment_hash=payment.payment_hash, label=label
                 )
@@ -596,7 +596,7 @@ class Payments:
         payment = attempt.payment
         with suppress(NodeError):  # lightningd may have no askrene
             await self.payer.release_reservations(label)
-        payment_hash = payment.payment_hash or await self._insist(
+        payment_hash = payment.payment_hash or await self._retry(
             lambda: self.payer.hash_of(payment.first_sendpay_index, label)
         )
         error = attempt.failure or _NOT_SENT
@@ -611,7 +611,7 @@ class Payments:
     async def _end(self, client_pubkey: str, record: PaymentRecord) -> None:
         """Keep the record, then book or release. A crash in between has both done again."""
         request_id = record.payment.request_id
-        await self._insist(lambda: self.records.keep(client_pubkey[:16], record))
+        await self._retry(lambda: self.records.keep(client_pubkey[:16], record))
 
         def change(ledger: Ledger) -> Ledger:
             if not record.is_settled:
@@ -621,8 +621,8 @@ class Payments:
             return ledger.book(request_id, record.sent_msat, budget, time.time())
 
         try:
-            await self._insist(lambda: self.ledgers.change(client_pubkey, change))
-        except BadLedger:
+            await self._retry(lambda: self.ledgers.change(client_pubkey, change))
+        except LedgerError:
             # Nothing is spent from it any more; the client is told of this payment all the same.
             _log.exception("a payment of connection %s is not booked", client_pubkey[:16])
             return
@@ -635,21 +635,21 @@ class Payments:
         """Have the apps told of a payment if it is settled, then note that they know how it ended."""
         connection_id = client_pubkey[:16]
         try:
-            record = await self._insist(lambda: self.records.get(connection_id, request_id))
-        except UnreadableRecord:
+            record = await self._retry(lambda: self.records.get(connection_id, request_id))
+        except UnreadableRecordError:
             record = None
         if record is not None and record.is_settled:
-            await self._insist(partial(self._tell_apps, connection_id, record))
-        await self._insist(
+            await self._retry(partial(self._tell_apps, connection_id, record))
+        await self._retry(
             lambda: self.ledgers.change(client_pubkey, lambda ledger: ledger.told(request_id))
         )
-        await self._insist(partial(self.forget_if_done, client_pubkey))
+        await self._retry(partial(self.forget_if_done, client_pubkey))
 
     async def _answer_untold(self, client_pubkey: str, request_id: str) -> None:
         """Answer, perhaps once more, a request whose payment has ended before the start."""
         try:
-            record = await self._insist(lambda: self.records.get(client_pubkey[:16], request_id))
-        except UnreadableRecord:
+            record = await self._retry(lambda: self.records.get(client_pubkey[:16], request_id))
+        except UnreadableRecordError:
             return
         if record is not None:
             await self._answer_late(client_pubkey, record)
@@ -665,7 +665,7 @@ class Payments:
             await self.ledgers.change(
                 client_pubkey, lambda ledger: ledger.receive(amount_msat, pay_index)
             )
-        except BadLedger:
+        except LedgerError:
             _log.error("connection %s: what it received is not counted", client_pubkey[:16])
 
     async def forget_if_done(self, client_pubkey: str) -> None:
@@ -682,7 +682,7 @@ class Payments:
 
         # Before the start nobody knows what is in flight; `start` deletes what is left until then.
         if self.is_started and self._is_revoked(client_pubkey):
-            with suppress(BadLedger):  # it has been logged, and is left for a person to look at
+            with suppress(LedgerError):  # it has been logged, and is left for a person to look at
                 await self.ledgers.forget(client_pubkey, is_done)
             await self.breaker.resume(client_pubkey)
             await self.refusals.forget(client_pubkey)
@@ -690,9 +690,9 @@ class Payments:
     def _is_revoked(self, client_pubkey: str) -> bool:
         return self._connection_of(client_pubkey) is None and not self._is_stored(client_pubkey)
 
-    async def _insist(self, action: Callable[[], Awaitable[_T]]) -> _T:
+    async def _retry(self, action: Callable[[], Awaitable[_T]]) -> _T:
         """Do something that must be done, however long lightningd is away."""
-        return await insist(action, _POLL_FIRST_S, _POLL_MAX_S, _note_waiting)
+        return await retry(action, _POLL_FIRST_S, _POLL_MAX_S, _note_waiting)
 
 
 def _note_waiting(error: NodeError) -> None:

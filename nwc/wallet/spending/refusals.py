@@ -13,8 +13,7 @@ from collections import defaultdict
 
 from nwc.cln.errors import NodeError
 from nwc.cln.node import Node
-from nwc.wallet.record_kind import BadVersion, RecordKind
-from nwc.wallet.stored import MAX_NUMBER, is_number
+from nwc.wallet.records import MAX_NUMBER, RecordKind, RecordVersionError, is_number
 
 # The client waits for its answer meanwhile.
 WRITE_TIMEOUT_S = 5.0
@@ -90,7 +89,7 @@ def _parse(text: str) -> int:
         until = _KIND.parse(text)["until"]
         if is_number(until):
             return int(until)
-    except BadVersion as error:
+    except RecordVersionError as error:
         why = str(error)
     except (ValueError, KeyError, TypeError, AttributeError):
         pass

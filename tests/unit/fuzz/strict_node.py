@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nwc.cln.errors import RpcFailed
-from nwc.cln.node import Json
-from nwc.cln.payments import PARTS_PER_PAGE
+from nwc.cln.errors import RpcCallError
+from nwc.cln.node import Bounds, Json
+from nwc.cln.payer import PARTS_PER_PAGE
 from nwc.cln.rpc import Params
 from tests.double import bolt11
 from tests.double.bolt11 import Bolt11Error
@@ -269,14 +269,14 @@ class StrictNode(InProcessNode):
         super().__init__(lightningd)
         self.violations: list[str] = []
 
-    async def _call(self, method: str, params: Params, name: str = "") -> Any:
+    async def _call(self, method: str, params: Params, bounds: Bounds, name: str = "") -> Any:
         given = params if isinstance(params, dict) else _of_pay(params)
         if wrong := problem(method, given):
             self.violations.append(wrong)
         self.calls.clear()  # who looks at them is not here, and there are many
         try:
-            return await super()._call(method, params, name)
-        except RpcFailed as error:
+            return await super()._call(method, params, bounds, name)
+        except RpcCallError as error:
             if "bug in the double" in error.message:
                 self.violations.append(f"{method}: {error.message}")
             raise

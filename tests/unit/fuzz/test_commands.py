@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from nwc import commands
-from nwc.commands import BadArgument
-from nwc.wallet.manager import ManagementError
+from nwc.commands import ArgumentError
+from nwc.wallet.connections.manager import ManagementError
 from tests.unit.fuzz.strategies import HASHES, NASTY_NUMBERS
 from tests.unit.fuzz.way import Way
 from tests.unit.helpers import ANY_TEXT, JSON_VALUES
@@ -144,7 +144,7 @@ def test_commands(way: Way, call: tuple[Any, dict[str, Any]]) -> None:
     command, given_ = call
     if given_.get("name") == "receives" and command is not commands.list_:
         given_["name"] = "spends"  # the one that stays
-    with suppress(BadArgument, ManagementError):
+    with suppress(ArgumentError, ManagementError):
         shown = way.run(command(way.core, **given_))
         json.dumps(shown, ensure_ascii=False, allow_nan=False).encode()
     way.nothing_went_wrong()

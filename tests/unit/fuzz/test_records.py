@@ -12,15 +12,15 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from nwc import commands
-from nwc.wallet.spending.ledger import BadLedger, parse_ledger
+from nwc.wallet.spending.ledger import LedgerError, parse_ledger
 from tests.double import plans
 from tests.unit.fuzz import strategies
 from tests.unit.fuzz.way import Way, event_frame
 
 # What is to be logged of a record that cannot be read; and keys that others have made are looked at.
 EXPECTED = (
-    "BadLedger",
-    "UnreadableRecord",
+    "LedgerError",
+    "UnreadableRecordError",
     "cannot spend: its ledger",
     "its connection cannot pay",
     "cannot pay: bad record of stops",
@@ -171,6 +171,6 @@ def test_records_changed_by_hand(records: Records, data: st.DataObject) -> None:
 def is_unreadable(ledger: bytes) -> bool:
     try:
         parse_ledger(ledger.decode())
-    except (BadLedger, UnicodeDecodeError):
+    except (LedgerError, UnicodeDecodeError):
         return True
     return False

@@ -17,7 +17,6 @@ from unittest.mock import patch
 
 from nwc import commands
 from nwc.cln.node import Json
-from nwc.cln.options import Settings
 from nwc.nip47.encryption import Cipher, Encryption
 from nwc.nip47.errors import ErrorCode
 from nwc.nip47.kinds import KIND_REQUEST, KIND_RESPONSE
@@ -25,7 +24,8 @@ from nwc.nip47.response import MAX_PLAINTEXT_BYTES
 from nwc.nostr import relay as relay_module
 from nwc.nostr.event import Event, parse_event, sign_event, verify_event
 from nwc.nostr.keys import KeyPair
-from nwc.service import Core
+from nwc.options import Settings
+from nwc.service import App
 from nwc.wallet.context import ChainTip
 from tests.double.node import Node as Double
 from tests.double.settings import Settings as DoubleSettings
@@ -278,7 +278,7 @@ class Way:
         answer: Json = await self.double.call(method, params)
         return answer
 
-    async def _start(self) -> Core:
+    async def _start(self) -> App:
         await self.dev("dev-invoices", count=30, paid_every=2, label_prefix="shop:")
         await self.dev("dev-payments", count=10, created_at=1_700_000_000)
         core = make_core(self.node)
@@ -303,7 +303,7 @@ class Way:
             await asyncio.sleep(0.01)
 
 
-def make_core(node: StrictNode) -> Core:
+def make_core(node: StrictNode) -> App:
     """Make the service's core as Service does."""
     settings = Settings(
         rpc_path="rpc",
@@ -315,10 +315,10 @@ def make_core(node: StrictNode) -> Core:
         proxy=None,
         always_use_proxy=False,
     )
-    return Core(settings, node, ChainTip())
+    return App(settings, node, ChainTip())
 
 
-async def load(core: Core) -> None:
+async def load(core: App) -> None:
     """Load and start a core as Service does."""
 
     async def once(step: Callable[[], Awaitable[object]]) -> None:

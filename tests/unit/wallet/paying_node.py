@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
 
-from nwc.cln.errors import RpcCode, RpcFailed
+from nwc.cln.errors import RpcCallError, RpcCode
 from nwc.cln.node import Json
 from nwc.nip47.errors import Nip47Error
 from nwc.nip47.params import Params
-from nwc.wallet import pay_invoice, pay_keysend
 from nwc.wallet.context import Call, ChainTip, Handler, Wallet
+from nwc.wallet.methods import pay_invoice, pay_keysend
 from tests.double import decoding
 from tests.double.bolt11 import Bolt11, encode
 from tests.double.params import RpcError
@@ -74,7 +74,7 @@ class PayingBench(Bench):
         try:
             fields = decoding.decode(None, string)  # type: ignore[arg-type]
         except RpcError as error:
-            raise RpcFailed("decode", error.code, str(error)) from None
+            raise RpcCallError("decode", error.code, str(error)) from None
         changed = {**fields, **self.decoded}
         return {name: value for name, value in changed.items() if value is not None}
 
@@ -86,7 +86,7 @@ class PayingBench(Bench):
     ) -> Any:
         asked_msat = self._decode(invstring).get("amount_msat")
         if (asked_msat is None) == (amount_msat is None):
-            raise RpcFailed("pay", RpcCode.INVALID_PARAMS, "an amount, once")
+            raise RpcCallError("pay", RpcCode.INVALID_PARAMS, "an amount, once")
         sent_msat = int(asked_msat or amount_msat or 0)
         return self.lightningd._take(label, PREIMAGE.hex(), sent_msat, maxfee, retry_for)
 

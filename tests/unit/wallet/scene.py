@@ -13,8 +13,8 @@ from nwc.nostr.keys import KeyPair
 from nwc.nostr.pool import RelayPool
 from nwc.nostr.relay_health import RelayInfo
 from nwc.nostr.session import Published
-from nwc.wallet.connections import Connection, View
-from nwc.wallet.live import LiveConnection, LiveConnections
+from nwc.wallet.connections.record import Connection, View
+from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
 from nwc.wallet.notifier import Notifier
 from nwc.wallet.paid_invoices import PaidInvoices
 from nwc.wallet.spending.payment import Payment, PaymentRecord, PaymentState
@@ -86,7 +86,7 @@ class Scene:
         self.world = World(lightningd)
         self.node = self.world.node
         self.pool = FakePool()
-        self.connections = LiveConnections()
+        self.connections = ConnectionRegistry()
         self.clients: dict[str, KeyPair] = {}
         self.new_process()
 

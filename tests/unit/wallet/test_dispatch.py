@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from nwc.cln.errors import NodeUnavailable, RpcFailed
+from nwc.cln.errors import NodeUnavailableError, RpcCallError
 from nwc.nip47.encryption import Encryption
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.nip47.request import Request
 from nwc.wallet import dispatch as module
-from nwc.wallet.connections import Connection, View
+from nwc.wallet.connections.budget import Budget, BudgetKind
+from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.context import Call, ChainTip, Wallet
 from nwc.wallet.dispatch import METHODS, Method, allowed_methods, dispatch, sent_notifications
-from nwc.wallet.get_info import used_extensions
-from nwc.wallet.spending.budget import Budget, BudgetKind
+from nwc.wallet.methods.get_info import used_extensions
 from tests.unit import in_process
 from tests.unit.helpers import CLIENT, NOW
 from tests.unit.wallet.fake_node import FakeNode
@@ -276,9 +276,9 @@ async def test_a_node_that_does_not_answer_in_time(
 @pytest.mark.parametrize(
     ("failure", "logged"),
     [
-        (RpcFailed("getinfo", -32602, NODES_WORDS), "getinfo: error -32602"),
-        (RpcFailed("invoice", 900, NODES_WORDS), "invoice: error 900"),
-        (NodeUnavailable("invoice: TimeoutError"), "invoice: TimeoutError"),
+        (RpcCallError("getinfo", -32602, NODES_WORDS), "getinfo: error -32602"),
+        (RpcCallError("invoice", 900, NODES_WORDS), "invoice: error 900"),
+        (NodeUnavailableError("invoice: TimeoutError"), "invoice: TimeoutError"),
     ],
 )
 async def test_the_nodes_words_go_nowhere(

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nwc.cln.errors import NodeUnavailable
+from nwc.cln.errors import NodeUnavailableError
 from nwc.cln.node import Json
 from nwc.wallet import invoice_record
 from nwc.wallet.context import Call
 from nwc.wallet.invoice_record import InvoiceRecord, InvoiceRecords
-from nwc.wallet.lookup_invoice import may_see
-from nwc.wallet.make_invoice import make_invoice
+from nwc.wallet.methods.lookup_invoice import may_see
+from nwc.wallet.methods.make_invoice import make_invoice
 from tests.unit.in_process import ALICE, BOB, World, connection
 
 OWN, OTHER = connection(ALICE), connection(BOB)
@@ -124,7 +124,7 @@ async def test_sweep_spares_an_invoice_that_is_being_made(world: World) -> None:
 
 async def test_sweep_stops_when_lightningd_does(world: World) -> None:
     world.node.away = True
-    with pytest.raises(NodeUnavailable):
+    with pytest.raises(NodeUnavailableError):
         await sweep(world)
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from nwc.wallet import notifier as notifier_module
-from nwc.wallet.connections import Connection, View
+from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.invoice_record import InvoiceRecord
 from tests.unit.in_process import RELAY, START
 from tests.unit.wallet.scene import NIP04_KIND, NIP44_KIND, Scene

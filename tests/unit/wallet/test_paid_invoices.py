@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from nwc.cln.errors import NodeUnavailable
+from nwc.cln.errors import NodeUnavailableError
 from nwc.cln.node import Json
 from nwc.wallet import paid_invoices
 from nwc.wallet.paid_invoices import PaidInvoices
@@ -146,7 +146,7 @@ async def test_one_after_the_other(scene: Scene) -> None:
         begun.append(invoice["pay_index"])
         if len(begun) > 1 and failing:
             failing -= 1
-            raise NodeUnavailable("datastore: away")
+            raise NodeUnavailableError("datastore: away")
 
     scene.paid_invoices = PaidInvoices(scene.node, deal_with)
     shop = scene.connect("shop")

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from nwc.cln.errors import NodeError
-from nwc.wallet.connections import Connection, View
-from nwc.wallet.spending.budget import Budget, BudgetKind
+from nwc.wallet.connections.budget import Budget, BudgetKind
+from nwc.wallet.connections.record import Connection, View
 from tests.unit.in_process import START
 from tests.unit.wallet.scene import NIP04_KIND, NIP44_KIND, Scene, settled
 

@@ -14,8 +14,8 @@ from nwc.nip47.encryption import Cipher, Encryption
 from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.event import Event, sign_event
 from nwc.nostr.keys import KeyPair
-from nwc.wallet.connections import Connection
-from nwc.wallet.live import LiveConnection, LiveConnections
+from nwc.wallet.connections.record import Connection
+from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
 from nwc.wallet.server import (
     MAX_IN_FLIGHT,
     MAX_IN_FLIGHT_PER_CONNECTION,
@@ -45,7 +45,7 @@ class Answers:
 
     def __init__(self) -> None:
         self.published: list[tuple[Event, tuple[str, ...]]] = []
-        connections = LiveConnections()
+        connections = ConnectionRegistry()
         record = Connection("app", CLIENT.public_key, (RELAY,), NOW)
         self.live = LiveConnection(record, WALLET, cipher_of_wallet(), RateLimit(9, 9, 0))
         connections.add(self.live)
@@ -183,7 +183,7 @@ class Mute:
     def __init__(self, count: int) -> None:
         self.asked: list[str] = []
         self._never = asyncio.Event()
-        self.connections = LiveConnections()
+        self.connections = ConnectionRegistry()
         self.clients = [KeyPair.generate() for _ in range(count)]
         self.wallets = [KeyPair.generate() for _ in range(count)]
         for number, (client, wallet) in enumerate(zip(self.clients, self.wallets, strict=True)):

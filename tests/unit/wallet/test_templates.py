@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from nwc.cln import bolt11
 from nwc.cln.bolt11 import MAX_AMOUNT_MSAT
-from nwc.cln.errors import NodeUnavailable, RpcFailed
+from nwc.cln.errors import NodeUnavailableError, RpcCallError
 from nwc.cln.node import Json
 from nwc.wallet.context import Call
-from nwc.wallet.make_invoice import make_invoice
+from nwc.wallet.methods.make_invoice import make_invoice
 from nwc.wallet.templates import TEMPLATE_LIFETIME_S, Templates, _rounded_up
 from tests.double import bolt11 as double_bolt11
 from tests.unit.in_process import ALICE, World, connection
@@ -79,7 +79,7 @@ async def test_secret_is_the_one_lightningd_derives(world: World) -> None:
 async def test_lightningd_with_another_secret(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rather no invoice than one that cannot be paid."""
     monkeypatch.setattr(bolt11, "payment_secret", lambda preimage: hashlib.sha256(preimage).digest())
-    with pytest.raises(NodeUnavailable, match="payment secrets"):
+    with pytest.raises(NodeUnavailableError, match="payment secrets"):
         await bare_hash(world)
     assert called(world, "createinvoice") == []
 
@@ -153,7 +153,7 @@ async def test_leftovers_are_skipped_and_swept(world: World) -> None:
             world.node.away = True
 
     world.node.before = cut_off
-    with pytest.raises(NodeUnavailable):
+    with pytest.raises(NodeUnavailableError):
         await Templates(world.node).sweep(is_start=True)
     world.node.before, world.node.away = None, False
     assert "nwc:template:0" in await there(world)
@@ -165,7 +165,7 @@ async def test_a_failure_leaves_no_gap(world: World) -> None:
     templates = Templates(world.node)
     for _ in range(30):
         await world.dev("dev-fail", method="invoice", code=-1, message="locked", times=1)
-        with pytest.raises(RpcFailed):
+        with pytest.raises(RpcCallError):
             await templates.get(1)
     await templates.get(1)
     assert await there(world) == ["nwc:template:0"]

@@ -5,14 +5,14 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 from unittest.mock import patch
 
-from nwc.cln.errors import NodeError, NodeUnavailable
+from nwc.cln.errors import NodeError, NodeUnavailableError
 from nwc.cln.node import Json
-from nwc.cln.payments import Payer
+from nwc.cln.payer import Payer
 from nwc.nip47.errors import Nip47Error
-from nwc.wallet.connections import Connection
+from nwc.wallet.connections.budget import Budget
+from nwc.wallet.connections.record import Connection
 from nwc.wallet.spending import payments as payments_module
 from nwc.wallet.spending.breaker import CircuitBreaker
-from nwc.wallet.spending.budget import Budget
 from nwc.wallet.spending.ledger import Ledger, parse_ledger
 from nwc.wallet.spending.ledgers import Ledgers
 from nwc.wallet.spending.payment import Payment, PaymentRecord
@@ -185,4 +185,4 @@ def keysend(number: int = 1, **fields: Any) -> Payment:
     return payment(number, method="pay_keysend", **{**given, **fields})
 
 
-AWAY = NodeUnavailable("away")
+AWAY = NodeUnavailableError("away")

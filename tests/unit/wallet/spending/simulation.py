@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from nwc.cln.errors import NodeUnavailable, RpcCode, RpcFailed
-from nwc.cln.node import DatastoreKey, Json, Node
+from nwc.cln.errors import NodeUnavailableError, RpcCallError, RpcCode
+from nwc.cln.node import Bounds, DatastoreKey, Json, Node
 from nwc.cln.rpc import Params
 
 # How long after its time a command may still begin a part, if its error was not its end.
@@ -138,7 +138,7 @@ class SimulatedLightningd(Node):
 
     # Calls
 
-    async def _call(self, method: str, params: Params, name: str = "") -> Any:
+    async def _call(self, method: str, params: Params, bounds: Bounds, name: str = "") -> Any:
         given = _named(params)
         self.calls.append((method, given))
         trouble = self.troubles.popleft() if self.troubles else Trouble.NONE
@@ -160,12 +160,12 @@ class SimulatedLightningd(Node):
     ) -> Any:
         await before
         if trouble is Trouble.AWAY:
-            raise NodeUnavailable(f"{method}: away")
+            raise NodeUnavailableError(f"{method}: away")
         if trouble is Trouble.REFUSED:
-            raise RpcFailed(method, -1, "refused")
+            raise RpcCallError(method, -1, "refused")
         answer = getattr(self, f"_{method.replace('-', '_')}")(**given)
         if trouble is Trouble.LOST:
-            raise NodeUnavailable(f"{method}: lost")
+            raise NodeUnavailableError(f"{method}: lost")
         await asyncio.sleep(0)
         return await answer if isinstance(answer, asyncio.Future) else answer
 
@@ -180,17 +180,17 @@ class SimulatedLightningd(Node):
 
     def _help(self, command: str) -> Json:
         if command not in HELP:
-            raise RpcFailed("help", RpcCode.METHOD_NOT_FOUND, "Unknown command")
+            raise RpcCallError("help", RpcCode.METHOD_NOT_FOUND, "Unknown command")
         return {"help": [{"command": HELP[command]}]}
 
     def _datastore(self, key: list[str], string: str, mode: str, generation: int | None = None) -> Json:
         name, old = tuple(key), self.datastore.get(tuple(key))
         if mode == "must-create" and old is not None:
-            raise RpcFailed("datastore", RpcCode.DATASTORE_UPDATE_ALREADY_EXISTS, "exists")
+            raise RpcCallError("datastore", RpcCode.DATASTORE_UPDATE_ALREADY_EXISTS, "exists")
         if mode == "must-replace" and old is None:
-            raise RpcFailed("datastore", RpcCode.DATASTORE_UPDATE_DOES_NOT_EXIST, "none")
+            raise RpcCallError("datastore", RpcCode.DATASTORE_UPDATE_DOES_NOT_EXIST, "none")
         if old is not None and generation not in (None, old[1]):
-            raise RpcFailed("datastore", RpcCode.DATASTORE_UPDATE_WRONG_GENERATION, "other")
+            raise RpcCallError("datastore", RpcCode.DATASTORE_UPDATE_WRONG_GENERATION, "other")
         new_generation = 0 if old is None else old[1] + 1
         self.datastore[name] = (string, new_generation)
         self.on_write(name, old and old[0], string)
@@ -211,9 +211,9 @@ class SimulatedLightningd(Node):
     def _deldatastore(self, key: list[str], generation: int | None = None) -> Json:
         old = self.datastore.get(tuple(key))
         if old is None:
-            raise RpcFailed("deldatastore", RpcCode.DATASTORE_DEL_DOES_NOT_EXIST, "none")
+            raise RpcCallError("deldatastore", RpcCode.DATASTORE_DEL_DOES_NOT_EXIST, "none")
         if generation not in (None, old[1]):
-            raise RpcFailed("deldatastore", RpcCode.DATASTORE_DEL_WRONG_GENERATION, "other")
+            raise RpcCallError("deldatastore", RpcCode.DATASTORE_DEL_WRONG_GENERATION, "other")
         del self.datastore[tuple(key)]
         self.on_write(tuple(key), old[0], None)
         return {}
@@ -253,7 +253,7 @@ class SimulatedLightningd(Node):
         # An invoice here is `<name>:<amount>`.
         name, amount = invstring.split(":")
         if any(part["payment_hash"] == hash_of(preimage_of(name)) for part in self._complete()):
-            raise RpcFailed("pay", 219, "Already paid")
+            raise RpcCallError("pay", 219, "Already paid")
         return self._take(label, preimage_of(name), int(amount), maxfee, retry_for)
 
     def _keysend(
@@ -338,10 +338,10 @@ class SimulatedLightningd(Node):
             command.is_over = is_over
             if not command.answer.done():
                 attempts = [{"status": "failed"}, *([] if is_over else [{"status": "pending"}])]
-                error = RpcFailed("pay", code, "failed", {"attempts": attempts})
+                error = RpcCallError("pay", code, "failed", {"attempts": attempts})
                 command.answer.set_exception(error)
 
     def hang_up(self, command: Command) -> None:
         """The answer is lost; the command goes on."""
         if not command.answer.done():
-            command.answer.set_exception(NodeUnavailable("pay: hung up"))
+            command.answer.set_exception(NodeUnavailableError("pay: hung up"))

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from nwc.cln.errors import NodeUnavailable, RpcFailed
+from nwc.cln.errors import NodeUnavailableError, RpcCallError
 from nwc.cln.node import Json
 from nwc.nip47.errors import Nip47Error
-from nwc.wallet.spending.budget import Budget, BudgetKind
+from nwc.wallet.connections.budget import Budget, BudgetKind
 from nwc.wallet.spending.large import (
     EXHAUSTED_FOR_S,
     MANY_ATTEMPTS,
@@ -168,7 +168,7 @@ def test_a_large_payment_without_any_route(
     """`pay` would try thousands of them. A payee behind a route hint is not known to askrene."""
 
     def getroutes(**_: object) -> Json:
-        raise RpcFailed("getroutes", code, "no")
+        raise RpcCallError("getroutes", code, "no")
 
     listed = {"nodes": [{"nodeid": "02"}] if known else []}
     monkeypatch.setattr(bench.lightningd, "_listnodes", lambda id: listed)
@@ -188,7 +188,7 @@ def test_lightningd_is_away_before_a_large_payment(
     bench: ChannelBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def listnodes(id: str) -> Json:
-        raise NodeUnavailable("listnodes")
+        raise NodeUnavailableError("listnodes")
 
     monkeypatch.setattr(bench.lightningd, "_listnodes", listnodes)
     outcome = bench.pay(invoice()).result()

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nwc.wallet.spending.budget import Budget, BudgetKind, Renewal
-from nwc.wallet.spending.ledger import BadLedger, Ledger, OverBudget, parse_ledger
+from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
+from nwc.wallet.spending.ledger import BudgetExceededError, Ledger, LedgerError, parse_ledger
 from tests.unit.helpers import JSON_VALUES
 from tests.unit.wallet.spending.values import (
     DAY,
@@ -48,7 +48,7 @@ def test_what_is_reserved_is_not_left(budget_msat: int, fits: bool) -> None:
     if fits:
         assert ledger.reserve(TWO, budget, NOW).left(budget, NOW) == 0
     else:
-        with pytest.raises(OverBudget) as error:
+        with pytest.raises(BudgetExceededError) as error:
             ledger.reserve(TWO, budget, NOW)
         assert error.value.left_msat == 109
 
@@ -57,7 +57,7 @@ def test_what_is_spent_is_not_left() -> None:
     budget = amount(200)
     ledger = reserved(ONE, budget=budget).book(ONE.request_id, 105, budget, NOW)
     assert ledger.left(budget, NOW) == 95
-    with pytest.raises(OverBudget):
+    with pytest.raises(BudgetExceededError):
         ledger.reserve(TWO, budget, NOW)
 
 
@@ -68,7 +68,7 @@ def test_a_request_has_one_reservation() -> None:
 
 def test_nothing_is_not_spent_from_even_for_free() -> None:
     free = payment(amount_msat=0, max_fee_msat=0)
-    with pytest.raises(OverBudget):
+    with pytest.raises(BudgetExceededError):
         Ledger(received_msat=1000).reserve(free, Budget(), NOW)
 
 
@@ -156,7 +156,7 @@ def test_a_clock_set_back_brings_no_budget_back() -> None:
     budget = amount(110, Renewal.DAILY)
     ledger = Ledger().reserve(ONE, budget, NOW + DAY).book(ONE.request_id, 110, budget, NOW + DAY)
     assert ledger.left(budget, NOW) == 0
-    with pytest.raises(OverBudget):
+    with pytest.raises(BudgetExceededError):
         ledger.reserve(TWO, budget, NOW)
     late = Ledger().reserve(ONE, budget, NOW + DAY).book(ONE.request_id, 110, budget, NOW)
     assert (late.period_started_at, late.spent_msat) == (START + DAY, 110)
@@ -181,7 +181,7 @@ def test_no_period_has_more_than_was_granted(
         spent_msat = sum(cost for period, cost in booked if period == newest)
         one = payment(number)
         if spent_msat + one.reserved_msat > 250:
-            with pytest.raises(OverBudget):
+            with pytest.raises(BudgetExceededError):
                 ledger.reserve(one, budget, now)
             continue
         ledger = ledger.reserve(one, budget, now).book(one.request_id, cost_msat, budget, now)
@@ -242,7 +242,7 @@ RESERVATION = FULL["reservations"][ONE.request_id]
 @pytest.mark.parametrize("name", FULL)
 def test_a_missing_field_is_damage(name: str) -> None:
     fields = {other: value for other, value in FULL.items() if other != name}
-    with pytest.raises(BadLedger):
+    with pytest.raises(LedgerError):
         parse_ledger(json.dumps(fields))
 
 
@@ -253,13 +253,13 @@ MAY_BE_MISSING = ("metadata", "first_sendpay_index", "reserved_at_us")
 @pytest.mark.parametrize("name", [n for n in RESERVATION if n not in MAY_BE_MISSING])
 def test_a_missing_field_of_a_reservation_is_damage(name: str) -> None:
     fields = {other: value for other, value in RESERVATION.items() if other != name}
-    with pytest.raises(BadLedger):
+    with pytest.raises(LedgerError):
         parse_ledger(json.dumps({**FULL, "reservations": {ONE.request_id: fields}}))
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "1", "null", '"x"', "{", "[" * 100_000, "NaN", "\0"])
 def test_no_ledger(text: str) -> None:
-    with pytest.raises(BadLedger):
+    with pytest.raises(LedgerError):
         parse_ledger(text)
 
 
@@ -280,7 +280,7 @@ def test_no_ledger(text: str) -> None:
     ],
 )
 def test_damage(name: str, value: object) -> None:
-    with pytest.raises(BadLedger):
+    with pytest.raises(LedgerError):
         parse_ledger(json.dumps({**FULL, name: value}))
 
 
@@ -302,7 +302,7 @@ def test_damage(name: str, value: object) -> None:
 )
 def test_damage_of_a_reservation(name: str, value: object) -> None:
     reservations = {ONE.request_id: {**RESERVATION, name: value}}
-    with pytest.raises(BadLedger):
+    with pytest.raises(LedgerError):
         parse_ledger(json.dumps({**FULL, "reservations": reservations}))
 
 
@@ -310,7 +310,7 @@ def check_usable(text: str) -> None:
     """Either it is refused, or nothing about it can be negative."""
     try:
         ledger = parse_ledger(text)
-    except BadLedger:
+    except LedgerError:
         return
     assert min(ledger.spent_msat, ledger.total_spent_msat, ledger.received_msat) >= 0
     assert all(min(p.amount_msat, p.max_fee_msat) >= 0 for p in ledger.reservations.values())
@@ -340,5 +340,5 @@ def test_other_text(ledger: Ledger, data: st.DataObject) -> None:
 
 @given(JSON_VALUES)
 def test_any_json(value: Any) -> None:
-    with pytest.raises(BadLedger):
+    with pytest.raises(LedgerError):
         parse_ledger(json.dumps(value))

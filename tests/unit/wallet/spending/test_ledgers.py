@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import pytest_asyncio
 
-from nwc.cln.errors import NodeError, NodeUnavailable, RpcCode, RpcFailed
+from nwc.cln.errors import NodeError, NodeUnavailableError, RpcCallError, RpcCode
 from nwc.cln.node import DatastoreKey, Json
-from nwc.wallet.spending.ledger import BadLedger, Ledger, parse_ledger
+from nwc.wallet.spending.ledger import Ledger, LedgerError, parse_ledger
 from nwc.wallet.spending.ledgers import Ledgers
 from tests.unit.wallet.spending.simulation import SimulatedLightningd, Trouble
 from tests.unit.wallet.spending.values import KEY, OTHER_KEY, START, amount, payment
@@ -103,7 +103,7 @@ async def test_what_a_lost_answer_said_is_read_again(
     else:
         await ledgers.of(KEY)
     lightningd.troubles.append(trouble)
-    with pytest.raises(NodeUnavailable):
+    with pytest.raises(NodeUnavailableError):
         await ledgers.change(KEY, spend(5))
     assert ledgers.known(KEY).spent_msat == exists, "as last seen"
     assert (await ledgers.of(KEY)).spent_msat == made + exists
@@ -112,7 +112,7 @@ async def test_what_a_lost_answer_said_is_read_again(
 
 async def test_a_refused_write_is_raised(lightningd: SimulatedLightningd, ledgers: Ledgers) -> None:
     lightningd.troubles.extend([Trouble.NONE, Trouble.REFUSED])
-    with pytest.raises(RpcFailed):
+    with pytest.raises(RpcCallError):
         await ledgers.change(KEY, spend(5))
     assert (await ledgers.change(KEY, spend(5))).spent_msat == 5
 
@@ -143,7 +143,7 @@ async def test_one_who_is_always_first(lightningd: SimulatedLightningd, ledgers:
             lightningd.datastore[NAME] = (text, generation + 1)
 
     lightningd.gate = intrude
-    with pytest.raises(RpcFailed) as error:
+    with pytest.raises(RpcCallError) as error:
         await ledgers.change(KEY, spend(1))
     assert error.value.code == RpcCode.DATASTORE_UPDATE_WRONG_GENERATION
     assert stored(lightningd).spent_msat == 0
@@ -177,9 +177,9 @@ async def test_a_bad_ledger_blocks(
     assert await ledgers.load() == {OTHER_KEY: Ledger(spent_msat=7)}
     assert "cannot spend" in caplog.text
     for _ in range(2):
-        with pytest.raises(BadLedger):
+        with pytest.raises(LedgerError):
             await ledgers.change(KEY, spend(1))
-        with pytest.raises(BadLedger):
+        with pytest.raises(LedgerError):
             await ledgers.of(KEY)
     assert lightningd.datastore[NAME] == (text, 3), "left alone"
     assert (await ledgers.change(OTHER_KEY, spend(1))).spent_msat == 8
@@ -232,7 +232,7 @@ async def test_forget_without_an_answer(
 ) -> None:
     await ledgers.change(KEY, spend(1))
     lightningd.troubles.append(trouble)
-    with pytest.raises(NodeUnavailable):
+    with pytest.raises(NodeUnavailableError):
         await ledgers.forget(KEY, lambda _: True)
     assert (await ledgers.of(KEY)).spent_msat == (1 if trouble is Trouble.AWAY else 0)
 
@@ -243,11 +243,11 @@ async def test_a_late_deletion_spares_the_ledger_of_a_new_connection(
     """Lightningd may carry out a deletion that was given up, when the key is connected again."""
     await ledgers.change(KEY, spend(1))
     lightningd.troubles.append(Trouble.AWAY)
-    with pytest.raises(NodeUnavailable):
+    with pytest.raises(NodeUnavailableError):
         await ledgers.forget(KEY, lambda _: True)
     [late] = lightningd.called("deldatastore")
     await ledgers.change(KEY, spend(5))
-    with pytest.raises(RpcFailed):
+    with pytest.raises(RpcCallError):
         await lightningd.call("deldatastore", **late)
     assert stored(lightningd).spent_msat == 6
 

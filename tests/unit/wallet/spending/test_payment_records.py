@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nwc.cln.errors import NodeError
-from nwc.wallet import pay_invoice
+from nwc.wallet.methods import pay_invoice
 from nwc.wallet.spending import payment_records
 from nwc.wallet.spending.payment import PaymentRecord, parse_payment_record
-from nwc.wallet.spending.payment_records import PaymentRecords, UnreadableRecord
+from nwc.wallet.spending.payment_records import PaymentRecords, UnreadableRecordError
 from tests.unit.helpers import JSON_VALUES
 from tests.unit.wallet.spending.simulation import SimulatedLightningd, Trouble
 from tests.unit.wallet.spending.values import HASH, NO_NUMBERS, NO_OBJECTS, NO_TEXTS, START, record
@@ -141,7 +141,7 @@ async def test_an_unreadable_record_refuses_its_request(
     lightningd.datastore["nwc", "payments", ID, request_id] = (text, 0)
     lightningd.datastore["nwc", "payments", ID, record(2).payment.request_id] = (record(2).to_json(), 0)
     records = await loaded(lightningd)
-    with pytest.raises(UnreadableRecord):
+    with pytest.raises(UnreadableRecordError):
         await records.get(ID, request_id)
     assert request_ids(list(records.all())) == [2]
     assert "bad record" in caplog.text
@@ -157,10 +157,10 @@ async def test_a_record_that_became_unreadable(
     request_id = record(1).payment.request_id
     [key] = lightningd.datastore
     lightningd.datastore[key] = ("x", 1)
-    with pytest.raises(UnreadableRecord):
+    with pytest.raises(UnreadableRecordError):
         await records.get(ID, request_id)
     del lightningd.datastore[key]
-    with pytest.raises(UnreadableRecord):
+    with pytest.raises(UnreadableRecordError):
         await records.get(ID, request_id)
 
 
@@ -272,7 +272,7 @@ async def test_records_of_an_earlier_version_are_read_and_moved(lightningd: Simu
         entry = again.with_hash(HASH, ID)
         assert entry is not None
         assert entry.is_settled
-        with pytest.raises(UnreadableRecord):
+        with pytest.raises(UnreadableRecordError):
             await again.get(ID, record(3).payment.request_id)
     assert [key for key in lightningd.datastore if len(key) == 4] == [old_key(3)]
     assert len(lightningd.datastore) == 3

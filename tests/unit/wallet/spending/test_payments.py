@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from nwc.cln.node import Json
-from nwc.cln.payments import Parts
+from nwc.cln.payer import Parts
 from nwc.nip47.errors import ErrorCode, Nip47Error
-from nwc.wallet.connections import View
-from nwc.wallet.spending.budget import Budget, BudgetKind, Renewal
+from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
+from nwc.wallet.connections.record import View
 from nwc.wallet.spending.ledger import Ledger
 from nwc.wallet.spending.payment import Payment, PaymentRecord
 from nwc.wallet.spending.payments import (

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nwc.cln.errors import NodeUnavailable
+from nwc.cln.errors import NodeUnavailableError
 from nwc.nip47.errors import Nip47Error
 from nwc.wallet.spending.payment import PaymentRecord
 from nwc.wallet.spending.refusals import Refusals
@@ -111,6 +111,6 @@ def test_a_revoked_connection_leaves_no_record(bench: Bench) -> None:
 async def test_forgetting_nothing_asks_nothing() -> None:
     class Away:
         async def datastore_delete(self, _: object) -> None:
-            raise NodeUnavailable("away")
+            raise NodeUnavailableError("away")
 
     await Refusals(Away()).forget(OTHER_KEY)  # type: ignore[arg-type]

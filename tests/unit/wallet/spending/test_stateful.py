@@ -21,12 +21,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from nwc.cln.errors import NodeError
 from nwc.cln.node import DatastoreKey, Json
-from nwc.cln.payments import Payer
+from nwc.cln.payer import Payer
 from nwc.nip47.errors import ErrorCode, Nip47Error
-from nwc.wallet.connections import Connection, View
+from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
+from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.spending import payments as payments_module
 from nwc.wallet.spending.breaker import CircuitBreaker
-from nwc.wallet.spending.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.spending.ledger import Ledger, parse_ledger
 from nwc.wallet.spending.ledgers import Ledgers
 from nwc.wallet.spending.payment import Payment, PaymentRecord

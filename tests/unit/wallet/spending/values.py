@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from nwc.wallet.connections import Connection
-from nwc.wallet.spending.budget import Budget, BudgetKind, Renewal
+from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
+from nwc.wallet.connections.record import Connection
 from nwc.wallet.spending.payment import Payment, PaymentRecord, PaymentState
 
 START = 1_700_000_000

@@ -1,8 +1,0 @@
-"""The error that both ciphers (NIP-04 and NIP-44) raise."""
-
-
-class DecryptionError(ValueError):
-    """A payload is malformed, too long, was changed, or was made with another key.
-
-    The message is for the log: it never contains the payload, the plaintext or a key.
-    """

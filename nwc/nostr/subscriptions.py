@@ -1,0 +1,130 @@
+"""The recipients whose events we read from one relay, grouped into few subscriptions (NIP-01 filters).
+
+Relays limit the number of subscriptions (strfry 20 for long, nostream 10) and the size of each (some
+allow 16 KB, both of these more than 128 KB). So the first subscriptions are small enough for every
+relay, and the later ones as large as most relays accept. A recipient stays in one subscription, so
+adding or removing a recipient sends one REQ, however many recipients there are.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from nwc.nostr.keys import KeyPair
+
+# The REQ of 100 recipients has 13,500 characters, that of 900 has 120,700. 10,000 recipients: 15 REQs.
+SMALL_SUBSCRIPTIONS = 4
+SMALL_SUBSCRIPTION_ROOM = 100
+SUBSCRIPTION_ROOM = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One of our keys, and the author whose events to this key are read.
+
+    Attributes:
+        keys: the key pair that the events are addressed to.
+        author: the author's public key, 64 hex digits.
+
+    """
+
+    keys: KeyPair
+    author: str
+
+
+@dataclass(slots=True)
+class Subscription:
+    """One NIP-01 subscription.
+
+    Attributes:
+        id: the subscription id.
+        recipients: by public key.
+        room: the most recipients it can hold.
+
+    """
+
+    id: str
+    recipients: dict[str, Recipient] = field(default_factory=dict)
+    room: int = SUBSCRIPTION_ROOM
+
+    def filter(self, kinds: tuple[int, ...], since: int) -> dict[str, Any]:
+        """Return the NIP-01 filter. It names the authors, so an honest relay holds back all others."""
+        return {
+            "kinds": list(kinds),
+            "#p": list(self.recipients),
+            "authors": sorted({recipient.author for recipient in self.recipients.values()}),
+            "since": since,
+        }
+
+
+class Subscriptions:
+    """All subscriptions on one relay. Its length is the number of recipients."""
+
+    def __init__(self) -> None:
+        self._subscriptions: dict[str, Subscription] = {}
+        self._subscription_of: dict[str, Subscription] = {}
+        self._with_room: dict[str, Subscription] = {}
+        self._created = 0
+
+    def __iter__(self) -> Iterator[Subscription]:
+        return iter(self._subscriptions.values())
+
+    def __len__(self) -> int:
+        return len(self._subscription_of)
+
+    def get(self, subscription_id: str) -> Subscription | None:
+        """Return the subscription with this id, None if we have none."""
+        return self._subscriptions.get(subscription_id)
+
+    def subscription_of(self, public_key: str) -> Subscription | None:
+        """Return the subscription that holds the recipient with this public key."""
+        return self._subscription_of.get(public_key)
+
+    def recipients(self) -> list[Recipient]:
+        """Return every recipient."""
+        return [recipient for subscription in self for recipient in subscription.recipients.values()]
+
+    def add(self, recipient: Recipient) -> Subscription:
+        """Add a recipient and return its subscription, whose REQ must be sent again."""
+        public_key = recipient.keys.public_key
+        subscription = self._subscription_of.get(public_key) or next(
+            iter(self._with_room.values()), None
+        )
+        if subscription is None:
+            subscription = self._create()
+            self._with_room[subscription.id] = subscription
+        subscription.recipients[public_key] = recipient
+        self._subscription_of[public_key] = subscription
+        if len(subscription.recipients) >= subscription.room:
+            self._with_room.pop(subscription.id, None)
+        return subscription
+
+    def split(self, subscription: Subscription, public_keys: list[str]) -> Subscription:
+        """Move these recipients to a new subscription and return it; both REQs must be sent again."""
+        new = self._create()
+        for public_key in public_keys:
+            new.recipients[public_key] = subscription.recipients.pop(public_key)
+            self._subscription_of[public_key] = new
+        return new
+
+    def remove(self, public_key: str) -> Subscription | None:
+        """Remove a recipient and return its subscription.
+
+        If no recipient is left in it, the subscription is forgotten: send its CLOSE.
+        """
+        subscription = self._subscription_of.pop(public_key, None)
+        if subscription is None:
+            return None
+        del subscription.recipients[public_key]
+        self._with_room[subscription.id] = subscription
+        if not subscription.recipients:
+            del self._subscriptions[subscription.id], self._with_room[subscription.id]
+        return subscription
+
+    def _create(self) -> Subscription:
+        self._created += 1
+        is_small = len(self._subscriptions) < SMALL_SUBSCRIPTIONS
+        room = SMALL_SUBSCRIPTION_ROOM if is_small else SUBSCRIPTION_ROOM
+        subscription = Subscription(f"nwc{self._created}", room=room)
+        self._subscriptions[subscription.id] = subscription
+        return subscription

@@ -1,0 +1,326 @@
+"""Making, changing and ending connections: record first, then relays.
+
+One change at a time: names are unique, and that is checked and kept under one lock.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+from nwc.cln.errors import NodeError, NodeUnavailableError
+from nwc.cln.node import Node
+from nwc.cln.retry import retry
+from nwc.errors import NwcError
+from nwc.names import same_form
+from nwc.nip47.encryption import Cipher
+from nwc.nip47.rate_limit import RateLimit
+from nwc.nostr.pool import RelayPool
+from nwc.tasks import Tasks
+from nwc.wallet.connections.info_publisher import InfoPublisher
+from nwc.wallet.connections.record import (
+    Connection,
+    ConnectionRecordError,
+    ConnectionStore,
+    parse_connection,
+    wallet_keys,
+)
+from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
+from nwc.wallet.spending.payments import Payments
+
+# A person's app asks in bursts: this many seconds' worth of the rate at once.
+BURST_S = 5
+MAX_CONNECTIONS = 10_000
+# Wallet keys asked of lightningd at once, at the start.
+LOADED_AT_ONCE = 64
+_RETRY_FIRST_S = 0.5
+_RETRY_MAX_S = 10.0
+# A command has COMMAND_TIMEOUT_S of nwc.service in all, and better words for this than that.
+_DELETION_PATIENCE_S = 20.0
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class ManagementError(NwcError):
+    """What was asked cannot be done; the text says why, for the owner."""
+
+
+class StillStoredError(NwcError):
+    """A connection is served no more, but would be again after a start; the text is for the owner."""
+
+
+class ConnectionManager:
+    """Owns the set of connections.
+
+    Methods raise ManagementError for what the owner can mend, NodeError when lightningd is away.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        pool: RelayPool,
+        info_publisher: InfoPublisher,
+        connections: ConnectionRegistry,
+        rate_limit: int,
+        payments: Payments,
+    ) -> None:
+        self._node = node
+        self._store = ConnectionStore(node)
+        self._pool = pool
+        self._announcer = info_publisher
+        self._connections = connections
+        self._rate_limit = rate_limit
+        self._payments = payments
+        self._lock = asyncio.Lock()
+        self._tasks = Tasks()
+        # What lightningd may have stored and must not keep, by client key.
+        self._in_doubt: dict[str, Connection] = {}
+        # Ended, and not deleted yet, by name.
+        self._ended: dict[str, tuple[LiveConnection, asyncio.Task[None]]] = {}
+        self._unserved: dict[str, str] = {}
+
+    async def load(self) -> None:
+        """Serve every stored connection. One that cannot be read is left alone and logged."""
+        stored = await self._store.load()
+        records = _readable(stored)
+        served = {record.client_pubkey for record in records}
+        self._unserved = {key[:16]: key for key in stored if key not in served}
+        loaded: list[LiveConnection] = []
+        for at in range(0, len(records), LOADED_AT_ONCE):
+            some = records[at : at + LOADED_AT_ONCE]
+            loaded += await asyncio.gather(*map(self._live, some))
+        # At once, so that thousands of them are a few subscriptions and not thousands.
+        for live in loaded:
+            self._serve(live)
+
+    def unserved_key(self, connection_id: str) -> str | None:
+        """Return the client key of a connection that is stored, but not served; None for any other.
+
+        Its record cannot be read, or its name is taken.
+        """
+        return self._unserved.get(connection_id)
+
+    def unserved_keys(self) -> list[str]:
+        """Return the client keys of all connections that are stored, but not served."""
+        return list(self._unserved.values())
+
+    def is_unserved(self, client_pubkey: str) -> bool:
+        """True if there is a record of this client key that is not served."""
+        return self._unserved.get(client_pubkey[:16]) == client_pubkey
+
+    async def revoked_ids(self) -> list[str]:
+        """Return the ids of all connections that were revoked: what they stored is kept."""
+        return await self._store.revoked_ids()
+
+    async def create(self, record: Connection) -> LiveConnection:
+        """Store a new connection and serve it."""
+        async with self._lock:
+            self._check_name(record.name, of=None)
+            # Labels hold the id, so two connections must not share one.
+            if self._connections.with_id(record.id):
+                raise ManagementError("pubkey: this key has a connection already")
+            if self.is_unserved(record.client_pubkey):
+                raise ManagementError(
+                    "pubkey: a connection of this key is stored, but not served; lightningd's log of "
+                    "the start says why"
+                )
+            if record.client_pubkey in self._in_doubt:
+                raise ManagementError("pubkey: a record of this key is being deleted; try again")
+            if len(self._connections) >= MAX_CONNECTIONS:
+                raise ManagementError(f"there are {MAX_CONNECTIONS} connections, which is the limit")
+            live = await self._live(record)
+            await self._write(record, self._store.create(record))
+            self._serve(live)
+        _log.info("connection %r made", record.name)
+        return live
+
+    async def change(self, name: str, change: Callable[[Connection], Connection]) -> LiveConnection:
+        """Change the record of the connection with this name.
+
+        Args:
+            name: of the connection.
+            change: returns the new record. It gets the record that earlier changes have left, and what
+                it raises ends this change: nothing is stored.
+
+        """
+        async with self._lock:
+            live = self.find(name)
+            old = live.record
+            new = change(old)
+            if new.name != old.name:
+                self._check_name(new.name, of=live)
+            await self._write(new, self._store.replace(new))
+            if self._connections.of_client(old.client_pubkey) is not live:
+                raise ManagementError(f"name: the connection {name!r} has been revoked meanwhile")
+            self._connections.update(live, new)
+            self._leave(live, tuple(url for url in old.relays if url not in new.relays))
+            self._pool.subscribe(live.recipient, (u for u in new.relays if u not in old.relays))
+            self._announcer.announce(live)
+        _log.debug("connection %r changed", new.name)
+        return live
+
+    async def revoke(self, name: str) -> LiveConnection:
+        """End a connection. Nothing is served from here on; relays are told in the background.
+
+        Where its record cannot be deleted that is tried until the plugin ends. Asked again, this tells
+        whether it is deleted.
+
+        Raises:
+            StillStoredError: it has taken too long so far.
+
+        """
+        # While a record is being deleted its name is not given to another connection.
+        ended = None if self._connections.named(name) else self._find_ended(name)
+        live, deletion = ended or self._end(name)
+        await asyncio.wait((deletion,), timeout=_DELETION_PATIENCE_S)
+        if not _has_succeeded(deletion):
+            _log.warning(
+                "connection %r is revoked, but its record is still there; trying to delete it", name
+            )
+            raise StillStoredError(
+                f"{name!r} is served no more, but lightningd has not deleted its record yet: a restart "
+                "would bring it back. The plugin goes on trying; nwc-revoke tells whether it is gone"
+            )
+        return live
+
+    async def end_all(self, delete: Callable[[], Awaitable[_T]]) -> _T:
+        """End all connections, have their records deleted, and return what `delete` returns.
+
+        Nothing is served from here on. No connection is made or changed before `delete` returns. It may
+        be called again when it has failed.
+
+        Raises:
+            ManagementError: payments are pending, or a record is being deleted; nothing has been done.
+
+        """
+        async with self._lock:
+            if pending := self._payments.count_in_flight():
+                raise ManagementError(
+                    f"{pending} payments are pending; wait until they have ended: nwc-list shows them"
+                )
+            if self._in_doubt:
+                raise ManagementError("the record of a connection is being deleted; try again")
+            for live in self._connections.all():
+                self._connections.remove(live)
+                self._leave(live, live.record.relays)
+            self._unserved = {}
+            return await delete()
+
+    def _end(self, name: str) -> tuple[LiveConnection, "asyncio.Task[None]"]:
+        """Serve a connection no more. Waits for nothing: its app may be spending."""
+        live = self.find(name)
+        self._connections.remove(live)
+        self._leave(live, live.record.relays)
+        deletion = self._set_right_soon(live.record)
+        self._ended[live.record.name] = live, deletion
+        deletion.add_done_callback(partial(self._deleted, live.record.name))
+        return live, deletion
+
+    def _find_ended(self, name: str) -> tuple[LiveConnection, "asyncio.Task[None]"] | None:
+        wanted = same_form(name)
+        found = (ended for stored, ended in self._ended.items() if same_form(stored) == wanted)
+        return self._ended.get(name) or next(found, None)
+
+    def _deleted(self, name: str, deletion: "asyncio.Task[None]") -> None:
+        del self._ended[name]
+        if _has_succeeded(deletion):
+            _log.info("connection %r revoked", name)
+
+    def find(self, name: str) -> LiveConnection:
+        """Return the connection with this name."""
+        live = self._connections.named(name)
+        if live is None:
+            raise ManagementError(f"name: there is no connection {name!r}; see nwc-list")
+        return live
+
+    async def stop(self) -> None:
+        """End what is under way."""
+        await self._tasks.finish(0)
+
+    async def _write(self, record: Connection, write: Coroutine[Any, Any, None]) -> None:
+        """Write a record; without an answer it may be there all the same, and then must not stay."""
+        try:
+            await write
+        except NodeUnavailableError:
+            self._set_right_soon(record)
+            raise
+
+    def _set_right_soon(self, record: Connection) -> "asyncio.Task[None]":
+        self._in_doubt[record.client_pubkey] = record
+        return self._tasks.spawn(self._insist_on_right(record))
+
+    async def _insist_on_right(self, record: Connection) -> None:
+        """Have the datastore hold what is served, however long lightningd is away."""
+        await retry(partial(self._set_right, record), _RETRY_FIRST_S, _RETRY_MAX_S, _note_not_right)
+        if self._in_doubt.get(record.client_pubkey) is record:
+            del self._in_doubt[record.client_pubkey]
+
+    async def _set_right(self, record: Connection) -> None:
+        async with self._lock:
+            live = self._connections.of_client(record.client_pubkey)
+            if live is not None:
+                await self._store.replace(live.record)
+                return
+            await self._store.delete(record)
+            # The connection has ended, whatever becomes of its ledger now; a start looks after the rest.
+            with suppress(NodeError):
+                await self._store.note_revoked(record)
+                await self._payments.forget_if_done(record.client_pubkey)
+
+    def _check_name(self, name: str, of: LiveConnection | None) -> None:
+        """Check that no connection but `of` has this name."""
+        named = self._connections.named(name)
+        if named is not None and named is not of:
+            raise ManagementError(f"name: there is a connection {name!r} already")
+        if any(same_form(record.name) == name for record in self._in_doubt.values()):
+            raise ManagementError(f"name: a record of a connection {name!r} is being deleted; try again")
+
+    async def _live(self, record: Connection) -> LiveConnection:
+        keys = await wallet_keys(self._node, record.client_pubkey)
+        limit = RateLimit(self._rate_limit, self._rate_limit * BURST_S, time.time())
+        return LiveConnection(record, keys, Cipher(keys, record.client_pubkey), limit)
+
+    def _serve(self, live: LiveConnection) -> None:
+        self._connections.add(live)
+        self._pool.subscribe(live.recipient, live.record.relays)
+        self._announcer.announce(live)
+
+    def _leave(self, live: LiveConnection, urls: tuple[str, ...]) -> None:
+        """Tell these relays, each in its own time, that the connection is there no more."""
+        self._pool.unsubscribe(live.wallet_pubkey, urls)
+        created_at = self._announcer.next_date(live)
+        for url in urls:
+            self._tasks.spawn(self._leave_one(live, url, created_at))
+
+    async def _leave_one(self, live: LiveConnection, url: str, created_at: int) -> None:
+        await self._announcer.withdraw(live, url, created_at)
+        self._pool.release(url)
+
+
+def _readable(stored: dict[str, str]) -> list[Connection]:
+    """Return the records to serve; one that cannot be read, or whose name is taken, is logged."""
+    read: list[Connection] = []
+    for client_pubkey, text in stored.items():
+        try:
+            read.append(parse_connection(client_pubkey, text))
+        except ConnectionRecordError as error:
+            _log.warning("connection %s is not served: %s", client_pubkey[:16], error)
+    records: dict[str, Connection] = {}
+    # The newest has the name: an older one can be what could not be deleted.
+    for record in sorted(read, key=lambda record: -record.created_at):
+        if record.name in records:
+            _log.warning("connection %s is not served: the name is taken", record.id)
+        records.setdefault(record.name, record)
+    return list(records.values())
+
+
+def _has_succeeded(task: "asyncio.Task[None]") -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
+def _note_not_right(error: NodeError) -> None:
+    _log.debug("lightningd does not hold yet what is served: %s", error)

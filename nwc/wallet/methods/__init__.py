@@ -1,0 +1,1 @@
+"""The NIP-47 methods, one module each."""

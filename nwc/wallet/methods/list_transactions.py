@@ -1,0 +1,172 @@
+"""list_transactions (NIP-47): invoices and payments, newest first, a page at a time."""
+
+import heapq
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from nwc.cln.errors import RpcCallError, RpcCode
+from nwc.cln.history import Found, InvoiceFilter, PaymentFilter
+from nwc.nip47 import params
+from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.nip47.response import MAX_PLAINTEXT_BYTES
+from nwc.nostr.encoding import to_json
+from nwc.wallet import invoice_record
+from nwc.wallet.connections.record import Connection, View
+from nwc.wallet.context import Call, Wallet
+from nwc.wallet.transaction import Transaction
+from nwc.wallet.transaction_sources import InvoiceSource, OwnPaymentSource, PaymentSource, Source
+
+DEFAULT_LIMIT = 20
+MAX_LIMIT = 100
+MAX_OFFSET = 10_000_000
+# Where two lists are merged, everything up to the page is read.
+MAX_MERGED_OFFSET = 10_000
+MAX_TIME = 2**40
+# The rest of the answer around the transactions.
+_ENVELOPE_BYTES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class WantedPage:
+    """The checked parameters of list_transactions; times in Unix seconds, both inclusive."""
+
+    from_time: int | None
+    until_time: int | None
+    limit: int
+    offset: int
+    incoming: bool
+    outgoing: bool
+    unpaid_incoming: bool
+    unpaid_outgoing: bool
+
+    @property
+    def has_window(self) -> bool:
+        """Tell whether it asks for a time."""
+        return self.from_time is not None or self.until_time is not None
+
+
+def parse_params(given: params.Params) -> WantedPage:
+    """Check the parameters of list_transactions.
+
+    Raises:
+        Nip47Error: OTHER, with the field, the rule and what came.
+
+    """
+    type_ = params.choice(given, "type", ("incoming", "outgoing"))
+    unpaid = params.flag(given, "unpaid")
+    limit = params.integer(given, "limit", minimum=0, maximum=2**53, unit="transactions")
+    return WantedPage(
+        from_time=_time(given, "from"),
+        until_time=_time(given, "until"),
+        limit=min(limit or DEFAULT_LIMIT, MAX_LIMIT),
+        offset=params.integer(given, "offset", minimum=0, maximum=MAX_OFFSET, unit="transactions") or 0,
+        incoming=type_ != "outgoing",
+        outgoing=type_ != "incoming",
+        unpaid_incoming=unpaid or params.flag(given, "unpaid_incoming"),
+        unpaid_outgoing=unpaid or params.flag(given, "unpaid_outgoing"),
+    )
+
+
+def _time(given: params.Params, name: str) -> int | None:
+    return params.integer(given, name, minimum=0, maximum=MAX_TIME, unit="Unix seconds") or None
+
+
+async def list_transactions(wallet: Wallet, call: Call) -> dict[str, Any]:
+    """Return a page of transactions and how many there are in all.
+
+    Raises:
+        Nip47Error: a parameter breaks its rule; NOT_IMPLEMENTED where the node has no `sql` RPC.
+        NodeError: lightningd is away.
+
+    """
+    wanted = parse_params(call.params)
+    async with wallet.list_turns.of(call.connection):
+        try:
+            transactions, total = await _page(await _sources(wallet, call.connection, wanted), wanted)
+        except RpcCallError as error:
+            if error.code != RpcCode.METHOD_NOT_FOUND:
+                raise
+            raise Nip47Error(
+                ErrorCode.NOT_IMPLEMENTED, "list_transactions needs the sql command of lightningd"
+            ) from None
+    return {"transactions": _that_fit(transactions), "total_count": total}
+
+
+async def _sources(wallet: Wallet, connection: Connection, wanted: WantedPage) -> list[Source]:
+    """Return the sources, outgoing first: of one second, payments count as newer than invoices.
+
+    Nothing tells which of an invoice and a payment of one second was made first. Money is mostly
+    received before it is spent.
+    """
+    sources: list[Source] = []
+    if wanted.outgoing:
+        sources += await _outgoing(wallet, connection, wanted)
+    if wanted.incoming:
+        prefix = None if connection.view is View.NODE else invoice_record.label_prefix(connection)
+        invoices = InvoiceFilter(prefix, paid_only=not wanted.unpaid_incoming)
+        if wanted.has_window:
+            invoices = await wallet.history.invoices_between(
+                invoices, wanted.from_time, wanted.until_time
+            )
+        sources.append(InvoiceSource(wallet.history, wallet.records, invoices))
+    return sources
+
+
+async def _outgoing(wallet: Wallet, connection: Connection, wanted: WantedPage) -> list[Source]:
+    if connection.view is View.OWN:
+        return await _own_payments(wallet, connection, wanted)
+    payments = PaymentFilter(settled_only=not wanted.unpaid_outgoing)
+    if wanted.has_window:
+        payments = await wallet.history.payments_between(payments, wanted.from_time, wanted.until_time)
+    return [PaymentSource(wallet.history, wallet.payments, payments)]
+
+
+async def _own_payments(wallet: Wallet, connection: Connection, wanted: WantedPage) -> list[Source]:
+    """Return the source of what a connection has paid; none where it has paid nothing."""
+    settled_only = not wanted.unpaid_outgoing
+    payments = PaymentFilter(settled_only, wanted.from_time, wanted.until_time)
+    await wallet.payments.records.ready(connection.id)
+    # Nothing is awaited between these two: a payment that ends meanwhile must be in one of them.
+    in_flight = await wallet.in_flight.of(connection.client_pubkey) if wanted.unpaid_outgoing else []
+    source = OwnPaymentSource(wallet.payments.records, in_flight, connection, payments)
+    return [source] if await source.count() else []
+
+
+async def _page(sources: list[Source], wanted: WantedPage) -> tuple[list[Transaction], int]:
+    total = sum([await source.count() for source in sources])
+    found = await _find(sources, wanted.limit, wanted.offset)
+    if found:  # on a large node the count may be some seconds old
+        total = max(total, wanted.offset + len(found))
+    read = [await source.read([one for whose, one in found if whose is source]) for source in sources]
+    of_source = dict(zip(map(id, sources), read, strict=True))
+    rows = (of_source[id(source)].get(one.key) for source, one in found)
+    return [row for row in rows if row is not None], total
+
+
+async def _find(sources: list[Source], limit: int, offset: int) -> list[tuple[Source, Found]]:
+    """Return where the rows of a page are, newest first."""
+    if len(sources) == 1:
+        return [(sources[0], one) for one in await sources[0].find(limit, offset)]
+    if offset > MAX_MERGED_OFFSET:
+        raise Nip47Error(
+            ErrorCode.OTHER,
+            f"offset: must be at most {MAX_MERGED_OFFSET} without type; use until to go further back",
+        )
+    end = offset + limit
+    lists = [[(source, one) for one in await source.find(end)] for source in sources]
+    # Not a sort: where times and lightningd's order disagree, a row must not move from page to page.
+    # Of one second, the rows of an earlier source come first.
+    merged = heapq.merge(*lists, key=lambda row: row[1].created_at, reverse=True)
+    return list(islice(merged, offset, end))
+
+
+def _that_fit(transactions: list[Transaction]) -> list[Transaction]:
+    """Return as many as one answer can hold: a short page is better than none."""
+    size, fitting = _ENVELOPE_BYTES, []
+    for transaction in transactions:
+        size += len(to_json(transaction).encode()) + 1
+        if size > MAX_PLAINTEXT_BYTES:
+            break
+        fitting.append(transaction)
+    return fitting

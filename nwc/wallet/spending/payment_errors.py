@@ -1,0 +1,44 @@
+"""What a client is told when lightningd could not pay: its codes in words that a person understands.
+
+Lightningd's own words name channels and nodes, which are not the client's business.
+"""
+
+from nwc.cln.errors import RpcCallError, RpcCode
+from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.wallet.spending.payment import Payment
+
+_MESSAGES = {
+    RpcCode.PAY_DESTINATION_PERM_FAIL: "the payee refused the payment",
+    RpcCode.PAY_NO_USABLE_ROUTE_HINT: "no route to the payee was found",
+    RpcCode.PAY_ROUTE_NOT_FOUND: "no route to the payee was found",
+    RpcCode.PAY_INVOICE_EXPIRED: "the invoice has expired",
+    RpcCode.PAY_INVOICE_PREAPPROVAL_DECLINED: "the node's signer declined the payment",
+    RpcCode.PAY_KEYSEND_PREAPPROVAL_DECLINED: "the node's signer declined the payment",
+}
+INSUFFICIENT = Nip47Error(ErrorCode.INSUFFICIENT_BALANCE, "the node cannot send that much at the moment")
+
+
+def failure_of(error: RpcCallError, payment: Payment) -> Nip47Error:
+    """Return what the client is told of an error of a paying command."""
+    if error.code == RpcCode.METHOD_NOT_FOUND:
+        return Nip47Error(ErrorCode.INTERNAL, "the node has no command to pay with now")
+    if _is_about_the_fee(error):
+        message = f"no route to the payee worked for a fee of at most {payment.max_fee_msat} msat"
+    else:
+        message = _MESSAGES.get(RpcCode(error.code), "") if error.code in set(RpcCode) else ""
+    return Nip47Error(ErrorCode.PAYMENT_FAILED, message or "the payment did not succeed in time")
+
+
+def _is_about_the_fee(error: RpcCallError) -> bool:
+    # Before v26.06, xpay has one code for a fee limit that is too low and for a payee without a route.
+    is_costly = error.code == RpcCode.PAY_ROUTE_NOT_FOUND and "excessive cost" in error.message
+    return is_costly or error.code in (RpcCode.PAY_ROUTE_TOO_EXPENSIVE, RpcCode.PAY_STOPPED_RETRYING)
+
+
+def is_insufficient(error: RpcCallError) -> bool:
+    """Tell whether the error may come from a lack of funds."""
+    return error.code in (
+        RpcCode.PAY_ROUTE_NOT_FOUND,
+        RpcCode.PAY_ROUTE_TOO_EXPENSIVE,
+        RpcCode.PAY_STOPPED_RETRYING,
+    )

@@ -1,0 +1,168 @@
+"""Where the rows of list_transactions come from: invoices, the node's payments, a connection's own.
+
+A source first says where rows are, newest first, which is cheap; only those of the page are then read.
+"""
+
+import asyncio
+import time
+from functools import cache, partial
+from typing import Protocol
+
+from nwc.cln.history import Found, History, InvoiceFilter, PaymentFilter
+from nwc.cln.node import Json
+from nwc.wallet.connections.record import Connection
+from nwc.wallet.invoice_record import InvoiceRecords
+from nwc.wallet.spending.payment import Payment
+from nwc.wallet.spending.payment_records import Entry, PaymentRecords, UnreadableRecordError
+from nwc.wallet.spending.payments import Payments
+from nwc.wallet.transaction import (
+    Transaction,
+    ended_transaction,
+    incoming_transaction,
+    merged_payment,
+    outgoing_transaction,
+    pending_transaction,
+)
+
+Transactions = dict[int | str, Transaction]
+
+
+class Source(Protocol):
+    """Rows of one kind, already filtered. Every method raises NodeError."""
+
+    async def count(self) -> int:
+        """Return how many rows there are."""
+
+    async def find(self, limit: int, offset: int = 0) -> list[Found]:
+        """Return where rows are, newest first."""
+
+    async def read(self, found: list[Found]) -> Transactions:
+        """Return rows by their key; what is gone in the meantime is left out."""
+
+
+class InvoiceSource:
+    """Invoices of the node or of one connection, with what is kept beside them."""
+
+    def __init__(self, history: History, records: InvoiceRecords, wanted: InvoiceFilter) -> None:
+        self._history = history
+        self._records = records
+        self._wanted = wanted
+
+    async def count(self) -> int:
+        """Return how many rows there are."""
+        return await self._history.count_invoices(self._wanted)
+
+    async def find(self, limit: int, offset: int = 0) -> list[Found]:
+        """Return where rows are, newest first."""
+        return await self._history.find_invoices(self._wanted, limit=limit, offset=offset)
+
+    async def read(self, found: list[Found]) -> Transactions:
+        """Return rows by their `created_index`."""
+        invoices = await self._history.invoices(found)
+        read = await asyncio.gather(*map(self._transaction, invoices.values()))
+        return dict(zip(invoices, read, strict=True))
+
+    async def _transaction(self, invoice: Json) -> Transaction:
+        return incoming_transaction(invoice, await self._records.find(invoice), time.time())
+
+
+class PaymentSource:
+    """Payments of the node, with the metadata of the connections that have made them."""
+
+    def __init__(self, history: History, own: Payments, wanted: PaymentFilter) -> None:
+        self._history = history
+        self._own = own
+        self._wanted = wanted
+
+    async def count(self) -> int:
+        """Return how many rows there are."""
+        return await self._history.count_payments(self._wanted)
+
+    async def find(self, limit: int, offset: int = 0) -> list[Found]:
+        """Return where rows are, newest first."""
+        return await self._history.find_payments(self._wanted, limit=limit, offset=offset)
+
+    async def read(self, found: list[Found]) -> Transactions:
+        """Return rows by their payment hash."""
+        parts = await self._history.payments(found)
+        there = {key: some for key, some in parts.items() if some}
+        read = await asyncio.gather(*(self._transaction(str(key), there[key]) for key in there))
+        return dict(zip(there, read, strict=True))
+
+    async def _transaction(self, payment_hash: str, parts: list[Json]) -> Transaction:
+        return outgoing_transaction(merged_payment(parts), await self._own.metadata_of(payment_hash))
+
+
+class OwnPaymentSource:
+    """Payments of one connection, in flight and ended; one row for each payment hash.
+
+    Of several attempts at the same payment hash the one is shown that lookup_invoice finds: the one in
+    flight, else the settled one, else the newest. A failed keysend of which lightningd never had a part
+    has no payment hash; it is not shown, since NIP-47 requires one.
+
+    Args:
+        records: of payments that have ended.
+        in_flight: the connection's payments in flight, each with its payment hash.
+        connection: whose.
+        wanted: which; times only, and whether settled.
+
+    """
+
+    def __init__(
+        self,
+        records: PaymentRecords,
+        in_flight: list[Payment],
+        connection: Connection,
+        wanted: PaymentFilter,
+    ) -> None:
+        self._records = records
+        self._connection_id = connection.id
+        self._in_flight = {payment.request_id: payment for payment in in_flight}
+        low, high = wanted.from_time or 0, wanted.until_time
+        found = [
+            (entry.created_at, entry.order, entry.request_id) for entry in self._ended_between(wanted)
+        ]
+        found += [
+            (payment.created_at, payment.order, payment.request_id)
+            for payment in in_flight
+            if payment.created_at >= low and (high is None or payment.created_at <= high)
+        ]
+        found.sort(reverse=True)
+        self._found = [Found(request_id, created_at) for created_at, _, request_id in found]
+
+    def _ended_between(self, wanted: PaymentFilter) -> list[Entry]:
+        in_flight = {payment.payment_hash for payment in self._in_flight.values()}
+        # Remembered, since one invoice can have failed a thousand times.
+        shown = cache(partial(self._records.with_hash, connection_id=self._connection_id))
+        return [
+            entry
+            for entry in self._records.between(
+                self._connection_id, wanted.from_time, wanted.until_time, wanted.settled_only
+            )
+            if entry.payment_hash
+            and entry.payment_hash not in in_flight
+            and (entry.is_settled or entry == shown(entry.payment_hash))
+        ]
+
+    async def count(self) -> int:
+        """Return how many rows there are."""
+        return len(self._found)
+
+    async def find(self, limit: int, offset: int = 0) -> list[Found]:
+        """Return where rows are, newest first."""
+        return self._found[offset : offset + limit]
+
+    async def read(self, found: list[Found]) -> Transactions:
+        """Return rows by their request id."""
+        keys = [str(one.key) for one in found]
+        read = zip(keys, await asyncio.gather(*map(self._transaction, keys)), strict=True)
+        return {key: transaction for key, transaction in read if transaction is not None}
+
+    async def _transaction(self, request_id: str) -> Transaction | None:
+        if request_id in self._in_flight:
+            return pending_transaction(self._in_flight[request_id])
+        try:
+            record = await self._records.get(self._connection_id, request_id)
+        except UnreadableRecordError:
+            return None
+        return ended_transaction(record) if record else None

@@ -1,0 +1,169 @@
+import random
+
+from nwc.nostr.keys import KeyPair
+from nwc.nostr.messages import req_message
+from nwc.nostr.subscriptions import (
+    SMALL_SUBSCRIPTION_ROOM,
+    SMALL_SUBSCRIPTIONS,
+    SUBSCRIPTION_ROOM,
+    Recipient,
+    Subscription,
+    Subscriptions,
+)
+
+KEYS = [KeyPair.from_secret(number.to_bytes(32, "big")) for number in range(1, 5002)]
+RECIPIENTS = [
+    Recipient(keys, author)
+    for keys, author in zip(KEYS, (f"{n:064x}" for n in range(5001)), strict=True)
+]
+
+
+def subscriptions_of(count: int) -> Subscriptions:
+    subscriptions = Subscriptions()
+    for recipient in RECIPIENTS[:count]:
+        subscriptions.add(recipient)
+    return subscriptions
+
+
+def contents(subscriptions: Subscriptions) -> dict[str, set[str]]:
+    return {subscription.id: set(subscription.recipients) for subscription in subscriptions}
+
+
+def check(subscriptions: Subscriptions) -> None:
+    """Check that every recipient is in one subscription, and that none is empty or too full."""
+    everything = [key for subscription in subscriptions for key in subscription.recipients]
+    assert (
+        len(everything) == len(set(everything)) == len(subscriptions) == len(subscriptions.recipients())
+    )
+    for subscription in subscriptions:
+        assert 0 < len(subscription.recipients) <= subscription.room <= SUBSCRIPTION_ROOM
+        assert subscriptions.get(subscription.id) is subscription
+        assert all(subscriptions.subscription_of(key) is subscription for key in subscription.recipients)
+
+
+def test_adding_one_to_5000_recipients_changes_one_subscription() -> None:
+    subscriptions = subscriptions_of(5000)
+    before = contents(subscriptions)
+    changed = subscriptions.add(RECIPIENTS[5000])
+    after = contents(subscriptions)
+    assert [name for name in after if after[name] != before.get(name)] == [changed.id]
+    assert after[changed.id] - before[changed.id] == {KEYS[5000].public_key}
+    check(subscriptions)
+
+
+def test_the_first_subscriptions_are_small_and_5000_recipients_need_ten() -> None:
+    subscriptions = subscriptions_of(5000)
+    sizes = [len(subscription.recipients) for subscription in subscriptions]
+    assert sizes[:SMALL_SUBSCRIPTIONS] == [SMALL_SUBSCRIPTION_ROOM] * SMALL_SUBSCRIPTIONS
+    assert sizes[SMALL_SUBSCRIPTIONS:-1] == [SUBSCRIPTION_ROOM] * (len(sizes) - SMALL_SUBSCRIPTIONS - 1)
+    # nostream allows 10 subscriptions, strfry allowed 20 for long.
+    assert len(sizes) == 10
+    assert (
+        SMALL_SUBSCRIPTIONS * SMALL_SUBSCRIPTION_ROOM + (20 - SMALL_SUBSCRIPTIONS) * SUBSCRIPTION_ROOM
+        >= 10_000
+    )
+
+
+def test_a_req_is_not_larger_than_relays_accept() -> None:
+    requests = [
+        req_message(subscription.id, subscription.filter((23194,), 1_800_000_000))
+        for subscription in subscriptions_of(5000)
+    ]
+    # 16,384 is the example in NIP-11, which some relays use; strfry and nostr-rs-relay allow 131,072.
+    assert max(map(len, requests[:SMALL_SUBSCRIPTIONS])) <= 16_384
+    assert max(map(len, requests)) <= 131_072
+
+
+def test_removing_one_of_5000_recipients_changes_one_subscription() -> None:
+    subscriptions = subscriptions_of(5000)
+    before = contents(subscriptions)
+    changed = subscriptions.remove(KEYS[2345].public_key)
+    after = contents(subscriptions)
+    assert changed is not None
+    assert [name for name in after if after[name] != before[name]] == [changed.id]
+    assert KEYS[2345].public_key not in changed.recipients
+    assert subscriptions.subscription_of(KEYS[2345].public_key) is None
+    check(subscriptions)
+
+
+def test_a_gap_is_filled_before_a_subscription_is_created() -> None:
+    full = SMALL_SUBSCRIPTIONS * SMALL_SUBSCRIPTION_ROOM
+    subscriptions = subscriptions_of(full)
+    with_gap = subscriptions.remove(KEYS[150].public_key)
+    assert subscriptions.add(RECIPIENTS[full]) is with_gap
+    assert len(contents(subscriptions)) == SMALL_SUBSCRIPTIONS
+    assert subscriptions.add(RECIPIENTS[full + 1]) is not with_gap
+    assert len(contents(subscriptions)) == SMALL_SUBSCRIPTIONS + 1
+    check(subscriptions)
+
+
+def test_adding_a_recipient_again_keeps_its_subscription() -> None:
+    subscriptions = subscriptions_of(250)
+    before = subscriptions.subscription_of(KEYS[0].public_key)
+    again = Recipient(KEYS[0], "f" * 64)
+    assert subscriptions.add(again) is before
+    assert len(subscriptions) == 250
+    assert again in subscriptions.recipients()
+    assert RECIPIENTS[0] not in subscriptions.recipients()
+    check(subscriptions)
+
+
+def test_a_split_moves_recipients_to_a_new_subscription() -> None:
+    subscriptions = subscriptions_of(150)
+    whole, other = subscriptions
+    moving = list(whole.recipients)[:30]
+    new = subscriptions.split(whole, moving)
+    assert list(new.recipients) == moving
+    assert len(whole.recipients) == 70
+    check(subscriptions)
+    # A new recipient does not join the ones that were moved.
+    assert subscriptions.add(RECIPIENTS[150]) is other
+    for public_key in moving:
+        assert subscriptions.remove(public_key) is new
+    assert subscriptions.get(new.id) is None
+    check(subscriptions)
+
+
+def test_an_empty_subscription_is_forgotten_and_its_id_is_not_used_again() -> None:
+    subscriptions = subscriptions_of(1)
+    gone = subscriptions.remove(KEYS[0].public_key)
+    assert gone is not None
+    assert not gone.recipients
+    assert list(subscriptions) == []
+    assert subscriptions.get(gone.id) is None
+    assert subscriptions.add(RECIPIENTS[1]).id != gone.id
+
+
+def test_removing_an_unknown_recipient_changes_nothing() -> None:
+    subscriptions = subscriptions_of(1)
+    assert subscriptions.remove(KEYS[7].public_key) is None
+    assert len(subscriptions) == 1
+
+
+def test_random_adding_and_removing_loses_no_recipient() -> None:
+    subscriptions, chance, inside = Subscriptions(), random.Random(1), set[int]()
+    for _ in range(3000):
+        number = chance.randrange(400)
+        if number in inside and chance.random() < 0.5:
+            subscriptions.remove(KEYS[number].public_key)
+            inside.remove(number)
+        else:
+            subscriptions.add(RECIPIENTS[number])
+            inside.add(number)
+    assert {recipient.keys.public_key for recipient in subscriptions.recipients()} == {
+        KEYS[number].public_key for number in inside
+    }
+    check(subscriptions)
+
+
+def test_the_filter_names_recipients_and_each_author_once() -> None:
+    subscription = Subscription(
+        "s",
+        {key.public_key: Recipient(key, author) for key, author in zip(KEYS[:3], "bab", strict=True)},
+    )
+    assert subscription.filter((23194, 1), 77) == {
+        "kinds": [23194, 1],
+        "#p": [key.public_key for key in KEYS[:3]],
+        "authors": ["a", "b"],
+        "since": 77,
+    }

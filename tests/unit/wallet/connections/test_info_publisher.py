@@ -1,0 +1,335 @@
+"""Info events: how many are under way, which is in force, and what becomes of those a relay refuses."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+
+import pytest
+import pytest_asyncio
+
+from nwc.nip47.encryption import Cipher
+from nwc.nip47.rate_limit import RateLimit
+from nwc.nostr.event import Event, verify_event
+from nwc.nostr.keys import KeyPair
+from nwc.wallet.connections import info_publisher as announcer_module
+from nwc.wallet.connections.info_publisher import (
+    MAX_AT_ONCE_PER_RELAY,
+    PERIOD_S,
+    PUBLISHED,
+    WAITING,
+    InfoPublisher,
+)
+from nwc.wallet.connections.record import Connection
+from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
+from tests.unit.helpers import until
+from tests.unit.wallet.scene import FakePool
+
+A, B = "wss://a.example", "wss://b.example"
+
+
+@dataclass
+class Stage:
+    """An info_publisher with a relay that does what the test says."""
+
+    pool: FakePool = field(default_factory=FakePool)
+    connections: ConnectionRegistry = field(default_factory=ConnectionRegistry)
+
+    def __post_init__(self) -> None:
+        self.info_publisher = InfoPublisher(self.pool, self.connections, notifications=True)
+
+    def connect(self, name: str, relays: tuple[str, ...] = (A,)) -> LiveConnection:
+        client, wallet = KeyPair.generate(), KeyPair.generate()
+        record = Connection(name, client.public_key, relays, 0)
+        live = LiveConnection(record, wallet, Cipher(wallet, client.public_key), RateLimit(1, 1, 0))
+        self.connections.add(live)
+        return live
+
+    def published(self) -> list[str]:
+        """The wallet keys whose info events were tried, in this order."""
+        return [event.pubkey for event in self.pool.attempts]
+
+
+@pytest_asyncio.fixture
+async def stage() -> AsyncIterator[Stage]:
+    stage = Stage()
+    yield stage
+    await stage.info_publisher.stop()
+
+
+def hold(stage: Stage) -> None:
+    stage.pool.holds.clear()
+
+
+async def let_go(stage: Stage) -> None:
+    stage.pool.holds.set()
+    await until(lambda: not len(stage.info_publisher._tasks))
+
+
+async def test_many_are_published_a_few_at_once(stage: Stage) -> None:
+    lives = [stage.connect(str(number)) for number in range(3 * MAX_AT_ONCE_PER_RELAY)]
+    hold(stage)
+    stage.info_publisher.relay_connected(A)
+    await until(lambda: len(stage.pool.attempts) == MAX_AT_ONCE_PER_RELAY)
+    assert len(stage.info_publisher._tasks) == MAX_AT_ONCE_PER_RELAY
+    assert sum(live.info is not None for live in lives) == MAX_AT_ONCE_PER_RELAY, (
+        "the rest is not signed"
+    )
+    await let_go(stage)
+    assert stage.published() == [live.wallet_pubkey for live in lives]
+    assert all(live.announced == {A: PUBLISHED} and live.is_announced.is_set() for live in lives)
+    for event in stage.pool.taken:
+        verify_event(event)
+
+
+async def test_relays_do_not_wait_for_each_other(stage: Stage) -> None:
+    for number in range(MAX_AT_ONCE_PER_RELAY + 1):
+        stage.connect(str(number), (A, B))
+    hold(stage)
+    stage.info_publisher.relay_connected(A)
+    stage.info_publisher.relay_connected(B)
+    await until(lambda: len(stage.pool.attempts) == 2 * MAX_AT_ONCE_PER_RELAY)
+
+
+async def test_the_same_event_on_all_relays(stage: Stage) -> None:
+    live = stage.connect("app", (A, B))
+    stage.info_publisher.relay_connected(A)
+    await until(lambda: live.announced == {A: PUBLISHED})
+    stage.info_publisher.relay_connected(B)
+    await until(lambda: live.announced == {A: PUBLISHED, B: PUBLISHED})
+    first, second = stage.pool.taken
+    assert first == second == live.info
+
+
+async def test_relays_that_are_away_get_it_when_they_are_back(stage: Stage) -> None:
+    live = stage.connect("app")
+    stage.pool.state = "disconnected"
+    stage.info_publisher.announce(live)
+    assert (live.announced, live.info) == ({A: WAITING}, None)
+    stage.pool.state = "connected"
+    stage.info_publisher.relay_connected(B)
+    stage.info_publisher.relay_connected(A)
+    await until(lambda: live.announced == {A: PUBLISHED})
+    assert stage.published() == [live.wallet_pubkey]
+
+
+async def test_what_is_said_of_an_older_one_does_not_count(stage: Stage) -> None:
+    live = stage.connect("app")
+    hold(stage)
+    stage.info_publisher.announce(live)
+    await until(lambda: len(stage.pool.attempts) == 1)
+    [old] = stage.pool.attempts
+    stage.connections.update(live, replace(live.record, methods=("get_info",)))
+    stage.pool.takes = lambda event: event != old
+    stage.info_publisher.announce(live)
+    await let_go(stage)
+    [new] = stage.pool.taken
+    assert new.content == "get_info notifications"
+    assert new.created_at > old.created_at, "relays keep the newer of the two"
+    assert live.announced == {A: PUBLISHED}
+    assert live.info == new
+    assert len(stage.pool.attempts) == 2, "the older one is not published again"
+
+
+async def test_revoked_while_it_waits(stage: Stage) -> None:
+    stays = [stage.connect(str(number)) for number in range(MAX_AT_ONCE_PER_RELAY)]
+    goes, moves = stage.connect("goes"), stage.connect("moves")
+    hold(stage)
+    stage.info_publisher.relay_connected(A)
+    stage.connections.remove(goes)
+    stage.connections.update(moves, replace(moves.record, relays=(B,)))
+    await let_go(stage)
+    assert stage.published() == [live.wallet_pubkey for live in stays]
+
+
+def refuse(stage: Stage, times: int) -> None:
+    """Have the relay take no event until it has said no so many times."""
+
+    def takes(_: Event) -> bool:
+        return len(stage.pool.attempts) > times
+
+    stage.pool.takes = takes
+
+
+async def test_refused_and_published_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(announcer_module, "RETRY_DELAYS_S", (0, 0, 0))
+    live = stage.connect("app")
+    refuse(stage, times=3)
+    stage.info_publisher.announce(live)
+    await until(lambda: live.announced == {A: PUBLISHED})
+    assert stage.published() == [live.wallet_pubkey] * 4
+    assert live.is_announced.is_set()
+
+
+async def test_a_refusal_that_two_hear_of_is_one(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The relay came back while the info event was still waiting for it."""
+    monkeypatch.setattr(announcer_module, "RETRY_DELAYS_S", (3600, 3600))
+    live = stage.connect("app")
+    refuse(stage, times=99)
+    hold(stage)
+    stage.info_publisher.announce(live)
+    await until(lambda: len(stage.pool.attempts) == 1)
+    stage.info_publisher.relay_connected(A)
+    await until(lambda: len(stage.pool.attempts) == 2)
+    await let_go(stage)
+    assert stage.info_publisher._queues[A].refusals[live.wallet_pubkey] == 1
+
+
+async def test_given_up_until_the_relay_is_back(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(announcer_module, "RETRY_DELAYS_S", (0, 0))
+    live = stage.connect("app")
+    refuse(stage, times=3)
+    stage.info_publisher.announce(live)
+    await until(lambda: len(stage.pool.attempts) == 3)
+    await until(lambda: not len(stage.info_publisher._tasks))
+    assert live.announced[A].startswith("not published")
+    assert not stage.info_publisher._queues[A].retries
+    assert not live.is_announced.is_set()
+    refuse(stage, times=5)
+    stage.info_publisher.relay_connected(A)
+    await until(lambda: live.announced == {A: PUBLISHED})
+
+
+async def test_published_again_is_newer_than_what_the_relay_may_have(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcer_module, "RETRY_DELAYS_S", (0,))
+    times = iter([100, 102, 102])
+    monkeypatch.setattr(time, "time", lambda: next(times))
+    live = stage.connect("app")
+    refuse(stage, times=1)
+    stage.info_publisher.announce(live)
+    await until(lambda: live.announced == {A: PUBLISHED})
+    assert [event.created_at for event in stage.pool.attempts] == [100, 102]
+
+
+class Clock:
+    """The wall clock, set by the test."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock(1_800_000_000)
+    monkeypatch.setattr(announcer_module, "time", clock)
+    return clock
+
+
+async def pass_time(stage: Stage, clock: Clock, seconds: int, step: int = 600) -> None:
+    for _ in range(0, seconds, step):
+        clock.now += step
+        stage.info_publisher._renew_old(clock.now)
+        await until(lambda: not len(stage.info_publisher._tasks))
+
+
+async def test_an_info_event_is_published_again_each_day(stage: Stage, clock: Clock) -> None:
+    live = stage.connect("app", (A, B))
+    stage.info_publisher.announce(live)
+    await pass_time(stage, clock, 10 * PERIOD_S)
+    dates = sorted({event.created_at for event in stage.pool.taken})
+    assert len(dates) == 11
+    assert len(stage.pool.taken) == 22, "each on both relays"
+    gaps = [later - earlier for earlier, later in itertools.pairwise(dates[1:])]
+    assert set(gaps) == {PERIOD_S}
+    assert dates[1] - dates[0] <= PERIOD_S
+    assert live.announced == {A: PUBLISHED, B: PUBLISHED}
+
+
+async def test_what_is_published_again_stays_published_until_a_relay_says_no(
+    stage: Stage, clock: Clock
+) -> None:
+    live = stage.connect("app")
+    stage.info_publisher.announce(live)
+    await until(lambda: live.announced == {A: PUBLISHED})
+    hold(stage)
+    clock.now += PERIOD_S
+    stage.info_publisher._renew_old(clock.now)
+    await until(lambda: len(stage.pool.attempts) == 2)
+    assert live.announced == {A: PUBLISHED}
+    assert live.is_announced.is_set()
+    await let_go(stage)
+
+
+async def test_info_events_are_spread_over_the_day(stage: Stage, clock: Clock) -> None:
+    lives = [stage.connect(str(number)) for number in range(200)]
+    for live in lives:
+        stage.info_publisher.announce(live)
+    await until(lambda: len(stage.pool.taken) == 200)
+    for hour in range(24):
+        await pass_time(stage, clock, 3600, 3600)
+        assert len(stage.pool.taken) - 200 <= (hour + 1) * 200 / 24 + 60
+    assert sorted(stage.published()) == sorted([live.wallet_pubkey for live in lives] * 2)
+
+
+async def test_a_restart_does_not_put_the_daily_moment_off(stage: Stage, clock: Clock) -> None:
+    """Nor is an info event published again that is of after it."""
+    live = stage.connect("app")
+    stage.info_publisher.announce(live)
+    await pass_time(stage, clock, 2 * PERIOD_S)
+    assert live.info
+    moment = live.info.created_at
+    later = Stage()
+    later.connections.add(live)
+    clock.now = moment + PERIOD_S - 1200
+    live.info = None
+    later.info_publisher.announce(live)
+    await until(lambda: len(later.pool.taken) == 1)
+    await pass_time(later, clock, PERIOD_S)
+    assert [event.created_at for event in later.pool.taken] == [
+        moment + PERIOD_S - 1200,
+        moment + PERIOD_S,
+    ]
+
+
+async def test_a_relay_that_is_away_at_the_daily_moment_gets_it_when_it_is_back(
+    stage: Stage, clock: Clock
+) -> None:
+    live = stage.connect("app")
+    stage.info_publisher.announce(live)
+    await until(lambda: len(stage.pool.taken) == 1)
+    stage.pool.state = "disconnected"
+    await pass_time(stage, clock, 2 * PERIOD_S)
+    assert len(stage.pool.attempts) == 1
+    stage.pool.state = "connected"
+    stage.info_publisher.relay_connected(A)
+    await until(lambda: len(stage.pool.taken) == 2)
+    assert stage.pool.taken[1].created_at == clock.now
+
+
+async def test_the_time_is_looked_at_again_and_again(
+    stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcer_module, "LOOK_EVERY_S", 0)
+    stage.info_publisher.announce(stage.connect("app"))
+    keeping = asyncio.create_task(stage.info_publisher.keep_fresh())
+    for count in range(1, 4):
+        await until(lambda: len(stage.pool.taken) == count)  # noqa: B023
+        clock.now += PERIOD_S
+    keeping.cancel()
+
+
+async def test_another_spelling_of_a_relay_in_use_gets_no_withdrawal(stage: Stage) -> None:
+    """It is the same relay: the withdrawal would take the new info event with it."""
+    live = stage.connect("app", (f"{A}/",))
+    await stage.info_publisher.withdraw(live, A, 100)
+    assert stage.pool.attempts == []
+    await stage.info_publisher.withdraw(live, B, 100)
+    assert len(stage.pool.attempts) == 2
+
+
+async def test_nothing_is_published_after_the_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(announcer_module, "RETRY_DELAYS_S", (3600,))
+    live = stage.connect("app")
+    refuse(stage, times=99)
+    stage.info_publisher.announce(live)
+    await until(lambda: live.announced[A].startswith("not published"))
+    [retry] = stage.info_publisher._queues[A].retries.values()
+    assert not retry.cancelled()
+    await stage.info_publisher.stop()
+    assert retry.cancelled()

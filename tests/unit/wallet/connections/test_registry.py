@@ -1,0 +1,95 @@
+from dataclasses import replace
+
+from nwc.nip47.encryption import Cipher
+from nwc.nip47.rate_limit import RateLimit
+from nwc.nostr.keys import KeyPair
+from nwc.nostr.subscriptions import Recipient
+from nwc.wallet.connections.record import Connection, View
+from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
+
+
+def make_live(name: str, created_at: int = 0, view: View = View.OWN) -> LiveConnection:
+    client, wallet = KeyPair.generate(), KeyPair.generate()
+    record = Connection(name, client.public_key, ("wss://a.example",), created_at, view=view)
+    return LiveConnection(record, wallet, Cipher(wallet, client.public_key), RateLimit(1, 1, 0))
+
+
+def served(*lives: LiveConnection) -> ConnectionRegistry:
+    connections = ConnectionRegistry()
+    for live in lives:
+        connections.add(live)
+    return connections
+
+
+def check(connections: ConnectionRegistry, *lives: LiveConnection) -> None:
+    """Exactly these are found, in every way."""
+    assert connections.all() == list(lives)
+    assert len(connections) == len(lives)
+    for live in lives:
+        assert connections.named(live.record.name) is live
+        assert connections.of_client(live.record.client_pubkey) is live
+        assert connections.with_id(live.record.id) is live
+        assert connections.of_wallet(live.wallet_pubkey) is live
+        caller = connections.find_caller(live.wallet_pubkey)
+        assert caller is not None
+        assert caller.client_pubkey == live.record.client_pubkey
+        assert caller.rate_limit is live.rate_limit
+
+
+def test_found_by_every_key_oldest_first() -> None:
+    young, old = make_live("young", 9), make_live("old", 1)
+    check(served(young, old), old, young)
+
+
+def test_nobody_else_is_found() -> None:
+    live = make_live("a")
+    connections = served(live)
+    for key in ("", "A", live.record.client_pubkey.upper()):
+        assert connections.named(key) is None
+        assert connections.of_client(key) is None
+        assert connections.with_id(key) is None
+        assert connections.of_wallet(key) is None
+        assert connections.find_caller(key) is None
+    assert connections.with_id(live.record.client_pubkey) is None
+    assert connections.find_caller(live.record.client_pubkey) is None
+
+
+def test_removed() -> None:
+    stays, goes = make_live("stays"), make_live("goes")
+    connections = served(stays, goes)
+    connections.remove(goes)
+    check(connections, stays)
+    assert connections.named("goes") is None
+    assert connections.of_client(goes.record.client_pubkey) is None
+    assert connections.with_id(goes.record.id) is None
+    assert connections.find_caller(goes.wallet_pubkey) is None
+
+
+def test_renamed() -> None:
+    live, other = make_live("old name"), make_live("other", 1)
+    connections = served(live, other)
+    connections.update(live, replace(live.record, name="new name"))
+    check(connections, live, other)
+    assert connections.named("old name") is None
+    connections.update(live, replace(live.record, expires_at=5))
+    check(connections, live, other)
+    assert live.record.expires_at == 5
+
+
+def test_the_recipient_is_the_wallet_key_and_the_client() -> None:
+    live = make_live("a")
+    assert live.recipient == Recipient(live.keys, live.record.client_pubkey)
+
+
+def test_who_sees_what() -> None:
+    shop, other, owner = make_live("shop"), make_live("other"), make_live("owner", view=View.NODE)
+    connections = served(shop, other, owner)
+    assert connections.observers(shop.record.id) == [owner, shop]
+    assert connections.observers(owner.record.id) == [owner]
+    assert connections.observers(None) == connections.observers("f" * 16) == [owner]
+    connections.update(other, replace(other.record, view=View.NODE))
+    connections.update(owner, replace(owner.record, view=View.OWN))
+    assert connections.observers(shop.record.id) == [other, shop]
+    connections.remove(other)
+    connections.remove(shop)
+    assert connections.observers(shop.record.id) == []

@@ -1,0 +1,378 @@
+"""Every row of the make_invoice table (DESIGN section 5), with good and bad values."""
+
+import hashlib
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.wallet.connections.record import Connection
+from nwc.wallet.invoice_record import invoice_label
+from nwc.wallet.methods.make_invoice import WantedInvoice, parse_params
+from tests.unit.helpers import JSON_VALUES
+
+DEFAULT_EXPIRY = 86_400
+MAX_MSAT = 1_844_674_407_370_955_161
+YEAR_S = 31_536_000
+HASH = "0f" * 32
+FIELDS = ("amount", "description", "description_hash", "expiry", "metadata")
+
+
+def parse(**given: Any) -> WantedInvoice:
+    return parse_params({"amount": 1000, **given}, DEFAULT_EXPIRY)
+
+
+def refusal(field: str, given: dict[str, Any]) -> str:
+    assert field in FIELDS
+    with pytest.raises(Nip47Error) as caught:
+        parse_params(given, DEFAULT_EXPIRY)
+    assert caught.value.code == ErrorCode.OTHER
+    assert caught.value.message.startswith(f"{field}: must be ")
+    assert len(caught.value.message) < 200
+    return caught.value.message
+
+
+def test_only_an_amount() -> None:
+    assert parse() == WantedInvoice(1000, "", None, DEFAULT_EXPIRY, None)
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert parse(preimage="x", label=[], deschashonly=True) == parse()
+
+
+@pytest.mark.parametrize("field", ["description", "description_hash", "expiry", "metadata"])
+def test_null_is_absent(field: str) -> None:
+    assert parse(**{field: None}) == parse()
+
+
+@pytest.mark.parametrize(
+    ("field", "empty"), [("description", ""), ("description_hash", ""), ("expiry", 0)]
+)
+def test_the_empty_value_of_its_type_is_absent(field: str, empty: object) -> None:
+    assert parse(**{field: empty}) == parse()
+
+
+def test_every_key_with_nothing_in_it() -> None:
+    """As go-nwc writes them."""
+    given = {"description": "x", "description_hash": "", "expiry": None, "metadata": None}
+    assert parse(**given) == parse(description="x")
+
+
+# amount
+
+
+@pytest.mark.parametrize(
+    ("amount", "expected"),
+    [
+        (0, 0),
+        (1, 1),
+        (1e3, 1000),
+        (1.0, 1),
+        (-0.0, 0),
+        (2**53, 2**53),
+        (float(2**53), 2**53),
+        (2**53 + 1, 2**53 + 1),
+        (2**60, 2**60),
+        (MAX_MSAT, MAX_MSAT),
+    ],
+)
+def test_amounts(amount: float, expected: int) -> None:
+    amount_msat = parse(amount=amount).amount_msat
+    assert amount_msat == expected
+    assert type(amount_msat) is int
+
+
+@pytest.mark.parametrize(
+    "amount",
+    [
+        -1,
+        -(2**63),
+        0.5,
+        1000.1,
+        MAX_MSAT + 1,
+        2**63,
+        2**64,
+        2**64 - 1,
+        10**1000,
+        1e18,
+        1e300,
+        math.inf,
+        -math.inf,
+        math.nan,
+        "1000",
+        "1sat",
+        "any",
+        "",
+        True,
+        False,
+        [1000],
+        {"msat": 1},
+        None,
+    ],
+)
+def test_no_amounts(amount: object) -> None:
+    message = refusal("amount", {"amount": amount})
+    assert f"integer number of msat from 0 to {MAX_MSAT}" in message
+
+
+def test_the_amount_is_required() -> None:
+    assert refusal("amount", {}) == refusal("amount", {"amount": None})
+    assert refusal("amount", {}).endswith("got nothing")
+
+
+# description
+
+
+@pytest.mark.parametrize(
+    ("description", "hashed"),
+    [
+        ("", False),
+        ("Kaffee, extra groß 漢\U0001f984", False),
+        ("two\nlines\tand a tab", False),
+        ("x" * 639, False),
+        ("x" * 640, True),
+        ("é" * 319 + "x", False),
+        ("é" * 320, True),
+        ("漢" * 213, False),
+        ("漢" * 213 + "x", True),
+        ("x" * 4096, True),
+        ("é" * 2048, True),
+        ("\U0001f984" * 1024, True),
+    ],
+)
+def test_descriptions(description: str, hashed: bool) -> None:
+    wanted = parse(description=description)
+    assert wanted.description == description
+    assert wanted.description_hash == (hashlib.sha256(description.encode()).digest() if hashed else None)
+    assert not wanted.has_bare_hash
+    assert wanted.record().is_empty
+
+
+@pytest.mark.parametrize("description", ["x" * 4097, "x" * 32_768, "é" * 16_384, "\U0001f984" * 8192])
+def test_of_a_long_description_only_the_beginning_is_kept(description: str) -> None:
+    """The invoice holds the hash of all of it, which lightningd need not compute then."""
+    wanted = parse(description=description)
+    assert wanted.description == description
+    assert wanted.description_hash == hashlib.sha256(description.encode()).digest()
+    assert wanted.has_bare_hash
+    kept = wanted.record().description
+    assert kept is not None
+    assert description.startswith(kept)
+    assert 4096 - 3 <= len(kept.encode()) <= 4096
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "x" * 32_769,
+        "é" * 16_384 + "x",
+        "\U0001f984" * 8192 + "x",
+        "x" * 1_000_000,
+        "a\0b",
+        "\x01" * 100,
+        "\ud800",
+        "x" * 700 + "\udfff",
+        '"' * 32_768,
+        "\n" * 32_768,
+        5,
+        True,
+        0.5,
+        ["x"],
+        {"text": "x"},
+    ],
+)
+def test_no_descriptions(description: object) -> None:
+    refusal("description", {"amount": 1, "description": description})
+
+
+@given(st.text(st.characters(), max_size=700), st.none() | st.just(HASH))
+def test_whatever_passes_can_be_sent_back(description: str, description_hash: str | None) -> None:
+    try:
+        wanted = parse(description=description * 50, description_hash=description_hash)
+    except Nip47Error:
+        return
+    assert len(json.dumps(wanted.description, ensure_ascii=False).encode()) <= 32_770
+
+
+# description_hash
+
+
+@pytest.mark.parametrize("text", [HASH, HASH.upper(), "aB" * 32, "00" * 32])
+def test_hashes(text: str) -> None:
+    wanted = parse(description_hash=text)
+    assert wanted.description_hash == bytes.fromhex(text)
+    assert wanted.has_bare_hash
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " ",
+        "0f" * 31,
+        "0f" * 33,
+        "0" * 63,
+        "0g" * 32,
+        "0x" + "0f" * 31,
+        "0f" * 31 + "0 ",
+        " 0f" * 21 + "0",
+        "٣" * 64,
+        "\uff10" * 64,
+        "²" * 64,
+        "\ud800" * 64,
+        "0f" * 31 + "0\n",
+        5,
+        True,
+        [HASH],
+        {},
+        int(HASH, 16),
+    ],
+)
+def test_no_hashes(text: object) -> None:
+    assert "64 hex digits" in refusal("description_hash", {"amount": 1, "description_hash": text})
+
+
+@pytest.mark.parametrize("description", ["", "x", "x" * 639, "x" * 640, "é" * 2048])
+def test_the_hash_counts_and_the_description_is_kept(description: str) -> None:
+    wanted = parse(description=description, description_hash=HASH)
+    assert wanted.description == description
+    assert wanted.description_hash == bytes.fromhex(HASH)
+    assert wanted.has_bare_hash
+    # lightningd keeps the text as far as a BOLT11 field goes, the plugin what is longer.
+    kept = description if len(description.encode()) > 639 else None
+    assert wanted.record().description == kept
+
+
+@pytest.mark.parametrize("description", ["", "x", "é" * 2048])
+def test_a_hash_of_the_description_is_no_bare_hash(description: str) -> None:
+    digest = hashlib.sha256(description.encode())
+    wanted = parse(description=description, description_hash=digest.hexdigest().upper())
+    assert wanted.description_hash == digest.digest()
+    assert not wanted.has_bare_hash
+
+
+# expiry
+
+
+@pytest.mark.parametrize(
+    ("expiry", "expected"),
+    [(0, DEFAULT_EXPIRY), (0.0, DEFAULT_EXPIRY), (1, 1), (3600.0, 3600), (YEAR_S, YEAR_S)],
+)
+def test_expiries(expiry: float, expected: int) -> None:
+    assert parse(expiry=expiry).expiry == expected
+    assert type(parse(expiry=expiry).expiry) is int
+
+
+@pytest.mark.parametrize(
+    "expiry",
+    [
+        -1,
+        YEAR_S + 1,
+        0.5,
+        2**31,
+        2**60,
+        2**63,
+        2**64,
+        1e18,
+        math.inf,
+        math.nan,
+        "3600",
+        "",
+        True,
+        False,
+        [],
+        {},
+    ],
+)
+def test_no_expiries(expiry: object) -> None:
+    message = refusal("expiry", {"amount": 1, "expiry": expiry})
+    assert f"seconds from 0 to {YEAR_S}" in message
+
+
+# metadata
+
+
+def deep(levels: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+FRAME = len('{"a":""}')
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"comment": "é", "payer_data": {"name": None, "age": 1.5}, "nostr": [True]},
+        {"a": "x" * (4096 - FRAME)},
+        {"a": "é" * (4096 - FRAME)},
+        {"a": "漢" * ((8192 - FRAME) // 3)},
+        {"a": 2**64},
+        deep(10),
+    ],
+)
+def test_metadata(metadata: dict[str, Any]) -> None:
+    assert parse(metadata=metadata).metadata == metadata
+
+
+def test_an_empty_array_is_an_empty_object() -> None:
+    assert parse(metadata=[]) == parse(metadata={})
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"a": "x" * (4097 - FRAME)},
+        {"a": "漢" * (4097 - FRAME)},
+        {"a": "x" + "漢" * ((8192 - FRAME) // 3)},
+        {"a": '"' * 2048},
+        {"a": math.inf},
+        {"a": [math.nan]},
+        {"a": "\ud800"},
+        deep(1000),
+    ],
+)
+def test_metadata_that_cannot_be_kept_is_dropped_and_the_invoice_made(metadata: dict[str, Any]) -> None:
+    assert parse(metadata=metadata) == parse()
+
+
+@pytest.mark.parametrize("metadata", [[{}], [0], "", "x", "{}", 0, 5, True, False, 0.5])
+def test_no_metadata(metadata: object) -> None:
+    refusal("metadata", {"amount": 1, "metadata": metadata})
+
+
+# all of it
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={name: JSON_VALUES | st.integers(0, 10**6) for name in FIELDS},
+    )
+)
+def test_what_passes_is_bounded(given_: dict[str, Any]) -> None:
+    try:
+        wanted = parse_params(given_, DEFAULT_EXPIRY)
+    except Nip47Error as error:
+        refusal(error.message.split(":")[0], given_)
+        return
+    assert type(wanted.amount_msat) is int
+    assert 0 <= wanted.amount_msat <= MAX_MSAT
+    assert type(wanted.expiry) is int
+    assert 1 <= wanted.expiry <= YEAR_S
+    assert wanted.description_hash is None or len(wanted.description_hash) == 32
+    assert "\0" not in wanted.description
+    json.dumps(wanted.metadata, allow_nan=False)
+
+
+def test_the_label_fits() -> None:
+    connection = Connection("x", "ab" * 32, ("wss://a.example",), 0)
+    label = invoice_label(connection, "cd" * 32)
+    assert label == f"nwc:{'ab' * 8}:{'cd' * 32}"
+    assert len(label) <= 128
