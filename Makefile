@@ -16,12 +16,12 @@ must_be_writable = touch $(1)/.written && rm $(1)/.written || { \
 pip_install = $(BIN)/python -m pip install -q --disable-pip-version-check --prefer-binary -r $(1) 2>$(VENV)/pip.log || { \
   if grep -q "Retrying (" $(VENV)/pip.log; then \
     echo "The Python packages cannot be downloaded: pip does not reach its server ($(VENV)/pip.log tells more)." \
-      "Without internet, see README.md: When make install fails." >&2; \
+      "Without internet, see nwc/INSTALL.md: When make install fails." >&2; \
   else \
     grep -v "^ \|^Traceback\|^$$" $(VENV)/pip.log | tail -n 3 >&2; \
     echo "pip cannot install the Python packages for $$($(BIN)/python -c 'import platform as p; \
       print("Python", p.python_version(), "on", *p.libc_ver(), p.machine())'). The end of what it says is above," \
-      "all of it in $(VENV)/pip.log. See README.md: When make install fails." >&2; \
+      "all of it in $(VENV)/pip.log. See nwc/INSTALL.md: When make install fails." >&2; \
   fi; exit 1; }
 # Shows who can start the plugin if other users cannot enter a folder above it or above its Python.
 say_who_can_start_it = closed=; for path in "$$(pwd -P)/$(BIN)" "$$(readlink -f $(BIN)/python)"; do \
@@ -109,7 +109,7 @@ integration: $(VENV)/tests-installed
 wire: $(VENV)/tests-installed
 	$(BIN)/python -m pytest tests/plugin tests/integration tests/bundle
 
-# Asks PyPI: has each package a wheel for every Python and processor that the README names?
+# Asks PyPI: has each package a wheel for every Python and processor that nwc/INSTALL.md names?
 wheels: $(VENV)/tests-installed
 	$(BIN)/python -m pytest tests/wheels
 

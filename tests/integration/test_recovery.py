@@ -1,4 +1,4 @@
-"""A node restored from its seed alone, and the README's commands for export and import."""
+"""A node restored from its seed alone, and the commands of nwc/INSTALL.md for export and import."""
 
 import json
 import shutil
@@ -13,11 +13,11 @@ from tests.integration.real_node import RealNode, plugin_options
 from tests.support.restartable_relay import RestartableRelay
 
 COMMAND_TIMEOUT_S = 60
-README = Path(__file__).parents[2] / "README.md"
+INSTALL = Path(__file__).parents[2] / "nwc" / "INSTALL.md"
 
 
 def shell(node: RealNode, command: str, directory: Path) -> str:
-    """Run a shell command of the README, with lightning-cli for this node; return its output."""
+    """Run a shell command of nwc/INSTALL.md, with lightning-cli for this node, and return its output."""
     cli = f"lightning-cli --lightning-dir={node.pyln.daemon.lightning_dir} --regtest"
     command = command.replace("lightning-cli", cli)
     done = subprocess.run(
@@ -63,7 +63,7 @@ def test_connections_work_on_a_node_restored_from_its_seed(
 def test_a_list_too_long_for_a_command_line_is_imported_in_parts(
     node: RealNode, relay: RestartableRelay, tmp_path: Path
 ) -> None:
-    """Linux limits one argument to 128 KiB. The command is the README's."""
+    """Linux limits one argument to 128 KiB. The command is that of nwc/INSTALL.md."""
     entries = [
         {
             "name": f"app {number}",
@@ -74,7 +74,7 @@ def test_a_list_too_long_for_a_command_line_is_imported_in_parts(
     ]
     (tmp_path / "nwc.json").write_text(json.dumps({"version": 1, "connections": entries}))
     assert (tmp_path / "nwc.json").stat().st_size > 128 * 1024
-    lines = README.read_text().splitlines()
+    lines = INSTALL.read_text().splitlines()
     [first] = [line.strip() for line in lines if "nwc-import" in line and "[:200]" in line]
     try:
         for part, created in (("[:200]", 200), ("[200:400]", 200), ("[400:600]", 50)):

@@ -1,4 +1,4 @@
-"""lightningd's messages if the bundle is unpacked wrongly. The README quotes them."""
+"""lightningd's messages if the bundle is unpacked wrongly. nwc/INSTALL.md quotes them."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Every runtime package has a wheel for each Python and processor that README.md names.
+"""Every runtime package has a wheel for each Python and processor that nwc/INSTALL.md names.
 
 Only `make wheels` runs this, not `make test`: it asks PyPI, whose answer changes with a new package, not
 with our code. It uses uv because pip would apply the markers (`python_version < "3.13"`) of the Python

@@ -356,7 +356,7 @@ async def test_of_very_many_payments_only_what_a_replay_needs_is_kept(
 async def test_the_most_that_one_app_can_store(
     lightningd: SimulatedLightningd, records: PaymentRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The numbers of the README's table."""
+    """The figures of the table in tests/bench/README.md."""
     longest: dict[str, Any] = {
         "invoice": "l" * pay_invoice.MAX_INVOICE_CHARACTERS,
         "metadata": {"a": "x" * 8184},
