@@ -72,7 +72,7 @@ class RequestServer:
         self.rejected: Counter[str] = Counter()
         self._wallet = wallet
         self._connections = connections
-        self._gate = Gate(connections.find_caller, max_request_age)
+        self._gate = Gate(connections.of_wallet, max_request_age)
         self._publish = publish
         self._tasks = Tasks()
         self._places = Slots(own=OWN_TASKS, most=MAX_TASKS_PER_CONNECTION, shared=MAX_TASKS)
@@ -98,15 +98,10 @@ class RequestServer:
         if self._is_stopping:  # what is begun now may be cut off in the middle
             return _STOPPING
         verdict = self._gate.check(event, time.time())
-        live = self._connections.of_client(event.pubkey)
         if isinstance(verdict, Rejected):
-            if live is not None:
-                live.rate_limited += verdict.reason is Rejection.RATE_LIMITED
-                if verdict.ahead_s is not None:
-                    live.clock_ahead_s = verdict.ahead_s
+            _note_rejected(verdict)
             return verdict.reason
-        if live is None:
-            return Rejection.FOREIGN
+        live = verdict.connection
         live.clock_ahead_s = None
         client_pubkey = live.record.client_pubkey
         if not self._places.are_free(client_pubkey):
@@ -197,6 +192,15 @@ class RequestServer:
         live.answered[method, code] += 1
         live.rate_limited += outcome is _TOO_FAST
         _log.debug("%s of %r: %s", method, live.record.name, code)
+
+
+def _note_rejected(verdict: Rejected[LiveConnection]) -> None:
+    live = verdict.connection
+    if live is None:
+        return
+    live.rate_limited += verdict.reason is Rejection.RATE_LIMITED
+    if verdict.ahead_s is not None:
+        live.clock_ahead_s = verdict.ahead_s
 
 
 def _spends(request: Request) -> bool:
