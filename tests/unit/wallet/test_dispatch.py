@@ -128,7 +128,8 @@ def test_sent_notifications(changes: dict[str, Any], is_told_of_sent: bool) -> N
 
 @pytest.mark.parametrize(("of_node", "of_connection"), [(True, False), (False, True), (False, False)])
 async def test_notifications_are_off(of_node: bool, of_connection: bool) -> None:
-    wallet = replace(make_wallet(), notifications=of_node)
+    wallet = make_wallet()
+    wallet.notifications = of_node
     outcome = await ask(wallet, notifications=of_connection)
     assert isinstance(outcome, dict)
     assert outcome["notifications"] == []
