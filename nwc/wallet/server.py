@@ -14,13 +14,14 @@ from collections.abc import Awaitable, Callable
 from nwc.nip47.encryption import Encryption
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.nip47.gate import Gate, Rejected, Rejection
+from nwc.nip47.methods import METHODS
 from nwc.nip47.request import UNKNOWN_METHOD, Request, open_request
 from nwc.nip47.response import seal_response
 from nwc.nostr.event import Event
 from nwc.tasks import Tasks
 from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
 from nwc.wallet.context import Wallet
-from nwc.wallet.dispatch import METHODS, Outcome, dispatch
+from nwc.wallet.dispatch import Outcome, dispatch
 from nwc.wallet.methods.pay_invoice import payment_answer
 from nwc.wallet.slots import Slots
 from nwc.wallet.spending.payment import PaymentRecord
