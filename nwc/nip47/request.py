@@ -68,8 +68,8 @@ def _decrypt(event: Event, cipher: Cipher) -> str:
         return cipher.decrypt(encryption_of(event.content), event.content)
     except DecryptionError:
         refuse(
-            f"content: must be encrypted with {' or '.join(Encryption)}, between the client's key and "
-            "the wallet's key of this connection"
+            f"content: must be encrypted with {' or '.join(Encryption)}, for the client's key and this "
+            "connection's wallet key"
         )
 
 

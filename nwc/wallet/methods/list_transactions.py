@@ -137,9 +137,9 @@ async def _page(sources: list[Source], wanted: WantedPage) -> tuple[list[Transac
     found = await _find(sources, wanted.limit, wanted.offset)
     if found:  # on a large node, the count may be some seconds old
         total = max(total, wanted.offset + len(found))
-    read = [await source.read([one for whose, one in found if whose is source]) for source in sources]
-    of_source = dict(zip(map(id, sources), read, strict=True))
-    rows = (of_source[id(source)].get(one.key) for source, one in found)
+    read = [await source.read([one for origin, one in found if origin is source]) for source in sources]
+    by_source = dict(zip(map(id, sources), read, strict=True))
+    rows = (by_source[id(source)].get(one.key) for source, one in found)
     return [row for row in rows if row is not None], total
 
 

@@ -78,12 +78,12 @@ def wanted_payment_hash(given: params.Params) -> str:
     by_hash = params.hex_bytes(given, "payment_hash", size=32)
     invoice = params.text(given, "invoice", max_bytes=bolt11.MAX_INVOICE_LENGTH)
     if by_hash is None and invoice is None:
-        refuse("payment_hash: it or invoice must be given")
+        refuse("payment_hash: this or invoice must be given")
     if invoice is None:
         return bytes(by_hash or b"").hex()
     by_invoice = _payment_hash(invoice)
     if by_hash is not None and by_hash.hex() != by_invoice:
-        refuse("payment_hash: must be that of invoice when both are given")
+        refuse("payment_hash: must be the invoice's if both are given")
     return by_invoice
 
 
