@@ -75,7 +75,7 @@ def _shown(value: object) -> str:
 
 
 def integer(params: Params, name: str, *, minimum: int, maximum: int, unit: str) -> int | None:
-    """Return an integer from `minimum` to `maximum`, None when absent."""
+    """Return an integer from `minimum` to `maximum`, None if absent."""
     value = params.get(name)
     if value is None:
         return None
@@ -99,7 +99,7 @@ def _integer_rule(minimum: int, maximum: int, unit: str) -> str:
 
 
 def text(params: Params, name: str, *, max_bytes: int) -> str | None:
-    """Return a string of at most `max_bytes` bytes of UTF-8, None when absent or empty.
+    """Return a string of at most `max_bytes` bytes of UTF-8, None if absent or empty.
 
     Control characters that JSON can only write as \\u escapes are refused, as by lightningd.
     """
@@ -122,7 +122,7 @@ def _text_rule(max_bytes: int) -> str:
 
 
 def hex_bytes(params: Params, name: str, *, size: int) -> bytes | None:
-    """Return `size` bytes from a string of twice as many hex digits, None when absent or empty."""
+    """Return `size` bytes from a string of twice as many hex digits, None if absent or empty."""
     value = params.get(name)
     if value is None or value == "":
         return None
@@ -168,7 +168,7 @@ def _fits_depth(value: object, depth: int) -> bool:
 
 
 def flag(params: Params, name: str) -> bool:
-    """Return a boolean, False when absent."""
+    """Return a boolean, False if absent."""
     value = params.get(name)
     if value is None:
         return False
@@ -178,7 +178,7 @@ def flag(params: Params, name: str) -> bool:
 
 
 def choice(params: Params, name: str, allowed: tuple[str, ...]) -> str | None:
-    """Return one of the allowed words, None when absent or empty."""
+    """Return one of the allowed words, None if absent or empty."""
     value = params.get(name)
     if value is None or value == "":
         return None

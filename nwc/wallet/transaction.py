@@ -12,7 +12,7 @@ from nwc.wallet.spending.payment import Payment, PaymentRecord
 
 Transaction = dict[str, Any]
 
-# Descriptions of invoices that others made have no limit; LNURL servers put images into them.
+# Descriptions of invoices that other programs made have no limit; LNURL servers put images into them.
 MAX_DESCRIPTION_BYTES = 32_768
 _CUT_DESCRIPTION_BYTES = 5000  # each takes up to six bytes of JSON
 # Invoice strings have no limit either; ours have some hundred characters. A longer one than this is left

@@ -47,7 +47,7 @@ class WantedPage:
 
 
 def parse_params(given: params.Params) -> WantedPage:
-    """Check the parameters of list_transactions.
+    """Return the checked parameters of list_transactions.
 
     Raises:
         Nip47Error: OTHER, with the field, its rule and the value that was given.
