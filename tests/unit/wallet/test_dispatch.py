@@ -9,17 +9,17 @@ import pytest
 from nwc.cln.errors import NodeUnavailableError, RpcCallError
 from nwc.nip47.encryption import Encryption
 from nwc.nip47.errors import ErrorCode, Nip47Error
-from nwc.nip47.methods import METHODS, extensions_of
+from nwc.nip47.methods import METHODS
 from nwc.nip47.request import Request
 from nwc.wallet import dispatch as module
 from nwc.wallet import methods as method_modules
 from nwc.wallet.connections.budget import Budget, BudgetKind
-from nwc.wallet.connections.permissions import allowed_methods, sent_notifications
-from nwc.wallet.connections.record import Connection, View
+from nwc.wallet.connections.record import Connection
 from nwc.wallet.context import Call, ChainTip, Wallet
 from nwc.wallet.dispatch import HANDLERS, dispatch
 from tests.unit import in_process
 from tests.unit.helpers import CLIENT, NOW
+from tests.unit.nip47.test_methods import PAYING, RECEIVING
 from tests.unit.wallet.fake_node import FakeNode
 
 CONNECTION = Connection("My phone", CLIENT.public_key, ("wss://a.example",), NOW, lud16="me@a.example")
@@ -33,15 +33,6 @@ GETINFO = {
 }
 UNLIMITED = Budget(BudgetKind.UNLIMITED)
 BUDGETS = [UNLIMITED, Budget(BudgetKind.AMOUNT, 1), Budget(BudgetKind.RECEIVED)]
-RECEIVING = (
-    "get_info",
-    "get_balance",
-    "get_budget",
-    "make_invoice",
-    "lookup_invoice",
-    "list_transactions",
-)
-PAYING = ("pay_invoice", "pay_keysend")
 # lightningd's error messages must not reach a client.
 NODES_MESSAGE = "peer 02abcd at 10.0.0.5"
 
@@ -100,38 +91,6 @@ async def test_get_info_with_a_budget_lists_paying_methods(budget: Budget) -> No
     assert outcome["extensions"] == ["02", "04", "05", "06"]
 
 
-@pytest.mark.parametrize(
-    ("methods", "extensions"),
-    [
-        (RECEIVING, ("02", "05", "06")),
-        ((*RECEIVING, "pay_invoice"), ("02", "05", "06")),
-        ((*RECEIVING, *PAYING), ("02", "04", "05", "06")),
-        (("pay_keysend",), ("02", "04", "05", "06")),
-        ((), ("02", "05", "06")),
-    ],
-)
-def test_keysend_adds_its_extension(methods: tuple[str, ...], extensions: tuple[str, ...]) -> None:
-    assert extensions_of(methods) == extensions
-
-
-@pytest.mark.parametrize(
-    ("changes", "sees_sent"),
-    [
-        ({}, False),
-        ({"view": View.NODE}, True),
-        *(({"budget": budget}, True) for budget in BUDGETS),
-    ],
-)
-def test_payment_sent_needs_a_budget_or_the_view_of_the_node(
-    changes: dict[str, Any], sees_sent: bool
-) -> None:
-    connection = replace(CONNECTION, **changes)
-    sent = ("payment_sent",) if sees_sent else ()
-    assert sent_notifications(connection, enabled=True) == ("payment_received", *sent)
-    assert sent_notifications(connection, enabled=False) == ()
-    assert sent_notifications(replace(connection, notifications=False), enabled=True) == ()
-
-
 @pytest.mark.parametrize(("of_node", "of_connection"), [(True, False), (False, True), (False, False)])
 async def test_get_info_lists_no_notifications_if_they_are_off(
     of_node: bool, of_connection: bool
@@ -159,27 +118,6 @@ async def test_the_hash_of_another_block_is_not_shown(height: int) -> None:
     outcome = await ask(make_wallet(tip=ChainTip(height, "00ff")))
     assert isinstance(outcome, dict)
     assert "block_hash" not in outcome
-
-
-@pytest.mark.parametrize(
-    ("methods", "receiving", "paying"),
-    [
-        (None, RECEIVING, PAYING),
-        (("make_invoice", "get_info"), ("get_info", "make_invoice"), ()),
-        (("make_invoice",), ("make_invoice",), ()),
-        (("pay_invoice",), (), ("pay_invoice",)),
-        (("pay_keysend", "get_balance"), ("get_balance",), ("pay_keysend",)),
-        (("no such",), (), ()),
-        ((), (), ()),
-    ],
-)
-async def test_allowed_methods_depend_on_owner_and_budget(
-    methods: tuple[str, ...] | None, receiving: tuple[str, ...], paying: tuple[str, ...]
-) -> None:
-    connection = replace(CONNECTION, methods=methods)
-    assert allowed_methods(connection) == receiving
-    for budget in BUDGETS:
-        assert allowed_methods(replace(connection, budget=budget)) == (*receiving, *paying)
 
 
 def test_each_method_has_a_handler_in_a_module_of_its_name() -> None:
@@ -243,12 +181,6 @@ async def test_a_connection_that_only_receives_cannot_pay(
     assert error.message == f"{method} is not allowed for this connection"
     for budget in BUDGETS:
         assert await ask(request=request, budget=budget) == {"fees_paid": 0}
-
-
-async def test_only_payments_have_no_timeout() -> None:
-    """After a timeout, people would pay again."""
-    assert {name for name, method in METHODS.items() if method.timeout_s is None} == set(PAYING)
-    assert {name for name, method in METHODS.items() if method.spends} == set(PAYING)
 
 
 @pytest.mark.parametrize("expires_at", [NOW, NOW - 1, 0])
