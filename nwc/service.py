@@ -100,7 +100,13 @@ class App:
         self.manager = ConnectionManager(
             node, self.pool, self.info_publisher, self.connections, settings.rate_limit, self.payments
         )
-        self.wallet = Wallet(node, settings.invoice_expiry, tip, self.payments, settings.notifications)
+        self.wallet = Wallet(
+            node,
+            settings.invoice_expiry,
+            tip,
+            self.payments,
+            notifications=settings.notifications,
+        )
         self.server = RequestServer(
             self.wallet,
             self.connections,

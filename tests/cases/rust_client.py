@@ -230,7 +230,7 @@ async def test_rust_can_send_empty_values(node: NodeUnderTest, nwc: NostrWalletC
     by_hash = await lookup(nwc, made.payment_hash, "")
     assert by_hash["payment_hash"] == made.payment_hash
     assert await lookup(nwc, "", made.invoice) == by_hash
-    with pytest.raises(NostrSdkError, match="it or invoice must be given"):
+    with pytest.raises(NostrSdkError, match="this or invoice must be given"):
         await lookup(nwc, "", "")
 
 
