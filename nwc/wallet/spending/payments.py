@@ -38,7 +38,7 @@ from nwc.cln.retry import retry
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.tasks import Tasks
 from nwc.wallet.connections.budget import Budget, BudgetKind
-from nwc.wallet.connections.record import Connection, View
+from nwc.wallet.connections.record import Connection, View, connection_id_of
 from nwc.wallet.slots import Slots
 from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.large import LargePayments
@@ -534,7 +534,7 @@ class Payments:
 
     async def _call_command(self, client_pubkey: str, payment: Payment, params: CommandParams) -> Json:
         """Call the paying command for a reserved payment, and return its answer."""
-        label = payment_label(client_pubkey[:16], payment.request_id)
+        label = payment_label(connection_id_of(client_pubkey), payment.request_id)
         if payment.invoice is None:
             return await self.payer.keysend(
                 payment.destination or "",
@@ -583,7 +583,9 @@ class Payments:
         The record of a failed one may be older than the reservation (`book_late`): lightningd is asked.
         """
         try:
-            record = await self._retry(lambda: self.records.get(client_pubkey[:16], payment.request_id))
+            record = await self._retry(
+                lambda: self.records.get(connection_id_of(client_pubkey), payment.request_id)
+            )
         except UnreadableRecordError:
             return None
         return record if record is not None and record.is_settled else None
@@ -596,7 +598,7 @@ class Payments:
         The outcome is set earlier when a part is complete while others are pending.
         """
         payment, loop = attempt.payment, asyncio.get_running_loop()
-        label = payment_label(client_pubkey[:16], payment.request_id)
+        label = payment_label(connection_id_of(client_pubkey), payment.request_id)
         delay = _POLL_FIRST_S
         while True:
             asked_at = loop.time()
@@ -636,7 +638,7 @@ class Payments:
     async def _end(self, client_pubkey: str, record: PaymentRecord) -> None:
         """Keep the record, then book or release. A crash in between has both done again."""
         request_id = record.payment.request_id
-        await self._retry(lambda: self.records.keep(client_pubkey[:16], record))
+        await self._retry(lambda: self.records.keep(connection_id_of(client_pubkey), record))
 
         def change(ledger: Ledger) -> Ledger:
             if not record.is_settled:
@@ -649,16 +651,16 @@ class Payments:
             await self._retry(lambda: self.ledgers.change(client_pubkey, change))
         except LedgerError:
             # Nothing is spent from it any more; the client is told of this payment all the same.
-            _log.exception("a payment of connection %s is not booked", client_pubkey[:16])
+            _log.exception("a payment of connection %s is not booked", connection_id_of(client_pubkey))
             return
         connection = self._connection_of(client_pubkey)
-        name = connection.name if connection else f"revoked {client_pubkey[:16]}"
+        name = connection.name if connection else f"revoked {connection_id_of(client_pubkey)}"
         _log.info("%s of %r: %s", record.payment.method, name, record.state)
         self._tasks.spawn(self._tell(client_pubkey, request_id))
 
     async def _tell(self, client_pubkey: str, request_id: str) -> None:
         """Have the apps told of a payment if it is settled, then note that they know how it ended."""
-        connection_id = client_pubkey[:16]
+        connection_id = connection_id_of(client_pubkey)
         try:
             record = await self._retry(lambda: self.records.get(connection_id, request_id))
         except UnreadableRecordError:
@@ -673,7 +675,9 @@ class Payments:
     async def _answer_untold(self, client_pubkey: str, request_id: str) -> None:
         """Answer, perhaps once more, a request whose payment has ended before the start."""
         try:
-            record = await self._retry(lambda: self.records.get(client_pubkey[:16], request_id))
+            record = await self._retry(
+                lambda: self.records.get(connection_id_of(client_pubkey), request_id)
+            )
         except UnreadableRecordError:
             return
         if record is not None:
@@ -691,7 +695,7 @@ class Payments:
                 client_pubkey, lambda ledger: ledger.receive(amount_msat, pay_index)
             )
         except LedgerError:
-            _log.error("connection %s: what it received is not counted", client_pubkey[:16])
+            _log.error("connection %s: what it received is not counted", connection_id_of(client_pubkey))
 
     async def forget_if_done(self, client_pubkey: str) -> None:
         """Delete the ledger of a connection that is revoked, once nothing of it is under way.
