@@ -24,7 +24,7 @@ from nwc.wallet.connections.record import Connection, ConnectionStore, View
 from nwc.wallet.context import Call, ChainTip
 from nwc.wallet.invoice_record import invoice_label
 from nwc.wallet.methods.make_invoice import make_invoice
-from nwc.wallet.spending import payments as payments_module
+from nwc.wallet.spending import sender as sender_module
 from nwc.wallet.spending.ledger import Ledger
 from nwc.wallet.spending.payment import CommandParams, PaymentRecord
 from tests.double.datastore import listdatastore
@@ -108,7 +108,7 @@ async def scene(
 ) -> AsyncIterator[Scene]:
     for name in ("RETRY_FIRST_S", "RETRY_MAX_S"):
         monkeypatch.setattr(module, name, 0)
-    monkeypatch.setattr(payments_module, "_POLL_FIRST_S", 0)
+    monkeypatch.setattr(sender_module, "_POLL_FIRST_S", 0)
     monkeypatch.setattr(notifier, "PATIENCE_S", 0)
     scene = Scene(lightningd, **getattr(request, "param", {}))
     await ConnectionStore(scene.node).create(APP)

@@ -10,8 +10,7 @@ from dataclasses import replace
 from nwc.cln.payer import Payer
 from nwc.wallet.connections.record import connection_id_of
 from nwc.wallet.spending.ledgers import Ledgers
-from nwc.wallet.spending.payment import Payment
-from nwc.wallet.spending.payments import payment_label
+from nwc.wallet.spending.payment import Payment, payment_label
 
 
 class InFlight:

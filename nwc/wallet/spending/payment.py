@@ -19,6 +19,11 @@ def usual_fee_limit_msat(amount_msat: int) -> int:
     return max(_LOWEST_FEE_LIMIT_MSAT, amount_msat // _FEE_DIVISOR)
 
 
+def payment_label(connection_id: str, request_id: str) -> str:
+    """Return the label of a payment in lightningd's own list."""
+    return f"nwc:{connection_id}:{request_id}"
+
+
 class PaymentState(StrEnum):
     """How a payment ended."""
 

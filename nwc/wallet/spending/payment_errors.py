@@ -16,6 +16,21 @@ _MESSAGES = {
     RpcCode.PAY_KEYSEND_PREAPPROVAL_DECLINED: "the node's signer declined the payment",
 }
 INSUFFICIENT = Nip47Error(ErrorCode.INSUFFICIENT_BALANCE, "the node cannot send that much at the moment")
+ALREADY_PAID = "this invoice is paid already, or is being paid"
+UNREADABLE_BOOKS = Nip47Error(ErrorCode.INTERNAL, "the books of this connection cannot be read")
+STILL_STARTING = Nip47Error(
+    ErrorCode.INTERNAL, "the plugin is still starting; nothing was paid; try again in a minute"
+)
+NOT_BEGUN = Nip47Error(ErrorCode.INTERNAL, "the node could not do this now; nothing was paid")
+SUSPENDED = (
+    "payments of this connection are suspended, since the node stopped during two of them; "
+    "its owner can resume them"
+)
+REFUSED_BEFORE = (
+    "this request was sent before the wallet service started, and may have been refused then; "
+    "nothing was paid; send a new request"
+)
+NOT_SENT = Nip47Error(ErrorCode.PAYMENT_FAILED, "the payment was interrupted; nothing was paid")
 
 
 def failure_of(error: RpcCallError, payment: Payment) -> Nip47Error:

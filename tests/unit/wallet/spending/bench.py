@@ -11,12 +11,13 @@ from nwc.nip47.errors import Nip47Error
 from nwc.wallet.connections.budget import Budget
 from nwc.wallet.connections.record import Connection
 from nwc.wallet.spending import payments as payments_module
+from nwc.wallet.spending import sender as sender_module
 from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.ledger import Ledger, parse_ledger
 from nwc.wallet.spending.ledgers import Ledgers
-from nwc.wallet.spending.payment import CommandParams, Payment, PaymentRecord
+from nwc.wallet.spending.payment import CommandParams, Payment, PaymentRecord, payment_label
 from nwc.wallet.spending.payment_records import PaymentRecords
-from nwc.wallet.spending.payments import Payments, payment_label
+from nwc.wallet.spending.payments import Payments
 from nwc.wallet.spending.refusals import Refusals
 from tests.unit.virtual_loop import VirtualLoop
 from tests.unit.wallet.spending.simulation import Command, SimulatedLightningd, hash_of, preimage_of
@@ -47,13 +48,17 @@ class Bench:
         self.told: list[str] = []
         self.late: list[PaymentRecord] = []
         self.tell_error: NodeError | None = None
-        self._clock = patch.object(payments_module, "time", self)
-        self._clock.start()
+        self._clocks = [
+            patch.object(module, "time", self) for module in (payments_module, sender_module)
+        ]
+        for clock in self._clocks:
+            clock.start()
         self.start()
 
     def close(self) -> None:
         self.loop.end()
-        self._clock.stop()
+        for clock in self._clocks:
+            clock.stop()
 
     def time(self) -> float:
         return START + self.loop.time()

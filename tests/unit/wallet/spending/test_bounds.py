@@ -8,12 +8,8 @@ import pytest
 from nwc.cln.errors import NodeError, NodeUnavailableError
 from nwc.cln.node import BOUNDS, PAYMENT_METHODS, Json
 from nwc.nip47.errors import ErrorCode, Nip47Error
-from nwc.wallet.spending.payments import (
-    MAX_IN_ALL,
-    MAX_PER_CONNECTION,
-    MAX_SHARED,
-    START_PATIENCE_S,
-)
+from nwc.wallet.spending.payments import START_PATIENCE_S
+from nwc.wallet.spending.pending_payments import MAX_IN_ALL, MAX_PER_CONNECTION, MAX_SHARED
 from tests.unit.wallet.spending.bench import Bench, Outcome, invoice, keysend
 from tests.unit.wallet.spending.values import KEY, OTHER_KEY, START, amount, record
 

@@ -9,7 +9,7 @@ import pytest
 
 from nwc.wallet.spending.late import LatePayments
 from nwc.wallet.spending.payment_records import REPLAY_S
-from nwc.wallet.spending.payments import RETRY_FOR_S, UNSENT_GRACE_S
+from nwc.wallet.spending.sender import RETRY_FOR_S, UNSENT_GRACE_S
 from tests.unit.wallet.spending.bench import Bench, invoice, keysend
 from tests.unit.wallet.spending.simulation import Command
 from tests.unit.wallet.spending.values import KEY, OTHER_KEY, amount

@@ -13,12 +13,9 @@ from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.connections.record import View
 from nwc.wallet.spending.ledger import Ledger
 from nwc.wallet.spending.payment import Payment, PaymentRecord
-from nwc.wallet.spending.payments import (
-    MAX_FAILED_PER_HASH,
-    MAX_PER_CONNECTION,
-    RETRY_FOR_S,
-    UNSENT_GRACE_S,
-)
+from nwc.wallet.spending.payments import MAX_FAILED_PER_HASH
+from nwc.wallet.spending.pending_payments import MAX_PER_CONNECTION
+from nwc.wallet.spending.sender import RETRY_FOR_S, UNSENT_GRACE_S
 from tests.unit.wallet.spending.bench import AWAY, Bench, Outcome, invoice, keysend
 from tests.unit.wallet.spending.simulation import Command, Trouble, preimage_of
 from tests.unit.wallet.spending.values import DAY, KEY, OTHER_KEY, START, amount, record

@@ -26,12 +26,13 @@ from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.spending import payments as payments_module
+from nwc.wallet.spending import sender as sender_module
 from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.ledger import Ledger, parse_ledger
 from nwc.wallet.spending.ledgers import Ledgers
-from nwc.wallet.spending.payment import CommandParams, Payment, PaymentRecord
+from nwc.wallet.spending.payment import CommandParams, Payment, PaymentRecord, payment_label
 from nwc.wallet.spending.payment_records import PaymentRecords
-from nwc.wallet.spending.payments import Payments, payment_label
+from nwc.wallet.spending.payments import Payments
 from nwc.wallet.spending.refusals import Refusals
 from tests.unit.helpers import Errors
 from tests.unit.virtual_loop import VirtualLoop
@@ -128,7 +129,8 @@ class Spending(RuleBasedStateMachine):
         self.clock = Clock(self.loop)
         self.errors = Errors()
         self.exit = ExitStack()
-        self.exit.enter_context(patch.object(payments_module, "time", self.clock))
+        for module in (payments_module, sender_module):
+            self.exit.enter_context(patch.object(module, "time", self.clock))
         self.exit.callback(logging.getLogger("nwc").removeHandler, self.errors)
         logging.getLogger("nwc").addHandler(self.errors)
 
