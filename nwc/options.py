@@ -1,4 +1,4 @@
-"""The plugin's options and the parts of lightningd's configuration that bind us, checked once."""
+"""The plugin's options, and lightningd's own configuration that applies to it, checked once."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from nwc.nostr.relay_url import is_onion, parse_relay_urls
 
 DEFAULT_RELAYS = ("wss://relay.getalby.com", "wss://relay2.getalby.com")
 MAX_RELAYS = 20
-# A year. NIP-47 names no limit; apps are given the same one as the owner.
+# A year. NIP-47 has no limit; apps have the same one as the owner.
 MAX_INVOICE_EXPIRY_S = 31_536_000
 
 _RELAY_RULE = "a relay URL is wss://host[:port][/path] (or ws://)"
@@ -27,7 +27,7 @@ class OptionError(NwcError, ValueError):
 
 
 def option_error(name: str, rule: str, value: object) -> OptionError:
-    """Return the error for a value; it also names the mistake, if it is a common one."""
+    """Return the error for a value. If the mistake is a common one, the text names it."""
     shown = repr(value)
     shown = shown if len(shown) <= _MAX_SHOWN else shown[:_MAX_SHOWN] + "..."
     mistake = _mistake(value)
@@ -35,12 +35,12 @@ def option_error(name: str, rule: str, value: object) -> OptionError:
 
 
 def _mistake(value: object) -> str:
-    """Name what a person has written around a value; lightningd takes all of it as the value."""
+    """Return the common mistake in a value, or "". lightningd keeps quotes and comments in values."""
     if not isinstance(value, str) or not value.strip():
         return ""
     text = value.strip()
     if re.search(r"(^|\s)#", text):
-        return "a comment cannot stand behind a value; give it a line of its own that begins with #"
+        return "a comment cannot follow a value; put it on a line of its own that begins with #"
     if text[0] in _QUOTES or text[-1] in _QUOTES:
         return "write the value without quotes"
     return ""
@@ -56,14 +56,14 @@ class IntegerOption:
 
     @property
     def name(self) -> str:
-        """Its name in lightningd's configuration."""
+        """The name in lightningd's configuration."""
         return self.declared.name
 
     def parse(self, value: object) -> int:
-        """Check a value.
+        """Return the checked value.
 
         Raises:
-            OptionError: not a whole number, or out of bounds.
+            OptionError: the value is not a whole number, or out of bounds.
 
         """
         if isinstance(value, str) and value.isascii() and value.strip().isdigit():
@@ -86,17 +86,17 @@ PAY_COMMAND = manifest.PAY_COMMAND.name
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the service runs with.
+    """The checked options of the plugin and of lightningd.
 
     Attributes:
         rpc_path: lightningd's RPC socket.
-        relays: of connections that name none.
+        relays: the relays of connections that name none.
         invoice_expiry: seconds.
         max_request_age: seconds.
-        rate_limit: requests a second and connection.
-        notifications: whether apps are told of payments.
+        rate_limit: requests a second for each connection.
+        notifications: True if apps are notified of payments.
         proxy: SOCKS proxy URL, or None.
-        always_use_proxy: every relay goes through the proxy.
+        always_use_proxy: True if all relays are reached through the proxy.
         pay_command: which of lightningd's commands pays.
         is_node_start: True if lightningd itself is starting, False if only the plugin is.
 
@@ -115,7 +115,7 @@ class Settings:
 
 
 def parse_settings(options: Values, configuration: Values) -> Settings:
-    """Check what lightningd sends with `init`.
+    """Return the settings from what lightningd sends with `init`.
 
     Raises:
         OptionError: names the option and the rule.
@@ -155,10 +155,10 @@ def _parse_pay_command(value: object) -> PayCommand:
 
 
 def parse_relays(value: object) -> tuple[str, ...]:
-    """Check the values of nwc-relay; each may hold several URLs with commas between them.
+    """Return the relays in the values of nwc-relay; each may hold several URLs, separated by commas.
 
     Raises:
-        OptionError: a value is no relay URL, or there are too many.
+        OptionError: a value is not a relay URL, or there are too many.
 
     """
     values = value if isinstance(value, list) else [] if value is None else [value]
@@ -174,16 +174,16 @@ def parse_relays(value: object) -> tuple[str, ...]:
 
 
 def _check_relay_option(value: object) -> None:
-    """Raise OptionError for mistakes that the rule for one URL would not explain."""
+    """Raise OptionError for mistakes that the rule for a single URL would not explain."""
     if _mistake(value):
         raise option_error(RELAY, _RELAY_RULE, value)
     if isinstance(value, str) and any(len(re.split(r"[\s;]+", t.strip())) > 1 for t in value.split(",")):
-        rule = f"holds more than one URL: put commas between them, or give {RELAY} once for each"
+        rule = f"holds more than one URL: separate them by commas, or give {RELAY} once for each"
         raise option_error(RELAY, rule, value)
 
 
 def _proxy_url(proxy: object) -> str | None:
-    """lightningd's `proxy`, as a URL that has the proxy resolve names (socks5h)."""
+    """Return lightningd's `proxy` as a URL by which the proxy resolves host names (socks5h)."""
     if not isinstance(proxy, dict) or not proxy.get("address"):
         return None
     host = str(proxy["address"])

@@ -1,7 +1,6 @@
-"""What the plugin needs of BOLT11: read a few fields, make an invoice for `createinvoice` to sign.
+"""The plugin's part of BOLT11: read some fields, write an invoice for `createinvoice` to sign.
 
-No route hints and no signatures: lightningd decodes those, and signs. A *word* is five
-bits, as in `nwc.nostr.bech32`.
+lightningd decodes route hints and signatures, and signs. A *word* has five bits (nwc/nostr/bech32.py).
 """
 
 import hashlib
@@ -13,8 +12,8 @@ from nwc.nostr import bech32
 
 DEFAULT_EXPIRY = 3600  # seconds, for an invoice without an x field
 MAX_DESCRIPTION_LENGTH = 639  # bytes: 1,023 words, the most that data_length can say
-# Some 18 million BTC: lightningd writes amounts in tenths of a msat, in 64 bits. What is more wraps
-# around, and makes an invoice that lightningd itself cannot read.
+# Some 18 million BTC: lightningd writes amounts in tenths of a msat, in 64 bits. A larger amount wraps
+# around, and lightningd cannot read its own invoice.
 MAX_AMOUNT_MSAT = (2**64 - 1) // 10
 MAX_INVOICE_LENGTH = 16_384  # characters; BOLT11 has no limit, invoices have some hundred
 
@@ -34,7 +33,7 @@ _PICO_BITCOIN_PER_MSAT = 10
 
 @dataclass(frozen=True, slots=True)
 class TaggedField:
-    """A tagged field as it stands in the invoice: type (a bech32 letter) and data words."""
+    """A tagged field of an invoice: its type (a bech32 letter) and its data words."""
 
     type: str
     words: bytes
@@ -42,13 +41,13 @@ class TaggedField:
 
 @dataclass(frozen=True, slots=True)
 class Bolt11:
-    """An invoice, cut into its parts (BOLT11 "Data Part") but with the fields not interpreted.
+    """The parts of an invoice (BOLT11 "Data Part"); the fields are not interpreted.
 
     Attributes:
-        hrp: Prefix, currency and amount, such as "lnbc20m".
-        timestamp: Words of the Unix time.
-        fields: The tagged fields in their order, unknown and repeated ones too.
-        signature: Words of the signature, not verified.
+        hrp: prefix, currency and amount, such as "lnbc20m".
+        timestamp: words of the Unix time.
+        fields: all tagged fields in their order, with unknown and repeated ones.
+        signature: words of the signature, not verified.
     """
 
     hrp: str
@@ -57,23 +56,29 @@ class Bolt11:
     signature: bytes
 
     def find(self, letter: str, length: int | None = None) -> bytes | None:
-        """Return the words of the first field of a type, if asked for with `length` words."""
+        """Return the words of the first field of a type, None if there is none.
+
+        Args:
+            letter: the type.
+            length: only a field with this many words counts; None for any.
+
+        """
         for field in self.fields:
             if field.type == letter and length in (None, len(field.words)):
                 return field.words
         return None
 
     def encode(self) -> str:
-        """Return the invoice as text, with the right checksum."""
+        """Return the invoice as text, with its checksum."""
         fields = b"".join(map(_field_words, self.fields))
         return bech32.encode(self.hrp, self.timestamp + fields + self.signature)
 
 
 def timestamp(invoice: str) -> int:
-    """Return when an invoice was made, in Unix seconds. Fast: does not look past those 35 bits.
+    """Return the timestamp of an invoice in Unix seconds. It reads only these 35 bits, so it is fast.
 
     Raises:
-        ValueError: If the text cannot be an invoice.
+        ValueError: the text cannot be an invoice.
     """
     hrp, words = _split(invoice)
     _check_shape(hrp, words)
@@ -81,10 +86,10 @@ def timestamp(invoice: str) -> int:
 
 
 def amount_msat(invoice: str) -> int | None:
-    """Return the amount in msat, None when the payer chooses (BOLT11, "Human-Readable Part").
+    """Return the amount in msat, None if the payer chooses it (BOLT11, "Human-Readable Part").
 
     Raises:
-        ValueError: If the text is not an invoice.
+        ValueError: the text is not an invoice.
     """
     hrp, words = _split(invoice)
     _check_shape(hrp, words)
@@ -96,7 +101,7 @@ def amount_msat(invoice: str) -> int | None:
         return None
     msat, rest = divmod(int(digits) * _PICO_BITCOIN[multiplier or ""], _PICO_BITCOIN_PER_MSAT)
     if rest:  # BOLT11: "the last decimal of `amount` MUST be `0`"
-        raise ValueError("not a BOLT11 invoice: an amount of less than a msat")
+        raise ValueError("not a BOLT11 invoice: the amount has a fraction of a msat")
     return msat
 
 
@@ -104,7 +109,7 @@ def payment_hash(invoice: str) -> str:
     """Return the payment hash (field `p`), 64 hex digits.
 
     Raises:
-        ValueError: If the text is not an invoice or has no payment hash.
+        ValueError: the text is not an invoice or has no payment hash.
     """
     words = parse(invoice).find("p", _HASH_LENGTH)
     if words is None:
@@ -116,14 +121,14 @@ def description_hash(invoice: str) -> str | None:
     """Return the description hash (field `h`), 64 hex digits, or None if there is none.
 
     Raises:
-        ValueError: If the text is not an invoice.
+        ValueError: the text is not an invoice.
     """
     hrp, words = _split(invoice)
     _check_shape(hrp, words)
-    # Most invoices have none, and to see that in this way takes a tenth of what cutting them up takes.
+    # Most invoices have none. This check takes a tenth of the time that parsing the fields takes.
     if _DESCRIPTION_HASH_HEADER not in words:
         return None
-    hash_words = _read(invoice).find("h", _HASH_LENGTH)
+    hash_words = _parse_trusted(invoice).find("h", _HASH_LENGTH)
     return None if hash_words is None else bech32.bytes_from_words(hash_words).hex()
 
 
@@ -131,9 +136,9 @@ def description(invoice: str) -> str | None:
     """Return the description (field `d`), or None if there is none.
 
     Raises:
-        ValueError: If the text is not an invoice or the description not UTF-8.
+        ValueError: the text is not an invoice or the description not UTF-8.
     """
-    words = _read(invoice).find("d")
+    words = _parse_trusted(invoice).find("d")
     return None if words is None else bech32.bytes_from_words(words).decode("utf-8")
 
 
@@ -141,9 +146,9 @@ def expiry(invoice: str) -> int:
     """Return how many seconds after its timestamp an invoice expires (field `x`).
 
     Raises:
-        ValueError: If the text is not an invoice or the number has more than 60 bits.
+        ValueError: the text is not an invoice or the number has more than 60 bits.
     """
-    words = _read(invoice).find("x")
+    words = _parse_trusted(invoice).find("x")
     if words is None:
         return DEFAULT_EXPIRY
     if len(words) > _MAX_INTEGER_LENGTH:
@@ -152,10 +157,10 @@ def expiry(invoice: str) -> int:
 
 
 def payment_secret(preimage: bytes) -> bytes:
-    """Return the payment secret that lightningd expects with payments of an invoice.
+    """Return the payment secret that lightningd expects in payments of an invoice.
 
-    It keeps none, but derives it from the preimage (lightningd/invoice.c, `invoice_secret`), whatever
-    stands in the invoice; with another one, payments are refused.
+    lightningd does not read it from the invoice. It derives it from the preimage (lightningd/invoice.c,
+    `invoice_secret`) and rejects payments with another secret.
     """
     return hashlib.sha256(bytes([preimage[0] ^ 1]) + preimage[1:]).digest()
 
@@ -163,19 +168,19 @@ def payment_secret(preimage: bytes) -> bytes:
 def renewed(
     template: Bolt11, preimage: bytes, *, amount_msat: int, created_at: int, expiry: int
 ) -> Bolt11:
-    """Return another invoice with the features, route hints and final CLTV of a template.
+    """Return a new invoice with the features, route hints and final CLTV of a template.
 
-    Fallback addresses are left out: lightningd counts what is paid to them for the template.
+    Fallback addresses are left out: lightningd counts payments to them for the template.
 
     Args:
-        template: An invoice that the node made.
-        preimage: 32 bytes of the new invoice's own.
-        amount_msat: Millisatoshi; 0 for any amount.
+        template: an invoice that the node made.
+        preimage: 32 bytes, for the new invoice only.
+        amount_msat: 0 for any amount.
         created_at: Unix seconds.
-        expiry: Seconds from then.
+        expiry: seconds after `created_at`.
 
     Raises:
-        ValueError: If the template is for no known chain.
+        ValueError: the template is for an unknown chain.
     """
     match = _AMOUNT.fullmatch(template.hrp)
     if match is None:
@@ -198,21 +203,21 @@ def with_description_hash(invoice: Bolt11, description_hash: bytes, description:
     """Return an invoice for `createinvoice` that commits to a description hash.
 
     lightningd's `createinvoice` decodes the string with `bolt11_decode_nosig`: the checksum must be
-    right and 104 words must stand where the signature goes, but it never looks at them and signs
-    anew. It wants a `d` field, which it stores as the invoice's description; but when it encodes
-    the invoice again, an `h` field takes the place of `d` (`bolt11_encode_`). So with both in the
-    string, the signed invoice commits to exactly `description_hash`.
+    right and the signature must have 104 words, but lightningd ignores them and signs the invoice
+    itself. It needs a `d` field, which it stores as the invoice's description. When it encodes the
+    invoice again, an `h` field replaces `d` (`bolt11_encode_`). So if both are in the string, the signed
+    invoice commits to exactly `description_hash`.
 
     Args:
-        invoice: Everything but `d`, `h` and the signature is kept.
+        invoice: everything but `d`, `h` and the signature is kept.
         description_hash: 32 bytes.
-        description: What lightningd is to remember; at most 639 bytes of UTF-8.
+        description: for lightningd to store; at most 639 bytes of UTF-8.
 
     Returns:
-        An invoice with the signature zeroed, so that nobody can take it for one to pay.
+        An invoice with a zeroed signature, so that nobody can pay it by mistake.
 
     Raises:
-        ValueError: If the hash does not have 32 bytes, or the description is too long or not Unicode.
+        ValueError: the hash does not have 32 bytes, or the description is too long or not Unicode.
     """
     if len(description_hash) != 32:
         raise ValueError(f"a description hash has 32 bytes, this has {len(description_hash)}")
@@ -233,26 +238,26 @@ def words_of(data: bytes) -> bytes:
 
 
 def parse(invoice: str) -> Bolt11:
-    """Cut an invoice into its parts. The checksum is verified, the signature is not.
+    """Return the parts of an invoice. The checksum is verified, the signature is not.
 
     Raises:
-        ValueError: If the text is not an invoice.
+        ValueError: the text is not an invoice.
     """
-    return _cut_up(*bech32.decode(_bounded(invoice)))
+    return _parts_of(*bech32.decode(_bounded(invoice)))
 
 
-def _read(invoice: str) -> Bolt11:
-    """Cut an invoice that lightningd gave us into its parts; its checksum would cost 0.3 ms."""
+def _parse_trusted(invoice: str) -> Bolt11:
+    """Return the parts of an invoice that lightningd made, without the 0.3 ms for its checksum."""
     hrp, words = _split(invoice)
-    return _cut_up(hrp, words[: -bech32.CHECKSUM_LENGTH])
+    return _parts_of(hrp, words[: -bech32.CHECKSUM_LENGTH])
 
 
-@lru_cache(maxsize=4)  # whoever reads one thing of an invoice reads another right after it
+@lru_cache(maxsize=4)  # callers read several fields of one invoice in a row
 def _split(invoice: str) -> tuple[str, bytes]:
     return bech32.split(_bounded(invoice))
 
 
-def _cut_up(hrp: str, words: bytes) -> Bolt11:
+def _parts_of(hrp: str, words: bytes) -> Bolt11:
     _check_shape(hrp, words)
     return Bolt11(
         hrp=hrp,
@@ -263,7 +268,7 @@ def _cut_up(hrp: str, words: bytes) -> Bolt11:
 
 
 def _integer_words(number: int) -> bytes:
-    """Write a number without leading zeros, as lightningd wants it."""
+    """Return a number in words without leading zeros, as lightningd requires."""
     length = (number.bit_length() + 4) // 5
     return bytes(number >> 5 * place & 31 for place in reversed(range(length)))
 
@@ -275,7 +280,7 @@ def _bounded(invoice: str) -> str:
 
 
 def _check_shape(hrp: str, words: bytes) -> None:
-    """Refuse other bech32 strings, such as addresses."""
+    """Raise ValueError for other bech32 strings, such as addresses."""
     if not hrp.startswith("ln") or len(words) < _TIMESTAMP_LENGTH + _SIGNATURE_LENGTH:
         raise ValueError("not a BOLT11 invoice: wrong prefix or too short")
 

@@ -1,4 +1,4 @@
-"""What the plugin needs of BOLT12: when an invoice was made. Lightningd decodes the rest."""
+"""The creation time of a BOLT12 invoice; lightningd decodes the rest."""
 
 from collections.abc import Iterator
 
@@ -10,10 +10,11 @@ _BIGSIZE_LENGTHS = {0xFD: 2, 0xFE: 4, 0xFF: 8}
 
 
 def created_at(invoice: str) -> int:
-    """Return when a BOLT12 invoice was made, in Unix seconds.
+    """Return the creation time of a BOLT12 invoice, in Unix seconds.
 
     Raises:
-        ValueError: If the text is not such an invoice.
+        ValueError: the text is not a BOLT12 invoice.
+
     """
     # Like bech32, but without a checksum (BOLT12, "Encoding").
     prefix, words = bech32.split(invoice)
@@ -26,7 +27,7 @@ def created_at(invoice: str) -> int:
 
 
 def _tlv_stream(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Read types and values (BOLT1, "Type-Length-Value Format")."""
+    """Yield types and values (BOLT1, "Type-Length-Value Format")."""
     position = 0
     while position < len(data):
         type_, position = _bigsize(data, position)
@@ -38,7 +39,7 @@ def _tlv_stream(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _bigsize(data: bytes, position: int) -> tuple[int, int]:
-    """Read a number and return it with the position after it."""
+    """Return a number and the position after it (BOLT1, "BigSize")."""
     if position >= len(data):
         raise ValueError("not a BOLT12 invoice: it ends within a field")
     first = data[position]

@@ -1,4 +1,4 @@
-"""What the node can send over its channels, as `listpeerchannels` shows them."""
+"""How much the node can send over the channels that `listpeerchannels` shows."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ _STATES = ("CHANNELD_NORMAL", "CHANNELD_AWAITING_SPLICE")
 
 @dataclass(frozen=True, slots=True)
 class Sendable:
-    """What can be sent at one moment.
+    """How much the node can send now.
 
     Attributes:
-        total_msat: over all channels together, in msat.
-        largest_msat: over the one channel that can send most, in msat.
+        total_msat: over all channels together.
+        largest_msat: over the channel that can send most.
 
     """
 
@@ -23,10 +23,10 @@ class Sendable:
 
 
 def sendable(channels: Iterable[dict[str, Any]]) -> Sendable:
-    """Return what channels can send; those whose peer is away can send nothing now.
+    """Return how much these channels can send; a channel whose peer is disconnected sends nothing.
 
     Raises:
-        KeyError, TypeError: a channel that cannot be read.
+        KeyError, TypeError: a channel is unreadable.
 
     """
     amounts = [

@@ -1,12 +1,12 @@
-"""Counts over lightningd's tables, remembered until the table changes.
+"""Counts of rows in lightningd's tables, cached until the table changes.
 
-A count goes through the whole table. Lightningd numbers what happens to each of them (created, updated,
-deleted; `wait` with nextvalue 0 tells these numbers at once), and a count stands as long as they do.
+A count reads the whole table. lightningd numbers the changes of each table (created, updated, deleted;
+`wait` with nextvalue 0 returns these numbers at once). A count is valid while they stay the same.
 
-Two things need care. The mirror that `sql` asks hears of a change a moment after lightningd has numbered
-it, so that a count made right after a change may be that of before; it is not remembered. And where
-counting takes long, on a node with a million payments that makes another each second, most of its time
-would go into counting: such a count is taken as good for some seconds more, and says so.
+Two cases are special. The copy of the tables that `sql` reads is updated a moment after lightningd has
+numbered a change, so a count made right after a change may be too old; it is not cached. And if
+counting is slow, a node with a million payments that makes another one each second would spend most of
+its time counting. Such a count is reused for some seconds, and marked as not exact.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from nwc.cln.errors import RpcCallError, RpcCode
 from nwc.cln.node import Node
 
 MAX_COUNTS = 256
-# After so many seconds without a change, the mirror has heard of the last one.
+# After this many seconds without a change, the copy is up to date.
 SETTLED_AFTER_S = 1.0
-# A count that takes longer than this is used for so many times as long as it took.
+# A count that takes longer than this is reused, for REUSE_SLOW times the seconds it took.
 SLOW_S = 0.05
 REUSE_SLOW = 20
 MAX_REUSE_S = 10.0
@@ -31,12 +31,12 @@ _Marker = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What was counted.
+    """The result of a count.
 
     Attributes:
-        number: how many there are.
-        first: the lowest `created_index` of them, 0 when there are none.
-        is_exact: False when the table has changed since.
+        number: how many rows there are.
+        first: the lowest `created_index` of them, 0 if there are none.
+        is_exact: False if the table has changed since.
 
     """
 
@@ -48,16 +48,16 @@ class Count:
 @dataclass(frozen=True, slots=True)
 class _Counted:
     count: Count
-    marker: _Marker | None  # None: made too soon after a change
+    marker: _Marker | None  # None: counted too soon after a change
     best_before: float
 
 
 class Counts:
-    """Remembers the answers to the last MAX_COUNTS queries.
+    """Caches the results of the last MAX_COUNTS queries.
 
     Args:
         node: lightningd.
-        clock: seconds, of a clock that is never set.
+        clock: a monotonic clock, in seconds.
 
     """
 
@@ -68,11 +68,11 @@ class Counts:
         self._markers: dict[str, tuple[_Marker, float]] = {}
 
     async def get(self, table: str, query: str) -> Count:
-        """Return what a query counts, remembered or new.
+        """Return the count of a query, from the cache or new.
 
         Args:
-            table: `invoices` or `sendpays`, as `wait` calls them.
-            query: selects one row: count(*) and min(created_index) or another number.
+            table: `invoices` or `sendpays`, as `wait` names them.
+            query: selects one row: count(*) and min(created_index), or count(*) and another number.
 
         Raises:
             NodeError: as Node does.
@@ -83,7 +83,7 @@ class Counts:
         if known is not None and (known.marker == marker or self._clock() < known.best_before):
             self._counted.move_to_end(query)
             return replace(known.count, is_exact=known.marker == marker)
-        # Brings the mirror up to date, which is not to be taken for slow counting.
+        # Updates the copy first, so that the time this takes does not count as slow counting.
         await self._node.call("sql", query=f"SELECT max(created_index) FROM {table}")  # noqa: S608
         begin = self._clock()
         row = (await self._node.call("sql", query=query))["rows"][0]
@@ -100,13 +100,13 @@ class Counts:
             self._counted.popitem(last=False)
 
     async def _marker(self, table: str) -> tuple[_Marker, bool]:
-        """Return what changes with the table, and whether it has stood long enough."""
+        """Return a value that changes with the table, and True if the copy is up to date with it."""
         try:
             marker = tuple(await asyncio.gather(*(self._index(table, name) for name in _INDEXES)))
         except RpcCallError as error:
             if error.code not in (RpcCode.METHOD_NOT_FOUND, RpcCode.INVALID_PARAMS):
                 raise
-            return (), False  # lightningd before v23.11 cannot tell
+            return (), False  # lightningd before v23.11 has no `wait`
         now = self._clock()
         known, since = self._markers.get(table, ((), now))
         if known != marker:

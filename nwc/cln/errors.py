@@ -1,4 +1,4 @@
-"""What can go wrong between the plugin and lightningd, and lightningd's error codes."""
+"""Errors of calls to lightningd, and lightningd's error codes."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from enum import IntEnum
@@ -10,7 +10,7 @@ from nwc.errors import NwcError
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-# What reading an answer raises that is not as lightningd documents it.
+# Raised by code that reads an answer which is not as lightningd documents it.
 UNREADABLE = (LookupError, TypeError, ValueError, AttributeError)
 
 
@@ -39,24 +39,24 @@ class RpcCode(IntEnum):
 
 
 class NodeError(NwcError):
-    """Base of what a call to lightningd raises."""
+    """A call to lightningd failed."""
 
 
 class RpcCallError(NodeError):
-    """Lightningd answered with an error.
+    """lightningd answered with an error.
 
     Attributes:
         method: the RPC method.
         code: lightningd's error code.
-        message: lightningd's words; for the owner at lightning-cli, not for the log or clients.
-        details: lightningd's whole error object. It can be megabytes, so it must not be kept.
+        message: lightningd's text; for the owner at lightning-cli, not for the log or apps.
+        details: lightningd's whole error object. It can have megabytes, so do not keep it.
 
     """
 
     def __init__(
         self, method: str, code: int, message: str, details: Mapping[str, Any] | None = None
     ) -> None:
-        # Without the message: lightningd quotes parameters in it, and they are a client's business.
+        # Without the message: lightningd quotes parameters in it, which are private to the app.
         super().__init__(f"{method}: error {code}")
         self.method = method
         self.code = code
@@ -65,11 +65,13 @@ class RpcCallError(NodeError):
 
 
 class NodeUnavailableError(NodeError):
-    """Lightningd cannot be reached, or hung up without an answer."""
+    """lightningd is unreachable, gave no answer, or gave one that is unreadable."""
 
 
-def reads_answer(call: Callable[_P, Awaitable[_T]]) -> Callable[_P, Coroutine[Any, Any, _T]]:
-    """Have a call whose answer cannot be read raise NodeUnavailableError, as one without an answer."""
+def translates_malformed_answers(
+    call: Callable[_P, Awaitable[_T]],
+) -> Callable[_P, Coroutine[Any, Any, _T]]:
+    """Decorate a call: an unreadable answer raises NodeUnavailableError, as a missing answer does."""
 
     @wraps(call)
     async def checked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -77,7 +79,7 @@ def reads_answer(call: Callable[_P, Awaitable[_T]]) -> Callable[_P, Coroutine[An
             return await call(*args, **kwargs)
         except UNREADABLE as error:
             raise NodeUnavailableError(
-                f"{call.__name__}: cannot be read: {type(error).__name__}"
+                f"{call.__name__}: unreadable answer: {type(error).__name__}"
             ) from error
 
     return checked

@@ -1,12 +1,12 @@
 """The node's invoices and payments, a page at a time, through lightningd's `sql` RPC.
 
-`listinvoices` and `listpays` return everything, so their cost grows with the node's history. `sql`
-asks a mirror of their tables that lightningd keeps up to date. Every value that goes into a query is a
-number, a payment hash, or a label prefix of checked form.
+`listinvoices` and `listpays` return all rows, so their cost grows with the node's history. `sql` reads a
+copy of their tables that lightningd keeps up to date. Every value in a query is a number, a payment
+hash, or a label prefix of checked form.
 
-What is cheap there: rows by `created_index` (the primary key), forwards and backwards, and by
-`payment_hash` (an index). All else goes through the whole table, some 15 ms for 100,000 rows; so a page
-is first found as a list of keys, and only then read; and counts are remembered (nwc.cln.counts).
+Cheap are rows by `created_index` (the primary key), forwards and backwards, and by `payment_hash` (an
+index). Any other query reads the whole table: some 15 ms for 100,000 rows. So a page is first looked up
+as a list of keys and only then read, and counts are cached (nwc/cln/counts.py).
 """
 
 import json
@@ -33,7 +33,7 @@ _INVOICE_COLUMNS = (
     "paid_at",
     "payment_preimage",
 )
-# What the time of an invoice is read from.
+# The columns that the creation time of an invoice is read from.
 _TIME_COLUMNS = ("created_index", "bolt11", "bolt12", "expires_at", "paid_at")
 
 _PART_COLUMNS = (
@@ -50,17 +50,17 @@ _PART_COLUMNS = (
     "description",
 )
 
-# The mirror holds texts as they stood in lightningd's JSON, with its escapes.
+# The copy holds texts as in lightningd's JSON, with its escapes.
 _TEXTS = ("label", "description")
 
-# Seconds from the making of a BOLT12 invoice to its expiry: BOLT12's default.
+# Seconds from the creation of a BOLT12 invoice to its expiry: BOLT12's default.
 _BOLT12_EXPIRY_S = 7200
 
-# Times rise with `created_index`, but for clocks that were set, and invoices made elsewhere. So near the
-# edge of a window the rows are looked at one by one: so many on each side, no further away than that.
+# Times rise with `created_index`, unless a clock was set or the invoice was made elsewhere. So the rows
+# near the edge of a time window are checked one by one: at most this many rows and indexes on each side.
 _EDGE_ROWS = 100
 _EDGE_INDEXES = 2000
-# A row with a time of its own must not lead a search astray: the middle one of so many counts.
+# A single row with a wrong time must not mislead the search: the median of this many rows counts.
 _PROBE_ROWS = 5
 _MAX_PROBES = 1000
 
@@ -70,14 +70,14 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class InvoiceFilter:
-    """Which invoices.
+    """A selection of invoices.
 
     Attributes:
-        label_prefix: labels that begin so; None for all but the plugin's templates.
-        paid_only: leave out unpaid and expired ones.
+        label_prefix: only labels with this prefix; None for all but the plugin's templates.
+        paid_only: leave out unpaid and expired invoices.
         from_index, until_index: bounds of `created_index`, both inclusive; None is unbounded.
         without: `created_index` of rows within the bounds to leave out.
-        also: `created_index` of rows beyond the bounds to take in.
+        also: `created_index` of rows outside the bounds to include.
 
     """
 
@@ -101,7 +101,7 @@ class InvoiceFilter:
         return " AND ".join([*conditions, window] if window else conditions)
 
     def contains_index(self, index: int) -> bool:
-        """Tell whether a `created_index` is within the bounds."""
+        """Return True if a `created_index` is within the bounds."""
         above = self.from_index is None or index >= self.from_index
         return above and (self.until_index is None or index <= self.until_index)
 
@@ -118,12 +118,12 @@ class InvoiceFilter:
 
 @dataclass(frozen=True, slots=True)
 class PaymentFilter:
-    """Which payments.
+    """A selection of payments.
 
     Attributes:
-        settled_only: leave out pending and failed ones.
+        settled_only: leave out pending and failed payments.
         from_time, until_time: Unix seconds, both inclusive; None is unbounded.
-        from_index, until_index: bounds of `created_index` that save looking further.
+        from_index, until_index: bounds of `created_index`, which make the query faster.
 
     """
 
@@ -134,7 +134,7 @@ class PaymentFilter:
     until_index: int | None = None
 
     def where(self) -> str:
-        """Return the condition in SQL on the first part of a payment, `first`."""
+        """Return the condition in SQL on `first`, the first part of a payment."""
         bounds = (
             ("created_index >= ", self.from_index),
             ("created_index <= ", self.until_index),
@@ -156,7 +156,7 @@ class PaymentFilter:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Where a row is, without the row.
+    """The key of a row, without the row.
 
     Attributes:
         key: `created_index` of an invoice, payment hash of a payment.
@@ -169,22 +169,22 @@ class Found:
 
 
 def invoice_created_at(invoice: Json) -> int:
-    """Return when an invoice of `listinvoices` was made, Unix seconds.
+    """Return the creation time of an invoice of `listinvoices`, in Unix seconds.
 
-    Lightningd does not say, but the invoice does.
+    lightningd does not list it; it is read from the invoice string.
     """
     try:
         if "bolt11" in invoice:
             return bolt11.timestamp(invoice["bolt11"])
         if "bolt12" in invoice:
             return bolt12.created_at(invoice["bolt12"])
-    except ValueError:  # one made elsewhere, longer than we read
+    except ValueError:  # made elsewhere, and longer than bolt11.MAX_INVOICE_LENGTH
         pass
     return _assumed_created_at(invoice)
 
 
 def _assumed_created_at(invoice: Json) -> int:
-    """A BOLT12 invoice is made at the moment somebody wants to pay it."""
+    """Return an estimate. A BOLT12 invoice is made at the moment when somebody wants to pay it."""
     by_expiry = max(0, int(invoice["expires_at"]) - _BOLT12_EXPIRY_S)
     return min(by_expiry, int(invoice.get("paid_at", by_expiry)))
 
@@ -200,11 +200,11 @@ class History:
     # Invoices
 
     async def find_invoices(self, wanted: InvoiceFilter, *, limit: int, offset: int = 0) -> list[Found]:
-        """Return where invoices are, newest first."""
+        """Return the keys of invoices, newest first."""
         count = await self._extent(wanted)
         if count.is_exact and offset >= count.number:
             return []
-        # A connection may have a few invoices only: the search need not go on below the first.
+        # A connection may have few invoices: no need to search below its first one.
         first = count.first if count.is_exact else 0
         rows = await self._query(
             f"SELECT {', '.join(_TIME_COLUMNS)} FROM invoices "  # noqa: S608
@@ -214,7 +214,7 @@ class History:
         return [Found(row[0], _time_of(row)) for row in rows]
 
     async def invoices(self, found: list[Found]) -> dict[int | str, Json]:
-        """Return invoices as `listinvoices` shows them, by `created_index`; what is gone is left out."""
+        """Return invoices as `listinvoices` shows them, by `created_index`, without deleted ones."""
         indexes = [int(one.key) for one in found]
         if not indexes:
             return {}
@@ -238,7 +238,7 @@ class History:
     async def invoices_between(
         self, wanted: InvoiceFilter, from_time: int | None, until_time: int | None
     ) -> InvoiceFilter:
-        """Narrow a filter down to what was made between two Unix seconds, both inclusive."""
+        """Return the filter, narrowed to creation between two Unix seconds, both inclusive."""
         edges = (
             None if from_time is None else await self._first_index_at("invoices", from_time),
             None if until_time is None else await self._first_index_at("invoices", until_time + 1),
@@ -274,7 +274,7 @@ class History:
     # Payments
 
     async def find_payments(self, wanted: PaymentFilter, *, limit: int, offset: int = 0) -> list[Found]:
-        """Return where payments are, newest first."""
+        """Return the keys of payments, newest first."""
         rows = await self._query(
             "SELECT payment_hash, created_at FROM sendpays AS first "  # noqa: S608
             f"WHERE {wanted.where()} ORDER BY created_index DESC LIMIT {limit:d} OFFSET {offset:d}"
@@ -282,11 +282,11 @@ class History:
         return [Found(*row) for row in rows]
 
     async def payments(self, found: list[Found]) -> dict[int | str, list[Json]]:
-        """Return parts of payments as `listsendpays` shows them, oldest first, by payment hash."""
+        """Return the parts of payments as `listsendpays` shows them, oldest first, by payment hash."""
         parts: dict[int | str, list[Json]] = {one.key: [] for one in found}
         if not parts:
             return {}
-        # A hundred of them fit: lightningd takes queries of up to 10,000 bytes.
+        # A hundred hashes fit: lightningd takes queries of up to 10,000 bytes.
         listed = ", ".join(f"x'{key}'" for key in parts if _HASH.fullmatch(str(key)))
         rows = await self._query(
             f"SELECT {', '.join(_PART_COLUMNS)} FROM sendpays "  # noqa: S608
@@ -308,7 +308,7 @@ class History:
     async def payments_between(
         self, wanted: PaymentFilter, from_time: int | None, until_time: int | None
     ) -> PaymentFilter:
-        """Narrow a filter down to what was begun between two Unix seconds, both inclusive."""
+        """Return the filter, narrowed to payments begun between two Unix seconds, both inclusive."""
         narrowed = replace(wanted, from_time=from_time, until_time=until_time)
         if from_time is not None:
             edge = await self._first_index_at("sendpays", from_time)
@@ -321,9 +321,9 @@ class History:
     # Both
 
     async def _first_index_at(self, table: str, at: int) -> int:
-        """Return a `created_index` with what was created at or after a Unix second at or above it.
+        """Return the lowest `created_index` whose row was created at or after a Unix second.
 
-        The times are not indexed, but rows are numbered in order: a binary search takes some twenty
+        The times have no index, but the rows are numbered in order: a binary search takes some twenty
         small queries.
         """
         newest: int = (await self._query(f"SELECT max(created_index) FROM {table}"))[0][0] or 0  # noqa: S608
@@ -333,7 +333,7 @@ class History:
             middle = (low + high) // 2
             found = [one for one in await self._probe(table, middle) if int(one.key) < high]
             times = sorted(one.created_at for one in found)
-            # Of an even number the lower middle, for the time as well as for the place.
+            # The lower median of an even number, for the time as well as for the row.
             place = (len(found) - 1) // 2
             if not found:
                 high = middle
@@ -344,7 +344,7 @@ class History:
         return low
 
     async def _probe(self, table: str, from_index: int) -> list[Found]:
-        """Return the next rows from a `created_index` on. What was there once need not be read again."""
+        """Return the next rows from a `created_index` on. Full pages are cached: times never change."""
         known = self._probes.get((table, from_index))
         if known is not None:
             return known
@@ -367,7 +367,7 @@ class History:
 
 
 def _label_range(prefix: str) -> str:
-    """A range instead of LIKE: exact, and without a pattern's special characters."""
+    """Return a range condition. Unlike LIKE it is exact and has no special characters."""
     if not _LABEL.fullmatch(prefix):
         raise ValueError("a label prefix is made of a-z, 0-9 and colons")
     after = prefix[:-1] + chr(ord(prefix[-1]) + 1)

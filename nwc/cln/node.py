@@ -1,6 +1,7 @@
-"""The node, as the plugin sees it: the few RPC calls it makes, as coroutines.
+"""The RPC calls that the plugin makes to lightningd, as coroutines.
 
-What is sent is not checked here: it has been bounded before (lightningd aborts on some numbers).
+Callers bound every value first: some numbers make lightningd abort. Commands that pay are in
+nwc/cln/payer.py.
 """
 
 import asyncio
@@ -8,38 +9,31 @@ from dataclasses import dataclass
 from typing import Any
 
 from nwc.cln.channels import Sendable, sendable
-from nwc.cln.errors import NodeUnavailableError, RpcCallError, RpcCode, reads_answer
+from nwc.cln.errors import NodeUnavailableError, RpcCallError, RpcCode, translates_malformed_answers
 from nwc.cln.rpc import Params, RpcSocket
-
-PAYMENT_METHODS = frozenset({"xpay", "pay", "xkeysend", "keysend"})
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What calls of one method may take. Each has places of its own: one that hangs holds up no other.
+    """The limits on calls of one RPC method. A method that hangs does not delay calls of the others.
 
     Attributes:
-        places: how many calls may be under way at once; more wait for one to end.
-        timeout_s: seconds without an answer until a call is given up; None for never. Longer than who
-            asks for an app will wait: lightningd is at it all the same, and is not given more meanwhile.
+        slots: how many calls may be in flight at once; further calls wait for a free slot.
+        timeout_s: seconds until an unanswered call is given up; None for never. This is longer than
+            any app waits: lightningd still works on the call, and must not be given more meanwhile.
 
     """
 
-    places: int = 8
+    slots: int = 8
     timeout_s: float | None = 30.0
 
 
 BOUNDS = {
-    # Asks other plugins and may take its time; apps can have many under way.
+    # lightningd asks other plugins, which can take long; apps can have many in flight.
     "invoice": Bounds(16, 60.0),
     "createinvoice": Bounds(16, 60.0),
-    # Can take seconds on a large node, when its mirror of the tables is made anew.
+    # Can take seconds on a large node, when the plugin `sql` rebuilds its copy of the tables.
     "sql": Bounds(2, 60.0),
-    # Returns when its payment has ended: after seconds, or days where a payee holds it. `listsendpays`
-    # tells how it ended, too, so no call is kept for longer than lightningd can make new attempts. There
-    # are as many places as there can be payments in flight (nwc.wallet.spending.payments), so that no
-    # payment waits for another.
-    **dict.fromkeys(PAYMENT_METHODS, Bounds(256, 600.0)),
 }
 _OTHER = Bounds()
 
@@ -56,39 +50,43 @@ class Node:
 
     def __init__(self, rpc_path: str) -> None:
         self._rpc = RpcSocket(rpc_path)
-        self._places: dict[str, asyncio.Semaphore] = {}
+        self._slots: dict[str, asyncio.Semaphore] = {}
 
     def close(self) -> None:
-        """Take no more calls. Those under way end by themselves."""
+        """Refuse further calls. Calls in flight end by themselves."""
         self._rpc.close()
 
     async def call(self, method: str, **params: Any) -> Any:
-        """Call an RPC method; parameters that are None are left out.
+        """Call an RPC method and return its result; parameters that are None are left out.
 
-        A call that was begun keeps its place until lightningd answers or its time is over, also when
-        nobody waits for it any more.
+        A call in flight keeps its slot until lightningd answers or the timeout is over, also if the
+        caller is cancelled.
         """
-        return await self._call(method, _given(params))
+        return await self._call(method, _given(params), BOUNDS.get(method, _OTHER))
 
-    async def call_named(self, method: str, name: str, **params: Any) -> Json:
-        """Call an RPC method as `call` does; lightningd keeps this name with what it reserves."""
-        return await self._call(method, _given(params), name)
+    async def call_within(self, bounds: Bounds, method: str, params: Params, *, name: str = "") -> Json:
+        """Call an RPC method as `call` does, with bounds of the caller's own.
 
-    async def call_positional(self, method: str, params: list[Any]) -> Json:
-        """Call an RPC method as `call` does, with parameters by position; None leaves one out."""
-        return await self._call(method, params)
+        Args:
+            bounds: for all calls of this method.
+            method: the RPC method.
+            params: by name, or by position; None leaves one out.
+            name: part of the JSON-RPC id, by which lightningd names what it reserves for the call.
 
-    async def _call(self, method: str, params: Params, name: str = "") -> Json:
-        bounds = BOUNDS.get(method, _OTHER)
-        places = self._places.get(method) or self._places.setdefault(
-            method, asyncio.Semaphore(bounds.places)
+        """
+        params = _given(params) if isinstance(params, dict) else params
+        return await self._call(method, params, bounds, name)
+
+    async def _call(self, method: str, params: Params, bounds: Bounds, name: str = "") -> Json:
+        slots = self._slots.get(method) or self._slots.setdefault(
+            method, asyncio.Semaphore(bounds.slots)
         )
         call = self._rpc.new_call(method, params, name)
-        await places.acquire()
-        self._rpc.begin(call, bounds.timeout_s, places.release)
+        await slots.acquire()
+        self._rpc.begin(call, bounds.timeout_s, slots.release)
         answer = await call.result()
         if not isinstance(answer, dict):
-            raise NodeUnavailableError(f"{method}: no JSON object")
+            raise NodeUnavailableError(f"{method}: the result is not a JSON object")
         return answer
 
     # Invoices
@@ -103,7 +101,7 @@ class Node:
         preimage: str | None = None,
         deschashonly: bool = False,
     ) -> Json:
-        """Make an invoice.
+        """Make an invoice and return the answer of `invoice`.
 
         Args:
             amount_msat: millisatoshi; 0 for any amount.
@@ -126,42 +124,42 @@ class Node:
         return made
 
     async def create_invoice(self, invstring: str, label: str, preimage: str) -> Json:
-        """Have lightningd sign and keep a BOLT11 invoice made elsewhere."""
+        """Have lightningd sign and keep a BOLT11 invoice; return the answer of `createinvoice`."""
         made: Json = await self.call(
             "createinvoice", invstring=invstring, label=label, preimage=preimage
         )
         return made
 
-    @reads_answer
+    @translates_malformed_answers
     async def invoice_by_label(self, label: str) -> Json | None:
         """Return the invoice with this label as `listinvoices` shows it, or None."""
         found: list[Json] = (await self.call("listinvoices", label=label))["invoices"]
         return found[0] if found else None
 
-    @reads_answer
+    @translates_malformed_answers
     async def invoice_by_payment_hash(self, payment_hash: str) -> Json | None:
         """Return the invoice with this payment hash as `listinvoices` shows it, or None."""
         found: list[Json] = (await self.call("listinvoices", payment_hash=payment_hash))["invoices"]
         return found[0] if found else None
 
-    @reads_answer
+    @translates_malformed_answers
     async def payment_parts(self, payment_hash: str) -> list[Json]:
         """Return all parts and attempts of a payment as `listsendpays` shows them."""
         found: list[Json] = (await self.call("listsendpays", payment_hash=payment_hash))["payments"]
         return found
 
-    @reads_answer
+    @translates_malformed_answers
     async def wait_paid_invoice(self, last_pay_index: int) -> Json:
-        """Wait, for however long, until an invoice is paid after the one with this `pay_index`."""
-        # It takes no place of the others, however long it waits.
+        """Wait for the invoice that is paid next after this `pay_index`, and return it. No timeout."""
+        # Without a slot, since it can wait for ever.
         return _paid(await self._rpc.call("waitanyinvoice", {"lastpay_index": last_pay_index}))
 
     async def paid_invoice(self, pay_index: int) -> Json | None:
-        """Return the paid invoice with this `pay_index`, None when it has been deleted."""
+        """Return the paid invoice with this `pay_index`, None if it was deleted."""
         paid = await self._next_paid(pay_index - 1)
         return paid if paid is not None and paid["pay_index"] == pay_index else None
 
-    @reads_answer
+    @translates_malformed_answers
     async def _next_paid(self, last_pay_index: int) -> Json | None:
         try:
             answer = await self.call("waitanyinvoice", lastpay_index=last_pay_index, timeout=0)
@@ -172,9 +170,10 @@ class Node:
         return _paid(answer)
 
     async def newest_pay_index(self) -> int:
-        """Return the `pay_index` of the invoice paid last, 0 when there is none.
+        """Return the `pay_index` of the invoice that was paid last, 0 if none was paid.
 
-        Nothing tells it, so it is searched for: some forty calls that each look up one paid invoice.
+        lightningd has no command for it, so this searches: some forty calls that look up one paid
+        invoice each.
         """
         newest, step = 0, 1
         while (paid := await self._next_paid(newest + step - 1)) is not None:
@@ -185,7 +184,7 @@ class Node:
         return newest
 
     async def delete_invoice(self, label: str, status: str) -> None:
-        """Delete an invoice that has this status (`unpaid`, `expired` or `paid`)."""
+        """Delete the invoice with this label if it has this status: `unpaid`, `expired` or `paid`."""
         await self.call("delinvoice", label=label, status=status)
 
     # The node itself
@@ -195,45 +194,45 @@ class Node:
         info: Json = await self.call("getinfo")
         return info
 
-    @reads_answer
+    @translates_malformed_answers
     async def sendable(self) -> Sendable:
-        """Return what the node can send over its channels at this moment."""
+        """Return how much the node can send over its channels now."""
         return sendable((await self.call("listpeerchannels"))["channels"])
 
-    @reads_answer
+    @translates_malformed_answers
     async def log_level(self) -> str:
         """Return lightningd's option `log-level`, such as `info` or `debug:plugin`."""
         configs = (await self.call("listconfigs", config="log-level"))["configs"]
         return str(configs.get("log-level", {}).get("value_str", "info")).lower()
 
-    @reads_answer
+    @translates_malformed_answers
     async def make_secret(self, purpose: str) -> bytes:
-        """Derive 32 secret bytes from the node's seed for a purpose; always the same."""
+        """Return 32 secret bytes derived from the node's seed; the same ones for the same purpose."""
         answer = await self.call("makesecret", string=purpose)
         return bytes.fromhex(answer["secret"])
 
-    # The datastore: small records in the node's own database
+    # The datastore: small records in lightningd's database
 
-    @reads_answer
+    @translates_malformed_answers
     async def datastore_create(self, key: DatastoreKey, value: str) -> int:
-        """Write a record that must not exist yet; returns its generation."""
+        """Write a record that must not exist yet, and return its generation."""
         written = await self.call("datastore", key=list(key), string=value, mode="must-create")
         return int(written["generation"])
 
-    @reads_answer
+    @translates_malformed_answers
     async def datastore_replace(self, key: DatastoreKey, value: str, generation: int) -> int:
-        """Write a record in the place of the one of this generation; returns the new generation."""
+        """Replace the record of this generation, and return the new generation."""
         written = await self.call(
             "datastore", key=list(key), string=value, mode="must-replace", generation=generation
         )
         return int(written["generation"])
 
     async def datastore_put(self, key: DatastoreKey, value: str) -> None:
-        """Write a record, new or in the place of an older one."""
+        """Create or replace a record."""
         await self.call("datastore", key=list(key), string=value, mode="create-or-replace")
 
     async def datastore_delete(self, key: DatastoreKey, generation: int | None = None) -> None:
-        """Delete a record; one that is gone already is no error.
+        """Delete a record. It is no error if the record is gone already.
 
         Args:
             key: of the record.
@@ -246,34 +245,34 @@ class Node:
             if error.code != RpcCode.DATASTORE_DEL_DOES_NOT_EXIST:
                 raise
 
-    @reads_answer
+    @translates_malformed_answers
     async def datastore_entry(self, key: DatastoreKey) -> tuple[str, int] | None:
         """Return one record's text and generation, or None."""
         entry = await self._datastore_record(key)
         return None if entry is None else (entry.get("string", ""), entry["generation"])
 
-    @reads_answer
+    @translates_malformed_answers
     async def datastore_get(self, key: DatastoreKey) -> str | None:
         """Return one record's text, or None."""
         entry = await self._datastore_record(key)
         return None if entry is None else entry.get("string")
 
     async def _datastore_record(self, key: DatastoreKey) -> Json | None:
-        """Return the record of exactly this key; where it has none, lightningd lists those below it."""
+        """Return the record of exactly this key; without one, lightningd lists the records below it."""
         listed: list[Json] = (await self.call("listdatastore", key=list(key)))["datastore"]
         return next((entry for entry in listed if entry["key"] == list(key)), None)
 
-    @reads_answer
+    @translates_malformed_answers
     async def datastore_keys(self, key: DatastoreKey) -> list[str]:
-        """Return the last parts of all keys directly below a key, with or without a record."""
+        """Return the last part of every key directly below a key, with or without a record."""
         listed = (await self.call("listdatastore", key=list(key)))["datastore"]
         return [entry["key"][-1] for entry in listed if len(entry["key"]) == len(key) + 1]
 
-    @reads_answer
+    @translates_malformed_answers
     async def datastore_entries(self, key: DatastoreKey) -> dict[str, tuple[str, int]]:
-        """Return the records directly below a key: last part of their key, their text and generation.
+        """Return the records directly below a key: the last part of each key, its text and generation.
 
-        One that is no text (it is damaged, then) has an empty one: it is there all the same.
+        A damaged record that is not text is returned with an empty text, so that nobody misses it.
         """
         listed = (await self.call("listdatastore", key=list(key)))["datastore"]
         depth = len(key) + 1
@@ -283,21 +282,21 @@ class Node:
             if len(entry["key"]) == depth and ("string" in entry or "hex" in entry)
         }
 
-    @reads_answer
+    @translates_malformed_answers
     async def datastore_usage(self, key: DatastoreKey) -> int:
-        """Return how many bytes all records below a key have, with their keys."""
+        """Return the size of all records below a key with their keys, in bytes."""
         return int((await self.call("datastoreusage", key=list(key)))["datastoreusage"]["total_bytes"])
 
     async def datastore_children(self, key: DatastoreKey) -> dict[str, str]:
         """Return the texts of `datastore_entries`."""
         return {name: text for name, (text, _) in (await self.datastore_entries(key)).items()}
 
-    @reads_answer
+    @translates_malformed_answers
     async def datastore_names(self, key: DatastoreKey) -> dict[str, str | None]:
-        """Return the last parts of all keys directly below a key, each with the text of its record.
+        """Return the last part of every key directly below a key, with the text of its record.
 
-        The text is None where the record is one level deeper: of such a record lightningd lists the name
-        alone, so that its answer stays short however much is stored.
+        The text is None if the record is one level deeper. Of such a record lightningd lists the name
+        only, so its answer stays short however much is stored.
         """
         listed = (await self.call("listdatastore", key=list(key)))["datastore"]
         return {
@@ -312,5 +311,5 @@ def _given(params: Json) -> Json:
 
 
 def _paid(answer: Json) -> Json:
-    """Return an answer of `waitanyinvoice` that says which it is: by that all goes on."""
+    """Return an answer of `waitanyinvoice`, whose `pay_index` must be a number."""
     return {**answer, "pay_index": int(answer["pay_index"])}

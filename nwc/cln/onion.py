@@ -1,8 +1,8 @@
-"""How much a payment may put into the onion, so that it can be sent at all (BOLT4).
+"""How many bytes of the onion (BOLT4) a payee or an app may fill.
 
-The onion has room for 1,300 bytes of payloads, for all hops together. lightningd learns only after it
-has chosen a route that a payment does not fit, and parts of it do not recover from that. So what a payee
-or an app can make large is bounded before lightningd sees it: ten hops of public route must have room.
+The onion has 1,300 bytes for the payloads of all hops. lightningd notices only after it has chosen a
+route that a payment does not fit, and some of its plugins do not recover from that. So the sizes that a
+payee or an app chooses are bounded first: ten hops of a public route must still have room.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _HOP = 1 + (2 + 8) + (2 + 4) + (2 + 8) + _HMAC
 # amt_to_forward, outgoing_cltv_value and payment_data or the preimage of a keysend.
 _LAST_HOP = 3 + (2 + 8) + (2 + 4) + (2 + 32 + 8) + _HMAC
 _PUBLIC_HOPS = 10
-# For whatever the payee's invoice or the app adds: 543 bytes.
+# For route hints, payment metadata or custom records: 617 bytes.
 FREE_BYTES = _ROOM - _PUBLIC_HOPS * _HOP - _LAST_HOP
 
 MAX_ROUTE_HINTS = 20
@@ -27,17 +27,17 @@ MAX_CLTV_DELTA = 2016
 
 
 class OnionTooLargeError(NwcError, ValueError):
-    """A payment cannot be sent; the text names the rule, and fits behind the name of a field."""
+    """A payment does not fit into the onion; the text is the rule, to be put after the field's name."""
 
 
 def check_records(records: Mapping[str, str]) -> None:
-    """Check the custom records of a keysend.
+    """Raise an error if the custom records of a keysend are too large.
 
     Args:
         records: type in decimal digits, value in hex digits.
 
     Raises:
-        OnionTooLargeError: they leave no room for a route.
+        OnionTooLargeError: the records leave no room for a route.
 
     """
     size = sum(_record_size(int(type_), len(value) // 2) for type_, value in records.items())
@@ -48,11 +48,14 @@ def check_records(records: Mapping[str, str]) -> None:
 
 
 def check_invoice(decoded: Mapping[str, Any]) -> None:
-    """Check what lightningd's `decode` shows of a BOLT11 invoice.
+    """Raise an error if a payment of a BOLT11 invoice would not fit.
+
+    Args:
+        decoded: the answer of lightningd's `decode`.
 
     Raises:
-        OnionTooLargeError: the invoice leaves no room for a route, or its route hints lead nowhere.
-        KeyError, TypeError, ValueError: lightningd's answer cannot be read.
+        OnionTooLargeError: the invoice leaves no room for a route, or a route hint has a loop.
+        KeyError, TypeError, ValueError: the answer is unreadable.
 
     """
     hints = decoded.get("routes", [])

@@ -1,12 +1,12 @@
 """Paying through lightningd: which command pays, how it is called, and what its errors mean.
 
-Only this module decides which command pays (`_INVOICE_COMMANDS`, `_KEYSEND_COMMANDS`). `pay` and
+Only this module names the commands that pay (`_INVOICE_COMMANDS`, `_KEYSEND_COMMANDS`). `pay` and
 `keysend` come first: `xpay` and `xkeysend` have faults by which a payee, or an app, can stop the node.
-They are used where the node has nothing else, or where the owner chose them (`nwc-pay-command`).
+They are used if the node has no other command, or if the owner chose them (`nwc-pay-command`).
 
 A command's answer is not always the end of a payment: an error can come while a part is pending, and no
-answer comes when lightningd stops. `PayCommandError.is_over` says when an error is the end; otherwise
-`listsendpays` tells.
+answer comes if lightningd stops. `PayCommandError.is_over` says whether an error is the end; otherwise
+`listsendpays` shows how the payment ended.
 """
 
 import re
@@ -18,8 +18,14 @@ from functools import partial
 from typing import Any
 
 from nwc.cln.channels import Sendable
-from nwc.cln.errors import UNREADABLE, NodeUnavailableError, RpcCallError, RpcCode, reads_answer
-from nwc.cln.node import Json, Node
+from nwc.cln.errors import (
+    UNREADABLE,
+    NodeUnavailableError,
+    RpcCallError,
+    RpcCode,
+    translates_malformed_answers,
+)
+from nwc.cln.node import Bounds, Json, Node
 
 
 class PayCommand(StrEnum):
@@ -40,8 +46,18 @@ _KEYSEND_COMMANDS = {
     PayCommand.PAY: ("keysend",),
     PayCommand.XPAY: ("xkeysend", "keysend"),
 }
+PAYMENT_METHODS = frozenset(
+    command
+    for commands in (*_INVOICE_COMMANDS.values(), *_KEYSEND_COMMANDS.values())
+    for command in commands
+)
+# A command that pays returns when its payment has ended: after seconds, or days if the payee holds it.
+# `listsendpays` shows the end as well, so no call is kept for longer than lightningd can make new
+# attempts. There are as many slots as payments can be in flight (nwc/wallet/spending/payments.py), so
+# that no payment waits for another.
+PAYMENT_BOUNDS = Bounds(slots=256, timeout_s=600.0)
 
-# lightningd raises these before it begins with a payment.
+# lightningd raises these before it begins a payment.
 _NOTHING_BEGUN = frozenset(
     {
         RpcCode.METHOD_NOT_FOUND,
@@ -51,29 +67,29 @@ _NOTHING_BEGUN = frozenset(
         RpcCode.PAY_KEYSEND_PREAPPROVAL_DECLINED,
     }
 )
-# `xpay` passes on these codes of `getroutes` only while it has made no attempt at all.
+# `xpay` passes on these codes of `getroutes` only before its first attempt.
 _XPAY_NOTHING_BEGUN = _NOTHING_BEGUN | {RpcCode.PAY_ROUTE_NOT_FOUND, RpcCode.PAY_ROUTE_TOO_EXPENSIVE}
-# The attempts that `pay` and `keysend` list in an error; any other state may still become a payment.
+# States of ended attempts in an error of `pay` or `keysend`; any other may still become a payment.
 _ENDED_ATTEMPTS = ("failed", "success")
 
 # The layers and the final CLTV that `xkeysend` itself gives to `getroutes`.
 _LOCAL_LAYERS = ("auto.localchans", "auto.sourcefree")
 _XKEYSEND_LAYERS = (*_LOCAL_LAYERS, "xpay")
 _XKEYSEND_FINAL_CLTV = 22
-# BOLT11, `c`: the default, and the least that is usual.
+# BOLT11, `c`: the default, and the lowest usual value.
 _LEAST_FINAL_CLTV = 18
 
-# Parts that one `listsendpays` returns: about 1 MB.
+# How many parts one call of `listsendpays` returns: about 1 MB.
 PARTS_PER_PAGE = 1000
 
 
 class PayCommandError(RpcCallError):
-    """A paying command answered with an error.
+    """A command that pays answered with an error.
 
     Attributes:
-        is_over: True if lightningd is certain to send nothing more for this payment. False if it did not
-            say so: then a part may be pending, or may still begin.
-        attempts: how many attempts lightningd made, as far as it says so.
+        is_over: True if lightningd will certainly send nothing more for this payment. False if it did
+            not say so: a part may be pending, or may still begin.
+        attempts: how many attempts lightningd lists.
 
     """
 
@@ -89,7 +105,7 @@ class Sent:
 
     Attributes:
         payment_hash, preimage: 64 hex digits each.
-        sent_msat: what left the node, fees included.
+        sent_msat: the amount that left the node, fees included.
 
     """
 
@@ -100,12 +116,12 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Where a payment stands: all its parts and attempts together.
+    """The state of a payment: all its parts and attempts together.
 
     Attributes:
-        sent: what is complete, None when nothing is.
-        is_pending: whether a part is still under way.
-        payment_hash: 64 hex digits; None when there is no part at all.
+        sent: the complete parts, None if no part is complete.
+        is_pending: True if a part is pending.
+        payment_hash: 64 hex digits; None if there is no part.
 
     """
 
@@ -115,11 +131,11 @@ class Parts:
 
 
 class Payer:
-    """Pays. Methods raise NodeError, as those of Node do.
+    """Pays through lightningd and follows payments. Methods raise NodeError, as Node's do.
 
     Args:
         node: lightningd.
-        pay_command: which command pays.
+        pay_command: the option `nwc-pay-command`.
 
     """
 
@@ -130,8 +146,8 @@ class Payer:
         self._usage: dict[str, str] = {}
 
     async def prepare(self) -> None:
-        """Find out what this node pays with: then giving the command needs no other call."""
-        with suppress(RpcCallError):  # it will be said where it is needed
+        """Look up this node's payment commands, so that paying takes a single call."""
+        with suppress(RpcCallError):  # the payment itself reports it
             await self._offered(self._invoice_commands)
 
     async def pay_invoice(
@@ -142,9 +158,9 @@ class Payer:
         Args:
             invoice: BOLT11.
             amount_msat: only for an invoice without an amount.
-            max_fee_msat: the most it may cost beside the amount.
+            max_fee_msat: the limit on the fee.
             retry_for_s: seconds in which lightningd may begin new attempts.
-            label: kept beside the payment where the command takes one; names its reservations.
+            label: stored with the payment if the command takes one; names its reservations.
 
         Raises:
             PayCommandError: lightningd answered with an error.
@@ -153,23 +169,22 @@ class Payer:
         """
 
         async def pay() -> Json:
-            # lightningd redirects `pay` to `xpay` (xpay-handle-pay, the default from 26.06 on), but not
+            # lightningd redirects `pay` to `xpay` (xpay-handle-pay, the default from v26.06 on), but not
             # with more than two positional parameters. They are invoice, amount_msat, label, riskfactor,
             # maxfeepercent, retry_for, maxdelay, exemptfee, localinvreqid, exclude and maxfee.
             given = [invoice, amount_msat, label, None, None, retry_for_s, *[None] * 4, max_fee_msat]
-            return await self._node.call_positional("pay", given)
+            return await self._node.call_within(PAYMENT_BOUNDS, "pay", given)
 
         async def xpay() -> Json:
             has_label = "label" in await self._parameters("xpay")
-            return await self._node.call_named(
-                "xpay",
-                label,
-                invstring=invoice,
-                amount_msat=amount_msat,
-                maxfee=max_fee_msat,
-                retry_for=retry_for_s,
-                label=label if has_label else None,
-            )
+            given = {
+                "invstring": invoice,
+                "amount_msat": amount_msat,
+                "maxfee": max_fee_msat,
+                "retry_for": retry_for_s,
+                "label": label if has_label else None,
+            }
+            return await self._node.call_within(PAYMENT_BOUNDS, "xpay", given, name=label)
 
         return await self._first_that_runs(self._invoice_commands, {"pay": pay, "xpay": xpay})
 
@@ -192,9 +207,9 @@ class Payer:
         Args:
             destination: node id, 66 hex digits.
             amount_msat: what the payee gets.
-            max_fee_msat: the most it may cost beside that.
+            max_fee_msat: the limit on the fee.
             retry_for_s: seconds in which lightningd may begin new attempts.
-            label: by which its parts are found again; names its reservations.
+            label: finds its parts again; names its reservations.
             tlvs: further records for the payee: type in decimal digits, value in hex digits.
 
         Raises:
@@ -211,13 +226,16 @@ class Payer:
         }
 
         async def keysend() -> Json:
-            return await self._node.call_named("keysend", label, **common, retry_for=retry_for_s)
+            given = {**common, "retry_for": retry_for_s}
+            return await self._node.call_within(PAYMENT_BOUNDS, "keysend", given, name=label)
 
         async def xkeysend() -> Json:
-            # It stops lightningd when it splits a payment, which it does where no single path fits. So
-            # one must fit, and retry_for=0 prevents a second attempt, which could find none.
+            # `xkeysend` crashes lightningd if it splits a payment, which it does if no single path
+            # carries it. So there must be such a path, and retry_for=0 prevents a second attempt, which
+            # might find none.
             await self._check_single_path(destination, amount_msat, max_fee_msat)
-            return await self._node.call_named("xkeysend", label, **common, retry_for=0)
+            given = {**common, "retry_for": 0}
+            return await self._node.call_within(PAYMENT_BOUNDS, "xkeysend", given, name=label)
 
         runs = {"keysend": keysend, "xkeysend": xkeysend}
         return await self._first_that_runs(self._keysend_commands, runs)
@@ -234,14 +252,14 @@ class Payer:
         )
 
     async def may_have_route(self, destination: str, amount_msat: int, max_fee_msat: int) -> bool:
-        """Return False if it is certain that no set of paths carries a payment.
+        """Return False if it is certain that no set of paths can carry a payment.
 
-        Also True where nobody can tell: of a payee that only a route hint leads to, or without askrene.
+        Return True if that is unknown: only a route hint leads to the payee, or askrene is not there.
 
         Args:
             destination: node id, 66 hex digits.
             amount_msat: what the payee gets.
-            max_fee_msat: the most it may cost beside that.
+            max_fee_msat: the limit on the fee.
 
         """
         if not (await self._node.call("listnodes", id=destination)).get("nodes"):
@@ -274,9 +292,9 @@ class Payer:
     async def _first_that_runs(
         self, commands: tuple[str, ...], runs: Mapping[str, Callable[[], Awaitable[Json]]]
     ) -> Json:
-        """Run the first command that lightningd has, and return its answer.
+        """Run the first command that lightningd accepts, and return its answer.
 
-        `help` also shows commands that lightningd refuses as deprecated (allow-deprecated-apis=false).
+        `help` also lists commands that lightningd rejects as deprecated (allow-deprecated-apis=false).
         """
         missing: RpcCallError = RpcCallError(commands[0], RpcCode.METHOD_NOT_FOUND, "no such command")
         for command in await self._offered(commands):
@@ -288,15 +306,15 @@ class Payer:
                 missing = error
         raise PayCommandError(missing, is_over=True)
 
-    @reads_answer
+    @translates_malformed_answers
     async def release_reservations(self, label: str) -> None:
-        """Take back what `xpay` or `xkeysend` has left reserved in askrene for an ended payment.
+        """Release what `xpay` or `xkeysend` left reserved in askrene for an ended payment.
 
-        They forget it where a path does not fit into the onion, and then it is locked until lightningd
-        restarts. Other commands reserve nothing, so this finds nothing.
+        They leave it if a path does not fit into the onion. It stays reserved until lightningd restarts.
+        For other commands this finds nothing.
 
         Args:
-            label: of a payment of which nothing is pending and nothing can begin any more.
+            label: of a payment that has no pending part and can begin none.
 
         """
         listed = (await self._node.call("askrene-listreservations"))["reservations"]
@@ -308,15 +326,15 @@ class Payer:
         if path:
             await self._node.call("askrene-unreserve", path=path)
 
-    @reads_answer
+    @translates_malformed_answers
     async def history_of(self, payment_hash: str) -> Parts:
-        """Return what came of all attempts that anybody ever made to pay this hash."""
+        """Return the state of all attempts that the node ever made to pay this hash."""
         listed = await self._node.call("listsendpays", payment_hash=payment_hash)
         return _merged(_payments(listed))
 
-    @reads_answer
+    @translates_malformed_answers
     async def parts(self, first_index: int, *, payment_hash: str | None, label: str) -> Parts:
-        """Return where a payment stands.
+        """Return the state of a payment.
 
         Failed parts are left out: there can be thousands, and they change nothing.
 
@@ -327,13 +345,13 @@ class Payer:
 
         """
         own = partial(_is_own, payment_hash=payment_hash, label=label)
-        # In this order: a part that completes in between is seen as pending, and asked for again.
+        # In this order: a part that completes in between counts as pending, and is looked up again.
         pending = [part async for part in self._listed("pending", first_index) if own(part)]
         complete = [part async for part in self._listed("complete", first_index) if own(part)]
         return _merged([*pending, *complete])
 
     async def hash_of(self, first_index: int, label: str) -> str | None:
-        """Return the payment hash of the payment with this label; None if nothing of it was sent.
+        """Return the payment hash of the payment with this label; None if it has no part.
 
         Args:
             first_index: the lowest `created_index` that a part of it can have.
@@ -370,40 +388,40 @@ class Payer:
                 return
             first_index = int(page[-1]["created_index"]) + 1
 
-    @reads_answer
+    @translates_malformed_answers
     async def _page(self, status: str, first_index: int) -> list[Json]:
         listed = await self._node.call(
             "listsendpays", status=status, index="created", start=first_index, limit=PARTS_PER_PAGE
         )
         return _payments(listed)
 
-    @reads_answer
+    @translates_malformed_answers
     async def next_sendpay_index(self) -> int:
         """Return the lowest `created_index` that a part of a payment can get from now on."""
         answer = await self._node.call("wait", subsystem="sendpays", indexname="created", nextvalue=0)
         return int(answer["created"]) + 1
 
     async def sendable(self) -> Sendable:
-        """Return what the node can send at this moment."""
+        """Return how much the node can send now."""
         return await self._node.sendable()
 
     async def decode(self, invoice: str) -> Json:
-        """Return what `decode` says of an invoice."""
+        """Return the answer of `decode` for an invoice."""
         decoded: Json = await self._node.call("decode", string=invoice)
         return decoded
 
     async def _offered(self, commands: tuple[str, ...]) -> list[str]:
-        """Return those commands that the node has, and that take a limit on the fee."""
+        """Return the commands that this node has and that take a limit on the fee."""
         return [command for command in commands if "maxfee" in await self._parameters(command)]
 
     async def _parameters(self, command: str) -> frozenset[str]:
-        """Return the parameters that `help` names for a command; none when there is no such command."""
+        """Return the parameters that `help` names for a command; none if there is no such command."""
         usage = self._usage.get(command) or await self._usage_of(command)
-        if usage:  # a command that is not there may still come: plugins start in no order
+        if usage:  # a missing command may come later: lightningd starts plugins in no order
             self._usage[command] = usage
         return frozenset(re.findall(r"\w+", usage))
 
-    @reads_answer
+    @translates_malformed_answers
     async def _usage_of(self, command: str) -> str:
         try:
             answer = await self._node.call("help", command=command)
@@ -414,11 +432,11 @@ class Payer:
 
 
 def _is_over(command: str, error: RpcCallError) -> bool:
-    """Return True if this error is certainly the end of a payment."""
+    """Return True if this error is certainly the end of the payment."""
     if command in ("xpay", "xkeysend"):
         return error.code in _XPAY_NOTHING_BEGUN
-    # `pay` and `keysend` end when all their attempts have ended, or at once when the payee refuses one:
-    # then the others may be pending. Either `status` or `attempts` stands beside the code and tells.
+    # `pay` and `keysend` end when all their attempts have ended, or at once if the payee rejects one:
+    # then the others may be pending. Either `status` or `attempts` beside the code shows which it is.
     return (
         error.code in _NOTHING_BEGUN
         or error.details.get("status") == "failed"
@@ -427,7 +445,7 @@ def _is_over(command: str, error: RpcCallError) -> bool:
 
 
 def _attempts(error: RpcCallError) -> list[Json]:
-    """Return the attempts that an error of `pay` or `keysend` lists; none where it lists none."""
+    """Return the attempts that an error of `pay` or `keysend` lists."""
     attempts = error.details.get("attempts")
     if not isinstance(attempts, list) or not all(isinstance(one, dict) for one in attempts):
         return []
@@ -435,7 +453,7 @@ def _attempts(error: RpcCallError) -> list[Json]:
 
 
 def _have_all_ended(attempts: list[Json]) -> bool:
-    # One that was split shows as pending for ever; its parts tell.
+    # An attempt that was split stays "pending" for ever; its parts show its state.
     split = {one.get("parent_partid") for one in attempts}
     ends = [one.get("status") for one in attempts if one.get("partid") not in split - {None}]
     return bool(ends) and all(status in _ENDED_ATTEMPTS for status in ends)
@@ -451,20 +469,20 @@ def _payments(listed: Json) -> list[Json]:
     """Return the parts in an answer of `listsendpays`.
 
     Raises:
-        NodeUnavailableError: the answer cannot be read; it may hide a payment.
+        NodeUnavailableError: the answer is unreadable; it may hide a payment.
 
     """
     payments = listed.get("payments")
     if not isinstance(payments, list) or not all(isinstance(part, dict) for part in payments):
-        raise NodeUnavailableError("listsendpays: cannot be read")
+        raise NodeUnavailableError("listsendpays: unreadable answer")
     return payments
 
 
 def _merged(parts: list[Json]) -> Parts:
-    """Merge the parts of a payment.
+    """Return the state of a payment from its parts.
 
     Raises:
-        NodeUnavailableError: a part cannot be read; it may be a payment.
+        NodeUnavailableError: a part is unreadable; it may hide a payment.
 
     """
     try:

@@ -1,4 +1,4 @@
-"""Doing what must be done, however long lightningd is away."""
+"""Retry a call to lightningd until it succeeds."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,12 +15,12 @@ async def retry(
     max_s: float,
     failed: Callable[[NodeError], None],
 ) -> _T:
-    """Do something again and again until it raises no NodeError, and return what it does.
+    """Retry an action until it raises no NodeError, and return its result.
 
     Args:
-        action: what to do.
-        first_s: seconds until the second attempt; doubled for each that follows.
-        max_s: the most of that.
+        action: called once for each attempt.
+        first_s: seconds before the second attempt; doubled for each attempt after it.
+        max_s: the longest wait in seconds.
         failed: called with each error.
 
     """

@@ -1,7 +1,7 @@
-"""JSON-RPC on lightningd's Unix socket, in the event loop: no thread, and connections that are kept.
+"""JSON-RPC over lightningd's Unix socket, in the event loop, over connections that are kept open.
 
-Where a connection is idle, a request is written at once, and who waits goes on in the step of the loop
-after the one that reads the answer. A call goes on by itself, also when who waits for it is cancelled.
+If a connection is idle, a request is written at once, and the caller resumes in the loop iteration after
+the one that reads the answer. A call runs to its end even if its caller is cancelled.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ from nwc.cln.errors import NodeError, NodeUnavailableError, RpcCallError
 from nwc.cln.rpc_connection import RpcConnection
 from nwc.tasks import Tasks
 
-# More are opened when they are needed, and closed again. Lightningd has a buffer of 2 MB for each.
+# Further connections are opened on demand and closed after use. lightningd keeps 2 MB for each.
 MAX_IDLE = 16
-# The most that one read takes: as much as a Unix socket holds.
+# The most that one read returns: as much as a Unix socket buffers.
 READ_BYTES = 256 * 1024
 
 Json = dict[str, Any]
 Params = Json | list[Any]
 Action = Callable[[], object]
 
-# json.dumps would make a new one each time.
+# json.dumps would make a new encoder for each call.
 _encoder = json.JSONEncoder(ensure_ascii=False)
 
 
@@ -34,20 +34,20 @@ def _nothing() -> None:
 
 
 class RpcCall:
-    """A call. Once begun it ends once: with lightningd's answer, without one, or given up.
+    """One call. It ends once: with lightningd's answer, without an answer, or given up.
 
-    None of its errors may show what was asked or answered: there are secrets in it.
+    No error shows the parameters or the answer: they can hold secrets.
 
     Args:
         method: the RPC method.
         params: its parameters.
-        name: stands in what lightningd logs and keeps of the call; no two calls have the same.
+        name: unique; part of the JSON-RPC id, which lightningd logs and keeps with reservations.
 
     Attributes:
-        text: what is sent.
+        text: the request as sent.
 
     Raises:
-        NodeUnavailableError: this cannot be sent: text that has no UTF-8, or nested too deep.
+        NodeUnavailableError: the parameters cannot be sent: text without UTF-8, or nested too deep.
 
     """
 
@@ -65,15 +65,15 @@ class RpcCall:
         self._ended: Action = _nothing
         self._is_over = False
         self._timer: asyncio.TimerHandle | None = None
-        # Holds errors as values: raised where nobody waits they would be the loop's.
+        # Errors are stored as values: an exception that nobody awaits would reach the loop's handler.
         self._outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     async def result(self) -> Any:
-        """Wait for the result. Where this is cancelled, only the answer is lost.
+        """Return the result. If the caller is cancelled, the call still runs to its end.
 
         Raises:
             RpcCallError: lightningd answered with an error.
-            NodeUnavailableError: lightningd is not there, hung up, or said what is no answer.
+            NodeUnavailableError: lightningd is unreachable, hung up, or sent a malformed answer.
 
         """
         outcome = await self._outcome
@@ -82,32 +82,32 @@ class RpcCall:
         return outcome
 
     def begun(self, timeout_s: float | None, ended: Action) -> None:
-        """Take note of how long it may take, None for ever, and of what to do at its end."""
+        """Start the timeout (seconds, None for never) and set the callback for the end of the call."""
         self._ended = ended
         if timeout_s is not None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(timeout_s, self.give_up, "no answer in time")
 
     def carried_by(self, drop: Action) -> None:
-        """Take note of how to end what is now done for this call."""
+        """Set the callback that aborts the current step of this call."""
         self._drop = drop
 
     def give_up(self, why: str) -> None:
-        """Hang up, if the call has not ended."""
+        """Hang up if the call is in flight."""
         if not self._is_over:
             self._drop()
             self._end(NodeUnavailableError(f"{self._method}: {why}"))
 
     def fail(self, error: BaseException) -> None:
-        """End without an answer."""
+        """End the call without an answer."""
         self._end(NodeUnavailableError(f"{self._method}: {type(error).__name__}"))
 
     def read(self, said: bytearray) -> Json:
-        """Read the answer to this call.
+        """Return the answer to this call, parsed.
 
         Raises:
-            ValueError: it is none.
-            RecursionError: it is none that anybody can read.
+            ValueError: it is not an answer to this call.
+            RecursionError: it is nested too deep.
 
         """
         answer = json.loads(said.decode(errors="surrogatepass"))
@@ -116,7 +116,7 @@ class RpcCall:
         return answer
 
     def succeed(self, answer: Json) -> None:
-        """End with what lightningd has answered."""
+        """End the call with lightningd's answer: a result or an error."""
         match answer:
             case {"error": {"code": int(code), "message": str(message)} as error}:
                 self._end(RpcCallError(self._method, code, message, error))
@@ -131,7 +131,7 @@ class RpcCall:
         self._is_over = True
         if self._timer is not None:
             self._timer.cancel()
-        if not self._outcome.done():  # who waited may have been cancelled
+        if not self._outcome.done():  # the caller may have been cancelled
             self._outcome.set_result(outcome)
         self._ended()
 
@@ -148,42 +148,42 @@ class RpcSocket:
         self._path = path
         self._idle: list[RpcConnection] = []
         self._buffer = memoryview(bytearray(READ_BYTES))
-        # Of its own: the loop's own threads may all wait for name servers, on behalf of relays.
+        # A thread of its own, since the loop's threads may all wait for name servers of relays.
         self._connecting = ThreadPoolExecutor(1, "nwc-rpc")
         self._opening = Tasks()
         self._numbers = itertools.count(1)
         self._is_closed = False
 
     def close(self) -> None:
-        """Take no more calls. Those under way end by themselves."""
+        """Refuse further calls. Calls in flight end by themselves."""
         self._is_closed = True
         self._connecting.shutdown(wait=False, cancel_futures=True)
         while self._idle:
             self._idle.pop().close()
 
     def new_call(self, method: str, params: Params, name: str = "") -> RpcCall:
-        """Make a call, to be begun here.
+        """Return a call that `begin` can send.
 
         Args:
             method: the RPC method.
-            params: by name, or a list of them.
-            name: by which what lightningd keeps of the call is found again; by default a number.
+            params: by name, or a list by position.
+            name: see RpcCall; a number by default.
 
         Raises:
-            NodeUnavailableError: this cannot be sent: text that has no UTF-8, or nested too deep.
+            NodeUnavailableError: the parameters cannot be sent: text without UTF-8, or nested too deep.
 
         """
         return RpcCall(method, params, name or str(next(self._numbers)))
 
     def begin(self, call: RpcCall, timeout_s: float | None = None, ended: Action = _nothing) -> None:
-        """Begin a call, which goes on until lightningd answers or its time is over.
+        """Send a call, which is in flight until lightningd answers or the timeout is over.
 
-        It is never sent again: lightningd may have carried it out.
+        It is never sent twice: lightningd may have carried it out.
 
         Args:
             call: not begun before.
             timeout_s: seconds until it is given up; None for never.
-            ended: called at its end.
+            ended: called at the end of the call.
 
         """
         call.begun(timeout_s, ended)
@@ -194,13 +194,13 @@ class RpcSocket:
             call.carried_by(self._opening.spawn(self._open_for(call)).cancel)
 
     async def call(self, method: str, params: Json) -> Any:
-        """Return the result of a method, as `RpcCall.result`; hang up where this is cancelled."""
+        """Return the result of a method, as `RpcCall.result`; hang up if the caller is cancelled."""
         call = self.new_call(method, params)
         self.begin(call)
         try:
             return await call.result()
         finally:
-            call.give_up("nobody waits")
+            call.give_up("the caller was cancelled")
 
     def _take_idle(self) -> RpcConnection | None:
         while self._idle:
@@ -213,12 +213,13 @@ class RpcSocket:
     async def _open_for(self, call: RpcCall) -> None:
         """Open a connection for a call, and send it."""
         try:
-            # Once this is closed, its thread refuses.
+            # After `close` the thread rejects this.
             connection = await RpcConnection.open(self._path, self._connecting, self._buffer)
             if not connection.is_fit_for_use:
                 connection.close()
                 raise EOFError
-        # Cancelled, too, where the call was given up or this was closed: nobody may wait for ever.
+        # Also if this is cancelled, since the call was given up or the socket closed: no caller may wait
+        # for ever.
         except (Exception, asyncio.CancelledError) as error:
             call.fail(error)
         else:
@@ -229,12 +230,12 @@ class RpcSocket:
         connection.ask(call.text, partial(self._hear, call, connection))
 
     def _hear(self, call: RpcCall, connection: RpcConnection, said: bytearray | Exception) -> None:
-        """Take what lightningd said to a call, and end it."""
+        """End a call with lightningd's answer, or without one."""
         try:
             if isinstance(said, Exception):
                 raise said
             answer = call.read(said)
-        except Exception as error:  # whatever it is, who waits must hear of it
+        except Exception as error:  # the caller must learn of any error
             connection.close()
             call.fail(error)
         else:

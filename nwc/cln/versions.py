@@ -1,4 +1,4 @@
-"""Versions of lightningd, and what an owner should know of the one that runs."""
+"""Versions of lightningd, and the warnings for the owner about some of them."""
 
 import os
 import re
@@ -13,7 +13,7 @@ def parse_version(text: str) -> Version:
     """Return the numbers of a version: v25.09.1-modded is (25, 9, 1), and v25.09 is (25, 9, 0).
 
     Raises:
-        ValueError: there are no such numbers in the text, as in a build without tags.
+        ValueError: the text has no version number, as in a build without git tags.
 
     """
     found = re.search(r"(?<![\w.])v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?(?![.\d])", text)
@@ -23,15 +23,15 @@ def parse_version(text: str) -> Version:
 
 
 def running_version() -> str:
-    """Return the version of the lightningd that started the plugin; "" if a person started it."""
+    """Return the version of the lightningd that started the plugin; "" if lightningd did not."""
     return os.environ.get("LIGHTNINGD_VERSION", "")
 
 
 def warning_of(text: str) -> str | None:
-    """Return the warning for an owner of this version of lightningd; None if there is none.
+    """Return the warning for owners of this version of lightningd; None if there is none.
 
     Args:
-        text: how lightningd names its version.
+        text: the version as lightningd writes it.
 
     """
     try:

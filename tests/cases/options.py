@@ -55,8 +55,12 @@ SHOWN_AT_INFO = r"UNUSUAL plugin-plugin\.py: .*"
             '"wss://relay.example.com"',
             r"""got '\\?"wss://relay.*the value without quotes""",
         ),
-        ("nwc-relay", "wss://relay.example.com # my own", "a comment cannot stand behind a value"),
-        ("nwc-relay", "wss://a.example wss://b.example", "holds more than one URL: put commas between"),
+        ("nwc-relay", "wss://relay.example.com # my own", "a comment cannot follow a value"),
+        (
+            "nwc-relay",
+            "wss://a.example wss://b.example",
+            "holds more than one URL: separate them by commas",
+        ),
     ],
     ids=lambda x: str(x)[:30],
 )

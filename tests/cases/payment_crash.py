@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from pyln.client import RpcError
 
-from nwc.cln.node import PAYMENT_METHODS
+from nwc.cln.payer import PAYMENT_METHODS
 from tests.cases.fixtures import wait_until_announced
 from tests.cases.node import NodeUnderTest
 from tests.cases.payee import Payee

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nwc.cln.errors import NodeUnavailableError, RpcCallError
-from nwc.cln.node import Json, Node
+from nwc.cln.node import Bounds, Json, Node
 from nwc.cln.payer import Payer
 from nwc.cln.rpc import Params
 from nwc.nip47.errors import Nip47Error
@@ -51,7 +51,7 @@ class InProcessNode(Node):
         self.before: Callable[[str, Any], Any] | None = None
         self._changed = asyncio.Condition()
 
-    async def _call(self, method: str, params: Params, name: str = "") -> Any:
+    async def _call(self, method: str, params: Params, bounds: Bounds, name: str = "") -> Any:
         given = json.loads(json.dumps(params))
         self.calls.append((method, given))
         await self._notify()  # also lets calls that are begun together overlap

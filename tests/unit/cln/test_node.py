@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 
 from nwc.cln.errors import NodeUnavailableError, RpcCallError
-from nwc.cln.node import PAYMENT_METHODS, Bounds, Node
-from nwc.cln.payer import Payer
+from nwc.cln.node import Bounds, Node
+from nwc.cln.payer import PAYMENT_BOUNDS, PAYMENT_METHODS, Payer
 from nwc.wallet.server import MAX_IN_FLIGHT_PER_CONNECTION
 from nwc.wallet.spending.pending_payments import MAX_IN_ALL
 from tests.support.waiting import PATIENCE_S
@@ -74,10 +74,10 @@ async def test_a_huge_answer(server: Server, node: Node) -> None:
 
 
 @pytest.mark.parametrize("method", sorted(PAYMENT_METHODS))
-async def test_payments_take_the_places_of_nothing_else(
+async def test_pending_payments_leave_the_slots_of_other_methods_free(
     socket_path: Path, node: Node, method: str
 ) -> None:
-    """Each may wait for minutes; as many as may be under way leave room for all else."""
+    """Each payment may wait for minutes; as many as may be in flight do not delay other calls."""
     paid, waiting = asyncio.Event(), asyncio.Semaphore(0)
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -92,7 +92,9 @@ async def test_payments_take_the_places_of_nothing_else(
         await asyncio.start_unix_server(talk, socket_path, backlog=200),
         asyncio.timeout(PATIENCE_S),
     ):
-        payments = [asyncio.create_task(node.call(method)) for _ in range(MAX_IN_ALL)]
+        payments = [
+            asyncio.create_task(node.call_within(PAYMENT_BOUNDS, method, {})) for _ in range(MAX_IN_ALL)
+        ]
         for _ in payments:
             await waiting.acquire()
         for other in ("getinfo", "invoice", "sql", "listsendpays"):
@@ -174,14 +176,14 @@ async def test_what_hangs_gives_its_places_back(
     socket_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also those whose callers have gone; and without an answer."""
-    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=2, timeout_s=2.0))
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(slots=2, timeout_s=2.0))
     server = HungServer("getinfo")
     async with server.listening(socket_path):
         await make_calls_and_go(node, server)
         with pytest.raises(NodeUnavailableError, match="getinfo: no answer in time"):
             await node.info()
         server.hangs = False
-        monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=2))
+        monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(slots=2))
         assert await node.info()
 
 
@@ -189,7 +191,7 @@ async def test_a_call_has_its_place_until_lightningd_is_done_with_it(
     socket_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An app's patience ends early; asked again and again, lightningd is not given more at once."""
-    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=2))
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(slots=2))
     server = HungServer("getinfo")
     async with server.listening(socket_path):
         await make_calls_and_go(node, server)
@@ -204,7 +206,7 @@ async def test_a_late_answer_goes_to_nobody(
     server: Server, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its connection serves the next call, which gets its own answer."""
-    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=1))
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(slots=1))
     held = asyncio.Event()
     server.before_answer = held.wait
     server.answer = lambda request: result({"asked": request["params"]["number"]})(request)
@@ -233,7 +235,7 @@ async def test_a_request_leaves_in_the_step_of_who_asks(server: Server, node: No
 async def test_what_cannot_be_sent_takes_no_place(
     server: Server, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=1))
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(slots=1))
     for unsendable, error in (("\ud800", NodeUnavailableError), (object(), TypeError)):
         with pytest.raises(error):
             await node.call("method", description=unsendable)
@@ -245,7 +247,7 @@ async def test_the_time_of_a_call_begins_before_its_connection(
     server: Server, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lightningd may have many others to take in. What is over by then is not sent."""
-    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=1, timeout_s=0.05))
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(slots=1, timeout_s=0.05))
     connecting = threading.Event()
     node._rpc._connecting.submit(connecting.wait)
     try:
@@ -254,7 +256,7 @@ async def test_the_time_of_a_call_begins_before_its_connection(
                 await node.info()
     finally:
         connecting.set()
-    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=1))
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(slots=1))
     assert await node.call("method") == {}
     assert server.asked[0] == "method"
 
@@ -263,7 +265,7 @@ async def test_that_a_call_nobody_waits_for_fails_is_no_error_of_the_loop(
     socket_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would be in the owner's log, once for each request of an app when lightningd is slow."""
-    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(places=1))
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(slots=1))
     noted: list[Json] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: noted.append(context))
     server = HungServer("getinfo")
@@ -288,7 +290,9 @@ async def test_what_takes_long_is_waited_for(
     server = HungServer(method, "getinfo")
     async with server.listening(socket_path):
         is_wait = method == "waitanyinvoice"
-        call = asyncio.create_task(node.wait_paid_invoice(0) if is_wait else node.call(method))
+        call = asyncio.create_task(
+            node.wait_paid_invoice(0) if is_wait else node.call_within(PAYMENT_BOUNDS, method, {})
+        )
         for _ in range(3):
             with pytest.raises(NodeUnavailableError):
                 await node.info()

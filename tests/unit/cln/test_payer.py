@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nwc.cln.errors import NodeUnavailableError, RpcCallError, RpcCode
-from nwc.cln.node import Json, Node
+from nwc.cln.node import Bounds, Json, Node
 from nwc.cln.payer import PARTS_PER_PAGE, Parts, PayCommand, PayCommandError, Payer, Sent, _merged
 from nwc.cln.rpc import Params
 
@@ -48,7 +48,7 @@ class HelpfulNode(Node):
         self.named: dict[str, str] = {}
         self.helped: list[str] = []
 
-    async def _call(self, method: str, params: Params, name: str = "") -> Any:
+    async def _call(self, method: str, params: Params, bounds: Bounds, name: str = "") -> Any:
         if method == "help":
             assert isinstance(params, dict)
             self.helped.append(params["command"])
@@ -275,7 +275,7 @@ async def test_a_command_may_come_later_and_is_known_from_then_on() -> None:
 
 async def test_help_that_is_not_answered() -> None:
     class Away(HelpfulNode):
-        async def _call(self, method: str, params: Params, name: str = "") -> Any:
+        async def _call(self, method: str, params: Params, bounds: Bounds, name: str = "") -> Any:
             raise NodeUnavailableError("help")
 
     payer = Payer(Away())
@@ -344,7 +344,7 @@ class Lister(HelpfulNode):
         super().__init__()
         self.parts = [{"created_index": at, **part} for at, part in enumerate(parts, 1)]
 
-    async def _call(self, method: str, params: Params, name: str = "") -> Any:
+    async def _call(self, method: str, params: Params, bounds: Bounds, name: str = "") -> Any:
         assert isinstance(params, dict)
         self.asked.append((method, params))
         chosen = [

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nwc.cln.errors import RpcCallError
-from nwc.cln.node import Json
+from nwc.cln.node import Bounds, Json
 from nwc.cln.payer import PARTS_PER_PAGE
 from nwc.cln.rpc import Params
 from tests.double import bolt11
@@ -269,13 +269,13 @@ class StrictNode(InProcessNode):
         super().__init__(lightningd)
         self.violations: list[str] = []
 
-    async def _call(self, method: str, params: Params, name: str = "") -> Any:
+    async def _call(self, method: str, params: Params, bounds: Bounds, name: str = "") -> Any:
         given = params if isinstance(params, dict) else _of_pay(params)
         if wrong := problem(method, given):
             self.violations.append(wrong)
         self.calls.clear()  # who looks at them is not here, and there are many
         try:
-            return await super()._call(method, params, name)
+            return await super()._call(method, params, bounds, name)
         except RpcCallError as error:
             if "bug in the double" in error.message:
                 self.violations.append(f"{method}: {error.message}")

@@ -13,7 +13,7 @@ OWN, OTHER = connection(ALICE), connection(BOB)
 
 
 def test_no_connection_can_take_all_places() -> None:
-    assert BOUNDS["invoice"].places > INVOICES_AT_ONCE
+    assert BOUNDS["invoice"].slots > INVOICES_AT_ONCE
 
 
 async def test_one_connection_does_not_take_all_places(world: World) -> None:

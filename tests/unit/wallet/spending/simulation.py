@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any
 
 from nwc.cln.errors import NodeUnavailableError, RpcCallError, RpcCode
-from nwc.cln.node import DatastoreKey, Json, Node
+from nwc.cln.node import Bounds, DatastoreKey, Json, Node
 from nwc.cln.rpc import Params
 
 # How long after its time a command may still begin a part, if its error was not its end.
@@ -138,7 +138,7 @@ class SimulatedLightningd(Node):
 
     # Calls
 
-    async def _call(self, method: str, params: Params, name: str = "") -> Any:
+    async def _call(self, method: str, params: Params, bounds: Bounds, name: str = "") -> Any:
         given = _named(params)
         self.calls.append((method, given))
         trouble = self.troubles.popleft() if self.troubles else Trouble.NONE

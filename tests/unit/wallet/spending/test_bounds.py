@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from nwc.cln.errors import NodeError, NodeUnavailableError
-from nwc.cln.node import BOUNDS, PAYMENT_METHODS, Json
+from nwc.cln.node import Json
+from nwc.cln.payer import PAYMENT_BOUNDS
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet.spending.payments import START_PATIENCE_S
 from nwc.wallet.spending.pending_payments import MAX_IN_ALL, MAX_PER_CONNECTION, MAX_SHARED
@@ -46,13 +47,13 @@ def test_payments_in_flight_of_a_few_leave_a_place_for_each_other(bench: Bench) 
 
 
 def test_payments_in_flight_in_all(bench: Bench) -> None:
-    """Lightningd is given no more commands than it has places for."""
+    """lightningd gets no more commands than there are slots for."""
     for number in range(MAX_IN_ALL):
         key = f"{number:064x}"[::-1]
         bench.grant(amount(10**6), key)
         assert not bench.pay(keysend(number), key).done()
     assert refused(bench.pay(keysend(1000)))[0] == "RATE_LIMITED"
-    assert all(BOUNDS[method].places >= MAX_IN_ALL for method in PAYMENT_METHODS)
+    assert PAYMENT_BOUNDS.slots >= MAX_IN_ALL
 
 
 def test_requests_that_wait_are_no_payments_in_flight(bench: Bench) -> None:
