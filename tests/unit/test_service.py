@@ -189,7 +189,7 @@ async def test_what_was_sent_before_the_start_is_told(scene: Scene) -> None:
     request_id = record.payment.request_id
     await scene.core.payments.records.keep(APP.id, record)
     await scene.core.payments.ledgers.change(
-        APP.client_pubkey, lambda _: Ledger(total_spent_msat=1007, untold=(request_id,))
+        APP.client_pubkey, lambda _: Ledger(total_spent_msat=1007, unannounced=(request_id,))
     )
 
     async def fail_once(method: str, params: dict[str, Any]) -> None:
@@ -200,7 +200,7 @@ async def test_what_was_sent_before_the_start_is_told(scene: Scene) -> None:
     scene.node.before = fail_once
     await scene.load()
     ledgers = scene.core.payments.ledgers
-    await scene.node.called(lambda: not ledgers.known(APP.client_pubkey).untold)
+    await scene.node.called(lambda: not ledgers.known(APP.client_pubkey).unannounced)
     assert await scene.aside() == [f"sent-{APP.id}-{request_id}"]
 
 

@@ -98,7 +98,7 @@ async def pay_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
 
     """
     # First, since an invoice that was paid may have expired when its request comes again.
-    record = await wallet.payments.come_before(call.connection, call.request_id, call.created_at)
+    record = await wallet.payments.previous_outcome(call.connection, call.request_id, call.created_at)
     return payment_answer(record or await _pay(wallet, call))
 
 

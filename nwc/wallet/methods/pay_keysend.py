@@ -135,7 +135,7 @@ async def pay_keysend(wallet: Wallet, call: Call) -> dict[str, Any]:
         NodeError: lightningd is away, and nothing was sent.
 
     """
-    record = await wallet.payments.come_before(call.connection, call.request_id, call.created_at)
+    record = await wallet.payments.previous_outcome(call.connection, call.request_id, call.created_at)
     return payment_answer(record or await _send(wallet, call))
 
 

@@ -17,7 +17,7 @@ from nwc.cln.node import Node
 from nwc.wallet.connections.record import connection_id_of
 from nwc.wallet.records import RecordKind, RecordVersionError, is_number
 
-WITHIN_S = 3600
+WINDOW_S = 3600
 STOPS_UNTIL_SUSPENDED = 2
 
 _KEY = ("nwc", "stops")
@@ -98,7 +98,7 @@ class CircuitBreaker:
         if request_ids <= noted or client_pubkey in self._unreadable:
             return
         stops = (*known.stops, _Stop(int(now), tuple(sorted(request_ids))))[-STOPS_UNTIL_SUSPENDED:]
-        recent = [stop for stop in stops if abs(now - stop.at) <= WITHIN_S]
+        recent = [stop for stop in stops if abs(now - stop.at) <= WINDOW_S]
         suspended_at = known.suspended_at
         if suspended_at is None and len(recent) >= STOPS_UNTIL_SUSPENDED:
             suspended_at = int(now)

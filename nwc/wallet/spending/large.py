@@ -41,12 +41,12 @@ class LargePayments:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._places = Slots(own=0, most=MAX_LARGE_PER_CONNECTION, shared=MAX_LARGE_IN_ALL)
+        self._slots = Slots(own=0, most=MAX_LARGE_PER_CONNECTION, shared=MAX_LARGE_IN_ALL)
         self._exhausted_at: dict[str, list[float]] = {}
         self._attempts = 0
 
     @contextmanager
-    def place(self, client_pubkey: str, payment: Payment, sendable: Sendable) -> Iterator[bool]:
+    def slot(self, client_pubkey: str, payment: Payment, sendable: Sendable) -> Iterator[bool]:
         """Let one payment be tried while this is entered, which tells whether it is large.
 
         Raises:
@@ -62,12 +62,12 @@ class LargePayments:
         if payment.reserved_msat <= sendable.largest_msat:
             yield False
             return
-        self._check_places(client_pubkey)
-        self._places.take(client_pubkey)
+        self._check_slot(client_pubkey)
+        self._slots.take(client_pubkey)
         try:
             yield True
         finally:
-            self._places.give_back(client_pubkey)
+            self._slots.release(client_pubkey)
 
     def note_failure(self, client_pubkey: str, attempts: int) -> None:
         """Note how many attempts lightningd made for a payment that failed."""
@@ -103,9 +103,9 @@ class LargePayments:
                 f"payments of {SMALL_MSAT} msat and more wait until tomorrow",
             )
 
-    def _check_places(self, client_pubkey: str) -> None:
-        expected = self._attempts + self._places.shared_taken * MOST_ATTEMPTS
-        if expected >= MAX_ATTEMPTS_IN_ALL or not self._places.are_free(client_pubkey):
+    def _check_slot(self, client_pubkey: str) -> None:
+        expected = self._attempts + self._slots.shared_taken * MOST_ATTEMPTS
+        if expected >= MAX_ATTEMPTS_IN_ALL or not self._slots.has_free(client_pubkey):
             raise Nip47Error(
                 ErrorCode.RATE_LIMITED,
                 "too many payments that need several channels are being tried; try again in a minute",

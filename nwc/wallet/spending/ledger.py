@@ -62,7 +62,7 @@ class Ledger:
     received_msat: int = 0
     received_pay_index: int = 0
     reservations: dict[str, Payment] = field(default_factory=dict)
-    untold: tuple[str, ...] = ()
+    unannounced: tuple[str, ...] = ()
 
     @property
     def reserved_msat(self) -> int:
@@ -139,10 +139,10 @@ class Ledger:
             current._without(request_id),
             spent_msat=current.spent_msat + cost_msat,
             total_spent_msat=current.total_spent_msat + cost_msat,
-            untold=(*current.untold, request_id),
+            unannounced=(*current.unannounced, request_id),
         )
 
-    def release(self, request_id: str, *, untold: bool = False) -> "Ledger":
+    def release(self, request_id: str, *, unannounced: bool = False) -> "Ledger":
         """End a reservation: nothing was paid, and nothing can be. Does nothing when there is none.
 
         Args:
@@ -153,13 +153,17 @@ class Ledger:
         if request_id not in self.reservations:
             return self
         released = self._without(request_id)
-        return replace(released, untold=(*released.untold, request_id)) if untold else released
+        return (
+            replace(released, unannounced=(*released.unannounced, request_id))
+            if unannounced
+            else released
+        )
 
-    def told(self, request_id: str) -> "Ledger":
+    def mark_announced(self, request_id: str) -> "Ledger":
         """Note that the apps know how a payment has ended."""
-        if request_id not in self.untold:
+        if request_id not in self.unannounced:
             return self
-        return replace(self, untold=tuple(id_ for id_ in self.untold if id_ != request_id))
+        return replace(self, unannounced=tuple(id_ for id_ in self.unannounced if id_ != request_id))
 
     def receive(self, amount_msat: int, pay_index: int) -> "Ledger":
         """Count what came in; an invoice that is counted already (by its `pay_index`) is not again."""
@@ -180,11 +184,18 @@ class Ledger:
 
     def to_json(self) -> str:
         """Return the ledger as stored."""
-        return KIND.to_json(asdict(self))
+        stored = asdict(self)
+        stored[_STORED_UNANNOUNCED] = stored.pop("unannounced")
+        return KIND.to_json(stored)
 
 
+# The stored name of `unannounced`. A new name would need a new version of the record, which earlier
+# versions of the plugin could not read.
+_STORED_UNANNOUNCED = "untold"
 # None may be missing: it must not be taken for nothing spent.
-KIND = RecordKind(required=frozenset(f.name for f in fields(Ledger)))
+KIND = RecordKind(
+    required=frozenset(f.name for f in fields(Ledger)) - {"unannounced"} | {_STORED_UNANNOUNCED}
+)
 
 
 class LedgerError(NwcError, ValueError):
@@ -203,13 +214,13 @@ def parse_ledger(text: str) -> Ledger:
         reservations = {
             id_: payment_from_fields(payment) for id_, payment in stored.pop("reservations").items()
         }
-        untold: list[str] = stored.pop("untold")
-        ledger = Ledger(**stored, reservations=reservations, untold=tuple(untold))
+        unannounced: list[str] = stored.pop(_STORED_UNANNOUNCED)
+        ledger = Ledger(**stored, reservations=reservations, unannounced=tuple(unannounced))
     except RecordVersionError as error:
         raise LedgerError(str(error)) from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise LedgerError(f"damaged: {type(error).__name__}") from None
-    if not _has_right_types(ledger) or not isinstance(untold, list):
+    if not _has_right_types(ledger) or not isinstance(unannounced, list):
         raise LedgerError("damaged: a field does not fit")
     return ledger
 
@@ -224,6 +235,6 @@ def _has_right_types(ledger: Ledger) -> bool:
     )
     return (
         all(map(is_number, numbers))
-        and all(isinstance(id_, str) for id_ in ledger.untold)
+        and all(isinstance(id_, str) for id_ in ledger.unannounced)
         and all(id_ == payment.request_id for id_, payment in ledger.reservations.items())
     )

@@ -123,12 +123,12 @@ class Ledgers:
         self._stored.clear()
         self._last_seen.clear()
 
-    async def forget(self, client_pubkey: str, may_go: Callable[[Ledger], bool]) -> None:
+    async def forget(self, client_pubkey: str, may_delete: Callable[[Ledger], bool]) -> None:
         """Delete a ledger, unless something in it is still needed.
 
         Args:
             client_pubkey: whose.
-            may_go: tells whether the ledger, as it is at that moment, is done with.
+            may_delete: tells whether the ledger, as it is at that moment, is done with.
 
         Raises:
             LedgerError: the ledger cannot be read.
@@ -137,7 +137,7 @@ class Ledgers:
         """
         async with self._locks[client_pubkey]:
             stored = await self._current(client_pubkey)
-            if not may_go(stored.ledger):
+            if not may_delete(stored.ledger):
                 return
             # Until lightningd has answered nobody knows whether it is still there.
             del self._stored[client_pubkey]

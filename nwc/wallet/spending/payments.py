@@ -77,9 +77,9 @@ class Payments:
         breaker: which connections may not pay, since lightningd stopped while they did.
         refusals: which requests were refused before the start.
         connection_of: returns the connection of a client key as it is now, None when it is revoked.
-        tell: tells the apps of a settled payment of a connection (by its id); returns when they are
+        notify: tells the apps of a settled payment of a connection (by its id); returns when they are
             told, or it is certain that they will be; raises NodeError when neither can be done now.
-        answer_late: answers a request (of a client key) that an earlier run of the plugin has taken.
+        answer: answers a request (of a client key) that an earlier run of the plugin has taken.
         is_stored: True if there is a record of the connection of a client key, though it is not served;
             its ledger stays then.
 
@@ -93,8 +93,8 @@ class Payments:
         breaker: CircuitBreaker,
         refusals: Refusals,
         connection_of: Callable[[str], Connection | None],
-        tell: Callable[[str, PaymentRecord], Awaitable[None]],
-        answer_late: Callable[[str, PaymentRecord], Awaitable[None]],
+        notify: Callable[[str, PaymentRecord], Awaitable[None]],
+        answer: Callable[[str, PaymentRecord], Awaitable[None]],
         is_stored: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.payer = payer
@@ -103,8 +103,8 @@ class Payments:
         self.breaker = breaker
         self.refusals = refusals
         self._connection_of = connection_of
-        self._tell_apps = tell
-        self._answer_late = answer_late
+        self._notify = notify
+        self._answer = answer
         self._is_stored = is_stored
         self._tasks = Tasks()
         self._pending = PendingPayments(self._tasks)
@@ -150,11 +150,11 @@ class Payments:
                 self._pending.start(
                     client_pubkey, payment, partial(self._resume, client_pubkey, payment)
                 )
-            for request_id in ledger.untold:
+            for request_id in ledger.unannounced:
                 # What was not told may not have been answered either: both came after the booking.
-                self._tasks.spawn(self._answer_untold(client_pubkey, request_id))
-                self._tasks.spawn(self._tell(client_pubkey, request_id))
-            is_done = not ledger.reservations and not ledger.untold
+                self._tasks.spawn(self._answer_again(client_pubkey, request_id))
+                self._tasks.spawn(self._announce(client_pubkey, request_id))
+            is_done = not ledger.reservations and not ledger.unannounced
             if is_done and self._is_revoked(client_pubkey):
                 self._tasks.spawn(retry_forever(partial(self.forget_if_done, client_pubkey)))
         self._loaded = {}
@@ -206,7 +206,7 @@ class Payments:
             self._pending.note_repeated(wanted.request_id)
         return await record_of(outcome)
 
-    async def come_before(
+    async def previous_outcome(
         self, connection: Connection, request_id: str, created_at: int
     ) -> PaymentRecord | None:
         """Return how the payment of a request that came before ended, however long it takes; None for
@@ -329,7 +329,7 @@ class Payments:
                 return ended
             self._check_bounds(connection, wanted)
             self._pending.take_slot(connection.client_pubkey, wanted.request_id)
-            ended = await self._paid_before(connection, wanted)
+            ended = await self._already_paid(connection, wanted)
             if ended is not None:
                 return ended
             sendable = await self.payer.sendable()
@@ -344,7 +344,7 @@ class Payments:
             return UNREADABLE_BOOKS
         try:
             # Only now: how much the node can send is shown to nobody whose budget is less.
-            with self._large.place(connection.client_pubkey, payment, sendable) as is_large:
+            with self._large.slot(connection.client_pubkey, payment, sendable) as is_large:
                 if is_large:
                     await self._sender.check_route(payment)
                 # It can have been revoked while lightningd wrote.
@@ -358,7 +358,7 @@ class Payments:
         await self._end(connection.client_pubkey, record)
         return record
 
-    async def _paid_before(self, connection: Connection, wanted: Payment) -> PaymentRecord | None:
+    async def _already_paid(self, connection: Connection, wanted: Payment) -> PaymentRecord | None:
         """Return how this invoice was paid before, None when it was not."""
         if wanted.payment_hash is None:
             return None
@@ -405,15 +405,15 @@ class Payments:
         self, client_pubkey: str, payment: Payment, outcome: asyncio.Future[Outcome]
     ) -> Outcome:
         """Follow a payment of before the start to its end, and answer its request."""
-        record = await self._ended_before(client_pubkey, payment)
+        record = await self._settled_record(client_pubkey, payment)
         if record is None:
             record = await self._sender.follow(client_pubkey, unknown_attempt(payment), outcome)
         await self._end(client_pubkey, record)
         if not self._pending.is_repeated(payment.request_id):
-            await self._answer_late(client_pubkey, record)
+            await self._answer(client_pubkey, record)
         return record
 
-    async def _ended_before(self, client_pubkey: str, payment: Payment) -> PaymentRecord | None:
+    async def _settled_record(self, client_pubkey: str, payment: Payment) -> PaymentRecord | None:
         """Return the record of a settled payment that its ledger does not know to have ended.
 
         The record of a failed one may be older than the reservation (`book_late`): lightningd is asked.
@@ -428,7 +428,7 @@ class Payments:
 
         def change(ledger: Ledger) -> Ledger:
             if not record.is_settled:
-                return ledger.release(request_id, untold=True)
+                return ledger.release(request_id, unannounced=True)
             connection = self._connection_of(client_pubkey)
             budget = connection.budget if connection else None
             return ledger.book(request_id, record.sent_msat, budget, time.time())
@@ -442,23 +442,23 @@ class Payments:
         connection = self._connection_of(client_pubkey)
         name = connection.name if connection else f"revoked {connection_id_of(client_pubkey)}"
         _log.info("%s of %r: %s", record.payment.method, name, record.state)
-        self._tasks.spawn(self._tell(client_pubkey, request_id))
+        self._tasks.spawn(self._announce(client_pubkey, request_id))
 
-    async def _tell(self, client_pubkey: str, request_id: str) -> None:
+    async def _announce(self, client_pubkey: str, request_id: str) -> None:
         """Have the apps told of a payment if it is settled, then note that they know how it ended."""
         record = await self._record(client_pubkey, request_id)
         if record is not None and record.is_settled:
-            await retry_forever(partial(self._tell_apps, connection_id_of(client_pubkey), record))
+            await retry_forever(partial(self._notify, connection_id_of(client_pubkey), record))
         await retry_forever(
-            lambda: self.ledgers.change(client_pubkey, lambda ledger: ledger.told(request_id))
+            lambda: self.ledgers.change(client_pubkey, lambda ledger: ledger.mark_announced(request_id))
         )
         await retry_forever(partial(self.forget_if_done, client_pubkey))
 
-    async def _answer_untold(self, client_pubkey: str, request_id: str) -> None:
+    async def _answer_again(self, client_pubkey: str, request_id: str) -> None:
         """Answer, perhaps once more, a request whose payment has ended before the start."""
         record = await self._record(client_pubkey, request_id)
         if record is not None:
-            await self._answer_late(client_pubkey, record)
+            await self._answer(client_pubkey, record)
 
     async def receive(self, client_pubkey: str, amount_msat: int, pay_index: int) -> None:
         """Count what came in through a connection, for a budget of what it has received; once.
@@ -484,7 +484,7 @@ class Payments:
 
         def is_done(ledger: Ledger) -> bool:
             is_revoked = self._is_revoked(client_pubkey)
-            return is_revoked and not ledger.reservations and not ledger.untold
+            return is_revoked and not ledger.reservations and not ledger.unannounced
 
         # Before the start nobody knows what is in flight; `start` deletes what is left until then.
         if self.is_started and self._is_revoked(client_pubkey):

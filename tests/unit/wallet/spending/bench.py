@@ -34,9 +34,9 @@ class Bench:
     Attributes:
         connections: by client key; KEY has a budget of 1000 msat.
         unserved: client keys of connections that are stored and not served.
-        told: request ids the apps were told of.
-        late: records that were answered late.
-        tell_error: raised, while set, in place of telling.
+        notified: request ids the apps were told of.
+        answered: records that were answered late.
+        notify_error: raised, while set, in place of telling.
 
     """
 
@@ -45,9 +45,9 @@ class Bench:
         self.lightningd = SimulatedLightningd(self.loop)
         self.connections: dict[str, Connection] = {KEY: connection(amount(1000))}
         self.unserved: set[str] = set()
-        self.told: list[str] = []
-        self.late: list[PaymentRecord] = []
-        self.tell_error: NodeError | None = None
+        self.notified: list[str] = []
+        self.answered: list[PaymentRecord] = []
+        self.notify_error: NodeError | None = None
         self._clocks = [
             patch.object(module, "time", self) for module in (payments_module, sender_module)
         ]
@@ -85,8 +85,8 @@ class Bench:
             CircuitBreaker(node),
             Refusals(node),
             connection_of=self.connections.get,
-            tell=self._tell,
-            answer_late=self._answer_late,
+            notify=self._notify,
+            answer=self._answer,
             is_stored=self.unserved.__contains__,
         )
 
@@ -103,13 +103,13 @@ class Bench:
         self.stop()
         self.start(is_node_start=with_node)
 
-    async def _tell(self, _: str, record: PaymentRecord) -> None:
-        if self.tell_error is not None:
-            raise self.tell_error
-        self.told.append(record.payment.request_id)
+    async def _notify(self, _: str, record: PaymentRecord) -> None:
+        if self.notify_error is not None:
+            raise self.notify_error
+        self.notified.append(record.payment.request_id)
 
-    async def _answer_late(self, _: str, record: PaymentRecord) -> None:
-        self.late.append(record)
+    async def _answer(self, _: str, record: PaymentRecord) -> None:
+        self.answered.append(record)
 
     # What is asked, and what comes of it
 
