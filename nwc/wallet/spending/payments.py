@@ -1,24 +1,25 @@
-"""Payments: reserve, send, see how it ends, book. Each exactly once, whatever crashes in between.
+"""Payments: reserve, send, follow, book. Each step happens exactly once, whatever crashes in between.
 
 Theory of operation
 -------------------
-A payment runs in a task of its own, so that it goes on when the client's patience, or its request, ends:
+Each payment runs in a task of its own, so that it goes on when its request is cancelled or times out:
 
-1. A request whose payment has ended gets the same answer again; one that is under way, or pays an
-   invoice that is under way, waits for that.
-2. *Reserve*: one write of the connection's ledger. From here on a crash leaves a reservation.
-3. *Send*: lightningd gets the same limit on the fee as stands in the ledger.
-4. *Follow*: `listsendpays` is asked until no part is pending, also after a success: what counts is the
-   sum of the complete parts. After an error that is not certainly the end (`PayCommandError.is_over`),
-   or without an answer, a part may still begin. Then the payment ends only when lightningd has had all
-   the time it was given, and more.
-5. *End*: the record of the payment, then the ledger (booked or released). Both can be done twice.
+1. *Deduplicate*: a request whose payment has ended gets the same answer again. A request whose payment
+   is in flight, or whose invoice is being paid, waits for that payment.
+2. *Reserve*: one write of the connection's ledger. If we crash after it, the reservation remains.
+3. *Send*: lightningd gets the same limit on the fee as the ledger holds.
+4. *Follow*: poll `listsendpays` until no part is pending, also after a success, because the sum of the
+   complete parts is what the payment costs. After an error that is not certainly the end
+   (`PayCommandError.is_over`), or without an answer, lightningd may still begin a part. Then the payment
+   ends only when all the time that lightningd was given, and a margin, is over.
+5. *End*: write the record of the payment, then the ledger (booked or released). Repeating either write
+   changes nothing.
 
-The client is answered as soon as a part is complete: that part's preimage proves the payment.
+The client is answered as soon as one part is complete: the preimage of that part proves the payment.
 
-After a start every reservation is followed from step 4 on, or from step 5 where there is a record; the
-time of step 4 runs from our start, not by the clock. What is booked and not yet told is told and
-answered, for the second time perhaps.
+After a start, each reservation is followed from step 4, or from step 5 if its payment has a record. The
+time of step 4 then runs from our start, on a monotonic clock. If a payment has ended and is still
+`unannounced`, its app is notified and its request answered, perhaps for the second time.
 """
 
 import asyncio
@@ -59,29 +60,30 @@ from nwc.wallet.spending.refusals import Refusals
 from nwc.wallet.spending.reservation import reserve
 from nwc.wallet.spending.sender import Attempt, Sender, retry_forever, settled, unknown_attempt
 
-# Of one connection, for one payment hash: lightningd lists all attempts at a hash with each new one.
+# Failed payments of one connection for one payment hash: lightningd lists all attempts at a hash with
+# each new one.
 MAX_FAILED_PER_HASH = 10
-# How long a request waits for the books to be read after a start. Apps wait for a minute.
+# How long a request waits until the ledgers are read after a start. Apps wait for a minute.
 START_PATIENCE_S = 20.0
 
 _log = logging.getLogger(__name__)
 
 
 class Payments:
-    """All payments of all connections.
+    """Makes the payments of all connections.
 
     Args:
-        payer: pays.
-        ledgers: the books.
-        records: what has ended.
-        breaker: which connections may not pay, since lightningd stopped while they did.
-        refusals: which requests were refused before the start.
-        connection_of: returns the connection of a client key as it is now, None when it is revoked.
-        notify: tells the apps of a settled payment of a connection (by its id); returns when they are
-            told, or it is certain that they will be; raises NodeError when neither can be done now.
-        answer: answers a request (of a client key) that an earlier run of the plugin has taken.
-        is_stored: True if there is a record of the connection of a client key, though it is not served;
-            its ledger stays then.
+        payer: pays through lightningd.
+        ledgers: the ledger of each connection.
+        records: the payments that have ended.
+        breaker: the connections whose payments are suspended.
+        refusals: the requests that were refused before the start.
+        connection_of: returns the connection of a client key as it is now, None if it is revoked.
+        notify: notifies the apps of a settled payment of the connection with this id. Returns when they
+            are notified, or the notification is stored; raises NodeError if neither is possible now.
+        answer: answers a request of a client key that an earlier run of the plugin received.
+        is_stored: returns True if a connection of this client key is stored but not served. Its ledger
+            is kept then.
 
     """
 
@@ -114,10 +116,10 @@ class Payments:
         self._is_started = asyncio.Event()
 
     async def load(self, *, is_node_start: bool) -> None:
-        """Read the ledgers. Until `start`, requests may come, but nothing is paid.
+        """Read what is stored. Requests may arrive before `start`, but nothing is paid until then.
 
         Args:
-            is_node_start: True if lightningd itself has just started, so that it had ended before.
+            is_node_start: True if lightningd itself has just started, and so had stopped before.
 
         Raises:
             NodeError: lightningd is away.
@@ -133,14 +135,14 @@ class Payments:
 
     @property
     def is_started(self) -> bool:
-        """True if the books are read, so that payments can be made."""
+        """True if the ledgers are read, so that payments can be made."""
         return self._is_started.is_set()
 
     def start(self) -> None:
-        """Follow what was under way, and pay from now on.
+        """Follow the payments that were in flight, and make payments from now on.
 
-        To be called when it is known which connections there are: a ledger without one is that of a
-        revoked connection.
+        Call this after the connections are loaded: a ledger without a connection is taken for that of a
+        revoked one.
         """
         self._is_started.set()
         for client_pubkey, ledger in self._loaded.items():
@@ -151,7 +153,7 @@ class Payments:
                     client_pubkey, payment, partial(self._resume, client_pubkey, payment)
                 )
             for request_id in ledger.unannounced:
-                # What was not told may not have been answered either: both came after the booking.
+                # The answer and the notification both follow the booking, so the answer may be missing.
                 self._tasks.spawn(self._answer_again(client_pubkey, request_id))
                 self._tasks.spawn(self._announce(client_pubkey, request_id))
             is_done = not ledger.reservations and not ledger.unannounced
@@ -169,11 +171,11 @@ class Payments:
             )
 
     async def stop(self) -> None:
-        """End. What is under way goes on in lightningd, and is followed after the next start."""
+        """Stop. Payments in flight go on in lightningd, and are followed after the next start."""
         await self._tasks.finish(0)
 
     async def metadata_of(self, payment_hash: str) -> Json | None:
-        """Return the metadata of the payment with this hash, whichever connection has made it.
+        """Return the metadata of the payment with this hash, whichever connection made it, or None.
 
         Raises:
             NodeError: lightningd is away.
@@ -187,15 +189,15 @@ class Payments:
         return record.payment.metadata if record else None
 
     async def pay(self, connection: Connection, wanted: Payment, params: CommandParams) -> PaymentRecord:
-        """Make a payment, however long it takes, and return how it ended.
+        """Make a payment, and return its record when it has ended, however long that takes.
 
         Args:
-            connection: who pays.
-            wanted: what to pay; the limit on the fee is lowered to what is left of the budget.
-            params: what the paying command needs beside the payment.
+            connection: the connection that pays.
+            wanted: the payment. Its fee limit is lowered to what is left of the budget.
+            params: further parameters of the paying command.
 
         Raises:
-            Nip47Error: nothing was sent, and nothing will be.
+            Nip47Error: nothing was sent, and nothing will be sent.
 
         """
         outcome = self._pending.find_duplicate(connection.client_pubkey, wanted)
@@ -209,16 +211,17 @@ class Payments:
     async def previous_outcome(
         self, connection: Connection, request_id: str, created_at: int
     ) -> PaymentRecord | None:
-        """Return how the payment of a request that came before ended, however long it takes; None for
-        a new request.
+        """Return the outcome of an earlier delivery of the same request; None if the request is new.
+
+        Waits until the payment has ended, however long that takes.
 
         Args:
-            connection: who pays.
-            request_id: id of the request event.
+            connection: the connection that asks.
+            request_id: id of the request event, 64 hex digits.
             created_at: the request event's own time, Unix seconds.
 
         Raises:
-            Nip47Error: as `pay`; INTERNAL when the books are not read yet; OTHER when the request may
+            Nip47Error: as `pay`; INTERNAL if the ledgers are not read yet; OTHER if the request may
                 have been refused before a restart.
             NodeError: lightningd is away.
 
@@ -231,18 +234,18 @@ class Payments:
         try:
             record = await self.records.get(connection.id, request_id)
         except UnreadableRecordError:
-            _log.exception("a request of %r was refused", connection.name)
+            _log.exception("a request of %r is refused: its record cannot be read", connection.name)
             raise UNREADABLE_BOOKS from None
         if record is None and self.refusals.is_refused(connection.client_pubkey, created_at):
             raise Nip47Error(ErrorCode.OTHER, REFUSED_BEFORE)
         return record
 
     def count_in_flight(self) -> int:
-        """Return how many payments of all connections have not ended."""
+        """Return how many payments of all connections are in flight."""
         return self._pending.count()
 
     async def forget_what_was_read(self) -> None:
-        """Go by what is in the datastore now: others have deleted records.
+        """Read the datastore again: others have deleted records.
 
         Raises:
             NodeError: lightningd is away.
@@ -254,14 +257,14 @@ class Payments:
         await self.refusals.load()
 
     def is_in_flight(self, client_pubkey: str, request_id: str) -> bool:
-        """Return True if the payment of this request has not ended."""
+        """Return True if the payment of this request is in flight."""
         return self._pending.is_pending(client_pubkey, request_id)
 
     async def book_late(self, client_pubkey: str, payment: Payment) -> None:
-        """Book a payment that is complete in lightningd and not in the books, and tell the apps.
+        """Book a payment that is complete in lightningd but not booked here, and notify the apps.
 
-        It gets a reservation, whatever is left of the budget, and is followed from there: so a crash in
-        between loses nothing.
+        The payment gets a reservation, whatever is left of the budget, and is followed from there. So a
+        crash loses nothing.
 
         Raises:
             NodeError: lightningd is away.
@@ -269,7 +272,7 @@ class Payments:
         """
         if self.is_in_flight(client_pubkey, payment.request_id):
             return
-        with suppress(LedgerError):  # it has been logged; nothing is spent from it any more
+        with suppress(LedgerError):  # logged at the start; nothing is spent from this ledger
             await self.ledgers.change(client_pubkey, lambda ledger: ledger.restore(payment))
             self._pending.take_slot(client_pubkey, payment.request_id)
             self._pending.start(client_pubkey, payment, partial(self._book_late, client_pubkey, payment))
@@ -289,23 +292,27 @@ class Payments:
             raise STILL_STARTING from None
 
     def _check_bounds(self, connection: Connection, wanted: Payment) -> None:
-        """Bound the payments in flight, since one can last for days, and the records that are kept."""
+        """Raise Nip47Error if this connection may not pay now.
+
+        One payment can be in flight for days, so their number is limited, and so is that of the records.
+        """
         if self.breaker.is_suspended(connection.client_pubkey):
             raise Nip47Error(ErrorCode.RESTRICTED, SUSPENDED)
         self._pending.check_slot(connection.client_pubkey)
         if self.records.count_failed(connection.id) >= MAX_FAILED_KEPT:
             raise Nip47Error(
-                ErrorCode.RATE_LIMITED, "too many payments of this connection have failed; try tomorrow"
+                ErrorCode.RATE_LIMITED,
+                "too many payments of this connection have failed; try again tomorrow",
             )
         if self.records.count_settled(connection.id) >= MAX_SETTLED_KEPT:
             raise Nip47Error(
                 ErrorCode.RATE_LIMITED,
-                "this connection has made too many payments in two days; try tomorrow",
+                "this connection has made too many payments in two days; try again tomorrow",
             )
         if self._has_failed_too_often(connection.id, wanted.payment_hash):
             raise Nip47Error(
                 ErrorCode.RATE_LIMITED,
-                f"this invoice could not be paid {MAX_FAILED_PER_HASH} times; ask for a new one",
+                f"{MAX_FAILED_PER_HASH} attempts to pay this invoice have failed; ask for a new invoice",
             )
 
     def _has_failed_too_often(self, connection_id: str, payment_hash: str | None) -> bool:
@@ -314,7 +321,7 @@ class Payments:
             return False
         return self.records.count_failed_with(payment_hash, connection_id) >= MAX_FAILED_PER_HASH
 
-    # The way of a payment
+    # The steps of a payment
 
     async def _run(
         self,
@@ -337,17 +344,20 @@ class Payments:
         except Nip47Error as error:
             return error
         except NodeError as error:
-            _log.debug("a payment of %r was not begun: %s", connection.name, error)
+            _log.debug("a payment of %r is refused: %s", connection.name, error)
             return await self._give_up(connection, wanted, NOT_BEGUN, outcome)
         except (LedgerError, UnreadableRecordError):
-            _log.exception("a payment of %r was refused: its books cannot be read", connection.name)
+            _log.exception(
+                "a payment of %r is refused: its ledger or a record cannot be read", connection.name
+            )
             return UNREADABLE_BOOKS
         try:
-            # Only now: how much the node can send is shown to nobody whose budget is less.
+            # After the reservation: the answer shows how much the node can send, which a connection with
+            # a smaller budget must not learn.
             with self._large.slot(connection.client_pubkey, payment, sendable) as is_large:
                 if is_large:
                     await self._sender.check_route(payment)
-                # It can have been revoked while lightningd wrote.
+                # The connection may have been revoked while lightningd wrote the ledger.
                 self._budget_of(connection.client_pubkey, time.time())
                 attempt = await self._sender.send(connection.client_pubkey, payment, params)
         except Nip47Error as error:
@@ -359,7 +369,14 @@ class Payments:
         return record
 
     async def _already_paid(self, connection: Connection, wanted: Payment) -> PaymentRecord | None:
-        """Return how this invoice was paid before, None when it was not."""
+        """Return the record of an earlier payment of this invoice, None if there is none.
+
+        Raises:
+            Nip47Error: PAYMENT_FAILED, somebody else on this node has paid or is paying it.
+            NodeError: lightningd is away.
+            UnreadableRecordError: the record cannot be read.
+
+        """
         if wanted.payment_hash is None:
             return None
         entry = self.records.with_hash(wanted.payment_hash, connection.id)
@@ -371,7 +388,7 @@ class Payments:
         return settled(wanted, parts.sent) if parts.sent else None
 
     async def _reserve(self, client_pubkey: str, wanted: Payment) -> Payment:
-        """Set aside what the payment may cost, by the budget as it is at this moment."""
+        """Reserve the most that the payment can cost, within the current budget."""
         now = time.time()
 
         def change(ledger: Ledger) -> Ledger:
@@ -382,14 +399,14 @@ class Payments:
     async def _give_up(
         self, connection: Connection, wanted: Payment, why: Nip47Error, outcome: asyncio.Future[Outcome]
     ) -> Nip47Error:
-        """End a payment of which nothing was sent, and take back what is reserved for it."""
-        # At once: until lightningd is back nobody can tell whether something is reserved.
+        """Refuse a payment of which nothing was sent, and release its reservation."""
+        # The client is answered first: the release can take as long as lightningd is away.
         outcome.set_result(why)
         await self._release(connection.client_pubkey, wanted.request_id)
         return why
 
     async def _release(self, client_pubkey: str, request_id: str) -> None:
-        """Take back a reservation that may have been made although lightningd has not said so."""
+        """Release a reservation, also one that lightningd may have written without answering."""
         with suppress(LedgerError):
             await retry_forever(
                 lambda: self.ledgers.change(client_pubkey, lambda ledger: ledger.release(request_id))
@@ -398,13 +415,13 @@ class Payments:
     def _budget_of(self, client_pubkey: str, now: float) -> Budget:
         connection = self._connection_of(client_pubkey)
         if connection is None or connection.has_expired(now):
-            raise Nip47Error(ErrorCode.UNAUTHORIZED, "this connection has ended")
+            raise Nip47Error(ErrorCode.UNAUTHORIZED, "this connection is revoked or has expired")
         return connection.budget
 
     async def _resume(
         self, client_pubkey: str, payment: Payment, outcome: asyncio.Future[Outcome]
     ) -> Outcome:
-        """Follow a payment of before the start to its end, and answer its request."""
+        """Follow a payment that was in flight at the start to its end, and answer its request."""
         record = await self._settled_record(client_pubkey, payment)
         if record is None:
             record = await self._sender.follow(client_pubkey, unknown_attempt(payment), outcome)
@@ -414,15 +431,16 @@ class Payments:
         return record
 
     async def _settled_record(self, client_pubkey: str, payment: Payment) -> PaymentRecord | None:
-        """Return the record of a settled payment that its ledger does not know to have ended.
+        """Return the payment's record if it says that the payment settled, else None.
 
-        The record of a failed one may be older than the reservation (`book_late`): lightningd is asked.
+        The record of a failed payment may be older than its reservation (`book_late`), so only
+        lightningd knows how that payment ends.
         """
         record = await self._record(client_pubkey, payment.request_id)
         return record if record is not None and record.is_settled else None
 
     async def _end(self, client_pubkey: str, record: PaymentRecord) -> None:
-        """Keep the record, then book or release. A crash in between has both done again."""
+        """Store the record, then book or release. After a crash in between, both are done again."""
         request_id = record.payment.request_id
         await retry_forever(lambda: self.records.keep(connection_id_of(client_pubkey), record))
 
@@ -436,8 +454,11 @@ class Payments:
         try:
             await retry_forever(lambda: self.ledgers.change(client_pubkey, change))
         except LedgerError:
-            # Nothing is spent from it any more; the client is told of this payment all the same.
-            _log.exception("a payment of connection %s is not booked", connection_id_of(client_pubkey))
+            # Nothing more is spent from this ledger. The client still gets its answer.
+            _log.exception(
+                "a payment of connection %s is not booked: its ledger cannot be read",
+                connection_id_of(client_pubkey),
+            )
             return
         connection = self._connection_of(client_pubkey)
         name = connection.name if connection else f"revoked {connection_id_of(client_pubkey)}"
@@ -445,7 +466,7 @@ class Payments:
         self._tasks.spawn(self._announce(client_pubkey, request_id))
 
     async def _announce(self, client_pubkey: str, request_id: str) -> None:
-        """Have the apps told of a payment if it is settled, then note that they know how it ended."""
+        """Notify the apps of a payment if it is settled, then mark it as announced in the ledger."""
         record = await self._record(client_pubkey, request_id)
         if record is not None and record.is_settled:
             await retry_forever(partial(self._notify, connection_id_of(client_pubkey), record))
@@ -455,13 +476,18 @@ class Payments:
         await retry_forever(partial(self.forget_if_done, client_pubkey))
 
     async def _answer_again(self, client_pubkey: str, request_id: str) -> None:
-        """Answer, perhaps once more, a request whose payment has ended before the start."""
+        """Answer a request whose payment ended before the start, perhaps for the second time."""
         record = await self._record(client_pubkey, request_id)
         if record is not None:
             await self._answer(client_pubkey, record)
 
     async def receive(self, client_pubkey: str, amount_msat: int, pay_index: int) -> None:
-        """Count what came in through a connection, for a budget of what it has received; once.
+        """Count a paid invoice of a connection, whose budget may be what it has received.
+
+        Args:
+            client_pubkey: of the connection.
+            amount_msat: what was received.
+            pay_index: lightningd's number of the paid invoice. Each invoice is counted once.
 
         Raises:
             NodeError: lightningd is away.
@@ -472,10 +498,13 @@ class Payments:
                 client_pubkey, lambda ledger: ledger.receive(amount_msat, pay_index)
             )
         except LedgerError:
-            _log.error("connection %s: what it received is not counted", connection_id_of(client_pubkey))
+            _log.error(
+                "connection %s: a received payment is not counted: its ledger cannot be read",
+                connection_id_of(client_pubkey),
+            )
 
     async def forget_if_done(self, client_pubkey: str) -> None:
-        """Delete the ledger of a connection that is revoked, once nothing of it is under way.
+        """Delete the ledger of a revoked connection, unless a payment is in flight or unannounced.
 
         Raises:
             NodeError: lightningd is away.
@@ -486,9 +515,9 @@ class Payments:
             is_revoked = self._is_revoked(client_pubkey)
             return is_revoked and not ledger.reservations and not ledger.unannounced
 
-        # Before the start nobody knows what is in flight; `start` deletes what is left until then.
+        # Before the start it is unknown what is in flight; `start` deletes what is done by then.
         if self.is_started and self._is_revoked(client_pubkey):
-            with suppress(LedgerError):  # it has been logged, and is left for a person to look at
+            with suppress(LedgerError):  # logged at the start, and left for the owner to look at
                 await self.ledgers.forget(client_pubkey, is_done)
             await self.breaker.resume(client_pubkey)
             await self.refusals.forget(client_pubkey)

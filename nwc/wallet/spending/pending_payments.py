@@ -103,7 +103,7 @@ class PendingPayments:
             return
         whose = "of this connection " if self._slots.has_maximum(client_pubkey) else ""
         raise Nip47Error(
-            ErrorCode.RATE_LIMITED, f"too many payments {whose}are under way; try again later"
+            ErrorCode.RATE_LIMITED, f"too many payments {whose}are pending; try again later"
         )
 
     def take_slot(self, client_pubkey: str, request_id: str) -> None:

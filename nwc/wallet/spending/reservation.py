@@ -1,4 +1,4 @@
-"""What may be reserved for a payment: within the budget, its cap on one payment, and the fee limit."""
+"""Reserving a payment: the budget, its cap on a single payment, and the limit on the fee."""
 
 from dataclasses import replace
 
@@ -9,16 +9,16 @@ from nwc.wallet.spending.payment import Payment, usual_fee_limit_msat
 
 
 def reserve(ledger: Ledger, wanted: Payment, budget: Budget, now: float) -> Ledger:
-    """Return the ledger with a reservation for a payment, whose fee limit is lowered to what is left.
+    """Return the ledger with a reservation for a payment; its fee limit is lowered to what is left.
 
     Args:
         ledger: of the connection that pays.
-        wanted: what to pay.
+        wanted: the payment.
         budget: of that connection, as it is now.
         now: Unix seconds.
 
     Raises:
-        Nip47Error: QUOTA_EXCEEDED, INSUFFICIENT_BALANCE or RESTRICTED, it costs more than what is left.
+        Nip47Error: QUOTA_EXCEEDED, INSUFFICIENT_BALANCE or RESTRICTED: the budget does not allow it.
 
     """
     _check_cap(budget, wanted)
@@ -43,10 +43,10 @@ def _check_cap(budget: Budget, wanted: Payment) -> None:
 
 
 def _fee_limit(budget: Budget, wanted: Payment) -> int:
-    """Return the most a payment may cost beside its amount, in msat.
+    """Return the limit on the fee of a payment, in msat.
 
-    Where the owner has capped payments, an app may only lower the usual limit: a route hint can ask for
-    any fee.
+    If the owner has capped payments, an app can only lower the usual limit: a route hint can ask for any
+    fee.
     """
     if budget.max_payment_msat is None:
         return wanted.max_fee_msat
@@ -60,12 +60,13 @@ def _over_budget(budget: Budget, left_msat: int, now: float) -> Nip47Error:
         case BudgetKind.RECEIVED:
             return Nip47Error(
                 ErrorCode.INSUFFICIENT_BALANCE,
-                f"amount: must be at most the {left_msat} msat received here and not spent",
+                f"amount: must be at most the {left_msat} msat that this connection has received "
+                "and not spent",
             )
         case _:
             renews_at = budget.renews_at(now)
             when = "" if renews_at is None else f"; it renews in {max(1, int(renews_at - now))} seconds"
             return Nip47Error(
                 ErrorCode.QUOTA_EXCEEDED,
-                f"amount: must be at most the {left_msat} msat that are left of the budget{when}",
+                f"amount: exceeds the remaining budget of {left_msat} msat{when}",
             )

@@ -1,7 +1,7 @@
-"""Giving lightningd the command for a reserved payment, and following the payment to its end.
+"""Sending a reserved payment through lightningd, and following it to its end.
 
-These are the steps *send* and *follow* of the theory of operation in payments.py. Nothing here knows the
-books.
+These are the steps *send* and *follow* of the theory of operation in payments.py. This module reads and
+writes no ledger and no record.
 """
 
 import asyncio
@@ -30,9 +30,9 @@ from nwc.wallet.spending.payment import (
 from nwc.wallet.spending.payment_errors import INSUFFICIENT, NOT_SENT, failure_of, is_insufficient
 from nwc.wallet.spending.pending_payments import Outcome
 
-# Apps wait for a minute; so long lightningd may begin new attempts.
+# How long lightningd may begin new attempts. Apps wait for a minute.
 RETRY_FOR_S = 50
-# How much longer a command may begin with parts when nobody knows whether it has ended.
+# How much longer a command of unknown outcome is assumed to be able to begin a part.
 UNSENT_GRACE_S = 60.0
 _POLL_FIRST_S = 0.5
 _POLL_MAX_S = 10.0
@@ -43,13 +43,13 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What is known of a payment when lightningd has got its command.
+    """What is known of a payment after lightningd got the command for it.
 
     Attributes:
         payment: as reserved.
-        may_begin_until: by the loop's clock, until when lightningd may begin a part of it.
-        sent: what lightningd said to have sent, None without a success.
-        failure: what the client is told if nothing of it is complete, None without an error.
+        may_begin_until: until when lightningd may begin a part of it, in seconds of the loop's clock.
+        sent: what the command answered; None if it did not succeed.
+        failure: the error for the client if no part completes; None if the command returned no error.
 
     """
 
@@ -60,7 +60,7 @@ class Attempt:
 
 
 def unknown_attempt(payment: Payment) -> Attempt:
-    """Return an attempt that has lasted until now at most, and of which nothing else is known."""
+    """Return an attempt whose command may have been given until now, and of which nothing is known."""
     now = asyncio.get_running_loop().time()
     return Attempt(payment, now + RETRY_FOR_S + UNSENT_GRACE_S)
 
@@ -69,8 +69,8 @@ class Sender:
     """Sends reserved payments through lightningd.
 
     Args:
-        payer: pays.
-        large: learns how many attempts failed.
+        payer: pays through lightningd.
+        large: is told how many attempts a failed payment took.
 
     """
 
@@ -79,7 +79,7 @@ class Sender:
         self._large = large
 
     async def send(self, client_pubkey: str, payment: Payment, params: CommandParams) -> Attempt:
-        """Give lightningd the command, and return what is known of the payment then."""
+        """Call the paying command, and return what is known of the payment afterwards."""
         begun_at = asyncio.get_running_loop().time()
         unknown = unknown_attempt(payment)
         try:
@@ -93,8 +93,8 @@ class Sender:
         except NodeError:
             return unknown
         except Exception:
-            # Whatever it is, lightningd may be paying: the payment must not be lost sight of.
-            _log.exception("the answer to a payment was not understood")
+            # Whatever went wrong, lightningd may be paying, so the payment must be followed.
+            _log.exception("the answer of a paying command cannot be read; the payment is followed")
             return unknown
 
     async def _call_command(self, client_pubkey: str, payment: Payment, params: CommandParams) -> Json:
@@ -131,9 +131,9 @@ class Sender:
     async def follow(
         self, client_pubkey: str, attempt: Attempt, outcome: asyncio.Future[Outcome]
     ) -> PaymentRecord:
-        """Ask lightningd until the payment has ended, and return how.
+        """Poll lightningd until the payment has ended, and return its record.
 
-        The outcome is set earlier when a part is complete while others are pending.
+        If a part is complete while others are pending, `outcome` is set at once.
         """
         payment, loop = attempt.payment, asyncio.get_running_loop()
         label = payment_label(connection_id_of(client_pubkey), payment.request_id)
@@ -157,7 +157,7 @@ class Sender:
             delay = min(delay * 2, _POLL_MAX_S)
 
     async def _failed(self, attempt: Attempt, label: str) -> PaymentRecord:
-        """Return the record of a payment of which nothing can follow any more."""
+        """Return the record of a payment that has failed for certain."""
         payment = attempt.payment
         with suppress(NodeError):  # lightningd may have no askrene
             await self._payer.release_reservations(label)
@@ -174,7 +174,10 @@ class Sender:
         )
 
     async def check_route(self, payment: Payment) -> None:
-        """Refuse a large payment for which `pay` would try thousands of routes in vain."""
+        """Raise Nip47Error if no route can carry this payment.
+
+        For a large payment, `pay` would try thousands of routes in vain.
+        """
         if not await self._payer.may_have_route(
             payment.destination or "", payment.amount_msat, payment.max_fee_msat
         ):
@@ -185,31 +188,31 @@ class Sender:
 
 
 async def retry_forever(action: Callable[[], Awaitable[_T]]) -> _T:
-    """Do something that must be done, however long lightningd is away, and return its result."""
+    """Return the result of an action, and retry it for as long as it raises NodeError."""
     return await retry(action, _POLL_FIRST_S, _POLL_MAX_S, _note_waiting)
 
 
 def _note_waiting(error: NodeError) -> None:
-    _log.debug("a payment waits for lightningd: %s", error)
+    _log.debug("a step of a payment failed and is retried: %s", error)
 
 
 def _sent(payment: Payment, answer: Json) -> Sent:
-    """Read the answer of a command that has paid.
+    """Return what a paying command says it has sent.
 
     Raises:
         ValueError, KeyError, TypeError: the answer cannot be read, or is not of this payment. `pay` can
-            answer with a wrong preimage where some parts of an earlier attempt have failed.
+            answer with a wrong preimage if some parts of an earlier attempt have failed.
 
     """
     preimage: str = answer["payment_preimage"]
     payment_hash = hashlib.sha256(bytes.fromhex(preimage)).hexdigest()
     if payment.payment_hash not in (None, payment_hash):
-        raise ValueError("the preimage of another payment hash")
+        raise ValueError("the preimage belongs to another payment hash")
     return Sent(payment_hash, preimage, int(answer["amount_sent_msat"]))
 
 
 def settled(payment: Payment, sent: Sent) -> PaymentRecord:
-    """Return the record of a payment that has settled just now."""
+    """Return the record of a payment that is settled now."""
     return PaymentRecord(
         replace(payment, payment_hash=sent.payment_hash),
         PaymentState.SETTLED,

@@ -57,7 +57,7 @@ def test_a_failed_payment_that_is_complete_is_booked(
         sweep(bench)
     assert (bench.ledger().spent_msat, bench.ledger().reservations) == (110, {})
     assert bench.notified == [wanted.request_id]
-    assert "was not in the books as paid, but lightningd has paid it" in caplog.text
+    assert "was not booked as paid, but lightningd has paid it" in caplog.text
     sweep(bench)
     bench.crash()
     sweep(bench)

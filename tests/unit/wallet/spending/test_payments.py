@@ -502,7 +502,7 @@ def test_an_invoice_that_fails_again_and_again(bench: Bench) -> None:
     calls = len(bench.lightningd.calls)
     code, message = refused(bench.pay(invoice(99)))
     assert code == "RATE_LIMITED"
-    assert message == "this invoice could not be paid 10 times; ask for a new one"
+    assert message == "10 attempts to pay this invoice have failed; ask for a new invoice"
     assert len(bench.lightningd.calls) == calls, "nothing is asked of lightningd"
     bench.grant(amount(1000), OTHER_KEY)
     assert not bench.pay(invoice(1), OTHER_KEY).done()
@@ -522,18 +522,17 @@ def test_the_fee_is_bounded_by_what_is_left(bench: Bench) -> None:
         (
             amount(99),
             "QUOTA_EXCEEDED",
-            "amount: must be at most the 99 msat that are left of the budget",
+            "amount: exceeds the remaining budget of 99 msat",
         ),
         (
             amount(99, Renewal.DAILY),
             "QUOTA_EXCEEDED",
-            "amount: must be at most the 99 msat that are left of the budget; it renews in 86400 "
-            "seconds",
+            "amount: exceeds the remaining budget of 99 msat; it renews in 86400 seconds",
         ),
         (
             Budget(BudgetKind.RECEIVED),
             "INSUFFICIENT_BALANCE",
-            "amount: must be at most the 0 msat received here and not spent",
+            "amount: must be at most the 0 msat that this connection has received and not spent",
         ),
         (
             amount(1000, max_payment_msat=99),
@@ -587,7 +586,7 @@ def test_a_connection_that_has_ended(bench: Bench, revoked: bool) -> None:
         del bench.connections[KEY]
     outcome = bench.loop.create_task(bench._request(invoice(), asking))
     bench.wait()
-    assert refused(outcome) == ("UNAUTHORIZED", "this connection has ended")
+    assert refused(outcome) == ("UNAUTHORIZED", "this connection is revoked or has expired")
 
 
 def test_revoked_while_it_pays(bench: Bench) -> None:
@@ -641,7 +640,7 @@ def test_a_bad_ledger(bench: Bench) -> None:
     bench.crash()
     assert refused(bench.pay(invoice())) == (
         "INTERNAL",
-        "the books of this connection cannot be read",
+        "the payment records of this connection cannot be read",
     )
     assert bench.sends() == 0
     bench.run(bench.payments.receive(KEY, 10, 1))
