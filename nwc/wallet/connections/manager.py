@@ -159,7 +159,7 @@ class ConnectionManager:
                 raise ManagementError(f"name: the connection {name!r} has been revoked meanwhile")
             self._connections.update(live, new)
             self._leave(live, tuple(url for url in old.relays if url not in new.relays))
-            self._pool.subscribe(live.inbox, (u for u in new.relays if u not in old.relays))
+            self._pool.subscribe(live.recipient, (u for u in new.relays if u not in old.relays))
             self._announcer.announce(live)
         _log.debug("connection %r changed", new.name)
         return live
@@ -287,7 +287,7 @@ class ConnectionManager:
 
     def _serve(self, live: LiveConnection) -> None:
         self._connections.add(live)
-        self._pool.subscribe(live.inbox, live.record.relays)
+        self._pool.subscribe(live.recipient, live.record.relays)
         self._announcer.announce(live)
 
     def _leave(self, live: LiveConnection, urls: tuple[str, ...]) -> None:

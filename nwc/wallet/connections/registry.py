@@ -11,7 +11,7 @@ from nwc.nip47.gate import Caller
 from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.event import Event
 from nwc.nostr.keys import KeyPair
-from nwc.nostr.subscriptions import Inbox
+from nwc.nostr.subscriptions import Recipient
 from nwc.wallet.connections.record import Connection, View
 
 
@@ -49,9 +49,9 @@ class LiveConnection:
     clock_ahead_s: int | None = None
 
     @property
-    def inbox(self) -> Inbox:
-        """Where the client's requests arrive."""
-        return Inbox(self.keys, self.record.client_pubkey)
+    def recipient(self) -> Recipient:
+        """The wallet key, and the client whose requests to it are read from the relays."""
+        return Recipient(self.keys, self.record.client_pubkey)
 
     @property
     def wallet_pubkey(self) -> str:
