@@ -20,7 +20,7 @@ def usual_fee_limit_msat(amount_msat: int) -> int:
 
 
 def payment_label(connection_id: str, request_id: str) -> str:
-    """Return the label of a payment in lightningd's own list."""
+    """Return the label that lightningd stores with a payment."""
     return f"nwc:{connection_id}:{request_id}"
 
 
