@@ -75,7 +75,7 @@ class RequestServer:
         self._gate = Gate(connections.find_caller, max_request_age)
         self._publish = publish
         self._tasks = Tasks()
-        self._slots = Slots(own=OWN_TASKS, most=MAX_TASKS_PER_CONNECTION, shared=MAX_TASKS)
+        self._places = Slots(own=OWN_TASKS, most=MAX_TASKS_PER_CONNECTION, shared=MAX_TASKS)
         self._in_flight = Slots(
             own=OWN_IN_FLIGHT, most=MAX_IN_FLIGHT_PER_CONNECTION, shared=MAX_IN_FLIGHT
         )
@@ -109,14 +109,14 @@ class RequestServer:
             return Rejection.FOREIGN
         live.clock_ahead_s = None
         client_pubkey = live.record.client_pubkey
-        if not self._slots.has_free(client_pubkey):
+        if not self._places.are_free(client_pubkey):
             return _OVERLOADED
         live.last_used_at = int(time.time())
         self._let_lightningd_go_first()
         request = open_request(event, live.cipher)
-        self._slots.take(client_pubkey)
+        self._places.take(client_pubkey)
         task = self._tasks.spawn(self._serve(live, request, relay, too_fast=verdict.rate_limited))
-        task.add_done_callback(lambda _: self._slots.release(client_pubkey))
+        task.add_done_callback(lambda _: self._places.give_back(client_pubkey))
         return None
 
     async def answer_payment(self, client_pubkey: str, record: PaymentRecord) -> None:
@@ -143,7 +143,7 @@ class RequestServer:
 
         Not for junk: where yet others wait for this CPU, this takes some milliseconds.
         """
-        if self._in_flight.any_taken:
+        if self._in_flight.are_any_taken:
             os.sched_yield()
 
     async def _serve(
@@ -152,7 +152,7 @@ class RequestServer:
         if too_fast:
             outcome: Outcome = _TOO_FAST
         # Here and not when the event came: many can come before the first of them is under way.
-        elif not self._in_flight.has_free(live.record.client_pubkey):
+        elif not self._in_flight.are_free(live.record.client_pubkey):
             outcome = _BUSY
         else:
             outcome = await self._outcome(live, request)
@@ -175,7 +175,7 @@ class RequestServer:
         try:
             return await dispatch(self._wallet, live.record, request, time.time())
         finally:
-            self._in_flight.release(client_pubkey)
+            self._in_flight.give_back(client_pubkey)
 
     async def _deliver(self, live: LiveConnection, response: Event, first: str | None) -> None:
         """Publish an answer on all relays of its connection, and once more when none has taken it.
