@@ -24,9 +24,9 @@ from nwc.wallet.connections.record import Connection, ConnectionStore, View
 from nwc.wallet.context import Call, ChainTip
 from nwc.wallet.invoice_record import invoice_label
 from nwc.wallet.methods.make_invoice import make_invoice
-from nwc.wallet.spending import payments as payments_module
+from nwc.wallet.spending import sender as sender_module
 from nwc.wallet.spending.ledger import Ledger
-from nwc.wallet.spending.payment import Payment, PaymentRecord
+from nwc.wallet.spending.payment import CommandParams, PaymentRecord
 from tests.double.datastore import listdatastore
 from tests.double.node import Node as Double
 from tests.support.waiting import PATIENCE_S
@@ -108,7 +108,7 @@ async def scene(
 ) -> AsyncIterator[Scene]:
     for name in ("RETRY_FIRST_S", "RETRY_MAX_S"):
         monkeypatch.setattr(module, name, 0)
-    monkeypatch.setattr(payments_module, "_POLL_FIRST_S", 0)
+    monkeypatch.setattr(sender_module, "_POLL_FIRST_S", 0)
     monkeypatch.setattr(notifier, "PATIENCE_S", 0)
     scene = Scene(lightningd, **getattr(request, "param", {}))
     await ConnectionStore(scene.node).create(APP)
@@ -189,7 +189,7 @@ async def test_a_payment_sent_before_the_start_is_notified(scene: Scene) -> None
     request_id = record.payment.request_id
     await scene.app.payments.records.keep(APP.id, record)
     await scene.app.payments.ledgers.change(
-        APP.client_pubkey, lambda _: Ledger(total_spent_msat=1007, untold=(request_id,))
+        APP.client_pubkey, lambda _: Ledger(total_spent_msat=1007, unannounced=(request_id,))
     )
 
     async def fail_once(method: str, params: dict[str, Any]) -> None:
@@ -200,7 +200,7 @@ async def test_a_payment_sent_before_the_start_is_notified(scene: Scene) -> None
     scene.node.before = fail_once
     await scene.load()
     ledgers = scene.app.payments.ledgers
-    await scene.node.called(lambda: not ledgers.known(APP.client_pubkey).untold)
+    await scene.node.called(lambda: not ledgers.known(APP.client_pubkey).unannounced)
     assert await scene.pending_notifications() == [f"sent-{APP.id}-{request_id}"]
 
 
@@ -431,7 +431,7 @@ async def test_a_stored_name_can_be_changed_to_its_normal_form(scene: Scene) -> 
         await scene.app.manager.create(replace(OTHER, name="café"))
 
 
-async def test_nothing_is_paid_once_it_is_revoked(scene: Scene) -> None:
+async def test_nothing_is_paid_once_it_is_revoked(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even what lightningd was writing down for it."""
     rich = replace(OTHER, budget=Budget(BudgetKind.UNLIMITED))
     await ConnectionStore(scene.node).create(rich)
@@ -443,17 +443,20 @@ async def test_nothing_is_paid_once_it_is_revoked(scene: Scene) -> None:
             writing.set()
             await is_stored.wait()
 
-    async def send(_: Payment) -> Any:
+    async def send(*_: Any, **__: Any) -> Any:
         raise AssertionError("it was sent")
+
+    for command in ("pay_invoice", "keysend"):
+        monkeypatch.setattr(scene.app.payments.payer, command, send)
 
     writing = asyncio.Event()
     scene.node.before = hang
-    paying = asyncio.create_task(scene.app.payments.pay(rich, settled(1).payment, send))
+    paying = asyncio.create_task(scene.app.payments.pay(rich, settled(1).payment, CommandParams()))
     await writing.wait()
     revoking = asyncio.create_task(scene.app.manager.revoke("other"))
     await asyncio.sleep(0)
     is_stored.set()
-    with pytest.raises(Nip47Error, match="this connection has ended") as caught:
+    with pytest.raises(Nip47Error, match="this connection is revoked or has expired") as caught:
         await paying
     assert caught.value.code == "UNAUTHORIZED"
     await revoking
@@ -467,7 +470,7 @@ async def test_a_revoked_connection_leaves_no_ledger(scene: Scene) -> None:
     assert await scene.node.datastore_get(key)
     await scene.app.manager.revoke("app")
     assert await scene.node.datastore_get(key) is None
-    with pytest.raises(Nip47Error, match="ended"):
+    with pytest.raises(Nip47Error, match="revoked"):
         scene.app.payments._budget_of(APP.client_pubkey, START)
 
 

@@ -1,4 +1,4 @@
-"""Payments on a simulated lightningd, in a time that only passes where it is waited for."""
+"""Payments on a simulated lightningd, in a virtual time that passes only while a test waits."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,18 +6,18 @@ from typing import Any, TypeVar
 from unittest.mock import patch
 
 from nwc.cln.errors import NodeError, NodeUnavailableError
-from nwc.cln.node import Json
 from nwc.cln.payer import Payer
 from nwc.nip47.errors import Nip47Error
 from nwc.wallet.connections.budget import Budget
 from nwc.wallet.connections.record import Connection
 from nwc.wallet.spending import payments as payments_module
+from nwc.wallet.spending import sender as sender_module
 from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.ledger import Ledger, parse_ledger
 from nwc.wallet.spending.ledgers import Ledgers
-from nwc.wallet.spending.payment import Payment, PaymentRecord
+from nwc.wallet.spending.payment import CommandParams, Payment, PaymentRecord, payment_label
 from nwc.wallet.spending.payment_records import PaymentRecords
-from nwc.wallet.spending.payments import RETRY_FOR_S, Payments, Send, payment_label
+from nwc.wallet.spending.payments import Payments
 from nwc.wallet.spending.refusals import Refusals
 from tests.unit.virtual_loop import VirtualLoop
 from tests.unit.wallet.spending.simulation import Command, SimulatedLightningd, hash_of, preimage_of
@@ -29,14 +29,14 @@ A_MOMENT_S = 0.01
 
 
 class Bench:
-    """Payments, and what they are made on.
+    """Payments on a simulated lightningd.
 
     Attributes:
         connections: by client key; KEY has a budget of 1000 msat.
-        unserved: client keys of connections that are stored and not served.
-        told: request ids the apps were told of.
-        late: records that were answered late.
-        tell_error: raised, while set, in place of telling.
+        unserved: client keys of connections that are stored but not served.
+        notified: request ids of the payments of which apps were notified.
+        answered: records with which requests of an earlier run were answered.
+        notify_error: if set, notifying raises it.
 
     """
 
@@ -45,16 +45,20 @@ class Bench:
         self.lightningd = SimulatedLightningd(self.loop)
         self.connections: dict[str, Connection] = {KEY: connection(amount(1000))}
         self.unserved: set[str] = set()
-        self.told: list[str] = []
-        self.late: list[PaymentRecord] = []
-        self.tell_error: NodeError | None = None
-        self._clock = patch.object(payments_module, "time", self)
-        self._clock.start()
+        self.notified: list[str] = []
+        self.answered: list[PaymentRecord] = []
+        self.notify_error: NodeError | None = None
+        self._clocks = [
+            patch.object(module, "time", self) for module in (payments_module, sender_module)
+        ]
+        for clock in self._clocks:
+            clock.start()
         self.start()
 
     def close(self) -> None:
         self.loop.end()
-        self._clock.stop()
+        for clock in self._clocks:
+            clock.stop()
 
     def time(self) -> float:
         return START + self.loop.time()
@@ -72,7 +76,7 @@ class Bench:
         self.run(self._start(is_node_start))
 
     def new_payments(self) -> Payments:
-        """Make what a start of the plugin makes."""
+        """Make Payments as a start of the plugin does."""
         node = self.lightningd
         return Payments(
             Payer(node),
@@ -81,8 +85,8 @@ class Bench:
             CircuitBreaker(node),
             Refusals(node),
             connection_of=self.connections.get,
-            tell=self._tell,
-            answer_late=self._answer_late,
+            notify=self._notify,
+            answer=self._answer,
             is_stored=self.unserved.__contains__,
         )
 
@@ -95,50 +99,34 @@ class Bench:
         self.run(self.payments.stop())
 
     def crash(self, *, with_node: bool = False) -> None:
-        """The plugin ends and starts again, alone or with lightningd."""
+        """Stop the plugin and start it again, alone or with lightningd."""
         self.stop()
         self.start(is_node_start=with_node)
 
-    async def _tell(self, _: str, record: PaymentRecord) -> None:
-        if self.tell_error is not None:
-            raise self.tell_error
-        self.told.append(record.payment.request_id)
+    async def _notify(self, _: str, record: PaymentRecord) -> None:
+        if self.notify_error is not None:
+            raise self.notify_error
+        self.notified.append(record.payment.request_id)
 
-    async def _answer_late(self, _: str, record: PaymentRecord) -> None:
-        self.late.append(record)
+    async def _answer(self, _: str, record: PaymentRecord) -> None:
+        self.answered.append(record)
 
-    # What is asked, and what comes of it
+    # Requests, and what lightningd does
 
-    def pay(self, wanted: Payment, key: str = KEY, send: Send | None = None) -> "asyncio.Task[Outcome]":
-        """Ask for a payment, and let all happen that needs no waiting."""
-        asked = self.loop.create_task(
-            self._request(wanted, self.connections[key], send or self.send(key))
-        )
+    def pay(self, wanted: Payment, key: str = KEY) -> "asyncio.Task[Outcome]":
+        """Ask for a payment, and run all that needs no waiting."""
+        asked = self.loop.create_task(self._request(wanted, self.connections[key]))
         self.wait()
         return asked
 
-    def send(self, key: str = KEY) -> Send:
-        async def send(reserved: Payment) -> Json:
-            payer, label = self.payments.payer, payment_label(key[:16], reserved.request_id)
-            limit: Any = {
-                "max_fee_msat": reserved.max_fee_msat,
-                "retry_for_s": RETRY_FOR_S,
-                "label": label,
-            }
-            if reserved.invoice is None:
-                return await payer.keysend("02", amount_msat=reserved.amount_msat, tlvs={}, **limit)
-            return await payer.pay_invoice(reserved.invoice, amount_msat=None, **limit)
-
-        return send
-
-    async def _request(self, wanted: Payment, asking: Connection, send: Send) -> Outcome:
+    async def _request(self, wanted: Payment, asking: Connection) -> Outcome:
         try:
-            return await self.payments.pay(asking, wanted, send)
+            return await self.payments.pay(asking, wanted, CommandParams())
         except Nip47Error as error:
             return error
 
     def command(self, number: int = 1, key: str = KEY) -> Command:
-        """Return what lightningd was told to pay for a request."""
+        """Return the command that lightningd got for a request."""
         return self.lightningd.commands[payment_label(key[:16], f"{number:064x}")]
 
     def begin(self, command: Command) -> None:
@@ -161,12 +149,12 @@ class Bench:
         self.run(act())
 
     def ledger(self, key: str = KEY) -> Ledger:
-        """Return a ledger as it is stored."""
+        """Return a ledger as stored."""
         stored = self.lightningd.datastore.get(("nwc", "ledgers", key))
         return parse_ledger(stored[0]) if stored else Ledger()
 
     def sends(self) -> int:
-        """Count the commands that pay."""
+        """Return how many paying commands lightningd got."""
         return len(self.lightningd.called("pay")) + len(self.lightningd.called("keysend"))
 
     def grant(self, budget: Budget, key: str = KEY, **fields: Any) -> None:
@@ -174,13 +162,13 @@ class Bench:
 
 
 def invoice(number: int = 1, name: str = "x", **fields: Any) -> Payment:
-    """A request to pay an invoice of 100 msat, for a fee of at most 10."""
+    """Return a payment of an invoice of 100 msat, for a fee of at most 10."""
     preimage = preimage_of(name)
     return payment(number, invoice=f"{name}:100", payment_hash=hash_of(preimage), **fields)
 
 
 def keysend(number: int = 1, **fields: Any) -> Payment:
-    """A request to send 100 msat, for a fee of at most 10."""
+    """Return a keysend of 100 msat, for a fee of at most 10."""
     given: dict[str, Any] = {"invoice": None, "payment_hash": None, "first_sendpay_index": 1}
     return payment(number, method="pay_keysend", **{**given, **fields})
 

@@ -1,8 +1,8 @@
 """Ledgers and payments under everything that can happen to them, in any order.
 
-Whatever comes, no more leaves the node than was granted, all that left it stands in the books, no
-request is paid twice; and when all has come to rest the books are exact. HYPOTHESIS_PROFILE=long looks
-longer.
+At any time, no more leaves the node than was granted, all that left it is booked or reserved, and no
+request is paid twice. When nothing is in flight any more, the ledgers are exact. HYPOTHESIS_PROFILE=long
+tries more.
 """
 
 import asyncio
@@ -20,18 +20,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from nwc.cln.errors import NodeError
-from nwc.cln.node import DatastoreKey, Json
+from nwc.cln.node import DatastoreKey
 from nwc.cln.payer import Payer
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.spending import payments as payments_module
+from nwc.wallet.spending import sender as sender_module
 from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.ledger import Ledger, parse_ledger
 from nwc.wallet.spending.ledgers import Ledgers
-from nwc.wallet.spending.payment import Payment, PaymentRecord
+from nwc.wallet.spending.payment import CommandParams, Payment, PaymentRecord, payment_label
 from nwc.wallet.spending.payment_records import PaymentRecords
-from nwc.wallet.spending.payments import RETRY_FOR_S, Payments, payment_label
+from nwc.wallet.spending.payments import Payments
 from nwc.wallet.spending.refusals import Refusals
 from tests.unit.helpers import Errors
 from tests.unit.virtual_loop import VirtualLoop
@@ -47,9 +48,8 @@ T = TypeVar("T")
 START = 1_700_000_000
 KEYS = ("a1" * 32, "b2" * 32)
 MANY = 100
-# Longer than anything the plugin waits for.
+# Longer than anything that the plugin waits for.
 REST_S = 1000.0
-# Without a loop that runs: a slow run is as good as a fast one.
 AMOUNTS_MSAT = st.sampled_from([1, 10, 60, 100])
 FEES_MSAT = st.sampled_from([0, 1, 10, 60])
 
@@ -57,13 +57,13 @@ Outcome = PaymentRecord | Nip47Error
 
 
 class Fate(Enum):
-    """What befalls a payment."""
+    """What happens to a payment."""
 
     BEGIN = "a part begins"
     COMPLETE = "a part is paid"
-    RETURN = "a part comes back"
-    FINISH = "all is paid, and lightningd says so"
-    FAIL = "lightningd gives up"
+    RETURN = "a part fails"
+    FINISH = "all is paid, and the command succeeds"
+    FAIL = "the command fails"
     CUT_OFF = "the answer is lost"
     WAIT = "a moment passes"
     WAIT_LONG = "most of a minute passes"
@@ -73,7 +73,7 @@ class Fate(Enum):
     RENEWAL = "every period is over"
 
 
-# How a payment begins; anything can follow. What needs more than three steps is seldom met otherwise.
+# How a payment begins; anything can follow. Without these, sequences of more than three steps are rare.
 BEGINNINGS = (
     (),
     (Fate.BEGIN, Fate.FAIL),
@@ -82,18 +82,19 @@ BEGINNINGS = (
     (Fate.BEGIN, Fate.CRASH),
     (Fate.FINISH,),
 )
-# After each event: so many steps of the loop, or all that can be done without waiting.
+# After each event: this many steps of the loop, or (None) all that need no waiting.
 TURNS = st.integers(0, 25) | st.none()
 
 
 @dataclass
 class Asked:
-    """A request, and what came of it each time it came.
+    """A request, and its outcome for each delivery.
 
     Attributes:
-        key: whose.
+        key: the client key.
         name: of the invoice, None for a keysend.
-        budgets_seen: how many budgets its connection had had when it came first.
+        budgets_seen: how many budgets its connection had had at the first delivery.
+        early: the outcomes that were given while a part was still pending.
 
     """
 
@@ -104,10 +105,11 @@ class Asked:
     max_fee_msat: int
     budgets_seen: int
     outcomes: list[Outcome] = field(default_factory=list)
+    early: list[Outcome] = field(default_factory=list)
 
 
 class Clock:
-    """The `time` of the module: the loop's, and what the clock is wrong by."""
+    """The `time` of the modules: the loop's time plus the error of the clock."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
@@ -126,7 +128,8 @@ class Spending(RuleBasedStateMachine):
         self.clock = Clock(self.loop)
         self.errors = Errors()
         self.exit = ExitStack()
-        self.exit.enter_context(patch.object(payments_module, "time", self.clock))
+        for module in (payments_module, sender_module):
+            self.exit.enter_context(patch.object(module, "time", self.clock))
         self.exit.callback(logging.getLogger("nwc").removeHandler, self.errors)
         logging.getLogger("nwc").addHandler(self.errors)
 
@@ -141,17 +144,17 @@ class Spending(RuleBasedStateMachine):
         self.waiting: set[asyncio.Task[None]] = set()
         # By request: the period in which its reservation ended.
         self.ended_in: dict[str, int] = {}
-        # What was sent before the ledger of a revoked connection was forgotten.
+        # Requests sent before the ledger of their revoked connection was deleted.
         self.forgotten: set[str] = set()
-        self.told: set[str] = set()
+        self.notified: set[str] = set()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(work)
 
-    # What must hold when something is written or sent
+    # What must hold whenever something is written or sent
 
     def of_key(self, key: str) -> list[tuple[str, Command]]:
-        """The commands of a connection that its present ledger knows of, by request."""
+        """Return the commands of a connection that its current ledger covers, with their requests."""
         found = [(label.split(":")[2], c) for label, c in self.lightningd.commands.items()]
         ids = {asked.id for asked in self.asked if asked.key == key} - self.forgotten
         return [(id_, command) for id_, command in found if id_ in ids]
@@ -167,7 +170,7 @@ class Spending(RuleBasedStateMachine):
         before = parse_ledger(old) if old else Ledger()
         if new is None:
             assert not before.reservations
-            # Not what is asked for the connection that has this key now, and has not been sent yet.
+            # Requests of the connection that has this key now are not among them: none is sent yet.
             self.forgotten |= {id_ for id_, _ in self.of_key(key)}
             self.received_msat[key] = 0
             return
@@ -179,7 +182,7 @@ class Spending(RuleBasedStateMachine):
             self.check_granted(key, id_, after)
 
     def check_granted(self, key: str, request_id: str, ledger: Ledger) -> None:
-        """A reservation was made: with all that was sent it is within what was granted."""
+        """Check that a new reservation, with all that was sent, is within what was granted."""
         asked = next(asked for asked in self.asked if asked.id == request_id)
         now = self.loop.time()
         ended = [(id_, c) for id_, c in self.of_key(key) if id_ not in ledger.reservations]
@@ -227,8 +230,8 @@ class Spending(RuleBasedStateMachine):
             CircuitBreaker(node),
             Refusals(node),
             connection_of=self.connections.get,
-            tell=self.tell,
-            answer_late=self.answer_late,
+            notify=self.notify,
+            answer=self.answer,
         )
         while True:
             with suppress(NodeError):
@@ -236,11 +239,11 @@ class Spending(RuleBasedStateMachine):
                 break
         self.payments.start()
 
-    async def tell(self, connection_id: str, record: PaymentRecord) -> None:
+    async def notify(self, connection_id: str, record: PaymentRecord) -> None:
         await self.lightningd.call("help", command="pay")
-        self.told.add(record.payment.request_id)
+        self.notified.add(record.payment.request_id)
 
-    async def answer_late(self, key: str, record: PaymentRecord) -> None:
+    async def answer(self, key: str, record: PaymentRecord) -> None:
         [asked] = [asked for asked in self.asked if asked.id == record.payment.request_id]
         asked.outcomes.append(record)
 
@@ -250,32 +253,25 @@ class Spending(RuleBasedStateMachine):
         self.connections[key] = Connection("app", key, ("wss://r",), START, view=view, budget=budget)
 
     async def ask(self, asked: Asked) -> None:
-        """As the handlers of pay_invoice and pay_keysend do."""
+        """Ask as the handlers of pay_invoice and pay_keysend do."""
         connection = self.connections.get(asked.key)
         if connection is None:
             return
-        payer, label = self.payments.payer, payment_label(asked.key[:16], asked.id)
-        common = {"retry_for_s": RETRY_FOR_S, "label": label}
-
-        async def send(reserved: Payment) -> Json:
-            limit: Any = {"max_fee_msat": reserved.max_fee_msat, **common}
-            if asked.name is None:
-                return await payer.keysend("02", amount_msat=asked.amount_msat, tlvs={}, **limit)
-            return await payer.pay_invoice(
-                f"{asked.name}:{asked.amount_msat}", amount_msat=None, **limit
-            )
-
+        payer = self.payments.payer
         try:
-            record = await self.payments.come_before(connection, asked.id, START)
+            record = await self.payments.previous_outcome(connection, asked.id, START)
             first_index = await payer.next_sendpay_index() if asked.name is None else 0
         except NodeError:
-            return  # as any reading
+            return  # a request that only reads fails in the same way
         except Nip47Error as error:
             asked.outcomes.append(error)
             return
         try:
-            record = record or await self.payments.pay(connection, self.wanted(asked, first_index), send)
+            wanted = self.wanted(asked, first_index)
+            record = record or await self.payments.pay(connection, wanted, CommandParams())
             asked.outcomes.append(record)
+            if self.payments.is_in_flight(asked.key, record.payment.request_id):
+                asked.early.append(record)
         except Nip47Error as error:
             asked.outcomes.append(error)
 
@@ -290,7 +286,7 @@ class Spending(RuleBasedStateMachine):
             amount_msat=asked.amount_msat,
             max_fee_msat=asked.max_fee_msat,
             payment_hash=None if name is None else hash_of(preimage_of(name)),
-            invoice=name,
+            invoice=None if name is None else f"{name}:{asked.amount_msat}",
             destination="02",
             first_sendpay_index=first_index,
         )
@@ -336,11 +332,11 @@ class Spending(RuleBasedStateMachine):
         beginning: tuple[Fate, ...],
         events: list[tuple[Fate, int | None]],
     ) -> None:
-        """A request, and what comes of its payment."""
+        """Make a request, and let events happen to its payment."""
         asked = self.new_request(key, name, amount_msat, max_fee_msat)
         self.some_turns(None)
         for event, turns in [*((event, 5) for event in beginning), *events]:
-            self.befall(asked, event)
+            self.happen_to(asked, event)
             self.some_turns(turns)
 
     def some_turns(self, turns: int | None) -> None:
@@ -350,7 +346,7 @@ class Spending(RuleBasedStateMachine):
 
         self.run(asyncio.sleep(0.01) if turns is None else go_on())
 
-    def befall(self, asked: Asked, event: Fate) -> None:
+    def happen_to(self, asked: Asked, event: Fate) -> None:
         match event:
             case Fate.AWAY | Fate.LOST:
                 self.lightningd.troubles.append(Trouble[event.name])
@@ -365,9 +361,9 @@ class Spending(RuleBasedStateMachine):
             case _:
                 command = self.lightningd.commands.get(payment_label(asked.key[:16], asked.id))
                 if command is not None:
-                    self.befall_command(command, event)
+                    self.happen_to_command(command, event)
 
-    def befall_command(self, command: Command, event: Fate) -> None:
+    def happen_to_command(self, command: Command, event: Fate) -> None:
         node = self.lightningd
         match event:
             case Fate.BEGIN:
@@ -385,7 +381,7 @@ class Spending(RuleBasedStateMachine):
     def same_request_again(self, number: int) -> None:
         if self.asked:
             asked = self.asked[-1 - number % len(self.asked)]
-            # A ledger that is forgotten takes the records' place in this model with it.
+            # With a deleted ledger, this model no longer knows what was sent before.
             if asked.id not in self.forgotten:
                 self.give(asked)
 
@@ -414,12 +410,12 @@ class Spending(RuleBasedStateMachine):
         self.pay_index += 1
         if key not in self.connections:
             return
-        self.received_msat[key] += amount_msat  # it can count before we are told so
+        self.received_msat[key] += amount_msat  # it can be counted before we get an answer
         for _ in range(MANY):
             with suppress(NodeError):
                 self.run(self.payments.receive(key, amount_msat, self.pay_index))
                 return
-        raise AssertionError("it is not counted")
+        raise AssertionError("the received amount is not counted")
 
     # Rules: what lightningd, the clock and crashes do
 
@@ -427,7 +423,7 @@ class Spending(RuleBasedStateMachine):
         return list(self.lightningd.commands.values())
 
     def command(self, number: int) -> Command:
-        """Choose a command, the newer the likelier."""
+        """Return a command; newer ones are likelier."""
         return self.commands()[-1 - number % len(self.commands())]
 
     def is_paying(self) -> bool:
@@ -526,11 +522,15 @@ class Spending(RuleBasedStateMachine):
                 assert hash_of(record.preimage or "") == record.payment.payment_hash
 
     def check_kept(self, asked: Asked) -> None:
-        """A request whose payment has ended gets the same answer from then on."""
+        """Check that a request whose payment has ended gets the same answer from then on.
+
+        An answer given while a part is still pending is left out: it cannot know the whole cost.
+        """
         if asked.id in {entry.request_id for entry in self.payments.records.all()}:
             own = [o for o in asked.outcomes if is_of(o, asked)]
             later = asked.outcomes[asked.outcomes.index(own[0]) :] if own else []
-            assert len({told(outcome) for outcome in later if not is_away(outcome)}) <= 1
+            final = [o for o in later if not any(o is early for early in asked.early)]
+            assert len({answer_of(outcome) for outcome in final if not is_away(outcome)}) <= 1
 
     @rule()
     def all_comes_to_rest(self) -> None:
@@ -544,7 +544,7 @@ class Spending(RuleBasedStateMachine):
                     self.lightningd.end_part(command, 0, complete=number % 2 == 0)
             await asyncio.sleep(REST_S)
 
-        # Twice: an error that comes before its request has reached lightningd.
+        # Twice: a command can reach lightningd during the first round.
         self.run(end())
         self.run(end())
         self.nothing_goes_wrong_unseen()
@@ -552,7 +552,7 @@ class Spending(RuleBasedStateMachine):
         for key in KEYS:
             ledger = self.stored(key)
             assert not ledger.reservations
-            assert not ledger.untold
+            assert not ledger.unannounced
             sent = {id_: command.sent_msat() for id_, command in self.of_key(key)}
             assert ledger.total_spent_msat == sum(sent.values())
         self.check_records()
@@ -564,7 +564,7 @@ class Spending(RuleBasedStateMachine):
             assert (record.sent_msat if record else 0) == sent.get(asked.id, 0)
             if record is not None:
                 assert record.is_settled == bool(record.sent_msat)
-                assert not record.is_settled or asked.id in self.told
+                assert not record.is_settled or asked.id in self.notified
 
     def teardown(self) -> None:
         try:
@@ -577,17 +577,17 @@ class Spending(RuleBasedStateMachine):
 
 
 def is_of(outcome: Outcome, asked: Asked) -> bool:
-    """Another request that pays the same invoice has its failure, too."""
+    """Return True if the outcome is of this request, not of another one that paid the same invoice."""
     return isinstance(outcome, PaymentRecord) and outcome.payment.request_id == asked.id
 
 
 def is_away(outcome: Outcome) -> bool:
-    """Lightningd could not be asked."""
+    """Return True if lightningd could not be asked."""
     return isinstance(outcome, Nip47Error) and outcome.code is ErrorCode.INTERNAL
 
 
-def told(outcome: Outcome) -> tuple[Any, ...]:
-    """What the client is told."""
+def answer_of(outcome: Outcome) -> tuple[Any, ...]:
+    """Return what the client gets as the answer."""
     if isinstance(outcome, Nip47Error):
         return outcome.code, outcome.message
     return outcome.state, outcome.preimage, outcome.sent_msat, outcome.error_code, outcome.error_message
