@@ -26,7 +26,7 @@ from nwc.wallet.invoice_record import invoice_label
 from nwc.wallet.methods.make_invoice import make_invoice
 from nwc.wallet.spending import payments as payments_module
 from nwc.wallet.spending.ledger import Ledger
-from nwc.wallet.spending.payment import Payment, PaymentRecord
+from nwc.wallet.spending.payment import CommandParams, PaymentRecord
 from tests.double.datastore import listdatastore
 from tests.double.node import Node as Double
 from tests.support.waiting import PATIENCE_S
@@ -427,7 +427,7 @@ async def test_a_stored_name_can_be_changed_to_its_normal_form(scene: Scene) -> 
         await scene.core.manager.create(replace(OTHER, name="café"))
 
 
-async def test_nothing_is_paid_once_it_is_revoked(scene: Scene) -> None:
+async def test_nothing_is_paid_once_it_is_revoked(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even what lightningd was writing down for it."""
     rich = replace(OTHER, budget=Budget(BudgetKind.UNLIMITED))
     await ConnectionStore(scene.node).create(rich)
@@ -439,12 +439,15 @@ async def test_nothing_is_paid_once_it_is_revoked(scene: Scene) -> None:
             writing.set()
             await is_stored.wait()
 
-    async def send(_: Payment) -> Any:
+    async def send(*_: Any, **__: Any) -> Any:
         raise AssertionError("it was sent")
+
+    for command in ("pay_invoice", "keysend"):
+        monkeypatch.setattr(scene.core.payments.payer, command, send)
 
     writing = asyncio.Event()
     scene.node.before = hang
-    paying = asyncio.create_task(scene.core.payments.pay(rich, settled(1).payment, send))
+    paying = asyncio.create_task(scene.core.payments.pay(rich, settled(1).payment, CommandParams()))
     await writing.wait()
     revoking = asyncio.create_task(scene.core.manager.revoke("other"))
     await asyncio.sleep(0)

@@ -25,6 +25,7 @@ from nwc.wallet.connections.record import (
     Connection,
     ConnectionRecordError,
     ConnectionStore,
+    connection_id_of,
     parse_connection,
     wallet_keys,
 )
@@ -88,7 +89,7 @@ class ConnectionManager:
         stored = await self._store.load()
         records = _readable(stored)
         served = {record.client_pubkey for record in records}
-        self._unserved = {key[:16]: key for key in stored if key not in served}
+        self._unserved = {connection_id_of(key): key for key in stored if key not in served}
         loaded: list[LiveConnection] = []
         for at in range(0, len(records), LOADED_AT_ONCE):
             some = records[at : at + LOADED_AT_ONCE]
@@ -110,7 +111,7 @@ class ConnectionManager:
 
     def is_unserved(self, client_pubkey: str) -> bool:
         """True if there is a record of this client key that is not served."""
-        return self._unserved.get(client_pubkey[:16]) == client_pubkey
+        return self._unserved.get(connection_id_of(client_pubkey)) == client_pubkey
 
     async def revoked_ids(self) -> list[str]:
         """Return the ids of all connections that were revoked: what they stored is kept."""
@@ -308,7 +309,7 @@ def _readable(stored: dict[str, str]) -> list[Connection]:
         try:
             read.append(parse_connection(client_pubkey, text))
         except ConnectionRecordError as error:
-            _log.warning("connection %s is not served: %s", client_pubkey[:16], error)
+            _log.warning("connection %s is not served: %s", connection_id_of(client_pubkey), error)
     records: dict[str, Connection] = {}
     # The newest has the name: an older one can be what could not be deleted.
     for record in sorted(read, key=lambda record: -record.created_at):

@@ -22,6 +22,11 @@ _KEY = ("nwc", "connections")
 _REVOKED = ("nwc", "revoked")
 
 
+def connection_id_of(client_pubkey: str) -> str:
+    """Return the id of a client key's connection: 16 hex digits."""
+    return client_pubkey[:16]
+
+
 class View(StrEnum):
     """What a connection sees: what was made through it, or everything on the node."""
 
@@ -65,7 +70,7 @@ class Connection:
     @property
     def id(self) -> str:
         """The short form that stands in invoice labels: 16 hex digits."""
-        return self.client_pubkey[:16]
+        return connection_id_of(self.client_pubkey)
 
     def has_expired(self, now: float) -> bool:
         """Tell whether the connection's time is over."""

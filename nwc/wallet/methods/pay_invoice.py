@@ -10,8 +10,13 @@ from nwc.cln.node import Json
 from nwc.nip47 import params
 from nwc.nip47.errors import ErrorCode, Nip47Error, refuse
 from nwc.wallet.context import Call, Wallet
-from nwc.wallet.spending.payment import MAX_PAYMENT_MSAT, Payment, PaymentRecord, usual_fee_limit_msat
-from nwc.wallet.spending.payments import RETRY_FOR_S, payment_label
+from nwc.wallet.spending.payment import (
+    MAX_PAYMENT_MSAT,
+    CommandParams,
+    Payment,
+    PaymentRecord,
+    usual_fee_limit_msat,
+)
 
 # The node keeps it. With the longest description and ten hops of route hints an invoice has some 2,500.
 MAX_INVOICE_CHARACTERS = 4096
@@ -116,19 +121,9 @@ async def _pay(wallet: Wallet, call: Call) -> PaymentRecord:
         metadata=wanted.metadata,
         first_sendpay_index=await wallet.payments.payer.next_sendpay_index(),
     )
-    needs_amount = decoded.get("amount_msat") is None
-
-    async def send(reserved: Payment) -> Json:
-        return await wallet.payments.payer.pay_invoice(
-            wanted.invoice,
-            amount_msat=amount_msat if needs_amount else None,
-            max_fee_msat=reserved.max_fee_msat,
-            retry_for_s=RETRY_FOR_S,
-            label=payment_label(call.connection.id, call.request_id),
-        )
-
     await wallet.payments.payer.prepare()
-    return await wallet.payments.pay(call.connection, payment, send)
+    params = CommandParams(needs_amount=decoded.get("amount_msat") is None)
+    return await wallet.payments.pay(call.connection, payment, params)
 
 
 def payment_answer(record: PaymentRecord) -> dict[str, Any]:

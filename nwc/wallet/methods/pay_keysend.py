@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from nwc.cln import onion
-from nwc.cln.node import Json
 from nwc.nip47 import params
 from nwc.nip47.errors import ErrorCode, Nip47Error, refuse
 from nwc.nostr.encoding import to_json
@@ -16,8 +15,7 @@ from nwc.wallet.methods.pay_invoice import (
     max_fee_param,
     payment_answer,
 )
-from nwc.wallet.spending.payment import MAX_PAYMENT_MSAT, Payment, PaymentRecord
-from nwc.wallet.spending.payments import RETRY_FOR_S, payment_label
+from nwc.wallet.spending.payment import MAX_PAYMENT_MSAT, CommandParams, Payment, PaymentRecord
 
 MAX_TLV_RECORDS = 50
 # BOLT1, "Type-Length-Value Format": below are the standard types, which would break the payment.
@@ -163,15 +161,4 @@ async def _send(wallet: Wallet, call: Call) -> PaymentRecord:
         metadata=wanted.metadata,
         first_sendpay_index=await wallet.payments.payer.next_sendpay_index(),
     )
-
-    async def send(reserved: Payment) -> Json:
-        return await wallet.payments.payer.keysend(
-            wanted.destination,
-            amount_msat=wanted.amount_msat,
-            max_fee_msat=reserved.max_fee_msat,
-            retry_for_s=RETRY_FOR_S,
-            label=payment_label(call.connection.id, call.request_id),
-            tlvs=wanted.tlvs,
-        )
-
-    return await wallet.payments.pay(call.connection, payment, send)
+    return await wallet.payments.pay(call.connection, payment, CommandParams(tlvs=wanted.tlvs))

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nwc.cln.node import Node
+from nwc.wallet.connections.record import connection_id_of
 from nwc.wallet.records import RecordKind, RecordVersionError, is_number
 
 WITHIN_S = 3600
@@ -71,7 +72,11 @@ class CircuitBreaker:
                 self._stops[client_pubkey] = _parse(text)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 why = str(error) if isinstance(error, RecordVersionError) else type(error).__name__
-                _log.error("connection %s cannot pay: bad record of stops: %s", client_pubkey[:16], why)
+                _log.error(
+                    "connection %s cannot pay: bad record of stops: %s",
+                    connection_id_of(client_pubkey),
+                    why,
+                )
                 self._unreadable.add(client_pubkey)
                 self._stops[client_pubkey] = _Stops(suspended_at=0)
 

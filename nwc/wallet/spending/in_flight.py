@@ -8,6 +8,7 @@ import asyncio
 from dataclasses import replace
 
 from nwc.cln.payer import Payer
+from nwc.wallet.connections.record import connection_id_of
 from nwc.wallet.spending.ledgers import Ledgers
 from nwc.wallet.spending.payment import Payment
 from nwc.wallet.spending.payments import payment_label
@@ -63,7 +64,7 @@ class InFlight:
                 self._hashes[client_pubkey, payment.request_id] = payment_hash
 
     async def _hash_of(self, client_pubkey: str, payment: Payment) -> str | None:
-        label = payment_label(client_pubkey[:16], payment.request_id)
+        label = payment_label(connection_id_of(client_pubkey), payment.request_id)
         return await self._payer.hash_of(payment.first_sendpay_index, label)
 
     def _forget_ended(self) -> None:

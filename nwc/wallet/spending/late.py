@@ -92,7 +92,7 @@ class LatePayments:
         _log.warning(
             "payment %s of connection %s was not in the books as paid, but lightningd has paid it; "
             "it is booked now",
-            request_id[:16],
+            request_id,
             connection_id,
         )
         await self._payments.book_late(client_pubkey, payment)

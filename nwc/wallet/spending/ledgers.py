@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from nwc.cln.errors import RpcCallError, RpcCode
 from nwc.cln.node import Node
+from nwc.wallet.connections.record import connection_id_of
 from nwc.wallet.spending.ledger import Ledger, LedgerError, parse_ledger
 
 _KEY = ("nwc", "ledgers")
@@ -62,7 +63,11 @@ class Ledgers:
                 try:
                     self._keep(client_pubkey, _Stored(parse_ledger(text), generation))
                 except LedgerError as error:
-                    _log.error("connection %s cannot spend: its ledger is %s", client_pubkey[:16], error)
+                    _log.error(
+                        "connection %s cannot spend: its ledger is %s",
+                        connection_id_of(client_pubkey),
+                        error,
+                    )
         return dict(self._last_seen)
 
     def known(self, client_pubkey: str) -> Ledger:

@@ -1,6 +1,6 @@
 """A payment that a connection asked for, and how it ended: values, and their form in the datastore."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -73,6 +73,20 @@ class Payment:
         Of payments of earlier versions only the second of the request is known.
         """
         return self.reserved_at_us or self.request_created_at * 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class CommandParams:
+    """Parameters of the paying command that are not in the stored payment: nothing needs them later.
+
+    Attributes:
+        needs_amount: True if the invoice has no amount, so that the command must state it.
+        tlvs: further records for the payee of a keysend: type in decimal digits, value in hex digits.
+
+    """
+
+    needs_amount: bool = False
+    tlvs: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

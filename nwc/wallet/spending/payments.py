@@ -38,13 +38,14 @@ from nwc.cln.retry import retry
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.tasks import Tasks
 from nwc.wallet.connections.budget import Budget, BudgetKind
-from nwc.wallet.connections.record import Connection, View
+from nwc.wallet.connections.record import Connection, View, connection_id_of
 from nwc.wallet.slots import Slots
 from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.large import LargePayments
 from nwc.wallet.spending.ledger import BudgetExceededError, Ledger, LedgerError
 from nwc.wallet.spending.ledgers import Ledgers
 from nwc.wallet.spending.payment import (
+    CommandParams,
     Payment,
     PaymentRecord,
     PaymentState,
@@ -78,7 +79,6 @@ _POLL_MAX_S = 10.0
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-Send = Callable[[Payment], Awaitable[Json]]
 Outcome = PaymentRecord | Nip47Error
 # The work of a payment; it may set the outcome earlier than it ends.
 Run = Callable[[asyncio.Future[Outcome]], Coroutine[Any, Any, Outcome]]
@@ -229,13 +229,13 @@ class Payments:
             return None
         return record.payment.metadata if record else None
 
-    async def pay(self, connection: Connection, wanted: Payment, send: Send) -> PaymentRecord:
+    async def pay(self, connection: Connection, wanted: Payment, params: CommandParams) -> PaymentRecord:
         """Make a payment, however long it takes, and return how it ended.
 
         Args:
             connection: who pays.
             wanted: what to pay; the limit on the fee is lowered to what is left of the budget.
-            send: gives lightningd the command; is awaited once, or not at all.
+            params: what the paying command needs beside the payment.
 
         Raises:
             Nip47Error: nothing was sent, and nothing will be.
@@ -243,7 +243,7 @@ class Payments:
         """
         outcome = self._same(connection, wanted)
         if outcome is None:
-            run = partial(self._run, connection, wanted, send)
+            run = partial(self._run, connection, wanted, params)
             outcome = self._start(connection.client_pubkey, wanted, run)
         elif _request_name(connection.client_pubkey, wanted.request_id) in self._under_way:
             self._came_again.add(wanted.request_id)
@@ -405,7 +405,11 @@ class Payments:
     # The way of a payment
 
     async def _run(
-        self, connection: Connection, wanted: Payment, send: Send, outcome: asyncio.Future[Outcome]
+        self,
+        connection: Connection,
+        wanted: Payment,
+        params: CommandParams,
+        outcome: asyncio.Future[Outcome],
     ) -> Outcome:
         try:
             ended = await self.records.get(connection.id, wanted.request_id)
@@ -433,7 +437,7 @@ class Payments:
                     await self._check_route(payment)
                 # It can have been revoked while lightningd wrote.
                 self._budget_of(connection.client_pubkey, time.time())
-                attempt = await self._send(connection.client_pubkey, payment, send)
+                attempt = await self._send(connection.client_pubkey, payment, params)
         except Nip47Error as error:
             return await self._give_up(connection, wanted, error, outcome)
         except NodeError:
@@ -507,13 +511,14 @@ class Payments:
             raise Nip47Error(ErrorCode.UNAUTHORIZED, "this connection has ended")
         return connection.budget
 
-    async def _send(self, client_pubkey: str, payment: Payment, send: Send) -> "_Attempt":
+    async def _send(self, client_pubkey: str, payment: Payment, params: CommandParams) -> "_Attempt":
         """Give lightningd the command, and return what is known of the payment then."""
         begun_at = asyncio.get_running_loop().time()
         may_begin_until = begun_at + RETRY_FOR_S + UNSENT_GRACE_S
         unknown = _Attempt(payment, may_begin_until)
         try:
-            return replace(unknown, sent=_sent(payment, await send(payment)))
+            answer = await self._call_command(client_pubkey, payment, params)
+            return replace(unknown, sent=_sent(payment, answer))
         except PayCommandError as error:
             self._large.note_failure(client_pubkey, error.attempts)
             failure = await self._failure_of(error, payment)
@@ -526,6 +531,26 @@ class Payments:
             # Whatever it is, lightningd may be paying: the payment must not be lost sight of.
             _log.exception("the answer to a payment was not understood")
             return unknown
+
+    async def _call_command(self, client_pubkey: str, payment: Payment, params: CommandParams) -> Json:
+        """Call the paying command for a reserved payment, and return its answer."""
+        label = payment_label(connection_id_of(client_pubkey), payment.request_id)
+        if payment.invoice is None:
+            return await self.payer.keysend(
+                payment.destination or "",
+                amount_msat=payment.amount_msat,
+                max_fee_msat=payment.max_fee_msat,
+                retry_for_s=RETRY_FOR_S,
+                label=label,
+                tlvs=params.tlvs,
+            )
+        return await self.payer.pay_invoice(
+            payment.invoice,
+            amount_msat=payment.amount_msat if params.needs_amount else None,
+            max_fee_msat=payment.max_fee_msat,
+            retry_for_s=RETRY_FOR_S,
+            label=label,
+        )
 
     async def _failure_of(self, error: RpcCallError, payment: Payment) -> Nip47Error:
         if is_insufficient(error) and await self._is_short_of_funds(payment):
@@ -558,7 +583,9 @@ class Payments:
         The record of a failed one may be older than the reservation (`book_late`): lightningd is asked.
         """
         try:
-            record = await self._retry(lambda: self.records.get(client_pubkey[:16], payment.request_id))
+            record = await self._retry(
+                lambda: self.records.get(connection_id_of(client_pubkey), payment.request_id)
+            )
         except UnreadableRecordError:
             return None
         return record if record is not None and record.is_settled else None
@@ -571,7 +598,7 @@ class Payments:
         The outcome is set earlier when a part is complete while others are pending.
         """
         payment, loop = attempt.payment, asyncio.get_running_loop()
-        label = payment_label(client_pubkey[:16], payment.request_id)
+        label = payment_label(connection_id_of(client_pubkey), payment.request_id)
         delay = _POLL_FIRST_S
         while True:
             asked_at = loop.time()
@@ -611,7 +638,7 @@ class Payments:
     async def _end(self, client_pubkey: str, record: PaymentRecord) -> None:
         """Keep the record, then book or release. A crash in between has both done again."""
         request_id = record.payment.request_id
-        await self._retry(lambda: self.records.keep(client_pubkey[:16], record))
+        await self._retry(lambda: self.records.keep(connection_id_of(client_pubkey), record))
 
         def change(ledger: Ledger) -> Ledger:
             if not record.is_settled:
@@ -624,16 +651,16 @@ class Payments:
             await self._retry(lambda: self.ledgers.change(client_pubkey, change))
         except LedgerError:
             # Nothing is spent from it any more; the client is told of this payment all the same.
-            _log.exception("a payment of connection %s is not booked", client_pubkey[:16])
+            _log.exception("a payment of connection %s is not booked", connection_id_of(client_pubkey))
             return
         connection = self._connection_of(client_pubkey)
-        name = connection.name if connection else f"revoked {client_pubkey[:16]}"
+        name = connection.name if connection else f"revoked {connection_id_of(client_pubkey)}"
         _log.info("%s of %r: %s", record.payment.method, name, record.state)
         self._tasks.spawn(self._tell(client_pubkey, request_id))
 
     async def _tell(self, client_pubkey: str, request_id: str) -> None:
         """Have the apps told of a payment if it is settled, then note that they know how it ended."""
-        connection_id = client_pubkey[:16]
+        connection_id = connection_id_of(client_pubkey)
         try:
             record = await self._retry(lambda: self.records.get(connection_id, request_id))
         except UnreadableRecordError:
@@ -648,7 +675,9 @@ class Payments:
     async def _answer_untold(self, client_pubkey: str, request_id: str) -> None:
         """Answer, perhaps once more, a request whose payment has ended before the start."""
         try:
-            record = await self._retry(lambda: self.records.get(client_pubkey[:16], request_id))
+            record = await self._retry(
+                lambda: self.records.get(connection_id_of(client_pubkey), request_id)
+            )
         except UnreadableRecordError:
             return
         if record is not None:
@@ -666,7 +695,7 @@ class Payments:
                 client_pubkey, lambda ledger: ledger.receive(amount_msat, pay_index)
             )
         except LedgerError:
-            _log.error("connection %s: what it received is not counted", client_pubkey[:16])
+            _log.error("connection %s: what it received is not counted", connection_id_of(client_pubkey))
 
     async def forget_if_done(self, client_pubkey: str) -> None:
         """Delete the ledger of a connection that is revoked, once nothing of it is under way.

@@ -13,6 +13,7 @@ from collections import defaultdict
 
 from nwc.cln.errors import NodeError
 from nwc.cln.node import Node
+from nwc.wallet.connections.record import connection_id_of
 from nwc.wallet.records import MAX_NUMBER, RecordKind, RecordVersionError, is_number
 
 # The client waits for its answer meanwhile.
@@ -67,7 +68,9 @@ class Refusals:
                 await self._node.datastore_put((*_KEY, client_pubkey), record)
                 self._noted[client_pubkey] = created_at
         except (NodeError, TimeoutError) as error:
-            _log.debug("a refusal of connection %s is not kept: %s", client_pubkey[:16], error)
+            _log.debug(
+                "a refusal of connection %s is not kept: %s", connection_id_of(client_pubkey), error
+            )
 
     async def forget(self, client_pubkey: str) -> None:
         """Delete what is kept of a connection that is revoked.

@@ -15,7 +15,7 @@ from nwc.wallet import stored_data
 from nwc.wallet.connections.budget import Budget, BudgetKind
 from nwc.wallet.connections.manager import ManagementError
 from nwc.wallet.connections.record import Connection
-from nwc.wallet.spending.payment import Payment
+from nwc.wallet.spending.payment import CommandParams, Payment
 from tests.double.datastore import _below
 from tests.unit.helpers import STRANGER
 from tests.unit.in_process import START
@@ -136,12 +136,14 @@ async def test_a_connection_made_afterwards_begins_anew(scene: Scene) -> None:
     assert (await scene.ledger()).received_msat == 7000
 
 
-async def test_it_is_refused_while_payments_are_pending(scene: Scene) -> None:
+async def test_it_is_refused_while_payments_are_pending(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await scene.load()
     await filled(scene)
     held = asyncio.Event()
 
-    async def send(_: Payment) -> Any:
+    async def send(*_: Any, **__: Any) -> Any:
         held.set()
         await asyncio.Event().wait()
 
@@ -150,7 +152,8 @@ async def test_it_is_refused_while_payments_are_pending(scene: Scene) -> None:
     )
     scene.core.connections.add(await scene.core.manager._live(spending))
     wanted = Payment("55" * 32, START, "pay_keysend", "nip44_v2", START, 1000, 10, None, None, "02" * 33)
-    paying = asyncio.create_task(scene.core.payments.pay(spending, wanted, send))
+    monkeypatch.setattr(scene.core.payments.payer, "keysend", send)
+    paying = asyncio.create_task(scene.core.payments.pay(spending, wanted, CommandParams()))
     await held.wait()
     before = keys(scene)
     assert (await commands.forget(scene.core))["payments_pending"] == 1

@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 from unittest.mock import patch
 
 from nwc.cln.errors import NodeError, NodeUnavailableError
-from nwc.cln.node import Json
 from nwc.cln.payer import Payer
 from nwc.nip47.errors import Nip47Error
 from nwc.wallet.connections.budget import Budget
@@ -15,9 +14,9 @@ from nwc.wallet.spending import payments as payments_module
 from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.ledger import Ledger, parse_ledger
 from nwc.wallet.spending.ledgers import Ledgers
-from nwc.wallet.spending.payment import Payment, PaymentRecord
+from nwc.wallet.spending.payment import CommandParams, Payment, PaymentRecord
 from nwc.wallet.spending.payment_records import PaymentRecords
-from nwc.wallet.spending.payments import RETRY_FOR_S, Payments, Send, payment_label
+from nwc.wallet.spending.payments import Payments, payment_label
 from nwc.wallet.spending.refusals import Refusals
 from tests.unit.virtual_loop import VirtualLoop
 from tests.unit.wallet.spending.simulation import Command, SimulatedLightningd, hash_of, preimage_of
@@ -109,31 +108,15 @@ class Bench:
 
     # What is asked, and what comes of it
 
-    def pay(self, wanted: Payment, key: str = KEY, send: Send | None = None) -> "asyncio.Task[Outcome]":
+    def pay(self, wanted: Payment, key: str = KEY) -> "asyncio.Task[Outcome]":
         """Ask for a payment, and let all happen that needs no waiting."""
-        asked = self.loop.create_task(
-            self._request(wanted, self.connections[key], send or self.send(key))
-        )
+        asked = self.loop.create_task(self._request(wanted, self.connections[key]))
         self.wait()
         return asked
 
-    def send(self, key: str = KEY) -> Send:
-        async def send(reserved: Payment) -> Json:
-            payer, label = self.payments.payer, payment_label(key[:16], reserved.request_id)
-            limit: Any = {
-                "max_fee_msat": reserved.max_fee_msat,
-                "retry_for_s": RETRY_FOR_S,
-                "label": label,
-            }
-            if reserved.invoice is None:
-                return await payer.keysend("02", amount_msat=reserved.amount_msat, tlvs={}, **limit)
-            return await payer.pay_invoice(reserved.invoice, amount_msat=None, **limit)
-
-        return send
-
-    async def _request(self, wanted: Payment, asking: Connection, send: Send) -> Outcome:
+    async def _request(self, wanted: Payment, asking: Connection) -> Outcome:
         try:
-            return await self.payments.pay(asking, wanted, send)
+            return await self.payments.pay(asking, wanted, CommandParams())
         except Nip47Error as error:
             return error
 

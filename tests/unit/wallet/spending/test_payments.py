@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from nwc.cln.node import Json
 from nwc.cln.payer import Parts
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
@@ -415,12 +414,14 @@ def test_no_answer_and_a_late_part(bench: Bench, wanted: Payment) -> None:
         {"payment_preimage": "11" * 32, "amount_sent_msat": None},
     ],
 )
-def test_an_answer_nobody_understands(bench: Bench, answer: Any) -> None:
-    async def send(reserved: Payment) -> Json:
-        result: Json = answer
-        return result
+def test_an_answer_nobody_understands(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, answer: Any
+) -> None:
+    async def send(*_: Any, **__: Any) -> Any:
+        return answer
 
-    asked = bench.pay(keysend(), send=send)
+    monkeypatch.setattr(bench.payments.payer, "keysend", send)
+    asked = bench.pay(keysend())
     bench.wait(PATIENCE_S + 15)
     assert failed(asked)[0] == ErrorCode.PAYMENT_FAILED
     assert bench.ledger().reservations == {}
@@ -429,15 +430,18 @@ def test_an_answer_nobody_understands(bench: Bench, answer: Any) -> None:
 @pytest.mark.parametrize(
     "error", [IndexError(), AttributeError(), AssertionError(), StopAsyncIteration()]
 )
-def test_an_error_nobody_expected(bench: Bench, error: Exception) -> None:
-    sent = bench.send()
+def test_an_error_nobody_expected(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    sent = bench.payments.payer.pay_invoice
 
-    async def send(reserved: Payment) -> Json:
-        asyncio.ensure_future(sent(reserved)).add_done_callback(lambda done: done.exception())
+    async def send(*args: Any, **limits: Any) -> Any:
+        asyncio.ensure_future(sent(*args, **limits)).add_done_callback(lambda done: done.exception())
         await asyncio.sleep(0.001)
         raise error
 
-    asked = bench.pay(invoice(), send=send)
+    monkeypatch.setattr(bench.payments.payer, "pay_invoice", send)
+    asked = bench.pay(invoice())
     bench.finish(bench.command())
     bench.wait(10)
     assert settled(asked).sent_msat == 110
@@ -573,7 +577,7 @@ def test_what_came_in_can_go_out(bench: Bench) -> None:
 def test_the_budget_is_that_of_the_moment(bench: Bench) -> None:
     asking = bench.connections[KEY]
     bench.grant(amount(50))
-    outcome = bench.loop.create_task(bench._request(invoice(), asking, bench.send()))
+    outcome = bench.loop.create_task(bench._request(invoice(), asking))
     bench.wait()
     assert refused(outcome)[0] == ErrorCode.QUOTA_EXCEEDED
 
@@ -584,7 +588,7 @@ def test_a_connection_that_has_ended(bench: Bench, revoked: bool) -> None:
     bench.grant(amount(1000), expires_at=START)
     if revoked:
         del bench.connections[KEY]
-    outcome = bench.loop.create_task(bench._request(invoice(), asking, bench.send()))
+    outcome = bench.loop.create_task(bench._request(invoice(), asking))
     bench.wait()
     assert refused(outcome) == ("UNAUTHORIZED", "this connection has ended")
 
@@ -894,9 +898,6 @@ def test_a_new_request_has_not_come_before(bench: Bench) -> None:
 
 def test_a_refusal_under_way_is_that_of_all_copies(bench: Bench) -> None:
     bench.grant(amount(10))
-    tasks = [
-        bench.loop.create_task(bench._request(invoice(), bench.connections[KEY], bench.send()))
-        for _ in range(2)
-    ]
+    tasks = [bench.loop.create_task(bench._request(invoice(), bench.connections[KEY])) for _ in range(2)]
     bench.wait()
     assert [refused(task)[0] for task in tasks] == [ErrorCode.QUOTA_EXCEEDED] * 2
