@@ -69,7 +69,7 @@ def owner_in(label: str) -> str | None:
     return rest[0] if prefix == "nwc" and len(rest) == 2 else None
 
 
-async def find(node: Node, invoice: Json) -> InvoiceRecord:
+async def read_record(node: Node, invoice: Json) -> InvoiceRecord:
     """Return what is kept beside an invoice of `listinvoices`; empty for one made elsewhere."""
     match = _LABEL.fullmatch(invoice["label"])
     text = await node.datastore_get((*_ROOT, *match.groups(), _LEAF)) if match else None
@@ -128,7 +128,7 @@ class InvoiceRecords:
         match = _LABEL.fullmatch(invoice["label"])
         if match is None or match[2] not in await self._of(match[1]):
             return InvoiceRecord()
-        return await find(self._node, invoice)
+        return await read_record(self._node, invoice)
 
     def forget_what_was_read(self) -> None:
         """Read again which invoices have a record: others have deleted records."""

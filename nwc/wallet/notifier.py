@@ -70,8 +70,15 @@ class Notifier:
     """Tells news to all connections they concern. Runs in the event loop until `stop`."""
 
     def __init__(
-        self, node: Node, pool: RelayPool, connections: ConnectionRegistry, records: PaymentRecords
+        self,
+        node: Node,
+        pool: RelayPool,
+        connections: ConnectionRegistry,
+        records: PaymentRecords,
+        *,
+        is_enabled: bool = True,
     ) -> None:
+        self._is_enabled = is_enabled
         self._node = node
         self._pool = pool
         self._connections = connections
@@ -88,6 +95,9 @@ class Notifier:
             NodeError: lightningd is away.
 
         """
+        if not self._is_enabled:
+            await self.forget()
+            return
         for client_pubkey in await self._node.datastore_keys(_PENDING):
             if self._connections.of_client(client_pubkey) is None:
                 await self._forget_pending(client_pubkey)
@@ -137,6 +147,8 @@ class Notifier:
             NodeError: lightningd is away; not all may be told.
 
         """
+        if not self._is_enabled:
+            return
         try:
             news = await self._received(invoice)
         except _CANNOT_BE_TOLD:
@@ -152,10 +164,11 @@ class Notifier:
             NodeError: lightningd is away; not all may be told.
 
         """
-        await self._tell_all(_sent(connection_id, record))
+        if self._is_enabled:
+            await self._tell_all(_sent(connection_id, record))
 
     async def _received(self, invoice: Json) -> News:
-        record = await invoice_record.find(self._node, invoice)
+        record = await invoice_record.read_record(self._node, invoice)
         return News(
             name=str(int(invoice["pay_index"])),
             type=PAYMENT_RECEIVED,

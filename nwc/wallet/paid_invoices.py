@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable
 from nwc.cln.errors import NodeError
 from nwc.cln.node import Json, Node
 from nwc.tasks import Steps, Tasks
+from nwc.wallet.connections.registry import ConnectionRegistry
+from nwc.wallet.invoice_record import connection_id_in
 
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 10.0
@@ -80,6 +82,56 @@ class PaidInvoices:
         newest = await self._node.newest_pay_index()
         await self._node.datastore_put(_POSITION, str(newest))
         return newest
+
+
+class Receipts:
+    """Counts what each connection receives, and has its observers notified.
+
+    Args:
+        connections: the connections being served.
+        unserved_key: returns the client key of a connection that is stored, but not served, by its id;
+            None for any other.
+        count: counts an amount in msat as received by the connection of a client key; an invoice with
+            the same `pay_index` is counted once.
+        notify: notifies of a paid invoice.
+
+    """
+
+    def __init__(
+        self,
+        connections: ConnectionRegistry,
+        *,
+        unserved_key: Callable[[str], str | None],
+        count: Callable[[str, int, int], Awaitable[None]],
+        notify: Callable[[Json], Awaitable[None]],
+    ) -> None:
+        self._connections = connections
+        self._unserved_key = unserved_key
+        self._count = count
+        self._notify = notify
+
+    async def take(self, invoice: Json) -> None:
+        """Count a paid invoice for the connection that made it, and notify of it.
+
+        Raises:
+            NodeError: lightningd is away; to be called again.
+
+        """
+        try:
+            await self._count_and_notify(invoice)
+        except (KeyError, TypeError, ValueError):
+            # A row that nobody expected must not keep all that follow from being handled.
+            _log.exception("a paid invoice was not understood")
+
+    async def _count_and_notify(self, invoice: Json) -> None:
+        connection_id = connection_id_in(invoice["label"]) or ""
+        live = self._connections.with_id(connection_id)
+        client_pubkey = live.record.client_pubkey if live else self._unserved_key(connection_id)
+        if client_pubkey is not None:
+            await self._count(client_pubkey, invoice["amount_received_msat"], invoice["pay_index"])
+        if live is not None:
+            _log.info("payment received through %r", live.record.name)
+        await self._notify(invoice)
 
 
 def is_pay_index(text: str) -> bool:

@@ -179,7 +179,7 @@ async def test_what_cannot_be_told_is_counted_once(
 @OFF
 async def test_what_is_sent_is_not_told_without_notifications(scene: Scene) -> None:
     await scene.load()
-    await scene.core._tell_of_sent(APP.id, settled(1))
+    await scene.core.notifier.payment_sent(APP.id, settled(1))
     assert await scene.aside() == []
 
 

@@ -30,7 +30,6 @@ from nwc.wallet.connections.record import (
     wallet_keys,
 )
 from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
-from nwc.wallet.spending.payments import Payments
 
 # A person's app asks in bursts: this many seconds' worth of the rate at once.
 BURST_S = 5
@@ -58,6 +57,17 @@ class ConnectionManager:
     """Owns the set of connections.
 
     Methods raise ManagementError for what the owner can mend, NodeError when lightningd is away.
+
+    Args:
+        node: lightningd.
+        pool: the relays.
+        info_publisher: publishes and withdraws info events.
+        connections: the connections being served.
+        rate_limit: requests per second that each connection may make.
+        count_pending: returns how many payments of all connections are pending.
+        on_deleted: is awaited with the client key of each connection whose record was deleted; may raise
+            NodeError, which is ignored.
+
     """
 
     def __init__(
@@ -67,7 +77,8 @@ class ConnectionManager:
         info_publisher: InfoPublisher,
         connections: ConnectionRegistry,
         rate_limit: int,
-        payments: Payments,
+        count_pending: Callable[[], int],
+        on_deleted: Callable[[str], Awaitable[None]],
     ) -> None:
         self._node = node
         self._store = ConnectionStore(node)
@@ -75,7 +86,8 @@ class ConnectionManager:
         self._announcer = info_publisher
         self._connections = connections
         self._rate_limit = rate_limit
-        self._payments = payments
+        self._count_pending = count_pending
+        self._on_deleted = on_deleted
         self._lock = asyncio.Lock()
         self._tasks = Tasks()
         # What lightningd may have stored and must not keep, by client key.
@@ -199,7 +211,7 @@ class ConnectionManager:
 
         """
         async with self._lock:
-            if pending := self._payments.count_in_flight():
+            if pending := self._count_pending():
                 raise ManagementError(
                     f"{pending} payments are pending; wait until they have ended: nwc-list shows them"
                 )
@@ -270,7 +282,7 @@ class ConnectionManager:
             # The connection has ended, whatever becomes of its ledger now; a start looks after the rest.
             with suppress(NodeError):
                 await self._store.note_revoked(record)
-                await self._payments.forget_if_done(record.client_pubkey)
+                await self._on_deleted(record.client_pubkey)
 
     def _check_name(self, name: str, of: LiveConnection | None) -> None:
         """Check that no connection but `of` has this name."""

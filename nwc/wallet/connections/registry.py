@@ -125,6 +125,11 @@ class ConnectionRegistry:
         """Return the connection of this client key."""
         return self._by_client_pubkey.get(client_pubkey)
 
+    def record_of(self, client_pubkey: str) -> Connection | None:
+        """Return the record of the connection of this client key."""
+        live = self._by_client_pubkey.get(client_pubkey)
+        return live.record if live else None
+
     def with_id(self, connection_id: str) -> LiveConnection | None:
         """Return the connection with this id, as it stands in labels."""
         return self._by_id.get(connection_id)

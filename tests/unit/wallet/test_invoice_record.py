@@ -66,10 +66,10 @@ def test_a_damaged_record_counts_as_none(text: str) -> None:
 
 async def test_found_by_label_only(world: World) -> None:
     made = await world.invoice(OWN, 1, record=RECORD)
-    assert await invoice_record.find(world.node, made) == RECORD
+    assert await invoice_record.read_record(world.node, made) == RECORD
     labels = [f"{made['label']}0", made["label"].upper(), "nwc:x:y", "", f"x{made['label']}"]
     for label in (*labels, invoice_record.invoice_label(OTHER, f"{1:064x}")):
-        assert await invoice_record.find(world.node, {"label": label}) == InvoiceRecord()
+        assert await invoice_record.read_record(world.node, {"label": label}) == InvoiceRecord()
 
 
 async def test_nothing_is_stored_of_nothing(world: World) -> None:
@@ -86,7 +86,7 @@ async def test_sweep_deletes_what_has_lost_its_invoice(world: World) -> None:
     assert await sweep(world) == 2
     assert await kept(world) == {f"{ALICE}/2", f"{ALICE}/3", f"{BOB}/5"}
     assert await sweep(world) == 0
-    assert await invoice_record.find(world.node, made[2]) == RECORD
+    assert await invoice_record.read_record(world.node, made[2]) == RECORD
 
 
 async def test_sweep_touches_nothing_else(world: World) -> None:
