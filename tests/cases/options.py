@@ -56,7 +56,11 @@ SHOWN_AT_INFO = r"UNUSUAL plugin-plugin\.py: .*"
             r"""got '\\?"wss://relay.*the value without quotes""",
         ),
         ("nwc-relay", "wss://relay.example.com # my own", "a comment cannot follow a value"),
-        ("nwc-relay", "wss://a.example wss://b.example", "holds more than one URL: separate them by commas"),
+        (
+            "nwc-relay",
+            "wss://a.example wss://b.example",
+            "holds more than one URL: separate them by commas",
+        ),
     ],
     ids=lambda x: str(x)[:30],
 )
