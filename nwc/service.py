@@ -112,7 +112,13 @@ class App:
             notify=self.notifier.payment_received,
         )
         self.paid_invoices = PaidInvoices(node, receipts.take)
-        self.wallet = Wallet(node, settings.invoice_expiry, tip, self.payments, settings.notifications)
+        self.wallet = Wallet(
+            node,
+            settings.invoice_expiry,
+            tip,
+            self.payments,
+            notifications=settings.notifications,
+        )
         self.server = RequestServer(
             self.wallet,
             self.connections,

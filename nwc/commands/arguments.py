@@ -12,12 +12,13 @@ from nwc.commands.amounts import parse_amount_msat, warn_of_bare_number
 from nwc.commands.times import parse_expiry
 from nwc.errors import NwcError
 from nwc.names import parse_name, parse_typed_name
+from nwc.nip47.methods import METHODS
 from nwc.nostr.keys import parse_public_key
 from nwc.nostr.relay_url import is_onion, parse_relay_urls
 from nwc.service import App
 from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
+from nwc.wallet.connections.permissions import allowed_methods
 from nwc.wallet.connections.record import Connection, View
-from nwc.wallet.dispatch import METHODS, allowed_methods
 
 MAX_RELAYS_PER_CONNECTION = 10
 

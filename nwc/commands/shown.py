@@ -15,8 +15,8 @@ from nwc.names import names_like
 from nwc.nostr.relay_health import RelayInfo
 from nwc.service import App
 from nwc.wallet.connections.budget import Budget
+from nwc.wallet.connections.permissions import allowed_methods, sent_notifications
 from nwc.wallet.connections.registry import LiveConnection
-from nwc.wallet.dispatch import allowed_methods, sent_notifications
 from nwc.wallet.spending.ledger import Ledger, LedgerError
 
 # Look-alikes that a warning names.

@@ -1,31 +1,48 @@
-"""The gate: which events are requests to serve. Cheapest check first, silence for all others.
+"""The gate: decides which events are requests to serve. All others are ignored.
 
-What comes from a relay is a stranger's word until its signature is checked, and that check is the dear
-one. So whatever can be told without it is told first, and nothing that an unchecked event says changes
-any state (the seen-set, the rate limit): otherwise a forger could shut out the real client.
+Every event from a relay is untrusted until its signature is checked. That check is the expensive one, so
+every cheaper check runs first. An event with an unchecked signature changes no state (the seen events,
+the rate limit): otherwise a forger could shut out the real client.
 
-Forgeries: that an event names a wallet key and its right author proves nothing, both stand in plain
-sight in every event. So anyone can have us check his forgeries (0.1 ms each), through any relay that
-does not check them itself. There is no limit on them here and no relay is left for them: the forger
-would then decide how many real requests are served. The time that all junk of a relay takes is bounded
-where it is read (relay.py).
+Forgeries: every event shows its wallet key and its author. So anyone can send us forged events that pass
+all checks but the signature's, through any relay that does not check signatures itself. Each costs us
+0.1 ms. The gate does not limit them, and no relay is dropped because of them: the forger would then
+decide how many real requests are served. Instead, nwc/nostr/bounded_connection.py bounds the CPU time
+that one relay's events can take.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Generic, Protocol, TypeVar
 
+from nwc.nip47.expiration import has_expired
 from nwc.nip47.kinds import KIND_REQUEST
 from nwc.nip47.rate_limit import RateLimit
 from nwc.nip47.seen import SeenEvents
 from nwc.nostr.event import Event, EventError, verify_event
 
-# A request that is older was kept by somebody and says nothing about clocks.
+# An older request was probably kept by a relay; it says nothing about the client's clock.
 MAX_BEHIND_S = 3600
 
 
+class Connection(Protocol):
+    """What the gate needs to know about a connection."""
+
+    @property
+    def client_pubkey(self) -> str:
+        """The key that may send requests, 64 hex digits."""
+
+    @property
+    def rate_limit(self) -> RateLimit:
+        """How fast it may send them."""
+
+
+C = TypeVar("C", bound=Connection)
+
+
 class Rejection(StrEnum):
-    """Why an event is met with silence."""
+    """Why an event is ignored."""
 
     WRONG_KIND = "wrong kind"
     FOREIGN = "not for us"
@@ -34,142 +51,115 @@ class Rejection(StrEnum):
     STALE = "stale"
     EXPIRED = "expired"
     RATE_LIMITED = "rate limited"
-    FORGED = "bad id or signature"  # honest relays pass none of these on
+    FORGED = "bad id or signature"  # honest relays do not pass these on
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
-    """The event is not served.
+class Rejected(Generic[C]):
+    """The event is ignored.
 
     Attributes:
         reason: why.
-        ahead_s: of a stale event that the client has really made, and not long ago: how far its time is
-            ahead of ours, in seconds; less than 0 when it is behind.
+        connection: the connection that the event claims to come from, None if there is none. For most
+            reasons the signature is not checked.
+        ahead_s: how far the client's clock is ahead of ours, in seconds, negative if it is behind. Only
+            for stale events that the client has signed recently.
 
     """
 
     reason: Rejection
+    connection: C | None = None
     ahead_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
-    """The event is an authentic request; it is to be served, or told RATE_LIMITED."""
+class Admitted(Generic[C]):
+    """The event is an authentic request.
 
+    Attributes:
+        connection: where it comes from.
+        rate_limited: True if it must be answered RATE_LIMITED instead of being served.
+
+    """
+
+    connection: C
     rate_limited: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who may send to one wallet key, and how fast."""
-
-    client_pubkey: str
-    rate_limit: RateLimit
-
-
-class Gate:
-    """Decides over every event that reaches us.
+class Gate(Generic[C]):
+    """Decides over every event from a relay.
 
     Args:
-        find_caller: returns who may send to a wallet key, None when the key is not ours.
+        find_connection: returns the connection of a wallet key, None if the key is not ours.
         max_request_age: seconds a request's `created_at` may differ from our clock.
 
     """
 
-    def __init__(self, find_caller: Callable[[str], Caller | None], max_request_age: int) -> None:
-        self._find_caller = find_caller
+    def __init__(self, find_connection: Callable[[str], C | None], max_request_age: int) -> None:
+        self._find_connection = find_connection
         self._max_request_age = max_request_age
         self._seen = SeenEvents()
-        self._looked_at = float("-inf")
+        self._clock_checked_at = float("-inf")
 
-    def check(self, event: Event, now: float) -> Admitted | Rejected:
+    def check(self, event: Event, now: float) -> Admitted[C] | Rejected[C]:
         """Decide over one event.
 
         Args:
-            event: shape checked, signature not.
+            event: its shape is checked, its signature is not.
             now: Unix seconds.
 
         """
-        caller = self._find_caller_of(event)
-        reason = self._reason_to_refuse(event, caller, now)
-        if reason or caller is None:
-            ahead_s = self._ahead_s(event, now) if reason is Rejection.STALE else None
-            return Rejected(reason or Rejection.FOREIGN, ahead_s)
-        limit = caller.rate_limit
+        if event.kind != KIND_REQUEST:
+            return Rejected(Rejection.WRONG_KIND)
+        connection = self._connection_of(event)
+        if connection is None:
+            return Rejected(Rejection.FOREIGN)
+        if event.pubkey != connection.client_pubkey:
+            return Rejected(Rejection.UNKNOWN_AUTHOR)
+        if event.id in self._seen:
+            return Rejected(Rejection.SEEN, connection)
+        if abs(event.created_at - now) > self._max_request_age:
+            return Rejected(Rejection.STALE, connection, self._ahead_s(event, now))
+        if has_expired(event, now):
+            return Rejected(Rejection.EXPIRED, connection)
+        return self._admit(event, connection, now)
+
+    def _admit(self, event: Event, connection: C, now: float) -> Admitted[C] | Rejected[C]:
+        """Check the rate and the signature, and charge an authentic request."""
+        limit = connection.rate_limit
         exhausted = limit.is_exhausted(now)
         if exhausted and limit.is_beyond_answers(now):
-            return Rejected(Rejection.RATE_LIMITED)
+            return Rejected(Rejection.RATE_LIMITED, connection)
         try:
             verify_event(event)
         except EventError:
-            return Rejected(Rejection.FORGED)
+            return Rejected(Rejection.FORGED, connection)
         self._seen.add(event.id)
         if exhausted:
             limit.charge_answer()
         else:
             limit.charge()
-        return Admitted(rate_limited=exhausted)
+        return Admitted(connection, rate_limited=exhausted)
 
-    def _find_caller_of(self, event: Event) -> Caller | None:
-        """Return who may send to the wallet key that an event is for; any `p` tag may name it."""
+    def _connection_of(self, event: Event) -> C | None:
+        """Return the connection whose wallet key a `p` tag names, whichever tag it is."""
         keys = (tag[1] for tag in event.tags_named("p") if len(tag) > 1)
-        callers = [caller for key in keys if (caller := self._find_caller(key))]
-        # A client key has one connection only, so of several keys of ours no more than one is meant.
-        meant = (caller for caller in callers if caller.client_pubkey == event.pubkey)
-        return next(meant, callers[0] if callers else None)
+        found = [connection for key in keys if (connection := self._find_connection(key))]
+        # If tags name several of our keys, the author's is meant: each client key has one connection.
+        of_author = (one for one in found if one.client_pubkey == event.pubkey)
+        return next(of_author, found[0] if found else None)
 
     def _ahead_s(self, event: Event, now: float) -> int | None:
-        """Tell how far the clock of a client is ahead of ours, from an event that is stale.
+        """Return how far the client's clock is ahead of ours, judged by a stale event.
 
-        Of all that come in a second one is looked at: a sign of a wrong clock is worth no more time.
+        At most one event a second is checked: a hint about a wrong clock is not worth more CPU time.
         """
         ahead_s = int(event.created_at - now)
-        if ahead_s < -MAX_BEHIND_S or abs(now - self._looked_at) < 1:
+        if ahead_s < -MAX_BEHIND_S or abs(now - self._clock_checked_at) < 1:
             return None
-        self._looked_at = now
+        self._clock_checked_at = now
         try:
             verify_event(event)
         except EventError:
             return None
         return ahead_s
-
-    def _reason_to_refuse(self, event: Event, caller: Caller | None, now: float) -> Rejection | None:
-        if event.kind != KIND_REQUEST:
-            return Rejection.WRONG_KIND
-        if caller is None:
-            return Rejection.FOREIGN
-        if event.pubkey != caller.client_pubkey:
-            return Rejection.UNKNOWN_AUTHOR
-        if event.id in self._seen:
-            return Rejection.SEEN
-        if abs(event.created_at - now) > self._max_request_age:
-            return Rejection.STALE
-        if is_past_expiration(event, now):
-            return Rejection.EXPIRED
-        return None
-
-
-def expiration_of(event: Event) -> int | None:
-    """Return the Unix second in an event's `expiration` tag, None without the tag.
-
-    Raises:
-        ValueError: the tag does not hold a Unix timestamp.
-
-    """
-    text = event.tag("expiration")
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 12):
-        raise ValueError("tag expiration: must be a Unix timestamp in seconds")
-    return int(text)
-
-
-def is_past_expiration(event: Event, now: float) -> bool:
-    """Tell whether a request is to be ignored for its `expiration` (NIP-47, "Request and Response
-    Events"). A tag that cannot be read is not ours to ignore: such a request gets an error.
-    """
-    try:
-        expiration = expiration_of(event)
-    except ValueError:
-        return False
-    return expiration is not None and expiration < now

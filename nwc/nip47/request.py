@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from nwc.nip47.encryption import Cipher, Encryption, encryption_of, named_encryption
 from nwc.nip47.errors import ErrorCode, Nip47Error, refuse
-from nwc.nip47.gate import expiration_of
+from nwc.nip47.expiration import check_expiration
 from nwc.nostr.errors import DecryptionError
 from nwc.nostr.event import Event
 
@@ -57,7 +57,7 @@ def open_request(event: Event, cipher: Cipher) -> Request:
         body = _parse_object(plaintext)
         method = _method(body)
         params = _params(body)
-        _check_expiration(event)
+        check_expiration(event)
     except Nip47Error as problem:
         error = problem
     return Request(event.id, event.created_at, scheme, method, params, error)
@@ -107,13 +107,6 @@ def _params(body: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(params, dict):
         refuse("params: must be a JSON object")
     return params
-
-
-def _check_expiration(event: Event) -> None:
-    try:
-        expiration_of(event)
-    except ValueError as error:
-        refuse(str(error))
 
 
 def _method_under_nip44(event: Event, cipher: Cipher) -> str:

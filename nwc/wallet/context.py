@@ -1,8 +1,8 @@
-"""What a method handler works with: the wallet around it and the call before it."""
+"""What a method handler gets: the wallet, which all handlers share, and the call to serve."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -15,14 +15,14 @@ from nwc.wallet.spending.in_flight import InFlight
 from nwc.wallet.spending.payments import Payments
 from nwc.wallet.templates import Templates
 
-# What one connection may have done at once; what it asks beyond that waits, and all others do not.
+# How many calls of one connection run at once. Its further calls wait; other connections' calls do not.
 LISTS_AT_ONCE = 4
-# Half of the invoices that lightningd is asked for at once; it makes one after the other anyway.
+# Half of the `invoice` calls that lightningd gets at once (nwc/cln/node.py); it makes one after another.
 INVOICES_AT_ONCE = 8
 
 
-class Turns:
-    """Lets so many calls of each connection go on at once. Knows only connections that have one."""
+class ConcurrencyLimit:
+    """Limits the concurrent calls of each connection. Idle connections take no memory."""
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
@@ -38,49 +38,51 @@ class Turns:
 
 @dataclass(slots=True)
 class ChainTip:
-    """The newest block lightningd has told us of (notification `block_added`)."""
+    """The newest block of which lightningd has notified us (`block_added`)."""
 
     height: int = -1
     hash: str = ""
 
 
-@dataclass(frozen=True, slots=True)
 class Wallet:
     """What all handlers share.
 
-    Attributes:
+    Args:
         node: lightningd.
-        invoice_expiry: seconds an invoice lasts when the client does not say.
+        invoice_expiry: seconds that an invoice lasts if the client does not say.
         tip: the newest block.
-        payments: what connections have paid and are paying.
-        notifications: whether the owner has not switched notifications off for all.
-        templates: what bare-hash invoices are made of.
+        payments: the payments of all connections.
+        notifications: False if the owner has switched notifications off for all connections.
+
+    Attributes:
+        templates: the invoices from which those with a bare description hash are made.
         history: queries over the node's invoices and payments.
-        records: what is kept beside invoices.
-        in_flight: the payments in flight, for showing them.
-        list_turns, invoice_turns: keep one connection from taking the places of all.
+        records: what the plugin stores about invoices.
+        in_flight: the payments in flight, as list_transactions and lookup_invoice show them.
+        list_limit, invoice_limit: keep one connection from using up lightningd's time.
 
     """
 
-    node: Node
-    invoice_expiry: int
-    tip: ChainTip
-    payments: Payments
-    notifications: bool = True
-    templates: Templates = field(init=False)
-    history: History = field(init=False)
-    records: InvoiceRecords = field(init=False)
-    in_flight: InFlight = field(init=False)
-    list_turns: Turns = field(default_factory=lambda: Turns(LISTS_AT_ONCE))
-    invoice_turns: Turns = field(default_factory=lambda: Turns(INVOICES_AT_ONCE))
-
-    def __post_init__(self) -> None:
-        """Make what is made of the other attributes."""
-        object.__setattr__(self, "templates", Templates(self.node))
-        object.__setattr__(self, "history", History(self.node))
-        object.__setattr__(self, "records", InvoiceRecords(self.node))
-        in_flight = InFlight(self.payments.payer, self.payments.ledgers)
-        object.__setattr__(self, "in_flight", in_flight)
+    def __init__(
+        self,
+        node: Node,
+        invoice_expiry: int,
+        tip: ChainTip,
+        payments: Payments,
+        *,
+        notifications: bool = True,
+    ) -> None:
+        self.node = node
+        self.invoice_expiry = invoice_expiry
+        self.tip = tip
+        self.payments = payments
+        self.notifications = notifications
+        self.templates = Templates(node)
+        self.history = History(node)
+        self.records = InvoiceRecords(node)
+        self.in_flight = InFlight(payments.payer, payments.ledgers)
+        self.list_limit = ConcurrencyLimit(LISTS_AT_ONCE)
+        self.invoice_limit = ConcurrencyLimit(INVOICES_AT_ONCE)
 
 
 @dataclass(frozen=True, slots=True)

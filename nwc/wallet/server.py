@@ -14,13 +14,14 @@ from collections.abc import Awaitable, Callable
 from nwc.nip47.encryption import Encryption
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.nip47.gate import Gate, Rejected, Rejection
+from nwc.nip47.methods import METHODS
 from nwc.nip47.request import UNKNOWN_METHOD, Request, open_request
 from nwc.nip47.response import seal_response
 from nwc.nostr.event import Event
 from nwc.tasks import Tasks
 from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
 from nwc.wallet.context import Wallet
-from nwc.wallet.dispatch import METHODS, Outcome, dispatch
+from nwc.wallet.dispatch import Outcome, dispatch
 from nwc.wallet.methods.pay_invoice import payment_answer
 from nwc.wallet.slots import Slots
 from nwc.wallet.spending.payment import PaymentRecord
@@ -72,7 +73,7 @@ class RequestServer:
         self.rejected: Counter[str] = Counter()
         self._wallet = wallet
         self._connections = connections
-        self._gate = Gate(connections.find_caller, max_request_age)
+        self._gate = Gate(connections.of_wallet, max_request_age)
         self._publish = publish
         self._tasks = Tasks()
         self._places = Slots(own=OWN_TASKS, most=MAX_TASKS_PER_CONNECTION, shared=MAX_TASKS)
@@ -98,15 +99,10 @@ class RequestServer:
         if self._is_stopping:  # what is begun now may be cut off in the middle
             return _STOPPING
         verdict = self._gate.check(event, time.time())
-        live = self._connections.of_client(event.pubkey)
         if isinstance(verdict, Rejected):
-            if live is not None:
-                live.rate_limited += verdict.reason is Rejection.RATE_LIMITED
-                if verdict.ahead_s is not None:
-                    live.clock_ahead_s = verdict.ahead_s
+            _note_rejected(verdict)
             return verdict.reason
-        if live is None:
-            return Rejection.FOREIGN
+        live = verdict.connection
         live.clock_ahead_s = None
         client_pubkey = live.record.client_pubkey
         if not self._places.are_free(client_pubkey):
@@ -197,6 +193,15 @@ class RequestServer:
         live.answered[method, code] += 1
         live.rate_limited += outcome is _TOO_FAST
         _log.debug("%s of %r: %s", method, live.record.name, code)
+
+
+def _note_rejected(verdict: Rejected[LiveConnection]) -> None:
+    live = verdict.connection
+    if live is None:
+        return
+    live.rate_limited += verdict.reason is Rejection.RATE_LIMITED
+    if verdict.ahead_s is not None:
+        live.clock_ahead_s = verdict.ahead_s
 
 
 def _spends(request: Request) -> bool:

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import psutil  # type: ignore[import-untyped]
 from nostr_sdk import MakeInvoiceRequest, NostrSdkError, NostrWalletConnect, NostrWalletConnectUri
 
-from nwc.wallet.dispatch import METHODS
+from nwc.nip47.methods import METHODS
 from tests.demo.terminal import INDENT, command, fact, field, say, styled, title
 from tests.support.node import (
     PLUGIN,

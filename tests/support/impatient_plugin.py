@@ -16,9 +16,9 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 from nwc import service
 from nwc.cln import node
 from nwc.main import build_plugin
+from nwc.nip47.methods import METHODS
 from nwc.runner import Runner
 from nwc.wallet.connections import manager
-from nwc.wallet.dispatch import METHODS
 
 IMPATIENT_PLUGIN = Path(__file__)
 READ_PATIENCE_S = 1.5

@@ -8,7 +8,6 @@ Lightningd runs this instead of plugin.py.
 import asyncio
 import logging
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from nwc.main import build_plugin
 from nwc.runner import Runner
 from nwc.tasks import Tasks
 from nwc.wallet.context import Call, Wallet
-from nwc.wallet.dispatch import METHODS
+from nwc.wallet.dispatch import HANDLERS
 
 FAILED = "make_invoice"
 
@@ -53,7 +52,7 @@ async def handler(_: Wallet, call: Call) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    METHODS[FAILED] = replace(METHODS[FAILED], handler=handler)
+    HANDLERS[FAILED] = handler
     logging.getLogger("nwc").setLevel(logging.INFO)
     runner = Runner()
     build_plugin(runner).run()

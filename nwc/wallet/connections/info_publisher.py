@@ -6,14 +6,14 @@ from collections import Counter, OrderedDict, defaultdict
 from dataclasses import dataclass, field
 
 from nwc.nip47.info import info_event, withdrawal_events
+from nwc.nip47.methods import extensions_of
 from nwc.nostr.event import Event
 from nwc.nostr.pool import RelayPool
 from nwc.nostr.relay_url import is_same_relay
 from nwc.nostr.session import Published
 from nwc.tasks import Tasks
+from nwc.wallet.connections.permissions import allowed_methods, sent_notifications
 from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
-from nwc.wallet.dispatch import allowed_methods, sent_notifications
-from nwc.wallet.methods.get_info import used_extensions
 
 ANNOUNCE_TIMEOUT_S = 30
 # A relay that is away when a connection is revoked gets the withdrawal when it is back, within this.
@@ -199,7 +199,7 @@ class InfoPublisher:
             live.record.client_pubkey,
             methods=methods,
             notifications=sent_notifications(live.record, self._notifications),
-            extensions=used_extensions(methods),
+            extensions=extensions_of(methods),
             created_at=self.next_date(live),
         )
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from nwc.names import same_form
 from nwc.nip47.encryption import Cipher
-from nwc.nip47.gate import Caller
 from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.event import Event
 from nwc.nostr.keys import KeyPair
@@ -47,6 +46,11 @@ class LiveConnection:
     answered: Counter[tuple[str, str]] = field(default_factory=Counter)
     rate_limited: int = 0
     clock_ahead_s: int | None = None
+
+    @property
+    def client_pubkey(self) -> str:
+        """The key that may send requests, 64 hex digits."""
+        return self.record.client_pubkey
 
     @property
     def inbox(self) -> Inbox:
@@ -149,8 +153,3 @@ class ConnectionRegistry:
     def of_wallet(self, wallet_pubkey: str) -> LiveConnection | None:
         """Return the connection with this wallet key."""
         return self._by_wallet_pubkey.get(wallet_pubkey)
-
-    def find_caller(self, wallet_pubkey: str) -> Caller | None:
-        """Return who may send to a wallet key, for the gate."""
-        live = self._by_wallet_pubkey.get(wallet_pubkey)
-        return Caller(live.record.client_pubkey, live.rate_limit) if live else None

@@ -3,31 +3,22 @@
 from typing import Any
 
 from nwc.cln.node import Json
+from nwc.nip47.methods import extensions_of
+from nwc.wallet.connections.permissions import allowed_methods, sent_notifications
 from nwc.wallet.context import Call, ChainTip, Wallet
-
-# Numbers of the NIP-47 extension specs in use: notifications, list_transactions, metadata.
-_EXTENSIONS = ("02", "05", "06")
-_KEYSEND_EXTENSION = "04"
 
 _NETWORKS = {"bitcoin": "mainnet", "testnet4": "testnet"}
 
 
-async def get_info(
-    wallet: Wallet, call: Call, methods: tuple[str, ...], notifications: tuple[str, ...]
-) -> dict[str, Any]:
-    """Describe the node and the connection.
-
-    Args:
-        wallet: what the handlers work with.
-        call: has no parameters.
-        methods: what this connection may call.
-        notifications: what it is told of.
+async def get_info(wallet: Wallet, call: Call) -> dict[str, Any]:
+    """Return a description of the node and of the connection's permissions.
 
     Raises:
         NodeError: lightningd is away.
 
     """
     node = await wallet.node.info()
+    methods = allowed_methods(call.connection)
     info: dict[str, Any] = {
         "alias": node.get("alias", ""),
         "color": node.get("color", ""),
@@ -35,8 +26,8 @@ async def get_info(
         "network": _NETWORKS.get(node["network"], node["network"]),
         "block_height": node["blockheight"],
         "methods": list(methods),
-        "notifications": list(notifications),
-        "extensions": list(used_extensions(methods)),
+        "notifications": list(sent_notifications(call.connection, wallet.notifications)),
+        "extensions": list(extensions_of(methods)),
     }
     info |= _block_hash(node, wallet.tip)
     if call.connection.lud16 is not None:
@@ -44,11 +35,9 @@ async def get_info(
     return info
 
 
-def used_extensions(methods: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the numbers of the NIP-47 extension specs in use for a connection with these methods."""
-    return tuple(sorted((*_EXTENSIONS, *([_KEYSEND_EXTENSION] if "pay_keysend" in methods else []))))
-
-
 def _block_hash(node: Json, tip: ChainTip) -> Json:
-    """No RPC tells a block's hash without the block; the notification of a new block does."""
+    """Return the hash of the node's newest block, if known.
+
+    No RPC returns a block's hash without the whole block; the notification `block_added` has it.
+    """
     return {"block_hash": tip.hash} if tip.height == node["blockheight"] else {}

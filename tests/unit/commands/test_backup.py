@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from nwc import commands
 from nwc.cln.errors import NodeError, NodeUnavailableError
 from nwc.commands import ArgumentError, backup
+from nwc.nip47.methods import METHODS
 from nwc.nostr.keys import KeyPair
 from nwc.wallet.connections import manager
 from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.connections.registry import LiveConnection
-from nwc.wallet.dispatch import METHODS
 from tests.double.node import Node as Double
 from tests.unit.helpers import CLIENT, JSON_VALUES, STRANGER
 from tests.unit.test_service import RELAY, Scene, scene  # noqa: F401

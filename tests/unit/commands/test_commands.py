@@ -16,6 +16,7 @@ from nwc import commands
 from nwc.commands import ArgumentError
 from nwc.commands.connections import DESCRIBED_AT_ONCE
 from nwc.nip47.encryption import Cipher
+from nwc.nip47.methods import METHODS
 from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.relay_health import RelayInfo
@@ -25,7 +26,6 @@ from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.connections.manager import ManagementError
 from nwc.wallet.connections.record import Connection
 from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
-from nwc.wallet.dispatch import METHODS
 from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.ledger import Ledger
 from nwc.wallet.spending.ledgers import Ledgers

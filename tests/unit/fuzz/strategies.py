@@ -13,9 +13,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from nwc.nip47.methods import METHODS
 from nwc.nostr import bech32
 from nwc.nostr.keys import KeyPair
-from nwc.wallet.dispatch import METHODS
 from tests.double import bolt11
 from tests.double.bolt11 import Bolt11
 from tests.unit.helpers import ANY_TEXT, JSON_VALUES

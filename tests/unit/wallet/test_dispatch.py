@@ -1,20 +1,23 @@
 import asyncio
 import logging
 from dataclasses import replace
-from typing import Any
+from pkgutil import iter_modules
+from typing import Any, get_type_hints
 
 import pytest
 
 from nwc.cln.errors import NodeUnavailableError, RpcCallError
 from nwc.nip47.encryption import Encryption
 from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.nip47.methods import METHODS, extensions_of
 from nwc.nip47.request import Request
 from nwc.wallet import dispatch as module
+from nwc.wallet import methods as method_modules
 from nwc.wallet.connections.budget import Budget, BudgetKind
+from nwc.wallet.connections.permissions import allowed_methods, sent_notifications
 from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.context import Call, ChainTip, Wallet
-from nwc.wallet.dispatch import METHODS, Method, allowed_methods, dispatch, sent_notifications
-from nwc.wallet.methods.get_info import used_extensions
+from nwc.wallet.dispatch import HANDLERS, dispatch
 from tests.unit import in_process
 from tests.unit.helpers import CLIENT, NOW
 from tests.unit.wallet.fake_node import FakeNode
@@ -66,7 +69,8 @@ def handler(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that puts a handler in the place of get_info's."""
 
     def put(handle: Any, timeout_s: float = 10) -> None:
-        monkeypatch.setitem(METHODS, "get_info", Method(handle, timeout_s))
+        monkeypatch.setitem(HANDLERS, "get_info", handle)
+        monkeypatch.setitem(METHODS, "get_info", replace(METHODS["get_info"], timeout_s=timeout_s))
 
     return put
 
@@ -106,8 +110,8 @@ async def test_get_info_with_a_budget(budget: Budget) -> None:
         ((), ("02", "05", "06")),
     ],
 )
-def test_used_extensions(methods: tuple[str, ...], extensions: tuple[str, ...]) -> None:
-    assert used_extensions(methods) == extensions
+def test_extensions_of(methods: tuple[str, ...], extensions: tuple[str, ...]) -> None:
+    assert extensions_of(methods) == extensions
 
 
 @pytest.mark.parametrize(
@@ -128,7 +132,8 @@ def test_sent_notifications(changes: dict[str, Any], is_told_of_sent: bool) -> N
 
 @pytest.mark.parametrize(("of_node", "of_connection"), [(True, False), (False, True), (False, False)])
 async def test_notifications_are_off(of_node: bool, of_connection: bool) -> None:
-    wallet = replace(make_wallet(), notifications=of_node)
+    wallet = make_wallet()
+    wallet.notifications = of_node
     outcome = await ask(wallet, notifications=of_connection)
     assert isinstance(outcome, dict)
     assert outcome["notifications"] == []
@@ -173,6 +178,15 @@ async def test_allowed_methods(
         assert allowed_methods(replace(connection, budget=budget)) == (*receiving, *paying)
 
 
+def test_each_method_has_a_handler_in_a_module_of_its_name() -> None:
+    modules = {info.name for info in iter_modules(method_modules.__path__)}
+    assert list(HANDLERS) == list(METHODS)
+    assert set(METHODS) == modules
+    for handler in HANDLERS.values():
+        hints = {"wallet": Wallet, "call": Call, "return": dict[str, Any]}
+        assert get_type_hints(handler) == hints
+
+
 async def test_a_call_carries_what_a_handler_needs(handler: Any) -> None:
     calls: list[Call] = []
 
@@ -214,7 +228,7 @@ async def test_a_connection_that_only_receives_cannot_pay(
     async def handle(wallet: Wallet, call: Call) -> dict[str, Any]:
         return {"fees_paid": 0}
 
-    monkeypatch.setitem(METHODS, method, replace(METHODS[method], handler=handle))
+    monkeypatch.setitem(HANDLERS, method, handle)
     request = replace(REQUEST, method=method)
     for methods in (None, PAYING):
         error = await error_of(request=request, methods=methods)

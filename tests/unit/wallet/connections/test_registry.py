@@ -30,10 +30,7 @@ def check(connections: ConnectionRegistry, *lives: LiveConnection) -> None:
         assert connections.of_client(live.record.client_pubkey) is live
         assert connections.with_id(live.record.id) is live
         assert connections.of_wallet(live.wallet_pubkey) is live
-        caller = connections.find_caller(live.wallet_pubkey)
-        assert caller is not None
-        assert caller.client_pubkey == live.record.client_pubkey
-        assert caller.rate_limit is live.rate_limit
+        assert live.client_pubkey == live.record.client_pubkey
 
 
 def test_found_by_every_key_oldest_first() -> None:
@@ -49,9 +46,8 @@ def test_nobody_else_is_found() -> None:
         assert connections.of_client(key) is None
         assert connections.with_id(key) is None
         assert connections.of_wallet(key) is None
-        assert connections.find_caller(key) is None
     assert connections.with_id(live.record.client_pubkey) is None
-    assert connections.find_caller(live.record.client_pubkey) is None
+    assert connections.of_wallet(live.record.client_pubkey) is None
 
 
 def test_removed() -> None:
@@ -62,7 +58,7 @@ def test_removed() -> None:
     assert connections.named("goes") is None
     assert connections.of_client(goes.record.client_pubkey) is None
     assert connections.with_id(goes.record.id) is None
-    assert connections.find_caller(goes.wallet_pubkey) is None
+    assert connections.of_wallet(goes.wallet_pubkey) is None
 
 
 def test_renamed() -> None:

@@ -12,7 +12,7 @@ from nwc.cln.errors import NodeUnavailableError, RpcCallError
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.nip47.response import MAX_PLAINTEXT_BYTES
 from nwc.wallet.connections.record import Connection, View
-from nwc.wallet.context import LISTS_AT_ONCE, Turns
+from nwc.wallet.context import LISTS_AT_ONCE, ConcurrencyLimit
 from nwc.wallet.invoice_record import InvoiceRecord
 from tests.unit.in_process import ALICE, BOB, NEVER, START, World, connection, make_wallet
 
@@ -594,14 +594,14 @@ async def test_one_connection_does_not_take_all_places(world: World) -> None:
     assert sum(isinstance(answer, dict) for answer in answers) == 16
 
 
-async def test_turns_know_only_who_has_one() -> None:
-    turns = Turns(2)
-    async with turns.of(OWN), turns.of(OWN):
-        assert turns.of(OWN).locked()
-        assert not turns.of(OTHER).locked()
-        assert len(turns._semaphores) == 1
+async def test_idle_connections_take_no_memory_of_a_concurrency_limit() -> None:
+    limit = ConcurrencyLimit(2)
+    async with limit.of(OWN), limit.of(OWN):
+        assert limit.of(OWN).locked()
+        assert not limit.of(OTHER).locked()
+        assert len(limit._semaphores) == 1
     gc.collect()
-    assert not turns._semaphores
+    assert not limit._semaphores
 
 
 async def test_no_record_is_asked_for_where_there_is_none(world: World) -> None:
