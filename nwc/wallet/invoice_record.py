@@ -5,13 +5,13 @@ make up the invoice's label. Most invoices have none.
 """
 
 import asyncio
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from nwc.cln.node import Json, Node
 from nwc.wallet.connections.record import Connection
+from nwc.wallet.labels import parse_request_label, request_label
 from nwc.wallet.records import RecordKind
 
 _KIND = RecordKind(required=frozenset({"metadata"}), optional=frozenset({"description"}))
@@ -24,7 +24,6 @@ SWEEP_GRACE_S = 60.0
 _ROOT = ("nwc", "invoices")
 # A level of its own: lightningd lists what has no record of its own without the records below.
 _LEAF = "record"
-_LABEL = re.compile(r"nwc:([0-9a-f]{16}):([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,32 +46,10 @@ class InvoiceRecord:
         return _KIND.to_json(fields)
 
 
-def invoice_label(connection: Connection, request_id: str) -> str:
-    """Return the label of the invoice for a request: at most 128 bytes, unique for ever."""
-    return f"nwc:{connection.id}:{request_id}"
-
-
-def connection_id_in(label: str) -> str | None:
-    """Return the id of the connection that an invoice with this label was made through, or None."""
-    match = _LABEL.fullmatch(label)
-    return match[1] if match else None
-
-
-def label_prefix(connection: Connection) -> str:
-    """Return what the labels of all invoices of a connection begin with, and of no others."""
-    return f"nwc:{connection.id}:"
-
-
-def owner_in(label: str) -> str | None:
-    """Return the id of the connection that sees an invoice with this label as its own, or None."""
-    prefix, *rest = label.split(":", 2)
-    return rest[0] if prefix == "nwc" and len(rest) == 2 else None
-
-
 async def read_record(node: Node, invoice: Json) -> InvoiceRecord:
     """Return what is kept beside an invoice of `listinvoices`; empty for one made elsewhere."""
-    match = _LABEL.fullmatch(invoice["label"])
-    text = await node.datastore_get((*_ROOT, *match.groups(), _LEAF)) if match else None
+    label = parse_request_label(invoice["label"])
+    text = await node.datastore_get((*_ROOT, *label, _LEAF)) if label else None
     return _parse(text) if text is not None else InvoiceRecord()
 
 
@@ -125,8 +102,8 @@ class InvoiceRecords:
 
     async def find(self, invoice: Json) -> InvoiceRecord:
         """Return what is kept beside an invoice of `listinvoices`."""
-        match = _LABEL.fullmatch(invoice["label"])
-        if match is None or match[2] not in await self._of(match[1]):
+        label = parse_request_label(invoice["label"])
+        if label is None or label.request_id not in await self._of(label.connection_id):
             return InvoiceRecord()
         return await read_record(self._node, invoice)
 
@@ -175,7 +152,7 @@ class InvoiceRecords:
         return deleted
 
     async def _invoice(self, connection_id: str, request_id: str) -> Json | None:
-        return await self._node.invoice_by_label(f"nwc:{connection_id}:{request_id}")
+        return await self._node.invoice_by_label(request_label(connection_id, request_id))
 
     async def _delete(self, connection_id: str, request_id: str) -> None:
         await self._node.datastore_delete((*_ROOT, connection_id, request_id, _LEAF))

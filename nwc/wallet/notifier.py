@@ -20,7 +20,7 @@ from nwc.cln.node import Json, Node
 from nwc.nip47.notification import PAYMENT_RECEIVED, PAYMENT_SENT, seal_notification
 from nwc.nostr.pool import RelayPool
 from nwc.tasks import Steps, Tasks
-from nwc.wallet import invoice_record
+from nwc.wallet import invoice_record, labels
 from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
 from nwc.wallet.paid_invoices import is_pay_index
@@ -173,7 +173,7 @@ class Notifier:
             name=str(int(invoice["pay_index"])),
             type=PAYMENT_RECEIVED,
             transaction=incoming_transaction(invoice, record, time.time()),
-            connection_id=invoice_record.owner_in(invoice["label"]),
+            connection_id=labels.owner_of(invoice["label"]),
         )
 
     async def _news(self, name: str) -> News | None:

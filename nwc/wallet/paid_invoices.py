@@ -18,7 +18,7 @@ from nwc.cln.errors import NodeError
 from nwc.cln.node import Json, Node
 from nwc.tasks import Steps, Tasks
 from nwc.wallet.connections.registry import ConnectionRegistry
-from nwc.wallet.invoice_record import connection_id_in
+from nwc.wallet.labels import parse_request_label
 
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 10.0
@@ -124,7 +124,8 @@ class Receipts:
             _log.exception("a paid invoice was not understood")
 
     async def _count_and_notify(self, invoice: Json) -> None:
-        connection_id = connection_id_in(invoice["label"]) or ""
+        label = parse_request_label(invoice["label"])
+        connection_id = label.connection_id if label else ""
         live = self._connections.with_id(connection_id)
         client_pubkey = live.record.client_pubkey if live else self._unserved_key(connection_id)
         if client_pubkey is not None:

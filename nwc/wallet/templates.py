@@ -20,6 +20,7 @@ from nwc.cln import bolt11
 from nwc.cln.bolt11 import Bolt11
 from nwc.cln.errors import NodeUnavailableError, RpcCallError, RpcCode
 from nwc.cln.node import Node
+from nwc.wallet.labels import template_label
 
 # Channels come and go; so long a route hint may be out of date.
 TEMPLATE_LIFETIME_S = 300.0
@@ -67,7 +68,7 @@ class Templates:
     async def _make(self, amount_msat: int) -> Bolt11:
         preimage = secrets.token_bytes(32)
         while True:
-            label = _label(self._next_number)
+            label = template_label(self._next_number)
             try:
                 made = await self._node.invoice(
                     amount_msat=amount_msat,
@@ -98,14 +99,14 @@ class Templates:
                 return
             self._templates.clear()
             for number in reversed(await self._numbers_there()):
-                await self._delete(_label(number))
+                await self._delete(template_label(number))
             self._next_number = 0
 
     async def _numbers_there(self) -> list[int]:
         there: list[int] = []
         number = 0
         while number <= (there[-1] if there else -1) + _GAP or number < self._next_number:
-            if await self._node.invoice_by_label(_label(number)) is not None:
+            if await self._node.invoice_by_label(template_label(number)) is not None:
                 there.append(number)
             number += 1
         return there
@@ -118,10 +119,6 @@ class Templates:
                 gone_or_other = (RpcCode.INVOICE_NOT_FOUND, RpcCode.INVOICE_STATUS_UNEXPECTED)
                 if error.code not in gone_or_other:
                     raise
-
-
-def _label(number: int) -> str:
-    return f"nwc:template:{number}"
 
 
 def _rounded_up(amount_msat: int) -> int:

@@ -22,7 +22,7 @@ from nwc.wallet.connections.budget import Budget, BudgetKind
 from nwc.wallet.connections.manager import ManagementError, StillStoredError
 from nwc.wallet.connections.record import Connection, ConnectionStore, View
 from nwc.wallet.context import Call, ChainTip
-from nwc.wallet.invoice_record import invoice_label
+from nwc.wallet.labels import request_label
 from nwc.wallet.methods.make_invoice import make_invoice
 from nwc.wallet.spending import payments as payments_module
 from nwc.wallet.spending.ledger import Ledger
@@ -609,7 +609,7 @@ async def test_apps_receive_while_the_books_are_not_read(
     made = await make_invoice(scene.core.wallet, call)
     scene.node.before = None
     ledgers = scene.core.payments.ledgers
-    await scene.world.pay(invoice_label(APP, call.request_id))
+    await scene.world.pay(request_label(APP.id, call.request_id))
     await scene.dealt_with(1)
     assert made["invoice"]
     assert (await ledgers.of(APP.client_pubkey)).received_msat == 5000

@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 
 from nwc.cln.errors import NodeUnavailableError
 from nwc.cln.node import Json
-from nwc.wallet import invoice_record
+from nwc.wallet import invoice_record, labels
 from nwc.wallet.context import Call
 from nwc.wallet.invoice_record import InvoiceRecord, InvoiceRecords
-from nwc.wallet.methods.lookup_invoice import may_see
 from nwc.wallet.methods.make_invoice import make_invoice
 from tests.unit.in_process import ALICE, BOB, World, connection
 
@@ -67,8 +66,8 @@ def test_a_damaged_record_counts_as_none(text: str) -> None:
 async def test_found_by_label_only(world: World) -> None:
     made = await world.invoice(OWN, 1, record=RECORD)
     assert await invoice_record.read_record(world.node, made) == RECORD
-    labels = [f"{made['label']}0", made["label"].upper(), "nwc:x:y", "", f"x{made['label']}"]
-    for label in (*labels, invoice_record.invoice_label(OTHER, f"{1:064x}")):
+    others = [f"{made['label']}0", made["label"].upper(), "nwc:x:y", "", f"x{made['label']}"]
+    for label in (*others, labels.request_label(OTHER.id, f"{1:064x}")):
         assert await invoice_record.read_record(world.node, {"label": label}) == InvoiceRecord()
 
 
@@ -106,7 +105,7 @@ async def test_sweep_with_nothing_there(world: World) -> None:
 async def test_sweep_spares_an_invoice_that_is_being_made(world: World) -> None:
     """The record comes first, the invoice a moment later; a sweep may come in between."""
     request_id = f"{1:064x}"
-    label = invoice_record.invoice_label(OWN, request_id)
+    label = labels.request_label(OWN.id, request_id)
     await world.wallet.records.keep(OWN, request_id, RECORD)
     looked: list[Json] = []
 
@@ -135,16 +134,6 @@ async def test_damaged_records_go_with_their_invoices(world: World) -> None:
     assert await sweep(world) == 0
     await world.node.delete_invoice(made["label"], "unpaid")
     assert await sweep(world) == 1
-
-
-def test_the_owner_of_a_label_is_who_may_see_the_invoice() -> None:
-    own = f"nwc:{OWN.id}"
-    for label in (f"{own}:{'0' * 64}", f"{own}:by hand", f"{own}:", f"{own}::"):
-        assert invoice_record.owner_in(label) == OWN.id
-        assert may_see(OWN, {"label": label})
-    for label in ("", "nwc", "nwc:", own, f"NWC:{OWN.id}:a", f"x:{own}:a", f"nwc::{OWN.id}"):
-        assert invoice_record.owner_in(label) != OWN.id
-        assert not may_see(OWN, {"label": label})
 
 
 async def test_of_one_connection_the_newest_records_are_kept(
