@@ -15,7 +15,7 @@ from nwc.tasks import Tasks
 from nwc.wallet.connections.permissions import allowed_methods, sent_notifications
 from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
 
-ANNOUNCE_TIMEOUT_S = 30
+PUBLISH_TIMEOUT_S = 30
 # A relay that is away when a connection is revoked gets the withdrawal when it is back, within this.
 WITHDRAW_TIMEOUT_S = 3600
 # With thousands of connections on a relay, this many info events wait for its OK at once: signing and
@@ -67,13 +67,13 @@ class InfoPublisher:
         self._tasks = Tasks()
         self._dates: dict[str, int] = {}
 
-    def announce(self, live: LiveConnection) -> None:
+    def publish(self, live: LiveConnection) -> None:
         """Publish a new info event on the relays that are connected now.
 
         The others get it when they connect: see `relay_connected`.
         """
-        live.is_announced.clear()
-        live.announced = dict.fromkeys(live.record.relays, WAITING)
+        live.is_published.clear()
+        live.info_states = dict.fromkeys(live.record.relays, WAITING)
         self._renew(live)
 
     def relay_connected(self, url: str) -> None:
@@ -152,18 +152,18 @@ class InfoPublisher:
         try:
             while queue.waiting:
                 wallet_pubkey, _ = queue.waiting.popitem(last=False)
-                await self._publish(wallet_pubkey, url)
+                await self._publish_on(wallet_pubkey, url)
         finally:
             queue.publishing -= 1
 
-    async def _publish(self, wallet_pubkey: str, url: str) -> None:
+    async def _publish_on(self, wallet_pubkey: str, url: str) -> None:
         live = self._connections.of_wallet(wallet_pubkey)
         if live is None or not self._is_used(wallet_pubkey, url):
             self._queues[url].forget_refusals(wallet_pubkey)
             return
         # Here and not for all connections at once: a signature takes its time.
         info = live.info = live.info or self._sign(live)
-        results = await self._pool.publish(info, (url,), ANNOUNCE_TIMEOUT_S)
+        results = await self._pool.publish(info, (url,), PUBLISH_TIMEOUT_S)
         # Where there is a newer one by now, that one waits in the queue.
         if live.info is info and url in results:
             self._note(live, url, results[url])
@@ -172,11 +172,11 @@ class InfoPublisher:
         """Note what a relay said of an info event; one that it did not take is published again later."""
         queue, key = self._queues[url], live.wallet_pubkey
         if published.accepted:
-            live.announced[url] = PUBLISHED
-            live.is_announced.set()
+            live.info_states[url] = PUBLISHED
+            live.is_published.set()
             queue.forget_refusals(key)
             return
-        live.announced[url] = f"not published: {published.reason}"
+        live.info_states[url] = f"not published: {published.reason}"
         if key in queue.retries:  # one refusal of what was published twice at once
             return
         refusals = queue.refusals[key]

@@ -83,7 +83,7 @@ class ConnectionManager:
         self._node = node
         self._store = ConnectionStore(node)
         self._pool = pool
-        self._announcer = info_publisher
+        self._info_publisher = info_publisher
         self._connections = connections
         self._rate_limit = rate_limit
         self._count_pending = count_pending
@@ -172,7 +172,7 @@ class ConnectionManager:
             self._connections.update(live, new)
             self._leave(live, tuple(url for url in old.relays if url not in new.relays))
             self._pool.subscribe(live.inbox, (u for u in new.relays if u not in old.relays))
-            self._announcer.announce(live)
+            self._info_publisher.publish(live)
         _log.debug("connection %r changed", new.name)
         return live
 
@@ -300,17 +300,17 @@ class ConnectionManager:
     def _serve(self, live: LiveConnection) -> None:
         self._connections.add(live)
         self._pool.subscribe(live.inbox, live.record.relays)
-        self._announcer.announce(live)
+        self._info_publisher.publish(live)
 
     def _leave(self, live: LiveConnection, urls: tuple[str, ...]) -> None:
         """Tell these relays, each in its own time, that the connection is there no more."""
         self._pool.unsubscribe(live.wallet_pubkey, urls)
-        created_at = self._announcer.next_date(live)
+        created_at = self._info_publisher.next_date(live)
         for url in urls:
             self._tasks.spawn(self._leave_one(live, url, created_at))
 
     async def _leave_one(self, live: LiveConnection, url: str, created_at: int) -> None:
-        await self._announcer.withdraw(live, url, created_at)
+        await self._info_publisher.withdraw(live, url, created_at)
         self._pool.release(url)
 
 

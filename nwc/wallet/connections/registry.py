@@ -24,8 +24,8 @@ class LiveConnection:
         cipher: encrypts to the client.
         rate_limit: how fast it may ask.
         info: the info event in force, None until it is signed for the first relay.
-        announced: for each relay what became of the info event there.
-        is_announced: set while a relay has taken the info event in force.
+        info_states: for each relay what became of the info event there.
+        is_published: set while a relay has taken the info event in force.
         last_used_at: Unix seconds of the last authentic request, None before the first.
         answered: requests answered, by method and outcome ("ok" or the error code).
         clock_ahead_s: how far the client's clock is ahead of ours, so far that its last request was
@@ -40,8 +40,8 @@ class LiveConnection:
     cipher: Cipher
     rate_limit: RateLimit
     info: Event | None = None
-    announced: dict[str, str] = field(default_factory=dict)
-    is_announced: asyncio.Event = field(default_factory=asyncio.Event)
+    info_states: dict[str, str] = field(default_factory=dict)
+    is_published: asyncio.Event = field(default_factory=asyncio.Event)
     last_used_at: int | None = None
     answered: Counter[tuple[str, str]] = field(default_factory=Counter)
     rate_limited: int = 0

@@ -13,7 +13,7 @@ from nwc.nip47.encryption import Cipher
 from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.event import Event, verify_event
 from nwc.nostr.keys import KeyPair
-from nwc.wallet.connections import info_publisher as announcer_module
+from nwc.wallet.connections import info_publisher as publisher_module
 from nwc.wallet.connections.info_publisher import (
     MAX_AT_ONCE_PER_RELAY,
     PERIOD_S,
@@ -78,7 +78,7 @@ async def test_many_are_published_a_few_at_once(stage: Stage) -> None:
     )
     await let_go(stage)
     assert stage.published() == [live.wallet_pubkey for live in lives]
-    assert all(live.announced == {A: PUBLISHED} and live.is_announced.is_set() for live in lives)
+    assert all(live.info_states == {A: PUBLISHED} and live.is_published.is_set() for live in lives)
     for event in stage.pool.taken:
         verify_event(event)
 
@@ -95,9 +95,9 @@ async def test_relays_do_not_wait_for_each_other(stage: Stage) -> None:
 async def test_the_same_event_on_all_relays(stage: Stage) -> None:
     live = stage.connect("app", (A, B))
     stage.info_publisher.relay_connected(A)
-    await until(lambda: live.announced == {A: PUBLISHED})
+    await until(lambda: live.info_states == {A: PUBLISHED})
     stage.info_publisher.relay_connected(B)
-    await until(lambda: live.announced == {A: PUBLISHED, B: PUBLISHED})
+    await until(lambda: live.info_states == {A: PUBLISHED, B: PUBLISHED})
     first, second = stage.pool.taken
     assert first == second == live.info
 
@@ -105,29 +105,29 @@ async def test_the_same_event_on_all_relays(stage: Stage) -> None:
 async def test_relays_that_are_away_get_it_when_they_are_back(stage: Stage) -> None:
     live = stage.connect("app")
     stage.pool.state = "disconnected"
-    stage.info_publisher.announce(live)
-    assert (live.announced, live.info) == ({A: WAITING}, None)
+    stage.info_publisher.publish(live)
+    assert (live.info_states, live.info) == ({A: WAITING}, None)
     stage.pool.state = "connected"
     stage.info_publisher.relay_connected(B)
     stage.info_publisher.relay_connected(A)
-    await until(lambda: live.announced == {A: PUBLISHED})
+    await until(lambda: live.info_states == {A: PUBLISHED})
     assert stage.published() == [live.wallet_pubkey]
 
 
 async def test_what_is_said_of_an_older_one_does_not_count(stage: Stage) -> None:
     live = stage.connect("app")
     hold(stage)
-    stage.info_publisher.announce(live)
+    stage.info_publisher.publish(live)
     await until(lambda: len(stage.pool.attempts) == 1)
     [old] = stage.pool.attempts
     stage.connections.update(live, replace(live.record, methods=("get_info",)))
     stage.pool.takes = lambda event: event != old
-    stage.info_publisher.announce(live)
+    stage.info_publisher.publish(live)
     await let_go(stage)
     [new] = stage.pool.taken
     assert new.content == "get_info notifications"
     assert new.created_at > old.created_at, "relays keep the newer of the two"
-    assert live.announced == {A: PUBLISHED}
+    assert live.info_states == {A: PUBLISHED}
     assert live.info == new
     assert len(stage.pool.attempts) == 2, "the older one is not published again"
 
@@ -153,22 +153,22 @@ def refuse(stage: Stage, times: int) -> None:
 
 
 async def test_refused_and_published_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(announcer_module, "RETRY_DELAYS_S", (0, 0, 0))
+    monkeypatch.setattr(publisher_module, "RETRY_DELAYS_S", (0, 0, 0))
     live = stage.connect("app")
     refuse(stage, times=3)
-    stage.info_publisher.announce(live)
-    await until(lambda: live.announced == {A: PUBLISHED})
+    stage.info_publisher.publish(live)
+    await until(lambda: live.info_states == {A: PUBLISHED})
     assert stage.published() == [live.wallet_pubkey] * 4
-    assert live.is_announced.is_set()
+    assert live.is_published.is_set()
 
 
 async def test_a_refusal_that_two_hear_of_is_one(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The relay came back while the info event was still waiting for it."""
-    monkeypatch.setattr(announcer_module, "RETRY_DELAYS_S", (3600, 3600))
+    monkeypatch.setattr(publisher_module, "RETRY_DELAYS_S", (3600, 3600))
     live = stage.connect("app")
     refuse(stage, times=99)
     hold(stage)
-    stage.info_publisher.announce(live)
+    stage.info_publisher.publish(live)
     await until(lambda: len(stage.pool.attempts) == 1)
     stage.info_publisher.relay_connected(A)
     await until(lambda: len(stage.pool.attempts) == 2)
@@ -177,30 +177,30 @@ async def test_a_refusal_that_two_hear_of_is_one(stage: Stage, monkeypatch: pyte
 
 
 async def test_given_up_until_the_relay_is_back(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(announcer_module, "RETRY_DELAYS_S", (0, 0))
+    monkeypatch.setattr(publisher_module, "RETRY_DELAYS_S", (0, 0))
     live = stage.connect("app")
     refuse(stage, times=3)
-    stage.info_publisher.announce(live)
+    stage.info_publisher.publish(live)
     await until(lambda: len(stage.pool.attempts) == 3)
     await until(lambda: not len(stage.info_publisher._tasks))
-    assert live.announced[A].startswith("not published")
+    assert live.info_states[A].startswith("not published")
     assert not stage.info_publisher._queues[A].retries
-    assert not live.is_announced.is_set()
+    assert not live.is_published.is_set()
     refuse(stage, times=5)
     stage.info_publisher.relay_connected(A)
-    await until(lambda: live.announced == {A: PUBLISHED})
+    await until(lambda: live.info_states == {A: PUBLISHED})
 
 
 async def test_published_again_is_newer_than_what_the_relay_may_have(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(announcer_module, "RETRY_DELAYS_S", (0,))
+    monkeypatch.setattr(publisher_module, "RETRY_DELAYS_S", (0,))
     times = iter([100, 102, 102])
     monkeypatch.setattr(time, "time", lambda: next(times))
     live = stage.connect("app")
     refuse(stage, times=1)
-    stage.info_publisher.announce(live)
-    await until(lambda: live.announced == {A: PUBLISHED})
+    stage.info_publisher.publish(live)
+    await until(lambda: live.info_states == {A: PUBLISHED})
     assert [event.created_at for event in stage.pool.attempts] == [100, 102]
 
 
@@ -217,7 +217,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock(1_800_000_000)
-    monkeypatch.setattr(announcer_module, "time", clock)
+    monkeypatch.setattr(publisher_module, "time", clock)
     return clock
 
 
@@ -230,7 +230,7 @@ async def pass_time(stage: Stage, clock: Clock, seconds: int, step: int = 600) -
 
 async def test_an_info_event_is_published_again_each_day(stage: Stage, clock: Clock) -> None:
     live = stage.connect("app", (A, B))
-    stage.info_publisher.announce(live)
+    stage.info_publisher.publish(live)
     await pass_time(stage, clock, 10 * PERIOD_S)
     dates = sorted({event.created_at for event in stage.pool.taken})
     assert len(dates) == 11
@@ -238,28 +238,28 @@ async def test_an_info_event_is_published_again_each_day(stage: Stage, clock: Cl
     gaps = [later - earlier for earlier, later in itertools.pairwise(dates[1:])]
     assert set(gaps) == {PERIOD_S}
     assert dates[1] - dates[0] <= PERIOD_S
-    assert live.announced == {A: PUBLISHED, B: PUBLISHED}
+    assert live.info_states == {A: PUBLISHED, B: PUBLISHED}
 
 
 async def test_what_is_published_again_stays_published_until_a_relay_says_no(
     stage: Stage, clock: Clock
 ) -> None:
     live = stage.connect("app")
-    stage.info_publisher.announce(live)
-    await until(lambda: live.announced == {A: PUBLISHED})
+    stage.info_publisher.publish(live)
+    await until(lambda: live.info_states == {A: PUBLISHED})
     hold(stage)
     clock.now += PERIOD_S
     stage.info_publisher._renew_old(clock.now)
     await until(lambda: len(stage.pool.attempts) == 2)
-    assert live.announced == {A: PUBLISHED}
-    assert live.is_announced.is_set()
+    assert live.info_states == {A: PUBLISHED}
+    assert live.is_published.is_set()
     await let_go(stage)
 
 
 async def test_info_events_are_spread_over_the_day(stage: Stage, clock: Clock) -> None:
     lives = [stage.connect(str(number)) for number in range(200)]
     for live in lives:
-        stage.info_publisher.announce(live)
+        stage.info_publisher.publish(live)
     await until(lambda: len(stage.pool.taken) == 200)
     for hour in range(24):
         await pass_time(stage, clock, 3600, 3600)
@@ -270,7 +270,7 @@ async def test_info_events_are_spread_over_the_day(stage: Stage, clock: Clock) -
 async def test_a_restart_does_not_put_the_daily_moment_off(stage: Stage, clock: Clock) -> None:
     """Nor is an info event published again that is of after it."""
     live = stage.connect("app")
-    stage.info_publisher.announce(live)
+    stage.info_publisher.publish(live)
     await pass_time(stage, clock, 2 * PERIOD_S)
     assert live.info
     moment = live.info.created_at
@@ -278,7 +278,7 @@ async def test_a_restart_does_not_put_the_daily_moment_off(stage: Stage, clock: 
     later.connections.add(live)
     clock.now = moment + PERIOD_S - 1200
     live.info = None
-    later.info_publisher.announce(live)
+    later.info_publisher.publish(live)
     await until(lambda: len(later.pool.taken) == 1)
     await pass_time(later, clock, PERIOD_S)
     assert [event.created_at for event in later.pool.taken] == [
@@ -291,7 +291,7 @@ async def test_a_relay_that_is_away_at_the_daily_moment_gets_it_when_it_is_back(
     stage: Stage, clock: Clock
 ) -> None:
     live = stage.connect("app")
-    stage.info_publisher.announce(live)
+    stage.info_publisher.publish(live)
     await until(lambda: len(stage.pool.taken) == 1)
     stage.pool.state = "disconnected"
     await pass_time(stage, clock, 2 * PERIOD_S)
@@ -305,8 +305,8 @@ async def test_a_relay_that_is_away_at_the_daily_moment_gets_it_when_it_is_back(
 async def test_the_time_is_looked_at_again_and_again(
     stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(announcer_module, "LOOK_EVERY_S", 0)
-    stage.info_publisher.announce(stage.connect("app"))
+    monkeypatch.setattr(publisher_module, "LOOK_EVERY_S", 0)
+    stage.info_publisher.publish(stage.connect("app"))
     keeping = asyncio.create_task(stage.info_publisher.keep_fresh())
     for count in range(1, 4):
         await until(lambda: len(stage.pool.taken) == count)  # noqa: B023
@@ -324,11 +324,11 @@ async def test_another_spelling_of_a_relay_in_use_gets_no_withdrawal(stage: Stag
 
 
 async def test_nothing_is_published_after_the_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(announcer_module, "RETRY_DELAYS_S", (3600,))
+    monkeypatch.setattr(publisher_module, "RETRY_DELAYS_S", (3600,))
     live = stage.connect("app")
     refuse(stage, times=99)
-    stage.info_publisher.announce(live)
-    await until(lambda: live.announced[A].startswith("not published"))
+    stage.info_publisher.publish(live)
+    await until(lambda: live.info_states[A].startswith("not published"))
     [retry] = stage.info_publisher._queues[A].retries.values()
     assert not retry.cancelled()
     await stage.info_publisher.stop()
