@@ -6,15 +6,14 @@ make up the invoice's label. Most invoices have none.
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nwc.cln.node import Json, Node
 from nwc.wallet.connections.record import Connection
 from nwc.wallet.labels import parse_request_label, request_label
-from nwc.wallet.records import RecordKind
+from nwc.wallet.records import OPTIONAL, RecordError, RecordKind, read
 
-_KIND = RecordKind(required=frozenset({"metadata"}), optional=frozenset({"description"}))
 # Of one connection: so many of the newest stay after a sweep, and so many there can be between two
 # sweeps, which come once an hour. Further invoices get no record: their metadata is dropped.
 MAX_RECORDS = 2000
@@ -31,7 +30,7 @@ class InvoiceRecord:
     """Metadata of the client, and a description that the invoice itself cannot hold."""
 
     metadata: dict[str, Any] | None = None
-    description: str | None = None
+    description: str | None = field(default=None, metadata=OPTIONAL)
 
     @property
     def is_empty(self) -> bool:
@@ -44,6 +43,9 @@ class InvoiceRecord:
         if self.description is not None:
             fields["description"] = self.description
         return _KIND.to_json(fields)
+
+
+_KIND = RecordKind.of(InvoiceRecord)
 
 
 async def read_record(node: Node, invoice: Json) -> InvoiceRecord:
@@ -60,14 +62,9 @@ def _parse(text: str) -> InvoiceRecord:
     worth showing all the same.
     """
     try:
-        fields = _KIND.parse(text)
-        record = InvoiceRecord(fields["metadata"], fields.get("description"))
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return read(InvoiceRecord, _KIND.parse(text))
+    except RecordError:
         return InvoiceRecord()
-    has_right_types = isinstance(record.metadata, dict | None) and isinstance(
-        record.description, str | None
-    )
-    return record if has_right_types else InvoiceRecord()
 
 
 class InvoiceRecords:

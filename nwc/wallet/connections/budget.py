@@ -5,12 +5,12 @@ is left of one: a budget given on a Wednesday renews on Wednesdays. All in UTC.
 """
 
 import calendar
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated
 
-from nwc.wallet.records import is_number
+from nwc.wallet.records import Bounds
 
 
 class BudgetKind(StrEnum):
@@ -54,7 +54,7 @@ class Budget:
     kind: BudgetKind = BudgetKind.NOTHING
     amount_msat: int = 0
     renewal: Renewal = Renewal.NEVER
-    since: int = 0
+    since: Annotated[int, Bounds(0, _LAST_SINCE)] = 0
     max_payment_msat: int | None = None
 
     @property
@@ -99,29 +99,6 @@ class Budget:
         year = min(since.year + years, _LAST_YEAR)
         day = min(since.day, calendar.monthrange(year, month + 1)[1])
         return int(since.replace(year=year, month=month + 1, day=day).timestamp())
-
-
-def parse_budget(stored: dict[str, Any]) -> Budget:
-    """Read a budget from a stored record.
-
-    Raises:
-        ValueError, TypeError, AttributeError: damaged, or of another version. Nothing may be spent from
-            it then.
-
-    """
-    # One that is missing must not be taken for no limit.
-    if stored.keys() != {f.name for f in fields(Budget)}:
-        raise ValueError("a budget with other fields")
-    kind, renewal = BudgetKind(stored["kind"]), Renewal(stored["renewal"])
-    budget = Budget(**{**stored, "kind": kind, "renewal": renewal})
-    numbers = [budget.amount_msat, budget.since]
-    if budget.max_payment_msat is not None:
-        numbers.append(budget.max_payment_msat)
-    if not all(map(is_number, numbers)):
-        raise ValueError("a number of the budget is none, less than 0 or too large")
-    if budget.since > _LAST_SINCE:
-        raise ValueError("the budget begins when no calendar reaches")
-    return budget
 
 
 def _date(at: float) -> datetime:

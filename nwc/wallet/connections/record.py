@@ -8,15 +8,15 @@ The id of a connection that was revoked stands at ["nwc", "revoked", <connection
 of its payments and invoices are kept.
 """
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 
 from nwc.cln.node import Node
 from nwc.errors import NwcError
 from nwc.nostr.keys import KeyPair, parse_public_key
 from nwc.nostr.relay_url import parse_stored_relay_url
-from nwc.wallet.connections.budget import Budget, parse_budget
-from nwc.wallet.records import RecordKind, RecordVersionError
+from nwc.wallet.connections.budget import Budget
+from nwc.wallet.records import OPTIONAL, RecordError, RecordKind, read
 
 _KEY = ("nwc", "connections")
 _REVOKED = ("nwc", "revoked")
@@ -61,11 +61,12 @@ class Connection:
     relays: tuple[str, ...]
     created_at: int
     methods: tuple[str, ...] | None = None
-    expires_at: int | None = None
-    lud16: str | None = None
-    view: View = View.OWN
-    notifications: bool = True
-    budget: Budget = field(default_factory=Budget)
+    # Records of before there were budgets lack these; the defaults are what they meant.
+    expires_at: int | None = field(default=None, metadata=OPTIONAL)
+    lud16: str | None = field(default=None, metadata=OPTIONAL)
+    view: View = field(default=View.OWN, metadata=OPTIONAL)
+    notifications: bool = field(default=True, metadata=OPTIONAL)
+    budget: Budget = field(default_factory=Budget, metadata=OPTIONAL)
 
     @property
     def id(self) -> str:
@@ -81,11 +82,7 @@ class Connection:
         return KIND.to_json(asdict(self))
 
 
-# Connections of before there were budgets lack some fields; the defaults are what they meant.
-_ALWAYS_STORED = frozenset({"name", "client_pubkey", "relays", "created_at", "methods"})
-KIND = RecordKind(
-    required=_ALWAYS_STORED, optional=frozenset(f.name for f in fields(Connection)) - _ALWAYS_STORED
-)
+KIND = RecordKind.of(Connection)
 
 
 def parse_connection(client_pubkey: str, text: str) -> Connection:
@@ -96,41 +93,18 @@ def parse_connection(client_pubkey: str, text: str) -> Connection:
 
     """
     try:
-        stored = KIND.parse(text)
-        relays, methods = stored.pop("relays"), stored.pop("methods")
-        view = View(stored.pop("view", View.OWN))
-        # A connection of before there were budgets spends nothing.
-        budget = parse_budget(stored.pop("budget")) if "budget" in stored else Budget()
-        connection = Connection(
-            **stored,
-            relays=tuple(parse_stored_relay_url(url) for url in relays),
-            methods=None if methods is None else tuple(methods),
-            view=view,
-            budget=budget,
-        )
-        client_key = parse_public_key(connection.client_pubkey)
-    except RecordVersionError as error:
+        connection = read(Connection, KIND.parse(text))
+    except RecordError as error:
         raise ConnectionRecordError(str(error)) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    try:
+        relays = tuple(parse_stored_relay_url(url) for url in connection.relays)
+        client_key = parse_public_key(connection.client_pubkey)
+    except ValueError as error:
         raise ConnectionRecordError(f"damaged: {type(error).__name__}") from None
     # Of the several ways to write a key, the one that stands in events.
-    if not client_pubkey == client_key == connection.client_pubkey or not connection.relays:
+    if not client_pubkey == client_key == connection.client_pubkey or not relays:
         raise ConnectionRecordError("key and record do not agree")
-    if not (_has_right_types(connection) and isinstance(methods, list | None)):
-        raise ConnectionRecordError("damaged: a field has the wrong type")
-    return connection
-
-
-def _has_right_types(connection: Connection) -> bool:
-    """One wrong type among the records would make every listing of them fail."""
-    return (
-        isinstance(connection.name, str)
-        and type(connection.created_at) is int
-        and all(isinstance(method, str) for method in connection.methods or ())
-        and (connection.expires_at is None or type(connection.expires_at) is int)
-        and isinstance(connection.lud16, str | None)
-        and isinstance(connection.notifications, bool)
-    )
+    return replace(connection, relays=relays)
 
 
 class ConnectionStore:
