@@ -1,7 +1,6 @@
 """Nostr Wallet Connect (NIP-47) for Core Lightning.
 
-Imports point one way:
-plugin.py, nwc.py → main → runner, commands → service → wallet → cln, nip47 → nostr.
+nwc/README.md has the map; imports point one way, down that map.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,9 +1,9 @@
-"""Before anything else: can this Python run the plugin? If not, lightningd and its owner learn why.
+"""Checks first whether this Python can run the plugin. If not, lightningd and the owner learn why.
 
-Needs only the standard library and is written for Python 3.6, as are nwc/manifest.py and nwc/origin.py.
-A plugin that dies with a traceback would leave its owner guessing. Lightningd would not even start if
-its configuration has an option of the plugin. So a plugin that cannot run declares its options, and then
-disables itself.
+It needs only the standard library and is written for Python 3.6, as are nwc/manifest.py and
+nwc/origin.py. A plugin that dies with a traceback would leave its owner guessing, and lightningd would
+not start if its configuration has an option of the plugin. So a plugin that cannot run declares its
+options and then disables itself.
 """
 
 import json
@@ -24,7 +24,7 @@ from nwc.manifest import manifest
 MINIMUM_PYTHON = (3, 11)
 
 _REQUIREMENTS = origin.PACKAGE / "requirements.txt"
-# Holds the process id, which stays the same: the process has already gone on in the right Python.
+# Holds the id of the process that has already been replaced by the right Python; exec keeps the id.
 _ALREADY_THERE = "NWC_BOOTSTRAP_PID"
 _MAX_ERROR_LENGTH = 300
 _REQUIREMENT = re.compile(r"([\w.-]+) *([=<>0-9.,]+)(?: *; *python_version *(<|>=) *\"([0-9.]+)\")?")
@@ -32,14 +32,14 @@ _COMPARISONS = {"==": operator.eq, ">=": operator.ge, "<": operator.lt}
 
 
 def require_packages(entry_point: Path) -> None:
-    """Return if the plugin can run here. Otherwise go on in `.venv`, or disable the plugin and exit.
+    """Return if the plugin can run here. Otherwise run it in `.venv`, or disable it and exit.
 
     Args:
-        entry_point: the script that was started, which `.venv` shall run.
+        entry_point: the script that was started, for the Python of `.venv`.
 
     """
     here = origin.find_origin()
-    if here.kind == origin.BUNDLE:  # holds its packages; no other Python could run it
+    if here.kind == origin.BUNDLE:  # it has its own packages and its own Python
         return
     venv_problem = _go_on_in_the_right_python(here.directory / ".venv", entry_point)
     problem = _problem()
@@ -49,7 +49,7 @@ def require_packages(entry_point: Path) -> None:
 
 @contextmanager
 def import_errors_disable() -> "Iterator[None]":
-    """Disable the plugin, and exit, if an import in the body fails: a package may be broken."""
+    """Disable the plugin and exit if an import in the body fails: a package may be broken."""
     try:
         yield
     except Exception as error:
@@ -61,7 +61,7 @@ def import_errors_disable() -> "Iterator[None]":
 
 
 def _go_on_in_the_right_python(venv: Path, entry_point: Path) -> str:
-    """Replace this process unless it is the right one; return what is wrong with `.venv`."""
+    """Replace this process unless its Python is the right one; return the fault of `.venv`, if any."""
     python, problem = sys.executable, ""
     if os.path.lexists(str(venv)):
         in_venv = str(venv / "bin" / "python")
@@ -70,7 +70,7 @@ def _go_on_in_the_right_python(venv: Path, entry_point: Path) -> str:
         else:
             problem = f"; {shlex.quote(in_venv)} cannot be run"
     is_right = python == sys.executable or Path(sys.prefix).resolve() == venv.resolve()
-    # Lightningd's paths are UTF-8, whatever the locale.
+    # lightningd's paths are UTF-8, whatever the locale.
     if is_right and sys.getfilesystemencoding().lower() == "utf-8":
         return problem
     if os.environ.get(_ALREADY_THERE) == str(os.getpid()):
@@ -92,11 +92,11 @@ def _problem() -> str:
         lines = _REQUIREMENTS.read_text(encoding="utf-8").splitlines()
         return _unmet([line.partition("#")[0].strip() for line in lines])
     except (OSError, ValueError) as error:
-        return f"nwc/requirements.txt cannot be read ({error})"
+        return f"nwc/requirements.txt is unreadable ({error})"
 
 
 def _unmet(requirements: "list[str]") -> str:
-    """Compare the packages with the requirements; return what is wrong, if anything."""
+    """Return which packages do not meet the requirements, "" if all do."""
     from importlib import metadata  # since Python 3.8
 
     missing, wrong = [], []
@@ -117,12 +117,12 @@ def _unmet(requirements: "list[str]") -> str:
 
 
 def _parse_requirement(text: str) -> "tuple[str, str, bool]":
-    """Return a requirement's name and bounds, and whether it is for this Python.
+    """Return a requirement's name and bounds, and True if it is for this Python.
 
-    Reads only what our requirements.txt holds: `name>=1,<2; python_version < "3.13"`.
+    It reads only the forms of nwc/requirements.txt: `name>=1,<2; python_version < "3.13"`.
 
     Raises:
-        ValueError: it is written in another way.
+        ValueError: the requirement has another form.
 
     """
     match = _REQUIREMENT.fullmatch(text)
@@ -140,7 +140,7 @@ def _is_within(version: str, bounds: str) -> bool:
 
 
 def _numbers(version: str) -> "tuple[int, ...]":
-    """Return a version as numbers: v26.06.0 is (26, 6). A suffix like rc1 is left out."""
+    """Return a version as numbers: v26.06.0 is (26, 6). A suffix like rc1 is ignored."""
     match = re.match(r"v?(\d+(?:\.\d+)*)", version)
     numbers = [int(number) for number in match.group(1).split(".")] if match else []
     while numbers and numbers[-1] == 0:
@@ -148,13 +148,13 @@ def _numbers(version: str) -> "tuple[int, ...]":
     return tuple(numbers)
 
 
-# What lightningd and its owner are told
+# The message to lightningd and its owner
 
 
 def _repair(installed: origin.Origin) -> str:
-    """Return what the owner can do, for each way of installation."""
+    """Return the command by which the owner repairs this installation."""
     if installed.kind == origin.RECKLESS:
-        # It makes `.venv` with the Python it runs with itself.
+        # reckless makes `.venv` with its own Python.
         return "Run: reckless uninstall nwc && reckless install nwc (with Python 3.11 or newer)"
     if installed.kind == origin.BUNDLE:
         return f"Unpack the bundle again over {_quoted(installed.directory)}"
@@ -164,12 +164,12 @@ def _repair(installed: origin.Origin) -> str:
 
 
 def _quoted(path: Path) -> str:
-    # Under an odd locale the path holds surrogates.
+    # With some locales the path has surrogates.
     return shlex.quote(os.fsencode(str(path)).decode("utf-8", "replace"))
 
 
 def _reason_and_repair(reason: str) -> str:
-    """Return both in one text. If a file cannot be read, that is the reason, whatever it led to."""
+    """Return the reason and the repair. If a file is unreadable, that is the reason."""
     installed = origin.find_origin()
     unreadable = _unreadable(origin.PACKAGE) or _unreadable(installed.directory / ".venv")
     if not unreadable:
@@ -186,7 +186,7 @@ def _reason_and_repair(reason: str) -> str:
 
 
 def _unreadable(top: Path) -> str:
-    """Return the first path below this folder that the user of this process may not read, or ""."""
+    """Return the first path in this folder that the user of this process cannot read, or ""."""
     if _is_closed(str(top)):
         return str(top)
     for directory, directories, files in os.walk(str(top)):
@@ -215,7 +215,7 @@ def _user() -> str:
 
 
 def _disable(reason: str) -> NoReturn:
-    """Tell lightningd (plugin protocol: getmanifest, then init), or a person, and exit."""
+    """Send the reason to lightningd (answers to getmanifest and init), or print it, and exit."""
     text = f"nwc: the plugin cannot run: {_reason_and_repair(reason)}"
     if os.environ.get("LIGHTNINGD_PLUGIN") != "1":
         sys.stderr.buffer.write(text.encode("utf-8", "replace") + b"\n")
@@ -224,7 +224,7 @@ def _disable(reason: str) -> NoReturn:
         if request.get("method") == "getmanifest":
             _send({"id": request.get("id"), "result": manifest()})
         elif request.get("method") == "init":
-            # Lightningd itself logs the reason at debug, which nobody sees.
+            # lightningd itself logs the reason only at level debug.
             _send({"method": "log", "params": {"level": "warn", "message": text}})
             _send({"id": request.get("id"), "result": {"disable": text}})
             break
@@ -241,7 +241,7 @@ def _requests() -> "Iterator[dict[str, Any]]":
 
 
 def _send(message: "dict[str, Any]") -> None:
-    # Not in ASCII: lightningd shows escapes as they are.
+    # Not as ASCII: lightningd would show the escapes.
     text = json.dumps(dict(jsonrpc="2.0", **message), ensure_ascii=False)
     sys.stdout.buffer.write(text.encode("utf-8", "replace") + b"\n\n")
     sys.stdout.buffer.flush()

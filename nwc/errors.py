@@ -11,7 +11,7 @@
     ├── OnionTooLargeError       cln/onion.py      no onion has room for the payment
     ├── EventError               nostr/event.py    an event is malformed or forged
     ├── MessageError             nostr/messages.py a frame is not a relay message
-    ├── DecryptionError          nostr/errors.py   a payload cannot be decrypted
+    ├── DecryptionError          nostr/encoding.py a payload cannot be decrypted
     ├── RecordError              wallet/records.py a stored record cannot be read
     │   ├── DamagedRecordError     no version of the plugin has written it
     │   └── RecordVersionError     it has no version that this plugin reads

@@ -1,6 +1,6 @@
-"""What reaches lightningd's log. Of an exception that is where it arose and its type, not its words.
+"""The plugin's lines in lightningd's log. Of an exception they show type and place, not its message.
 
-An exception's words may hold anything, such as a request's parameters or what a relay sent.
+The message of an exception may hold anything, such as a request's parameters or a relay's words.
 """
 
 import logging
@@ -14,20 +14,20 @@ _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tup
 
 
 class PlacesFormatter(logging.Formatter):
-    """Formats a record as pyln does, and its exception without words."""
+    """Formats a record as pyln does, but its exception without the message."""
 
     def __init__(self) -> None:
         super().__init__(_FORMAT)
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the lines for a record, whatever another formatter has left in it."""
+        """Return the lines for a record, without the text that another formatter has cached in it."""
         record.exc_text = None
         text = super().format(record)
         record.exc_text = None
         return text
 
     def formatException(self, ei: _ExcInfo) -> str:
-        """Return the calls that led to an exception and to those behind it, the first of them first."""
+        """Return the tracebacks of an exception and its causes, the first cause first."""
         behind: list[str] = []
         error = ei[1]
         while error is not None and len(behind) < _MAX_CAUSES:
@@ -38,9 +38,9 @@ class PlacesFormatter(logging.Formatter):
 
 
 def set_up(handler: logging.Handler) -> None:
-    """Have this handler, which passes everything on to lightningd, pass on nothing secret."""
+    """Set up the handler that sends records to lightningd, so that it sends nothing secret."""
     handler.setFormatter(PlacesFormatter())
     # In asyncio's debug mode (an environment variable), warnings show the arguments of callbacks.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
-    # At debug level, which is off anyway, it would show every frame.
+    # At debug level it would show every frame.
     logging.getLogger("websockets").setLevel(logging.WARNING)

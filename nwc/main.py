@@ -1,4 +1,4 @@
-"""Put the plugin together from its parts, and run it until lightningd ends it."""
+"""Builds the plugin from its parts, and runs it until lightningd stops it."""
 
 import logging
 from typing import Any
@@ -19,7 +19,7 @@ FUNCTIONS: dict[str, Command] = {
 
 
 def build_plugin(runner: Runner) -> NwcPlugin:
-    """Return the plugin with its options, commands and subscriptions, as nwc/manifest.py has them."""
+    """Return the plugin with the options, commands and subscriptions of nwc/manifest.py."""
     plugin = NwcPlugin(dynamic=True)
     for option in manifest.OPTIONS:
         plugin.add_option(

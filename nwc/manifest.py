@@ -1,7 +1,7 @@
-"""What lightningd has to know of the plugin before it starts: its options, commands and subscriptions.
+"""What the plugin declares to lightningd: its options, commands and subscriptions.
 
-Lightningd refuses to start if its configuration has an option that no plugin declares. So `getmanifest`
-gets the same answer whether the plugin can run or not, and this module needs no packages. It is written
+lightningd does not start if its configuration has an option that no plugin declares. So `getmanifest`
+has the same answer whether the plugin can run or not, and this module needs no packages. It is written
 for Python 3.6, the `python3` of the oldest distribution that is still supported (RHEL 8).
 """
 
@@ -27,7 +27,7 @@ class Command(NamedTuple):
 
     @property
     def usage(self) -> str:
-        """The parameters as lightningd's help shows them, then what the command does."""
+        """The parameters, then the description, as lightningd's help shows them."""
         return (self.parameters + " \n " + self.description).lstrip(" ")
 
 
@@ -38,19 +38,21 @@ RELAY = Option(
     multi=True,
 )
 INVOICE_EXPIRY = Option(
-    "nwc-invoice-expiry", "int", "Seconds an invoice lasts when the app does not say", 86400
+    "nwc-invoice-expiry", "int", "Seconds until an invoice expires, unless the app says otherwise", 86400
 )
 MAX_REQUEST_AGE = Option(
     "nwc-max-request-age", "int", "Ignore requests older than this many seconds", 120
 )
 RATE_LIMIT = Option(
-    "nwc-rate-limit", "int", "Requests a second a connection may make in the long run", 20
+    "nwc-rate-limit", "int", "Requests a second that a connection may make in the long run", 20
 )
-NOTIFICATIONS = Option("nwc-notifications", "bool", "Tell apps of payments they receive and make", True)
+NOTIFICATIONS = Option(
+    "nwc-notifications", "bool", "Notify apps of payments they receive and make", True
+)
 PAY_COMMAND = Option(
     "nwc-pay-command",
     "string",
-    "Which of lightningd's commands pays: auto, pay or xpay; auto takes pay where lightningd has it",
+    "Which of lightningd's commands pays: auto, pay or xpay; auto takes pay if lightningd has it",
     "auto",
 )
 OPTIONS = (RELAY, INVOICE_EXPIRY, MAX_REQUEST_AGE, RATE_LIMIT, PAY_COMMAND, NOTIFICATIONS)
@@ -60,14 +62,14 @@ COMMANDS = (
         "nwc-connect",
         "name [budget] [renewal] [view] [methods] [expires] [relays] [pubkey] [lud16] [qr] "
         "[notifications] [max_payment]",
-        "Make a connection for an app and show its URI, once. "
-        "budget: what it may spend: nothing, an amount like 50000sat (a bare number is msat), received "
-        "(what came in through it) or unlimited. "
-        "renewal: never, daily, weekly, monthly or yearly. max_payment: the most for one payment. "
-        "methods: all, or those it may call. expires: never, 30d, 12h or a date. "
-        "relays: instead of nwc-relay. pubkey: of an app that keeps its own key. "
-        "lud16: a lightning address to show the app. qr=true: show the URI as a QR code. "
-        "view=node: it sees everything on the node. notifications=false: tell it of no payments.",
+        "Create a connection for an app and show its URI, only this once. "
+        "budget: what it may spend: nothing, an amount like 50000sat (a number without a unit is msat), "
+        "received (what it has received) or unlimited. "
+        "renewal: never, daily, weekly, monthly or yearly. max_payment: the largest single payment. "
+        "methods: all, or the methods it may call. expires: never, 30d, 12h or a date. "
+        "relays: used instead of nwc-relay. pubkey: the public key of an app that keeps its own key. "
+        "lud16: a lightning address for the app to show. qr=true: show the URI as a QR code. "
+        "view=node: it sees everything on the node. notifications=false: no notifications of payments.",
     ),
     Command("nwc-list", "[name]", "Show all connections, or the one with this name."),
     Command(
@@ -75,32 +77,31 @@ COMMANDS = (
         "name [new_name] [methods] [expires] [relays] [view] [notifications] [budget] [renewal] "
         "[max_payment] [resume]",
         "Change a connection's name, methods, expires, relays, view, notifications, budget, renewal or "
-        "max_payment; what is not given stays. methods=all, expires=never, budget=nothing and "
-        "max_payment=none take away what was set. resume=true lets a connection pay again when its "
-        "payments are suspended.",
+        "max_payment; values that are not given stay. methods=all, expires=never, budget=nothing and "
+        "max_payment=none remove the value that was set. resume=true resumes suspended payments.",
     ),
     Command(
         "nwc-revoke",
         "name",
-        "End a connection at once; the app that has it can do nothing more. "
-        "Payments under way still end.",
+        "Revoke a connection at once; its app can do nothing more. "
+        "Pending payments still complete or fail.",
     ),
     Command(
         "nwc-status",
         "",
-        "Show the relays, the use of each connection, what was answered and what was rejected.",
+        "Show the relays, the use of each connection, and the requests answered and ignored.",
     ),
     Command(
         "nwc-export",
         "",
         "Show all connections as a list for nwc-import, to keep with the node's backup. It holds no "
-        "secret, and not what is spent of the budgets.",
+        "secrets, and not what was spent of the budgets.",
     ),
     Command(
         "nwc-import",
         "connections",
-        "Make the connections of a list that nwc-export has shown, where they are missing: the URIs "
-        "that the apps have work again. Their budgets begin anew. What is there already is not changed.",
+        "Create the connections of a list of nwc-export that are missing: the URIs in the apps work "
+        "again. Their budgets start from zero. Existing connections are not changed.",
     ),
     Command(
         "nwc-forget",
@@ -114,7 +115,7 @@ SUBSCRIPTIONS = ("block_added", "shutdown")
 
 
 def manifest() -> "dict[str, Any]":
-    """Return the answer to `getmanifest`, for when nothing else can be imported."""
+    """Return the answer to `getmanifest` of a plugin that cannot run."""
     return {
         "options": [_declared(option) for option in OPTIONS],
         "rpcmethods": [

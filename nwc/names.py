@@ -1,8 +1,8 @@
-"""Names of connections: which are accepted, when two are the same, and when two look alike.
+"""Names of connections: which are valid, which are equal, and which look alike.
 
-A name is shown in terminals and typed again to change or revoke a connection, so it is one visible line.
-`parse_name` is for new names. A name that is looked up has no rules but `same_form`, because earlier
-versions stored names that are refused today.
+A name is shown in terminals and typed to change or revoke a connection, so it must be one visible line.
+`parse_name` is for new names. A name to look up has no rule but `same_form`, because earlier versions
+stored names that are refused today.
 
 Normal forms are those of UAX #15, confusables those of UTS #39, emoji sequences those of UTS #51.
 """
@@ -19,7 +19,7 @@ _MAX_TYPED_LENGTH = 1000
 
 _RULE = f"must be 1 to {MAX_NAME_LENGTH} printable characters, at least one of them visible"
 
-# Characters that are drawn as nothing (Default_Ignorable_Code_Point), and two empty symbols.
+# Invisible characters (Default_Ignorable_Code_Point), and two empty symbols.
 _JOINERS = "\u200c\u200d"
 _SELECTORS = "\ufe00-\ufe0f\U000e0100-\U000e01ef\u180b-\u180d\u180f"
 _OTHER_INVISIBLE = (
@@ -28,7 +28,7 @@ _OTHER_INVISIBLE = (
     "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff\u2800\U0001d159"
 )
 _INVISIBLE = re.compile(f"[{_JOINERS}{_SELECTORS}{_OTHER_INVISIBLE}]")
-# Variation selectors and joiners belong to the character before them: emoji, Persian, Hindi.
+# Variation selectors and joiners belong to the character before them, as in emoji, Persian, Hindi.
 _VISIBLE_WITH_JOINER = re.compile(
     rf"([^\s{_JOINERS}{_SELECTORS}{_OTHER_INVISIBLE}])(?:[{_SELECTORS}][{_JOINERS}]?|[{_JOINERS}])"
 )
@@ -41,12 +41,12 @@ _REFUSED_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
 def parse_name(value: object) -> str:
-    """Return a new name in normal form C; a number is taken for its digits.
+    """Return a new name in normal form C; a number becomes its digits.
 
     Raises:
-        ValueError: no text, empty or too long, nothing in it can be seen, or it holds a control, a
-            bidirectional control, an unassigned or private character, or an invisible character that
-            no word or emoji needs.
+        ValueError: not a text, empty, too long, or without a visible character; or it has a control,
+            bidirectional, unassigned or private character, or an invisible one that no word or emoji
+            needs.
 
     """
     name = same_form(parse_typed_name(value))
@@ -62,10 +62,10 @@ def parse_name(value: object) -> str:
 
 
 def parse_typed_name(value: object) -> str:
-    """Return a name that is looked up, without the spaces around it; a number is taken for its digits.
+    """Return a name to look up, without the spaces around it; a number becomes its digits.
 
     Raises:
-        ValueError: no text, empty or far too long.
+        ValueError: not a text, empty, or longer than _MAX_TYPED_LENGTH.
 
     """
     is_text = isinstance(value, str | int) and not isinstance(value, bool)
@@ -76,12 +76,12 @@ def parse_typed_name(value: object) -> str:
 
 
 def same_form(name: str) -> str:
-    """Return the form in which two names are compared: keyboards write é as one code point or as two."""
+    """Return the form for comparing names: some keyboards write é as one code point, others as two."""
     return unicodedata.normalize("NFC", name.strip())
 
 
 def names_like(name: str, others: Iterable[str]) -> list[str]:
-    """Return those of the other names that a person could take for this one."""
+    """Return the other names that a person could confuse with this one."""
     folded, skeleton = _folded(name), _skeleton(name)
     return [other for other in others if _folded(other) == folded or _skeleton(other) == skeleton]
 
@@ -93,8 +93,8 @@ def _is_refused(character: str) -> bool:
     return category in _REFUSED_CATEGORIES and not (category == "Cn" and ord(character) in _EMOJI)
 
 
-# Look-alikes. The table holds the usual ones of Cyrillic, Greek and Latin, not all of UTS #39: it is for
-# a warning to the owner, who chooses the names, and protects from a mistake rather than from an attack.
+# Look-alikes. The tables have the usual ones of Cyrillic, Greek and Latin, not all of UTS #39. They are
+# for a warning to the owner, who chooses the names: they protect from mistakes, not from attacks.
 
 _CAPITALS = str.maketrans(
     "I|10" + "АВЕЗКМНОРСТУХЅІЈҮӀԚԜЬ" + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧ",
@@ -113,7 +113,7 @@ def _folded(name: str) -> str:
 
 
 def _skeleton(name: str) -> str:
-    """Return a text that is the same for names that look the same."""
+    """Return a text that is equal for names that look alike."""
     visible = _INVISIBLE.sub("", unicodedata.normalize("NFKD", name))
     small = _folded(visible.translate(_CAPITALS)).translate(_SMALL)
     dashed = "".join("-" if unicodedata.category(c) == "Pd" else c for c in small)

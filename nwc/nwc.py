@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The entry point for reckless, which installs this folder alone and runs <folder>/<folder>.py."""
+"""The entry point for reckless, which installs only this folder and runs <folder>/<folder>.py."""
 
 import os
 import sys

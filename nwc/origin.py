@@ -1,4 +1,4 @@
-"""How the plugin was installed: from its source folder, by reckless, or as a bundle.
+"""How the plugin was installed: as source, by reckless, or as a bundle.
 
 Needs only the standard library and is written for Python 3.6, since nwc/bootstrap.py uses it.
 """
@@ -17,7 +17,7 @@ class Origin(NamedTuple):
 
     Attributes:
         kind: SOURCE, RECKLESS or BUNDLE.
-        directory: what the owner would delete to remove the plugin; `.venv` is in it, if there is one.
+        directory: the folder that the owner deletes to remove the plugin; a `.venv` would be in it.
 
     """
 
@@ -26,7 +26,7 @@ class Origin(NamedTuple):
 
 
 def find_origin() -> Origin:
-    """Return how the plugin that runs here was installed."""
+    """Return how the running plugin was installed."""
     if getattr(sys, "frozen", False):  # set by PyInstaller
         return Origin(BUNDLE, Path(sys.executable).resolve().parent)
     # reckless copies the package to <name>/source/<name>, and starts it by <name>/<name>.py.

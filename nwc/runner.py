@@ -1,4 +1,4 @@
-"""Between pyln's main thread and the service: starting it, and answering commands when they are done."""
+"""The main thread, which is pyln's: starts the service, and replies to commands when they are done."""
 
 import inspect
 import logging
@@ -22,15 +22,15 @@ from nwc.service import Service
 from nwc.stdin import readable
 from nwc.wallet.connections.manager import ManagementError, StillStoredError
 
-# lightningd's JSONRPC2 "internal error".
+# JSON-RPC 2.0: internal error.
 _INTERNAL_ERROR = -32603
 
-_TOO_SLOW = "lightningd did not answer in time; what was asked may still be done, see nwc-list"
-_STOPPED = "the plugin was stopped; what was asked may be done all the same, see nwc-list"
+_TOO_SLOW = "lightningd did not answer in time; the command may still be carried out, see nwc-list"
+_STOPPED = "the plugin was stopped; the command may have been carried out, see nwc-list"
 
-_HOW_TO_CORRECT = "Correct the option in lightningd's configuration and start lightningd again"
+_HOW_TO_CORRECT = "Correct the option in lightningd's configuration and restart lightningd"
 
-# At the end: for what commands have answered and lightningd has not read yet.
+# At the end, for replies that lightningd has not read yet.
 REPLY_TIMEOUT_S = 0.5
 
 _END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -42,8 +42,9 @@ Command = Callable[..., Coroutine[Any, Any, Json]]
 
 
 class NwcPlugin(Plugin):
-    """pyln's plugin, with errors for people: pyln adds a traceback to each, and binds arguments so that
-    a forgotten one is a traceback in the log. And with nothing secret in the log.
+    """pyln's plugin with readable errors, and with nothing secret in the log.
+
+    pyln would add a traceback to each error, and log one if an argument is missing.
     """
 
     def __init__(self, **how: Any) -> None:
@@ -51,23 +52,23 @@ class NwcPlugin(Plugin):
         for handler in logging.getLogger().handlers:
             if isinstance(handler, PluginLogHandler):
                 logs.set_up(handler)
-                # pyln makes it "info", which lightningd passes on to nobody.
+                # pyln sends warnings as "info", which lightningd shows nowhere but in its log.
                 handler.levels[logging.WARNING] = "warn"
 
     def add_command(self, declared: DeclaredCommand, command: Command, runner: "Runner") -> None:
-        """Register a command, whose parameters after the first are those people give."""
+        """Register a command. Its parameters after the first are those of lightning-cli."""
         self.methods[declared.name] = _Command(declared, runner.background(command))
 
     def _exec_func(self, func: Callable[..., Any], request: Request) -> Any:
         try:
             return super()._exec_func(func, request)
         except Exception:
-            # pyln logs what it catches with its words.
+            # pyln would log the exception with its message.
             _log.exception("%s failed", request.method)
             raise RpcException("internal error; see lightningd's log", _INTERNAL_ERROR) from None
 
     def _multi_dispatch(self, msgs: list[bytes]) -> bytes:
-        """Read what lightningd sends; the last is what is not complete yet."""
+        """Handle messages of lightningd; the last one is not complete yet."""
         last: bytes = super()._multi_dispatch([*map(readable, msgs[:-1]), msgs[-1]])
         return last
 
@@ -78,7 +79,7 @@ class NwcPlugin(Plugin):
 
 
 class _Command(Method):
-    """A method whose usage is the declared one, not that of the function that starts it."""
+    """A method whose usage is the declared one, not the signature of the function that starts it."""
 
     def __init__(self, declared: DeclaredCommand, start: Callable[..., None]) -> None:
         super().__init__(declared.name, start, MethodType.RPCMETHOD, description=declared.description)
@@ -86,12 +87,12 @@ class _Command(Method):
         self._declared = declared
 
     def get_usage(self) -> str:
-        """Return the parameters as lightningd's help shows them, then what the command does."""
+        """Return the usage as lightningd's help shows it."""
         return self._declared.usage
 
 
 class Runner:
-    """Holds the service once lightningd has sent `init`. Nothing here waits, but `exit` for a moment."""
+    """Starts the service when lightningd sends `init`. Only `exit` blocks, for a moment."""
 
     def __init__(self) -> None:
         self._service: Service | None = None
@@ -99,11 +100,11 @@ class Runner:
         self._replies = ThreadPoolExecutor(1, "nwc-reply")
 
     def start(self, options: Json, configuration: Json) -> Json:
-        """Start the service; returns the answer to `init`."""
+        """Start the service and return the answer to `init`."""
         try:
             settings = parse_settings(options, configuration)
         except OptionError as error:
-            # Lightningd itself logs the reason at debug, which nobody sees.
+            # lightningd itself logs the reason only at level debug.
             _log.warning("the plugin is disabled: %s. %s", error, _HOW_TO_CORRECT)
             return {"disable": f"nwc: {error}"}
         if warning := versions.warning_of(versions.running_version()):
@@ -113,38 +114,38 @@ class Runner:
         return {}
 
     def background(self, command: Command) -> Callable[..., None]:
-        """Return what pyln calls for a command: it starts the command and returns at once."""
+        """Return the function that pyln calls for a command. It starts the command and does not wait."""
 
         def start(request: Request, *args: Any, **kwargs: Any) -> None:
             problem = _misuse(command, args, kwargs)
             if problem is not None or self._service is None:
                 request.set_exception(problem or RpcException("the plugin is not initialised"))
                 return
-            if self._ending.locked():  # what is begun now would be cut off
+            if self._ending.locked():  # the command would be cut off
                 request.set_exception(RpcException(_STOPPED, _INTERNAL_ERROR))
                 return
-            done = self._service.run(lambda core: command(core, *args, **kwargs))
-            # Not in the loop: lightningd takes megabytes, of thousands of connections, at its own pace.
+            done = self._service.run(lambda app: command(app, *args, **kwargs))
+            # Not in the loop: lightningd may be slow to read megabytes, of thousands of connections.
             done.add_done_callback(lambda done: self._replies.submit(_reply, request, done))
 
         return start
 
     def on_block_added(self, **notification: Any) -> None:
-        """Pass on a new block; the key was `block` before v24.08 of lightningd."""
+        """Pass on a new block. Before v24.08 of lightningd the key was `block`."""
         block = notification.get("block_added") or notification.get("block")
         if self._service is not None and isinstance(block, dict):
             self._service.block_added(block["height"], block["hash"])
 
     def on_shutdown(self, **_: Any) -> None:
-        """End when lightningd says so."""
+        """End the process: lightningd is stopping."""
         self.exit()
 
     def exit_on_signals(self) -> None:
-        """End in the same way when told by others: a service manager may signal all processes of a
-        service, and a terminal does. To be called before there are other threads.
+        """End the process in the same way on SIGTERM and SIGINT. Call this before starting threads.
+
+        A service manager may signal all processes of a service, and a terminal does.
         """
-        # A handler would run in the middle of whatever the main thread does, and could wait for a lock
-        # that it holds.
+        # A signal handler would interrupt the main thread, and could wait for a lock that it holds.
         signal.pthread_sigmask(signal.SIG_BLOCK, _END_SIGNALS)
         threading.Thread(target=self._exit_on_signal, name="nwc-signals", daemon=True).start()
 
@@ -154,12 +155,12 @@ class Runner:
 
     def exit(self) -> None:
         """Stop the service and end the process. Does not return."""
-        self._ending.acquire()  # for ever where another thread ends it already
+        self._ending.acquire()  # blocks for ever if another thread is ending the process
         if self._service is not None:
             self._service.stop()
-        with suppress(TimeoutError):  # the replies before this one, where lightningd still takes them
+        with suppress(TimeoutError):  # wait for the replies before this one, if lightningd still reads
             self._replies.submit(lambda: None).result(REPLY_TIMEOUT_S)
-        # A worker thread may wait for lightningd or a name server; a normal exit would wait for it.
+        # A normal exit would wait for worker threads, which may wait for lightningd or a name server.
         os._exit(0)
 
 
@@ -180,7 +181,7 @@ def _reply(request: Request, done: "Future[Json]") -> None:
 
 
 def _problem(done: "Future[Json]") -> RpcException | None:
-    """Translate what a command raised into an error that helps the person at lightning-cli."""
+    """Return the error of a command as lightning-cli shows it, None if the command succeeded."""
     error = done.exception()
     match error:
         case None:

@@ -1,13 +1,12 @@
-"""What lightningd writes to the plugin, made fit for Python where that could not read it.
+"""Makes messages of lightningd readable for pyln.
 
-pyln reads it; without this a number of thousands of digits among a command's parameters would end the
-plugin.
+Without this, a number of thousands of digits in a command's parameters would end the plugin.
 """
 
 import json
 import re
 
-# More digits than sys.get_int_max_str_digits() is an error in Python.
+# Python raises an error for more digits than sys.get_int_max_str_digits().
 _MAX_DIGITS = 400
 _MAX_DEPTH = 100
 _NUMBER = rb"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
@@ -15,10 +14,10 @@ _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]|' + _NUMBER + rb'|[^"\[\]{}0-9
 
 
 def readable(message: bytes) -> bytes:
-    """Return a message of lightningd as it is, unless Python cannot read it: that would end the plugin.
+    """Return a message of lightningd, changed only if Python cannot parse it.
 
-    lightningd passes on whatever parameters it is given. Numbers of thousands of digits become infinite
-    then, and what is nested too deep becomes empty; no command takes either.
+    lightningd passes on any parameters. Numbers of thousands of digits become infinite, and values that
+    are nested too deep become empty; no command accepts either.
     """
     try:
         json.loads(message)

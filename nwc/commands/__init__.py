@@ -1,6 +1,6 @@
-"""The nwc-* commands: check a person's words, act on the connections, show the result.
+"""The nwc-* commands: check the owner's arguments, act, return what lightning-cli shows.
 
-Each command is a coroutine that runs in the service's loop.
+Each command is a coroutine that runs in the event loop of the service.
 """
 
 from nwc.commands.arguments import ArgumentError

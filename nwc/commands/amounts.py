@@ -1,4 +1,4 @@
-"""Amounts as people write them on a command line."""
+"""Amounts as the owner writes them on a command line."""
 
 import re
 
@@ -6,20 +6,20 @@ from pyln.client import Millisatoshi
 
 from nwc.wallet.spending.payment import MAX_PAYMENT_MSAT
 
-# Exponents are left out: the digits of 1e999999999msat alone would stop the plugin for minutes.
+# Without exponents: Python would compute the digits of 1e999999999msat for minutes.
 _AMOUNT = re.compile(r"[0-9_.]{1,40} ?(msat|sat|btc)?")
-# Few people mean a budget below 1,000 sat, but a number below a million is what many would write for a
-# usual sum of satoshis.
+# Few owners mean a budget below 1,000 sat, but many would write a number below a million for an amount
+# in satoshis.
 SMALL_MSAT = 1_000_000
 
 _RULE = "must be an amount like 50000sat, 1000000msat or 0.001btc"
 
 
 def warn_of_bare_number(value: object) -> str | None:
-    """Return a warning where a small amount has no unit: its owner may have meant satoshis.
+    """Return a warning if a small amount has no unit: the owner may have meant satoshis. Else None.
 
     Args:
-        value: an amount that `parse_amount_msat` has read. A word gets no warning.
+        value: an amount that `parse_amount_msat` accepts, or a word, for which there is no warning.
 
     """
     text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
@@ -30,10 +30,10 @@ def warn_of_bare_number(value: object) -> str | None:
 
 
 def parse_amount_msat(value: object) -> int:
-    """Return the msat a person means, as pyln's Millisatoshi reads them; a bare number is msat.
+    """Return an amount in msat, as pyln's Millisatoshi reads it; a number without a unit is msat.
 
     Raises:
-        ValueError: not an amount, less than 0, or over 21 million BTC.
+        ValueError: the value is not an amount, or over MAX_PAYMENT_MSAT.
 
     """
     text = str(value).strip().lower() if isinstance(value, str | int) else ""

@@ -1,6 +1,6 @@
-"""What a person gives to a command: each function checks one argument and returns what it means.
+"""The arguments of the nwc-* commands: each function checks one and returns its value.
 
-Names are in nwc/names.py, times in nwc/commands/times.py, amounts in nwc/commands/amounts.py.
+Names are checked in nwc/names.py, times in times.py, amounts in amounts.py.
 """
 
 import re
@@ -26,26 +26,26 @@ Json = dict[str, Any]
 
 
 class ArgumentError(NwcError, ValueError):
-    """A person's argument breaks its rule; the text names the argument and the rule."""
+    """An argument of a command breaks its rule; the text names the argument and the rule."""
 
 
-# An empty argument is what a shell makes of an unset variable. It never gives an app a right:
+# A shell makes an empty argument of an unset variable. So it never gives an app a right:
 # - nwc-update refuses it.
-# - nwc-connect takes it for the default where the default gives the app nothing: budget, renewal, view,
-#   lud16, and max_payment while there is no budget. So these places can stay empty by position.
-# - nwc-connect refuses it everywhere else. None (null) is what leaves any place empty.
-# Zero means zero: a budget of 0 is nothing. A cap of 0 would let nothing be paid, and is refused. Only
-# words take a limit away: unlimited, none, all, never.
+# - nwc-connect takes the default if the default gives the app nothing: budget, renewal, view, lud16, and
+#   max_payment without a budget. So these can stay empty between arguments by position.
+# - nwc-connect refuses it everywhere else. None (null) leaves out any argument.
+# Zero means zero: a budget of 0 is nothing, and a cap of 0 is refused since it would allow no payment.
+# Only words remove a limit: unlimited, none, all, never.
 _WRITE_INSTEAD = {
-    "methods": "all, or methods with commas between them",
-    "expires": "never, or an end like 30d or 2027-12-31",
-    "relays": "relay URLs with commas between them",
+    "methods": "all, or methods separated by commas",
+    "expires": "never, or a time like 30d or 2027-12-31",
+    "relays": "relay URLs separated by commas",
     "view": "own or node",
     "notifications": "true or false",
     "budget": "nothing, an amount like 50000sat, received or unlimited",
     "renewal": f"one of {', '.join(Renewal)}",
     "max_payment": "an amount like 10000sat, or none for no cap",
-    "resume": "true to let a connection pay again whose payments are suspended",
+    "resume": "true to resume the suspended payments of a connection",
 }
 
 
@@ -54,14 +54,14 @@ def _is_empty(value: object) -> bool:
 
 
 def refuse_empty(arguments: Json) -> None:
-    """Raise ArgumentError if one of these arguments, by name, is an empty text or list."""
+    """Raise ArgumentError if one of these arguments (by name) is an empty text or list."""
     for name, value in arguments.items():
         if _is_empty(value):
             raise ArgumentError(f"{name}: is empty; write {_WRITE_INSTEAD[name]}")
 
 
 def new_name(argument: str, value: object) -> str:
-    """Return a new name, which was given as this argument."""
+    """Return the new name that was given as this argument."""
     try:
         return parse_name(value)
     except ValueError as error:
@@ -69,7 +69,7 @@ def new_name(argument: str, value: object) -> str:
 
 
 def typed_name(value: object) -> str:
-    """Return the name of a connection that is looked up."""
+    """Return the name of a connection to look up."""
     try:
         return parse_typed_name(value)
     except ValueError as error:
@@ -77,20 +77,18 @@ def typed_name(value: object) -> str:
 
 
 def _words(name: str, value: object) -> list[str]:
-    """Split a list as people give it: a JSON array, or words with commas or spaces between them."""
+    """Return the words of a list: a JSON array, or words separated by commas or spaces."""
     if isinstance(value, str):
         return [word for word in re.split(r"[,\s]+", value) if word]
     if isinstance(value, list) and all(isinstance(word, str) for word in value):
         return value
-    raise ArgumentError(
-        f"{name}: must be words with commas between them, or a JSON array; got {value!r}"
-    )
+    raise ArgumentError(f"{name}: must be words separated by commas, or a JSON array; got {value!r}")
 
 
-def relays(value: object, core: App) -> tuple[str, ...]:
-    """Return relay URLs in normal form; those of nwc-relay for None."""
+def relays(value: object, app: App) -> tuple[str, ...]:
+    """Return relay URLs in normal form; None means those of nwc-relay."""
     if value is None:
-        return core.settings.relays
+        return app.settings.relays
     urls = _words("relays", value)
     if not 0 < len(urls) <= MAX_RELAYS_PER_CONNECTION:
         raise ArgumentError(
@@ -100,13 +98,13 @@ def relays(value: object, core: App) -> tuple[str, ...]:
         parsed = parse_relay_urls(urls)
     except ValueError as error:
         raise ArgumentError(f"relays: {error}") from None
-    if core.settings.proxy is None and any(is_onion(url) for url in parsed):
+    if app.settings.proxy is None and any(is_onion(url) for url in parsed):
         raise ArgumentError("relays: a .onion relay needs lightningd's option proxy")
     return parsed
 
 
 def methods(value: object) -> tuple[str, ...] | None:
-    """Return NIP-47 methods in the order of METHODS; None for all that the budget allows."""
+    """Return NIP-47 methods in the order of METHODS; None for all methods that the budget allows."""
     if value is None:
         return None
     words = _words("methods", value)
@@ -119,7 +117,7 @@ def methods(value: object) -> tuple[str, ...] | None:
 
 
 def expires_at(value: object) -> int | None:
-    """Return when a connection expires, in Unix seconds; None for never."""
+    """Return the time when a connection expires, in Unix seconds; None for never."""
     try:
         return parse_expiry(value, int(time.time()))
     except ValueError as error:
@@ -160,7 +158,7 @@ def flag(name: str, value: object, *, default: bool = False) -> bool:
 
 
 def view(value: object) -> View:
-    """Return what a connection sees."""
+    """Return the view of a connection."""
     if value is None or value == "":
         return View.OWN
     if not isinstance(value, str) or value not in tuple(View):
@@ -178,7 +176,7 @@ _WORDS = {
 
 
 def budget(budget: object, renewal: object, max_payment: object, old: Budget) -> Budget:
-    """Return the budget a person means; what is None is as in `old`."""
+    """Return the budget. For an argument that is None the value of `old` stays."""
     now = int(time.time())
     kind, amount_msat = (old.kind, old.amount_msat) if budget is None else _granted(budget)
     period = old.renewal if renewal is None else _renewal(renewal)
@@ -192,7 +190,7 @@ def budget(budget: object, renewal: object, max_payment: object, old: Budget) ->
             raise ArgumentError("max_payment: needs a budget")
         return Budget()
     cap = old.max_payment_msat if max_payment is None else _max_payment(max_payment)
-    # What is spent in this period stays spent when only the amount changes.
+    # The amount spent in this period stays spent if only the size of the budget changes.
     is_same_grant = kind is old.kind and period is old.renewal
     return Budget(kind, amount_msat, period, old.since if is_same_grant else now, cap)
 
@@ -232,45 +230,43 @@ def _max_payment(value: object) -> int | None:
         raise ArgumentError(f"max_payment: {error}; or none") from None
     if cap_msat == 0:
         raise ArgumentError(
-            "max_payment: must be more than 0; write none for no cap, or budget=nothing if nothing may "
-            "be paid"
+            "max_payment: must be more than 0; write none for no cap, or budget=nothing for no payments"
         )
     return cap_msat
 
 
 def bare_number_warnings(amounts: Json) -> list[str]:
-    """Warn of amounts, by argument, that are small numbers without a unit."""
+    """Return warnings for amounts (by argument) that are small numbers without a unit."""
     found = {name: warn_of_bare_number(value) for name, value in amounts.items()}
     return [f"{name}: {warning}" for name, warning in found.items() if warning]
 
 
 def check_methods_have_budget(record: Connection) -> None:
-    """An owner who names a method to pay with, and no budget, would wonder why the app cannot pay."""
+    """Raise ArgumentError if a method that pays was named and there is no budget to pay from."""
     idle = [name for name in record.methods or () if name not in allowed_methods(record)]
     if idle:
         raise ArgumentError(f"methods: {', '.join(idle)} needs a budget; give budget as well")
 
 
 def connection(
-    core: App, client_pubkey: str, expires_at: int | None, given: Mapping[str, object]
+    app: App, client_pubkey: str, expires_at: int | None, given: Mapping[str, object]
 ) -> Connection:
     """Return the record of a new connection.
 
     Args:
-        core: for the defaults.
+        app: has the defaults.
         client_pubkey: checked, 64 hex digits.
         expires_at: checked, Unix seconds; None for never.
-        given: the other arguments of nwc-connect, as a person gives them; what is missing or None has
-            the default.
+        given: the other arguments of nwc-connect, unchecked; a missing one or None is the default.
 
     Raises:
-        ArgumentError: one of them breaks its rule.
+        ArgumentError: an argument breaks its rule.
 
     """
     return Connection(
         name=new_name("name", given.get("name")),
         client_pubkey=client_pubkey,
-        relays=relays(given.get("relays"), core),
+        relays=relays(given.get("relays"), app),
         created_at=int(time.time()),
         methods=methods(given.get("methods")),
         expires_at=expires_at,

@@ -1,7 +1,7 @@
-"""nwc-export and nwc-import: the connections as a list that holds nothing secret.
+"""nwc-export and nwc-import: a list of the connections that holds nothing secret.
 
-Each entry of the list has the parameters of nwc-connect, by their names and with the values it takes,
-and is checked as those are. What is spent of a budget is not in it: an imported budget begins anew.
+Each entry has the parameters of nwc-connect by name, and is checked in the same way. It does not hold
+what was spent of the budget: an imported budget starts from zero.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from nwc.wallet.connections.manager import MAX_CONNECTIONS, ManagementError
 from nwc.wallet.connections.record import Connection
 
 FORMAT_VERSION = 1
-# 10,000 connections with the longest names and one relay each have less.
+# Enough for 10,000 connections with the longest names and one relay each.
 MAX_TEXT_CHARACTERS = 16_000_000
-# A command has COMMAND_TIMEOUT_S of nwc.service in all. Then the rest is left for the next call.
+# Less than COMMAND_TIMEOUT_S of nwc/service.py. The rest is left for the next call.
 IMPORT_PATIENCE_S = 18.0
-# So many entries are looked at before apps get their turn.
+# After this many entries, requests of apps get their turn.
 READ_AT_ONCE = 100
 _MAX_SHOWN_CHARACTERS = 300
 
@@ -43,17 +43,17 @@ _CREATED, _UNCHANGED, _REFUSED = "created", "unchanged", "refused"
 Json = dict[str, Any]
 
 
-async def export(core: App) -> Json:
-    """Show all connections as nwc-import takes them."""
+async def export(app: App) -> Json:
+    """Return all connections as nwc-import reads them."""
     shown: list[Json] = []
-    for live in core.connections.all():
+    for live in app.connections.all():
         shown.append(_entry(live.record))
         if len(shown) % READ_AT_ONCE == 0:
-            await asyncio.sleep(0)  # there can be thousands, and apps wait
+            await asyncio.sleep(0)  # there can be thousands, and apps are waiting
     return {
         "version": FORMAT_VERSION,
         "connections": shown,
-        **joined(unserved_warnings(core)),
+        **joined(unserved_warnings(app)),
     }
 
 
@@ -74,25 +74,25 @@ def _entry(record: Connection) -> Json:
     return entry if record.lud16 is None else {**entry, "lud16": record.lud16}
 
 
-async def import_(core: App, connections: object) -> Json:
-    """Make the connections of a list that are not there yet, and say of each entry what became of it.
+async def import_(app: App, connections: object) -> Json:
+    """Create the missing connections of a list, and return the result for each entry.
 
     Args:
-        core: of the service.
-        connections: what `export` returns, as an object or as its text, or only the array in it.
+        app: the service.
+        connections: the result of `export`, as an object or as text, or only the array in it.
 
     Raises:
-        ArgumentError: this is no such list, or too long; nothing has been done.
-        NodeError: lightningd is away; what was done before is done.
+        ArgumentError: this is not such a list, or it is too long; nothing has been created.
+        NodeError: lightningd is away; the connections before that are created.
 
     """
     entries = _entries(connections)
-    revoked = frozenset(await core.manager.revoked_ids())
+    revoked = frozenset(await app.manager.revoked_ids())
     clock = asyncio.get_running_loop().time
     give_up_at = clock() + IMPORT_PATIENCE_S
     outcomes: list[Json] = []
     for number, entry in enumerate(entries, 1):
-        outcome = await _import_one(core, entry, revoked)
+        outcome = await _import_one(app, entry, revoked)
         outcomes.append({"number": number, **outcome.shown(entry)})
         if clock() > give_up_at:
             break
@@ -103,14 +103,14 @@ async def import_(core: App, connections: object) -> Json:
     if left := len(entries) - len(outcomes):
         summary |= {
             "not_done": left,
-            "next": "there was not enough time for all: give the same command again, it goes on",
+            "next": "there was not enough time for all: give the same command again for the rest",
         }
     return {**summary, "connections": outcomes}
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What became of an entry; `reason` says why it was refused."""
+    """The result for an entry; `reason` says why it was refused."""
 
     result: str
     reason: str | None = None
@@ -124,7 +124,7 @@ class _Outcome:
 
 
 def _entries(given: object) -> list[Any]:
-    """Return the entries of what a person has given."""
+    """Return the entries of the argument of nwc-import."""
     if isinstance(given, str):
         given = _read(given)
     if isinstance(given, dict):
@@ -137,7 +137,7 @@ def _entries(given: object) -> list[Any]:
         given = given.get("connections")
     if not isinstance(given, list):
         raise ArgumentError(
-            "connections: must be what nwc-export shows, or the array of connections in it"
+            "connections: must be the result of nwc-export, or the array of connections in it"
         )
     if len(given) > MAX_CONNECTIONS:
         raise ArgumentError(f"connections: must be at most {MAX_CONNECTIONS}; got {len(given)}")
@@ -150,12 +150,12 @@ def _read(text: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ArgumentError(f"connections: must be JSON as nwc-export shows it; got {error}") from None
+        raise ArgumentError(f"connections: must be JSON, as nwc-export shows it; got {error}") from None
 
 
-async def _import_one(core: App, entry: object, revoked: frozenset[str]) -> _Outcome:
+async def _import_one(app: App, entry: object, revoked: frozenset[str]) -> _Outcome:
     try:
-        return await _take(core, _checked_fields(entry), revoked)
+        return await _take(app, _checked_fields(entry), revoked)
     except (ArgumentError, ManagementError) as error:
         return _Outcome(_REFUSED, str(error))
     except RecursionError:
@@ -165,34 +165,34 @@ async def _import_one(core: App, entry: object, revoked: frozenset[str]) -> _Out
 def _checked_fields(entry: object) -> Json:
     if not isinstance(entry, dict):
         raise ArgumentError(f"must be an object with the fields {', '.join(_FIELDS)}")
-    # It may be a limit that a newer version of the plugin has.
+    # An unknown field may be a limit that a newer version of the plugin knows.
     if unknown := entry.keys() - set(_FIELDS):
         raise ArgumentError(f"has fields that this plugin does not know: {', '.join(sorted(unknown))}")
     return entry
 
 
-async def _take(core: App, given: Json, revoked: frozenset[str]) -> _Outcome:
+async def _take(app: App, given: Json, revoked: frozenset[str]) -> _Outcome:
     client_pubkey = arguments.pubkey(given.get("pubkey"))
-    live = core.connections.of_client(client_pubkey)
+    live = app.connections.of_client(client_pubkey)
     expires = given.get("expires")
     is_as_stored = live is not None and expires is not None and expires == live.record.expires_at
-    # Also a time that is over, if the connection here has the same.
+    # A time in the past is accepted if the stored connection has the same.
     expires_at = live.record.expires_at if live and is_as_stored else arguments.expires_at(expires)
-    record = arguments.connection(core, client_pubkey, expires_at, given)
+    record = arguments.connection(app, client_pubkey, expires_at, given)
     if live is not None:
         return _compared(live.record, record)
     if record.id in revoked:
         raise ArgumentError(
-            "pubkey: this connection has been revoked; if the app shall have it again, make it with "
-            "nwc-connect and this pubkey"
+            "pubkey: this connection was revoked; to give it back to the app, use nwc-connect with this "
+            "pubkey"
         )
-    await core.connect(record)
+    await app.connect(record)
     amounts = {field: given.get(field) for field in ("budget", "max_payment")}
     return _Outcome(_CREATED, warnings=tuple(arguments.bare_number_warnings(amounts)))
 
 
 def _compared(stored: Connection, given: Connection) -> _Outcome:
-    """Return the outcome for a connection that is there already: it is not changed."""
+    """Return the result for a connection that exists: it is not changed."""
     ours, theirs = _entry(stored), _entry(given)
     different = [field for field in _FIELDS if ours.get(field) != theirs.get(field)]
     if not different:
@@ -200,11 +200,11 @@ def _compared(stored: Connection, given: Connection) -> _Outcome:
     return _Outcome(
         _REFUSED,
         f"the connection {stored.name!r} of this pubkey has other values of {', '.join(different)}; it "
-        "stays as it is; nwc-update changes it",
+        "was not changed; use nwc-update",
     )
 
 
 def _shortened(value: object) -> str:
-    """Return a text or number so that it can be shown; of anything else, what it is."""
+    """Return a text or number for showing it; of anything else, the name of its type."""
     text = str(value) if isinstance(value, str | int) else f"({type(value).__name__})"
     return text[:_MAX_SHOWN_CHARACTERS].encode(errors="replace").decode()

@@ -26,7 +26,7 @@ Json = dict[str, Any]
 
 
 async def connect(
-    core: App,
+    app: App,
     name: object,
     budget: object = None,
     renewal: object = None,
@@ -40,10 +40,10 @@ async def connect(
     notifications: object = None,
     max_payment: object = None,
 ) -> Json:
-    """Make a connection and return its URI, which is shown this once.
+    """Create a connection and return its URI, which is shown only this once.
 
     Raises:
-        ArgumentError, ManagementError: for the owner to mend.
+        ArgumentError, ManagementError: the owner has to correct something.
         NodeError: lightningd is away.
 
     """
@@ -61,33 +61,33 @@ async def connect(
         "lud16": lud16,
         "notifications": notifications,
     }
-    record = arguments.connection(core, client_pubkey, arguments.expires_at(expires), given)
+    record = arguments.connection(app, client_pubkey, arguments.expires_at(expires), given)
     arguments.check_methods_have_budget(record)
-    live = await core.connect(record)
+    live = await app.connect(record)
     warnings = [
         *arguments.bare_number_warnings({"budget": budget, "max_payment": max_payment}),
-        *look_alike_warnings(core, live),
+        *look_alike_warnings(app, live),
     ]
     await wait_for_relay(live)
     secret = client.secret_hex() if client else None
     uri = connection_uri(live.wallet_pubkey, record.relays, secret, record.lud16)
-    shown = {"name": record.name, "uri": uri, **await describe(core, live, warnings)}
+    shown = {"name": record.name, "uri": uri, **await describe(app, live, warnings)}
     return with_qr(shown, uri) if wants_qr else shown
 
 
-async def list_(core: App, name: object = None) -> Json:
-    """Show one connection or all of them."""
-    chosen = core.connections.all() if name is None else [core.manager.find(arguments.typed_name(name))]
+async def list_(app: App, name: object = None) -> Json:
+    """Return one connection, or all of them."""
+    chosen = app.connections.all() if name is None else [app.manager.find(arguments.typed_name(name))]
     shown = []
     for live in chosen:
-        shown.append({"name": live.record.name, **await describe(core, live)})
+        shown.append({"name": live.record.name, **await describe(app, live)})
         if len(shown) % DESCRIBED_AT_ONCE == 0:
-            await asyncio.sleep(0)  # there can be thousands, and apps wait
-    return {"connections": shown, **joined(unserved_warnings(core) if name is None else [])}
+            await asyncio.sleep(0)  # there can be thousands, and apps are waiting
+    return {"connections": shown, **joined(unserved_warnings(app) if name is None else [])}
 
 
 async def update(
-    core: App,
+    app: App,
     name: object,
     new_name: object = None,
     methods: object = None,
@@ -100,10 +100,10 @@ async def update(
     max_payment: object = None,
     resume: object = None,
 ) -> Json:
-    """Change a connection. What is not given stays.
+    """Change a connection. Values that are not given stay.
 
     Raises:
-        ArgumentError, ManagementError: for the owner to mend.
+        ArgumentError, ManagementError: the owner has to correct something.
         NodeError: lightningd is away.
 
     """
@@ -127,32 +127,32 @@ async def update(
         "name": (new_name, partial(arguments.new_name, "new_name")),
         "methods": (methods, arguments.methods),
         "expires_at": (expires, arguments.expires_at),
-        "relays": (relays, lambda value: arguments.relays(value, core)),
+        "relays": (relays, lambda value: arguments.relays(value, app)),
         "view": (view, arguments.view),
         "notifications": (notifications, partial(arguments.flag, "notifications")),
     }
     changes = {field: check(value) for field, (value, check) in checks.items() if value is not None}
 
     def changed(old: Connection) -> Connection:
-        # From the record as it is under the manager's lock: what is not given stays as it is then.
+        # `old` is the record under the manager's lock: values that are not given stay as they are then.
         new = replace(old, budget=arguments.budget(budget, renewal, max_payment, old.budget), **changes)
         if methods is not None:
             arguments.check_methods_have_budget(new)
         return new
 
-    live = await core.manager.change(arguments.typed_name(name), changed)
+    live = await app.manager.change(arguments.typed_name(name), changed)
     if resumes:
-        await core.payments.breaker.resume(live.record.client_pubkey)
+        await app.payments.breaker.resume(live.record.client_pubkey)
     warnings = arguments.bare_number_warnings({"budget": budget, "max_payment": max_payment})
     if new_name is not None:
-        warnings += look_alike_warnings(core, live)
+        warnings += look_alike_warnings(app, live)
     await wait_for_relay(live)
-    return {"name": live.record.name, **await describe(core, live, warnings)}
+    return {"name": live.record.name, **await describe(app, live, warnings)}
 
 
-async def revoke(core: App, name: object) -> Json:
-    """End a connection."""
-    live = await core.manager.revoke(arguments.typed_name(name))
+async def revoke(app: App, name: object) -> Json:
+    """Revoke a connection."""
+    live = await app.manager.revoke(arguments.typed_name(name))
     return {
         "name": live.record.name,
         "revoked": True,

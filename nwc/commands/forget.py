@@ -1,4 +1,4 @@
-"""nwc-forget: shows what the plugin keeps in the node, and deletes it before the plugin is removed."""
+"""nwc-forget: show what the plugin stores in the node, and delete it before the plugin is removed."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from nwc.wallet.stored_data import Deleted
 
 _LOST = (
     "every connection ends, and its URI stops working. Budgets, what was spent of them, and the records "
-    "of payments and invoices, with the metadata of the apps, are deleted. Invoices, payments and money "
-    "of the node stay"
+    "of payments and invoices with the apps' metadata are deleted. The node keeps its invoices, "
+    "payments and money"
 )
 _KEEP_FIRST = (
     "nothing has been changed. To keep a list of the connections: lightning-cli nwc-export > nwc.json. "
@@ -18,31 +18,31 @@ _KEEP_FIRST = (
 )
 _NOTHING_STORED = "the plugin stores nothing in this node"
 _NO_MORE = (
-    "the plugin stores nothing in this node any more. To remove the plugin, take its nwc- options out "
-    "of lightningd's configuration"
+    "the plugin stores nothing in this node any more. To remove the plugin, delete its nwc- options "
+    "from lightningd's configuration"
 )
 _BY_RECKLESS = f"{_NO_MORE}, then run: reckless uninstall nwc"
 _BY_HAND = f"{_NO_MORE}, and its plugin= line, then stop it: lightning-cli plugin stop with its path"
 _GO_ON = (
     "all connections have ended, but lightningd has not deleted everything yet. Give the same command "
-    "again: it goes on with the rest. A restart before that can bring connections back"
+    "again for the rest. A restart before that can bring connections back"
 )
 
 Json = dict[str, Any]
 
 
-async def forget(core: App, confirm: object = None) -> Json:
-    """Show what is stored; with `confirm`, end all connections and delete it.
+async def forget(app: App, confirm: object = None) -> Json:
+    """Return what is stored; with `confirm`, end all connections and delete it.
 
     Raises:
-        ArgumentError, ManagementError: for the owner to mend.
+        ArgumentError, ManagementError: the owner has to correct something.
         NodeError: lightningd is away.
 
     """
     if not arguments.flag("confirm", confirm):
-        return await _describe(core)
-    ended = len(core.connections)
-    deleted = await core.forget()
+        return await _describe(app)
+    ended = len(app.connections)
+    deleted = await app.forget()
     return {
         "forgotten": deleted.is_complete,
         "connections_ended": ended,
@@ -56,16 +56,16 @@ def _how_to_remove_it() -> str:
     return _BY_RECKLESS if origin.find_origin().kind == origin.RECKLESS else _BY_HAND
 
 
-async def _describe(core: App) -> Json:
-    counted = await core.stored.count()
-    unserved = core.manager.unserved_keys()
+async def _describe(app: App) -> Json:
+    counted = await app.stored.count()
+    unserved = app.manager.unserved_keys()
     described: Json = {
         "forgotten": False,
-        "connections": [live.record.name for live in core.connections.all()],
+        "connections": [live.record.name for live in app.connections.all()],
         **({"connections_not_served": unserved} if unserved else {}),
         "records": counted.records,
         "bytes": counted.size_bytes,
-        "payments_pending": core.payments.count_in_flight(),
+        "payments_pending": app.payments.count_in_flight(),
         "lost": _LOST,
         "next": _KEEP_FIRST,
     }
@@ -77,7 +77,7 @@ async def _describe(core: App) -> Json:
 
 
 def _unlisted(deleted: Deleted) -> Json:
-    """Name what a person has to delete, since lightningd's answer is too long for the plugin."""
+    """Return the keys that the owner has to delete: lightningd's answer is too long for the plugin."""
     if not deleted.unlisted:
         return {}
     return {"could_not_be_listed": [list(key) for key in deleted.unlisted]}

@@ -1,4 +1,4 @@
-"""What the commands show: a connection, its budget, its relays, and what to warn the owner of."""
+"""The results of the commands: a connection, its budget, its relays, and warnings for the owner."""
 
 import asyncio
 import contextlib
@@ -19,24 +19,24 @@ from nwc.wallet.connections.permissions import allowed_methods, sent_notificatio
 from nwc.wallet.connections.registry import LiveConnection
 from nwc.wallet.spending.ledger import Ledger, LedgerError
 
-# Look-alikes that a warning names.
+# How many look-alikes a warning names.
 MAX_ALIKE_SHOWN = 3
-# How long a command waits for a relay, so that it can say whether the connection works already.
+# How long a command waits for a relay, to show whether the connection works already.
 ANNOUNCE_PATIENCE_S = 1.0
 
-STILL_STARTING = "the plugin is still reading its books from lightningd; until then nothing can be paid"
+STILL_STARTING = "the plugin is still reading its books from lightningd; nothing can be paid until then"
 _STOPPED_TWICE = "lightningd stopped twice within an hour while this connection was paying"
 _STOPS_UNREADABLE = (
-    "the record of lightningd's stops cannot be read, since it is damaged or a newer version of the "
-    "plugin has written it"
+    "the record of lightningd's stops is unreadable: it is damaged, or a newer version of the plugin "
+    "has written it"
 )
 
 Json = dict[str, Any]
 
 
-def look_alike_warnings(core: App, live: LiveConnection) -> list[str]:
-    """Warn of names that a person could take for the name of this connection."""
-    others = [other.record.name for other in core.connections.all() if other is not live]
+def look_alike_warnings(app: App, live: LiveConnection) -> list[str]:
+    """Return a warning if names of other connections look like the name of this one."""
+    others = [other.record.name for other in app.connections.all() if other is not live]
     alike = names_like(live.record.name, others)
     if not alike:
         return []
@@ -46,20 +46,20 @@ def look_alike_warnings(core: App, live: LiveConnection) -> list[str]:
 
 
 async def wait_for_relay(live: LiveConnection) -> None:
-    """Wait for a moment until a relay has taken the info event of a connection."""
+    """Wait until a relay has accepted the connection's info event, for ANNOUNCE_PATIENCE_S at most."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(ANNOUNCE_PATIENCE_S):
             await live.is_published.wait()
 
 
 def describe_relay(relay: RelayInfo) -> Json:
-    """Describe a relay for nwc-status."""
+    """Return the fields of a relay for nwc-status."""
     shown = asdict(relay)
-    return {"url": shown.pop("url"), "connections": shown.pop("inboxes"), **shown}
+    return {"url": shown.pop("url"), "connections": shown.pop("recipients"), **shown}
 
 
 def describe_use(live: LiveConnection) -> Json:
-    """Describe what the app of a connection has asked for since the start."""
+    """Return the fields on the requests of a connection since the start."""
     return {
         "last_used_at": live.last_used_at,
         "requests_answered": by_method(live.answered),
@@ -67,22 +67,22 @@ def describe_use(live: LiveConnection) -> Json:
     }
 
 
-def unserved_warnings(core: App) -> list[str]:
-    """Warn of connections that are stored, but not served."""
-    count = len(core.manager.unserved_keys())
+def unserved_warnings(app: App) -> list[str]:
+    """Return a warning if connections are stored, but not served."""
+    count = len(app.manager.unserved_keys())
     if count == 0:
         return []
     what = "1 connection is" if count == 1 else f"{count} connections are"
-    return [f"{what} stored, but not served and not shown here; lightningd's log of the start says why"]
+    return [f"{what} stored, but not served, and not shown here; lightningd's log of the start says why"]
 
 
 def joined(warnings: Sequence[str]) -> Json:
-    """Return the warnings as the one text of the field `warning`, or no field."""
+    """Return the warnings as one text in the field `warning`; no field without warnings."""
     return {"warning": ". ".join(warnings)} if warnings else {}
 
 
 def clock_warnings(live: LiveConnection) -> list[str]:
-    """Warn of clocks that disagree; an app whose requests are ignored cannot tell its owner why."""
+    """Return a warning if the app's requests are ignored because the clocks disagree."""
     ahead_s = live.clock_ahead_s
     if ahead_s is None:
         return []
@@ -94,22 +94,22 @@ def clock_warnings(live: LiveConnection) -> list[str]:
 
 
 def by_method(answered: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
-    """Return how many answers there were of each method, by outcome."""
+    """Return the number of answers by method and outcome."""
     counts: dict[str, dict[str, int]] = {}
     for (method, outcome), count in sorted(answered.items()):
         counts.setdefault(method, {})[outcome] = count
     return counts
 
 
-async def _budget_of(core: App, live: LiveConnection) -> Json:
-    """Describe a budget and what is left of it, all in msat."""
+async def _budget_of(app: App, live: LiveConnection) -> Json:
+    """Return the fields of a budget and what is left of it, in msat."""
     budget = live.record.budget
     if not budget.can_spend:
         return {"kind": budget.kind}
-    if not core.payments.is_started:
+    if not app.payments.is_started:
         return {"kind": budget.kind, "warning": STILL_STARTING}
     try:
-        ledger = await core.payments.ledgers.of(live.record.client_pubkey)
+        ledger = await app.payments.ledgers.of(live.record.client_pubkey)
     except LedgerError as error:
         return {"kind": budget.kind, "warning": f"cannot spend: its ledger is {error}"}
     return {"kind": budget.kind, **_describe_ledger(budget, ledger, time.time())}
@@ -124,13 +124,13 @@ def _describe_ledger(budget: Budget, ledger: Ledger, now: float) -> Json:
         "renewal": budget.renewal,
         "renews_at": budget.renews_at(now),
         "max_payment_msat": budget.max_payment_msat,
-        "payments_under_way": len(ledger.reservations),
+        "pending_payments": len(ledger.reservations),
     }
     return {name: value for name, value in described.items() if value is not None}
 
 
-async def describe(core: App, live: LiveConnection, warnings: Sequence[str] = ()) -> Json:
-    """Describe a connection; `warnings` are those of the command, and come first."""
+async def describe(app: App, live: LiveConnection, warnings: Sequence[str] = ()) -> Json:
+    """Return the fields of a connection; `warnings` are those of the command, and come first."""
     record = live.record
     described: Json = {
         "client_pubkey": record.client_pubkey,
@@ -139,16 +139,16 @@ async def describe(core: App, live: LiveConnection, warnings: Sequence[str] = ()
             {
                 "url": relay.url,
                 "state": relay.state,
-                "listening": core.pool.is_listening(live.wallet_pubkey, relay.url),
+                "listening": app.pool.is_listening(live.wallet_pubkey, relay.url),
                 "info_event": live.info_states.get(relay.url, ""),
                 **({"last_error": relay.last_error} if relay.last_error else {}),
             }
-            for relay in core.pool.info(record.relays)
+            for relay in app.pool.info(record.relays)
         ],
         "methods": list(allowed_methods(record)),
-        "budget": await _budget_of(core, live),
+        "budget": await _budget_of(app, live),
         "view": record.view,
-        "notifications": list(sent_notifications(record, core.settings.notifications)),
+        "notifications": list(sent_notifications(record, app.settings.notifications)),
         "created_at": record.created_at,
         "expires_at": record.expires_at,
     }
@@ -157,23 +157,21 @@ async def describe(core: App, live: LiveConnection, warnings: Sequence[str] = ()
     if live.last_used_at is not None:
         described |= describe_use(live)
     all_warnings = [*warnings, *clock_warnings(live)]
-    suspended_at = core.payments.breaker.suspended_at(record.client_pubkey)
+    suspended_at = app.payments.breaker.suspended_at(record.client_pubkey)
     if suspended_at is not None:
         described["payments_suspended_at"] = suspended_at
-        is_unreadable = core.payments.breaker.is_unreadable(record.client_pubkey)
+        is_unreadable = app.payments.breaker.is_unreadable(record.client_pubkey)
         why = _STOPS_UNREADABLE if is_unreadable else _STOPPED_TWICE
-        all_warnings.append(
-            f"payments are suspended: {why}; nwc-update with resume=true lets it pay again"
-        )
+        all_warnings.append(f"payments are suspended: {why}; nwc-update with resume=true resumes them")
     if not any(relay["state"] == "connected" for relay in described["relays"]):
         all_warnings.append("no relay is connected yet; apps cannot reach this node until one is")
     return described | joined(all_warnings)
 
 
 def with_qr(shown: Json, uri: str) -> Json:
-    """Add the QR code for a terminal.
+    """Return the result with the QR code for a terminal added.
 
-    lightning-cli shows a newline inside a string as \\n, except in an answer that carries this hint.
+    lightning-cli shows a newline in a string as \\n, unless the result has this hint.
     """
     drawing = io.StringIO()
     segno.make(uri, error="l").terminal(out=drawing, compact=True, border=2)

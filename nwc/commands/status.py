@@ -1,4 +1,4 @@
-"""nwc-status."""
+"""nwc-status: versions, relays, the use of each connection."""
 
 import platform
 from typing import Any
@@ -12,9 +12,9 @@ from nwc.service import App
 Json = dict[str, Any]
 
 
-async def status(core: App) -> Json:
-    """Show how the service is doing."""
-    warnings = [] if core.payments.is_started else [shown.STILL_STARTING]
+async def status(app: App) -> Json:
+    """Return the state of the plugin."""
+    warnings = [] if app.payments.is_started else [shown.STILL_STARTING]
     if known_fault := versions.warning_of(versions.running_version()):
         warnings.append(known_fault)
     return {
@@ -22,17 +22,17 @@ async def status(core: App) -> Json:
         "installation": origin.find_origin().kind,
         "python_version": platform.python_version(),
         "lightningd_version": versions.running_version(),
-        "started_at": core.started_at,
+        "started_at": app.started_at,
         **shown.joined(warnings),
-        "relays": [shown.describe_relay(relay) for relay in core.pool.info()],
+        "relays": [shown.describe_relay(relay) for relay in app.pool.info()],
         "connections": [
             {
                 "name": live.record.name,
                 **shown.describe_use(live),
                 **shown.joined(shown.clock_warnings(live)),
             }
-            for live in core.connections.all()
+            for live in app.connections.all()
         ],
-        "requests_answered": shown.by_method(core.server.answered),
-        "events_rejected": dict(core.server.rejected),
+        "requests_answered": shown.by_method(app.server.answered),
+        "events_rejected": dict(app.server.rejected),
     }

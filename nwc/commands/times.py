@@ -1,4 +1,4 @@
-"""Times as people write them on a command line."""
+"""Times as the owner writes them on a command line."""
 
 import re
 from datetime import UTC, datetime
@@ -14,14 +14,14 @@ _RULE = (
 
 
 def parse_expiry(value: object, now: int) -> int | None:
-    """Return the Unix second a person means, None for never.
+    """Return a time in Unix seconds, None for never.
 
     Args:
         value: None, "never", a duration, a date (ISO 8601, UTC) or Unix seconds.
         now: Unix seconds.
 
     Raises:
-        ValueError: none of these, not in the future, or over 100 years ahead.
+        ValueError: the value is none of these, not in the future, or over 100 years ahead.
 
     """
     if value is None or value == "never":

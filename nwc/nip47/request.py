@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from nwc.nip47.encryption import Cipher, Encryption, encryption_of, named_encryption
 from nwc.nip47.errors import ErrorCode, Nip47Error, refuse
 from nwc.nip47.expiration import check_expiration
-from nwc.nostr.errors import DecryptionError
+from nwc.nostr.encoding import DecryptionError
 from nwc.nostr.event import Event
 
 MAX_METHOD_LENGTH = 64

@@ -1,36 +1,52 @@
-"""NIP-42 on one connection: which of our keys sign the relay's challenge, and what it says to each.
+"""NIP-42 on one connection: sign the relay's challenge with our keys, and track its answers.
 
-A state machine beside session.py, without socket or clock. It signs when frames are taken, a few at a
-time: with thousands of keys on a relay the event loop is never held for long.
+A state machine beside session.py, without socket or clock. It signs when frames are requested, for
+SIGN_BATCH keys at a time, so that thousands of keys on one relay do not hold up the event loop.
 """
 
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from nwc.nostr import nip42
+from nwc.nostr.event import Event, sign_event
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import auth_message
 
-# Some relays send a challenge with each refusal: the newest is answered, the first few times at once.
+KIND_CLIENT_AUTH = 22242
+# Some relays send a new challenge with each refusal. In one round all keys answer the newest challenge.
+# The first few rounds begin at once; later rounds are delayed, each longer than the one before.
 PROMPT_ROUNDS = 3
 NEXT_ROUND_FIRST_S = 5
 NEXT_ROUND_MAX_S = 300
-# An AUTH that the relay passes over must not keep the others waiting.
-PATIENCE_S = 10
-# An AUTH takes 0.1 to 0.3 ms to make and to send.
-SIGNED_AT_ONCE = 32
+# An AUTH that the relay does not answer must not delay the others for longer than this.
+ANSWER_TIMEOUT_S = 10
+# Making and sending one AUTH takes 0.1 to 0.3 ms.
+SIGN_BATCH = 32
+
+
+def auth_event(keys: KeyPair, relay_url: str, challenge: str, created_at: int) -> Event:
+    """Return the signed answer to a relay's challenge (NIP-42, "Signed event for authentication").
+
+    Args:
+        keys: the key that signs.
+        relay_url: the relay's URL.
+        challenge: as the relay sent it.
+        created_at: Unix seconds.
+
+    """
+    tags = [["relay", relay_url], ["challenge", challenge]]
+    return sign_event(keys, kind=KIND_CLIENT_AUTH, content="", tags=tags, created_at=created_at)
 
 
 class Auth:
-    """AUTH for every key that has something to do on one connection.
+    """AUTH on one connection, for every key that subscribes or publishes on it.
 
     Args:
         url: the relay's URL, as NIP-42 signs it.
         keys: returns those keys.
 
     Attributes:
-        refused: keys whose last AUTH the relay has refused. It may serve them all the same: some take
-            one AUTH a challenge and are content with it.
+        refused: public keys whose last AUTH the relay refused. It may serve them all the same: some
+            relays accept one AUTH for each challenge and refuse the others.
 
     """
 
@@ -44,94 +60,104 @@ class Auth:
         self._next_round_at = 0.0
         self._now = 0.0
         self._give_up_at = 0.0
-        self._asked: set[str] = set()
+        self._enqueued: set[str] = set()
         self._to_sign: dict[str, KeyPair] = {}
         self._pending: dict[str, str] = {}
         self._is_accepted = False
 
     @property
     def has_frames(self) -> bool:
-        """Tell whether AUTH is still to be sent."""
+        """True if there is AUTH to send."""
         return bool(self._to_sign)
 
     @property
     def is_settled(self) -> bool:
-        """Tell whether the relay has answered for every key, and taken one at least.
+        """True if the relay has answered for every key and accepted at least one.
 
-        What was taken stays so: it is valid for the whole connection (NIP-42).
+        An accepted AUTH is valid for the whole connection (NIP-42).
         """
-        return self._is_accepted and not self._is_under_way
+        return self._is_accepted and not self._is_in_progress
 
     @property
     def is_refused(self) -> bool:
-        """Tell whether the relay has answered for every key, and taken none."""
-        return bool(self.refused) and not self._is_accepted and not self._is_under_way
+        """True if the relay has answered for every key and accepted none."""
+        return bool(self.refused) and not self._is_accepted and not self._is_in_progress
 
     @property
     def is_unfinished(self) -> bool:
-        """Tell whether the newest challenge is still to be answered, or an answer to be judged."""
-        return self._is_round_due or self._is_under_way
+        """True if the newest challenge is not answered yet, or the relay's OK is pending."""
+        return self._is_round_due or self._is_in_progress
 
     @property
-    def _is_under_way(self) -> bool:
+    def _is_in_progress(self) -> bool:
         return bool(self._pending or self._to_sign)
 
     def challenged(self, challenge: str, now: float) -> None:
-        """Take a challenge, which makes all before it void."""
+        """Accept a new challenge, which replaces the earlier ones."""
         self._challenge, self._now = challenge, now
         self._is_round_due = bool(challenge)
         self._begin_round()
 
-    def ask(self, keys: Iterable[KeyPair], *, again: bool = False) -> None:
-        """Have keys sign the challenge, if there is one: those that have not yet, or also once more."""
+    def enqueue(self, keys: Iterable[KeyPair], *, again: bool = False) -> None:
+        """Queue an AUTH for each of these keys, if there is a challenge.
+
+        Args:
+            keys: the keys that sign.
+            again: also queue keys that have signed on this connection before.
+
+        """
         if not self._challenge:
             return
-        self._give_up_at = self._now + PATIENCE_S
+        self._give_up_at = self._now + ANSWER_TIMEOUT_S
         for key in keys:
-            if again or key.public_key not in self._asked:
-                self._asked.add(key.public_key)
+            if again or key.public_key not in self._enqueued:
+                self._enqueued.add(key.public_key)
                 self._to_sign[key.public_key] = key
 
-    def required(self) -> None:
-        """Begin again where the relay wants AUTH and has taken none, with nothing under way."""
-        if self._challenge and not self._is_accepted and not self._is_under_way:
+    def auth_required(self) -> None:
+        """Start a new round if the relay wants AUTH, has accepted none, and none is pending."""
+        if self._challenge and not self._is_accepted and not self._is_in_progress:
             self._is_round_due = True
             self._begin_round()
 
     def forget(self, public_key: str) -> None:
-        """Have no more to do with a key."""
-        self._asked.discard(public_key)
+        """Forget a key that is not needed any more."""
+        self._enqueued.discard(public_key)
         self._to_sign.pop(public_key, None)
         self.refused.discard(public_key)
 
     def frames(self) -> list[str]:
-        """Sign for some of the keys; return the frames to send."""
+        """Sign for up to SIGN_BATCH keys and return the frames to send."""
         frames = []
-        for public_key in list(islice(self._to_sign, SIGNED_AT_ONCE)):
+        for public_key in list(islice(self._to_sign, SIGN_BATCH)):
             key = self._to_sign.pop(public_key)
-            event = nip42.auth_event(key, self._url, self._challenge, int(self._now))
+            event = auth_event(key, self._url, self._challenge, int(self._now))
             self._pending[event.id] = public_key
             frames.append(auth_message(event))
         return frames
 
     def answered(self, event_id: str, accepted: bool, now: float) -> bool:
-        """Take an OK; tells whether it was for an AUTH of ours."""
+        """Process an OK. Return True if it was for one of our AUTH events."""
         public_key = self._pending.pop(event_id, None)
         if public_key is None:
             return False
-        self._now, self._give_up_at = now, now + PATIENCE_S
+        self._now, self._give_up_at = now, now + ANSWER_TIMEOUT_S
         self._is_accepted |= accepted
         if accepted:
             self.refused.discard(public_key)
-        elif public_key in self._asked:
+        elif public_key in self._enqueued:
             self.refused.add(public_key)
         self._begin_round()
         return True
 
     def tick(self, now: float) -> bool:
-        """Do what is due; tells whether waiting for answers ends now.
+        """Start a round that is due, and give up on answers after ANSWER_TIMEOUT_S.
 
-        To be called every second or so: it also is how this learns of the time.
+        Call it about every second: this object has no other clock.
+
+        Returns:
+            True if pending answers were given up.
+
         """
         self._now = now
         is_given_up = bool(self._pending) and not self._to_sign and now >= self._give_up_at
@@ -141,18 +167,21 @@ class Auth:
         return is_given_up
 
     def clock_moved(self, by_s: float) -> None:
-        """Move along what is waited for: the clock was set."""
+        """Move all deadlines by as many seconds as the clock was set."""
         self._now += by_s
         self._next_round_at += by_s
         self._give_up_at += by_s
 
     def _begin_round(self) -> None:
-        """Have all keys answer the newest challenge: one round after the other, in a flood not often."""
+        """Queue AUTH of all keys for the newest challenge.
+
+        Rounds do not overlap. If challenges arrive in a flood, rounds are delayed more and more.
+        """
         is_too_soon = self._rounds >= PROMPT_ROUNDS and self._now < self._next_round_at
-        if not self._is_round_due or self._is_under_way or is_too_soon:
+        if not self._is_round_due or self._is_in_progress or is_too_soon:
             return
         self._is_round_due = False
         self._rounds += 1
         doublings = min(max(0, self._rounds - PROMPT_ROUNDS), 10)
         self._next_round_at = self._now + min(NEXT_ROUND_FIRST_S * 2**doublings, NEXT_ROUND_MAX_S)
-        self.ask(self._keys(), again=True)
+        self.enqueue(self._keys(), again=True)

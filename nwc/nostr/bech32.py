@@ -1,7 +1,7 @@
 """Bech32 (BIP-173) without its limit of 90 characters, for NIP-19 keys and BOLT11 invoices.
 
-A *word* is five bits, 0 to 31; words travel as `bytes`, one word a byte. Messages of the errors
-never quote the text: it can be a mistyped secret key.
+A *word* is five bits, a number from 0 to 31. Words are passed as `bytes`, one word in each byte. Error
+texts never quote the input: it can be a mistyped secret key.
 """
 
 import base64
@@ -16,7 +16,7 @@ _INT_DIGITS = b"0123456789abcdefghijklmnopqrstuv"  # what int(…, 32) reads
 
 
 def _table(source: bytes, target: bytes) -> bytes:
-    """Return a table for `bytes.translate` from `source` to `target`, and to 0xFF elsewhere."""
+    """Return a table for `bytes.translate` from `source` to `target`; all other bytes become 0xFF."""
     table = bytearray([_NOT_A_WORD] * 256)
     for old, new in zip(source, target, strict=True):
         table[old] = new
@@ -24,7 +24,7 @@ def _table(source: bytes, target: bytes) -> bytes:
 
 
 def _feedback(top: int) -> int:
-    """Return what the five bits shifted out of the checksum feed back into it."""
+    """Return the XOR of the generator terms for the five bits shifted out of the checksum (BIP-173)."""
     value = 0
     for bit, term in enumerate(_GENERATOR):
         if top >> bit & 1:
@@ -54,23 +54,23 @@ def _expand(hrp: str) -> bytes:
 
 
 def split(text: str) -> tuple[str, bytes]:
-    """Cut a bech32 string in two, without looking at the checksum.
+    """Split a bech32 string at its separator, without verifying the checksum.
 
     Returns:
-        The human-readable part in lower case; the words of the data part, the last six of
-        which are the checksum.
+        The human-readable part in lower case, and the words of the data part. The last six words are
+        the checksum.
 
     Raises:
         ValueError: If the text is not bech32.
     """
     if not text.isascii():
-        raise ValueError("bech32 has ASCII characters only")
+        raise ValueError("bech32 has only ASCII characters")
     lowered = text.lower()
     if text != lowered and text != text.upper():
-        raise ValueError("bech32 is all lower case or all upper case")
+        raise ValueError("bech32 must be all lower case or all upper case")
     hrp, _, data = lowered.rpartition("1")
     if not hrp or len(data) < CHECKSUM_LENGTH:
-        raise ValueError("not bech32: no prefix, no '1' after it, or too short")
+        raise ValueError("not bech32: no prefix, no '1' after the prefix, or too short")
     words = data.encode("ascii").translate(_WORD_OF_CHARACTER)
     if _NOT_A_WORD in words:
         raise ValueError("a character after the last '1' is not in the bech32 alphabet")
@@ -97,21 +97,21 @@ def encode(hrp: str, words: bytes) -> str:
 
 
 def words_from_bytes(data: bytes) -> bytes:
-    """Regroup bytes to words; zero bits fill the last one."""
-    # RFC 4648 base32 regroups in the same way; only its alphabet differs.
+    """Convert bytes to words; the last word is filled up with zero bits."""
+    # Base32 (RFC 4648) converts in the same way and only has another alphabet.
     return base64.b32encode(data).rstrip(b"=").translate(_WORD_OF_BASE32)
 
 
 def int_from_words(words: bytes) -> int:
-    """Read words as one big-endian number; 0 for none."""
+    """Return the words as one big-endian number, 0 if there are none."""
     return int(words.translate(_INT_DIGIT_OF_WORD) or b"0", 32)
 
 
 def bytes_from_words(words: bytes) -> bytes:
-    """Regroup words to bytes.
+    """Convert words to bytes.
 
     Raises:
-        ValueError: If the bits left over are a whole word or not zero (BIP-173).
+        ValueError: If five or more bits are left over, or one of these is not zero (BIP-173).
     """
     length, spare = divmod(len(words) * 5, 8)
     number = int_from_words(words)

@@ -1,16 +1,23 @@
-"""Base64 and UTF-8 as the ciphers need them: strict, and failing with one error. JSON as we write it."""
+"""Strict base64 and UTF-8 for the ciphers (NIP-04, NIP-44), with their one error; compact JSON."""
 
 import binascii
 import json
 
-from nwc.nostr.errors import DecryptionError
+from nwc.errors import NwcError
 
-# A value as compact JSON. Kept: `json.dumps` makes an encoder anew at each call that wants anything but
-# its defaults, and that takes as long as what it then encodes. No value of ours holds itself.
+# Return a value as compact JSON. Kept, because `json.dumps` with other than its default options makes a
+# new encoder at each call, which takes as long as the encoding. No value of ours contains itself.
 #
-# NIP-01 escapes \b \t \n \f \r \" \\ and wants everything else verbatim. The other control
-# characters are not allowed verbatim in JSON; here as in other implementations they are \u00xx.
+# NIP-01 escapes \b \t \n \f \r \" \\ and wants everything else verbatim. JSON does not allow the other
+# control characters verbatim; here, as in other implementations, they are \u00xx.
 to_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
+
+
+class DecryptionError(NwcError, ValueError):
+    """A payload is malformed, too long, was changed, or was encrypted with another key.
+
+    The message is for the log: it never contains the payload, the plaintext or a key.
+    """
 
 
 def encode_base64(data: bytes) -> str:
@@ -19,9 +26,9 @@ def encode_base64(data: bytes) -> str:
 
 
 def decode_base64(text: str) -> bytes:
-    """Decode padded base64 (RFC 4648 section 4) that is written in the one canonical way.
+    """Decode padded base64 (RFC 4648 section 4) in its one canonical spelling.
 
-    The caller bounds the length of `text` first.
+    The caller limits the length of `text`.
 
     Raises:
         DecryptionError: For foreign characters, wrong padding or stray bits at the end.
@@ -30,7 +37,7 @@ def decode_base64(text: str) -> bytes:
         data = binascii.a2b_base64(text)
     except ValueError as error:
         raise DecryptionError("payload is not base64") from error
-    # The decoder skips what it does not know; encoding again shows everything it let pass.
+    # The decoder skips characters that it does not know. Encoding again reveals them.
     if encode_base64(data) != text:
         raise DecryptionError("payload is not canonical base64")
     return data

@@ -1,7 +1,7 @@
 """Nostr events (NIP-01): shape, id and signature. No relay messages, no meaning of kinds or tags.
 
-`parse_event` takes what a hostile relay sent and looks at the shape only; `verify_event` does the
-costly part. Between the two a caller can throw away most of what it does not want.
+`parse_event` checks only the shape of what a hostile relay sent. `verify_event` does the expensive part.
+In between, a caller can drop most of the events that it does not want.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ MAX_CONTENT_LENGTH = 131_072
 MAX_TAGS = 256
 MAX_TAG_ITEMS = 64
 MAX_TAG_ITEM_LENGTH = 1_024
-MAX_CREATED_AT = 2**53 - 1  # what every JSON parser reads exactly
+MAX_CREATED_AT = 2**53 - 1  # the largest integer that every JSON parser reads exactly
 MAX_KIND = 65_535
 
 _HEX_64 = re.compile(r"[0-9a-f]{64}")
@@ -37,8 +37,8 @@ class EventError(NwcError, ValueError):
 class Event:
     """A Nostr event with the fields of NIP-01; `created_at` is in Unix seconds.
 
-    `id`, `pubkey` and `sig` are lower-case hex digits. Having an `Event` says nothing about its
-    signature: that is `verify_event`.
+    `id`, `pubkey` and `sig` are lower-case hex digits. The signature of an `Event` may be wrong:
+    `verify_event` checks it.
     """
 
     id: str
@@ -51,37 +51,37 @@ class Event:
 
     def to_json(self) -> str:
         """Return the event as compact JSON."""
-        tags, content = _spelled(self.tags, self.content)
+        tags, content = _json_parts(self.tags, self.content)
         return (
             f'{{"id":"{self.id}","pubkey":"{self.pubkey}","created_at":{self.created_at},'
             f'"kind":{self.kind},"tags":{tags},"content":{content},"sig":"{self.sig}"}}'
         )
 
     def tag(self, name: str) -> str | None:
-        """Return the value of the first tag of that name; None without such a tag or value."""
+        """Return the value of the first tag with this name, None if there is no such tag or value."""
         for tag in self.tags:
             if tag[0] == name:
                 return tag[1] if len(tag) > 1 else None
         return None
 
     def tags_named(self, name: str) -> Tags:
-        """Return all tags of that name, whole, in their order."""
+        """Return all tags with this name, whole and in order."""
         return tuple(tag for tag in self.tags if tag[0] == name)
 
 
 def parse_event(value: object) -> Event:
-    """Check the shape and size of an event; neither id nor signature.
+    """Return an event after checking its shape and size, but neither id nor signature.
 
     Args:
-        value: A decoded JSON value from a stranger. Fields that NIP-01 does not know are ignored.
+        value: A decoded JSON value from a stranger. Fields that are not in NIP-01 are ignored.
 
     Raises:
-        EventError: Naming the field and the rule. Text that is not Unicode (a lone surrogate,
-            which JSON can spell) is refused too: it could not be hashed or sent on.
+        EventError: The text names the field and the rule. Text that is not Unicode (a lone surrogate,
+            which JSON can contain) is refused too, because it cannot be hashed or sent.
     """
     if not isinstance(value, dict):
         raise EventError("event must be an object")
-    # Cheapest first. What is bounded here by number and length is looked through further down.
+    # Cheapest checks first: the number and length of values are checked before their characters.
     kind = _integer(value, "kind", MAX_KIND)
     created_at = _integer(value, "created_at", MAX_CREATED_AT)
     content = value.get("content")
@@ -108,7 +108,7 @@ def event_id(pubkey: str, created_at: int, kind: int, tags: Tags, content: str) 
     Raises:
         EventError: If content or tags contain a lone surrogate.
     """
-    tags_json, content_json = _spelled(tags, content)
+    tags_json, content_json = _json_parts(tags, content)
     canonical = f'[0,"{pubkey}",{created_at},{kind},{tags_json},{content_json}]'
     try:
         return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
@@ -117,10 +117,10 @@ def event_id(pubkey: str, created_at: int, kind: int, tags: Tags, content: str) 
 
 
 def verify_event(event: Event) -> None:
-    """Check that the id is the hash of the event and the author signed it.
+    """Check that the id is the hash of the event and that the author signed it.
 
     Raises:
-        EventError: If not. The hash comes first: it is by far the cheaper check.
+        EventError: If not. The hash is checked first, because that is much cheaper.
     """
     expected = event_id(event.pubkey, event.created_at, event.kind, event.tags, event.content)
     if event.id != expected:
@@ -132,7 +132,7 @@ def verify_event(event: Event) -> None:
 def sign_event(
     keys: KeyPair, *, kind: int, content: str, tags: Sequence[Sequence[str]], created_at: int
 ) -> Event:
-    """Make an event of ours. `created_at` is in Unix seconds; every tag has at least a name.
+    """Return an event signed with our keys. `created_at` is in Unix seconds; every tag has a name.
 
     Raises:
         EventError: If content or tags contain a lone surrogate.
@@ -150,15 +150,15 @@ def sign_event(
     )
 
 
-@lru_cache(maxsize=4)  # an event of ours is sent right after its id was made
-def _spelled(tags: Tags, content: str) -> tuple[str, str]:
-    """Return tags and content as they stand both in what the id is the hash of and in a message."""
+@lru_cache(maxsize=4)  # our own event is serialized twice: for its id, then to be sent
+def _json_parts(tags: Tags, content: str) -> tuple[str, str]:
+    """Return tags and content as JSON, as they are both hashed for the id and sent in a message."""
     return to_json(tags), to_json(content)
 
 
 def _integer(value: dict[str, object], name: str, maximum: int) -> int:
     number = value.get(name)
-    # `type`, not `isinstance`: true is an int for Python.
+    # `type`, not `isinstance`: in Python, True is an int.
     if type(number) is not int or not 0 <= number <= maximum:
         raise EventError(f"{name} must be an integer from 0 to {maximum}")
     return number
@@ -167,27 +167,27 @@ def _integer(value: dict[str, object], name: str, maximum: int) -> int:
 def _hex(value: dict[str, object], name: str, pattern: re.Pattern[str]) -> str:
     text = value.get(name)
     if not isinstance(text, str) or not pattern.fullmatch(text):
-        raise EventError(f"{name} must be lower-case hex digits of the right number")
+        raise EventError(f"{name} must be the right number of lower-case hex digits")
     return text
 
 
 def _tags(tags: object) -> Tags:
     if not isinstance(tags, list) or len(tags) > MAX_TAGS:
-        raise EventError(f"tags must be a list of at most {MAX_TAGS}")
+        raise EventError(f"tags must be a list of at most {MAX_TAGS} tags")
     return tuple(map(_tag, tags))
 
 
 def _tag(tag: object) -> tuple[str, ...]:
     if not isinstance(tag, list) or not 1 <= len(tag) <= MAX_TAG_ITEMS:
-        raise EventError(f"tags must be lists of 1 to {MAX_TAG_ITEMS}")
+        raise EventError(f"tags must be lists of 1 to {MAX_TAG_ITEMS} strings")
     for item in tag:
         if not _is_text(item, MAX_TAG_ITEM_LENGTH):
-            raise EventError(f"tags hold text of at most {MAX_TAG_ITEM_LENGTH} characters")
+            raise EventError(f"tags must contain text of at most {MAX_TAG_ITEM_LENGTH} characters")
     return tuple(tag)
 
 
 def _is_text(value: object, max_length: int) -> TypeGuard[str]:
-    """Say whether a value is a string of at most that many characters, all of them Unicode."""
+    """Return True if a value is a string of at most `max_length` characters, all of them Unicode."""
     if not isinstance(value, str) or len(value) > max_length:
         return False
     return value.isascii() or _is_unicode(value)

@@ -1,24 +1,18 @@
 """secp256k1 keys as Nostr uses them: x-only public keys, Schnorr signatures (BIP-340), ECDH.
 
-Inside the code a public key is a `str` of 64 lower-case hex digits, as in events; what a person
-types goes through `parse_public_key` once. No message here quotes a key that came in: people
-mistake secret keys for public ones.
+Inside the code a public key is a `str` of 64 lower-case hex digits, as in events. `parse_public_key`
+reads what a person typed. No error text quotes that input: people mistake secret keys for public ones.
 """
 
-import os
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Self
+from typing import Self
 
-from coincurve import GLOBAL_CONTEXT, PrivateKey, PublicKey, PublicKeyXOnly
-
-# What coincurve itself is made of. Its `sign_schnorr` makes the key pair of libsecp256k1 anew for each
-# signature and verifies what it has signed, which is three quarters of the time. requirements.txt pins
-# coincurve for its own reasons, and a test compares the signatures with those of `sign_schnorr`.
-from coincurve._libsecp256k1 import ffi, lib
+from coincurve import PrivateKey, PublicKey, PublicKeyXOnly
 
 from nwc.nostr import bech32
+from nwc.nostr.schnorr import SigningKey
 
 _ALLOWED = "a public key is 64 hex digits or npub1…"
 _HEX_KEY = re.compile(r"[0-9A-Fa-f]{64}")
@@ -35,7 +29,7 @@ def parse_public_key(text: str) -> str:
         64 lower-case hex digits that are the x coordinate of a point on the curve.
 
     Raises:
-        ValueError: Saying what is wrong and what is allowed.
+        ValueError: The text says what is wrong and what is allowed.
     """
     lowered = text.lower()
     if lowered.startswith("nsec1"):
@@ -51,7 +45,7 @@ def parse_public_key(text: str) -> str:
 
 
 def verify_signature(public_key: str, digest: bytes, signature: str) -> bool:
-    """Say whether a Schnorr signature is right (BIP-340).
+    """Return True if a Schnorr signature is valid (BIP-340).
 
     Args:
         public_key: 64 hex digits.
@@ -59,7 +53,7 @@ def verify_signature(public_key: str, digest: bytes, signature: str) -> bool:
         signature: 128 hex digits.
 
     Returns:
-        False also for a malformed signature or a public key that is not on the curve.
+        False also if the signature is malformed or the public key is not on the curve.
     """
     try:
         key = _parse_x_only(public_key)
@@ -71,7 +65,7 @@ def verify_signature(public_key: str, digest: bytes, signature: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """A secret key and its public key; equal when the public keys are, and `repr` shows only that.
+    """A secret key and its public key. Equality and `repr` use the public key only.
 
     Attributes:
         public_key: The x coordinate, 64 lower-case hex digits (BIP-340).
@@ -79,28 +73,28 @@ class KeyPair:
 
     public_key: str = field(init=False)
     _private: PrivateKey = field(repr=False, compare=False)
-    _signing: Any = field(init=False, repr=False, compare=False)
+    _signing: SigningKey = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         public_key = self._private.public_key_xonly.format().hex()
         object.__setattr__(self, "public_key", public_key)
-        object.__setattr__(self, "_signing", _signing_pair(self._private.secret))
+        object.__setattr__(self, "_signing", SigningKey(self._private.secret))
 
     @classmethod
     def generate(cls) -> Self:
-        """Make a new key from the operating system's randomness."""
+        """Return a new key pair from the operating system's randomness."""
         return cls(PrivateKey())
 
     @classmethod
     def from_secret(cls, secret: bytes) -> Self:
-        """Make the pair of a known secret.
+        """Return the key pair of a known secret.
 
         Raises:
-            ValueError: If it is not 32 bytes, or as a number not from 1 to n - 1 (n: group order).
+            ValueError: If it has not 32 bytes, or is not a number from 1 to n - 1 (n: group order).
         """
         # coincurve would pad a shorter secret instead of refusing it.
         if len(secret) != 32:
-            raise ValueError(f"a secret key is 32 bytes, this has {len(secret)}")
+            raise ValueError(f"a secret key has 32 bytes, this one has {len(secret)}")
         return cls(PrivateKey(secret))
 
     def secret_hex(self) -> str:
@@ -108,32 +102,21 @@ class KeyPair:
         return self._private.secret.hex()
 
     def sign(self, digest: bytes) -> bytes:
-        """Sign 32 bytes with fresh auxiliary randomness; the signature has 64 bytes (BIP-340).
-
-        It is not verified here, which BIP-340 recommends against faults of the hardware: relays and
-        clients verify it, and the randomness keeps a faulty one from giving the key away.
+        """Sign 32 bytes and return the signature of 64 bytes (BIP-340).
 
         Raises:
             ValueError: If `digest` does not have 32 bytes.
         """
-        if len(digest) != 32:
-            raise ValueError(f"what is signed has 32 bytes, this has {len(digest)}")
-        signature = ffi.new("unsigned char[64]")
-        randomness = os.urandom(32)
-        if not lib.secp256k1_schnorrsig_sign32(
-            GLOBAL_CONTEXT.ctx, signature, digest, self._signing, randomness
-        ):
-            raise ValueError("libsecp256k1 could not sign")
-        return bytes(ffi.buffer(signature))
+        return self._signing.sign(digest)
 
     def shared_x(self, peer_public_key: str) -> bytes:
         """Return the x coordinate of the ECDH point, 32 bytes, not hashed (NIP-04, NIP-44).
 
         Callers keep what they derive from it. The multiplication is not constant-time (coincurve's
-        constant-time `ecdh` gives a hash only), so it should not run for everyone who asks.
+        constant-time `ecdh` returns a hash only), so do not run it at a stranger's request.
 
         Args:
-            peer_public_key: 64 hex digits; the point with the even y coordinate is meant.
+            peer_public_key: 64 hex digits; stands for the point with the even y coordinate.
 
         Raises:
             ValueError: If the peer's key is not on the curve.
@@ -146,16 +129,8 @@ class KeyPair:
         return shared[1:]
 
 
-def _signing_pair(secret: bytes) -> Any:
-    """Return a secret key as libsecp256k1 signs with it."""
-    pair = ffi.new("secp256k1_keypair *")
-    if not lib.secp256k1_keypair_create(GLOBAL_CONTEXT.ctx, pair, secret):
-        raise ValueError("not a secret key")
-    return pair
-
-
 def _decode_npub(text: str) -> str:
-    """Return the hex digits of a NIP-19 npub, not checked to be on the curve."""
+    """Return the hex digits of a NIP-19 npub, without a check that the key is on the curve."""
     try:
         _, words = bech32.decode(text)
         key = bech32.bytes_from_words(words)
@@ -169,19 +144,19 @@ def _decode_npub(text: str) -> str:
 def _key_bytes(public_key: str) -> bytes:
     """Return the 32 bytes of 64 hex digits."""
     raw_key = bytes.fromhex(public_key)
-    # coincurve reads 32 bytes of an x-only key, however many there are.
+    # coincurve reads the first 32 bytes of an x-only key and ignores the rest.
     if len(raw_key) != 32:
-        raise ValueError(f"a public key has 32 bytes, this has {len(raw_key)}")
+        raise ValueError(f"a public key has 32 bytes, this one has {len(raw_key)}")
     return raw_key
 
 
-# Finding the point is a sixth of a verification, and the same few clients sign everything.
+# Finding the point is a sixth of a verification, and the same few clients sign all requests.
 @lru_cache(maxsize=1024)
 def _parse_x_only(public_key: str) -> PublicKeyXOnly:
-    """Return the point of an x coordinate given as 64 hex digits.
+    """Return the point with an x coordinate of 64 hex digits.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is no such point.
     """
     try:
         return PublicKeyXOnly(_key_bytes(public_key))

@@ -1,6 +1,6 @@
-"""The messages between a client and a relay (NIP-01, NIP-42), as text in and values out.
+"""Parse and write the messages between a client and a relay (NIP-01, NIP-42).
 
-No socket, no clock and no state: see session.py for what follows from a message.
+No socket, no clock and no state: session.py acts on the messages.
 """
 
 import json
@@ -11,8 +11,8 @@ from typing import Any
 from nwc.errors import NwcError
 from nwc.nostr.event import Event, EventError, parse_event
 
-# A relay may pass on events far larger than a NIP-47 request can be. They are skipped unread, so that
-# nobody can make us drop the connection by sending one; only a frame over MAX_FRAME_BYTES ends it.
+# A relay may forward events that are much larger than any NIP-47 request. We skip them without parsing,
+# so that nobody can end the connection by sending one. Only a frame over MAX_FRAME_BYTES ends it.
 MAX_FRAME_BYTES = 1 << 20
 MAX_MESSAGE_LENGTH = 128 * 1024
 
@@ -21,12 +21,12 @@ _MAX_REASON_LENGTH = 200
 
 
 class MessageError(NwcError, ValueError):
-    """A frame that is no relay message; the text says why, never what came."""
+    """A frame is not a relay message. The text says why and never quotes the frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventReceived:
-    """["EVENT", <subscription id>, <event>]; the signature is not checked yet."""
+    """["EVENT", <subscription id>, <event>]: an event whose signature is not checked yet."""
 
     subscription_id: str
     event: Event
@@ -34,7 +34,7 @@ class EventReceived:
 
 @dataclass(frozen=True, slots=True)
 class OkReceived:
-    """["OK", <event id>, <accepted>, <reason>]: the fate of an event we published."""
+    """["OK", <event id>, <accepted>, <reason>]: the outcome of an event that we published."""
 
     event_id: str
     accepted: bool
@@ -43,7 +43,7 @@ class OkReceived:
 
 @dataclass(frozen=True, slots=True)
 class EoseReceived:
-    """["EOSE", <subscription id>]: the stored events are through."""
+    """["EOSE", <subscription id>]: all stored events have been sent."""
 
     subscription_id: str
 
@@ -58,14 +58,14 @@ class ClosedReceived:
 
 @dataclass(frozen=True, slots=True)
 class NoticeReceived:
-    """["NOTICE", <text>]: for people."""
+    """["NOTICE", <text>]: a text for people."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class AuthReceived:
-    """["AUTH", <challenge>] (NIP-42)."""
+    """["AUTH", <challenge>]: a challenge to sign (NIP-42)."""
 
     challenge: str
 
@@ -74,12 +74,12 @@ RelayMessage = EventReceived | OkReceived | EoseReceived | ClosedReceived | Noti
 
 
 def parse_relay_message(text: str) -> RelayMessage:
-    """Read one frame from a relay.
+    """Return the message in one frame from a relay.
 
-    Elements after those of NIP-01 and NIP-42 are ignored: NIPs add some (NIP-67 a third one to EOSE).
+    Additional elements at its end are ignored, because newer NIPs add some (NIP-67 adds one to EOSE).
 
     Raises:
-        MessageError: not a message of NIP-01 or NIP-42, too long, or an event of the wrong shape.
+        MessageError: not a message of NIP-01 or NIP-42, too long, or its event is malformed.
 
     """
     if len(text) > MAX_MESSAGE_LENGTH:
@@ -89,7 +89,7 @@ def parse_relay_message(text: str) -> RelayMessage:
     except (ValueError, RecursionError):
         raise MessageError("not JSON") from None
     if not isinstance(message, list) or len(message) < 2:
-        raise MessageError("not an array of a type and its arguments")
+        raise MessageError("not an array of a message type and its arguments")
     match message:
         case ["EVENT", str(subscription_id), event, *_]:
             return EventReceived(subscription_id, _event(event))
@@ -104,7 +104,7 @@ def parse_relay_message(text: str) -> RelayMessage:
         case ["AUTH", str(challenge), *_] if _can_be_signed(challenge):
             return AuthReceived(challenge)
         case _:
-            raise MessageError("not a message a relay sends to a client")
+            raise MessageError("not a message that a relay sends to a client")
 
 
 def _event(value: object) -> Event:
@@ -115,7 +115,7 @@ def _event(value: object) -> Event:
 
 
 def _can_be_signed(challenge: str) -> bool:
-    """Tell whether a challenge is short and Unicode: one with a lone surrogate has no event id."""
+    """Return True if a challenge is short enough, and Unicode (else the event would have no id)."""
     try:
         challenge.encode()
     except UnicodeEncodeError:
@@ -128,27 +128,27 @@ def _reason(arguments: list[Any]) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a relay's words, cut and made printable: they end up in a log and in nwc-status."""
+    """Return a relay's text, shortened and printable, for the log and nwc-status."""
     text = text[:_MAX_REASON_LENGTH]
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
-@lru_cache(maxsize=64)  # an answer goes to all relays of its connection, one right after the other
+@lru_cache(maxsize=64)  # an answer is sent to all relays of its connection at once
 def event_message(event: Event) -> str:
-    """["EVENT", <event>]: publish."""
+    """Return ["EVENT", <event>]: publish an event."""
     return f'["EVENT",{event.to_json()}]'
 
 
 def auth_message(event: Event) -> str:
-    """["AUTH", <event>]: prove a key to the relay (NIP-42)."""
+    """Return ["AUTH", <event>]: prove to the relay that we hold a key (NIP-42)."""
     return f'["AUTH",{event.to_json()}]'
 
 
 def req_message(subscription_id: str, filter_: dict[str, Any]) -> str:
-    """["REQ", <subscription id>, <filter>]: subscribe, or replace that subscription."""
+    """Return ["REQ", <subscription id>, <filter>]: subscribe, or replace a subscription."""
     return json.dumps(["REQ", subscription_id, filter_], separators=(",", ":"))
 
 
 def close_message(subscription_id: str) -> str:
-    """["CLOSE", <subscription id>]: unsubscribe."""
+    """Return ["CLOSE", <subscription id>]: unsubscribe."""
     return json.dumps(["CLOSE", subscription_id], separators=(",", ":"))

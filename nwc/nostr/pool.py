@@ -1,4 +1,4 @@
-"""All relays: which are connected, who reads where, and publishing to several at once."""
+"""All relays: which are connected, which recipients each one serves, and publishing to several."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -9,20 +9,20 @@ from nwc.nostr.relay import Relay
 from nwc.nostr.relay_health import RelayInfo
 from nwc.nostr.relay_url import is_onion
 from nwc.nostr.session import Published
-from nwc.nostr.subscriptions import Inbox
+from nwc.nostr.subscriptions import Recipient
 
 
 class RelayPool:
-    """One connection per relay URL, made when the first inbox needs it and closed after the last.
+    """One connection per relay URL, opened for the first recipient and closed after the last.
 
     Args:
-        kinds: event kinds to read from inboxes.
-        max_age: seconds the subscriptions reach back.
+        kinds: event kinds to read.
+        max_age: how many seconds subscriptions must reach back.
         proxy: SOCKS proxy URL (`socks5h://host:port`) for `.onion` relays, or None.
-        always_use_proxy: every relay goes through the proxy, name resolution included.
-        on_event: called with every event of an inbox, signature unchecked, and the relay's URL; tells
-            why it is met with silence, None when it is served. Must not raise or wait.
-        on_connected: called with the URL each time a relay gets connected.
+        always_use_proxy: use the proxy for every relay, and for resolving its name.
+        on_event: called with every event for a recipient, signature unchecked, and the relay's URL.
+            Returns the reason why it ignores the event, else None. Must not raise or wait.
+        on_connected: called with the URL whenever a relay has been connected.
 
     """
 
@@ -45,21 +45,21 @@ class RelayPool:
         self._relays: dict[str, Relay] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
-    def subscribe(self, inbox: Inbox, urls: Iterable[str]) -> None:
-        """Read an inbox on these relays."""
+    def subscribe(self, recipient: Recipient, urls: Iterable[str]) -> None:
+        """Start to read a recipient's events from these relays."""
         for url in urls:
-            self._relay(url).subscribe(inbox)
+            self._relay(url).subscribe(recipient)
 
-    def unsubscribe(self, recipient: str, urls: Iterable[str]) -> None:
-        """Stop reading the inbox of one of our keys on these relays."""
+    def unsubscribe(self, public_key: str, urls: Iterable[str]) -> None:
+        """Stop reading a recipient's events from these relays."""
         for url in urls:
             if relay := self._relays.get(url):
-                relay.unsubscribe(recipient)
+                relay.unsubscribe(public_key)
 
     def release(self, url: str) -> None:
-        """Close a relay if nobody reads it any more, once nothing is being published on it."""
+        """Close a relay that has no recipients, as soon as no publication is pending on it."""
         relay = self._relays.get(url)
-        if relay is None or relay.is_read:
+        if relay is None or relay.has_recipients:
             return
         if relay.is_publishing:
             closing = self._release_later(url, relay)
@@ -71,7 +71,7 @@ class RelayPool:
         task.add_done_callback(self._closing.discard)
 
     async def _release_later(self, url: str, relay: Relay) -> None:
-        await relay.published()
+        await relay.publications_done()
         self.release(url)
 
     async def publish(
@@ -83,10 +83,10 @@ class RelayPool:
             event: signed.
             urls: of the relays.
             timeout_s: how long to try.
-            signer: its key, for AUTH, where no inbox of that key is read.
+            signer: the key that signed it, for AUTH, if that key is no recipient there.
 
         Returns:
-            Each relay's verdict, after `timeout_s` seconds at the latest.
+            The outcome for each relay, after `timeout_s` seconds at the latest.
 
         """
         relays = {url: self._relays[url] for url in urls if url in self._relays}
@@ -94,36 +94,36 @@ class RelayPool:
         return dict(zip(relays, results, strict=True))
 
     async def publish_to_any(self, event: Event, urls: Iterable[str], timeout_s: float) -> bool:
-        """Publish an event on these relays, one after the other, and wait for the first that takes it.
+        """Publish an event on these relays, and wait until one accepts it.
 
-        The others go on trying until the time is over.
+        The publications on the other relays go on until `timeout_s` is over.
 
         Returns:
-            Whether one has taken it within `timeout_s` seconds.
+            True if a relay has accepted it within `timeout_s` seconds.
 
         """
         relays = [self._relays[url] for url in urls if url in self._relays]
-        is_taken: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        left = len(relays)
+        is_accepted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        pending = len(relays)
 
-        def on_verdict(verdict: asyncio.Future[Published]) -> None:
-            nonlocal left
-            left -= 1
-            accepted = verdict.result().accepted
-            if (accepted or left == 0) and not is_taken.done():
-                is_taken.set_result(accepted)
+        def on_outcome(outcome: asyncio.Future[Published]) -> None:
+            nonlocal pending
+            pending -= 1
+            accepted = outcome.result().accepted
+            if (accepted or pending == 0) and not is_accepted.done():
+                is_accepted.set_result(accepted)
 
         for relay in relays:
-            relay.begin_publishing(event, timeout_s).add_done_callback(on_verdict)
-        return await is_taken if relays else False
+            relay.begin_publishing(event, timeout_s).add_done_callback(on_outcome)
+        return await is_accepted if relays else False
 
-    def is_listening(self, recipient: str, url: str) -> bool:
-        """Tell whether a relay has confirmed that it delivers the inbox of one of our keys."""
+    def is_listening(self, public_key: str, url: str) -> bool:
+        """Return True if a relay has confirmed the subscription for a recipient."""
         relay = self._relays.get(url)
-        return relay is not None and relay.is_listening(recipient)
+        return relay is not None and relay.is_listening(public_key)
 
     def info(self, urls: Iterable[str] | None = None) -> list[RelayInfo]:
-        """Describe these relays, or all of them."""
+        """Return the state of these relays, by default of all."""
         chosen = self._relays if urls is None else [url for url in urls if url in self._relays]
         return [self._relays[url].info() for url in chosen]
 

@@ -1,7 +1,7 @@
 """One relay connection: the socket, tasks and clock around a RelaySession.
 
-Reconnects for ever, as fast as reconnect_pace.py allows. Lightning nodes run for months: a relay that is
-away is a state to show, not an error to raise.
+It reconnects for ever, as fast as reconnect_pace.py allows. Lightning nodes run for months: an
+unreachable relay is a state to show, not an error to raise.
 """
 
 import asyncio
@@ -24,41 +24,41 @@ from nwc.nostr.reconnect_pace import ReconnectPace
 from nwc.nostr.relay_health import STABLE_AFTER_S, RelayHealth, RelayInfo
 from nwc.nostr.relay_url import is_onion
 from nwc.nostr.session import Published, RelaySession
-from nwc.nostr.subscriptions import Inbox
+from nwc.nostr.subscriptions import Recipient
 
 OPEN_TIMEOUT_S = 15.0
-# Over Tor a circuit and a TLS handshake take their time.
+# Over Tor, a circuit and a TLS handshake take longer.
 OPEN_TIMEOUT_PROXY_S = 60.0
-# An attempt that takes longer may hang for good: another one is begun beside it.
+# An attempt that takes longer may hang for ever, so a second one begins beside it.
 HANGS_AFTER_S = 5.0
 PING_INTERVAL_S = 20.0
 TICK_S = 1.0
-# What is still to be sent at the end.
+# How long to send pending frames at the end of a connection.
 FLUSH_TIMEOUT_S = 0.5
-# A clock that is off by less than this, or is moved by less, is as good as right.
+# Clock changes smaller than this are ignored.
 CLOCK_STEP_S = 2.0
 
 _log = logging.getLogger(__name__)
 
 
 class _connect(connect):
-    """A relay must not send us elsewhere: the new place could be one that the proxy rules forbid."""
+    """Connect without redirects: the proxy rules could forbid the new address."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
-        """Follow no redirect; the answer is an error like any other."""
+        """Return the answer as an error like any other."""
         return exc
 
 
 class Relay:
-    """A relay that is kept connected while it is started.
+    """A relay that is kept connected from `start` to `stop`.
 
     Args:
-        url: normal form of the relay's URL.
-        kinds: event kinds to read from inboxes.
-        max_age: seconds the subscriptions reach back.
-        proxy: SOCKS proxy URL; None connects directly.
-        on_event: called with every event of an inbox, signature unchecked, and the relay's URL; tells
-            why it is met with silence, None when it is served. Must not raise or wait.
+        url: the relay's URL, as `parse_relay_url` returns it.
+        kinds: event kinds to read.
+        max_age: how many seconds subscriptions must reach back.
+        proxy: SOCKS proxy URL, None to connect directly.
+        on_event: called with every event for a recipient, signature unchecked, and the relay's URL.
+            Returns the reason why it ignores the event, else None. Must not raise or wait.
         on_connected: called with the URL after each connect.
 
     """
@@ -78,63 +78,63 @@ class Relay:
         self._proxy = proxy
         self._on_event = on_event
         self._on_connected = on_connected
-        # What the session wants sent, as far as the relay has not read what came before it.
+        # Frames from the session that wait until the relay has read earlier ones.
         self._frames: deque[str] = deque()
-        self._is_to_send = False
-        self._results: dict[str, asyncio.Future[Published]] = {}
+        self._is_send_scheduled = False
+        self._pending: dict[str, asyncio.Future[Published]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._connection: BoundedConnection | None = None
         self._health = RelayHealth()
         self._pace = ReconnectPace(_loop_time())
-        self._ahead_s = time.time() - time.monotonic()
+        self._clock_offset_s = time.time() - time.monotonic()
 
     def info(self) -> RelayInfo:
-        """Describe how the relay is doing."""
-        # websockets says 0.0 before the first pong.
+        """Return the state of the relay."""
+        # websockets returns 0.0 before the first pong.
         latency_s = (self._connection.latency or None) if self._connection else None
-        return self._health.info(self.url, inboxes=len(self._session), latency_s=latency_s)
+        return self._health.info(self.url, recipients=len(self._session), latency_s=latency_s)
 
     @property
-    def is_read(self) -> bool:
-        """Tell that an inbox is read from this relay."""
+    def has_recipients(self) -> bool:
+        """True if any recipient's events are read from this relay."""
         return len(self._session) > 0
 
     @property
     def is_publishing(self) -> bool:
-        """Tell that something is being published on it."""
-        return bool(self._results)
+        """True if a publication is pending on this relay."""
+        return bool(self._pending)
 
-    async def published(self) -> None:
-        """Wait for the end of what is being published on it now."""
-        if self._results:
-            await asyncio.wait(list(self._results.values()))
+    async def publications_done(self) -> None:
+        """Wait until all publications that are pending now have ended."""
+        if self._pending:
+            await asyncio.wait(list(self._pending.values()))
 
-    # What is wanted of it
+    # Subscriptions and publications
 
-    def subscribe(self, inbox: Inbox) -> None:
-        """Read an inbox from now on, on this and every later connection."""
-        self._session.subscribe(inbox, self._now())
+    def subscribe(self, recipient: Recipient) -> None:
+        """Start to read a recipient's events, on this and every later connection."""
+        self._session.subscribe(recipient, self._now())
         self._send_soon()
 
-    def unsubscribe(self, recipient: str) -> None:
-        """Stop reading the inbox of one of our keys."""
-        self._session.unsubscribe(recipient, self._now())
+    def unsubscribe(self, public_key: str) -> None:
+        """Stop reading a recipient's events."""
+        self._session.unsubscribe(public_key, self._now())
         self._send_soon()
 
-    def is_listening(self, recipient: str) -> bool:
-        """Tell whether the relay has confirmed that it delivers this inbox."""
-        return self._session.is_listening(recipient)
+    def is_listening(self, public_key: str) -> bool:
+        """Return True if the relay has confirmed the subscription for this recipient."""
+        return self._session.is_listening(public_key)
 
     async def publish(self, event: Event, timeout_s: float, signer: KeyPair | None = None) -> Published:
-        """Publish an event, waiting for the relay to be back where it is away.
+        """Publish an event; if the relay is not connected, wait until it is.
 
         Args:
             event: signed.
             timeout_s: how long to try.
-            signer: its key, for AUTH, where no inbox of that key is read here.
+            signer: the key that signed it, for AUTH, if that key is no recipient here.
 
         Returns:
-            The relay's verdict, or after `timeout_s` seconds why there is none. Never raises for it.
+            The relay's answer, or after `timeout_s` seconds a refusal that says why there is none.
 
         """
         return await asyncio.shield(self.begin_publishing(event, timeout_s, signer))
@@ -142,26 +142,26 @@ class Relay:
     def begin_publishing(
         self, event: Event, timeout_s: float, signer: KeyPair | None = None
     ) -> "asyncio.Future[Published]":
-        """Do as `publish` does, sending now if it can; who waits for the verdict must not cancel it."""
-        if (pending := self._results.get(event.id)) is not None:
+        """Do the same as `publish`, and send at once if possible. Do not cancel the returned future."""
+        if (pending := self._pending.get(event.id)) is not None:
             return pending
-        verdict: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
+        outcome: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
         refused = self._session.publish(event, self._now() + timeout_s, signer)
         if refused:
-            verdict.set_result(refused)
+            outcome.set_result(refused)
         else:
-            self._results[event.id] = verdict
+            self._pending[event.id] = outcome
             self._send()
-        return verdict
+        return outcome
 
     # Life
 
     def start(self) -> None:
-        """Begin to connect."""
-        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._keep_time())]
+        """Start to connect."""
+        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._tick_every_second())]
 
     async def stop(self) -> None:
-        """Send what is queued, close the connection and end. Publications still open are given up."""
+        """Send queued frames and close the connection. Pending publications are given up."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -178,29 +178,29 @@ class Relay:
                 finally:
                     await connection.close()
             except Exception as error:
-                self._set_down(error)
+                self._on_disconnect(error)
             await asyncio.sleep(self._pace.pause(_loop_time()))
 
     async def _connect(self) -> BoundedConnection:
-        """Return a new connection, however long that takes."""
+        """Return a new connection, after as many attempts as it takes."""
         attempts: set[asyncio.Task[BoundedConnection]] = set()
         connection = None
         try:
             while connection is None:
                 self._pace.attempted(_loop_time())
                 attempts.add(asyncio.create_task(self._open()))
-                connection = await self._first_of(attempts)
+                connection = await self._first_success(attempts)
         finally:
             await _abandon(attempts)
         return connection
 
-    async def _first_of(
+    async def _first_success(
         self, attempts: "set[asyncio.Task[BoundedConnection]]"
     ) -> BoundedConnection | None:
-        """Return the connection of the first attempt that succeeds, None when another one may begin.
+        """Return the connection of the first attempt that succeeds, None if another may begin.
 
-        What an attempt has sent may be lost with the network that it began in. So one that hangs does
-        not put the next one off.
+        An attempt may hang because the network has changed since it began. So the next attempt does not
+        wait for its end.
         """
         now = _loop_time()
         next_at = now + max(HANGS_AFTER_S, self._pace.pause(now))
@@ -213,12 +213,12 @@ class Relay:
                 attempts.discard(attempt)
                 if (error := attempt.exception()) is None:
                     return attempt.result()
-                self._set_down(error)
+                self._on_disconnect(error)
                 next_at = min(next_at, _loop_time() + self._pace.pause(_loop_time()))
         return None
 
-    async def _keep_time(self) -> None:
-        """End publications at their deadline and retry what is due, whatever the connection does."""
+    async def _tick_every_second(self) -> None:
+        """Give up publications at their deadline and retry what is due, connected or not."""
         while True:
             await asyncio.sleep(TICK_S)
             for published in self._session.tick(self._now()):
@@ -227,12 +227,16 @@ class Relay:
                 self._health.unanswered()
             if self._session.has_data_to_send:
                 self._send_soon()
-            if self._health.is_news_that_it_is_away():
-                _log.info("relay %s: stays away (%s); trying on", self.url, self._health.last_error)
+            if self._health.should_log_outage():
+                _log.info(
+                    "relay %s: unreachable for over a minute (%s); still retrying",
+                    self.url,
+                    self._health.last_error,
+                )
 
     async def _open(self) -> BoundedConnection:
         if self._proxy is None and is_onion(self.url):
-            # Asking the resolver for an onion name would tell others where we go.
+            # Resolving an onion name would reveal the relay to the name server.
             raise OSError("a .onion relay needs lightningd's option proxy")
         async with asyncio.timeout(OPEN_TIMEOUT_PROXY_S if self._proxy else OPEN_TIMEOUT_S):
             connection = await _connect(
@@ -250,11 +254,11 @@ class Relay:
         return cast(BoundedConnection, connection)
 
     async def _serve(self, connection: BoundedConnection) -> None:
-        """Be connected until the connection ends; why it did is raised."""
+        """Serve a connection until it ends, then raise why it ended."""
         began = _loop_time()
-        self._set_up(connection)
+        self._on_connect(connection)
         try:
-            await connection.ping()  # the first of many; so that its latency is known at once
+            await connection.ping()  # so that the latency is known at once
             await connection.wait_closed()
         finally:
             if self._session.has_served or _loop_time() - began >= STABLE_AFTER_S:
@@ -264,7 +268,7 @@ class Relay:
 
     async def _flush(self, connection: BoundedConnection) -> None:
         self._frames.extend(self._session.data_to_send())
-        # Also what ends the connection meanwhile: it must not take the place of a cancellation.
+        # An error of the connection must not replace a cancellation.
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(FLUSH_TIMEOUT_S):
                 while self._frames and connection.is_open:
@@ -280,8 +284,8 @@ class Relay:
                 self._connection.transport.abort()
 
     def _receive(self, frame: str | bytes) -> None:
-        # What is wrong or said is counted and kept, not logged: a hostile relay could send it without
-        # end, and every line of the log goes through lightningd.
+        # Errors and complaints are counted and kept, but not logged: a hostile relay could send them
+        # without end, and every log line goes through lightningd.
         try:
             result = self._session.receive(_text(frame), self._now())
         except MessageError:
@@ -291,55 +295,55 @@ class Relay:
             case Event():
                 self._health.event(self._on_event(result, self.url))
             case Published(accepted=accepted, reason=reason):
-                if not accepted:  # our time may be too far from the relay's, say
+                if not accepted:  # for example, because our clock is wrong
                     self._health.complained(reason or "an event was refused without a reason")
                 self._settle(result)
             case NoticeReceived(reason):
-                self._health.complained(reason or "a NOTICE without words")
+                self._health.complained(reason or "an empty NOTICE")
         if self._session.has_data_to_send:
             self._send()
 
     def _send(self) -> None:
-        """Send what there is to send; the rest when the relay has read that, or after others' turn."""
+        """Send what the relay can take now. The rest follows when it has read, or in a later turn."""
         connection = self._connection
-        if connection is None or self._is_to_send:  # then it is sent in the next step, with all else
+        if connection is None or self._is_send_scheduled:
             return
         if not self._frames:
             self._frames.extend(self._session.data_to_send())
         self._send_frames(connection)
         if not self._frames and self._session.has_data_to_send:
-            self._send_soon()  # more AUTH to sign
+            self._send_soon()  # there is more AUTH to sign
 
     def _send_frames(self, connection: BoundedConnection) -> None:
         while self._frames and connection.can_send:
             connection.send_now(self._frames.popleft())
 
     def _send_soon(self) -> None:
-        """Send in the next step of the event loop, together with what else is wanted until then."""
-        if not self._is_to_send:
-            self._is_to_send = True
-            asyncio.get_running_loop().call_soon(self._send_what_waits)
+        """Send in the next step of the event loop, together with all frames that are queued by then."""
+        if not self._is_send_scheduled:
+            self._is_send_scheduled = True
+            asyncio.get_running_loop().call_soon(self._send_scheduled)
 
-    def _send_what_waits(self) -> None:
-        self._is_to_send = False
+    def _send_scheduled(self) -> None:
+        self._is_send_scheduled = False
         self._send()
 
     def _now(self) -> float:
-        """Return Unix seconds; the session is told first when the clock was set."""
+        """Return Unix seconds. If the clock was set, first adjust the session's deadlines."""
         now = time.time()
-        moved_s = now - time.monotonic() - self._ahead_s
+        moved_s = now - time.monotonic() - self._clock_offset_s
         if abs(moved_s) >= CLOCK_STEP_S:
-            self._ahead_s += moved_s
+            self._clock_offset_s += moved_s
             self._session.clock_moved(moved_s, now)
             self._send_soon()
         return now
 
     def _settle(self, published: Published) -> None:
-        future = self._results.pop(published.event_id, None)
+        future = self._pending.pop(published.event_id, None)
         if future is not None and not future.done():
             future.set_result(published)
 
-    def _set_up(self, connection: BoundedConnection) -> None:
+    def _on_connect(self, connection: BoundedConnection) -> None:
         self._connection = connection
         self._session.connected(self._now())
         connection.listen(self._on_message, self._send)
@@ -348,22 +352,22 @@ class Relay:
         _log.debug("relay %s: connected", self.url)
         self._on_connected(self.url)
 
-    def _set_down(self, error: BaseException) -> None:
+    def _on_disconnect(self, error: BaseException) -> None:
         if not isinstance(error, OSError | WebSocketException | ValueError):
             _log.error("relay %s: unexpected error", self.url, exc_info=error)
-        words = describe_failure(error, has_proxy=self._proxy is not None)
-        self._health.disconnected(words)
-        _log.debug("relay %s: not connected (%s); trying again", self.url, words)
+        reason = describe_failure(error, has_proxy=self._proxy is not None)
+        self._health.disconnected(reason)
+        _log.debug("relay %s: not connected (%s); retrying", self.url, reason)
         self._connection = None
         self._frames.clear()
         self._session.disconnected()
 
 
 def _text(frame: str | bytes) -> str:
-    """Return a text frame's text.
+    """Return the text of a frame.
 
     Raises:
-        MessageError: it is a binary frame.
+        MessageError: the frame is binary.
 
     """
     if isinstance(frame, bytes):
@@ -372,12 +376,12 @@ def _text(frame: str | bytes) -> str:
 
 
 def _loop_time() -> float:
-    """Return seconds of a clock that nobody sets."""
+    """Return seconds of the event loop's monotonic clock."""
     return asyncio.get_running_loop().time()
 
 
 async def _abandon(attempts: "set[asyncio.Task[BoundedConnection]]") -> None:
-    """End attempts that are not needed any more, also one that has just succeeded."""
+    """Cancel attempts that are not needed any more, and drop the connection of one that succeeded."""
     for attempt in attempts:
         attempt.cancel()
     for left in await asyncio.gather(*attempts, return_exceptions=True):

@@ -1,36 +1,37 @@
-"""How one relay is doing: what a person is shown of it, and when its absence is worth a log line."""
+"""The state of one relay, as nwc-status shows it, and when an outage should be logged."""
 
 import time
 from collections import Counter
 from dataclasses import dataclass
 
-# A connection that held this long was a good one: all is well again.
+# A connection that has lasted this long ends an outage.
 STABLE_AFTER_S = 30.0
-# Relays restart. One that is away for longer than this is its operator's business.
-AWAY_AFTER_S = 60.0
+# Relays restart. An outage is logged only if it lasts longer than this.
+LOG_OUTAGE_AFTER_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class RelayInfo:
-    """What a person wants to know of a relay.
+    """What a person wants to know about a relay.
 
     Attributes:
-        url: normal form of its URL.
-        state: "connecting" before the first attempt has ended, then "connected" or "disconnected".
-        inboxes: how many are read from it.
+        url: as `parse_relay_url` returns it.
+        state: "connecting" until the first attempt has ended, then "connected" or "disconnected".
+        recipients: how many recipients' events are read from it.
         since: Unix seconds of the last change of state.
-        latency_ms: milliseconds from a ping to its answer, None before the first of this connection.
-        reconnects: how often it was connected again.
-        events_received: events of our subscriptions, served or not.
-        events_rejected: events met with silence, by reason.
-        invalid_frames: what it sent that was no message of NIP-01.
-        last_error: why it was not connected the last time, or what it said last; None when nothing was.
+        latency_ms: milliseconds from a ping to its pong; None before the first pong of a connection.
+        reconnects: the number of connections after the first.
+        events_received: events for our subscriptions, ignored ones included.
+        events_rejected: ignored events, by reason.
+        invalid_frames: frames that were not a message of NIP-01.
+        last_error: why the last connection failed or ended, or the relay's last complaint; None if there
+            was neither.
 
     """
 
     url: str
     state: str
-    inboxes: int
+    recipients: int
     since: int
     latency_ms: int | None
     reconnects: int
@@ -41,7 +42,7 @@ class RelayInfo:
 
 
 class RelayHealth:
-    """Counts and states of one relay since it was first wanted.
+    """Counts and state of one relay since it was first needed.
 
     Attributes:
         state: as in RelayInfo.
@@ -58,64 +59,64 @@ class RelayHealth:
         self._rejected: Counter[str] = Counter()
         self._invalid_frames = 0
         self._changed_at = time.monotonic()
-        self._away_since: float | None = self._changed_at
-        self._is_told = False
+        self._down_since: float | None = self._changed_at
+        self._is_logged = False
         self._has_complained = False
 
     def connected(self) -> None:
-        """Take note of a new connection."""
+        """Record a new connection."""
         self._connects += 1
         self._has_complained = False
         self._set_state("connected")
 
-    def complained(self, words: str) -> None:
-        """Take note of what the relay complains about, or why it has refused something."""
-        self.last_error = words
+    def complained(self, complaint: str) -> None:
+        """Record the relay's complaint, or why it has refused something."""
+        self.last_error = complaint
         self._has_complained = True
 
     def unanswered(self) -> None:
-        """Take note that the relay does not answer a REQ, unless it has said why."""
+        """Record that the relay does not answer a REQ, unless it has complained on this connection."""
         if not self._has_complained:
-            self.last_error = "the relay does not answer a subscription (REQ); it is asked again"
+            self.last_error = "the relay does not answer a subscription (REQ); still retrying"
 
     def disconnected(self, error: str) -> None:
-        """Take note that the relay is away, at the end of a connection or of a vain attempt."""
+        """Record the end of a connection, or a failed attempt."""
         self.last_error = error
         self._set_state("disconnected")
-        if self._away_since is None:
-            self._away_since = time.monotonic()
+        if self._down_since is None:
+            self._down_since = time.monotonic()
 
     def invalid_frame(self) -> None:
-        """Count a frame that is no message of NIP-01."""
+        """Count a frame that is not a message of NIP-01."""
         self._invalid_frames += 1
 
     def event(self, rejected_for: str | None) -> None:
-        """Count an event; `rejected_for` tells why it is met with silence, None that it is served."""
+        """Count an event. `rejected_for` is the reason why it is ignored, None if it is not."""
         self._received += 1
         if rejected_for is not None:
             self._rejected[rejected_for] += 1
 
-    def is_news_that_it_is_away(self) -> bool:
-        """Tell, once, that the relay stays away. A connection that does not hold is none.
+    def should_log_outage(self) -> bool:
+        """Return True once per outage, after LOG_OUTAGE_AFTER_S.
 
-        To be asked every second or so.
+        A connection shorter than STABLE_AFTER_S does not end an outage. Call this about every second.
         """
         now = time.monotonic()
         if self.state == "connected":
             if now - self._changed_at >= STABLE_AFTER_S:
-                self._away_since, self._is_told = None, False
+                self._down_since, self._is_logged = None, False
             return False
-        is_away = self._away_since is not None and now - self._away_since >= AWAY_AFTER_S
-        is_news = is_away and not self._is_told
-        self._is_told |= is_away
-        return is_news
+        is_outage = self._down_since is not None and now - self._down_since >= LOG_OUTAGE_AFTER_S
+        should_log = is_outage and not self._is_logged
+        self._is_logged |= is_outage
+        return should_log
 
-    def info(self, url: str, *, inboxes: int, latency_s: float | None) -> RelayInfo:
-        """Describe the relay with this URL, from which so many inboxes are read."""
+    def info(self, url: str, *, recipients: int, latency_s: float | None) -> RelayInfo:
+        """Return what is shown of the relay."""
         return RelayInfo(
             url=url,
             state=self.state,
-            inboxes=inboxes,
+            recipients=recipients,
             since=int(self._since),
             latency_ms=None if latency_s is None else round(latency_s * 1000),
             reconnects=max(0, self._connects - 1),

@@ -1,4 +1,4 @@
-"""Relay URLs: parsed once at the edge, as the owner spelled them; compared as strings afterwards."""
+"""Parse relay URLs. They keep the owner's spelling and are compared as strings afterwards."""
 
 import re
 from collections.abc import Iterable
@@ -8,19 +8,19 @@ MAX_URL_LENGTH = 255
 
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
 _RULE = "a relay URL is wss://host[:port][/path] (or ws://…)"
-# A name that can be looked up: labels of at most 63 characters (RFC 1035 section 2.3.4), with one dot
-# between them. An underscore is no letter of a host name, but names in use have it.
+# A name that DNS can resolve: labels of at most 63 characters (RFC 1035 section 2.3.4) with one dot
+# between them. Host names must not contain an underscore, but some names in use do.
 _HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
 
 
 def parse_relay_url(text: object) -> str:
     """Return a relay URL as the owner gave it, with scheme and host in lower case.
 
-    NIP-42 has us sign this URL, and some relays compare it letter by letter. So a slash at its end and a
-    default port stay, or stay away.
+    We sign this URL for NIP-42, and some relays compare it letter by letter. So we neither add nor
+    remove a slash at its end or a default port.
 
     Args:
-        text: what a person typed or an option holds.
+        text: what a person typed, or the value of an option.
 
     Raises:
         ValueError: names the URL, what is wrong with it and what is allowed.
@@ -32,7 +32,7 @@ def parse_relay_url(text: object) -> str:
     host = parts.hostname or ""
     if ":" not in host and not _HOST.fullmatch(host):
         raise ValueError(
-            f"{_RULE}, where the host is letters, digits, '-' and single dots, or an IP address; "
+            f"{_RULE}, where the host has letters, digits, '-' and single dots, or is an IP address; "
             f"got {url!r}"
         )
     if parts.netloc.endswith(":"):
@@ -41,7 +41,7 @@ def parse_relay_url(text: object) -> str:
 
 
 def parse_relay_urls(texts: Iterable[object]) -> tuple[str, ...]:
-    """Return relay URLs in their order; of several spellings of one relay the first.
+    """Return relay URLs in order, and only the first of several spellings of the same relay.
 
     Raises:
         ValueError: as `parse_relay_url`.
@@ -57,7 +57,8 @@ def parse_relay_urls(texts: Iterable[object]) -> tuple[str, ...]:
 def parse_stored_relay_url(text: object) -> str:
     """Return a relay URL that an earlier version of the plugin may have stored.
 
-    A host that is never found is no reason not to serve a connection over its other relays.
+    It checks less than `parse_relay_url`: one bad URL must not keep a connection from being served over
+    its other relays.
 
     Raises:
         ValueError: names the URL, what is wrong with it and what is allowed.
@@ -80,35 +81,37 @@ def parse_stored_relay_url(text: object) -> str:
     if not parts.hostname or port == 0:
         raise ValueError(f"{_RULE}; got {text!r}: no host, or port 0")
     if parts.username is not None or parts.password is not None or parts.fragment:
-        raise ValueError(f"{_RULE}, without user name, password or fragment; got another form")
+        raise ValueError(
+            f"{_RULE}, without user name, password or fragment; got a URL with one of these"
+        )
     query = f"?{parts.query}" if parts.query else ""
     return f"{parts.scheme.lower()}://{parts.netloc.lower()}{parts.path}{query}"
 
 
 def is_same_relay(url: str, other: str) -> bool:
-    """True if two URLs name one relay: a default port and a lone slash make no difference."""
+    """Return True if two URLs name the same relay; a default port and a lone slash do not count."""
     return _identity(url) == _identity(other)
 
 
 def is_onion(url: str) -> bool:
-    """Tell whether the relay is a Tor onion service, which only a proxy can reach."""
-    # A dot at the end of a name means the same place.
+    """Return True if the relay is a Tor onion service, which only a proxy can reach."""
+    # A name with a dot at its end means the same host.
     return (urlsplit(url).hostname or "").rstrip(".").endswith(".onion")
 
 
 def _refuse_several(text: object) -> None:
-    """Refuse what looks like more than one URL.
+    """Check that a text does not look like more than one URL.
 
     Raises:
-        ValueError: says which mistake it looks like.
+        ValueError: it does; the text names the probable mistake.
 
     """
     if not isinstance(text, str) or text.count("://") < 2 or len(text) > MAX_URL_LENGTH:
         return
     if re.match(r"\s*wss?://\w+://", text, re.IGNORECASE):
-        raise ValueError(f"{_RULE}; the scheme stands there twice in {text!r}")
+        raise ValueError(f"{_RULE}; {text!r} has two schemes")
     if re.search(r"[,;\s]\s*wss?://", text, re.IGNORECASE):
-        raise ValueError(f"{_RULE}; {text!r} holds several URLs, give each as a value of its own")
+        raise ValueError(f"{_RULE}; {text!r} has several URLs, give each as a separate value")
 
 
 def _identity(url: str) -> str:

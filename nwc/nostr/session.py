@@ -2,31 +2,31 @@
 
 Theory of operation
 -------------------
-A session outlives its connections. It holds what we *want* of a relay (inboxes to read, events to
-publish) and brings every new connection to that state:
+A session outlives its connections. It holds what we want from a relay (recipients whose events we read,
+events to publish) and requests all of it again on every new connection:
 
-* `connected()`   queues a REQ for every pack of inboxes and an EVENT for everything in the outbox.
-* `receive()`     takes one frame, returns what the caller has to know (events, publish results).
-* `tick()`        re-sends what is due and gives up what is past its deadline.
-* `disconnected()` forgets what belonged to the connection: subscriptions in force, AUTH.
+* `connected()`   queues a REQ for every subscription and an EVENT for every event in the outbox.
+* `receive()`     processes one frame and returns what the caller must know (events, publish results).
+* `tick()`        retries what is due, and gives up publications at their deadline.
+* `disconnected()` forgets the state of the connection: confirmed subscriptions, AUTH.
 
 Rules:
 
-1. What is wanted stays in `packs` and `outbox` until the caller withdraws it, the relay answers for it
-   or its deadline passes. A lost connection loses nothing of it.
-2. NIP-42: a challenge is answered with every key that has an inbox here, or that signs a publication and
-   was named with it. "auth-required" on a subscription or event means: again after the relay has
-   accepted the AUTH, never in a loop. An event that is refused again is sent again as long as there is
-   a newer challenge to answer. Keys that a relay will not serve must not keep it from serving the
-   others: see `_divide`.
-   A relay may also answer a REQ with a challenge and EOSE, and forget it (chorus): what was asked for
-   before a challenge is asked for again once the AUTH is accepted, whatever the relay has said.
-3. A subscription the relay closes for another reason is asked for again, each time later. So is one it
-   answers with neither EOSE nor CLOSED: older relays say a NOTICE instead.
-4. Everything is bounded: the outbox by number and deadline, AUTH as auth.py says, the frames
-   queued by what is wanted.
-5. All times are Unix seconds. The clock they come from may be set: `clock_moved()` moves along what is
-   waited for, so that it comes neither sooner nor later for it.
+1. A recipient stays in `_subscriptions` until the caller removes it. An event stays in `_outbox` until
+   the relay answers or its deadline passes. A lost connection loses neither.
+2. NIP-42: we answer a challenge with every key that is a recipient here, or that was passed to `publish`
+   as the signer of a pending event. If the relay refuses a subscription or event with "auth-required:",
+   we send it again after the relay has accepted the AUTH, but not in an endless loop. An event that is
+   refused again is sent again only while there is a newer challenge to answer. Keys that the relay does
+   not serve must not keep it from serving the others: see `_split`.
+   Some relays (chorus) answer a REQ with a challenge and EOSE, and then forget the REQ. So we send every
+   REQ that is older than a challenge again once the AUTH is accepted, even if the relay confirmed it.
+3. If the relay closes a subscription for another reason, we retry after a delay that doubles each time.
+   We do the same if the relay answers a REQ with neither EOSE nor CLOSED: older relays send a NOTICE.
+4. Everything is bounded: the outbox by number, characters and deadlines, AUTH as auth.py says, and the
+   queued frames by the number of recipients and events.
+5. All times are Unix seconds. The clock may be set while we run: `clock_moved()` moves all deadlines
+   along, so that none passes early or late.
 """
 
 from collections import Counter
@@ -48,10 +48,10 @@ from nwc.nostr.messages import (
     parse_relay_message,
     req_message,
 )
-from nwc.nostr.subscriptions import Inbox, Pack, Packs
+from nwc.nostr.subscriptions import Recipient, Subscription, Subscriptions
 
-# Subscriptions reach back so much further than they need: a request from somebody whose clock is behind
-# ours, or so it seems when ours is wrong, comes too, and can be told apart from none.
+# Subscriptions reach back this much further than necessary. So requests also arrive from a client whose
+# clock is behind ours, and a wrong clock can be told from a client that sends nothing.
 CLOCK_ERROR_S = 600
 
 MAX_OUTBOX = 8192
@@ -61,10 +61,10 @@ RESUBSCRIBE_MAX_S = 300
 # How long a relay may take to answer a REQ, the first time and at most.
 UNANSWERED_FIRST_S = 30
 UNANSWERED_MAX_S = 300
-# Subscriptions that may be parted in two on one connection: relays allow few.
-MAX_DIVISIONS = 16
-# Times on one connection that AUTH which a relay has forgotten is made again at once. One that forgets
-# without end would have all keys sign each second.
+# How many times subscriptions may be split on one connection: relays allow few subscriptions.
+MAX_SPLITS = 16
+# How many times on one connection we renew at once an AUTH that the relay has forgotten. Without this
+# limit, a relay that forgets each AUTH would make all keys sign every second.
 MAX_PROMPT_RENEWALS = 32
 
 _AUTH_REQUIRED, _RESTRICTED = "auth-required:", "restricted:"
@@ -72,7 +72,7 @@ _AUTH_REQUIRED, _RESTRICTED = "auth-required:", "restricted:"
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The end of one publication: accepted by the relay, or not, and why."""
+    """The outcome of one publication: whether the relay accepted the event, and its reason."""
 
     event_id: str
     accepted: bool
@@ -83,8 +83,8 @@ class Published:
 class _Outgoing:
     """An event to publish.
 
-    A refusal for want of AUTH is not the last word the first time on a connection, and as long as there
-    is AUTH to make: with a relay that sends a challenge each time, that can be some rounds later.
+    An "auth-required:" refusal is not final if it is the first on this connection, or while an AUTH is
+    pending. If the relay sends a new challenge with each refusal, this can take several rounds.
     """
 
     message: str
@@ -96,10 +96,14 @@ class _Outgoing:
 
 
 @dataclass(slots=True)
-class _Subscription:
-    """A subscription the relay has refused: when to ask again, or that AUTH comes first.
+class _Refusal:
+    """A subscription that the relay has closed.
 
-    Without `retry_at` it has been asked for again.
+    Attributes:
+        refusals: how many times in a row.
+        retry_at: when to send the REQ again; None if it has been sent.
+        awaits_auth: the relay wants AUTH first.
+
     """
 
     refusals: int = 0
@@ -108,17 +112,17 @@ class _Subscription:
 
 
 class RelaySession:
-    """What we want of one relay, and what it has granted.
+    """What we want from one relay, and what the relay has confirmed.
 
     Args:
         url: the relay's URL, as NIP-42 signs it.
         kinds: event kinds to read.
-        max_age: seconds a subscription reaches back, at least.
+        max_age: how many seconds a subscription must reach back.
 
     Attributes:
-        is_connected: whether there is a connection.
-        has_served: whether the relay has confirmed a subscription or taken an event on the newest
-            connection: one that takes connections and drops them has not.
+        is_connected: True if there is a connection.
+        has_served: True if the relay has confirmed a subscription or accepted an event on the newest
+            connection. It stays False for a relay that only accepts and drops connections.
 
     """
 
@@ -128,71 +132,70 @@ class RelaySession:
         self.has_served = False
         self._kinds = kinds
         self._reach_s = max_age + CLOCK_ERROR_S
-        self._packs = Packs()
+        self._subscriptions = Subscriptions()
         self._outbox: dict[str, _Outgoing] = {}
         self._auth = Auth(url, self._keys)
-        self._divisions = 0
+        self._splits = 0
         self._prompt_renewals = 0
-        self._refused: dict[str, _Subscription] = {}
+        self._refused: dict[str, _Refusal] = {}
         self._ready: set[str] = set()
-        # When to ask again for what the relay has not answered, and how often in a row it did not.
+        # By subscription id: when to repeat a REQ without an answer, and how many in a row had none.
         self._unanswered: dict[str, float] = {}
-        self._silences: Counter[str] = Counter()
-        # Asked for before the newest challenge.
-        self._before_auth: set[str] = set()
+        self._times_unanswered: Counter[str] = Counter()
+        # Ids of subscriptions that were requested before the newest challenge.
+        self._requested_before_auth: set[str] = set()
         self._to_send: list[str] = []
-        # By id: an event that is given up before there was room for it is not sent any more.
+        # Ids only, so that an event that is given up before it was sent is not sent later.
         self._to_publish: dict[str, None] = {}
-        # Packs to ask for and the time of it: however many inboxes join at once, one REQ for each pack.
+        # When each REQ was queued. If many recipients are added at once, a subscription needs one REQ.
         self._to_request: dict[str, float] = {}
         self._outbox_characters = 0
 
     # What is wanted
 
     def __len__(self) -> int:
-        return len(self._packs)
+        return len(self._subscriptions)
 
-    def subscribe(self, inbox: Inbox, now: float) -> None:
-        """Read an inbox from now on."""
-        pack = self._packs.add(inbox)
-        self._ready.discard(pack.subscription_id)
+    def subscribe(self, recipient: Recipient, now: float) -> None:
+        """Start to read a recipient's events."""
+        subscription = self._subscriptions.add(recipient)
+        self._ready.discard(subscription.id)
         if self.is_connected:
-            self._auth.ask([inbox.recipient])
-            self._request(pack, now)
+            self._auth.enqueue([recipient.keys])
+            self._request(subscription, now)
 
-    def unsubscribe(self, recipient: str, now: float) -> None:
-        """Stop reading the inbox of one of our keys."""
-        pack = self._packs.remove(recipient)
-        if pack is None:
+    def unsubscribe(self, public_key: str, now: float) -> None:
+        """Stop reading a recipient's events."""
+        subscription = self._subscriptions.remove(public_key)
+        if subscription is None:
             return
-        self._auth.forget(recipient)
-        self._after_auth(now)  # its AUTH may have been the last that others waited for
-        if not pack.inboxes:
-            self._refused.pop(pack.subscription_id, None)
-            self._ready.discard(pack.subscription_id)
-            self._answered(pack.subscription_id)
-            self._send(close_message(pack.subscription_id))
+        self._auth.forget(public_key)
+        self._after_auth(now)  # its AUTH may have been the last pending one
+        if not subscription.recipients:
+            self._refused.pop(subscription.id, None)
+            self._ready.discard(subscription.id)
+            self._mark_answered(subscription.id)
+            self._send(close_message(subscription.id))
         else:
-            self._request(pack, now)
+            self._request(subscription, now)
 
-    def is_listening(self, recipient: str) -> bool:
-        """Tell whether the relay has confirmed the subscription that holds this inbox."""
-        pack = self._packs.pack_of(recipient)
-        return pack is not None and pack.subscription_id in self._ready
+    def is_listening(self, public_key: str) -> bool:
+        """Return True if the relay has confirmed the subscription that holds this recipient."""
+        subscription = self._subscriptions.subscription_of(public_key)
+        return subscription is not None and subscription.id in self._ready
 
     def publish(
         self, event: Event, deadline_at: float, signer: KeyPair | None = None
     ) -> Published | None:
-        """Put an event into the outbox, to be sent now or when the relay is back.
+        """Put an event into the outbox, to be sent now or once the relay is connected.
 
         Args:
             event: signed.
             deadline_at: when to give up, in Unix seconds.
-            signer: its key, for AUTH, where that has no inbox here.
+            signer: the key that signed it, for AUTH, if that key is no recipient here.
 
         Returns:
-            A refusal when the outbox is full; otherwise nothing: the result comes from `receive`
-            or `tick`.
+            A refusal if the outbox is full. Otherwise None: `receive` or `tick` returns the outcome.
 
         """
         if event.id in self._outbox:
@@ -200,37 +203,38 @@ class RelaySession:
         outgoing = _Outgoing(event_message(event), deadline_at, signer)
         size = self._outbox_characters + len(outgoing.message)
         if len(self._outbox) >= MAX_OUTBOX or size > MAX_OUTBOX_CHARACTERS:
-            return Published(event.id, accepted=False, reason="too many events wait for this relay")
+            reason = "too many events are pending for this relay"
+            return Published(event.id, accepted=False, reason=reason)
         self._outbox[event.id] = outgoing
         self._outbox_characters += len(outgoing.message)
         if signer is not None:
-            self._auth.ask([signer])
+            self._auth.enqueue([signer])
         self._transmit(event.id)
         return None
 
     # What happens
 
     def connected(self, now: float) -> None:
-        """Take up a new connection: ask for everything that is wanted."""
+        """Start a new connection: request all subscriptions and send all pending events."""
         self.disconnected()
         self.is_connected = True
         self.has_served = False
-        for pack in self._packs:
-            self._request(pack, now)
+        for subscription in self._subscriptions:
+            self._request(subscription, now)
         for event_id in self._outbox:
             self._transmit(event_id)
 
     def disconnected(self) -> None:
-        """Forget what belonged to the connection."""
+        """Forget the state of the connection."""
         self.is_connected = False
         self._auth = Auth(self.url, self._keys)
-        self._divisions = 0
+        self._splits = 0
         self._prompt_renewals = 0
         self._refused.clear()
         self._ready.clear()
         self._unanswered.clear()
-        self._silences.clear()
-        self._before_auth.clear()
+        self._times_unanswered.clear()
+        self._requested_before_auth.clear()
         self._to_request.clear()
         self._to_send.clear()
         self._to_publish.clear()
@@ -238,24 +242,24 @@ class RelaySession:
             outgoing.sent = outgoing.awaits_auth = outgoing.was_refused_for_auth = False
 
     def receive(self, text: str, now: float) -> Event | Published | NoticeReceived | None:
-        """Take one frame from the relay.
+        """Process one frame from the relay.
 
         Args:
             text: the frame.
             now: Unix seconds.
 
         Returns:
-            An event of an inbox (signature unchecked), the result of a publication, words for people,
-            or nothing that the caller has to know.
+            An event for a recipient (signature unchecked), the outcome of a publication, a text for
+            people, or None.
 
         Raises:
-            MessageError: the frame is no relay message.
+            MessageError: the frame is not a relay message.
 
         """
         message = parse_relay_message(text)
         match message:
             case EventReceived(subscription_id, event):
-                return event if self._packs.get(subscription_id) else None
+                return event if self._subscriptions.get(subscription_id) else None
             case OkReceived(event_id, accepted, reason):
                 return self._on_ok(event_id, accepted, reason, now)
             case EoseReceived(subscription_id):
@@ -263,38 +267,38 @@ class RelaySession:
             case ClosedReceived(subscription_id, reason):
                 return self._on_closed(subscription_id, reason, now)
             case AuthReceived(challenge):
-                self._before_auth = {pack.subscription_id for pack in self._packs}
+                self._requested_before_auth = {subscription.id for subscription in self._subscriptions}
                 self._auth.challenged(challenge, now)
             case NoticeReceived():
                 return message
         return None
 
     def tick(self, now: float) -> list[Published]:
-        """Re-send what is due and give up what is past its deadline.
+        """Retry what is due, and give up publications at their deadline.
 
         Returns:
-            The publications given up.
+            The publications that were given up.
 
         """
         if self._auth.tick(now):
             self._after_auth(now)
         for subscription_id, refused in list(self._refused.items()):
-            pack = self._packs.get(subscription_id)
-            if pack and refused.retry_at is not None and now >= refused.retry_at:
+            subscription = self._subscriptions.get(subscription_id)
+            if subscription and refused.retry_at is not None and now >= refused.retry_at:
                 if refused.awaits_auth:
-                    self._auth.ask((i.recipient for i in pack.inboxes.values()), again=True)
+                    self._auth.enqueue((i.keys for i in subscription.recipients.values()), again=True)
                 refused.awaits_auth = False
-                self._request(pack, now)
-        self._ask_again_for_unanswered(now)
+                self._request(subscription, now)
+        self._retry_unanswered(now)
         late = [i for i, outgoing in self._outbox.items() if now >= outgoing.deadline_at]
         return [self._give_up(event_id) for event_id in late]
 
     def clock_moved(self, by_s: float, now: float) -> None:
-        """Take note that the clock was set.
+        """Adjust to a clock that was set.
 
         Args:
-            by_s: how much later it shows now; less than 0 when it was set back.
-            now: Unix seconds, by the clock as it is now.
+            by_s: seconds by which it was set forward; negative if it was set back.
+            now: Unix seconds, by the new clock.
 
         """
         self._auth.clock_moved(by_s)
@@ -305,29 +309,29 @@ class RelaySession:
                 refused.retry_at += by_s
         for subscription_id in self._unanswered:
             self._unanswered[subscription_id] += by_s
-        if by_s < 0:  # a `since` may lie ahead now: the relay would keep everything back until then
-            for pack in self._packs:
-                if not self._is_closed(pack.subscription_id):
-                    self._request(pack, now)
+        if by_s < 0:  # a `since` may be in the future now: the relay would deliver nothing until then
+            for subscription in self._subscriptions:
+                if not self._is_closed(subscription.id):
+                    self._request(subscription, now)
 
     def give_up(self) -> list[Published]:
-        """Give up all publications, at the end."""
+        """Give up all publications. Call it last."""
         return [self._give_up(event_id) for event_id in list(self._outbox)]
 
     @property
     def is_unanswered(self) -> bool:
-        """True while the relay has left a REQ unanswered for so long that it is asked again."""
-        return bool(self._silences)
+        """True if the relay has not answered a REQ in time, so that we have repeated it."""
+        return bool(self._times_unanswered)
 
     @property
     def has_data_to_send(self) -> bool:
-        """Tell whether there are frames to send."""
+        """True if there are frames to send."""
         return bool(self._auth.has_frames or self._to_request or self._to_send or self._to_publish)
 
     def data_to_send(self) -> list[str]:
-        """Return some of the frames to send, in order, and forget them: AUTH, then REQ, then the rest.
+        """Return and forget some of the frames to send, in this order: AUTH, REQ, all others.
 
-        A subscription waits until all AUTH is sent, so that the relay knows us. Events do not.
+        A REQ is held back until every AUTH is sent, so that the relay knows our keys. Events are not.
         """
         frames = self._auth.frames()
         if self._to_request and not self._auth.has_frames:
@@ -342,28 +346,29 @@ class RelaySession:
 
     def _requests(self) -> list[str]:
         requests = [
-            req_message(pack.subscription_id, pack.filter(self._kinds, int(now) - self._reach_s))
+            req_message(subscription_id, subscription.filter(self._kinds, int(now) - self._reach_s))
             for subscription_id, now in self._to_request.items()
-            if (pack := self._packs.get(subscription_id))
+            if (subscription := self._subscriptions.get(subscription_id))
         ]
         self._to_request.clear()
         return requests
 
     def _keys(self) -> Iterator[KeyPair]:
-        """Return the keys that have something to do here."""
-        yield from (inbox.recipient for inbox in self._packs.inboxes())
+        """Yield the keys that need AUTH."""
+        yield from (recipient.keys for recipient in self._subscriptions.recipients())
         yield from (o.signer for o in self._outbox.values() if o.signer is not None)
 
     def _send(self, message: str) -> None:
         if self.is_connected:
             self._to_send.append(message)
 
-    def _request(self, pack: Pack, now: float) -> None:
+    def _request(self, subscription: Subscription, now: float) -> None:
         if self.is_connected:
-            self._to_request[pack.subscription_id] = now
-            delay = UNANSWERED_FIRST_S * 2 ** min(self._silences[pack.subscription_id], 10)
-            self._unanswered[pack.subscription_id] = now + min(delay, UNANSWERED_MAX_S)
-            if refused := self._refused.get(pack.subscription_id):
+            self._to_request[subscription.id] = now
+            doublings = min(self._times_unanswered[subscription.id], 10)
+            delay = UNANSWERED_FIRST_S * 2**doublings
+            self._unanswered[subscription.id] = now + min(delay, UNANSWERED_MAX_S)
+            if refused := self._refused.get(subscription.id):
                 refused.retry_at = None
 
     def _transmit(self, event_id: str) -> None:
@@ -376,7 +381,7 @@ class RelaySession:
         outgoing = self._remove(event_id)
         reason = "the relay did not answer" if outgoing.sent else "the relay is not connected"
         if outgoing.awaits_auth:
-            reason = "the relay wants AUTH, and has not taken ours"
+            reason = "the relay wants AUTH, and has not accepted ours"
         return Published(event_id, accepted=False, reason=reason)
 
     def _remove(self, event_id: str) -> _Outgoing:
@@ -386,28 +391,28 @@ class RelaySession:
         return outgoing
 
     def _is_closed(self, subscription_id: str) -> bool:
-        """Tell whether the relay has closed a subscription that has not been asked for again."""
+        """Return True if the relay has closed a subscription and we have not requested it again."""
         refused = self._refused.get(subscription_id)
         return refused is not None and refused.retry_at is not None
 
     def _on_eose(self, subscription_id: str) -> None:
-        if self._packs.get(subscription_id) and not self._is_closed(subscription_id):
+        if self._subscriptions.get(subscription_id) and not self._is_closed(subscription_id):
             self._ready.add(subscription_id)
             self.has_served = True
             self._refused.pop(subscription_id, None)
-            self._answered(subscription_id)
+            self._mark_answered(subscription_id)
 
-    def _answered(self, subscription_id: str) -> None:
-        """Wait no more for an answer to a REQ."""
+    def _mark_answered(self, subscription_id: str) -> None:
+        """Record that the relay has answered a REQ."""
         self._unanswered.pop(subscription_id, None)
-        del self._silences[subscription_id]  # a Counter takes that also where there is none
+        del self._times_unanswered[subscription_id]  # a Counter does not raise KeyError
 
-    def _ask_again_for_unanswered(self, now: float) -> None:
+    def _retry_unanswered(self, now: float) -> None:
         for subscription_id, at in list(self._unanswered.items()):
-            pack = self._packs.get(subscription_id)
-            if pack and now >= at:
-                self._silences[subscription_id] += 1
-                self._request(pack, now)
+            subscription = self._subscriptions.get(subscription_id)
+            if subscription and now >= at:
+                self._times_unanswered[subscription_id] += 1
+                self._request(subscription, now)
 
     def _on_ok(
         self, event_id: str, accepted: bool, reason: str, now: float
@@ -422,8 +427,8 @@ class RelaySession:
         is_first = not outgoing.was_refused_for_auth
         if refused_for_auth and (is_first or self._auth.is_unfinished):
             outgoing.was_refused_for_auth = outgoing.awaits_auth = True
-            self._auth.required()
-            if is_first and self._auth.is_settled:  # the relay looked at the event before the AUTH
+            self._auth.auth_required()
+            if is_first and self._auth.is_settled:  # the relay checked the event before the AUTH
                 self._transmit(event_id)
             return None
         self._remove(event_id)
@@ -431,71 +436,77 @@ class RelaySession:
         return Published(event_id, accepted or reason.startswith("duplicate:"), reason)
 
     def _on_closed(self, subscription_id: str, reason: str, now: float) -> NoticeReceived | None:
-        pack = self._packs.get(subscription_id)
-        if pack is None:
+        subscription = self._subscriptions.get(subscription_id)
+        if subscription is None:
             return None
         self._ready.discard(subscription_id)
-        self._answered(subscription_id)
-        refused = self._refused.setdefault(subscription_id, _Subscription())
+        self._mark_answered(subscription_id)
+        refused = self._refused.setdefault(subscription_id, _Refusal())
         refused.awaits_auth = reason.startswith(_AUTH_REQUIRED)
         notice = NoticeReceived(f"subscription closed: {reason}")
-        if refused.retry_at is not None:  # said again before we asked again, it puts nothing off
+        if refused.retry_at is not None:  # a repeated CLOSED does not delay the retry
             return notice
         delay = RESUBSCRIBE_FIRST_S * 2 ** min(refused.refusals, 10)
         refused.retry_at = now + min(delay, RESUBSCRIBE_MAX_S)
         refused.refusals += 1
         if self._auth.is_settled or refused.refusals > 1:
-            self._on_closed_after_auth(pack, refused, reason, now)
+            self._on_closed_after_auth(subscription, refused, reason, now)
         return notice
 
     # NIP-42
 
     def _after_auth(self, now: float) -> None:
-        """Ask again for what the relay wanted AUTH for, once it has answered for every key."""
+        """Repeat what the relay refused for lack of AUTH, once it has answered for every key."""
         if not self._auth.is_settled:
             return
         for subscription_id, refused in self._refused.items():
-            pack = self._packs.get(subscription_id)
-            if pack and refused.awaits_auth:
+            subscription = self._subscriptions.get(subscription_id)
+            if subscription and refused.awaits_auth:
                 refused.awaits_auth = False
-                self._request(pack, now)
+                self._request(subscription, now)
         for event_id, outgoing in self._outbox.items():
             if outgoing.awaits_auth:
                 self._transmit(event_id)
         if not self._auth.is_unfinished:
-            self._ask_again_after_auth(now)
+            self._request_again_after_auth(now)
 
-    def _ask_again_after_auth(self, now: float) -> None:
-        before_auth, self._before_auth = self._before_auth, set()
+    def _request_again_after_auth(self, now: float) -> None:
+        before_auth, self._requested_before_auth = self._requested_before_auth, set()
         for subscription_id in before_auth:
-            pack = self._packs.get(subscription_id)
-            if pack and subscription_id not in self._refused:  # that is asked for at its own time
-                self._request(pack, now)
+            subscription = self._subscriptions.get(subscription_id)
+            if subscription and subscription_id not in self._refused:  # else its retry_at applies
+                self._request(subscription, now)
 
-    def _on_closed_after_auth(self, pack: Pack, refused: _Subscription, reason: str, now: float) -> None:
-        """Find out what a relay wants that knows us already and closes a subscription all the same."""
-        if reason.startswith((_AUTH_REQUIRED, _RESTRICTED)) and self._divide(pack, refused, now):
+    def _on_closed_after_auth(
+        self, subscription: Subscription, refused: _Refusal, reason: str, now: float
+    ) -> None:
+        """Handle a CLOSED from a relay that has accepted our AUTH, or that repeats its refusal."""
+        if reason.startswith((_AUTH_REQUIRED, _RESTRICTED)) and self._split(subscription, refused, now):
             return
         is_first = refused.awaits_auth and refused.refusals == 1
         if is_first and self._prompt_renewals < MAX_PROMPT_RENEWALS:
-            # In the middle of a session: it has forgotten us. The challenge is still good (NIP-42).
+            # The relay has forgotten our AUTH. The challenge is still valid (NIP-42).
             self._prompt_renewals += 1
             refused.retry_at = now
 
-    def _divide(self, pack: Pack, refused: _Subscription, now: float) -> bool:
-        """Part a subscription that is refused on account of some of its keys; tells whether it was.
+    def _split(self, subscription: Subscription, refused: _Refusal, now: float) -> bool:
+        """Split a subscription that the relay refuses because of some of its keys.
 
-        Some relays want every key in `#p` to be one that they serve. Those whose AUTH was refused go
-        into a subscription of their own. "restricted:" does not say which keys it means: one half goes.
+        Some relays refuse a REQ unless they serve every key in `#p`. Keys whose AUTH was refused move to
+        a subscription of their own. "restricted:" does not name the keys, so then one half moves.
+
+        Returns:
+            True if the subscription was split.
+
         """
-        keys = list(pack.inboxes)
-        leaving = [key for key in keys if key in self._auth.refused]
-        if not leaving and not refused.awaits_auth:
-            leaving = keys[len(keys) // 2 :]
-        if not 0 < len(leaving) < len(keys) or self._divisions >= MAX_DIVISIONS:
+        keys = list(subscription.recipients)
+        moving = [key for key in keys if key in self._auth.refused]
+        if not moving and not refused.awaits_auth:
+            moving = keys[len(keys) // 2 :]
+        if not 0 < len(moving) < len(keys) or self._splits >= MAX_SPLITS:
             return False
-        self._divisions += 1
-        for part in (pack, self._packs.divide(pack, leaving)):
+        self._splits += 1
+        for part in (subscription, self._subscriptions.split(subscription, moving)):
             self._request(part, now)
-        del self._refused[pack.subscription_id]
+        del self._refused[subscription.id]
         return True

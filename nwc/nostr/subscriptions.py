@@ -1,9 +1,9 @@
-"""Inboxes: which keys we read mail for on one relay, packed into few subscriptions (NIP-01 filters).
+"""The recipients whose events we read from one relay, grouped into few subscriptions (NIP-01 filters).
 
-A relay allows few subscriptions (strfry 20 for long, nostream 10) and bounds the size of each (both
-over 128 KB, some 16 KB): the first packs are small, for everyone, those after them as large as most
-relays take. An inbox keeps its place in one pack for life, so that adding or removing one re-issues a
-single subscription, however many there are.
+Relays limit the number of subscriptions (strfry 20 for long, nostream 10) and the size of each (some
+allow 16 KB, both of these more than 128 KB). So the first subscriptions are small enough for every
+relay, and the later ones as large as most relays accept. A recipient stays in one subscription, so
+adding or removing a recipient sends one REQ, however many recipients there are.
 """
 
 from collections.abc import Iterator
@@ -12,99 +12,119 @@ from typing import Any
 
 from nwc.nostr.keys import KeyPair
 
-# The REQ of 100 inboxes has 13,500 characters, that of 900 has 120,700; 10,000 inboxes are 15 REQs.
-SMALL_PACKS = 4
-INBOXES_IN_SMALL_PACK = 100
-INBOXES_IN_PACK = 900
+# The REQ of 100 recipients has 13,500 characters, that of 900 has 120,700. 10,000 recipients: 15 REQs.
+SMALL_SUBSCRIPTIONS = 4
+SMALL_SUBSCRIPTION_ROOM = 100
+SUBSCRIPTION_ROOM = 900
 
 
 @dataclass(frozen=True, slots=True)
-class Inbox:
-    """Events of one author to one of our keys."""
+class Recipient:
+    """One of our keys, and the author whose events to this key are read.
 
-    recipient: KeyPair
+    Attributes:
+        keys: the key pair that the events are addressed to.
+        author: the author's public key, 64 hex digits.
+
+    """
+
+    keys: KeyPair
     author: str
 
 
 @dataclass(slots=True)
-class Pack:
-    """The inboxes of one subscription, by recipient, and how many it has room for."""
+class Subscription:
+    """One NIP-01 subscription.
 
-    subscription_id: str
-    inboxes: dict[str, Inbox] = field(default_factory=dict)
-    room: int = INBOXES_IN_PACK
+    Attributes:
+        id: the subscription id.
+        recipients: by public key.
+        room: the most recipients it can hold.
+
+    """
+
+    id: str
+    recipients: dict[str, Recipient] = field(default_factory=dict)
+    room: int = SUBSCRIPTION_ROOM
 
     def filter(self, kinds: tuple[int, ...], since: int) -> dict[str, Any]:
-        """Return the NIP-01 filter. Naming the authors lets an honest relay keep strangers out."""
+        """Return the NIP-01 filter. It names the authors, so an honest relay holds back all others."""
         return {
             "kinds": list(kinds),
-            "#p": list(self.inboxes),
-            "authors": sorted({inbox.author for inbox in self.inboxes.values()}),
+            "#p": list(self.recipients),
+            "authors": sorted({recipient.author for recipient in self.recipients.values()}),
             "since": since,
         }
 
 
-class Packs:
-    """All inboxes on one relay."""
+class Subscriptions:
+    """All subscriptions on one relay. Its length is the number of recipients."""
 
     def __init__(self) -> None:
-        self._packs: dict[str, Pack] = {}
-        self._pack_of: dict[str, Pack] = {}
-        self._free: dict[str, Pack] = {}
-        self._made = 0
+        self._subscriptions: dict[str, Subscription] = {}
+        self._subscription_of: dict[str, Subscription] = {}
+        self._with_room: dict[str, Subscription] = {}
+        self._created = 0
 
-    def __iter__(self) -> Iterator[Pack]:
-        return iter(self._packs.values())
+    def __iter__(self) -> Iterator[Subscription]:
+        return iter(self._subscriptions.values())
 
     def __len__(self) -> int:
-        return len(self._pack_of)
+        return len(self._subscription_of)
 
-    def get(self, subscription_id: str) -> Pack | None:
-        """Return the pack of a subscription that is still wanted."""
-        return self._packs.get(subscription_id)
+    def get(self, subscription_id: str) -> Subscription | None:
+        """Return the subscription with this id, None if we have none."""
+        return self._subscriptions.get(subscription_id)
 
-    def pack_of(self, recipient: str) -> Pack | None:
-        """Return the pack that holds the inbox of one of our keys."""
-        return self._pack_of.get(recipient)
+    def subscription_of(self, public_key: str) -> Subscription | None:
+        """Return the subscription that holds the recipient with this public key."""
+        return self._subscription_of.get(public_key)
 
-    def inboxes(self) -> list[Inbox]:
-        """Return every inbox."""
-        return [inbox for pack in self for inbox in pack.inboxes.values()]
+    def recipients(self) -> list[Recipient]:
+        """Return every recipient."""
+        return [recipient for subscription in self for recipient in subscription.recipients.values()]
 
-    def add(self, inbox: Inbox) -> Pack:
-        """Put an inbox into a pack and return that pack, whose subscription has to be re-issued."""
-        recipient = inbox.recipient.public_key
-        pack = self._pack_of.get(recipient) or next(iter(self._free.values()), None)
-        if pack is None:
-            pack = self._make()
-            self._free[pack.subscription_id] = pack
-        pack.inboxes[recipient] = inbox
-        self._pack_of[recipient] = pack
-        if len(pack.inboxes) >= pack.room:
-            self._free.pop(pack.subscription_id, None)
-        return pack
+    def add(self, recipient: Recipient) -> Subscription:
+        """Add a recipient and return its subscription, whose REQ must be sent again."""
+        public_key = recipient.keys.public_key
+        subscription = self._subscription_of.get(public_key) or next(
+            iter(self._with_room.values()), None
+        )
+        if subscription is None:
+            subscription = self._create()
+            self._with_room[subscription.id] = subscription
+        subscription.recipients[public_key] = recipient
+        self._subscription_of[public_key] = subscription
+        if len(subscription.recipients) >= subscription.room:
+            self._with_room.pop(subscription.id, None)
+        return subscription
 
-    def divide(self, pack: Pack, recipients: list[str]) -> Pack:
-        """Move these inboxes from a pack to a new one, and return that; both have to be re-issued."""
-        new = self._make()
-        for recipient in recipients:
-            new.inboxes[recipient] = pack.inboxes.pop(recipient)
-            self._pack_of[recipient] = new
+    def split(self, subscription: Subscription, public_keys: list[str]) -> Subscription:
+        """Move these recipients to a new subscription and return it; both REQs must be sent again."""
+        new = self._create()
+        for public_key in public_keys:
+            new.recipients[public_key] = subscription.recipients.pop(public_key)
+            self._subscription_of[public_key] = new
         return new
 
-    def remove(self, recipient: str) -> Pack | None:
-        """Take an inbox out and return its pack; an empty pack is forgotten (close it then)."""
-        pack = self._pack_of.pop(recipient, None)
-        if pack is None:
-            return None
-        del pack.inboxes[recipient]
-        self._free[pack.subscription_id] = pack
-        if not pack.inboxes:
-            del self._packs[pack.subscription_id], self._free[pack.subscription_id]
-        return pack
+    def remove(self, public_key: str) -> Subscription | None:
+        """Remove a recipient and return its subscription.
 
-    def _make(self) -> Pack:
-        self._made += 1
-        room = INBOXES_IN_SMALL_PACK if len(self._packs) < SMALL_PACKS else INBOXES_IN_PACK
-        pack = self._packs[f"nwc{self._made}"] = Pack(f"nwc{self._made}", room=room)
-        return pack
+        If no recipient is left in it, the subscription is forgotten: send its CLOSE.
+        """
+        subscription = self._subscription_of.pop(public_key, None)
+        if subscription is None:
+            return None
+        del subscription.recipients[public_key]
+        self._with_room[subscription.id] = subscription
+        if not subscription.recipients:
+            del self._subscriptions[subscription.id], self._with_room[subscription.id]
+        return subscription
+
+    def _create(self) -> Subscription:
+        self._created += 1
+        is_small = len(self._subscriptions) < SMALL_SUBSCRIPTIONS
+        room = SMALL_SUBSCRIPTION_ROOM if is_small else SUBSCRIPTION_ROOM
+        subscription = Subscription(f"nwc{self._created}", room=room)
+        self._subscriptions[subscription.id] = subscription
+        return subscription

@@ -139,7 +139,7 @@ def test_connect_with_everything(
         "renewal": "weekly",
         "renews_at": shown["created_at"] + 7 * 86_400,
         "max_payment_msat": 1_000_000,
-        "payments_under_way": 0,
+        "pending_payments": 0,
     }
     assert abs(shown["expires_at"] - time.time() - 30 * 86_400) < 30
     assert shown["lud16"] == "alice+tips@example.com"

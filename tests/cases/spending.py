@@ -54,7 +54,7 @@ def check_preimage(preimage: str, invoice: Json) -> None:
 
 def wait_until_booked(node: NodeUnderTest, app: ConnectedApp) -> None:
     """Wait until nothing of a connection is under way."""
-    wait_until(lambda: not budget_of(node, app.name)["payments_under_way"], "nothing under way")
+    wait_until(lambda: not budget_of(node, app.name)["pending_payments"], "nothing under way")
 
 
 @pytest.fixture

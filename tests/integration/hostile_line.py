@@ -151,7 +151,7 @@ def patient_answer(node: RealNode, app: ConnectedApp, request: Json) -> Answer:
 def wait_until_free(node: RealNode, app: ConnectedApp) -> None:
     """Wait until nothing of a connection is reserved in its books or pending."""
     wait_living(
-        node, lambda: not budget_of(node, app.name)["payments_under_way"], "all payments to have ended"
+        node, lambda: not budget_of(node, app.name)["pending_payments"], "all payments to have ended"
     )
     assert books(node, app)[1] == 0
 

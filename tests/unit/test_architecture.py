@@ -193,7 +193,8 @@ def test_no_cycles() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [name for name in MODULES if part_of(name) == "nwc.nip47"] + ["nwc.nostr.session"]
+    "module",
+    [name for name in MODULES if part_of(name) == "nwc.nip47"] + ["nwc.nostr.auth", "nwc.nostr.session"],
 )
 def test_protocols_have_no_clock_and_no_socket(module: str) -> None:
     assert not {name.split(".")[0] for name in IMPORTS[module]} & PURE

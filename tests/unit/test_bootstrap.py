@@ -151,7 +151,7 @@ def test_requirements_that_cannot_be_read(plugin: Path, text: str | None) -> Non
     else:
         requirements.write_bytes(text.encode("latin-1"))
     done = run(plugin, by_lightningd=True, stdin=BOTH)
-    check_disabled(done, "nwc/requirements.txt cannot be read (", make_install(plugin))
+    check_disabled(done, "nwc/requirements.txt is unreadable (", make_install(plugin))
 
 
 @pytest.mark.parametrize(

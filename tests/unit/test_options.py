@@ -28,7 +28,7 @@ def parse(options: dict[str, Any] | None = None, **configuration: Any) -> Settin
     return parse_settings({**OPTIONS, **(options or {})}, {**CONFIGURATION, **configuration})
 
 
-def test_defaults() -> None:
+def test_the_defaults_are_those_of_the_manifest() -> None:
     assert parse() == Settings(
         rpc_path="/home/me/.lightning/bitcoin/lightning-rpc",
         relays=DEFAULT_RELAYS,
@@ -74,7 +74,7 @@ def test_the_default_keeps_its_own_rule(option: Any) -> None:
         "0x10",
     ],
 )
-def test_bad_numbers(option: Any, value: object) -> None:
+def test_bad_numbers_are_refused(option: Any, value: object) -> None:
     with pytest.raises(OptionError) as caught:
         parse({option.name: value})
     rule = f"{option.name}: must be a whole number from {option.minimum} to {option.maximum}; got "
@@ -82,7 +82,7 @@ def test_bad_numbers(option: Any, value: object) -> None:
 
 
 @pytest.mark.parametrize(("value", "expected"), [(60, 60), ("60", 60), (" 60 ", 60)])
-def test_good_numbers(value: object, expected: int) -> None:
+def test_good_numbers_are_read(value: object, expected: int) -> None:
     assert parse({INVOICE_EXPIRY.name: value}).invoice_expiry == expected
 
 
@@ -102,7 +102,7 @@ def test_good_numbers(value: object, expected: int) -> None:
         ),
     ],
 )
-def test_relays(value: object, relays: tuple[str, ...]) -> None:
+def test_relay_urls_are_read(value: object, relays: tuple[str, ...]) -> None:
     assert parse({"nwc-relay": value}).relays == relays
 
 
@@ -120,7 +120,7 @@ def test_relays(value: object, relays: tuple[str, ...]) -> None:
         "wss://a.example,b.example",
     ],
 )
-def test_bad_relays(value: object) -> None:
+def test_bad_relay_urls_are_refused(value: object) -> None:
     with pytest.raises(OptionError, match=r"^nwc-relay: a relay URL is "):
         parse({"nwc-relay": value})
 
@@ -138,7 +138,7 @@ def test_bad_relays(value: object) -> None:
         ("wss://a.example, wss://b.example wss://c.example", "holds more than one URL"),
     ],
 )
-def test_mistakes_are_named(value: str, words: str) -> None:
+def test_common_mistakes_are_named(value: str, words: str) -> None:
     for option in (value, [value], ["wss://good.example", value]):
         with pytest.raises(OptionError) as caught:
             parse({"nwc-relay": option})
@@ -148,12 +148,12 @@ def test_mistakes_are_named(value: str, words: str) -> None:
 
 
 @pytest.mark.parametrize("value", ['"20"', "20 # a second", "“20”"])
-def test_mistakes_with_numbers_are_named(value: str) -> None:
+def test_common_mistakes_with_numbers_are_named(value: str) -> None:
     with pytest.raises(OptionError, match=r"got .*: (write the value without|a comment cannot)"):
         parse({"nwc-rate-limit": value})
 
 
-def test_a_long_value_is_cut() -> None:
+def test_a_long_value_is_shortened_in_the_error() -> None:
     with pytest.raises(OptionError, match=r"x{90}") as caught:
         parse({"nwc-rate-limit": "x" * 100_000})
     assert len(str(caught.value)) < 300
@@ -165,7 +165,7 @@ def test_notifications_are_true_or_false(value: object) -> None:
         parse({"nwc-notifications": value})
 
 
-def test_too_many_relays() -> None:
+def test_too_many_relays_are_refused() -> None:
     urls = [f"wss://{number}.example" for number in range(MAX_RELAYS + 1)]
     assert len(parse_relays(urls[1:])) == MAX_RELAYS
     with pytest.raises(
@@ -186,16 +186,16 @@ def test_too_many_relays() -> None:
         ({"address": "tor.local"}, "socks5h://tor.local:9050"),
     ],
 )
-def test_proxy(proxy: object, url: str | None) -> None:
+def test_the_proxy_becomes_a_url(proxy: object, url: str | None) -> None:
     assert parse(proxy=proxy).proxy == url
 
 
 @pytest.mark.parametrize(("value", "expected"), [(True, True), (False, False), (None, False)])
-def test_always_use_proxy(value: object, expected: bool) -> None:
+def test_always_use_proxy_is_read(value: object, expected: bool) -> None:
     assert parse(proxy=PROXY, always_use_proxy=value).always_use_proxy is expected
 
 
 @pytest.mark.parametrize("proxy", [None, {}, {"address": ""}])
-def test_always_use_proxy_without_a_proxy(proxy: object) -> None:
+def test_always_use_proxy_without_a_proxy_is_refused(proxy: object) -> None:
     with pytest.raises(OptionError, match=r"^always-use-proxy: .*option proxy"):
         parse(proxy=proxy, always_use_proxy=True)

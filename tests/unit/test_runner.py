@@ -78,7 +78,11 @@ def test_nothing_is_begun_while_the_plugin_ends() -> None:
             "lightningd could not do this: datastore: away",
         ),
         (StillStoredError("'a' is served no more"), -32603, "'a' is served no more"),
-        (TimeoutError(), -32603, "lightningd did not answer in time; what was asked may still be done"),
+        (
+            TimeoutError(),
+            -32603,
+            "lightningd did not answer in time; the command may still be carried out",
+        ),
         (asyncio.CancelledError(), -32603, "the plugin was stopped"),
         (KeyError("a secret"), -32603, "internal error; see lightningd's log"),
     ],

@@ -171,7 +171,7 @@ class ConnectionManager:
                 raise ManagementError(f"name: the connection {name!r} has been revoked meanwhile")
             self._connections.update(live, new)
             self._leave(live, tuple(url for url in old.relays if url not in new.relays))
-            self._pool.subscribe(live.inbox, (u for u in new.relays if u not in old.relays))
+            self._pool.subscribe(live.recipient, (u for u in new.relays if u not in old.relays))
             self._info_publisher.publish(live)
         _log.debug("connection %r changed", new.name)
         return live
@@ -299,7 +299,7 @@ class ConnectionManager:
 
     def _serve(self, live: LiveConnection) -> None:
         self._connections.add(live)
-        self._pool.subscribe(live.inbox, live.record.relays)
+        self._pool.subscribe(live.recipient, live.record.relays)
         self._info_publisher.publish(live)
 
     def _leave(self, live: LiveConnection, urls: tuple[str, ...]) -> None:

@@ -10,7 +10,7 @@ from nwc.nip47.encryption import Cipher
 from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.event import Event
 from nwc.nostr.keys import KeyPair
-from nwc.nostr.subscriptions import Inbox
+from nwc.nostr.subscriptions import Recipient
 from nwc.wallet.connections.record import Connection, View
 
 
@@ -53,9 +53,9 @@ class LiveConnection:
         return self.record.client_pubkey
 
     @property
-    def inbox(self) -> Inbox:
-        """Where the client's requests arrive."""
-        return Inbox(self.keys, self.record.client_pubkey)
+    def recipient(self) -> Recipient:
+        """The wallet key, and the client whose requests to it are read from the relays."""
+        return Recipient(self.keys, self.record.client_pubkey)
 
     @property
     def wallet_pubkey(self) -> str:

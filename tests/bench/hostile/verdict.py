@@ -56,7 +56,7 @@ def wait_until_quiet(network: Network) -> None:
 
     def is_quiet() -> bool:
         budgets = [shown["budget"] for shown in connections(network.payer)]
-        in_flight = any(budget.get("payments_under_way") for budget in budgets)
+        in_flight = any(budget.get("pending_payments") for budget in budgets)
         return not in_flight and not Money.of(network.payer).htlcs
 
     wait_until(is_quiet, "all payments to have ended", QUIET_TIMEOUT_S)

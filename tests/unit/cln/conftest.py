@@ -1,4 +1,4 @@
-"""Lightningd's socket, for the tests of what talks to it."""
+"""A server on a socket in place of lightningd."""
 
 import asyncio
 import tempfile
@@ -13,7 +13,7 @@ from tests.unit.cln.rpc_server import Server
 
 @pytest.fixture
 def socket_path() -> Iterator[Path]:
-    # Not tmp_path: the name of a Unix socket has at most 107 bytes.
+    # Not tmp_path: the path of a Unix socket has at most 107 bytes.
     with tempfile.TemporaryDirectory() as directory:
         yield Path(directory) / "rpc"
 

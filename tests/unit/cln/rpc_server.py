@@ -1,4 +1,4 @@
-"""A JSON-RPC server on a Unix socket that says what the test wants."""
+"""A JSON-RPC server on a Unix socket that answers as a test wants."""
 
 import asyncio
 import json
@@ -7,25 +7,25 @@ from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
-# What the server does with a request: the bytes to answer. It hangs up on None, and after what lacks the
-# empty line that ends an answer.
+# Returns the bytes to answer a request with. The server hangs up on None, and after an answer that does
+# not end with an empty line.
 Answer = Callable[[Json], bytes | None]
 END = b"\n\n"
 
 
 def result(value: Any) -> Answer:
-    """Answer with a result."""
+    """Return an answer with a result."""
     return lambda request: json.dumps({"id": request["id"], "result": value}).encode() + END
 
 
 def failure(code: int, message: str) -> Answer:
-    """Answer with an error."""
+    """Return an answer with an error."""
     error = {"code": code, "message": message}
     return lambda request: json.dumps({"id": request["id"], "error": error}).encode() + END
 
 
 async def read_request(reader: asyncio.StreamReader) -> Json:
-    """Read one JSON object; like lightningd, without a separator after it."""
+    """Return one JSON object; as in lightningd, no separator follows it."""
     text = b""
     while data := await reader.read(65_536):
         text += data
@@ -58,7 +58,7 @@ class Server:
         self.open = 0
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one request after the other, as lightningd does, until somebody hangs up."""
+        """Answer one request after the other, as lightningd does, until one side hangs up."""
         self.connections.append(writer)
         self.open += 1
         try:
@@ -78,6 +78,6 @@ class Server:
 
     @property
     def asked(self) -> tuple[str, Any]:
-        """Method and parameters of the one request."""
+        """The method and the parameters of the only request."""
         [request] = self.requests
         return request["method"], request["params"]

@@ -40,13 +40,13 @@ HASHED = (
 
 
 @pytest.mark.parametrize("invoice", [DONATION, COFFEE, HASHED, DONATION.upper()])
-def test_examples_of_bolt11(invoice: str) -> None:
+def test_the_examples_of_bolt11_are_read(invoice: str) -> None:
     assert bolt11.timestamp(invoice) == 1_496_314_658
     assert bolt11.payment_hash(invoice) == PAYMENT_HASH
     assert bolt11.parse(invoice).encode() == invoice.lower()
 
 
-def test_descriptions_of_the_examples() -> None:
+def test_the_descriptions_of_the_examples_are_read() -> None:
     assert bolt11.description(DONATION) == "Please consider supporting this project"
     assert bolt11.description(COFFEE) == "1 cup coffee"
     assert bolt11.description(HASHED) is None
@@ -56,13 +56,13 @@ def test_descriptions_of_the_examples() -> None:
     assert bolt11.description_hash(HASHED) == hashed
 
 
-def test_expiries_of_the_examples() -> None:
+def test_the_expiries_of_the_examples_are_read() -> None:
     assert bolt11.expiry(COFFEE) == 60
     assert bolt11.expiry(DONATION) == 3600
 
 
 def createinvoice(unsigned: str) -> str:
-    """Do to the text what lightningd does (`bolt11_encode_`): order, no `d` beside `h`, sign."""
+    """Return lightningd's invoice (`bolt11_encode_`): fields in order, `h` instead of `d`, signed."""
     parts = bolt11.parse(unsigned)
     letters = [field.type for field in parts.fields]
     kept = [field for field in parts.fields if field.type != "d" or "h" not in letters]
@@ -80,12 +80,12 @@ def with_hash(invoice: str, digest: bytes, text: str) -> str:
 
 
 @pytest.mark.parametrize("invoice", [DONATION, COFFEE, HASHED])
-def test_signing_the_examples_gives_the_examples(invoice: str) -> None:
+def test_the_examples_signed_again_are_unchanged(invoice: str) -> None:
     assert createinvoice(invoice) == invoice
 
 
 @pytest.mark.parametrize("text", ["", "One piece of cake", "é" * 319])
-def test_signed_with_description_hash(text: str) -> None:
+def test_a_signed_invoice_commits_to_the_description_hash(text: str) -> None:
     digest = bytes.fromhex(bolt11.description_hash(HASHED) or "")
     template = with_hash(HASHED, HASH, "other")
     unsigned = with_hash(template, digest, text)
@@ -93,7 +93,7 @@ def test_signed_with_description_hash(text: str) -> None:
     assert createinvoice(unsigned) == HASHED
 
 
-def test_everything_else_is_kept() -> None:
+def test_with_description_hash_keeps_all_other_fields() -> None:
     before = bolt11.parse(COFFEE)
     after = bolt11.parse(with_hash(COFFEE, HASH, "x"))
     assert (after.hrp, after.timestamp) == (before.hrp, before.timestamp)
@@ -103,7 +103,7 @@ def test_everything_else_is_kept() -> None:
     }
 
 
-def test_signature_is_zeroed() -> None:
+def test_with_description_hash_zeroes_the_signature() -> None:
     unsigned = bolt11.parse(with_hash(COFFEE, HASH, "x"))
     assert unsigned.signature == bytes(104)
 
@@ -117,7 +117,7 @@ needs_pyln_invoice = pytest.mark.skipif(
 def make_invoice(
     *, amount: Decimal | None = None, date: int = 1_700_000_000, tags: list[tuple[str, Any]]
 ) -> str:
-    """Make a signed regtest invoice with pyln-proto, with a route hint."""
+    """Return a signed regtest invoice with a route hint, made by pyln-proto."""
     hint = RouteHint()
     hint.pubkey, hint.short_channel_id = bytes.fromhex(NODE_ID), 1 << 40
     hint.fee_base_msat, hint.fee_proportional_millionths, hint.cltv_expiry_delta = 1, 10, 34
@@ -131,7 +131,7 @@ def make_invoice(
 @needs_pyln_invoice
 @settings(max_examples=50, deadline=None)
 @given(date=st.integers(1, 2**35 - 1), text=TEXT, seconds=st.integers(1, 2**32), hashed=st.booleans())
-def test_reads_what_pyln_proto_writes(date: int, text: str, seconds: int, hashed: bool) -> None:
+def test_invoices_of_pyln_proto_are_read(date: int, text: str, seconds: int, hashed: bool) -> None:
     invoice = make_invoice(date=date, tags=[("h" if hashed else "d", text), ("x", seconds)])
     assert bolt11.timestamp(invoice) == date
     assert bolt11.expiry(invoice) == seconds
@@ -144,7 +144,7 @@ def test_reads_what_pyln_proto_writes(date: int, text: str, seconds: int, hashed
 @needs_pyln_invoice
 @settings(max_examples=50, deadline=None)
 @given(text=TEXT, kept=TEXT, digest=st.binary(min_size=32, max_size=32), hashed=st.booleans())
-def test_pyln_proto_reads_what_we_write(text: str, kept: str, digest: bytes, hashed: bool) -> None:
+def test_pyln_proto_reads_our_invoices(text: str, kept: str, digest: bytes, hashed: bool) -> None:
     tags = [("h" if hashed else "d", text), ("x", 86_400)]
     template = make_invoice(amount=Decimal("0.0025"), tags=tags)
     signed = Invoice.decode(createinvoice(with_hash(template, digest, kept)))
@@ -157,19 +157,19 @@ def test_pyln_proto_reads_what_we_write(text: str, kept: str, digest: bytes, has
 
 
 @pytest.mark.parametrize("text", ["", "a" * 639, "é" * 319])
-def test_longest_and_shortest_description(text: str) -> None:
+def test_the_longest_and_the_shortest_description_fit(text: str) -> None:
     unsigned = with_hash(COFFEE, HASH, text)
     assert bolt11.description(unsigned) == text
 
 
 @pytest.mark.parametrize("text", ["a" * 640, "é" * 320, "\ud800"])
-def test_description_that_does_not_fit(text: str) -> None:
+def test_a_description_that_is_too_long_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         with_hash(COFFEE, HASH, text)
 
 
 @pytest.mark.parametrize("digest", [b"", bytes(31), bytes(33)])
-def test_description_hash_that_is_none(digest: bytes) -> None:
+def test_a_description_hash_of_another_length_is_refused(digest: bytes) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         with_hash(COFFEE, digest, "x")
 
@@ -192,15 +192,15 @@ def test_description_hash_that_is_none(digest: bytes) -> None:
         DONATION.replace("lnbc", "xxbc", 1),
     ],
 )
-def test_what_is_not_an_invoice(invoice: str) -> None:
+def test_other_texts_are_not_invoices(invoice: str) -> None:
     for function in (bolt11.timestamp, bolt11.parse, bolt11.payment_hash):
         with pytest.raises(ValueError):
             function(invoice)
 
 
-def test_wrong_checksum() -> None:
+def test_a_wrong_checksum_is_refused() -> None:
     changed = DONATION[:-1] + "q"
-    assert bolt11.timestamp(changed) == 1_496_314_658  # only looks at those 35 bits
+    assert bolt11.timestamp(changed) == 1_496_314_658  # reads only these 35 bits
     with pytest.raises(ValueError, match="checksum"):
         bolt11.payment_hash(changed)
 
@@ -217,7 +217,7 @@ def test_only_the_first_field_of_the_right_length_counts() -> None:
     assert bolt11.description_hash(invoice) is None
 
 
-def test_what_begins_as_a_description_hash_in_another_field_is_none() -> None:
+def test_the_header_of_a_description_hash_in_another_field_is_ignored() -> None:
     looks_like_one = b"\x17\x01\x14"
     assert bolt11.description_hash(assemble(("d", looks_like_one + bytes(52)))) is None
     digest = bytes([3]) + bytes(51)
@@ -225,25 +225,25 @@ def test_what_begins_as_a_description_hash_in_another_field_is_none() -> None:
     assert bolt11.description_hash(both) == bech32.bytes_from_words(digest).hex()
 
 
-def test_no_payment_hash() -> None:
+def test_an_invoice_without_a_payment_hash_is_refused() -> None:
     with pytest.raises(ValueError, match="no payment hash"):
         bolt11.payment_hash(assemble(("d", b"")))
 
 
-def test_expiry_bounds() -> None:
+def test_an_expiry_of_more_than_60_bits_is_refused() -> None:
     assert bolt11.expiry(assemble(("x", b""))) == 0
     assert bolt11.expiry(assemble(("x", bytes([31] * 12)))) == 2**60 - 1
     with pytest.raises(ValueError, match="too large"):
         bolt11.expiry(assemble(("x", bytes([1] * 13))))
 
 
-def test_description_that_is_not_utf8() -> None:
+def test_a_description_that_is_not_utf8_is_refused() -> None:
     with pytest.raises(ValueError):
         bolt11.description(assemble(("d", bech32.words_from_bytes(b"\xff"))))
 
 
 @given(st.lists(st.integers(0, 31), max_size=60).map(bytes))
-def test_junk_fields_fail_in_one_way_only(words: bytes) -> None:
+def test_junk_fields_raise_only_value_error(words: bytes) -> None:
     text = bech32.encode("lnbc", bytes(7) + words + bytes(104))
     try:
         parts = bolt11.parse(text)
@@ -258,7 +258,9 @@ def test_junk_fields_fail_in_one_way_only(words: bytes) -> None:
     created_at=st.integers(1, 2**35 - 1),
     expiry=st.integers(1, 2**50),
 )
-def test_renewed(preimage: bytes, amount_msat: int, created_at: int, expiry: int) -> None:
+def test_a_renewed_invoice_has_its_own_hash_amount_and_times(
+    preimage: bytes, amount_msat: int, created_at: int, expiry: int
+) -> None:
     template = bolt11.parse(COFFEE)
     text = bolt11.renewed(
         template, preimage, amount_msat=amount_msat, created_at=created_at, expiry=expiry
@@ -272,8 +274,8 @@ def test_renewed(preimage: bytes, amount_msat: int, created_at: int, expiry: int
     assert fields[3:] == tuple(f for f in template.fields if f.type in "9d")
 
 
-def test_renewed_keeps_hints_and_no_address() -> None:
-    """What is paid to an address would count for the template."""
+def test_a_renewed_invoice_keeps_the_hints_but_no_address() -> None:
+    """lightningd counts payments to the address for the template."""
     fields = tuple(bolt11.TaggedField(letter, bytes([1, 2])) for letter in "frcnmz")
     template = replace(bolt11.parse(COFFEE), fields=fields)
     made = bolt11.renewed(template, bytes(32), amount_msat=0, created_at=1, expiry=1)

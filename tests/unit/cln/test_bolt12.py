@@ -27,7 +27,7 @@ REAL = (
 
 
 def encoded(stream: bytes, prefix: str = "lni") -> str:
-    """BOLT12's encoding: bech32 without its checksum."""
+    """Return a stream in BOLT12's encoding: bech32 without a checksum."""
     return bech32.encode(prefix, bech32.words_from_bytes(stream))[: -bech32.CHECKSUM_LENGTH]
 
 
@@ -38,7 +38,7 @@ def field(type_: int, value: bytes) -> bytes:
 FILLING = field(10, b"some coffee")
 
 
-def test_of_lightningd() -> None:
+def test_the_creation_time_of_an_invoice_of_lightningd_is_read() -> None:
     assert bolt12.created_at(REAL) == 1_795_489_896
     assert bolt12.created_at(REAL.upper()) == 1_795_489_896
 
@@ -54,14 +54,14 @@ LENGTHS = {
 
 
 @given(st.integers(0, 2**64 - 1), st.sampled_from(list(LENGTHS)))
-def test_creation_time(at: int, length: int) -> None:
-    """After fields of all lengths (BOLT1, "BigSize")."""
+def test_the_creation_time_is_read(at: int, length: int) -> None:
+    """It stands after fields of all lengths (BOLT1, "BigSize")."""
     truncated = at.to_bytes(8, "big").lstrip(b"\0")
     before = b"\x0a" + LENGTHS[length] + bytes(length)
     assert bolt12.created_at(encoded(before + field(164, truncated) + field(170, b"xyz"))) == at
 
 
-def test_types_of_several_bytes() -> None:
+def test_types_of_several_bytes_are_skipped() -> None:
     stream = FILLING + b"\xfd\x01\x00" + b"\x01x" + field(164, b"\x07")
     assert bolt12.created_at(encoded(stream)) == 7
 
@@ -83,12 +83,12 @@ def test_types_of_several_bytes() -> None:
     ],
     ids=lambda invoice: invoice[-12:],
 )
-def test_not_an_invoice(invoice: str) -> None:
+def test_other_texts_are_refused(invoice: str) -> None:
     with pytest.raises(ValueError):
         bolt12.created_at(invoice)
 
 
 @given(st.one_of(st.text(), st.binary().map(encoded)))
-def test_nothing_but_value_error(invoice: str) -> None:
+def test_junk_raises_only_value_error(invoice: str) -> None:
     with contextlib.suppress(ValueError):
         assert bolt12.created_at(invoice) >= 0

@@ -1,4 +1,4 @@
-"""What the node can send over its channels."""
+"""How much the node can send over its channels."""
 
 from typing import Any
 
@@ -22,5 +22,7 @@ def channel(spendable_msat: int | None, state: str = "CHANNELD_NORMAL", **fields
         ([channel(5, "CHANNELD_SHUTTING_DOWN"), channel(6, "CHANNELD_AWAITING_LOCKIN")], 0, 0),
     ],
 )
-def test_sendable(channels: list[dict[str, Any]], total_msat: int, largest_msat: int) -> None:
+def test_only_usable_channels_count(
+    channels: list[dict[str, Any]], total_msat: int, largest_msat: int
+) -> None:
     assert sendable(channels) == Sendable(total_msat, largest_msat)

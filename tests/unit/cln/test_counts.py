@@ -49,7 +49,7 @@ def made() -> tuple[Counted, Counts]:
 
 
 async def settled() -> tuple[Counted, Counts]:
-    """A table that has not changed for long."""
+    """Return a table that has not changed for a while."""
     node, remembered = made()
     await remembered.get("invoices", "count")
     node.now += 2
@@ -58,7 +58,7 @@ async def settled() -> tuple[Counted, Counts]:
     return node, remembered
 
 
-async def test_counted_once() -> None:
+async def test_a_count_is_cached() -> None:
     node, remembered = await settled()
     for _ in range(5):
         node.now += 3600
@@ -69,7 +69,7 @@ async def test_counted_once() -> None:
 
 
 @pytest.mark.parametrize("index", ["created", "updated", "deleted"])
-async def test_every_change_is_noticed(index: str) -> None:
+async def test_every_change_of_the_table_makes_a_new_count(index: str) -> None:
     node, remembered = await settled()
     assert node.indexes
     node.indexes[index] += 1
@@ -77,15 +77,15 @@ async def test_every_change_is_noticed(index: str) -> None:
     assert await remembered.get("invoices", "count") == Count(7, 7)
 
 
-async def test_tables_are_known_by_their_own_changes() -> None:
+async def test_a_change_of_another_table_makes_no_new_count() -> None:
     node, remembered = await settled()
     node.number = 7
     assert await remembered.get("sendpays", "count of payments") == Count(7, 7)
     assert await remembered.get("invoices", "count") == Count(0, 0)
 
 
-async def test_count_right_after_a_change_is_not_remembered() -> None:
-    """The mirror may not have heard of it."""
+async def test_a_count_right_after_a_change_is_not_cached() -> None:
+    """The copy that `sql` reads may be older."""
     node, remembered = await settled()
     assert node.indexes
     node.indexes["created"] += 1
@@ -99,8 +99,8 @@ async def test_count_right_after_a_change_is_not_remembered() -> None:
     assert node.counted == 0
 
 
-async def test_slow_count_on_a_busy_node() -> None:
-    """It may be some seconds old, so that the node does something else than counting."""
+async def test_a_slow_count_is_reused_on_a_busy_node() -> None:
+    """Otherwise the node would spend most of its time counting."""
     node, remembered = made()
     node.takes_s = 0.5
     assert node.indexes
@@ -115,7 +115,7 @@ async def test_slow_count_on_a_busy_node() -> None:
     assert await remembered.get("invoices", "count") == Count(7, 7)
 
 
-async def test_lightningd_that_knows_no_wait() -> None:
+async def test_nothing_is_cached_without_the_command_wait() -> None:
     node, remembered = made()
     node.indexes = None
     for number in range(3):
@@ -124,7 +124,7 @@ async def test_lightningd_that_knows_no_wait() -> None:
         assert await remembered.get("invoices", "count") == Count(number, number)
 
 
-async def test_other_trouble_is_passed_on() -> None:
+async def test_other_errors_are_raised() -> None:
     class Broken(Counted):
         async def call(self, method: str, **params: Any) -> Any:
             raise RpcCallError(method, -1, "…")
@@ -133,18 +133,18 @@ async def test_other_trouble_is_passed_on() -> None:
         await Counts(Broken()).get("invoices", "count")
 
 
-async def test_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counts, "MAX_COUNTS", 3)
     node, remembered = await settled()
     for n in range(10):
         await remembered.get("invoices", f"count {n}")
-        await remembered.get("invoices", "count")  # in use, so it stays
+        await remembered.get("invoices", "count")  # used just now, so it stays
     assert len(remembered._counted) == 3
     assert node.counted == 10
 
 
-async def test_slow_mirror_is_not_a_slow_count() -> None:
-    """After a deletion lightningd makes its mirror anew, once."""
+async def test_the_time_of_updating_the_copy_does_not_count() -> None:
+    """After a deletion lightningd rebuilds its copy, once."""
     node, remembered = made()
     node.refresh_s = 5
     await remembered.get("invoices", "count")
@@ -154,7 +154,7 @@ async def test_slow_mirror_is_not_a_slow_count() -> None:
     assert await remembered.get("invoices", "count") == Count(7, 7)
 
 
-async def test_no_count_is_reused_for_long() -> None:
+async def test_a_slow_count_is_not_reused_for_long() -> None:
     node, remembered = made()
     node.takes_s = 60
     await remembered.get("invoices", "count")

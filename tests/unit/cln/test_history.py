@@ -65,7 +65,7 @@ class SqlNode(Node):
 
 
 async def found(history: History, wanted: InvoiceFilter, limit: int = 100) -> list[int]:
-    """Find all invoices; their number must be the number counted."""
+    """Return all invoices of a filter; `count_invoices` must agree."""
     count = await history.count_invoices(wanted)
     keys = [int(one.key) for one in await history.find_invoices(wanted, limit=limit)]
     assert count == len(keys)
@@ -75,13 +75,13 @@ async def found(history: History, wanted: InvoiceFilter, limit: int = 100) -> li
 async def invoices(
     history: History, wanted: InvoiceFilter, limit: int = 10, offset: int = 0
 ) -> list[dict[str, Any]]:
-    """Find and read."""
+    """Return the invoices of a filter."""
     rows = await history.find_invoices(wanted, limit=limit, offset=offset)
     read = await history.invoices(rows)
     return [read[row.key] for row in rows]
 
 
-# Times of invoices, with gaps in the numbering, and whether they are BOLT12.
+# Times of invoices with gaps in the numbering, and whether each is BOLT12.
 ROWS = st.lists(
     st.tuples(st.integers(0, 40) | st.integers(0, 2**34), st.integers(1, 3), st.booleans()), max_size=30
 )
@@ -90,10 +90,10 @@ MOMENTS = st.none() | st.integers(1, 41) | st.integers(1, 2**40)
 
 @settings(max_examples=200, deadline=None)
 @given(ROWS | ROWS.map(sorted), MOMENTS, MOMENTS)
-def test_window_is_inclusive_in_any_order(
+def test_a_window_of_invoices_is_inclusive_in_any_order(
     rows: list[tuple[int, int, bool]], from_: int | None, until: int | None
 ) -> None:
-    """As long as what is out of order is near the edge; here everything is."""
+    """This holds while rows out of order are near the edge; here all rows are."""
     node = SqlNode()
     index, expected = 0, []
     for at, gap, is_bolt12 in rows:
@@ -112,7 +112,7 @@ def test_window_is_inclusive_in_any_order(
 
 @settings(max_examples=100, deadline=None)
 @given(ROWS, MOMENTS, MOMENTS)
-def test_window_of_payments(
+def test_a_window_of_payments_is_inclusive(
     rows: list[tuple[int, int, bool]], from_: int | None, until: int | None
 ) -> None:
     node = SqlNode()
@@ -132,8 +132,8 @@ def test_window_of_payments(
     node.db.close()
 
 
-async def test_one_strange_time_leads_no_search_astray() -> None:
-    """`createinvoice` takes any timestamp; so does a node whose clock was wrong for a while."""
+async def test_a_single_wrong_time_does_not_mislead_the_search() -> None:
+    """`createinvoice` takes any timestamp, and a clock may have been wrong for a while."""
     node = SqlNode()
     for index in range(1, 4001):
         node.add(index, 5 if index % 50 == 24 else START + index)
@@ -148,8 +148,8 @@ async def test_one_strange_time_leads_no_search_astray() -> None:
     node.db.close()
 
 
-async def test_clock_that_was_set_back() -> None:
-    """Ninety invoices are dated an hour late, then the clock is right again."""
+async def test_invoices_of_a_fast_clock_are_found_after_it_was_set_back() -> None:
+    """Ninety invoices have a time one hour ahead, then the clock is right again."""
     node = SqlNode()
     for index in range(1, 2001):
         node.add(index, START + 60 * index + (3600 if 1000 <= index < 1090 else 0))
@@ -161,8 +161,8 @@ async def test_clock_that_was_set_back() -> None:
     node.db.close()
 
 
-async def test_exceptions_fit_into_a_query() -> None:
-    """All rows near both edges are on the wrong side; lightningd takes 10,000 bytes."""
+async def test_the_exceptions_of_a_window_fit_into_a_query() -> None:
+    """All rows near both edges are on the wrong side; lightningd takes queries of 10,000 bytes."""
     numbers = tuple(range(10**9, 10**9 + 400))
     assert (
         len(InvoiceFilter(PREFIX, True, 10**9, 10**9, without=numbers[:200], also=numbers).where())
@@ -170,7 +170,7 @@ async def test_exceptions_fit_into_a_query() -> None:
     )
 
 
-async def test_bisection_takes_few_queries() -> None:
+async def test_the_search_for_a_time_takes_few_queries() -> None:
     node = SqlNode()
     for index in range(1, 2001):
         node.add(index, START + index)
@@ -180,11 +180,11 @@ async def test_bisection_takes_few_queries() -> None:
     assert len(node.queries) <= 15
     node.queries.clear()
     assert (await history.invoices_between(ALL, START + 1235, None)).from_index == 1235
-    assert len(node.queries) <= 6  # the first probes are the same
+    assert len(node.queries) <= 6  # the first probes are cached
     node.db.close()
 
 
-async def test_what_was_probed_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_cache_of_probes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nwc.cln.history._MAX_PROBES", 3)
     node = SqlNode()
     for index in range(1, 200):
@@ -214,7 +214,7 @@ async def test_what_was_probed_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
         "a" * 129,
     ],
 )
-def test_prefix_of_another_form_is_refused(prefix: str) -> None:
+def test_a_label_prefix_of_another_form_is_refused(prefix: str) -> None:
     with pytest.raises(ValueError, match="label prefix"):
         InvoiceFilter(label_prefix=prefix, paid_only=False).where()
 
@@ -228,7 +228,7 @@ def test_prefix_of_another_form_is_refused(prefix: str) -> None:
     ).map(lambda labels: [label for label in labels if label.isprintable() and '"' not in label]),
     st.sampled_from(["nwc:a0:", "nwc:a", "n", "nwc:a9", "z"]),
 )
-def test_prefix_means_startswith(labels: list[str], prefix: str) -> None:
+def test_a_label_prefix_selects_labels_that_start_with_it(labels: list[str], prefix: str) -> None:
     node = SqlNode()
     for index, label in enumerate(labels, start=1):
         node.add(index, START, label)
@@ -247,7 +247,7 @@ def test_a_filter_without_limits_selects_all_invoices() -> None:
     node.db.close()
 
 
-async def test_numbers_only() -> None:
+async def test_a_bound_that_is_not_a_number_is_refused() -> None:
     """A bound that is not a number cannot become part of a query."""
     bad: Any = "1; DROP TABLE invoices"
     for wanted in (
@@ -263,8 +263,8 @@ async def test_numbers_only() -> None:
             replace(PaymentFilter(False), **{name: bad}).where()
 
 
-async def test_invoices_as_listinvoices_shows_them(world: World) -> None:
-    """But for updated_index, which nobody needs."""
+async def test_invoices_are_those_of_listinvoices(world: World) -> None:
+    """Without updated_index, which is not used."""
     own = connection(ALICE)
     for n, description in enumerate(("", "plain", 'with "quotes" and \\', "new\nline\x7f")):
         made = await world.invoice(own, n, amount_msat=n, description=description)
@@ -276,15 +276,15 @@ async def test_invoices_as_listinvoices_shows_them(world: World) -> None:
     for entry in listed:
         entry.pop("updated_index", None)
         entry.pop("local_offer_id", None)
-    # `unpaid` has a preimage nowhere.
+    # An unpaid invoice has no preimage in the copy.
     assert await invoices(History(world.node), ALL) == listed[::-1]
     assert [row["label"] for row in await invoices(History(world.node), PAID)] == [
         entry["label"] for entry in reversed(listed) if entry["status"] == "paid"
     ]
 
 
-async def test_mirror_follows(world: World) -> None:
-    """New, changed and deleted invoices, one after another."""
+async def test_new_changed_and_deleted_invoices_are_seen(world: World) -> None:
+    """One change after another."""
     history = History(world.node)
     await world.invoices(connection(ALICE), 3)
     await world.invoices(connection(BOB), 2)
@@ -302,14 +302,14 @@ async def test_mirror_follows(world: World) -> None:
     assert await history.count_invoices(PAID) == 1
 
 
-async def test_pages(world: World) -> None:
+async def test_pages_together_are_all_invoices(world: World) -> None:
     await world.invoices(connection(ALICE), 5)
     history = History(world.node)
     pages = [await invoices(history, ALL, limit=2, offset=offset) for offset in (0, 2, 4, 6)]
     assert [[row["created_index"] for row in page] for page in pages] == [[5, 4], [3, 2], [1], []]
 
 
-async def test_payments_by_hash(world: World) -> None:
+async def test_payments_are_found_by_hash(world: World) -> None:
     await world.payment(
         {"groupid": 1, "status": "failed", "created_at": START, "completed_at": START + 90},
         {"groupid": 2, "partid": 1, "created_at": START + 5, "completed_at": START + 7},
@@ -337,8 +337,8 @@ async def test_payments_by_hash(world: World) -> None:
     assert await history.count_payments(PaymentFilter(False, until_time=START - 1)) == 0
 
 
-async def test_parts_as_listsendpays_shows_them(world: World) -> None:
-    """But for what nobody needs."""
+async def test_parts_are_those_of_listsendpays(world: World) -> None:
+    """Without the columns that are not used."""
     for n, status in enumerate(("complete", "pending", "failed")):
         await world.payment(
             {"groupid": 1, "status": "failed", "created_at": START + n},
@@ -360,16 +360,16 @@ async def test_parts_as_listsendpays_shows_them(world: World) -> None:
     assert await history.invoices([]) == {}
 
 
-async def test_every_query_is_one_that_lightningd_allows(world: World) -> None:
-    """The double refuses functions that the real authorizer refuses."""
+async def test_lightningd_allows_every_query(world: World) -> None:
+    """The double refuses the functions that lightningd's authorizer refuses."""
     with pytest.raises(RpcCallError) as caught:
         await world.node.call("sql", query="SELECT replace(label, 'a', 'b') FROM invoices")
     assert caught.value.code == -1
     assert caught.value.message.startswith("query failed with not authorized to use function: replace")
 
 
-async def test_newest_pay_index(world: World) -> None:
-    """Found without `sql`, also when some of the paid ones are deleted."""
+async def test_the_newest_pay_index_is_found(world: World) -> None:
+    """It is found without `sql`, also if some paid invoices are deleted."""
     assert await world.node.newest_pay_index() == 0
     for paid in range(1, 40):
         made = await world.invoice(connection(ALICE), paid)
@@ -383,7 +383,7 @@ async def test_newest_pay_index(world: World) -> None:
     assert not {method for method, _ in world.node.calls} & {"sql", "listinvoices"}
 
 
-async def test_newest_pay_index_takes_few_calls(world: World) -> None:
+async def test_the_newest_pay_index_takes_few_calls(world: World) -> None:
     await world.invoices(connection(ALICE), 100_000, paid_every=1)
     world.node.calls.clear()
     assert await world.node.newest_pay_index() == 100_000

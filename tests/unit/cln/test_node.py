@@ -1,4 +1,4 @@
-"""What Node asks lightningd for, and how much of it at once."""
+"""The calls of Node, and how many of them are in flight at once."""
 
 import asyncio
 import contextlib
@@ -59,16 +59,16 @@ WITH_NUMBERS = dict.fromkeys(("invoices", "datastore", "channels", "payments", "
         lambda node: Payer(node).can_keysend(),
     ],
 )
-async def test_an_answer_that_cannot_be_read(
+async def test_an_unreadable_answer_is_no_answer(
     server: Server, node: Node, ask: Callable[[Node], Awaitable[object]], answer: Any
 ) -> None:
-    """Who must go on when lightningd is away goes on then, too."""
+    """Code that survives a missing answer survives this, too."""
     server.answer = result(answer)
     with pytest.raises(NodeUnavailableError):
         await ask(node)
 
 
-async def test_a_huge_answer(server: Server, node: Node) -> None:
+async def test_a_huge_answer_is_read(server: Server, node: Node) -> None:
     server.answer = result({"alias": "x" * 50_000_000})
     assert len((await node.info())["alias"]) == 50_000_000
 
@@ -104,7 +104,7 @@ async def test_pending_payments_leave_the_slots_of_other_methods_free(
 
 
 class HungServer:
-    """Does not answer some methods, while `hangs` is set."""
+    """A server that does not answer some methods while `hangs` is set."""
 
     def __init__(self, *methods: str) -> None:
         self.methods = methods
@@ -119,7 +119,7 @@ class HungServer:
         self._under_way.add(task)
         try:
             request = await read_request(reader)
-        except EOFError:  # the caller's time was up before it had asked
+        except EOFError:  # the call timed out before it was sent
             writer.close()
             return
         if self.hangs and request["method"] in self.methods:
@@ -131,7 +131,7 @@ class HungServer:
 
     @contextlib.asynccontextmanager
     async def listening(self, path: Path) -> AsyncIterator[None]:
-        """Listen, and in the end hang up."""
+        """Listen, and hang up at the end."""
         async with (
             await asyncio.start_unix_server(self.talk, path, backlog=200),
             asyncio.timeout(PATIENCE_S),
@@ -141,7 +141,7 @@ class HungServer:
             await asyncio.gather(*self._under_way)
 
     async def wait_for(self, count: int) -> None:
-        """Wait until so many more calls hang."""
+        """Wait until this many more calls hang."""
         for _ in range(count):
             await self.waiting.acquire()
 
@@ -150,7 +150,9 @@ OTHERS = ("getinfo", "listinvoices", "listdatastore", "datastore", "makesecret",
 
 
 @pytest.mark.parametrize("method", ["listpeerchannels", *OTHERS])
-async def test_a_method_that_hangs_holds_up_no_other(socket_path: Path, node: Node, method: str) -> None:
+async def test_a_method_that_hangs_does_not_delay_others(
+    socket_path: Path, node: Node, method: str
+) -> None:
     server = HungServer(method)
     async with server.listening(socket_path):
         calls = [asyncio.create_task(node.call(method)) for _ in range(MAX_IN_FLIGHT_PER_CONNECTION)]
@@ -163,8 +165,8 @@ async def test_a_method_that_hangs_holds_up_no_other(socket_path: Path, node: No
         await asyncio.gather(*calls, return_exceptions=True)
 
 
-async def make_calls_and_go(node: Node, server: HungServer) -> None:
-    """Make two calls, and wait no more once they hang."""
+async def make_calls_and_cancel(node: Node, server: HungServer) -> None:
+    """Make two calls, and cancel them when they hang."""
     gone = [asyncio.create_task(node.info()) for _ in range(2)]
     await server.wait_for(2)
     for call in gone:
@@ -172,14 +174,14 @@ async def make_calls_and_go(node: Node, server: HungServer) -> None:
     await asyncio.gather(*gone, return_exceptions=True)
 
 
-async def test_what_hangs_gives_its_places_back(
+async def test_calls_that_time_out_free_their_slots(
     socket_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also those whose callers have gone; and without an answer."""
+    """Also calls whose callers are gone."""
     monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(slots=2, timeout_s=2.0))
     server = HungServer("getinfo")
     async with server.listening(socket_path):
-        await make_calls_and_go(node, server)
+        await make_calls_and_cancel(node, server)
         with pytest.raises(NodeUnavailableError, match="getinfo: no answer in time"):
             await node.info()
         server.hangs = False
@@ -187,14 +189,14 @@ async def test_what_hangs_gives_its_places_back(
         assert await node.info()
 
 
-async def test_a_call_has_its_place_until_lightningd_is_done_with_it(
+async def test_a_cancelled_call_keeps_its_slot_until_lightningd_answers(
     socket_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An app's patience ends early; asked again and again, lightningd is not given more at once."""
+    """An app that gives up and asks again does not give lightningd more calls at once."""
     monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(slots=2))
     server = HungServer("getinfo")
     async with server.listening(socket_path):
-        await make_calls_and_go(node, server)
+        await make_calls_and_cancel(node, server)
         again = asyncio.create_task(node.info())
         for _ in range(5):
             await node.call("listinvoices")
@@ -202,10 +204,10 @@ async def test_a_call_has_its_place_until_lightningd_is_done_with_it(
         again.cancel()
 
 
-async def test_a_late_answer_goes_to_nobody(
+async def test_a_late_answer_is_dropped(
     server: Server, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its connection serves the next call, which gets its own answer."""
+    """The next call over its connection gets its own answer."""
     monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(slots=1))
     held = asyncio.Event()
     server.before_answer = held.wait
@@ -221,18 +223,18 @@ async def test_a_late_answer_goes_to_nobody(
     assert len(server.connections) == 1
 
 
-async def test_a_request_leaves_in_the_step_of_who_asks(server: Server, node: Node) -> None:
-    """Each step of the loop more is time that every request takes."""
+async def test_a_request_is_written_in_the_iteration_of_its_caller(server: Server, node: Node) -> None:
+    """Each further loop iteration would delay every request."""
     await node.info()
     asking = asyncio.create_task(node.info())
-    await asyncio.sleep(0)  # no more than the task's first step: the loop has not looked at sockets
+    await asyncio.sleep(0)  # only the first step of the task: the loop has not polled sockets yet
     arrived = select.poll()
     arrived.register(server.connections[0].get_extra_info("socket").fileno(), select.POLLIN)
     assert arrived.poll(0)
     await asking
 
 
-async def test_what_cannot_be_sent_takes_no_place(
+async def test_a_call_that_cannot_be_sent_takes_no_slot(
     server: Server, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(slots=1))
@@ -243,10 +245,10 @@ async def test_what_cannot_be_sent_takes_no_place(
         assert await node.call("method") == {}
 
 
-async def test_the_time_of_a_call_begins_before_its_connection(
+async def test_the_timeout_of_a_call_includes_connecting(
     server: Server, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lightningd may have many others to take in. What is over by then is not sent."""
+    """lightningd may be slow to accept. A call that timed out meanwhile is not sent."""
     monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(slots=1, timeout_s=0.05))
     connecting = threading.Event()
     node._rpc._connecting.submit(connecting.wait)
@@ -261,10 +263,10 @@ async def test_the_time_of_a_call_begins_before_its_connection(
     assert server.asked[0] == "method"
 
 
-async def test_that_a_call_nobody_waits_for_fails_is_no_error_of_the_loop(
+async def test_a_failed_call_whose_caller_is_gone_is_not_logged(
     socket_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would be in the owner's log, once for each request of an app when lightningd is slow."""
+    """Otherwise a slow lightningd would cause one error in the log for each request."""
     monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(slots=1))
     noted: list[Json] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: noted.append(context))
@@ -274,18 +276,18 @@ async def test_that_a_call_nobody_waits_for_fails_is_no_error_of_the_loop(
         await server.wait_for(1)
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
-    with pytest.raises(NodeUnavailableError):  # once the first is over, whose place it needs
+    with pytest.raises(NodeUnavailableError):  # after the first, whose slot it needs
         await node.info()
-    del gone  # what nobody refers to is told of
+    del gone  # asyncio reports exceptions of futures when they are deleted
     gc.collect()
     assert noted == []
 
 
 @pytest.mark.parametrize("method", [*sorted(PAYMENT_METHODS), "waitanyinvoice"])
-async def test_what_takes_long_is_waited_for(
+async def test_payments_and_waits_have_no_short_timeout(
     socket_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    """A payment, or until one comes."""
+    """A payment, or the wait for a paid invoice."""
     monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(timeout_s=0.05))
     server = HungServer(method, "getinfo")
     async with server.listening(socket_path):
@@ -300,7 +302,7 @@ async def test_what_takes_long_is_waited_for(
         call.cancel()
 
 
-async def test_a_closed_node_takes_no_calls(server: Server, node: Node) -> None:
+async def test_a_closed_node_refuses_calls(server: Server, node: Node) -> None:
     await node.info()
     node.close()
     with pytest.raises(NodeUnavailableError):
@@ -308,10 +310,10 @@ async def test_a_closed_node_takes_no_calls(server: Server, node: Node) -> None:
     assert len(server.requests) == 1
 
 
-# What each call asks for
+# The parameters of each call
 
 
-async def test_invoice(server: Server, node: Node) -> None:
+async def test_invoice_asks_for_a_plain_invoice(server: Server, node: Node) -> None:
     await node.invoice(amount_msat=1000, label="l", description="d", expiry=60)
     assert server.asked == (
         "invoice",
@@ -319,7 +321,7 @@ async def test_invoice(server: Server, node: Node) -> None:
     )
 
 
-async def test_invoice_with_everything(server: Server, node: Node) -> None:
+async def test_invoice_passes_all_parameters_on(server: Server, node: Node) -> None:
     await node.invoice(
         amount_msat=0, label="l", description="d", expiry=60, preimage="00" * 32, deschashonly=True
     )
@@ -333,7 +335,7 @@ async def test_invoice_with_everything(server: Server, node: Node) -> None:
     }
 
 
-async def test_create_and_delete_invoice(server: Server, node: Node) -> None:
+async def test_create_and_delete_invoice_pass_their_parameters_on(server: Server, node: Node) -> None:
     await node.create_invoice("lnbc1", "l", "00" * 32)
     await node.delete_invoice("l", "unpaid")
     assert [(request["method"], request["params"]) for request in server.requests] == [
@@ -343,7 +345,7 @@ async def test_create_and_delete_invoice(server: Server, node: Node) -> None:
 
 
 @pytest.mark.parametrize(("invoices", "found"), [([], None), ([{"label": "l"}], {"label": "l"})])
-async def test_invoice_by_label(
+async def test_an_invoice_is_found_by_its_label(
     server: Server, node: Node, invoices: list[Json], found: Json | None
 ) -> None:
     server.answer = result({"invoices": invoices})
@@ -355,7 +357,7 @@ async def test_invoice_by_label(
     ("method", "mode", "returned"),
     [("datastore_create", "must-create", 0), ("datastore_put", "create-or-replace", None)],
 )
-async def test_datastore_writes(
+async def test_each_datastore_write_has_its_mode(
     server: Server, node: Node, method: str, mode: str, returned: int | None
 ) -> None:
     server.answer = result({"key": ["nwc", "x"], "generation": 0, "hex": "78", "string": "x"})
@@ -363,7 +365,7 @@ async def test_datastore_writes(
     assert server.asked == ("datastore", {"key": ["nwc", "x"], "string": "value", "mode": mode})
 
 
-async def test_datastore_replace(server: Server, node: Node) -> None:
+async def test_datastore_replace_names_the_generation(server: Server, node: Node) -> None:
     server.answer = result({"key": ["nwc", "x"], "generation": 8, "hex": "78", "string": "x"})
     assert await node.datastore_replace(("nwc", "x"), "value", 7) == 8
     fields = {"key": ["nwc", "x"], "string": "value", "mode": "must-replace", "generation": 7}
@@ -371,26 +373,28 @@ async def test_datastore_replace(server: Server, node: Node) -> None:
 
 
 @pytest.mark.parametrize("generation", [0, 7])
-async def test_datastore_entry(server: Server, node: Node, generation: int) -> None:
-    """Also the first generation, which is 0."""
+async def test_a_datastore_entry_has_text_and_generation(
+    server: Server, node: Node, generation: int
+) -> None:
+    """The first generation is 0."""
     entry = {"key": ["nwc", "x"], "generation": generation, "hex": "78", "string": "x"}
     server.answer = result({"datastore": [entry]})
     assert await node.datastore_entry(("nwc", "x")) == ("x", generation)
     assert server.asked == ("listdatastore", {"key": ["nwc", "x"]})
 
 
-async def test_no_datastore_entry(server: Server, node: Node) -> None:
+async def test_a_missing_datastore_entry_is_none(server: Server, node: Node) -> None:
     server.answer = result({"datastore": []})
     assert await node.datastore_entry(("nwc", "x")) is None
 
 
-async def test_a_datastore_entry_that_is_no_text(server: Server, node: Node) -> None:
+async def test_a_datastore_entry_that_is_not_text_is_empty(server: Server, node: Node) -> None:
     server.answer = result({"datastore": [{"key": ["nwc", "x"], "generation": 1, "hex": "ff"}]})
     assert await node.datastore_entry(("nwc", "x")) == ("", 1)
 
 
-async def test_no_record_where_there_are_some_below(server: Server, node: Node) -> None:
-    """Lightningd lists what is below then, a branch without a generation too."""
+async def test_a_key_with_records_only_below_it_has_no_record(server: Server, node: Node) -> None:
+    """lightningd then lists the keys below, among them a branch without a generation."""
     below = {"key": ["nwc", "x", "y"], "generation": 1, "hex": "78", "string": "x"}
     for listed in ([below], [{"key": ["nwc", "x", "y"]}]):
         server.answer = result({"datastore": listed})
@@ -398,7 +402,7 @@ async def test_no_record_where_there_are_some_below(server: Server, node: Node) 
         assert await node.datastore_get(("nwc", "x")) is None
 
 
-async def test_deleting_what_is_gone(server: Server, node: Node) -> None:
+async def test_deleting_a_missing_record_is_no_error(server: Server, node: Node) -> None:
     server.answer = failure(1200, "Key does not exist")
     await node.datastore_delete(("nwc", "x"))
     assert server.asked == ("deldatastore", {"key": ["nwc", "x"]})
@@ -407,7 +411,7 @@ async def test_deleting_what_is_gone(server: Server, node: Node) -> None:
         await node.datastore_delete(("nwc", "x"))
 
 
-async def test_datastore_children(server: Server, node: Node) -> None:
+async def test_datastore_children_are_the_records_directly_below(server: Server, node: Node) -> None:
     server.answer = result(
         {
             "datastore": [

@@ -1,4 +1,4 @@
-"""What leaves room for a route in the onion."""
+"""Invoices and records must leave room for a route in the onion."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def hint(hops: int) -> list[dict[str, Any]]:
         invoice([hop(1, 1000)], final_cltv=1016),
     ],
 )
-def test_an_invoice_that_fits(decoded: dict[str, Any]) -> None:
+def test_an_invoice_that_fits_is_accepted(decoded: dict[str, Any]) -> None:
     check_invoice(decoded)
 
 
@@ -68,7 +68,7 @@ def test_an_invoice_that_fits(decoded: dict[str, Any]) -> None:
         (invoice([hop(number, 65_535) for number in range(9)]), "for more than 2016 blocks"),
     ],
 )
-def test_an_invoice_that_does_not_fit(decoded: dict[str, Any], words: str) -> None:
+def test_an_invoice_that_does_not_fit_is_refused(decoded: dict[str, Any], words: str) -> None:
     with pytest.raises(OnionTooLargeError, match=words):
         check_invoice(decoded)
 
@@ -80,11 +80,11 @@ def records(count: int, length: int, first: int = 65_536) -> dict[str, str]:
 @pytest.mark.parametrize(
     "given", [{}, records(1, FREE_BYTES - 8), records(20, 20), records(50, 0), records(34, 0, 2**62)]
 )
-def test_records_that_fit(given: dict[str, str]) -> None:
+def test_records_that_fit_are_accepted(given: dict[str, str]) -> None:
     check_records(given)
 
 
 @pytest.mark.parametrize("given", [records(1, FREE_BYTES - 7), records(50, 20), records(50, 3, 2**62)])
-def test_records_that_do_not_fit(given: dict[str, str]) -> None:
+def test_records_that_do_not_fit_are_refused(given: dict[str, str]) -> None:
     with pytest.raises(OnionTooLargeError, match="must have at most 617 bytes together"):
         check_records(given)

@@ -1,4 +1,4 @@
-"""Which commands pay, with which parameters, and what their parts add up to."""
+"""Which commands pay, with which parameters, and how parts add up."""
 
 from typing import Any
 
@@ -84,7 +84,7 @@ XPAY_GIVEN = {"invstring": "lnbc1", "maxfee": 7, "retry_for": 50}
 
 
 @pytest.mark.parametrize("commands", [(XPAY, PAY), (PAY,)])
-async def test_pay_comes_first_and_is_called_so_that_lightningd_does_not_redirect_it(
+async def test_pay_comes_first_with_so_many_positional_parameters_that_it_is_not_redirected(
     commands: tuple[str, ...],
 ) -> None:
     node = HelpfulNode(*commands, pay={"x": 1})
@@ -96,15 +96,15 @@ async def test_pay_comes_first_and_is_called_so_that_lightningd_does_not_redirec
 @pytest.mark.parametrize(
     ("usage", "given"), [(XPAY, XPAY_GIVEN), (XPAY + " [label]", {**XPAY_GIVEN, "label": LABEL})]
 )
-async def test_xpay_where_there_is_nothing_else(usage: str, given: Json) -> None:
+async def test_xpay_pays_if_there_is_no_other_command(usage: str, given: Json) -> None:
     node = HelpfulNode(usage)
     await pay(Payer(node))
     assert node.asked == [("xpay", given)]
     assert node.named == {"xpay": LABEL}
 
 
-async def test_xpay_where_pay_is_refused_as_deprecated() -> None:
-    """allow-deprecated-apis=false: `help` shows both, and lightningd refuses one."""
+async def test_xpay_pays_if_pay_is_rejected_as_deprecated() -> None:
+    """With allow-deprecated-apis=false `help` shows both, but lightningd rejects one."""
     node = HelpfulNode(PAY, XPAY, pay=refuse(-32601), xpay={"x": 1})
     assert await pay(Payer(node)) == {"x": 1}
     assert node.tried() == ["pay", "xpay"]
@@ -118,7 +118,7 @@ async def test_xpay_where_pay_is_refused_as_deprecated() -> None:
         (PayCommand.XPAY, ["xpay"]),
     ],
 )
-async def test_the_owner_chooses(pay_command: PayCommand, tried: list[str]) -> None:
+async def test_the_owner_chooses_the_command(pay_command: PayCommand, tried: list[str]) -> None:
     node = HelpfulNode(PAY, XPAY, pay=refuse(-32601), xpay=refuse(-32601))
     payer = Payer(node, pay_command)
     with pytest.raises(PayCommandError) as error:
@@ -127,7 +127,7 @@ async def test_the_owner_chooses(pay_command: PayCommand, tried: list[str]) -> N
     assert node.tried() == tried
 
 
-async def test_an_amount_where_the_invoice_has_none() -> None:
+async def test_the_amount_is_passed_on_for_an_invoice_without_one() -> None:
     node = HelpfulNode(PAY)
     await pay(Payer(node), amount_msat=5)
     assert node.asked == [("pay", ["lnbc1", 5, *PAY_GIVEN[2:]])]
@@ -175,7 +175,7 @@ SPLIT = [
         (refuse(210, attempts="failed"), False),
     ],
 )
-async def test_when_an_error_of_pay_is_the_end(error: RpcCallError, is_over: bool) -> None:
+async def test_which_errors_of_pay_are_the_end(error: RpcCallError, is_over: bool) -> None:
     with pytest.raises(PayCommandError) as raised:
         await pay(Payer(HelpfulNode(PAY, pay=error)))
     assert (raised.value.code, raised.value.is_over) == (error.code, is_over)
@@ -185,7 +185,7 @@ async def test_when_an_error_of_pay_is_the_end(error: RpcCallError, is_over: boo
 @pytest.mark.parametrize(
     ("details", "attempts"), [({}, 0), ({"attempts": SPLIT}, 3), ({"attempts": "many"}, 0)]
 )
-async def test_how_many_attempts_lightningd_made(details: Json, attempts: int) -> None:
+async def test_the_attempts_of_lightningd_are_counted(details: Json, attempts: int) -> None:
     with pytest.raises(PayCommandError) as raised:
         await pay(Payer(HelpfulNode(PAY, pay=refuse(210, **details))))
     assert raised.value.attempts == attempts
@@ -195,7 +195,7 @@ async def test_how_many_attempts_lightningd_made(details: Json, attempts: int) -
     ("code", "is_over"),
     [(-32601, True), (-32602, True), (205, True), (206, True), (207, True), (203, False), (209, False)],
 )
-async def test_when_an_error_of_xpay_is_the_end(code: int, is_over: bool) -> None:
+async def test_which_errors_of_xpay_are_the_end(code: int, is_over: bool) -> None:
     error = refuse(code, status="failed", attempts=[FAILED])
     with pytest.raises(PayCommandError) as raised:
         await pay(Payer(HelpfulNode(XPAY, xpay=error)))
@@ -219,7 +219,7 @@ async def test_keysend_comes_first(commands: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("commands", [(XKEYSEND,), (XKEYSEND, KEYSEND)])
-async def test_xkeysend_only_where_a_single_path_fits_and_once(commands: tuple[str, ...]) -> None:
+async def test_xkeysend_is_called_once_and_only_if_a_single_path_fits(commands: tuple[str, ...]) -> None:
     node = HelpfulNode(*commands, keysend=refuse(-32601), xkeysend={"x": 1})
     assert await keysend(Payer(node)) == {"x": 1}
     [(_, route), (_, given)] = [one for one in node.asked if one[0] in ("getroutes", "xkeysend")]
@@ -229,7 +229,7 @@ async def test_xkeysend_only_where_a_single_path_fits_and_once(commands: tuple[s
 
 
 @pytest.mark.parametrize("code", [205, 206])
-async def test_no_xkeysend_where_no_single_path_fits(code: int) -> None:
+async def test_xkeysend_is_not_called_if_no_single_path_fits(code: int) -> None:
     node = HelpfulNode(XKEYSEND, getroutes=refuse(code))
     with pytest.raises(PayCommandError) as error:
         await keysend(Payer(node))
@@ -245,18 +245,20 @@ async def test_no_xkeysend_where_no_single_path_fits(code: int) -> None:
         (PayCommand.XPAY, ["getinfo", "getroutes", "xkeysend"]),
     ],
 )
-async def test_the_owner_chooses_for_keysends(pay_command: PayCommand, tried: list[str]) -> None:
+async def test_the_owner_chooses_the_command_for_keysends(
+    pay_command: PayCommand, tried: list[str]
+) -> None:
     node = HelpfulNode(KEYSEND, XKEYSEND)
     await keysend(Payer(node, pay_command))
     assert node.tried() == tried
 
 
 @pytest.mark.parametrize("commands", [(), (OLD_KEYSEND,), (PAY, XPAY)])
-async def test_no_keysend_with_a_limit_on_the_fee(commands: tuple[str, ...]) -> None:
+async def test_a_keysend_without_a_limit_on_the_fee_is_not_used(commands: tuple[str, ...]) -> None:
     assert not await Payer(HelpfulNode(*commands)).can_keysend()
 
 
-async def test_a_command_may_come_later_and_is_known_from_then_on() -> None:
+async def test_a_command_that_comes_later_is_found_and_cached() -> None:
     node = HelpfulNode()
     payer = Payer(node)
     with pytest.raises(PayCommandError) as error:
@@ -273,7 +275,7 @@ async def test_a_command_may_come_later_and_is_known_from_then_on() -> None:
     assert node.tried()[-1] == "pay"
 
 
-async def test_help_that_is_not_answered() -> None:
+async def test_an_unanswered_help_is_no_answer() -> None:
     class Away(HelpfulNode):
         async def _call(self, method: str, params: Params, bounds: Bounds, name: str = "") -> Any:
             raise NodeUnavailableError("help")
@@ -287,7 +289,7 @@ async def test_help_that_is_not_answered() -> None:
 # Reservations
 
 
-async def test_what_xpay_has_left_reserved_is_released() -> None:
+async def test_reservations_that_xpay_left_are_released() -> None:
     def reserved(scid: str, msat: int, command_id: str) -> Json:
         return {
             "short_channel_id_dir": scid,
@@ -316,14 +318,14 @@ async def test_what_xpay_has_left_reserved_is_released() -> None:
     assert node.asked[1:] == [("askrene-unreserve", {"path": path})]
 
 
-async def test_nothing_is_reserved() -> None:
+async def test_without_reservations_nothing_is_released() -> None:
     node = HelpfulNode(**{"askrene-listreservations": {"reservations": []}})
     await Payer(node).release_reservations(LABEL)
     assert node.tried() == ["askrene-listreservations"]
 
 
 @pytest.mark.parametrize("listed", [{}, {"reservations": None}, {"reservations": [{}]}, []])
-async def test_reservations_nobody_understands(listed: Any) -> None:
+async def test_unreadable_reservations_are_no_answer(listed: Any) -> None:
     with pytest.raises(NodeUnavailableError):
         await Payer(HelpfulNode(**{"askrene-listreservations": listed})).release_reservations("")
 
@@ -368,7 +370,7 @@ class Lister(HelpfulNode):
         ([part("complete", amount_sent_msat="12")], 12, False, HASH),
     ],
 )
-async def test_history_of_a_hash(
+async def test_the_history_of_a_hash_adds_up_its_parts(
     listed: list[Json], sent_msat: int | None, is_pending: bool, payment_hash: str | None
 ) -> None:
     node = HelpfulNode(listsendpays={"payments": listed})
@@ -377,7 +379,7 @@ async def test_history_of_a_hash(
     assert node.asked == [("listsendpays", {"payment_hash": HASH})]
 
 
-async def test_parts_of_a_hash_since_an_index() -> None:
+async def test_parts_of_a_hash_begin_at_an_index() -> None:
     before, after = part("complete", 5), part("complete", 4)
     other = part("pending", payment_hash=OTHER_HASH)
     node = Lister([before, after, other, part("failed", 3), part("complete", 2)])
@@ -386,7 +388,7 @@ async def test_parts_of_a_hash_since_an_index() -> None:
     assert all(given["index"] == "created" for _, given in node.asked)
 
 
-async def test_parts_with_a_label() -> None:
+async def test_parts_of_a_keysend_are_found_by_label() -> None:
     others = [
         part("complete", 5, label="nwc:a:c", payment_hash=OTHER_HASH),
         part("pending", payment_hash=OTHER_HASH),
@@ -402,8 +404,8 @@ async def test_parts_with_a_label() -> None:
     assert await payer.hash_of(5, "nwc:a:c") is None
 
 
-async def test_what_is_pending_is_asked_for_first() -> None:
-    """Else a part that completes in between would be in neither list."""
+async def test_pending_parts_are_listed_first() -> None:
+    """Otherwise a part that completes in between would be in neither list."""
     node = Lister([])
     await Payer(node).parts(1, payment_hash=HASH, label=LABEL)
     assert [given["status"] for _, given in node.asked] == ["pending", "complete"]
@@ -420,7 +422,7 @@ async def test_thousands_of_parts_come_in_pages() -> None:
     assert len([one async for one in payer.completed(2)]) == 2500
 
 
-async def test_the_oldest_pending_part() -> None:
+async def test_the_oldest_pending_part_is_found() -> None:
     assert await Payer(Lister([part("complete")])).oldest_pending_index() is None
     payer = Payer(Lister([part("complete"), part("pending"), part("pending")]))
     assert await payer.oldest_pending_index() == 2
@@ -441,7 +443,7 @@ async def test_the_oldest_pending_part() -> None:
         {"payments": [part("complete", amount_sent_msat=None)]},
     ],
 )
-async def test_a_list_nobody_understands_is_no_answer(listed: Any) -> None:
+async def test_an_unreadable_list_is_no_answer(listed: Any) -> None:
     payer = Payer(HelpfulNode(listsendpays=listed))
     with pytest.raises(NodeUnavailableError):
         await payer.history_of(HASH)
@@ -460,13 +462,13 @@ def test_parts_add_up(statuses: list[tuple[str, int]]) -> None:
     assert parts.is_pending == any(status == "pending" for status, _ in statuses)
 
 
-async def test_next_sendpay_index() -> None:
+async def test_the_next_sendpay_index_is_one_more_than_the_last() -> None:
     node = HelpfulNode(wait={"subsystem": "sendpays", "created": 41})
     assert await Payer(node).next_sendpay_index() == 42
     assert node.asked == [("wait", {"subsystem": "sendpays", "indexname": "created", "nextvalue": 0})]
 
 
-async def test_decode() -> None:
+async def test_decode_passes_the_invoice_on() -> None:
     node = HelpfulNode(decode={"valid": True})
     assert await Payer(node).decode("lnbc1") == {"valid": True}
     assert node.asked == [("decode", {"string": "lnbc1"})]

@@ -1,4 +1,4 @@
-"""RpcSocket against a server on a Unix socket: answers, errors, and what becomes of its connections."""
+"""RpcSocket against a server on a Unix socket: answers, errors, connections."""
 
 import asyncio
 import gc
@@ -35,13 +35,13 @@ async def rpc(socket_path: Path) -> AsyncIterator[RpcSocket]:
 
 
 def text(answer: str) -> Answer:
-    """Answer with this text, ID being the id of the request."""
+    """Return an answer with this text, in which ID stands for the id of the request."""
     return lambda request: answer.replace("ID", json.dumps(request["id"])).encode() + END
 
 
 @contextmanager
-def no_connection_yet(rpc: RpcSocket) -> Iterator[None]:
-    """Have what connects wait, as lightningd does that has many others to take in."""
+def slow_connecting(rpc: RpcSocket) -> Iterator[None]:
+    """Delay connecting, as a busy lightningd does."""
     end = threading.Event()
     rpc._connecting.submit(end.wait)
     try:
@@ -53,7 +53,7 @@ def no_connection_yet(rpc: RpcSocket) -> Iterator[None]:
 # Answers
 
 
-async def test_a_result(server: Server, rpc: RpcSocket) -> None:
+async def test_a_result_is_returned(server: Server, rpc: RpcSocket) -> None:
     server.answer = result({"alias": "é"})
     assert await rpc.call("getinfo", {"name": "ü"}) == {"alias": "é"}
     assert server.asked == ("getinfo", {"name": "ü"})
@@ -61,32 +61,32 @@ async def test_a_result(server: Server, rpc: RpcSocket) -> None:
 
 
 @pytest.mark.parametrize("value", [None, False, 0, "", [], {}])
-async def test_any_result_is_one(server: Server, rpc: RpcSocket, value: object) -> None:
+async def test_any_json_value_is_a_result(server: Server, rpc: RpcSocket, value: object) -> None:
     server.answer = result(value)
     assert await rpc.call("method", {}) == value
 
 
-async def test_an_answer_in_many_pieces(server: Server, rpc: RpcSocket) -> None:
+async def test_an_answer_in_many_pieces_is_read(server: Server, rpc: RpcSocket) -> None:
     rows = ["row " * 1000] * 500
     server.answer = result(rows)
     assert await rpc.call("sql", {}) == rows
 
 
-async def test_a_long_request(server: Server, rpc: RpcSocket) -> None:
-    """Lightningd may take it in pieces."""
+async def test_a_long_request_is_sent_whole(server: Server, rpc: RpcSocket) -> None:
+    """lightningd may read it in pieces."""
     params = {"string": "é" * 1_000_000}
     await rpc.call("datastore", params)
     assert server.asked == ("datastore", params)
 
 
-async def test_a_huge_error(server: Server, rpc: RpcSocket) -> None:
+async def test_a_huge_error_is_read(server: Server, rpc: RpcSocket) -> None:
     server.answer = failure(900, "x" * 1_000_000)
     with pytest.raises(RpcCallError) as caught:
         await rpc.call("invoice", {"label": "x"})
     assert str(caught.value) == "invoice: error 900"
 
 
-async def test_an_error(server: Server, rpc: RpcSocket) -> None:
+async def test_an_error_is_raised_with_code_and_message(server: Server, rpc: RpcSocket) -> None:
     server.answer = failure(900, "Duplicate label 'x'")
     with pytest.raises(RpcCallError) as caught:
         await rpc.call("invoice", {"label": "x"})
@@ -117,7 +117,7 @@ NO_ANSWERS = [
 
 
 @pytest.mark.parametrize("answer", NO_ANSWERS)
-async def test_no_good_answer(server: Server, rpc: RpcSocket, answer: str) -> None:
+async def test_a_malformed_answer_is_no_answer(server: Server, rpc: RpcSocket, answer: str) -> None:
     server.answer = lambda request: (
         answer.replace("ID", json.dumps(request["id"])).encode(errors="surrogateescape") + END
     )
@@ -135,7 +135,7 @@ async def test_hanging_up_is_no_answer(server: Server, rpc: RpcSocket, answer: b
     assert len(server.requests) == 1  # it may have been carried out
 
 
-async def test_an_answer_without_end(
+async def test_an_endless_answer_is_cut_off(
     server: Server, rpc: RpcSocket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rpc_connection, "MAX_ANSWER_BYTES", 100_000)
@@ -145,13 +145,13 @@ async def test_an_answer_without_end(
     await until(lambda: server.open == 0)
 
 
-async def test_a_request_that_has_no_utf8(server: Server, rpc: RpcSocket) -> None:
+async def test_a_request_without_utf8_is_not_sent(server: Server, rpc: RpcSocket) -> None:
     with pytest.raises(NodeUnavailableError, match="invoice: UnicodeEncodeError"):
         await rpc.call("invoice", {"description": "\ud800"})
     assert server.requests == []
 
 
-async def test_a_request_nested_too_deep(server: Server, rpc: RpcSocket) -> None:
+async def test_a_request_nested_too_deep_is_not_sent(server: Server, rpc: RpcSocket) -> None:
     params: dict[str, object] = {}
     for _ in range(100_000):
         params = {"params": params}
@@ -160,19 +160,19 @@ async def test_a_request_nested_too_deep(server: Server, rpc: RpcSocket) -> None
     assert server.requests == []
 
 
-async def test_nobody_there(rpc: RpcSocket) -> None:
+async def test_a_missing_socket_is_no_answer(rpc: RpcSocket) -> None:
     with pytest.raises(NodeUnavailableError, match="getinfo: FileNotFoundError"):
         await rpc.call("getinfo", {})
 
 
-async def test_nobody_listens(rpc: RpcSocket, socket_path: Path) -> None:
+async def test_a_socket_without_listener_is_no_answer(rpc: RpcSocket, socket_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(str(socket_path))
     with pytest.raises(NodeUnavailableError, match="getinfo: ConnectionRefusedError"):
         await rpc.call("getinfo", {})
 
 
-async def test_a_path_too_long_for_an_address(tmp_path: Path) -> None:
+async def test_a_path_too_long_for_an_address_works(tmp_path: Path) -> None:
     directory = tmp_path / ("long" * 30)
     directory.mkdir()
     server = Server(directory / "rpc")
@@ -204,7 +204,7 @@ async def test_secrets_are_logged_at_no_level(
 # Connections
 
 
-async def test_one_connection_serves_call_after_call(server: Server, rpc: RpcSocket) -> None:
+async def test_one_connection_serves_many_calls(server: Server, rpc: RpcSocket) -> None:
     for number in range(5):
         server.answer = failure(1, "no") if number % 2 else result(number)
         with pytest.raises(RpcCallError) if number % 2 else nullcontext():
@@ -214,7 +214,7 @@ async def test_one_connection_serves_call_after_call(server: Server, rpc: RpcSoc
 
 
 @pytest.mark.parametrize("answer", [a for a in NO_ANSWERS if "ID" not in a])
-async def test_a_connection_that_is_out_of_step_is_given_up(
+async def test_a_connection_with_the_wrong_answer_is_closed(
     server: Server, rpc: RpcSocket, answer: str
 ) -> None:
     server.answer = lambda request: answer.encode(errors="surrogateescape") + END
@@ -227,10 +227,10 @@ async def test_a_connection_that_is_out_of_step_is_given_up(
 
 
 @pytest.mark.parametrize("said", [b"", b"{}\n\n"])
-async def test_a_connection_that_ended_while_idle_is_not_used(
+async def test_a_connection_that_closed_while_idle_is_not_used(
     server: Server, rpc: RpcSocket, said: bytes
 ) -> None:
-    """The next call must not be lost to it: nobody could say whether it was carried out."""
+    """A call that is lost in it may have been carried out or not."""
     await rpc.call("method", {})
     server.connections[0].write(said)
     server.connections[0].close()
@@ -247,7 +247,7 @@ async def test_a_connection_that_broke_while_idle_is_not_used(server: Server, rp
     assert len(server.connections) == 2
 
 
-async def test_a_connection_that_speaks_unasked_is_not_used(server: Server, rpc: RpcSocket) -> None:
+async def test_a_connection_with_unexpected_bytes_is_not_used(server: Server, rpc: RpcSocket) -> None:
     await rpc.call("method", {})
     server.connections[0].write(text('{"id": "nwc:method#2", "result": "old"}')({"id": 0}) or b"")
     server.answer = result("good")
@@ -255,8 +255,10 @@ async def test_a_connection_that_speaks_unasked_is_not_used(server: Server, rpc:
     await until(lambda: server.open == 1)
 
 
-async def test_lightningd_is_back(server: Server, rpc: RpcSocket, socket_path: Path) -> None:
-    """It listens anew at the same path."""
+async def test_calls_work_after_a_restart_of_lightningd(
+    server: Server, rpc: RpcSocket, socket_path: Path
+) -> None:
+    """It listens again at the same path."""
     await rpc.call("method", {})
     os.unlink(socket_path)
     server.connections[0].close()
@@ -270,8 +272,8 @@ async def test_lightningd_is_back(server: Server, rpc: RpcSocket, socket_path: P
         rpc.close()
 
 
-async def test_slow_name_servers_hold_up_no_call(server: Server, rpc: RpcSocket) -> None:
-    """asyncio looks names up in the threads of the loop."""
+async def test_slow_name_servers_delay_no_call(server: Server, rpc: RpcSocket) -> None:
+    """asyncio resolves names in the threads of the loop."""
     loop, answered = asyncio.get_running_loop(), threading.Event()
     with ThreadPoolExecutor(1) as threads:
         loop.set_default_executor(threads)
@@ -284,7 +286,7 @@ async def test_slow_name_servers_hold_up_no_call(server: Server, rpc: RpcSocket)
         await looking_up
 
 
-async def test_calls_run_side_by_side(server: Server, rpc: RpcSocket) -> None:
+async def test_calls_run_concurrently(server: Server, rpc: RpcSocket) -> None:
     both, arrived = asyncio.Event(), 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -303,7 +305,7 @@ async def test_calls_run_side_by_side(server: Server, rpc: RpcSocket) -> None:
     assert list(answers) == [{"x": 1}, {"x": 2}]
 
 
-async def test_a_cancelled_call_leaves_its_answer_to_nobody(server: Server, rpc: RpcSocket) -> None:
+async def test_the_answer_to_a_cancelled_call_is_dropped(server: Server, rpc: RpcSocket) -> None:
     held = asyncio.Event()
     server.before_answer = held.wait
     asking = asyncio.create_task(rpc.call("slow", {}))
@@ -323,7 +325,7 @@ WAYS = ["answered", "refused", "out of step", "hung up", "given up", "too late",
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_call_ends_once(server: Server, rpc: RpcSocket, way: str) -> None:
-    """What it holds must not be given back twice."""
+    """Its slot must not be freed twice."""
     ends: list[str] = []
     held = asyncio.Event()
     if way in ("given up", "too late"):
@@ -331,7 +333,7 @@ async def test_a_call_ends_once(server: Server, rpc: RpcSocket, way: str) -> Non
     answers = {"refused": failure(1, "no"), "out of step": text("{}"), "hung up": lambda request: None}
     server.answer = answers.get(way, result("good"))
     call = rpc.new_call("method", {})
-    with no_connection_yet(rpc) if way == "never connected" else nullcontext():
+    with slow_connecting(rpc) if way == "never connected" else nullcontext():
         rpc.begin(call, 0.05 if way in ("too late", "never connected") else 10, lambda: ends.append(way))
         if way == "given up":
             await until(lambda: bool(server.requests))
@@ -347,17 +349,17 @@ async def test_a_call_ends_once(server: Server, rpc: RpcSocket, way: str) -> Non
     assert await rpc.call("method", {}) == "good"
     call.give_up("no more")
     assert ends == [way]
-    assert await rpc.call("method", {}) == "good"  # nor is the connection dropped that it had
+    assert await rpc.call("method", {}) == "good"  # and its connection was not dropped
     assert len(server.connections) == (2 if way in WAYS[2:-1] else 1)
 
 
 @pytest.mark.parametrize(
     "error", [RuntimeError("can't start new thread"), MemoryError(), OSError(24, "")]
 )
-async def test_whatever_goes_wrong_who_waits_hears_of_it(
+async def test_any_fault_ends_the_call(
     server: Server, rpc: RpcSocket, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """Payments wait without end."""
+    """A call that never ends would keep a payment waiting."""
 
     def go_wrong(*args: object) -> None:
         raise error
@@ -372,8 +374,8 @@ async def test_whatever_goes_wrong_who_waits_hears_of_it(
     assert len(server.requests) == 2
 
 
-async def test_closing_ends_what_has_no_connection_yet(server: Server, rpc: RpcSocket) -> None:
-    with no_connection_yet(rpc):
+async def test_closing_ends_calls_without_a_connection(server: Server, rpc: RpcSocket) -> None:
+    with slow_connecting(rpc):
         asking = asyncio.create_task(rpc.call("method", {}))
         await until(lambda: rpc._connecting._work_queue.qsize() > 0)
         rpc.close()
@@ -383,8 +385,8 @@ async def test_closing_ends_what_has_no_connection_yet(server: Server, rpc: RpcS
     assert server.connections == []
 
 
-async def test_a_server_that_takes_no_more_than_a_connection(rpc: RpcSocket, socket_path: Path) -> None:
-    """As one with too many of them."""
+async def test_a_server_that_hangs_up_at_once_is_no_answer(rpc: RpcSocket, socket_path: Path) -> None:
+    """As a server with too many connections does."""
 
     async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
@@ -394,10 +396,10 @@ async def test_a_server_that_takes_no_more_than_a_connection(rpc: RpcSocket, soc
             await rpc.call("method", {})
 
 
-async def test_a_connection_that_ended_as_soon_as_it_was_open(
+async def test_a_connection_that_closes_right_after_opening_is_not_used(
     server: Server, rpc: RpcSocket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it was sent would have no answer, nor an end."""
+    """A call over it would never end."""
     opened = RpcConnection.open
 
     async def open_and_lose(*args: Any) -> RpcConnection:
@@ -413,8 +415,10 @@ async def test_a_connection_that_ended_as_soon_as_it_was_open(
     assert server.requests == []
 
 
-async def test_a_call_nobody_else_knows_of_is_not_garbage(server: Server, rpc: RpcSocket) -> None:
-    """As a command's: pyln's thread drops what it has begun in the loop."""
+async def test_a_call_without_other_references_is_not_garbage_collected(
+    server: Server, rpc: RpcSocket
+) -> None:
+    """pyln's thread drops its references to a command's call."""
     held, answers = asyncio.Event(), asyncio.Queue[str]()
     server.before_answer = held.wait
     server.answer = result("late")
@@ -430,7 +434,7 @@ async def test_a_call_nobody_else_knows_of_is_not_garbage(server: Server, rpc: R
         assert await answers.get() == "late"
 
 
-async def test_few_connections_stay_after_many_calls(server: Server, rpc: RpcSocket) -> None:
+async def test_few_connections_stay_open_after_many_calls(server: Server, rpc: RpcSocket) -> None:
     count = MAX_IDLE + 5
     all_asked = asyncio.Barrier(count)
     server.before_answer = all_asked.wait
@@ -439,7 +443,7 @@ async def test_few_connections_stay_after_many_calls(server: Server, rpc: RpcSoc
     await until(lambda: server.open == MAX_IDLE)
 
 
-async def test_closing_ends_what_is_idle_and_what_comes_back(server: Server, rpc: RpcSocket) -> None:
+async def test_closing_ends_idle_connections_and_those_in_use(server: Server, rpc: RpcSocket) -> None:
     await asyncio.gather(rpc.call("method", {}), rpc.call("method", {}))
     held = asyncio.Event()
     server.before_answer = held.wait

@@ -1,4 +1,4 @@
-"""RpcConnection on a socket pair: an answer however it is cut, and what closes it."""
+"""RpcConnection on a socket pair: answers in any pieces, and what closes it."""
 
 import asyncio
 import socket
@@ -22,7 +22,7 @@ ANSWER = b'{"result": {}}'
 
 @dataclass
 class Line:
-    """A connection, lightningd's end of it, and what who asked has heard."""
+    """A connection, lightningd's end of it, and what the listener got."""
 
     connection: RpcConnection
     lightningd: socket.socket
@@ -35,7 +35,7 @@ class Line:
         self.heard.append(said if isinstance(said, Exception) else bytes(said))
 
     def read(self, data: bytes) -> None:
-        """Have the connection read this, as the event loop does."""
+        """Pass bytes to the connection, as the event loop does."""
         buffer = self.connection.get_buffer(-1)
         buffer[: len(data)] = data
         self.connection.buffer_updated(len(data))
@@ -45,7 +45,7 @@ class Line:
         return self.connection._transport.is_closing()
 
     async def wait_until_hung_up(self) -> bytes:
-        """Return what lightningd hears until the end."""
+        """Return the bytes that lightningd gets until the end."""
         said = b""
         async with asyncio.timeout(PATIENCE_S):
             while more := await asyncio.get_running_loop().sock_recv(self.lightningd, 65_536):
@@ -63,7 +63,7 @@ async def line() -> AsyncIterator[Line]:
     with theirs:
         yield Line(connection, theirs)
         connection.close()
-        await asyncio.sleep(0)  # where its socket is closed
+        await asyncio.sleep(0)  # the loop closes its socket in this iteration
 
 
 def cut(data: bytes, places: set[int]) -> list[bytes]:
@@ -74,7 +74,7 @@ def cut(data: bytes, places: set[int]) -> list[bytes]:
 # Answers
 
 
-async def test_an_answer(line: Line) -> None:
+async def test_an_answer_is_passed_on(line: Line) -> None:
     line.ask()
     assert line.lightningd.recv(100) == REQUEST
     line.lightningd.send(ANSWER + b"\n\n")
@@ -86,8 +86,8 @@ async def test_an_answer(line: Line) -> None:
     text=st.binary(max_size=40).map(lambda text: text.replace(b"\n\n", b"")),
     places=st.sets(st.integers(1, 50)),
 )
-def test_however_it_is_cut(text: bytes, places: set[int]) -> None:
-    """Also in the middle of its end, and where a line of it ends."""
+def test_an_answer_is_read_however_it_is_cut(text: bytes, places: set[int]) -> None:
+    """Also within its end mark, and at a line end."""
     answer = text.removesuffix(b"\n")
 
     async def check() -> None:
@@ -114,7 +114,7 @@ def test_however_it_is_cut(text: bytes, places: set[int]) -> None:
 
 
 async def test_a_long_answer_is_searched_once(line: Line) -> None:
-    """Each byte of it a second time would take minutes for all that a large node has."""
+    """Searching each byte again would take minutes on a large node."""
     searched = 0
 
     class Counting(bytearray):
@@ -136,8 +136,8 @@ async def test_a_long_answer_is_searched_once(line: Line) -> None:
 
 
 @pytest.mark.parametrize("more", [b"{", b"\n", ANSWER + b"\n\n"])
-async def test_what_follows_an_answer_closes_it(line: Line, more: bytes) -> None:
-    """The answer is one all the same: the call has been carried out."""
+async def test_bytes_after_an_answer_close_the_connection(line: Line, more: bytes) -> None:
+    """The answer still counts: the call was carried out."""
     line.ask()
     line.read(ANSWER + b"\n\n" + more)
     assert line.heard == [ANSWER]
@@ -148,16 +148,16 @@ async def test_what_follows_an_answer_closes_it(line: Line, more: bytes) -> None
 
 
 @pytest.mark.parametrize("said", [b"{", b"\n\n", ANSWER + b"\n\n"])
-async def test_what_is_said_unasked_closes_it(line: Line, said: bytes) -> None:
+async def test_bytes_without_a_request_close_the_connection(line: Line, said: bytes) -> None:
     line.lightningd.send(said)
-    assert not line.connection.is_fit_for_use  # before the loop has read it, too
+    assert not line.connection.is_fit_for_use  # also before the loop has read it
     assert not line.is_closed
     assert await line.wait_until_hung_up() == b""
     assert line.is_closed
 
 
-async def test_what_is_said_later_closes_it(line: Line) -> None:
-    """Who has had an answer hears of no other."""
+async def test_later_bytes_close_the_connection(line: Line) -> None:
+    """A listener gets one answer."""
     line.ask()
     line.read(ANSWER + b"\n\n")
     line.read(ANSWER + b"\n\n")
@@ -165,7 +165,7 @@ async def test_what_is_said_later_closes_it(line: Line) -> None:
     assert line.is_closed
 
 
-async def test_lightningd_hangs_up_while_it_is_idle(line: Line) -> None:
+async def test_an_idle_connection_that_lightningd_closes_is_closed(line: Line) -> None:
     line.lightningd.shutdown(socket.SHUT_WR)
     assert not line.connection.is_fit_for_use
     assert not line.is_closed
@@ -174,7 +174,7 @@ async def test_lightningd_hangs_up_while_it_is_idle(line: Line) -> None:
 
 
 @pytest.mark.parametrize("said", [b"", ANSWER, ANSWER + b"\n"])
-async def test_lightningd_hangs_up_in_an_answer(line: Line, said: bytes) -> None:
+async def test_hanging_up_within_an_answer_fails_the_request(line: Line, said: bytes) -> None:
     line.ask()
     line.lightningd.send(said)
     line.lightningd.shutdown(socket.SHUT_WR)
@@ -183,7 +183,7 @@ async def test_lightningd_hangs_up_in_an_answer(line: Line, said: bytes) -> None
     assert isinstance(error, EOFError)
 
 
-async def test_lightningd_hangs_up_before_it_has_taken_all(line: Line) -> None:
+async def test_hanging_up_before_the_whole_request_is_read_fails_it(line: Line) -> None:
     line.ask(b"x" * 10_000_000)
     line.lightningd.shutdown(socket.SHUT_WR)
     await until(lambda: bool(line.heard))
@@ -192,8 +192,8 @@ async def test_lightningd_hangs_up_before_it_has_taken_all(line: Line) -> None:
 
 
 @pytest.mark.parametrize("size", [10, 10_000_000])
-async def test_lightningd_dies(line: Line, size: int) -> None:
-    """The request is not read, nor can all of it be sent."""
+async def test_the_death_of_lightningd_fails_the_request(line: Line, size: int) -> None:
+    """The request is not read, and not all of it can be sent."""
     line.ask(b"x" * size)
     line.lightningd.close()
     await until(lambda: bool(line.heard))
@@ -202,7 +202,7 @@ async def test_lightningd_dies(line: Line, size: int) -> None:
     assert line.is_closed
 
 
-async def test_an_answer_without_end(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_endless_answer_fails_the_request(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rpc_connection, "MAX_ANSWER_BYTES", 3000)
     line.ask()
     for _ in range(2):
@@ -214,17 +214,17 @@ async def test_an_answer_without_end(line: Line, monkeypatch: pytest.MonkeyPatch
     assert await line.wait_until_hung_up() == REQUEST
 
 
-async def test_closed_it_tells_nothing(line: Line) -> None:
+async def test_a_closed_connection_calls_no_listener(line: Line) -> None:
     line.ask()
     line.lightningd.send(ANSWER + b"\n\n")
     line.connection.close()
-    with pytest.raises(ConnectionResetError):  # its answer was not read
+    with pytest.raises(ConnectionResetError):  # the answer was not read
         await line.wait_until_hung_up()
     assert line.heard == []
 
 
-async def test_closed_it_sends_no_more(line: Line) -> None:
-    """A request that lightningd does not take: it must not be sent once it was given up."""
+async def test_a_closed_connection_sends_no_more(line: Line) -> None:
+    """A request that was given up must not be sent any more."""
     request = b"x" * 10_000_000
     line.ask(request)
     line.connection.close()

@@ -1,4 +1,4 @@
-"""Versions of lightningd are compared as numbers, whatever stands behind the numbers."""
+"""Versions of lightningd are compared as numbers, without their suffix."""
 
 import pytest
 
@@ -19,7 +19,7 @@ from nwc.cln.versions import parse_version, warning_of
         ("v24.11+btcpay.1", (24, 11, 0)),
     ],
 )
-def test_numbers_of_a_version(text: str, version: tuple[int, int, int]) -> None:
+def test_the_numbers_of_a_version_are_read(text: str, version: tuple[int, int, int]) -> None:
     assert parse_version(text) == version
 
 
@@ -29,7 +29,7 @@ def test_versions_are_not_compared_as_text() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0123abc-modded", "version", "v25", "v25.09.1.2", "99999.1"])
-def test_text_without_a_version(text: str) -> None:
+def test_a_text_without_a_version_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no version number"):
         parse_version(text)
     assert warning_of(text) is None
@@ -39,7 +39,7 @@ def test_text_without_a_version(text: str) -> None:
     "text",
     ["v25.09", "v25.09.0", "v25.09-modded", "v25.09.1", "v25.09.1-modded", "25.09.1-1", "25.09-1"],
 )
-def test_the_two_versions_that_leave_parts_pending_are_warned_of(text: str) -> None:
+def test_there_is_a_warning_for_versions_that_leave_parts_pending(text: str) -> None:
     warning = warning_of(text)
     assert warning is not None
     assert f"lightningd {text} " in warning
@@ -50,5 +50,5 @@ def test_the_two_versions_that_leave_parts_pending_are_warned_of(text: str) -> N
     "text",
     ["v25.02.2", "v25.05.1", "v25.09.2", "v25.09.2-modded", "v25.09.10", "v25.09.3-1", "v26.06.6"],
 )
-def test_other_versions_are_not_warned_of(text: str) -> None:
+def test_there_is_no_warning_for_other_versions(text: str) -> None:
     assert warning_of(text) is None

@@ -446,7 +446,7 @@ SHOWN: list[tuple[Json, Json]] = [
             "renewal": "weekly",
             "renews_at": NOW + WEEK_S,
             "max_payment_msat": 20_000,
-            "payments_under_way": 1,
+            "pending_payments": 1,
         },
     ),
     (
@@ -458,7 +458,7 @@ SHOWN: list[tuple[Json, Json]] = [
             "reserved_msat": 1050,
             "left_msat": 0,
             "renewal": "never",
-            "payments_under_way": 1,
+            "pending_payments": 1,
         },
     ),
     (
@@ -470,7 +470,7 @@ SHOWN: list[tuple[Json, Json]] = [
             "reserved_msat": 1050,
             "left_msat": 3950,
             "renewal": "never",
-            "payments_under_way": 1,
+            "pending_payments": 1,
         },
     ),
     (
@@ -480,7 +480,7 @@ SHOWN: list[tuple[Json, Json]] = [
             "spent_msat": 3000,
             "reserved_msat": 1050,
             "renewal": "never",
-            "payments_under_way": 1,
+            "pending_payments": 1,
         },
     ),
     ({"budget": "nothing"}, {"kind": "nothing"}),
@@ -712,7 +712,7 @@ async def test_payments_that_are_suspended() -> None:
         await stopped(record.client_pubkey, frozenset({f"{number:064x}"}), NOW)
     [shown] = (await commands.list_(core))["connections"]
     assert shown["payments_suspended_at"] == NOW
-    assert "nwc-update with resume=true lets it pay again" in shown["warning"]
+    assert "nwc-update with resume=true resumes them" in shown["warning"]
     for resume in (None, False, "false"):
         changed = await commands.update(core, "app", view="node", resume=resume)
         assert changed["payments_suspended_at"] == NOW

@@ -5,7 +5,7 @@ import pytest
 
 from nwc.nip47.encryption import Cipher, Encryption, encryption_of, named_encryption
 from nwc.nostr import nip44
-from nwc.nostr.errors import DecryptionError
+from nwc.nostr.encoding import DecryptionError
 from nwc.nostr.keys import KeyPair
 from tests.unit.helpers import (
     CLIENT,

@@ -1,4 +1,4 @@
-"""A relay in the test's own event loop, which says what the test wants."""
+"""A relay in the test's own event loop, which sends what the test tells it to send."""
 
 import asyncio
 import json
@@ -43,12 +43,12 @@ class FakeRelay:
         return f"{'wss' if self._tls else 'ws'}://127.0.0.1:{self.port}"
 
     async def arrival(self) -> ServerConnection:
-        """Wait for the next connection."""
+        """Return the next connection."""
         async with asyncio.timeout(PATIENCE_S):
             return await self.arrivals.get()
 
     async def next(self, kind: str) -> Frame:
-        """Wait for the next frame of a type, dropping others."""
+        """Return the next frame of a type, and drop all frames before it."""
         async with asyncio.timeout(PATIENCE_S):
             while True:
                 frame = await self.frames.get()

@@ -10,7 +10,7 @@ WORDS = st.lists(st.integers(0, 31), max_size=400).map(bytes)
 
 
 @given(hrp=st.sampled_from(["a", "npub", "lnbc20m", "lnbcrt1"]), words=WORDS)
-def test_same_as_pyln_proto(hrp: str, words: bytes) -> None:
+def test_encoding_is_the_same_as_in_pyln_proto(hrp: str, words: bytes) -> None:
     text = bech32.encode(hrp, words)
     assert text == bech32_encode(hrp, words)
     assert bech32.decode(text) == bech32_decode(text) == (hrp, words)
@@ -18,7 +18,7 @@ def test_same_as_pyln_proto(hrp: str, words: bytes) -> None:
 
 
 @given(st.binary(max_size=700))
-def test_regrouping_same_as_pyln_proto(data: bytes) -> None:
+def test_words_and_bytes_are_the_same_as_in_pyln_proto(data: bytes) -> None:
     words = bech32.words_from_bytes(data)
     assert words == bytes(convertbits(data, 8, 5))
     assert bech32.bytes_from_words(words) == data
@@ -49,13 +49,13 @@ def test_stray_bits_are_refused_where_pyln_proto_refuses_them(words: bytes) -> N
         ("a1\u0661qqqqqqq", "ASCII"),
     ],
 )
-def test_what_is_not_bech32(text: str, message: str) -> None:
+def test_a_text_that_is_not_bech32_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         bech32.decode(text)
 
 
 @given(st.integers(0, 57), st.sampled_from(bech32.ALPHABET))
-def test_checksum_finds_a_wrong_character(position: int, character: str) -> None:
+def test_the_checksum_reveals_a_wrong_character(position: int, character: str) -> None:
     prefix, data = "npub1", bech32.encode("npub", bytes(range(32)) * 2)[5:63]
     changed = data[:position] + character + data[position + 1 :]
     good = bech32.encode("npub", bytes(range(32)) * 2)

@@ -1,4 +1,4 @@
-"""A BoundedConnection whose peer sends more than it should, or reads less."""
+"""A BoundedConnection whose peer sends too much or reads too little."""
 
 import asyncio
 import contextlib
@@ -22,12 +22,12 @@ from tests.unit.nostr.fake_relay import PATIENCE_S, FakeRelay
 
 LONG_S = 3600.0
 WRITTEN_AT_ONCE = 256 * 1024
-# RFC 6455 section 5.2: opcode and FIN, then a length of none.
+# RFC 6455 section 5.2: opcode and FIN, then a length of 0.
 EMPTY_TEXT, PING, UNFINISHED_TEXT, EMPTY_CONTINUATION = b"\x81\0", b"\x89\0", b"\x01\0", b"\0\0"
 
 
 class Messages:
-    """What has come."""
+    """The messages that a connection has delivered."""
 
     def __init__(self, connection: BoundedConnection) -> None:
         self.received: list[str | bytes] = []
@@ -38,7 +38,7 @@ class Messages:
         self.writable += 1
 
     async def next(self, count: int) -> list[str | bytes]:
-        """Wait for so many, and forget them."""
+        """Wait for `count` messages and return them."""
         await until(lambda: len(self.received) >= count)
         taken, self.received[:count] = self.received[:count], []
         return taken
@@ -49,13 +49,13 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return Certificate.make(tmp_path_factory.mktemp("tls"))
 
 
-# What the connections of a test are made over; asyncio hands on what comes over TLS in its own way.
+# The certificate for connections over TLS, which asyncio reads in another way than plain TCP.
 over: ContextVar[Certificate | None] = ContextVar("over")
 
 
 @pytest.fixture(params=["ws", "wss"], autouse=True)
 def scheme(request: pytest.FixtureRequest, certificate: Certificate) -> Iterator[None]:
-    """Have every test run twice, the second time over TLS."""
+    """Run every test twice, the second time over TLS."""
     token = over.set(certificate if request.param == "wss" else None)
     yield
     over.reset(token)
@@ -63,7 +63,7 @@ def scheme(request: pytest.FixtureRequest, certificate: Certificate) -> Iterator
 
 @asynccontextmanager
 async def connected() -> AsyncIterator[tuple[BoundedConnection, ServerConnection]]:
-    """Give both ends of a connection that nobody listens to yet."""
+    """Yield both ends of a connection before `listen` is called."""
     tls = over.get()
     async with FakeRelay(tls.server_context() if tls else None) as relay:
         connection = await connect(
@@ -84,7 +84,7 @@ async def connected() -> AsyncIterator[tuple[BoundedConnection, ServerConnection
 
 
 async def flood(peer: ServerConnection, frame: bytes) -> None:
-    """Write a frame without end, as long as somebody takes it."""
+    """Write a frame without end, until the connection closes."""
     chunk = frame * (WRITTEN_AT_ONCE // len(frame))
     while not peer.transport.is_closing():
         if peer.transport.get_write_buffer_size() < WRITTEN_AT_ONCE:
@@ -94,7 +94,7 @@ async def flood(peer: ServerConnection, frame: bytes) -> None:
 
 @asynccontextmanager
 async def flooded(peer: ServerConnection, frame: bytes) -> AsyncIterator[None]:
-    """Be flooded meanwhile."""
+    """Flood the connection inside the `with` block."""
     flooding = asyncio.create_task(flood(peer, frame))
     try:
         async with asyncio.timeout(PATIENCE_S):
@@ -108,7 +108,7 @@ PIECES = 50
 
 
 @pytest.mark.parametrize("before", [b"", PING * (PIECES * PIECE_BYTES // len(PING))], ids=["", "pings"])
-async def test_others_have_their_turn_between_the_pieces(
+async def test_other_tasks_run_between_two_pieces(
     before: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "TURN_S", 0)
@@ -131,7 +131,7 @@ async def test_others_have_their_turn_between_the_pieces(
     assert turns >= PIECES
 
 
-async def test_all_arrives_in_its_order() -> None:
+async def test_messages_arrive_in_order() -> None:
     async with connected() as (connection, peer):
         messages = Messages(connection)
         texts = [f"{number} " * number for number in range(1000)]
@@ -145,8 +145,8 @@ async def test_all_arrives_in_its_order() -> None:
         await sending
 
 
-async def test_messages_that_come_at_once() -> None:
-    """Over TLS each is a record of its own, and one read takes several."""
+async def test_messages_that_arrive_at_once_are_all_delivered() -> None:
+    """Over TLS, each message is a record of its own, and one read returns several records."""
     async with connected() as (connection, peer):
         messages = Messages(connection)
         texts = [f"{number} " * number for number in [*range(40), READ_BYTES, *range(40)]]
@@ -156,7 +156,7 @@ async def test_messages_that_come_at_once() -> None:
         assert await messages.next(len(texts)) == texts
 
 
-async def test_a_message_in_fragments() -> None:
+async def test_fragments_are_joined_to_one_message() -> None:
     async with connected() as (connection, peer):
         messages = Messages(connection)
         await peer.send(["a", "ü", "", "c"])
@@ -165,7 +165,7 @@ async def test_a_message_in_fragments() -> None:
         assert await messages.next(3) == ["aüc", b"\0\1", "d"]
 
 
-async def test_text_that_is_none_ends_the_connection() -> None:
+async def test_text_that_is_not_utf_8_ends_the_connection() -> None:
     async with connected() as (connection, peer):
         messages = Messages(connection)
         peer.transport.write(b"\x81\x01\xff" + EMPTY_TEXT * 5)
@@ -175,7 +175,7 @@ async def test_text_that_is_none_ends_the_connection() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1000, 100_000])
-async def test_what_nobody_listens_to_is_not_read(size: int) -> None:
+async def test_nothing_is_read_before_listen(size: int) -> None:
     async with connected() as (connection, peer):
         header = b"\x81\x7f" + size.to_bytes(8, "big") if size else EMPTY_TEXT
         async with flooded(peer, header + bytes(size)):
@@ -188,7 +188,7 @@ async def test_what_nobody_listens_to_is_not_read(size: int) -> None:
 
 
 def switching(request: str) -> bytes:
-    """Answer a handshake (RFC 6455 section 4.2.2)."""
+    """Return the answer to a handshake (RFC 6455 section 4.2.2)."""
     key = next(line for line in request.splitlines() if line.startswith("Sec-WebSocket-Key: "))
     accept = accept_key(key.partition(": ")[2])
     return (
@@ -197,8 +197,8 @@ def switching(request: str) -> bytes:
     ).encode()
 
 
-async def test_what_comes_with_the_handshake_waits_for_a_listener() -> None:
-    """A relay may send its AUTH challenge right behind."""
+async def test_messages_that_come_with_the_handshake_are_delivered_after_listen() -> None:
+    """A relay may send its AUTH challenge right after its answer to the handshake."""
     is_over = asyncio.Event()
 
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -221,7 +221,9 @@ async def test_what_comes_with_the_handshake_waits_for_a_listener() -> None:
         await is_over.wait()
 
 
-async def test_a_peer_that_says_goodbye_and_stays_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_peer_that_sends_close_but_keeps_the_connection_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "CLOSE_TIMEOUT_S", 0.05)
     async with connected() as (connection, peer):
         messages = Messages(connection)
@@ -245,8 +247,10 @@ async def test_sending_stops_while_the_peer_does_not_read() -> None:
         assert connection.can_send
 
 
-async def test_the_end_may_come_before_all_is_handled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As asyncio's TLS hands it on: what it has decrypted, and at once the end."""
+async def test_an_end_of_stream_before_all_bytes_are_handled_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """asyncio's TLS delivers decrypted bytes and, right after them, the end of the stream."""
     monkeypatch.setattr(module, "TURN_S", 0)
     errors: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
@@ -283,12 +287,12 @@ async def test_a_peer_over_its_share_is_not_read_until_its_pause_is_over(
         assert await messages.next(1) == ["c"]
 
 
-async def test_a_peer_that_pings_and_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_peer_that_pings_and_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_UNSENT_BYTES", 1 << 16)
     async with connected() as (connection, peer):
         Messages(connection)
         peer.transport.pause_reading()
-        # What the machine buffers is not ours, and takes long to fill.
+        # The kernel's buffers are not our memory, and take long to fill.
         for end, buffer in ((connection, socket.SO_SNDBUF), (peer, socket.SO_RCVBUF)):
             end.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, buffer, 4096)
         async with flooded(peer, PING.replace(b"\0", b"\x7d") + bytes(125)):
@@ -301,7 +305,7 @@ async def fill(connection: BoundedConnection) -> None:
         await connection.send("x" * 100_000)
 
 
-async def test_a_peer_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_peer_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "UNREAD_TIMEOUT_S", 0.05)
     async with connected() as (connection, peer):
         peer.transport.pause_reading()
@@ -310,21 +314,19 @@ async def test_a_peer_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch
                 await fill(connection)
 
 
-async def test_a_peer_that_reads_slowly_is_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_peer_that_reads_slowly_is_not_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     async with connected() as (connection, peer):
         peer.transport.pause_reading()
         filling = asyncio.create_task(fill(connection))
-        await until(lambda: connection._patience is not None)
-        patience = connection._patience
-        assert patience
+        await until(lambda: connection._unread_timer is not None)
+        unread_timer = connection._unread_timer
+        assert unread_timer
         peer.transport.resume_reading()
-        await until(patience.cancelled)
+        await until(unread_timer.cancelled)
         filling.cancel()
 
 
-async def test_closing_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever it is that websockets waits for."""
-
+async def test_close_returns_if_websockets_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     async def never(*_: object) -> None:
         await asyncio.Event().wait()
 
@@ -336,11 +338,11 @@ async def test_closing_ends(monkeypatch: pytest.MonkeyPatch) -> None:
             await connection.wait_closed()
 
 
-async def test_closing_needs_no_peer_that_reads() -> None:
+async def test_close_returns_if_the_peer_does_not_read() -> None:
     async with connected() as (connection, peer):
         peer.transport.pause_reading()
         filling = asyncio.create_task(fill(connection))
-        await until(lambda: connection._patience is not None)
+        await until(lambda: connection._unread_timer is not None)
         async with asyncio.timeout(PATIENCE_S):
             await connection.close()
             await connection.wait_closed()
@@ -348,7 +350,7 @@ async def test_closing_needs_no_peer_that_reads() -> None:
         assert isinstance(filling.exception(), ConnectionClosed)
 
 
-async def test_a_message_of_fragments_without_end() -> None:
+async def test_a_message_with_too_many_fragments_ends_the_connection() -> None:
     async with connected() as (connection, peer):
         Messages(connection)
         peer.transport.write(UNFINISHED_TEXT)

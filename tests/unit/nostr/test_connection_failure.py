@@ -1,4 +1,4 @@
-"""Each way in which a connection fails has words that an owner can act on."""
+"""Every failure of a connection is described by a text that an owner can act on."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ from websockets.http11 import Response
 from nwc.nostr.connection_failure import describe_failure
 
 
-def words(error: BaseException, *, has_proxy: bool = False) -> str:
+def describe(error: BaseException, *, has_proxy: bool = False) -> str:
     return describe_failure(error, has_proxy=has_proxy)
 
 
@@ -42,7 +42,7 @@ def no_tls() -> ssl.SSLError:
     return error
 
 
-# What asyncio raises where none of several addresses can be reached.
+# asyncio raises this if none of several addresses can be reached.
 SEVERAL = OSError(
     "Multiple exceptions: [Errno 101] Connect call failed ('2001:db8::1', 443, 0, 0), "
     "[Errno 113] Connect call failed ('192.0.2.1', 443)"
@@ -56,41 +56,44 @@ FAILURES: list[tuple[BaseException, str]] = [
     ),
     (
         UnicodeError("label empty or too long"),
-        "the host in the relay's URL cannot be a host name: check the relay's URL",
+        "the relay's URL has an invalid host name: check the URL",
     ),
     (
         socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
-        "the relay's host name cannot be resolved (Name or service not known): check its URL, or this "
+        "the relay's host name cannot be resolved (Name or service not known): check its URL and this "
         "node's DNS",
     ),
     (
         not_trusted("certificate has expired"),
-        "the relay's TLS certificate is not valid (certificate has expired): its operator has to mend "
+        "the relay's TLS certificate is not valid (certificate has expired): its operator must fix "
         "that, or this node's clock is wrong",
     ),
-    (no_tls(), "TLS failed (WRONG_VERSION_NUMBER): does the relay speak wss:// there?"),
+    (no_tls(), "TLS failed (WRONG_VERSION_NUMBER): does the relay support wss:// on this port?"),
     (
         ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('192.0.2.1', 443)"),
-        "connection refused: no relay listens there now",
+        "connection refused: no relay is listening at this address",
     ),
     (OSError(errno.ENETUNREACH, "Connect call failed ('192.0.2.1', 443)"), "network is unreachable"),
     (SEVERAL, "network is unreachable and no route to host"),
     (ConnectionResetError(errno.ECONNRESET, "x"), "connection reset by peer"),
     (OSError("words of our own"), "words of our own"),
     (OSError(), "OSError"),
-    (ProxyError("x"), "lightningd's proxy cannot reach the relay: it may be down, or its URL wrong"),
+    (
+        ProxyError("x"),
+        "lightningd's proxy cannot reach the relay: it may be down, or its URL may be wrong",
+    ),
     (
         InvalidMessage("did not receive a valid HTTP response"),
-        "what answers there is no relay (no WebSocket handshake): check the relay's URL",
+        "the server is not a relay (no WebSocket handshake): check the relay's URL",
     ),
     (
         InvalidUpgrade("Connection", "x"),
-        "what answers there is no relay (no WebSocket handshake): check the relay's URL",
+        "the server is not a relay (no WebSocket handshake): check the relay's URL",
     ),
     (
         status(301),
-        "HTTP status 301: the relay has moved, and the plugin follows nobody: ask its operator for the "
-        "URL",
+        "HTTP status 301: the relay has moved, and the plugin follows no redirect: ask its operator for "
+        "the new URL",
     ),
     (
         status(403),
@@ -99,33 +102,35 @@ FAILURES: list[tuple[BaseException, str]] = [
     ),
     (
         status(200),
-        "HTTP status 200: there is no relay at this address: check host, port and path of its URL",
+        "HTTP status 200: there is no relay at this address: check host, port and path of the relay's "
+        "URL",
     ),
     (
         status(404),
-        "HTTP status 404: there is no relay at this address: check host, port and path of its URL",
+        "HTTP status 404: there is no relay at this address: check host, port and path of the relay's "
+        "URL",
     ),
     (
         status(429),
-        "HTTP status 429: too many connections from this node's address; it is tried again later",
+        "HTTP status 429: too many connections from this node's address; still retrying",
     ),
-    (status(502), "HTTP status 502: the relay is out of order; it is tried again"),
+    (status(502), "HTTP status 502: the relay has a server error; still retrying"),
     (AssertionError(), "unexpected error (AssertionError): please report it"),
 ]
 
 
 @pytest.mark.parametrize(("error", "expected"), FAILURES, ids=lambda value: str(value)[:20])
-def test_words(error: BaseException, expected: str) -> None:
-    assert words(error) == expected
+def test_a_failure_has_its_text(error: BaseException, expected: str) -> None:
+    assert describe(error) == expected
 
 
-def test_a_proxy_is_named_where_it_is_in_between() -> None:
+def test_a_proxy_is_named_if_one_is_used() -> None:
     error = ProxyConnectionError(errno.ECONNREFUSED, "Could not connect to proxy 127.0.0.1:9050 […]")
     refused = os.strerror(errno.ECONNREFUSED).lower()
-    assert words(error, has_proxy=True) == (
+    assert describe(error, has_proxy=True) == (
         f"lightningd's proxy cannot be reached ({refused}): is it running?"
     )
-    assert "lightningd's proxy" in words(TimeoutError(), has_proxy=True)
+    assert "lightningd's proxy" in describe(TimeoutError(), has_proxy=True)
 
 
 @pytest.mark.parametrize(
@@ -147,21 +152,21 @@ def test_a_proxy_is_named_where_it_is_in_between() -> None:
         ),
         (
             ConnectionClosedError(None, None, None),
-            "the connection broke off: the relay or this node's network went away",
+            "the connection was lost: the relay or this node's network is down",
         ),
         (
             ConnectionClosedError(None, Close(1011, "keepalive ping timeout"), None),
-            "the relay answered no ping for 20 seconds: it hangs, or this node's network is down",
+            "the relay did not answer a ping for 20 seconds: it hangs, or this node's network is down",
         ),
         (
             ConnectionClosedError(None, Close(1009, "frame too big"), None),
-            "the relay broke the rules of WebSocket (code 1009), so the plugin hung up",
+            "connection closed: the relay violated the WebSocket protocol (code 1009)",
         ),
         (
             ConnectionClosedError(Close(1009, ""), Close(1009, "frame too big"), False),
-            "the relay broke the rules of WebSocket (code 1009), so the plugin hung up",
+            "connection closed: the relay violated the WebSocket protocol (code 1009)",
         ),
     ],
 )
-def test_the_end_of_a_connection(error: BaseException, expected: str) -> None:
-    assert words(error) == expected
+def test_the_end_of_a_connection_has_its_text(error: BaseException, expected: str) -> None:
+    assert describe(error) == expected

@@ -15,14 +15,14 @@ from tests.unit.helpers import as_json
 
 KEYS = KeyPair.generate()
 RUST_KEYS = nostr_sdk.Keys.parse(KEYS.secret_hex())
-# The characters on which JSON writers disagree, beside what hypothesis finds.
+# Characters that JSON writers escape differently.
 TRICKY = "\"\\/\b\t\n\f\r\x00\x01\x1f\x7f\x80\u2028\u2029\ufeff\ufffe\U0001f984é漢<>&'"
 TEXT = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from(TRICKY), max_size=60)
 TAGS = st.lists(st.lists(TEXT, min_size=1, max_size=4), max_size=4)
 
 
 def make_event(**changes: Any) -> dict[str, Any]:
-    """Return the JSON value of a valid event with some fields replaced (or removed: ...)."""
+    """Return the JSON value of a valid event with some fields replaced, or removed (`...`)."""
     event = sign_event(
         KEYS, kind=23194, content="x", tags=[["p", KEYS.public_key]], created_at=1_700_000_000
     )
@@ -57,7 +57,7 @@ def test_we_accept_events_of_rust_nostr(kind: int, content: str, created_at: int
     assert event.tag("x") == content
 
 
-def test_every_control_character_hashes_as_in_rust_nostr() -> None:
+def test_control_characters_are_hashed_as_in_rust_nostr() -> None:
     content = "".join(map(chr, range(0x100)))
     event = sign_event(KEYS, kind=1, content=content, tags=[[content]], created_at=0)
     assert nostr_sdk.Event.from_json(event.to_json()).verify_id()
@@ -71,14 +71,14 @@ def test_json_is_compact_and_unescaped() -> None:
     )
 
 
-def test_event_is_a_value() -> None:
+def test_an_event_is_hashable_and_frozen() -> None:
     event = parse_event(make_event())
     assert hash(event) == hash(parse_event(make_event(sig=event.sig)))
     with pytest.raises(dataclasses.FrozenInstanceError):
         event.kind = 1  # type: ignore[misc]
 
 
-def test_tags_by_name() -> None:
+def test_tags_are_found_by_name() -> None:
     tags = [["p", "1", "relay"], ["e"], ["P", "3"], ["p", "2"], ["e", "later"]]
     event = sign_event(KEYS, kind=1, content="", tags=tags, created_at=0)
     assert event.tag("p") == "1"
@@ -93,7 +93,7 @@ def test_unknown_fields_are_ignored() -> None:
 
 
 @pytest.mark.parametrize("value", [None, [], "{}", 1, True])
-def test_event_must_be_an_object(value: object) -> None:
+def test_an_event_that_is_not_an_object_is_refused(value: object) -> None:
     with pytest.raises(EventError, match="event must be an object"):
         parse_event(value)
 
@@ -119,7 +119,7 @@ BAD_VALUES: dict[str, list[object]] = {
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name in BAD_VALUES for value in BAD_VALUES[name]]
 )
-def test_bad_fields_are_named(name: str, value: object) -> None:
+def test_a_bad_field_is_named_in_the_error(name: str, value: object) -> None:
     with pytest.raises(EventError, match=f"^{name} "):
         parse_event(make_event(**{name: value}))
 
@@ -137,11 +137,11 @@ def test_bad_fields_are_named(name: str, value: object) -> None:
         ("tags", [["é" * module.MAX_TAG_ITEM_LENGTH]]),
     ],
 )
-def test_limits_are_allowed(name: str, value: object) -> None:
+def test_values_at_the_limits_are_accepted(name: str, value: object) -> None:
     assert as_json(parse_event(make_event(**{name: value})))[name] == value
 
 
-def test_lone_surrogates_come_in_as_json_escapes() -> None:
+def test_a_lone_surrogate_in_a_json_escape_is_refused() -> None:
     text = json.dumps(make_event()).replace('"x"', r'"\ud83e"')
     with pytest.raises(EventError, match="content"):
         parse_event(json.loads(text))
@@ -149,7 +149,7 @@ def test_lone_surrogates_come_in_as_json_escapes() -> None:
     assert parse_event(json.loads(paired)).content == "🦄"
 
 
-def test_lone_surrogates_do_not_go_out() -> None:
+def test_an_event_with_a_lone_surrogate_is_not_signed() -> None:
     with pytest.raises(EventError, match="surrogates"):
         sign_event(KEYS, kind=1, content="\ud800", tags=[], created_at=0)
 
@@ -162,7 +162,7 @@ JSON_VALUES = st.recursive(
 
 
 @given(name=st.sampled_from(list(make_event())), value=JSON_VALUES)
-def test_parsing_fails_in_one_way_only(name: str, value: object) -> None:
+def test_parsing_raises_only_event_errors(name: str, value: object) -> None:
     try:
         event = parse_event(make_event(**{name: value}))
     except EventError:
@@ -183,13 +183,13 @@ def test_parsing_fails_in_one_way_only(name: str, value: object) -> None:
         {"id": "0" * 64},
     ],
 )
-def test_a_changed_event_has_a_wrong_id(change: dict[str, object]) -> None:
+def test_the_id_of_a_changed_event_is_wrong(change: dict[str, object]) -> None:
     with pytest.raises(EventError, match=r"^id "):
         verify_event(parse_event(make_event(**change)))
 
 
 @pytest.mark.parametrize("pubkey", [KeyPair.generate().public_key, "0" * 64])
-def test_another_author_has_a_wrong_signature(pubkey: str) -> None:
+def test_the_signature_of_another_author_is_wrong(pubkey: str) -> None:
     event = parse_event(make_event(pubkey=pubkey))
     identifier = event_id(pubkey, event.created_at, event.kind, event.tags, event.content)
     with pytest.raises(EventError, match=r"^signature "):

@@ -55,7 +55,7 @@ EVENT_VALUE = as_json(EVENT)
         (["AUTH", "c" * MAX_CHALLENGE_LENGTH], AuthReceived("c" * MAX_CHALLENGE_LENGTH)),
     ],
 )
-def test_good(message: list[Any], parsed: RelayMessage) -> None:
+def test_a_message_is_parsed(message: list[Any], parsed: RelayMessage) -> None:
     assert parse_relay_message(json.dumps(message)) == parsed
 
 
@@ -97,14 +97,14 @@ def test_good(message: list[Any], parsed: RelayMessage) -> None:
         "\x00",
     ],
 )
-def test_hostile(text: str) -> None:
+def test_a_malformed_message_is_refused_with_a_short_text(text: str) -> None:
     with pytest.raises(MessageError) as caught:
         parse_relay_message(text)
     assert len(str(caught.value)) < 200
 
 
 @given(st.text())
-def test_arbitrary_text(text: str) -> None:
+def test_arbitrary_text_raises_a_message_error(text: str) -> None:
     with pytest.raises(MessageError):
         parse_relay_message(text)
 
@@ -113,7 +113,7 @@ def test_arbitrary_text(text: str) -> None:
     st.sampled_from(["EVENT", "OK", "EOSE", "CLOSED", "NOTICE", "AUTH", "COUNT"]),
     st.lists(JSON_VALUES | st.just("sub") | st.just(EVENT_VALUE), max_size=4),
 )
-def test_arbitrary_arguments(kind: str, arguments: list[Any]) -> None:
+def test_arbitrary_arguments_raise_only_message_errors(kind: str, arguments: list[Any]) -> None:
     try:
         message = parse_relay_message(json.dumps([kind, *arguments]))
     except MessageError:
@@ -125,7 +125,7 @@ def test_arbitrary_arguments(kind: str, arguments: list[Any]) -> None:
 
 
 @given(st.sampled_from(list(EVENT_VALUE)), JSON_VALUES)
-def test_arbitrary_event_fields(field: str, value: object) -> None:
+def test_an_arbitrary_event_field_raises_only_message_errors(field: str, value: object) -> None:
     try:
         message = parse_relay_message(json.dumps(["EVENT", "s", {**EVENT_VALUE, field: value}]))
     except MessageError:
@@ -134,7 +134,7 @@ def test_arbitrary_event_fields(field: str, value: object) -> None:
     message.event.to_json().encode()
 
 
-def test_outgoing() -> None:
+def test_messages_to_a_relay_are_json() -> None:
     assert json.loads(event_message(EVENT)) == ["EVENT", EVENT_VALUE]
     kind, event = json.loads(auth_message(EVENT))
     assert (kind, parse_event(event)) == ("AUTH", EVENT)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nwc.nostr import nip04
-from nwc.nostr.errors import DecryptionError
+from nwc.nostr.encoding import DecryptionError
 from nwc.nostr.keys import KeyPair
 
 ALICE, BOB = KeyPair.generate(), KeyPair.generate()
@@ -22,7 +22,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 
 
 def seal(padded: bytes) -> str:
-    """Return a payload of whole blocks, whatever the padding is."""
+    """Return the payload of a plaintext whose padding may be wrong."""
     ciphertext = Cipher(AES256(KEY), CBC(IV)).encryptor().update(padded)
     return f"{base64.b64encode(ciphertext).decode()}?iv={base64.b64encode(IV).decode()}"
 
@@ -33,32 +33,32 @@ def test_both_sides_share_a_key() -> None:
 
 @settings(max_examples=200)
 @given(TEXT)
-def test_both_directions_with_rust_nostr(plaintext: str) -> None:
+def test_messages_are_exchanged_with_rust_nostr(plaintext: str) -> None:
     ours = nip04.encrypt(plaintext, KEY)
     assert nostr_sdk.nip04_decrypt(RUST_BOB, RUST_ALICE_PUBLIC, ours) == plaintext
     theirs = nostr_sdk.nip04_encrypt(RUST_BOB, RUST_ALICE_PUBLIC, plaintext)
     assert nip04.decrypt(theirs, KEY) == plaintext
 
 
-def test_longest_message() -> None:
+def test_the_longest_message_fits_into_a_payload() -> None:
     payload = nip04.encrypt("a" * 65_535, KEY)
     assert len(payload) == nip04.MAX_PAYLOAD_LENGTH
     assert nip04.decrypt(payload, KEY) == "a" * 65_535
 
 
 @pytest.mark.parametrize("plaintext", ["a" * 65_536, "é" * 32_768, "\ud800"])
-def test_what_is_not_encrypted(plaintext: str) -> None:
+def test_a_plaintext_too_long_or_not_unicode_is_not_encrypted(plaintext: str) -> None:
     with pytest.raises(ValueError):
         nip04.encrypt(plaintext, KEY)
 
 
 @pytest.mark.parametrize(("key", "iv"), [(b"", IV), (bytes(16), IV), (KEY, b""), (KEY, IV + b"x")])
-def test_key_and_iv_lengths(key: bytes, iv: bytes) -> None:
+def test_a_key_or_iv_of_a_wrong_length_is_refused(key: bytes, iv: bytes) -> None:
     with pytest.raises(ValueError):
         nip04.encrypt("a", key, iv)
 
 
-def test_ivs_are_fresh() -> None:
+def test_every_message_has_a_fresh_iv() -> None:
     assert nip04.encrypt("a", KEY) != nip04.encrypt("a", KEY)
     assert nip04.encrypt("a", KEY, IV) == nip04.encrypt("a", KEY, IV)
 
@@ -90,7 +90,7 @@ CIPHERTEXT, IV_TEXT = GOOD.split("?iv=")
     ],
     ids=range(17),
 )
-def test_what_is_not_decrypted(payload: str, message: str) -> None:
+def test_a_malformed_payload_is_not_decrypted(payload: str, message: str) -> None:
     with pytest.raises(DecryptionError, match=message):
         nip04.decrypt(payload, KEY)
 
@@ -122,24 +122,24 @@ def with_line_breaks(payload: str) -> str:
     ],
 )
 @pytest.mark.parametrize("payload", [GOOD, LONG])
-def test_other_spellings_of_base64(payload: str, spell: Callable[[str], str]) -> None:
-    """Clients are known to write each of them, and each can mean one thing only."""
+def test_other_spellings_of_base64_are_decrypted(payload: str, spell: Callable[[str], str]) -> None:
+    """Some clients write each of them, and all are unambiguous."""
     assert nip04.decrypt(spell(payload), KEY) == nip04.decrypt(payload, KEY)
 
 
 def test_the_spellings_differ() -> None:
     assert {"+", "/"} <= set(LONG)
-    assert "=" in unpadded(GOOD), "of the separator"
+    assert "=" in unpadded(GOOD), "the one of the separator"
     assert len({GOOD, unpadded(GOOD), with_line_breaks(GOOD)}) == 3
 
 
-def test_the_longest_message_with_line_breaks() -> None:
+def test_the_longest_message_with_line_breaks_is_decrypted() -> None:
     payload = nip04.encrypt("a" * 65_535, KEY)
     assert nip04.decrypt(with_line_breaks(payload), KEY) == "a" * 65_535
 
 
 @given(st.text(max_size=100) | st.binary(max_size=99).map(lambda b: base64.b64encode(b).decode()))
-def test_junk_fails_in_one_way_only(junk: str) -> None:
+def test_junk_raises_only_decryption_errors(junk: str) -> None:
     for payload in (junk, f"{junk}?iv={IV_TEXT}", f"{CIPHERTEXT}?iv={junk}"):
         try:
             nip04.decrypt(payload, KEY)

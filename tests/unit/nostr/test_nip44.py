@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nwc.nostr import nip44
-from nwc.nostr.errors import DecryptionError
+from nwc.nostr.encoding import DecryptionError
 from nwc.nostr.keys import KeyPair
 
 VECTORS: dict[str, Any] = json.loads(Path(__file__).with_name("nip44_vectors.json").read_text("utf-8"))
@@ -24,7 +24,7 @@ def pair(secret: str) -> KeyPair:
 
 
 def seal(padded: bytes, *, version: int = 2, key: bytes = KEY) -> str:
-    """Return a payload with a right MAC whatever the padding is."""
+    """Return a payload with a valid MAC and a padding that may be wrong."""
     nonce = bytes(32)
     chacha_key, chacha_nonce, mac_key = nip44._message_keys(key, nonce)
     ciphertext = nip44._chacha20(chacha_key, chacha_nonce, padded)
@@ -33,24 +33,24 @@ def seal(padded: bytes, *, version: int = 2, key: bytes = KEY) -> str:
 
 
 @pytest.mark.parametrize("vector", VECTORS["conversation_key"])
-def test_conversation_key(vector: dict[str, str]) -> None:
+def test_the_conversation_key_is_that_of_the_vector(vector: dict[str, str]) -> None:
     key = nip44.conversation_key(pair(vector["sec1"]), vector["pub2"])
     assert key.hex() == vector["conversation_key"]
 
 
 @pytest.mark.parametrize("vector", VECTORS["invalid_conversation_key"], ids=lambda v: v["note"])
-def test_invalid_conversation_key(vector: dict[str, str]) -> None:
+def test_an_invalid_key_has_no_conversation_key(vector: dict[str, str]) -> None:
     with pytest.raises(ValueError):
         nip44.conversation_key(pair(vector["sec1"]), vector["pub2"])
 
 
 @pytest.mark.parametrize(("length", "padded"), VECTORS["padded_length"])
-def test_padded_length(length: int, padded: int) -> None:
+def test_the_padded_length_is_that_of_the_vector(length: int, padded: int) -> None:
     assert nip44.padded_length(length) == padded
 
 
 @pytest.mark.parametrize("vector", VECTORS["encrypt_decrypt"])
-def test_encrypt_and_decrypt(vector: dict[str, str]) -> None:
+def test_payload_and_plaintext_are_those_of_the_vector(vector: dict[str, str]) -> None:
     alice, bob = pair(vector["sec1"]), pair(vector["sec2"])
     key = nip44.conversation_key(alice, bob.public_key)
     assert key == nip44.conversation_key(bob, alice.public_key)
@@ -61,7 +61,7 @@ def test_encrypt_and_decrypt(vector: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("vector", VECTORS["long_message"], ids=lambda v: v["pattern"])
-def test_long_message(vector: dict[str, Any]) -> None:
+def test_a_long_payload_is_that_of_the_vector(vector: dict[str, Any]) -> None:
     key, nonce = bytes.fromhex(vector["conversation_key"]), bytes.fromhex(vector["nonce"])
     plaintext = vector["pattern"] * vector["repeat"]
     payload = nip44.encrypt(plaintext, key, nonce)
@@ -69,7 +69,7 @@ def test_long_message(vector: dict[str, Any]) -> None:
     assert nip44.decrypt(payload, key) == plaintext
 
 
-def test_longest_message_of_the_specification() -> None:
+def test_the_longest_payload_is_that_of_the_specification() -> None:
     key = bytes.fromhex("c41c775356fd92eadc63ff5a0dc1da211b268cbea22316767095b2871ea1412d")
     payload = nip44.encrypt("a" * 65_535, key, (1).to_bytes(32, "big"))
     assert len(payload) == nip44.MAX_PAYLOAD_LENGTH
@@ -77,7 +77,7 @@ def test_longest_message_of_the_specification() -> None:
     assert digest == "6d8c2810d1e870fbaa1f0a0937126cca837a15f9260e27060c331d70a3c0bc84"
 
 
-# What our message says, by the beginning of what the vector says.
+# Our error text, by the beginning of the vector's note.
 REASONS = {
     "unknown encryption version": "unknown NIP-44 version",
     "invalid base64": "not base64",
@@ -88,34 +88,34 @@ REASONS = {
 
 
 @pytest.mark.parametrize("vector", VECTORS["invalid_decrypt"], ids=lambda v: v["note"])
-def test_invalid_payload(vector: dict[str, str]) -> None:
+def test_the_invalid_payload_of_a_vector_is_refused(vector: dict[str, str]) -> None:
     (match,) = (ours for theirs, ours in REASONS.items() if vector["note"].startswith(theirs))
     with pytest.raises(DecryptionError, match=match):
         nip44.decrypt(vector["payload"], bytes.fromhex(vector["conversation_key"]))
 
 
 @pytest.mark.parametrize("plaintext", ["", "a" * 65_536, "é" * 32_768, "a" * 1_000_000])
-def test_what_is_not_encrypted(plaintext: str) -> None:
+def test_a_plaintext_of_a_wrong_length_is_not_encrypted(plaintext: str) -> None:
     with pytest.raises(ValueError, match="1 to 65535 bytes"):
         nip44.encrypt(plaintext, KEY)
 
 
-def test_lone_surrogates_are_not_encrypted() -> None:
+def test_a_lone_surrogate_is_not_encrypted() -> None:
     with pytest.raises(ValueError):
         nip44.encrypt("\ud800", KEY)
 
 
 @pytest.mark.parametrize(("key", "nonce"), [(b"", bytes(32)), (KEY, bytes(31)), (KEY + b"x", None)])
-def test_key_and_nonce_lengths(key: bytes, nonce: bytes | None) -> None:
+def test_a_key_or_nonce_of_a_wrong_length_is_refused(key: bytes, nonce: bytes | None) -> None:
     with pytest.raises(ValueError, match="32 bytes each"):
         nip44.encrypt("a", key, nonce)
 
 
-def test_nonces_are_fresh() -> None:
+def test_every_message_has_a_fresh_nonce() -> None:
     assert nip44.encrypt("a", KEY) != nip44.encrypt("a", KEY)
 
 
-def test_hand_made_payload_is_right() -> None:
+def test_a_payload_made_by_seal_is_decrypted() -> None:
     assert nip44.decrypt(seal(b"\x00\x01a" + bytes(31)), KEY) == "a"
 
 
@@ -139,13 +139,13 @@ def test_hand_made_payload_is_right() -> None:
     ],
     ids=range(14),
 )
-def test_what_is_not_decrypted(payload: str, message: str) -> None:
+def test_a_malformed_payload_is_not_decrypted(payload: str, message: str) -> None:
     with pytest.raises(DecryptionError, match=message):
         nip44.decrypt(payload, KEY)
 
 
-def test_padding_bytes_are_not_looked_at() -> None:
-    # The specification checks their number only, and rust-nostr does the same.
+def test_padding_bytes_are_not_checked() -> None:
+    # NIP-44 and rust-nostr check only their number.
     assert nip44.decrypt(seal(b"\x00\x01a" + b"x" * 31), KEY) == "a"
 
 
@@ -172,13 +172,13 @@ LONGER = nip44.encrypt("a" * 33, KEY, bytes(32))
     ],
     ids=range(13),
 )
-def test_base64_is_strict(payload: str) -> None:
+def test_base64_that_is_not_canonical_is_refused(payload: str) -> None:
     with pytest.raises(DecryptionError, match="base64"):
         nip44.decrypt(payload, KEY)
 
 
 @given(position=st.integers(0, len(GOOD) - 1), character=st.characters(max_codepoint=127))
-def test_every_changed_character_is_found(position: int, character: str) -> None:
+def test_a_payload_with_a_changed_character_is_refused(position: int, character: str) -> None:
     changed = GOOD[:position] + character + GOOD[position + 1 :]
     if changed != GOOD:
         with pytest.raises(DecryptionError):
@@ -186,7 +186,7 @@ def test_every_changed_character_is_found(position: int, character: str) -> None
 
 
 @given(st.text(max_size=300) | st.binary(max_size=300).map(lambda b: base64.b64encode(b).decode()))
-def test_junk_fails_in_one_way_only(payload: str) -> None:
+def test_junk_raises_only_decryption_errors(payload: str) -> None:
     with pytest.raises(DecryptionError):
         nip44.decrypt(payload, KEY)
 
@@ -199,7 +199,7 @@ CONVERSATION_KEY = nip44.conversation_key(ALICE, BOB.public_key)
 
 @settings(max_examples=200)
 @given(TEXT)
-def test_both_directions_with_rust_nostr(plaintext: str) -> None:
+def test_messages_are_exchanged_with_rust_nostr(plaintext: str) -> None:
     ours = nip44.encrypt(plaintext, CONVERSATION_KEY)
     assert nostr_sdk.nip44_decrypt(RUST_BOB, RUST_ALICE_PUBLIC, ours) == plaintext
     version = nostr_sdk.Nip44Version.V2
@@ -208,8 +208,8 @@ def test_both_directions_with_rust_nostr(plaintext: str) -> None:
 
 
 @pytest.mark.parametrize("length", [1, 32, 33, 256, 257, 1_024, 1_025, 61_440, 65_408])
-def test_lengths_with_rust_nostr(length: int) -> None:
-    # 65,408 bytes are the most that rust-nostr encrypts; it decrypts up to 65,535.
+def test_messages_of_rust_nostr_are_decrypted(length: int) -> None:
+    # rust-nostr encrypts up to 65,408 bytes and decrypts up to 65,535.
     version = nostr_sdk.Nip44Version.V2
     theirs = nostr_sdk.nip44_encrypt(RUST_BOB, RUST_ALICE_PUBLIC, "a" * length, version)
     assert nip44.decrypt(theirs, CONVERSATION_KEY) == "a" * length

@@ -9,16 +9,16 @@ from nwc.nostr import relay
 from nwc.nostr.event import Event, sign_event
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.pool import RelayPool
-from nwc.nostr.subscriptions import Inbox
+from nwc.nostr.subscriptions import Recipient
 from tests.support.waiting import PATIENCE_S
 from tests.unit.helpers import until
 from tests.unit.nostr.fake_relay import FakeRelay
 
 KEYS, OTHER = KeyPair.generate(), KeyPair.generate()
-INBOX, OTHER_INBOX = Inbox(KEYS, "a" * 64), Inbox(OTHER, "b" * 64)
+RECIPIENT, OTHER_RECIPIENT = Recipient(KEYS, "a" * 64), Recipient(OTHER, "b" * 64)
 EVENT = sign_event(KEYS, kind=1, content="x", tags=[], created_at=1)
 LONG_S = 60.0
-# Waited for in vain, but enough for what comes before, on a busy machine as well.
+# A timeout that passes in the test, but not before the steps ahead of it, even on a busy machine.
 SHORT_S = 2.0
 
 
@@ -50,10 +50,10 @@ async def pool(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RelayPool]:
     await pool.stop()
 
 
-async def test_one_connection_a_relay(servers: list[FakeRelay], pool: RelayPool) -> None:
+async def test_each_relay_gets_one_connection(servers: list[FakeRelay], pool: RelayPool) -> None:
     urls = [server.url for server in servers]
-    pool.subscribe(INBOX, urls)
-    pool.subscribe(OTHER_INBOX, urls[:1])
+    pool.subscribe(RECIPIENT, urls)
+    pool.subscribe(OTHER_RECIPIENT, urls[:1])
     await until(lambda: all(pool.is_listening(KEYS.public_key, url) for url in urls))
     assert servers[0].arrivals.qsize() == servers[1].arrivals.qsize() == 1
     await until(lambda: pool.is_listening(OTHER.public_key, urls[0]))
@@ -63,36 +63,40 @@ async def test_one_connection_a_relay(servers: list[FakeRelay], pool: RelayPool)
     assert [info.url for info in pool.info(["ws://unknown", urls[1]])] == [urls[1]]
 
 
-async def test_publish_on_several(servers: list[FakeRelay], pool: RelayPool) -> None:
+async def test_an_event_is_published_on_all_known_relays(
+    servers: list[FakeRelay], pool: RelayPool
+) -> None:
     urls = [server.url for server in servers]
-    pool.subscribe(INBOX, urls)
+    pool.subscribe(RECIPIENT, urls)
     results = await pool.publish(EVENT, [*urls, "ws://unknown"], LONG_S)
     assert {url: result.accepted for url, result in results.items()} == dict.fromkeys(urls, True)
     for server in servers:
         assert (await server.next("EVENT"))[1]["id"] == EVENT.id
 
 
-async def test_a_silent_relay_does_not_hide_the_verdict_of_another(
+async def test_a_relay_that_does_not_answer_does_not_hide_the_answer_of_another(
     servers: list[FakeRelay], pool: RelayPool
 ) -> None:
     servers[1].answers = False
     urls = [server.url for server in servers]
-    pool.subscribe(INBOX, urls)
+    pool.subscribe(RECIPIENT, urls)
     results = await pool.publish(EVENT, urls, SHORT_S)
     assert [results[url].accepted for url in urls] == [True, False]
 
 
-async def test_publish_nowhere(pool: RelayPool) -> None:
+async def test_publishing_on_no_known_relay_returns_nothing(pool: RelayPool) -> None:
     assert await pool.publish(EVENT, ["ws://unknown"], LONG_S) == {}
 
 
-async def test_release_closes_what_nobody_reads(servers: list[FakeRelay], pool: RelayPool) -> None:
+async def test_a_released_relay_without_recipients_is_closed(
+    servers: list[FakeRelay], pool: RelayPool
+) -> None:
     urls = [server.url for server in servers]
-    pool.subscribe(INBOX, urls)
-    pool.subscribe(OTHER_INBOX, urls[:1])
+    pool.subscribe(RECIPIENT, urls)
+    pool.subscribe(OTHER_RECIPIENT, urls[:1])
     connections = [await server.arrival() for server in servers]
     pool.unsubscribe(KEYS.public_key, [*urls, "ws://unknown"])
-    assert len(pool.info()) == 2  # what is under way may end first
+    assert len(pool.info()) == 2  # a pending publication may end first
     for url in [*urls, "ws://unknown"]:
         pool.release(url)
     assert [info.url for info in pool.info()] == urls[:1]
@@ -103,10 +107,10 @@ async def test_release_closes_what_nobody_reads(servers: list[FakeRelay], pool: 
 async def test_a_relay_is_released_when_its_last_publication_has_ended(
     servers: list[FakeRelay], pool: RelayPool
 ) -> None:
-    """One that says no OK, to an answer for example, must not be kept for ever."""
+    """A relay that never answers an event must not be kept for ever."""
     servers[0].answers = False
     url = servers[0].url
-    pool.subscribe(INBOX, [url])
+    pool.subscribe(RECIPIENT, [url])
     connection = await servers[0].arrival()
     publishing = asyncio.create_task(pool.publish(EVENT, [url], SHORT_S))
     await servers[0].next("EVENT")
@@ -118,39 +122,41 @@ async def test_a_relay_is_released_when_its_last_publication_has_ended(
     assert not (await publishing)[url].accepted
 
 
-async def test_a_relay_read_again_meanwhile_is_not_released(
+async def test_a_relay_with_a_new_recipient_is_not_released(
     servers: list[FakeRelay], pool: RelayPool
 ) -> None:
     servers[0].answers = False
     url = servers[0].url
-    pool.subscribe(INBOX, [url])
+    pool.subscribe(RECIPIENT, [url])
     await servers[0].arrival()
     publishing = asyncio.create_task(pool.publish(EVENT, [url], SHORT_S))
     await servers[0].next("EVENT")
     pool.unsubscribe(KEYS.public_key, [url])
     pool.release(url)
-    pool.subscribe(OTHER_INBOX, [url])
+    pool.subscribe(OTHER_RECIPIENT, [url])
     await publishing
     await until(lambda: not pool._closing)
     assert [info.state for info in pool.info()] == ["connected"]
 
 
-async def test_a_released_relay_can_come_back(servers: list[FakeRelay], pool: RelayPool) -> None:
+async def test_a_released_relay_can_be_used_again(servers: list[FakeRelay], pool: RelayPool) -> None:
     url = servers[0].url
     for _ in range(2):
-        pool.subscribe(INBOX, [url])
+        pool.subscribe(RECIPIENT, [url])
         await servers[0].arrival()
         pool.unsubscribe(KEYS.public_key, [url])
         pool.release(url)
-    pool.subscribe(INBOX, [url])
+    pool.subscribe(RECIPIENT, [url])
     await servers[0].arrival()
     assert (await pool.publish(EVENT, [url], LONG_S))[url].accepted
 
 
-async def test_stop_closes_all_and_ends_publications(servers: list[FakeRelay], pool: RelayPool) -> None:
+async def test_stop_closes_all_connections_and_ends_publications(
+    servers: list[FakeRelay], pool: RelayPool
+) -> None:
     servers[0].answers = False
     url = servers[0].url
-    pool.subscribe(INBOX, [url])
+    pool.subscribe(RECIPIENT, [url])
     connection = await servers[0].arrival()
     publishing = asyncio.create_task(pool.publish(EVENT, [url], LONG_S))
     await servers[0].next("EVENT")
@@ -171,7 +177,7 @@ async def test_stop_closes_all_and_ends_publications(servers: list[FakeRelay], p
         ("socks5h://h:1", True, "ws://127.0.0.1:7777", "socks5h://h:1"),
     ],
 )
-def test_who_goes_through_the_proxy(
+def test_the_proxy_is_used_for_onions_or_always(
     proxy: str | None, always: bool, url: str, used: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: dict[str, object] = {}
@@ -183,9 +189,9 @@ def test_who_goes_through_the_proxy(
         def start(self) -> None:
             pass
 
-        def subscribe(self, inbox: Inbox) -> None:
+        def subscribe(self, recipient: Recipient) -> None:
             pass
 
     monkeypatch.setattr(module, "Relay", FakeConnection)
-    make_pool(proxy=proxy, always_use_proxy=always).subscribe(INBOX, [url])
+    make_pool(proxy=proxy, always_use_proxy=always).subscribe(RECIPIENT, [url])
     assert made == {url: used}

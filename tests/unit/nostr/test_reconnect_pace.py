@@ -1,4 +1,4 @@
-"""When a relay is tried again, by a clock that the test moves."""
+"""When the next attempt begins, by a clock that the test moves."""
 
 import itertools
 
@@ -10,7 +10,7 @@ MAX_PAUSE_S = 8.0
 
 
 def attempts(pace: ReconnectPace, now: float, count: int, *, lasts_s: float = 0) -> list[float]:
-    """Return when attempts begin that each fail after so many seconds."""
+    """Return when attempts begin, if each fails after `lasts_s` seconds."""
     times = []
     for _ in range(count):
         pace.attempted(now)
@@ -20,13 +20,13 @@ def attempts(pace: ReconnectPace, now: float, count: int, *, lasts_s: float = 0)
     return times
 
 
-def test_the_first_attempts_follow_at_once() -> None:
+def test_the_first_attempts_follow_each_other_at_once() -> None:
     times = attempts(ReconnectPace(0), 0, BURST)
     assert times[-1] <= FIRST_PAUSE_S * (BURST - 1)
 
 
 @pytest.mark.parametrize("lasts_s", [0, 1, 4, 8, 15])
-def test_no_pause_of_the_first_ten_minutes_is_long(lasts_s: float) -> None:
+def test_no_pause_is_long_in_the_first_ten_minutes(lasts_s: float) -> None:
     pace, now = ReconnectPace(0), 0.0
     while now < OUTAGE_S - 30:
         pace.attempted(now)
@@ -36,7 +36,7 @@ def test_no_pause_of_the_first_ten_minutes_is_long(lasts_s: float) -> None:
         now += pause_s
 
 
-def test_an_outage_of_ten_minutes_goes_to_a_minute() -> None:
+def test_the_pause_is_a_minute_after_an_outage_of_ten_minutes() -> None:
     pace = ReconnectPace(0)
     for now in (OUTAGE_S, 10 * OUTAGE_S):
         assert LONG_PAUSE_S / 2 <= pace.pause(now) <= LONG_PAUSE_S
@@ -46,8 +46,8 @@ def test_an_outage_of_ten_minutes_goes_to_a_minute() -> None:
     assert pace.pause(11 * OUTAGE_S) > MAX_PAUSE_S
 
 
-def test_not_more_than_one_attempt_in_five_seconds() -> None:
-    """Also where the relay serves each time, so that it never is an outage."""
+def test_there_is_at_most_one_attempt_in_five_seconds() -> None:
+    """Even if the relay serves each time, so that there is never an outage."""
     pace, now, times = ReconnectPace(0), 0.0, []
     while now < 3600:
         pace.attempted(now)
@@ -60,7 +60,7 @@ def test_not_more_than_one_attempt_in_five_seconds() -> None:
     assert min(gaps) >= 5
 
 
-def test_after_a_quiet_hour_the_first_attempts_follow_at_once_again() -> None:
+def test_the_first_attempts_after_a_quiet_hour_follow_each_other_at_once() -> None:
     pace = ReconnectPace(0)
     attempts(pace, 0, 20)
     pace.served(3600)
@@ -68,7 +68,7 @@ def test_after_a_quiet_hour_the_first_attempts_follow_at_once_again() -> None:
     assert times[-1] - times[0] <= FIRST_PAUSE_S * (BURST - 1)
 
 
-def test_chance_keeps_the_clients_of_a_relay_apart() -> None:
+def test_pauses_are_random() -> None:
     pace = ReconnectPace(0)
     assert len({pace.pause(0) for _ in range(20)}) > 1
     assert len({pace.pause(OUTAGE_S) for _ in range(20)}) > 1

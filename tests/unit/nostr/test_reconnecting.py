@@ -1,4 +1,4 @@
-"""How a Relay comes back, on a clock that stands still while nothing happens, over a fake network."""
+"""How a Relay reconnects, over a fake network and on a clock that skips all waiting."""
 
 import asyncio
 import itertools
@@ -13,7 +13,7 @@ from nwc.nostr import relay as module
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.reconnect_pace import LONG_PAUSE_S, OUTAGE_S
 from nwc.nostr.relay import Relay
-from nwc.nostr.subscriptions import Inbox
+from nwc.nostr.subscriptions import Recipient
 from tests.unit.virtual_loop import VirtualLoop
 
 KEYS = KeyPair.generate()
@@ -22,7 +22,7 @@ HANDSHAKE_S = 0.5
 
 
 class FakeConnection:
-    """In the place of a BoundedConnection: confirms the subscription, until the network drops it."""
+    """Replaces a BoundedConnection: confirms the subscription, until the network drops it."""
 
     latency = 0.0
     is_open = can_send = False
@@ -53,15 +53,15 @@ class FakeConnection:
 
 
 class Network:
-    """What a Relay connects over.
+    """The network of a Relay.
 
     Attributes:
-        is_up: connections can be made.
-        hangs: an attempt begun while it is down hangs for good, instead of failing at once.
-        serves: the relay confirms subscriptions.
-        drops_at_once: the relay drops each connection as soon as it is made.
+        is_up: True if connections can be made.
+        hangs: True if an attempt that begins during an outage hangs instead of failing at once.
+        serves: True if the relay confirms subscriptions.
+        drops_at_once: True if the relay drops each connection as soon as it is made.
         attempts: when each attempt began.
-        open: the connections there are.
+        open: the open connections.
 
     """
 
@@ -111,7 +111,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Network:
 
 @pytest.fixture
 def run() -> Iterator[Run]:
-    """Return what runs a scenario with a relay that is started, in no time."""
+    """Return a function that runs a scenario with a started relay, without real waiting."""
     loop = VirtualLoop()
 
     async def whole(scenario: Scenario) -> None:
@@ -123,7 +123,7 @@ def run() -> Iterator[Run]:
             on_event=lambda _event, _url: None,
             on_connected=lambda _url: None,
         )
-        relay.subscribe(Inbox(KEYS, "a" * 64))
+        relay.subscribe(Recipient(KEYS, "a" * 64))
         relay.start()
         await scenario(relay)
         await relay.stop()
@@ -133,7 +133,7 @@ def run() -> Iterator[Run]:
 
 
 async def back_after(relay: Relay) -> float:
-    """Wait until the relay serves; return how long that took."""
+    """Wait until the relay serves and return how many seconds that took."""
     began = now()
     while not (relay.info().state == "connected" and relay.is_listening(KEYS.public_key)):
         await asyncio.sleep(0.1)
@@ -143,7 +143,7 @@ async def back_after(relay: Relay) -> float:
 
 @pytest.mark.parametrize("hangs", [False, True])
 @pytest.mark.parametrize("seed", range(10))
-def test_back_in_service_however_rough_the_last_ten_minutes_were(
+def test_a_relay_is_back_in_service_soon_after_every_outage_under_ten_minutes(
     network: Network, run: Run, hangs: bool, seed: int
 ) -> None:
     chance = random.Random(seed)
@@ -162,7 +162,7 @@ def test_back_in_service_however_rough_the_last_ten_minutes_were(
     run(rough)
 
 
-def test_six_short_drops_in_a_row(network: Network, run: Run) -> None:
+def test_a_relay_is_back_in_service_soon_after_six_short_drops(network: Network, run: Run) -> None:
     async def drops(relay: Relay) -> None:
         for _ in range(6):
             await back_after(relay)
@@ -175,7 +175,9 @@ def test_six_short_drops_in_a_row(network: Network, run: Run) -> None:
 
 
 @pytest.mark.parametrize("hangs", [False, True])
-def test_just_before_an_outage_is_ten_minutes_long(network: Network, run: Run, hangs: bool) -> None:
+def test_a_relay_is_back_in_service_soon_after_almost_ten_minutes(
+    network: Network, run: Run, hangs: bool
+) -> None:
     network.hangs = hangs
 
     async def outage(relay: Relay) -> None:
@@ -189,7 +191,7 @@ def test_just_before_an_outage_is_ten_minutes_long(network: Network, run: Run, h
 
 
 @pytest.mark.parametrize("hangs", [False, True])
-def test_a_longer_outage_goes_to_pauses_of_a_minute_and_ends_with_service(
+def test_the_pauses_of_a_longer_outage_are_a_minute_until_the_relay_serves(
     network: Network, run: Run, hangs: bool
 ) -> None:
     network.hangs = hangs
@@ -214,7 +216,7 @@ def test_a_longer_outage_goes_to_pauses_of_a_minute_and_ends_with_service(
 
 
 @pytest.mark.parametrize("serves", [False, True])
-def test_a_relay_that_drops_connections_at_once_is_not_hammered(
+def test_a_relay_that_drops_connections_at_once_is_not_flooded(
     network: Network, run: Run, serves: bool
 ) -> None:
     network.serves, network.drops_at_once = serves, True
@@ -227,8 +229,8 @@ def test_a_relay_that_drops_connections_at_once_is_not_hammered(
     run(drops)
 
 
-def test_short_connections_that_serve_are_no_outage(network: Network, run: Run) -> None:
-    """For twenty minutes the relay is there for five seconds at a time."""
+def test_short_connections_that_serve_are_not_an_outage(network: Network, run: Run) -> None:
+    """For twenty minutes, each connection lasts five seconds."""
 
     async def short(relay: Relay) -> None:
         while now() < 2 * OUTAGE_S:
@@ -254,7 +256,7 @@ def test_a_relay_that_is_slow_to_answer_gets_one_connection(
     run(slow)
 
 
-def test_an_attempt_beside_one_that_hangs_leaves_one_connection(
+def test_a_second_attempt_beside_a_slow_one_leaves_one_connection(
     network: Network, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(f"{__name__}.HANDSHAKE_S", 9.0)

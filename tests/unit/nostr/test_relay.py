@@ -1,4 +1,4 @@
-"""A Relay against a WebSocket server in the same event loop."""
+"""A Relay that is connected to a WebSocket server in the same event loop."""
 
 import asyncio
 import json
@@ -23,18 +23,18 @@ from nwc.nostr.event import Event, sign_event
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import MAX_FRAME_BYTES, MAX_MESSAGE_LENGTH
 from nwc.nostr.relay import Relay
-from nwc.nostr.subscriptions import Inbox
+from nwc.nostr.subscriptions import Recipient
 from tests.unit.helpers import as_json, until
 from tests.unit.nostr.fake_relay import PATIENCE_S, FakeRelay
 
 KEYS = KeyPair.generate()
-INBOX = Inbox(KEYS, "a" * 64)
+RECIPIENT = Recipient(KEYS, "a" * 64)
 EVENTS = [sign_event(KEYS, kind=1, content=str(number), tags=[], created_at=1) for number in range(3)]
 LONG_S = 60.0
 
 
 class Client:
-    """A Relay that a test looks at."""
+    """A Relay, and what it has delivered."""
 
     def __init__(self, url: str, *, proxy: str | None = None) -> None:
         self.events: asyncio.Queue[Event] = asyncio.Queue()
@@ -62,7 +62,7 @@ class Client:
             return await self.events.get()
 
     async def down(self) -> str:
-        """Wait for an attempt to fail and return why."""
+        """Wait until an attempt fails and return why."""
         await until(lambda: self.state == "disconnected")
         return self.relay.info().last_error or ""
 
@@ -100,7 +100,7 @@ async def start() -> AsyncIterator[ClientMaker]:
 
 @asynccontextmanager
 async def tcp_server(answer: bytes | None, *, closes: bool = True) -> AsyncIterator[int]:
-    """Listen on TCP; answer once, or accept and say nothing. Gives the port."""
+    """Listen on TCP and yield the port. Answer once, or accept and send nothing."""
     writers: list[asyncio.StreamWriter] = []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -121,10 +121,10 @@ async def tcp_server(answer: bytes | None, *, closes: bool = True) -> AsyncItera
         await tcp.wait_closed()
 
 
-async def test_inboxes_are_read(server: FakeRelay, start: ClientMaker) -> None:
+async def test_the_events_for_a_recipient_are_delivered(server: FakeRelay, start: ClientMaker) -> None:
     client = start(server.url)
-    client.relay.subscribe(INBOX)
-    assert client.relay.info().inboxes == 1
+    client.relay.subscribe(RECIPIENT)
+    assert client.relay.info().recipients == 1
     connection = await server.arrival()
     _, name, filter_ = await server.next("REQ")
     assert filter_["#p"] == [KEYS.public_key]
@@ -138,14 +138,14 @@ async def test_inboxes_are_read(server: FakeRelay, start: ClientMaker) -> None:
     assert await server.next("CLOSE") == ["CLOSE", name]
 
 
-async def test_publish(server: FakeRelay, start: ClientMaker) -> None:
+async def test_an_event_is_published(server: FakeRelay, start: ClientMaker) -> None:
     client = start(server.url)
     result = await client.relay.publish(EVENTS[0], LONG_S)
     assert (result.event_id, result.accepted) == (EVENTS[0].id, True)
     assert (await server.next("EVENT"))[1] == as_json(EVENTS[0])
 
 
-async def test_a_refusal(server: FakeRelay, start: ClientMaker) -> None:
+async def test_a_refusal_is_returned_and_shown(server: FakeRelay, start: ClientMaker) -> None:
     server.answers = False
     client = start(server.url)
     connection = await server.arrival()
@@ -157,7 +157,7 @@ async def test_a_refusal(server: FakeRelay, start: ClientMaker) -> None:
     assert client.relay.info().last_error == "blocked: no"
 
 
-async def test_publishing_twice_at_once_is_publishing_once(
+async def test_an_event_that_is_published_twice_at_once_is_sent_once(
     server: FakeRelay, start: ClientMaker
 ) -> None:
     server.answers = False
@@ -172,7 +172,7 @@ async def test_publishing_twice_at_once_is_publishing_once(
     assert (await server.next("EVENT"))[1]["id"] == EVENTS[1].id
 
 
-async def test_one_who_waits_no_more_does_not_end_it_for_the_other(
+async def test_a_cancelled_publish_does_not_end_another_of_the_same_event(
     server: FakeRelay, start: ClientMaker
 ) -> None:
     server.answers = False
@@ -187,7 +187,7 @@ async def test_one_who_waits_no_more_does_not_end_it_for_the_other(
     assert (await second).accepted
 
 
-async def test_a_full_outbox(
+async def test_a_full_outbox_refuses_an_event(
     server: FakeRelay, start: ClientMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nwc.nostr.session.MAX_OUTBOX", 0)
@@ -195,11 +195,9 @@ async def test_a_full_outbox(
     assert not result.accepted
 
 
-async def test_reconnects_when_the_relay_drops_the_connection(
-    server: FakeRelay, start: ClientMaker
-) -> None:
+async def test_a_dropped_connection_is_made_again(server: FakeRelay, start: ClientMaker) -> None:
     client = start(server.url)
-    client.relay.subscribe(INBOX)
+    client.relay.subscribe(RECIPIENT)
     for _ in range(3):
         connection = await server.arrival()
         _, name, _ = await server.next("REQ")
@@ -212,7 +210,7 @@ async def test_reconnects_when_the_relay_drops_the_connection(
 
 
 @pytest.mark.parametrize("how", ["close", "abort", "code 4000"])
-async def test_every_way_to_lose_a_connection(
+async def test_the_reason_for_a_lost_connection_is_shown(
     server: FakeRelay, start: ClientMaker, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconnect_pace, "FIRST_PAUSE_S", LONG_S)
@@ -224,7 +222,7 @@ async def test_every_way_to_lose_a_connection(
         assert await client.down() == "the relay closed the connection"
     elif how == "abort":
         connection.transport.abort()
-        assert (await client.down()).startswith("the connection broke off")
+        assert (await client.down()).startswith("the connection was lost")
     else:
         await connection.close(4000, "words of the relay")
         assert await client.down() == "the relay closed the connection (code 4000: words of the relay)"
@@ -244,7 +242,7 @@ async def test_a_publication_survives_a_reconnect(server: FakeRelay, start: Clie
     assert (await server.next("EVENT"))[1]["id"] == EVENTS[0].id
 
 
-async def test_a_publication_waits_for_the_relay(start: ClientMaker) -> None:
+async def test_a_publication_is_pending_while_the_relay_is_down(start: ClientMaker) -> None:
     async with FakeRelay() as gone:
         url, port = gone.url, gone.port
     client = start(url)
@@ -265,7 +263,7 @@ async def test_a_publication_waits_for_the_relay(start: ClientMaker) -> None:
     assert (result.accepted, result.reason) == (False, "the relay is not connected")
 
 
-async def test_a_publication_to_a_relay_that_is_away_ends_at_its_deadline(start: ClientMaker) -> None:
+async def test_a_publication_to_a_relay_that_is_down_ends_at_its_deadline(start: ClientMaker) -> None:
     async with FakeRelay() as gone:
         url = gone.url
     result = await start(url).relay.publish(EVENTS[0], 0.05)
@@ -283,22 +281,22 @@ async def test_a_publication_to_a_relay_that_does_not_answer_ends_at_its_deadlin
     assert (result.accepted, result.reason) == (False, "the relay did not answer")
 
 
-async def test_a_clock_that_jumps_ends_no_publication(
+async def test_a_clock_change_does_not_end_a_publication(
     server: FakeRelay, start: ClientMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.answers = False
     client = start(server.url)
-    client.relay.subscribe(INBOX)
+    client.relay.subscribe(RECIPIENT)
     connection = await server.arrival()
     before = await server.next("REQ")
     publishing = asyncio.create_task(client.relay.publish(EVENTS[0], LONG_S))
     await server.next("EVENT")
     real_time, ahead_s = time.time, 10 * LONG_S
     monkeypatch.setattr(time, "time", lambda: real_time() + ahead_s)
-    await client.relay.publish(EVENTS[1], 0)  # ends when the deadlines are looked at
+    await client.relay.publish(EVENTS[1], 0)  # ends when the deadlines are checked
     assert not publishing.done()
     ahead_s = -10 * LONG_S
-    # By it the subscription would begin in the future.
+    # By the new clock, the old subscription would begin in the future.
     after = await server.next("REQ")
     assert after[1] == before[1]
     assert after[2]["since"] < before[2]["since"]
@@ -323,7 +321,7 @@ async def test_a_publication_ends_at_its_deadline_while_connecting(
     "answer",
     [None, b"", b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.1 503 Go away\r\nContent-Length: 9\r\n\r\n"],
 )
-async def test_vain_attempts_leave_nothing_open(
+async def test_failed_attempts_leave_no_socket_open(
     start: ClientMaker, answer: bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "OPEN_TIMEOUT_S", 0.01)
@@ -350,14 +348,13 @@ async def test_vain_attempts_leave_nothing_open(
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "what answers there is no relay"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "the server is not a relay"),
         (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "HTTP status 503"),
     ],
 )
-async def test_a_server_that_goes_on_after_a_bad_handshake(
+async def test_a_failed_handshake_does_not_wait_for_the_server_to_close(
     start: ClientMaker, monkeypatch: pytest.MonkeyPatch, answer: bytes, error: str
 ) -> None:
-    """Nobody waits for it to come to an end."""
     monkeypatch.setattr(module, "OPEN_TIMEOUT_S", LONG_S)
     async with tcp_server(answer, closes=False) as port:
         client = start(f"ws://127.0.0.1:{port}")
@@ -365,15 +362,17 @@ async def test_a_server_that_goes_on_after_a_bad_handshake(
         await client.relay.stop()
 
 
-async def test_stopping_while_the_relay_resets(server: FakeRelay, start: ClientMaker) -> None:
-    """It does not read what is still to be sent, and then hangs up."""
+async def test_stop_ends_when_the_relay_resets_the_connection(
+    server: FakeRelay, start: ClientMaker
+) -> None:
+    """The relay does not read the pending frames, and then resets the connection."""
     client = start(server.url)
     peer = await server.arrival()
     await until(lambda: client.state == "connected")
     connection = client.relay._connection
     assert connection
     peer.transport.pause_reading()
-    # What the machine buffers is not ours.
+    # The kernel's buffers are not our memory.
     for end, buffer in ((connection, socket.SO_SNDBUF), (peer, socket.SO_RCVBUF)):
         end.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, buffer, 4096)
     for number in range(100):
@@ -390,13 +389,13 @@ async def test_stopping_while_the_relay_resets(server: FakeRelay, start: ClientM
         await stopping
 
 
-async def test_auth_of_many_keys_is_signed_some_at_a_time(
+async def test_auth_of_many_keys_is_signed_in_batches(
     server: FakeRelay, start: ClientMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However much comes meanwhile, others have their turn."""
+    """Other tasks run in between, even while frames arrive."""
     client = start(server.url)
     for _ in range(200):
-        client.relay.subscribe(Inbox(KeyPair.generate(), "a" * 64))
+        client.relay.subscribe(Recipient(KeyPair.generate(), "a" * 64))
     connection = await server.arrival()
     await server.next("REQ")
     signed: list[int] = []
@@ -429,8 +428,8 @@ async def test_auth_of_many_keys_is_signed_some_at_a_time(
     assert len(turns) == len(set(turns)) == 7
 
 
-async def test_a_relay_that_reads_no_pongs(start: ClientMaker) -> None:
-    """They would fill our memory."""
+async def test_a_relay_that_reads_no_pongs_is_dropped(start: ClientMaker) -> None:
+    """The unread pongs would fill our memory."""
     is_reset = asyncio.Event()
 
     async def flood(connection: ServerConnection) -> None:
@@ -451,7 +450,9 @@ async def test_a_relay_that_reads_no_pongs(start: ClientMaker) -> None:
         await client.relay.stop()
 
 
-async def test_a_server_that_says_nothing(start: ClientMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_sends_nothing_times_out(
+    start: ClientMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "OPEN_TIMEOUT_S", 0.05)
     async with tcp_server(None) as port:
         client = start(f"ws://127.0.0.1:{port}")
@@ -465,22 +466,24 @@ async def test_a_server_that_says_nothing(start: ClientMaker, monkeypatch: pytes
     [
         (b"HTTP/1.1 503 Go away\r\nContent-Length: 0\r\n\r\n", "HTTP status 503"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "HTTP status 200"),
-        (b"SSH-2.0-OpenSSH\r\n\r\n", "what answers there is no relay"),
-        (b"", "what answers there is no relay"),
-        (b"HTTP/1.1 101 X\r\nConnection: x\r\n\r\n", "what answers there is no relay"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "the server is not a relay"),
+        (b"", "the server is not a relay"),
+        (b"HTTP/1.1 101 X\r\nConnection: x\r\n\r\n", "the server is not a relay"),
         (b"HTTP/1.1 301 X\r\nLocation: https://x.invalid/secret\r\n\r\n", "HTTP status 301"),
     ],
 )
-async def test_a_server_that_is_no_relay(start: ClientMaker, answer: bytes, error: str) -> None:
+async def test_a_server_that_is_not_a_relay_is_named_as_such(
+    start: ClientMaker, answer: bytes, error: str
+) -> None:
     async with tcp_server(answer) as port:
         client = start(f"ws://127.0.0.1:{port}")
-        words = await client.down()
-        assert words.startswith(error)
-        assert "secret" not in words
+        reason = await client.down()
+        assert reason.startswith(error)
+        assert "secret" not in reason
         await client.relay.stop()
 
 
-async def test_nobody_listens(
+async def test_an_outage_is_logged_once(
     start: ClientMaker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.DEBUG, module.__name__)
@@ -488,13 +491,14 @@ async def test_nobody_listens(
         url = gone.url
     client = start(url)
     assert await client.down()
-    monkeypatch.setattr(relay_health, "AWAY_AFTER_S", 0.05)
-    await until(lambda: any("stays away" in record.message for record in caplog.records))
-    told = len(caplog.records)
-    await until(lambda: len(caplog.records) >= told + 4)
-    # An operator's log gets one line, however long the relay stays away.
+    monkeypatch.setattr(relay_health, "LOG_OUTAGE_AFTER_S", 0.05)
+    await until(lambda: any("unreachable" in record.message for record in caplog.records))
+    count = len(caplog.records)
+    await until(lambda: len(caplog.records) >= count + 4)
+    # Above debug level there is one line per outage, however long it lasts.
     lines = [record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG]
-    assert lines == [f"relay {url}: stays away ({client.relay.info().last_error}); trying on"]
+    reason = client.relay.info().last_error
+    assert lines == [f"relay {url}: unreachable for over a minute ({reason}); still retrying"]
 
 
 @pytest.mark.parametrize(
@@ -514,7 +518,7 @@ async def test_junk_does_not_end_the_connection(
     server: FakeRelay, start: ClientMaker, junk: str | bytes
 ) -> None:
     client = start(server.url)
-    client.relay.subscribe(INBOX)
+    client.relay.subscribe(RECIPIENT)
     connection = await server.arrival()
     _, name, _ = await server.next("REQ")
     await connection.send(junk)
@@ -523,7 +527,7 @@ async def test_junk_does_not_end_the_connection(
     assert client.relay.info().reconnects == 0
 
 
-async def test_a_frame_over_the_limit_ends_the_connection_and_the_next_one_is_made(
+async def test_a_frame_over_the_limit_ends_the_connection_and_a_new_one_is_made(
     server: FakeRelay, start: ClientMaker
 ) -> None:
     client = start(server.url)
@@ -534,7 +538,7 @@ async def test_a_frame_over_the_limit_ends_the_connection_and_the_next_one_is_ma
     assert connection.close_code == 1009  # RFC 6455 section 7.4.1: too big
 
 
-async def test_words_of_the_relay_are_shown(server: FakeRelay, start: ClientMaker) -> None:
+async def test_a_notice_is_shown(server: FakeRelay, start: ClientMaker) -> None:
     client = start(server.url)
     connection = await server.arrival()
     await connection.send(json.dumps(["NOTICE", "maintenance\nat noon"]))
@@ -547,16 +551,18 @@ async def test_a_relay_that_does_not_answer_a_subscription_is_shown(
     monkeypatch.setattr("nwc.nostr.session.UNANSWERED_FIRST_S", 0)
     server.answers = False
     client = start(server.url)
-    client.relay.subscribe(INBOX)
+    client.relay.subscribe(RECIPIENT)
     await server.next("REQ")
     await server.next("REQ")
     await until(lambda: "does not answer" in str(client.relay.info().last_error))
 
 
-async def test_auth(server: FakeRelay, start: ClientMaker) -> None:
+async def test_a_subscription_that_needs_auth_is_requested_again_after_it(
+    server: FakeRelay, start: ClientMaker
+) -> None:
     server.answers = False
     client = start(server.url)
-    client.relay.subscribe(INBOX)
+    client.relay.subscribe(RECIPIENT)
     connection = await server.arrival()
     await server.next("REQ")
     await connection.send(json.dumps(["AUTH", "challenge"]))
@@ -567,9 +573,9 @@ async def test_auth(server: FakeRelay, start: ClientMaker) -> None:
     assert (await server.next("REQ"))[1] == "nwc1"
 
 
-async def test_stop_sends_what_is_queued(server: FakeRelay, start: ClientMaker) -> None:
+async def test_stop_sends_queued_frames(server: FakeRelay, start: ClientMaker) -> None:
     client = start(server.url)
-    client.relay.subscribe(INBOX)
+    client.relay.subscribe(RECIPIENT)
     connection = await server.arrival()
     await server.next("REQ")
     client.relay.unsubscribe(KEYS.public_key)
@@ -579,7 +585,7 @@ async def test_stop_sends_what_is_queued(server: FakeRelay, start: ClientMaker) 
     assert connection.close_code == 1000
 
 
-async def test_stop_gives_up_what_is_open(server: FakeRelay, start: ClientMaker) -> None:
+async def test_stop_gives_up_pending_publications(server: FakeRelay, start: ClientMaker) -> None:
     server.answers = False
     client = start(server.url)
     await server.arrival()
@@ -591,12 +597,12 @@ async def test_stop_gives_up_what_is_open(server: FakeRelay, start: ClientMaker)
     await client.relay.stop()
 
 
-async def test_stop_after_the_relay_has_refused_a_subscription(
+async def test_stop_works_after_the_relay_has_refused_a_subscription(
     server: FakeRelay, start: ClientMaker
 ) -> None:
     server.answers = False
     client = start(server.url)
-    client.relay.subscribe(INBOX)
+    client.relay.subscribe(RECIPIENT)
     connection = await server.arrival()
     _, name, _ = await server.next("REQ")
     publishing = asyncio.create_task(client.relay.publish(EVENTS[0], LONG_S))
@@ -607,21 +613,21 @@ async def test_stop_after_the_relay_has_refused_a_subscription(
     assert not (await publishing).accepted
 
 
-async def test_stop_while_connecting(start: ClientMaker) -> None:
+async def test_stop_works_while_connecting(start: ClientMaker) -> None:
     async with tcp_server(None) as port:
         client = start(f"ws://127.0.0.1:{port}")
         await client.relay.stop()
 
 
-async def test_stop_before_start() -> None:
+async def test_stop_works_before_start() -> None:
     await Client("ws://127.0.0.1:1").relay.stop()
 
 
-# Attempts and proxy: what is asked of `connect`
+# Attempts and proxy: the calls of `connect`
 
 
 class Attempts:
-    """In the place of `connect`: fails, and keeps what it was asked for."""
+    """Replaces `connect`: fails, and records its arguments."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.made: list[dict[str, Any]] = []
@@ -633,7 +639,7 @@ class Attempts:
 
 
 async def attempt(client: Client, attempts: Attempts, count: int) -> None:
-    """Run until there were so many attempts."""
+    """Run until there were `count` attempts."""
     client.relay.start()
     await until(lambda: len(attempts.made) >= count)
     await client.relay.stop()
@@ -658,8 +664,10 @@ async def test_no_error_ends_the_attempts(error: Exception, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("proxy", [None, "socks5h://127.0.0.1:9050"])
-async def test_the_proxy_is_handed_on(proxy: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")  # lightningd's word counts, nothing else
+async def test_the_proxy_is_passed_to_connect(
+    proxy: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")  # only lightningd's option counts
     attempts = Attempts()
     monkeypatch.setattr(module, "_connect", attempts)
     await attempt(Client("wss://relay.invalid", proxy=proxy), attempts, 1)
@@ -678,9 +686,9 @@ async def test_an_onion_name_is_never_resolved(monkeypatch: pytest.MonkeyPatch) 
     assert client.relay.info().last_error == "a .onion relay needs lightningd's option proxy"
 
 
-async def test_the_socks_proxy_gets_the_name(server: FakeRelay, start: ClientMaker) -> None:
-    """RFC 1928: the request names the host (address type 3), so nobody else is asked for it."""
-    asked: list[bytes] = []
+async def test_the_socks_proxy_resolves_the_name(server: FakeRelay, start: ClientMaker) -> None:
+    """RFC 1928: the request contains the host name (address type 3), so we do not resolve it."""
+    requested: list[bytes] = []
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(4096):
@@ -693,7 +701,7 @@ async def test_the_socks_proxy_gets_the_name(server: FakeRelay, start: ClientMak
         writer.write(b"\x05\x00")
         header = await reader.readexactly(5)
         assert header[:4] == b"\x05\x01\x00\x03"
-        asked.append(await reader.readexactly(header[4]))
+        requested.append(await reader.readexactly(header[4]))
         await reader.readexactly(2)
         writer.write(b"\x05\x00\x00\x01" + bytes(6))
         there = await asyncio.open_connection("127.0.0.1", server.port)
@@ -703,15 +711,17 @@ async def test_the_socks_proxy_gets_the_name(server: FakeRelay, start: ClientMak
         port = proxy.sockets[0].getsockname()[1]
         client = start("ws://abc.onion", proxy=f"socks5h://127.0.0.1:{port}")
         assert (await client.relay.publish(EVENTS[0], LONG_S)).accepted
-        assert asked == [b"abc.onion"]
+        assert requested == [b"abc.onion"]
         await client.relay.stop()
 
 
-async def test_a_relay_that_forges_is_still_read(server: FakeRelay, start: ClientMaker) -> None:
-    """It may not be the relay that forges, but a stranger, who must not shut out the honest."""
+async def test_a_relay_that_delivers_forged_events_is_still_read(
+    server: FakeRelay, start: ClientMaker
+) -> None:
+    """A stranger may have forged them, and must not shut out honest clients."""
     client = start(server.url)
     client.rejected_for = "bad id or signature"
-    client.relay.subscribe(INBOX)
+    client.relay.subscribe(RECIPIENT)
     connection = await server.arrival()
     _, name, _ = await server.next("REQ")
     for _ in range(200):
@@ -726,7 +736,7 @@ async def test_a_relay_that_forges_is_still_read(server: FakeRelay, start: Clien
 
 
 class Share:
-    """In the place of a TimeShare: says one pause whatever was taken."""
+    """Replaces a CpuShare: returns the same pause for any CPU time."""
 
     def __init__(self) -> None:
         self.pause_s = 0.0
@@ -738,14 +748,14 @@ class Share:
         return self.pause_s
 
 
-async def test_a_relay_over_its_share_is_not_read_and_holds_up_no_other(
+async def test_a_relay_over_its_share_is_paused_and_another_is_not(
     server: FakeRelay, start: ClientMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     share = Share()
-    monkeypatch.setattr(bounded_connection, "TimeShare", share)
+    monkeypatch.setattr(bounded_connection, "CpuShare", share)
     greedy, calm = start(server.url), start(server.url)
     for client in (greedy, calm):
-        client.relay.subscribe(INBOX)
+        client.relay.subscribe(RECIPIENT)
     first, second = [await server.arrival() for _ in range(2)]
     _, name, _ = await server.next("REQ")
     await until(lambda: all(c.relay.is_listening(KEYS.public_key) for c in (greedy, calm)))
@@ -765,6 +775,6 @@ async def test_a_relay_over_its_share_is_not_read_and_holds_up_no_other(
 
 
 async def has_event(client: Client, other: Client) -> bool:
-    """Wait until one of two has got an event; tells whether it is the first."""
+    """Wait until one of two has an event. Return True if it is the first."""
     await until(lambda: not client.events.empty() or not other.events.empty())
     return not client.events.empty()

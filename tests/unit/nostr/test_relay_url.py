@@ -33,8 +33,8 @@ from nwc.nostr.relay_url import (
         ("wss://relay.example/\n", "wss://relay.example/"),
     ],
 )
-def test_the_spelling_of_the_owner_stays(text: str, url: str) -> None:
-    """Some relays compare the URL in an AUTH event (NIP-42) with their own, letter by letter."""
+def test_the_owners_spelling_is_kept(text: str, url: str) -> None:
+    """Some relays compare the URL in an AUTH event (NIP-42) with their own letter by letter."""
     assert parse_relay_url(text) == url
     assert parse_relay_url(url) == url
     assert parse_stored_relay_url(url) == url
@@ -50,7 +50,7 @@ def test_the_spelling_of_the_owner_stays(text: str, url: str) -> None:
         "wss://a.example",
     ],
 )
-def test_spellings_of_one_relay(other: str) -> None:
+def test_spellings_of_one_relay_are_the_same_relay(other: str) -> None:
     url = parse_relay_url(other)
     assert is_same_relay(url, "wss://a.example")
     assert parse_relay_urls([url, "wss://a.example", "wss://b.example"]) == (url, "wss://b.example")
@@ -60,7 +60,7 @@ def test_spellings_of_one_relay(other: str) -> None:
     "other",
     ["ws://a.example", "wss://a.example:80", "wss://a.example/x", "wss://a.example?x", "wss://b"],
 )
-def test_other_relays(other: str) -> None:
+def test_other_relays_are_not_the_same_relay(other: str) -> None:
     assert not is_same_relay(other, "wss://a.example")
     assert parse_relay_urls(["wss://a.example", other]) == ("wss://a.example", other)
 
@@ -68,25 +68,25 @@ def test_other_relays(other: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("wss://wss://relay.example", "the scheme stands there twice"),
-        ("WSS://https://relay.example", "the scheme stands there twice"),
-        ("wss://a.example,wss://b.example", "holds several URLs"),
-        ("wss://a.example wss://b.example", "holds several URLs"),
-        ("wss://a.example; wss://b.example", "holds several URLs"),
-        ("wss://a.example,b.example", "the host is letters, digits"),
+        ("wss://wss://relay.example", "has two schemes"),
+        ("WSS://https://relay.example", "has two schemes"),
+        ("wss://a.example,wss://b.example", "has several URLs"),
+        ("wss://a.example wss://b.example", "has several URLs"),
+        ("wss://a.example; wss://b.example", "has several URLs"),
+        ("wss://a.example,b.example", "the host has letters, digits"),
         ("wss://wss:", "the port after ':' is missing"),
         ("wss://relay.example:", "the port after ':' is missing"),
         ("wss://relay.example:/path", "the port after ':' is missing"),
         ("wss://[::1]:", "the port after ':' is missing"),
-        ("wss://<host>", "the host is letters, digits"),
-        ("wss://relay..example", "the host is letters, digits"),
-        ("wss://.example", "the host is letters, digits"),
-        ("wss://" + "a" * 64 + ".example", "the host is letters, digits"),
-        ('wss://"relay.example"', "the host is letters, digits"),
-        ("wss://relay%20.example", "the host is letters, digits"),
+        ("wss://<host>", "the host has letters, digits"),
+        ("wss://relay..example", "the host has letters, digits"),
+        ("wss://.example", "the host has letters, digits"),
+        ("wss://" + "a" * 64 + ".example", "the host has letters, digits"),
+        ('wss://"relay.example"', "the host has letters, digits"),
+        ("wss://relay%20.example", "the host has letters, digits"),
     ],
 )
-def test_a_slip_is_named(text: str, words: str) -> None:
+def test_a_probable_mistake_is_named(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=r"a relay URL is wss://") as caught:
         parse_relay_url(text)
     assert words in str(caught.value)
@@ -94,7 +94,7 @@ def test_a_slip_is_named(text: str, words: str) -> None:
 
 
 def test_a_stored_url_that_is_refused_today_is_still_read() -> None:
-    """A connection is served over its other relays."""
+    """One bad URL must not keep a connection from being served over its other relays."""
     assert parse_stored_relay_url("wss://a.example,wss") == "wss://a.example,wss"
 
 
@@ -126,21 +126,21 @@ def test_a_stored_url_that_is_refused_today_is_still_read() -> None:
         "wss://" + "a" * MAX_URL_LENGTH,
     ],
 )
-def test_refused(value: object) -> None:
+def test_a_wrong_url_is_refused_with_a_short_text(value: object) -> None:
     with pytest.raises(ValueError, match=r"a relay URL is wss://") as caught:
         parse_relay_url(value)
     assert len(str(caught.value)) < 600
 
 
 @pytest.mark.parametrize("text", ["wss://user:secret@relay.example", "wss://secret@relay.example"])
-def test_a_password_is_not_repeated(text: str) -> None:
+def test_a_password_is_not_quoted(text: str) -> None:
     with pytest.raises(ValueError, match="without user name") as caught:
         parse_relay_url(text)
     assert "secret" not in str(caught.value)
 
 
 @given(st.text() | st.from_regex(r"(?i)wss?://[!-~]{0,60}", fullmatch=True))
-def test_any_text_is_a_url_or_refused(text: str) -> None:
+def test_any_text_is_accepted_as_a_url_or_refused(text: str) -> None:
     try:
         url = parse_relay_url(text)
     except ValueError:
@@ -163,5 +163,5 @@ def test_any_text_is_a_url_or_refused(text: str) -> None:
         ("wss://relay.example/x.onion", False),
     ],
 )
-def test_onion(url: str, onion: bool) -> None:
+def test_an_onion_host_is_recognized(url: str, onion: bool) -> None:
     assert is_onion(url) is onion

@@ -1,4 +1,4 @@
-"""RelaySession as a state machine: frames in, frames out, the time as an argument."""
+"""RelaySession as a state machine: frames in, frames out, and the time as an argument."""
 
 import itertools
 import json
@@ -12,20 +12,20 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from nwc.nostr import session as module
 from nwc.nostr.auth import (
+    ANSWER_TIMEOUT_S,
+    KIND_CLIENT_AUTH,
     NEXT_ROUND_FIRST_S,
     NEXT_ROUND_MAX_S,
-    PATIENCE_S,
     PROMPT_ROUNDS,
-    SIGNED_AT_ONCE,
+    SIGN_BATCH,
 )
 from nwc.nostr.event import Event, parse_event, sign_event, verify_event
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import MessageError, NoticeReceived
-from nwc.nostr.nip42 import KIND_CLIENT_AUTH
 from nwc.nostr.session import (
     CLOCK_ERROR_S,
-    MAX_DIVISIONS,
     MAX_PROMPT_RENEWALS,
+    MAX_SPLITS,
     RESUBSCRIBE_FIRST_S,
     RESUBSCRIBE_MAX_S,
     UNANSWERED_FIRST_S,
@@ -33,7 +33,7 @@ from nwc.nostr.session import (
     Published,
     RelaySession,
 )
-from nwc.nostr.subscriptions import Inbox
+from nwc.nostr.subscriptions import Recipient
 from tests.unit.helpers import as_json
 
 URL = "wss://relay.example"
@@ -41,7 +41,7 @@ MAX_AGE = 120
 REACH_S = MAX_AGE + CLOCK_ERROR_S
 T = 1_750_000_000.0
 KEYS = [KeyPair.from_secret(number.to_bytes(32, "big")) for number in range(1, 251)]
-INBOXES = [Inbox(keys, "a" * 64) for keys in KEYS]
+RECIPIENTS = [Recipient(keys, "a" * 64) for keys in KEYS]
 EVENTS = [
     sign_event(KEYS[0], kind=1, content=f"event {number}", tags=[], created_at=1) for number in range(8)
 ]
@@ -71,11 +71,11 @@ def receive(
     return session.receive(json.dumps(message), now)
 
 
-def make_session(*, inboxes: int = 0, connected: bool = True) -> RelaySession:
-    """A session with nothing left to send."""
+def make_session(*, recipients: int = 0, connected: bool = True) -> RelaySession:
+    """Return a session that has nothing to send."""
     session = RelaySession(URL, kinds=(23194,), max_age=MAX_AGE)
-    for inbox in INBOXES[:inboxes]:
-        session.subscribe(inbox, T)
+    for recipient in RECIPIENTS[:recipients]:
+        session.subscribe(recipient, T)
     if connected:
         session.connected(T)
     session.data_to_send()
@@ -83,7 +83,7 @@ def make_session(*, inboxes: int = 0, connected: bool = True) -> RelaySession:
 
 
 def authenticate(session: RelaySession, *verdicts: bool) -> list[Frame]:
-    """Answer a challenge and accept (or not) the AUTH events in turn; return what is sent then."""
+    """Send a challenge, accept or refuse each AUTH in turn, and return the frames sent after that."""
     receive(session, "AUTH", "challenge")
     asked = of_type("AUTH", frames(session))
     assert len(asked) == len(verdicts)
@@ -97,7 +97,7 @@ def authenticate(session: RelaySession, *verdicts: bool) -> list[Frame]:
 
 def test_a_subscription_names_recipients_authors_kinds_and_since() -> None:
     session = make_session()
-    session.subscribe(INBOXES[0], T + 0.9)
+    session.subscribe(RECIPIENTS[0], T + 0.9)
     [[kind, subscription_id, filter_]] = frames(session)
     assert kind == "REQ"
     assert isinstance(subscription_id, str)
@@ -112,21 +112,21 @@ def test_a_subscription_names_recipients_authors_kinds_and_since() -> None:
 
 def test_nothing_is_sent_while_disconnected() -> None:
     session = RelaySession(URL, kinds=(1,), max_age=1)
-    session.subscribe(INBOXES[0], T)
+    session.subscribe(RECIPIENTS[0], T)
     session.publish(EVENTS[0], T + 10)
     session.unsubscribe(KEYS[0].public_key, T)
     receive(session, "AUTH", "challenge")
     session.tick(T + 1)
     assert session.data_to_send() == []
     session.connected(T)
-    session.subscribe(INBOXES[1], T)
+    session.subscribe(RECIPIENTS[1], T)
     session.publish(EVENTS[1], T + 10)
     session.disconnected()
     assert session.data_to_send() == []
 
 
-def test_every_connection_brings_all_subscriptions_with_a_fresh_since() -> None:
-    session = make_session(inboxes=250)
+def test_a_new_connection_requests_all_subscriptions_with_a_new_since() -> None:
+    session = make_session(recipients=250)
     session.disconnected()
     session.connected(T + 1000)
     requests = of_type("REQ", frames(session))
@@ -136,17 +136,17 @@ def test_every_connection_brings_all_subscriptions_with_a_fresh_since() -> None:
     assert sorted(asked) == sorted(keys.public_key for keys in KEYS)
 
 
-def test_one_more_inbox_re_issues_one_subscription() -> None:
-    session = make_session(inboxes=249)
-    session.subscribe(INBOXES[249], T + 5)
+def test_adding_a_recipient_requests_one_subscription() -> None:
+    session = make_session(recipients=249)
+    session.subscribe(RECIPIENTS[249], T + 5)
     [[kind, _, filter_]] = frames(session)
     assert kind == "REQ"
     assert KEYS[249].public_key in filter_["#p"]
     assert filter_["since"] == int(T) + 5 - REACH_S
 
 
-def test_one_inbox_less_re_issues_one_subscription() -> None:
-    session = make_session(inboxes=250)
+def test_removing_a_recipient_requests_one_subscription() -> None:
+    session = make_session(recipients=250)
     session.unsubscribe(KEYS[3].public_key, T)
     [[kind, _, filter_]] = frames(session)
     assert kind == "REQ"
@@ -154,9 +154,9 @@ def test_one_inbox_less_re_issues_one_subscription() -> None:
     assert KEYS[3].public_key not in filter_["#p"]
 
 
-def test_the_last_inbox_closes_the_subscription() -> None:
+def test_removing_the_last_recipient_closes_the_subscription() -> None:
     session = make_session()
-    session.subscribe(INBOXES[0], T)
+    session.subscribe(RECIPIENTS[0], T)
     [[_, subscription_id, _]] = frames(session)
     session.unsubscribe(KEYS[0].public_key, T)
     assert frames(session) == [["CLOSE", subscription_id]]
@@ -167,7 +167,7 @@ def test_the_last_inbox_closes_the_subscription() -> None:
 
 
 def test_eose_means_listening_until_the_connection_is_lost() -> None:
-    session = make_session(inboxes=1)
+    session = make_session(recipients=1)
     key = KEYS[0].public_key
     assert not session.is_listening(key)
     receive(session, "EOSE", "nwc1")
@@ -182,17 +182,17 @@ def test_eose_means_listening_until_the_connection_is_lost() -> None:
     assert not session.is_listening(key)
 
 
-def test_an_inbox_added_to_a_confirmed_subscription_is_not_confirmed_yet() -> None:
-    session = make_session(inboxes=1)
+def test_a_recipient_added_to_a_confirmed_subscription_is_not_confirmed_yet() -> None:
+    session = make_session(recipients=1)
     receive(session, "EOSE", "nwc1")
-    session.subscribe(INBOXES[1], T)
+    session.subscribe(RECIPIENTS[1], T)
     assert not session.is_listening(KEYS[1].public_key)
     receive(session, "EOSE", "nwc1")
     assert session.is_listening(KEYS[1].public_key)
 
 
-def test_words_of_the_relay_are_passed_on() -> None:
-    session = make_session(inboxes=1)
+def test_notices_and_reasons_of_the_relay_are_returned() -> None:
+    session = make_session(recipients=1)
     assert receive(session, "NOTICE", "hello") == NoticeReceived("hello")
     assert receive(session, "CLOSED", "nwc1", "x") == NoticeReceived("subscription closed: x")
     assert receive(session, "EOSE", "unknown") is None
@@ -201,32 +201,32 @@ def test_words_of_the_relay_are_passed_on() -> None:
 
 
 def test_events_of_unknown_subscriptions_are_ignored() -> None:
-    session = make_session(inboxes=1)
+    session = make_session(recipients=1)
     assert receive(session, "EVENT", "unknown", as_json(EVENTS[0])) is None
     assert receive(session, "EVENT", "nwc1", as_json(EVENTS[0])) == EVENTS[0]
     session.unsubscribe(KEYS[0].public_key, T)
     assert receive(session, "EVENT", "nwc1", as_json(EVENTS[0])) is None
 
 
-def test_a_refused_subscription_is_asked_for_later_and_later() -> None:
-    session = make_session(inboxes=1)
-    now, waits = T, []
+def test_a_refused_subscription_is_requested_again_with_growing_delays() -> None:
+    session = make_session(recipients=1)
+    now, delays = T, []
     for _ in range(12):
         receive(session, "CLOSED", "nwc1", "rate-limited: slow down", now=now)
         assert frames(session) == []
-        wait = 0
+        delay = 0
         while not of_type("REQ", frames(session)):
-            wait += 1
-            session.tick(now + wait)
-        waits.append(wait)
-        now += wait
-    assert waits[:3] == [RESUBSCRIBE_FIRST_S, 2 * RESUBSCRIBE_FIRST_S, 4 * RESUBSCRIBE_FIRST_S]
-    assert waits == sorted(waits)
-    assert waits[-1] == RESUBSCRIBE_MAX_S
+            delay += 1
+            session.tick(now + delay)
+        delays.append(delay)
+        now += delay
+    assert delays[:3] == [RESUBSCRIBE_FIRST_S, 2 * RESUBSCRIBE_FIRST_S, 4 * RESUBSCRIBE_FIRST_S]
+    assert delays == sorted(delays)
+    assert delays[-1] == RESUBSCRIBE_MAX_S
 
 
-def test_it_is_asked_for_once_until_it_is_refused_again() -> None:
-    session = make_session(inboxes=1)
+def test_a_refused_subscription_is_requested_only_once_at_a_time() -> None:
+    session = make_session(recipients=1)
     receive(session, "CLOSED", "nwc1", "error: x")
     session.tick(T + 1000)
     assert len(frames(session)) == 1
@@ -235,7 +235,7 @@ def test_it_is_asked_for_once_until_it_is_refused_again() -> None:
 
 
 def times_asked(session: RelaySession, seconds: int, *, notice: str = "") -> list[int]:
-    """Return the seconds in which something is asked for, of a relay that says a NOTICE or nothing."""
+    """Return the seconds in which a REQ is sent to a relay that answers with a NOTICE or nothing."""
     times = []
     for second in range(seconds):
         session.tick(T + second)
@@ -247,16 +247,16 @@ def times_asked(session: RelaySession, seconds: int, *, notice: str = "") -> lis
 
 
 @pytest.mark.parametrize("notice", ["", "ERROR: bad req: too many concurrent REQs"])
-def test_a_subscription_that_is_not_answered_is_asked_for_later_and_later(notice: str) -> None:
-    """Before version 1.1 strfry refused a REQ by a NOTICE alone, as nostr-rs-relay does."""
-    session = make_session(inboxes=1)
+def test_an_unanswered_subscription_is_requested_again_with_growing_delays(notice: str) -> None:
+    """Before version 1.1, strfry refused a REQ only by a NOTICE, as nostr-rs-relay does."""
+    session = make_session(recipients=1)
     if notice:
         receive(session, "NOTICE", notice)
     times = times_asked(session, 3000, notice=notice)
-    waits = [later - earlier for earlier, later in itertools.pairwise([0, *times])]
+    delays = [later - earlier for earlier, later in itertools.pairwise([0, *times])]
     first = UNANSWERED_FIRST_S
-    assert waits[:4] == [first, 2 * first, 4 * first, 8 * first]
-    assert set(waits[4:]) == {UNANSWERED_MAX_S}
+    assert delays[:4] == [first, 2 * first, 4 * first, 8 * first]
+    assert set(delays[4:]) == {UNANSWERED_MAX_S}
     assert not session.is_listening(KEYS[0].public_key)
     receive(session, "EOSE", "nwc1", "finish", now=T + 3000)
     assert session.is_listening(KEYS[0].public_key)
@@ -266,8 +266,8 @@ def test_a_subscription_that_is_not_answered_is_asked_for_later_and_later(notice
 
 
 @pytest.mark.parametrize("how", ["EOSE", "unsubscribed", "disconnected"])
-def test_a_subscription_is_not_asked_for_again_when_it_is(how: str) -> None:
-    session = make_session(inboxes=1)
+def test_a_subscription_is_not_requested_again_after_eose_or_its_end(how: str) -> None:
+    session = make_session(recipients=1)
     if how == "EOSE":
         receive(session, "EOSE", "nwc1")
     elif how == "unsubscribed":
@@ -278,8 +278,8 @@ def test_a_subscription_is_not_asked_for_again_when_it_is(how: str) -> None:
     assert times_asked(session, 1000) == []
 
 
-def test_only_what_is_not_answered_is_asked_for_again() -> None:
-    session = make_session(inboxes=250)
+def test_only_the_unanswered_subscription_is_requested_again() -> None:
+    session = make_session(recipients=250)
     receive(session, "EOSE", "nwc1")
     receive(session, "EOSE", "nwc3")
     session.tick(T + UNANSWERED_FIRST_S)
@@ -287,38 +287,38 @@ def test_only_what_is_not_answered_is_asked_for_again() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "unanswered"), [(UNANSWERED_FIRST_S - 1, False), (10_000, True)])
-def test_a_relay_that_leaves_a_subscription_unanswered(seconds: int, unanswered: bool) -> None:
-    session = make_session(inboxes=1)
+def test_a_session_with_an_unanswered_subscription_is_unanswered(seconds: int, unanswered: bool) -> None:
+    session = make_session(recipients=1)
     session.tick(T + seconds)
     assert session.is_unanswered is unanswered
 
 
-def test_patience_with_silence_starts_anew_after_an_answer() -> None:
-    session = make_session(inboxes=1)
+def test_the_delay_of_an_unanswered_subscription_is_reset_by_an_answer() -> None:
+    session = make_session(recipients=1)
     assert len(times_asked(session, 500)) == 4
     receive(session, "EOSE", "nwc1", now=T + 500)
-    session.subscribe(INBOXES[1], T + 500)
+    session.subscribe(RECIPIENTS[1], T + 500)
     frames(session)
     session.tick(T + 500 + UNANSWERED_FIRST_S)
     assert len(frames(session)) == 1
 
 
-def test_a_refusal_said_over_and_over_puts_nothing_off() -> None:
-    session = make_session(inboxes=1)
+def test_repeated_refusals_do_not_delay_the_retry() -> None:
+    session = make_session(recipients=1)
     asked = []
     for second in range(40):
         for _ in range(3):
             receive(session, "CLOSED", "nwc1", "error: x", now=T + second)
         session.tick(T + second)
         asked += [second] * len(frames(session))
-    # The refusal that follows each of them is heard a second later.
+    # The refusal of each REQ arrives a second later.
     first = RESUBSCRIBE_FIRST_S
     assert asked == [first, 1 + 3 * first, 2 + 7 * first]
 
 
 def test_a_subscription_is_not_confirmed_after_its_end() -> None:
-    """A relay, or a network of relays, that mixes up the order."""
-    session = make_session(inboxes=1)
+    """A relay, or a network of relays, may send messages in the wrong order."""
+    session = make_session(recipients=1)
     receive(session, "CLOSED", "nwc1", "error: x")
     receive(session, "EOSE", "nwc1")
     assert not session.is_listening(KEYS[0].public_key)
@@ -329,8 +329,8 @@ def test_a_subscription_is_not_confirmed_after_its_end() -> None:
 
 
 @pytest.mark.parametrize("how", ["eose", "reconnect"])
-def test_patience_starts_anew_after_success(how: str) -> None:
-    session = make_session(inboxes=1)
+def test_the_delay_of_a_refused_subscription_is_reset_by_success(how: str) -> None:
+    session = make_session(recipients=1)
     for _ in range(5):
         receive(session, "CLOSED", "nwc1", "error: x")
     if how == "eose":
@@ -347,8 +347,8 @@ def test_patience_starts_anew_after_success(how: str) -> None:
     assert len(frames(session)) == 1
 
 
-def test_a_refused_subscription_that_is_given_up_is_not_asked_for() -> None:
-    session = make_session(inboxes=1)
+def test_a_refused_subscription_without_recipients_is_not_requested_again() -> None:
+    session = make_session(recipients=1)
     receive(session, "CLOSED", "nwc1", "error: x")
     session.unsubscribe(KEYS[0].public_key, T)
     frames(session)
@@ -360,7 +360,7 @@ def test_a_refused_subscription_that_is_given_up_is_not_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("accepted", "reason", "taken"),
+    ("accepted", "reason", "is_accepted"),
     [
         (True, "", True),
         (False, "blocked: no", False),
@@ -369,17 +369,17 @@ def test_a_refused_subscription_that_is_given_up_is_not_asked_for() -> None:
         (False, "", False),
     ],
 )
-def test_the_relays_verdict(accepted: bool, reason: str, taken: bool) -> None:
+def test_the_relays_answer_ends_a_publication(accepted: bool, reason: str, is_accepted: bool) -> None:
     session = make_session()
     assert session.publish(EVENTS[0], T + 10) is None
     assert event_ids(frames(session)) == [EVENTS[0].id]
     result = receive(session, "OK", EVENTS[0].id, accepted, reason)
-    assert result == Published(EVENTS[0].id, accepted=taken, reason=reason)
+    assert result == Published(EVENTS[0].id, accepted=is_accepted, reason=reason)
     assert receive(session, "OK", EVENTS[0].id, accepted, reason) is None
     assert session.tick(T + 1000) == []
 
 
-def test_ok_for_unknown_ids_changes_nothing() -> None:
+def test_an_ok_for_an_unknown_id_changes_nothing() -> None:
     session = make_session()
     session.publish(EVENTS[0], T + 10)
     frames(session)
@@ -404,7 +404,7 @@ def test_the_outbox_is_sent_again_on_a_new_connection() -> None:
 @pytest.mark.parametrize(
     ("connected", "reason"), [(True, "the relay did not answer"), (False, "the relay is not connected")]
 )
-def test_the_deadline(connected: bool, reason: str) -> None:
+def test_a_publication_is_given_up_at_its_deadline(connected: bool, reason: str) -> None:
     session = make_session(connected=connected)
     session.publish(EVENTS[0], T + 10)
     session.publish(EVENTS[1], T + 11)
@@ -420,7 +420,7 @@ HOUR_S = 3600.0
 
 
 @pytest.mark.parametrize("by_s", [HOUR_S, -HOUR_S])
-def test_a_clock_that_is_set_moves_no_deadline(by_s: float) -> None:
+def test_setting_the_clock_does_not_change_how_long_a_publication_may_take(by_s: float) -> None:
     session = make_session()
     session.publish(EVENTS[0], T + 10)
     now = T + by_s
@@ -430,21 +430,21 @@ def test_a_clock_that_is_set_moves_no_deadline(by_s: float) -> None:
 
 
 @pytest.mark.parametrize("by_s", [HOUR_S, -HOUR_S])
-def test_a_clock_that_is_set_changes_no_patience_with_silence(by_s: float) -> None:
-    session = make_session(inboxes=1)
+def test_setting_the_clock_does_not_change_the_retry_of_an_unanswered_subscription(by_s: float) -> None:
+    session = make_session(recipients=1)
     now = T + by_s
     session.clock_moved(by_s, now)
     frames(session)
-    late = UNANSWERED_FIRST_S if by_s < 0 else 0  # set back, the subscription was renewed at once
+    delay = UNANSWERED_FIRST_S if by_s < 0 else 0  # if set back, the REQ was sent again at once
     session.tick(now + UNANSWERED_FIRST_S - 0.1)
     assert frames(session) == []
-    session.tick(now + UNANSWERED_FIRST_S + late)
+    session.tick(now + UNANSWERED_FIRST_S + delay)
     assert [frame[1] for frame in frames(session)] == ["nwc1"]
 
 
 @pytest.mark.parametrize("by_s", [HOUR_S, -HOUR_S])
-def test_a_clock_that_is_set_puts_no_retry_off(by_s: float) -> None:
-    session = make_session(inboxes=1)
+def test_setting_the_clock_does_not_change_the_retry_of_a_refused_subscription(by_s: float) -> None:
+    session = make_session(recipients=1)
     receive(session, "CLOSED", "nwc1", "error: x")
     now = T + by_s
     session.clock_moved(by_s, now)
@@ -454,9 +454,9 @@ def test_a_clock_that_is_set_puts_no_retry_off(by_s: float) -> None:
     assert [frame[1] for frame in frames(session)] == ["nwc1"]
 
 
-def test_a_clock_that_is_set_back_renews_the_subscriptions() -> None:
-    """The relay would send nothing before the time that we asked for."""
-    session = make_session(inboxes=250)
+def test_setting_the_clock_back_requests_the_subscriptions_again() -> None:
+    """The relay would deliver no event before the old `since`."""
+    session = make_session(recipients=250)
     receive(session, "CLOSED", "nwc2", "error: x")
     session.clock_moved(-HOUR_S, T - HOUR_S)
     requests = of_type("REQ", frames(session))
@@ -464,8 +464,8 @@ def test_a_clock_that_is_set_back_renews_the_subscriptions() -> None:
     assert {filter_["since"] for _, _, filter_ in requests} == {int(T - HOUR_S) - REACH_S}
 
 
-def test_a_clock_that_is_set_back_renews_what_the_relay_has_not_confirmed_yet() -> None:
-    session = make_session(inboxes=1)
+def test_setting_the_clock_back_requests_an_unconfirmed_subscription_again() -> None:
+    session = make_session(recipients=1)
     receive(session, "CLOSED", "nwc1", "error: x")
     session.tick(T + RESUBSCRIBE_FIRST_S)
     frames(session)
@@ -475,8 +475,8 @@ def test_a_clock_that_is_set_back_renews_what_the_relay_has_not_confirmed_yet() 
 
 
 @pytest.mark.parametrize("by_s", [HOUR_S, -HOUR_S])
-def test_a_clock_that_is_set_does_not_change_how_long_an_auth_is_waited_for(by_s: float) -> None:
-    session = make_session(inboxes=2)
+def test_setting_the_clock_does_not_change_the_timeout_of_an_auth(by_s: float) -> None:
+    session = make_session(recipients=2)
     session.publish(EVENTS[0], T + 100)
     receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED)
     receive(session, "AUTH", "challenge")
@@ -485,15 +485,15 @@ def test_a_clock_that_is_set_does_not_change_how_long_an_auth_is_waited_for(by_s
     now = T + by_s
     session.clock_moved(by_s, now)
     frames(session)
-    session.tick(now + PATIENCE_S - 0.1)
+    session.tick(now + ANSWER_TIMEOUT_S - 0.1)
     assert frames(session) == []
-    session.tick(now + PATIENCE_S)
+    session.tick(now + ANSWER_TIMEOUT_S)
     assert event_ids(frames(session)) == [EVENTS[0].id]
 
 
 @pytest.mark.parametrize("by_s", [HOUR_S, -HOUR_S])
-def test_a_clock_that_is_set_does_not_change_when_a_challenge_is_answered(by_s: float) -> None:
-    session = make_session(inboxes=1)
+def test_setting_the_clock_does_not_change_when_a_challenge_is_answered(by_s: float) -> None:
+    session = make_session(recipients=1)
     for number in range(PROMPT_ROUNDS + 1):
         receive(session, "AUTH", str(number))
         challenges_answered(session)
@@ -509,23 +509,23 @@ def test_a_clock_that_is_set_does_not_change_when_a_challenge_is_answered(by_s: 
 
 
 @pytest.mark.parametrize("by_s", [HOUR_S, -HOUR_S])
-def test_an_auth_is_dated_by_the_clock_that_was_set(by_s: float) -> None:
-    session = make_session(inboxes=1)
+def test_an_auth_has_the_time_of_the_new_clock(by_s: float) -> None:
+    session = make_session(recipients=1)
     authenticate(session, True)
     session.clock_moved(by_s, T + by_s)
-    session.subscribe(INBOXES[1], T + by_s)
+    session.subscribe(RECIPIENTS[1], T + by_s)
     [asked] = of_type("AUTH", frames(session))
     assert asked[1]["created_at"] == int(T + by_s)
 
 
-def test_a_clock_that_is_set_forward_needs_no_new_subscriptions() -> None:
-    session = make_session(inboxes=1)
+def test_setting_the_clock_forward_requests_no_subscription_again() -> None:
+    session = make_session(recipients=1)
     session.clock_moved(HOUR_S, T + HOUR_S)
     assert frames(session) == []
 
 
-def test_what_is_given_up_unsent_is_not_sent_later() -> None:
-    """A relay that reads slowly would otherwise have us keep all that was ever meant for it."""
+def test_an_event_that_was_given_up_unsent_is_not_sent_later() -> None:
+    """Otherwise all events for a relay that reads slowly would stay in memory."""
     session = make_session()
     for event in EVENTS:
         session.publish(event, T + 10)
@@ -536,7 +536,7 @@ def test_what_is_given_up_unsent_is_not_sent_later() -> None:
     assert frames(session) == []
 
 
-def test_a_full_outbox_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_outbox_refuses_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_OUTBOX", 2)
     session = make_session(connected=False)
     assert session.publish(EVENTS[0], T + 10) is None
@@ -545,7 +545,7 @@ def test_a_full_outbox_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused is not None
     assert not refused.accepted
     assert refused.event_id == EVENTS[2].id
-    assert session.publish(EVENTS[1], T + 20) is None  # has its place already
+    assert session.publish(EVENTS[1], T + 20) is None  # replaces itself in the outbox
     session.connected(T)
     assert event_ids(frames(session)) == [EVENTS[0].id, EVENTS[1].id]
     receive(session, "OK", EVENTS[0].id, True, "")
@@ -556,7 +556,7 @@ def test_a_full_outbox_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_challenge_is_answered_with_every_key() -> None:
-    session = make_session(inboxes=3)
+    session = make_session(recipients=3)
     receive(session, "AUTH", "the challenge", now=T + 3)
     asked = frames(session)
     assert [frame[0] for frame in asked] == ["AUTH"] * 3
@@ -570,45 +570,45 @@ def test_a_challenge_is_answered_with_every_key() -> None:
 
 
 def test_a_key_added_later_is_authenticated_before_it_subscribes() -> None:
-    session = make_session(inboxes=1)
+    session = make_session(recipients=1)
     authenticate(session, True)
-    session.subscribe(INBOXES[1], T)
+    session.subscribe(RECIPIENTS[1], T)
     auth, request = frames(session)
     assert (auth[0], auth[1]["pubkey"]) == ("AUTH", KEYS[1].public_key)
     assert request[0] == "REQ"
-    session.subscribe(INBOXES[1], T)
+    session.subscribe(RECIPIENTS[1], T)
     assert of_type("AUTH", frames(session)) == []
     session.unsubscribe(KEYS[1].public_key, T)
-    session.subscribe(INBOXES[1], T)
+    session.subscribe(RECIPIENTS[1], T)
     assert len(of_type("AUTH", frames(session))) == 1
 
 
-def test_no_auth_without_a_challenge_or_for_that_of_an_old_connection() -> None:
+def test_no_auth_is_sent_without_a_challenge_on_the_same_connection() -> None:
     session = make_session()
-    session.subscribe(INBOXES[0], T)
+    session.subscribe(RECIPIENTS[0], T)
     assert of_type("AUTH", frames(session)) == []
     authenticate(session, True)
     session.connected(T)
-    session.subscribe(INBOXES[1], T)
+    session.subscribe(RECIPIENTS[1], T)
     assert of_type("AUTH", frames(session)) == []
 
 
-def test_an_empty_challenge_is_no_challenge() -> None:
-    session = make_session(inboxes=1)
+def test_an_empty_challenge_is_ignored() -> None:
+    session = make_session(recipients=1)
     receive(session, "AUTH", "")
     assert frames(session) == []
 
 
 def challenges_answered(session: RelaySession, *, accepted: bool = True, now: float = T) -> list[str]:
-    """Take the AUTH that is sent, answer it, and return which challenges it is for."""
+    """Answer each AUTH that is sent and return the challenges that were signed."""
     asked = of_type("AUTH", frames(session))
     for frame in asked:
         receive(session, "OK", frame[1]["id"], accepted, "", now=now)
     return [dict(frame[1]["tags"])["challenge"] for frame in asked]
 
 
-def test_in_a_flood_of_challenges_the_newest_is_answered_later() -> None:
-    session = make_session(inboxes=1)
+def test_the_newest_of_a_flood_of_challenges_is_answered_after_a_delay() -> None:
+    session = make_session(recipients=1)
     answered = []
     for number in range(PROMPT_ROUNDS * 3):
         receive(session, "AUTH", str(number))
@@ -623,13 +623,13 @@ def test_in_a_flood_of_challenges_the_newest_is_answered_later() -> None:
     assert of_type("AUTH", frames(session)) == []
     session.connected(T)
     frames(session)
-    receive(session, "AUTH", "a new connection starts anew")
+    receive(session, "AUTH", "a new connection")
     assert len(challenges_answered(session)) == 1
 
 
-def test_one_challenge_after_the_other_is_answered() -> None:
-    """All that come while the first is being answered are one."""
-    session = make_session(inboxes=2)
+def test_challenges_are_answered_one_after_the_other() -> None:
+    """Of the challenges that arrive during a round, only the newest is answered."""
+    session = make_session(recipients=2)
     receive(session, "AUTH", "0")
     first, second = frames(session)
     for number in range(1, 20):
@@ -641,16 +641,16 @@ def test_one_challenge_after_the_other_is_answered() -> None:
 
 
 def test_a_new_key_answers_the_newest_challenge_at_once() -> None:
-    session = make_session(inboxes=1)
+    session = make_session(recipients=1)
     for number in range(PROMPT_ROUNDS * 3):
         receive(session, "AUTH", str(number))
         challenges_answered(session)
-    session.subscribe(INBOXES[1], T)
+    session.subscribe(RECIPIENTS[1], T)
     assert challenges_answered(session) == ["8"]
 
 
-def test_an_endless_flood_of_challenges_is_answered_every_five_minutes() -> None:
-    session = make_session(inboxes=1)
+def test_an_endless_flood_of_challenges_is_answered_only_every_five_minutes() -> None:
+    session = make_session(recipients=1)
     answered = 0
     for second in range(3600):
         receive(session, "AUTH", str(second), now=T + second)
@@ -659,65 +659,65 @@ def test_an_endless_flood_of_challenges_is_answered_every_five_minutes() -> None
     assert answered <= 3600 / NEXT_ROUND_MAX_S + 10
 
 
-def test_a_few_keys_sign_at_once_and_subscriptions_wait_for_all() -> None:
-    session = make_session(inboxes=3 * SIGNED_AT_ONCE)
+def test_auth_is_signed_in_batches_and_sent_before_subscriptions() -> None:
+    session = make_session(recipients=3 * SIGN_BATCH)
     session.publish(EVENTS[0], T + 100)
     receive(session, "AUTH", "challenge")
-    session.subscribe(INBOXES[200], T)
+    session.subscribe(RECIPIENTS[200], T)
     turns = []
     while session.has_data_to_send:
         turns.append([json.loads(frame)[0] for frame in session.data_to_send()])
-    assert turns[0] == ["AUTH"] * SIGNED_AT_ONCE + ["EVENT"]
-    assert turns[1] == turns[2] == ["AUTH"] * SIGNED_AT_ONCE
+    assert turns[0] == ["AUTH"] * SIGN_BATCH + ["EVENT"]
+    assert turns[1] == turns[2] == ["AUTH"] * SIGN_BATCH
     assert turns[3:] == [["AUTH", "REQ"]]
 
 
-def test_an_auth_that_is_passed_over_keeps_the_others_waiting_for_a_while_only() -> None:
-    session = make_session(inboxes=2)
+def test_an_auth_without_an_answer_delays_others_only_until_its_timeout() -> None:
+    session = make_session(recipients=2)
     session.publish(EVENTS[0], T + 100)
     receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED)
     frames(session)
     receive(session, "AUTH", "challenge")
     first, _ = frames(session)
     receive(session, "OK", first[1]["id"], True, "", now=T + 1)
-    session.tick(T + PATIENCE_S)
+    session.tick(T + ANSWER_TIMEOUT_S)
     assert frames(session) == []
-    session.tick(T + 1 + PATIENCE_S)
+    session.tick(T + 1 + ANSWER_TIMEOUT_S)
     assert event_ids(frames(session)) == [EVENTS[0].id]
 
 
-def test_a_key_that_leaves_before_it_has_signed_keeps_nobody_waiting() -> None:
-    session = make_session(inboxes=SIGNED_AT_ONCE + 1)
+def test_a_key_that_is_removed_before_it_has_signed_delays_no_other() -> None:
+    session = make_session(recipients=SIGN_BATCH + 1)
     session.publish(EVENTS[0], T + 100)
     receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED)
     session.data_to_send()
     receive(session, "AUTH", "challenge")
     for frame in session.data_to_send():
         receive(session, "OK", json.loads(frame)[1]["id"], True, "")
-    session.unsubscribe(KEYS[SIGNED_AT_ONCE].public_key, T)
+    session.unsubscribe(KEYS[SIGN_BATCH].public_key, T)
     assert event_ids(frames(session)) == [EVENTS[0].id]
 
 
-def test_an_auth_that_is_never_answered_is_told_at_the_deadline() -> None:
-    session = make_session(inboxes=1)
+def test_an_auth_that_is_never_answered_is_named_at_the_deadline() -> None:
+    session = make_session(recipients=1)
     session.publish(EVENTS[0], T + 100)
     receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED)
     receive(session, "AUTH", "challenge")
     [given_up] = session.tick(T + 100)
-    assert given_up.reason == "the relay wants AUTH, and has not taken ours"
+    assert given_up.reason == "the relay wants AUTH, and has not accepted ours"
 
 
-def test_words_about_a_refused_auth_are_passed_on_when_all_are() -> None:
-    session = make_session(inboxes=2)
+def test_the_reason_of_a_refused_auth_is_returned_once_all_are_refused() -> None:
+    session = make_session(recipients=2)
     receive(session, "AUTH", "challenge")
     first, second = frames(session)
     assert receive(session, "OK", first[1]["id"], False, "blocked: no") is None
-    told = receive(session, "OK", second[1]["id"], False, "blocked: no")
-    assert told == NoticeReceived("AUTH refused: blocked: no")
+    notice = receive(session, "OK", second[1]["id"], False, "blocked: no")
+    assert notice == NoticeReceived("AUTH refused: blocked: no")
 
 
-def test_the_signer_of_an_event_is_authenticated_without_an_inbox() -> None:
-    session = make_session(inboxes=1)
+def test_the_signer_of_an_event_is_authenticated_if_it_is_no_recipient() -> None:
+    session = make_session(recipients=1)
     authenticate(session, True)
     session.publish(EVENTS[0], T + 100, KEYS[5])
     auth, event = frames(session)
@@ -732,7 +732,7 @@ def test_the_signer_of_an_event_is_authenticated_without_an_inbox() -> None:
 
 
 def requested(sent: list[Frame]) -> list[set[str]]:
-    """Return what each REQ asks for."""
+    """Return the recipients in each REQ."""
     return [set(frame[2]["#p"]) for frame in of_type("REQ", sent)]
 
 
@@ -741,7 +741,7 @@ def names(numbers: Iterable[int]) -> set[str]:
 
 
 def test_keys_whose_auth_was_refused_get_a_subscription_of_their_own() -> None:
-    session = make_session(inboxes=4)
+    session = make_session(recipients=4)
     authenticate(session, True, False, True, False)
     receive(session, "CLOSED", "nwc1", AUTH_REQUIRED)
     assert requested(frames(session)) == [names((0, 2)), names((1, 3))]
@@ -750,8 +750,8 @@ def test_keys_whose_auth_was_refused_get_a_subscription_of_their_own() -> None:
     assert not session.is_listening(KEYS[1].public_key)
 
 
-def test_a_subscription_of_refused_keys_is_tried_later_and_later() -> None:
-    session = make_session(inboxes=2)
+def test_a_subscription_of_refused_keys_is_requested_with_growing_delays() -> None:
+    session = make_session(recipients=2)
     authenticate(session, True, False)
     receive(session, "CLOSED", "nwc1", AUTH_REQUIRED)
     frames(session)
@@ -770,8 +770,8 @@ def test_a_subscription_of_refused_keys_is_tried_later_and_later() -> None:
     assert times == [0, 10, 30, 70]
 
 
-def test_restricted_is_narrowed_down_to_the_key_it_means() -> None:
-    session = make_session(inboxes=100)
+def test_a_restricted_subscription_is_split_down_to_the_refused_key() -> None:
+    session = make_session(recipients=100)
     authenticate(session, *[True] * 100)
     stranger = KEYS[77].public_key
     receive(session, "CLOSED", "nwc1", "restricted: one of you is unknown")
@@ -786,8 +786,8 @@ def test_restricted_is_narrowed_down_to_the_key_it_means() -> None:
     assert served == names(range(100)) - {stranger}
 
 
-def test_a_relay_that_serves_nobody_is_not_asked_without_end() -> None:
-    session = make_session(inboxes=250)
+def test_the_subscriptions_of_a_relay_that_serves_nobody_are_not_split_without_end() -> None:
+    session = make_session(recipients=250)
     authenticate(session, *[True] * 250)
     for name in ("nwc1", "nwc2", "nwc3"):
         receive(session, "CLOSED", name, "restricted: go away")
@@ -796,11 +796,11 @@ def test_a_relay_that_serves_nobody_is_not_asked_without_end() -> None:
         asked += len(sent)
         for _, name, _ in sent:
             receive(session, "CLOSED", name, "restricted: go away")
-    assert asked == 2 * MAX_DIVISIONS
+    assert asked == 2 * MAX_SPLITS
 
 
-def test_an_auth_that_is_forgotten_in_the_middle_of_a_session_is_made_again() -> None:
-    session = make_session(inboxes=2)
+def test_an_auth_that_the_relay_has_forgotten_is_sent_again() -> None:
+    session = make_session(recipients=2)
     authenticate(session, True, True)
     receive(session, "EOSE", "nwc1")
     receive(session, "CLOSED", "nwc1", AUTH_REQUIRED, now=T + 500)
@@ -808,35 +808,35 @@ def test_an_auth_that_is_forgotten_in_the_middle_of_a_session_is_made_again() ->
     assert [frame[0] for frame in frames(session)] == ["AUTH", "AUTH", "REQ"]
 
 
-def test_a_relay_that_forgets_without_end_is_told_at_once_a_few_times_only() -> None:
-    session = make_session(inboxes=1)
+def test_an_auth_that_the_relay_forgets_each_time_is_sent_at_once_only_a_few_times() -> None:
+    session = make_session(recipients=1)
     authenticate(session, True)
-    told = 0
+    sent = 0
     for second in range(100):
         receive(session, "EOSE", "nwc1", now=T + second)
         receive(session, "CLOSED", "nwc1", AUTH_REQUIRED, now=T + second)
         session.tick(T + second)
-        told += len(challenges_answered(session, now=T + second))
-    assert told <= MAX_PROMPT_RENEWALS + 100 / RESUBSCRIBE_FIRST_S
+        sent += len(challenges_answered(session, now=T + second))
+    assert sent <= MAX_PROMPT_RENEWALS + 100 / RESUBSCRIBE_FIRST_S
 
 
-@pytest.mark.parametrize("how", ["refused", "passed over"])
-def test_an_event_that_needs_auth_has_it_made_again_when_none_was_taken(how: str) -> None:
-    session = make_session(inboxes=1)
+@pytest.mark.parametrize("how", ["refused", "unanswered"])
+def test_an_event_that_needs_auth_starts_a_new_round_if_none_was_accepted(how: str) -> None:
+    session = make_session(recipients=1)
     receive(session, "AUTH", "challenge")
     [asked] = frames(session)
     if how == "refused":
         receive(session, "OK", asked[1]["id"], False, "error: try again")
-    session.tick(T + PATIENCE_S)
+    session.tick(T + ANSWER_TIMEOUT_S)
     session.publish(EVENTS[0], T + 100)
     frames(session)
-    receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED, now=T + PATIENCE_S)
-    assert challenges_answered(session, now=T + PATIENCE_S) == ["challenge"]
+    receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED, now=T + ANSWER_TIMEOUT_S)
+    assert challenges_answered(session, now=T + ANSWER_TIMEOUT_S) == ["challenge"]
     assert event_ids(frames(session)) == [EVENTS[0].id]
 
 
-def test_events_that_need_auth_do_not_have_it_made_without_end() -> None:
-    session = make_session(inboxes=1)
+def test_events_that_need_auth_do_not_start_rounds_without_end() -> None:
+    session = make_session(recipients=1)
     authenticate(session, False)
     made = 0
     for second in range(1, 3600):
@@ -847,8 +847,8 @@ def test_events_that_need_auth_do_not_have_it_made_without_end() -> None:
     assert 0 < made <= 3600 / NEXT_ROUND_MAX_S + 10
 
 
-def test_closed_for_auth_then_auth_then_again_once() -> None:
-    session = make_session(inboxes=1)
+def test_a_subscription_that_needs_auth_is_requested_again_once_after_it() -> None:
+    session = make_session(recipients=1)
     receive(session, "CLOSED", "nwc1", AUTH_REQUIRED)
     assert frames(session) == []
     assert [frame[:2] for frame in authenticate(session, True)] == [["REQ", "nwc1"]]
@@ -858,13 +858,13 @@ def test_closed_for_auth_then_auth_then_again_once() -> None:
 
 
 @pytest.mark.parametrize("eose_first", [True, False])
-def test_what_was_asked_for_before_a_challenge_is_asked_for_again_after_auth(eose_first: bool) -> None:
-    """Chorus answers a REQ with a challenge and EOSE, and forgets it."""
-    session = make_session(inboxes=150)
+def test_subscriptions_older_than_a_challenge_are_requested_again_after_auth(eose_first: bool) -> None:
+    """Chorus answers a REQ with a challenge and EOSE, and then forgets the REQ."""
+    session = make_session(recipients=150)
     for name in ("nwc1", "nwc2"):
         receive(session, "EOSE", name)
     if not eose_first:
-        session.subscribe(INBOXES[150], T)
+        session.subscribe(RECIPIENTS[150], T)
         frames(session)
     assert [frame[:2] for frame in authenticate(session, *[True] * len(session))] in (
         [["REQ", "nwc1"], ["REQ", "nwc2"]],
@@ -873,24 +873,24 @@ def test_what_was_asked_for_before_a_challenge_is_asked_for_again_after_auth(eos
     assert frames(session) == []
 
 
-def test_auth_of_a_key_that_is_added_later_asks_for_nothing_else_again() -> None:
-    session = make_session(inboxes=100)
+def test_auth_of_a_new_key_requests_no_older_subscription_again() -> None:
+    session = make_session(recipients=100)
     authenticate(session, *[True] * 100)
-    session.subscribe(INBOXES[100], T)
+    session.subscribe(RECIPIENTS[100], T)
     auth, request = frames(session)
     assert request[:2] == ["REQ", "nwc2"]
     receive(session, "OK", auth[1]["id"], True, "")
     assert frames(session) == []
 
 
-def test_auth_that_is_refused_asks_for_nothing_again() -> None:
-    session = make_session(inboxes=1)
+def test_a_refused_auth_requests_no_subscription_again() -> None:
+    session = make_session(recipients=1)
     receive(session, "EOSE", "nwc1")
     assert authenticate(session, False) == []
 
 
-def test_a_challenge_for_each_req_is_no_endless_loop() -> None:
-    session = make_session(inboxes=1)
+def test_a_challenge_for_each_req_causes_no_endless_loop() -> None:
+    session = make_session(recipients=1)
     receive(session, "AUTH", "challenge 0")
     asked = 0
     for second in range(3600):
@@ -907,21 +907,21 @@ def test_a_challenge_for_each_req_is_no_endless_loop() -> None:
     assert asked <= 3600 / NEXT_ROUND_MAX_S + 10
 
 
-def test_an_event_refused_for_auth_then_auth_then_again_once() -> None:
-    session = make_session(inboxes=1)
+def test_an_event_that_needs_auth_is_sent_again_once_after_it() -> None:
+    session = make_session(recipients=1)
     session.publish(EVENTS[0], T + 100)
     frames(session)
     assert receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED) is None
     assert frames(session) == []
     assert event_ids(authenticate(session, True)) == [EVENTS[0].id]
-    # Once is enough: the relay has its AUTH.
+    # Only once: the relay has accepted the AUTH.
     result = receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED)
     assert result == Published(EVENTS[0].id, accepted=False, reason=AUTH_REQUIRED)
     assert frames(session) == []
 
 
-def test_what_waits_for_auth_waits_for_every_key() -> None:
-    session = make_session(inboxes=2)
+def test_nothing_is_sent_again_before_the_auth_of_every_key_is_answered() -> None:
+    session = make_session(recipients=2)
     session.publish(EVENTS[0], T + 100)
     receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED)
     receive(session, "CLOSED", "nwc1", AUTH_REQUIRED)
@@ -935,8 +935,8 @@ def test_what_waits_for_auth_waits_for_every_key() -> None:
 
 
 @pytest.mark.parametrize("verdicts", [(True, False), (False, True)])
-def test_one_key_refused_does_not_stop_the_other(verdicts: tuple[bool, bool]) -> None:
-    session = make_session(inboxes=2)
+def test_a_refused_key_does_not_stop_an_accepted_one(verdicts: tuple[bool, bool]) -> None:
+    session = make_session(recipients=2)
     session.publish(EVENTS[0], T + 100)
     receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED)
     frames(session)
@@ -944,16 +944,16 @@ def test_one_key_refused_does_not_stop_the_other(verdicts: tuple[bool, bool]) ->
 
 
 def test_nothing_is_sent_again_when_every_key_is_refused() -> None:
-    session = make_session(inboxes=2)
+    session = make_session(recipients=2)
     session.publish(EVENTS[0], T + 100)
     receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED)
     frames(session)
     assert authenticate(session, False, False) == []
 
 
-def test_an_event_refused_for_auth_after_the_auth_is_sent_again_once() -> None:
-    """The relay looked at the event before the AUTH and answered after it."""
-    session = make_session(inboxes=1)
+def test_an_event_that_is_refused_after_the_auth_is_sent_again_once() -> None:
+    """The relay checked the event before the AUTH and answered after it."""
+    session = make_session(recipients=1)
     session.publish(EVENTS[0], T + 100)
     authenticate(session, True)
     receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED)
@@ -962,9 +962,9 @@ def test_an_event_refused_for_auth_after_the_auth_is_sent_again_once() -> None:
     assert result == Published(EVENTS[0].id, accepted=False, reason=AUTH_REQUIRED)
 
 
-def test_an_event_refused_with_more_challenges_than_are_answered_at_once() -> None:
-    """A relay that has forgotten us, and makes every challenge void with the next refusal."""
-    session = make_session(inboxes=1)
+def test_an_event_refused_with_too_many_challenges_is_sent_after_the_next_round() -> None:
+    """The relay has forgotten our AUTH, and replaces the challenge with each refusal."""
+    session = make_session(recipients=1)
     for _ in range(PROMPT_ROUNDS):
         authenticate(session, True)
     session.publish(EVENTS[0], T + 100)
@@ -972,7 +972,7 @@ def test_an_event_refused_with_more_challenges_than_are_answered_at_once() -> No
     for _ in range(2):
         receive(session, "AUTH", "a newer challenge")
         assert receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED) is None
-        assert of_type("AUTH", frames(session)) == []  # it is not its turn yet
+        assert of_type("AUTH", frames(session)) == []  # the next round is not due yet
     session.tick(T + NEXT_ROUND_FIRST_S)
     assert challenges_answered(session, now=T + NEXT_ROUND_FIRST_S) == ["a newer challenge"]
     assert event_ids(frames(session)) == [EVENTS[0].id]
@@ -980,8 +980,8 @@ def test_an_event_refused_with_more_challenges_than_are_answered_at_once() -> No
     assert result == Published(EVENTS[0].id, accepted=True, reason="")
 
 
-def test_an_event_refused_without_end_is_sent_as_often_as_there_are_rounds() -> None:
-    session = make_session(inboxes=1)
+def test_an_event_that_is_refused_without_end_is_sent_once_per_round() -> None:
+    session = make_session(recipients=1)
     authenticate(session, True)
     session.publish(EVENTS[0], T + 3600)
     sent = answered = 0
@@ -999,11 +999,11 @@ def test_an_event_refused_without_end_is_sent_as_often_as_there_are_rounds() -> 
     assert answered <= 3600 / NEXT_ROUND_MAX_S + 10
     assert PROMPT_ROUNDS < sent <= answered + 2
     [given_up] = session.tick(T + 3600)
-    assert given_up.reason == "the relay wants AUTH, and has not taken ours"
+    assert given_up.reason == "the relay wants AUTH, and has not accepted ours"
 
 
-def test_waiting_for_auth_ends_with_the_connection() -> None:
-    session = make_session(inboxes=1)
+def test_a_new_connection_does_not_wait_for_auth() -> None:
+    session = make_session(recipients=1)
     session.publish(EVENTS[0], T + 100)
     receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED)
     receive(session, "CLOSED", "nwc1", AUTH_REQUIRED)
@@ -1012,22 +1012,22 @@ def test_waiting_for_auth_ends_with_the_connection() -> None:
     assert receive(session, "OK", EVENTS[0].id, False, AUTH_REQUIRED) is None
 
 
-def test_a_relay_that_asks_for_auth_but_sends_no_challenge_is_asked_later() -> None:
-    session = make_session(inboxes=1)
+def test_a_subscription_that_needs_auth_is_requested_again_without_a_challenge() -> None:
+    session = make_session(recipients=1)
     receive(session, "CLOSED", "nwc1", AUTH_REQUIRED)
     session.tick(T + RESUBSCRIBE_FIRST_S)
     assert [frame[0] for frame in frames(session)] == ["REQ"]
 
 
-def test_auth_does_not_ask_again_for_what_was_refused_for_another_reason() -> None:
-    session = make_session(inboxes=1)
+def test_auth_does_not_retry_a_subscription_that_was_closed_for_another_reason() -> None:
+    session = make_session(recipients=1)
     receive(session, "CLOSED", "nwc1", "rate-limited: slow down")
     assert authenticate(session, True) == []
 
 
 @pytest.mark.parametrize("accepted", [True, False])
-def test_auth_of_a_key_that_has_left_is_harmless(accepted: bool) -> None:
-    session = make_session(inboxes=1)
+def test_the_answer_to_the_auth_of_a_removed_key_is_ignored(accepted: bool) -> None:
+    session = make_session(recipients=1)
     receive(session, "AUTH", "challenge")
     [asked] = frames(session)
     session.unsubscribe(KEYS[0].public_key, T)
@@ -1036,14 +1036,14 @@ def test_auth_of_a_key_that_has_left_is_harmless(accepted: bool) -> None:
     assert frames(session) == []
 
 
-# Nothing wanted is lost
+# No recipient and no event is lost
 
 
 class Relaying(RuleBasedStateMachine):
-    """A relay that comes and goes, refuses and asks for AUTH at random, beside what must hold.
+    """A relay that connects, drops, refuses and wants AUTH at random, and what must hold all the time.
 
-    The model keeps what is wanted; `granted` is what a relay that takes everything would hold after
-    the frames so far.
+    `wanted` has all recipients. `granted` has the subscriptions that a relay would hold if it accepted
+    every frame so far.
     """
 
     def __init__(self) -> None:
@@ -1059,7 +1059,7 @@ class Relaying(RuleBasedStateMachine):
         self.arrived: set[str] = set()
         self.asked: dict[str, bool] = {}
 
-    def take(self) -> None:
+    def receive_frames(self) -> None:
         for frame in frames(self.session):
             match frame:
                 case ["REQ", name, filter_]:
@@ -1077,25 +1077,25 @@ class Relaying(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 249))
     def subscribe(self, number: int) -> None:
-        self.session.subscribe(INBOXES[number], self.now)
+        self.session.subscribe(RECIPIENTS[number], self.now)
         self.wanted.add(KEYS[number].public_key)
 
     @rule()
     def subscribe_many(self) -> None:
-        for inbox in INBOXES[:120]:
-            self.session.subscribe(inbox, self.now)
-            self.wanted.add(inbox.recipient.public_key)
+        for recipient in RECIPIENTS[:120]:
+            self.session.subscribe(recipient, self.now)
+            self.wanted.add(recipient.keys.public_key)
 
     @rule(number=st.integers(0, 249))
     def unsubscribe(self, number: int) -> None:
         self.session.unsubscribe(KEYS[number].public_key, self.now)
         self.wanted.discard(KEYS[number].public_key)
 
-    @rule(number=st.integers(0, len(EVENTS) - 1), patience=st.integers(1, 60))
-    def publish(self, number: int, patience: int) -> None:
+    @rule(number=st.integers(0, len(EVENTS) - 1), timeout_s=st.integers(1, 60))
+    def publish(self, number: int, timeout_s: int) -> None:
         event = EVENTS[number]
-        assert self.session.publish(event, self.now + patience) is None
-        self.outbox[event.id] = self.now + patience
+        assert self.session.publish(event, self.now + timeout_s) is None
+        self.outbox[event.id] = self.now + timeout_s
 
     @rule()
     def connect(self) -> None:
@@ -1119,7 +1119,7 @@ class Relaying(RuleBasedStateMachine):
     @precondition(lambda self: self.connected)
     @rule(number=st.integers(0, len(EVENTS) - 1), accepted=st.booleans())
     def ok(self, number: int, accepted: bool) -> None:
-        self.take()
+        self.receive_frames()
         event_id = EVENTS[number].id
         result = receive(self.session, "OK", event_id, accepted, "", now=self.now)
         if event_id in self.outbox:
@@ -1131,37 +1131,37 @@ class Relaying(RuleBasedStateMachine):
     @precondition(lambda self: self.connected)
     @rule(number=st.integers(1, 4), reason=st.sampled_from(["error: x", AUTH_REQUIRED]))
     def closed(self, number: int, reason: str) -> None:
-        self.take()
+        self.receive_frames()
         receive(self.session, "CLOSED", f"nwc{number}", reason, now=self.now)
         self.refused.add(f"nwc{number}")
 
     @precondition(lambda self: self.connected)
     @rule(number=st.integers(1, 4))
     def eose(self, number: int) -> None:
-        self.take()
+        self.receive_frames()
         if f"nwc{number}" not in self.refused:
             receive(self.session, "EOSE", f"nwc{number}", now=self.now)
 
     @precondition(lambda self: self.connected)
     @rule()
     def challenge(self) -> None:
-        self.take()
+        self.receive_frames()
         receive(self.session, "AUTH", "challenge", now=self.now)
 
     @precondition(lambda self: self.connected)
     @rule(accepted=st.booleans())
     def auth_ok(self, accepted: bool) -> None:
-        self.take()
+        self.receive_frames()
         for event_id in list(self.asked):
             receive(self.session, "OK", event_id, accepted, "", now=self.now)
         self.asked.clear()
 
     @invariant()
-    def is_wanted(self) -> None:
+    def everything_is_requested(self) -> None:
         if not self.connected:
             assert self.session.data_to_send() == []
             return
-        self.take()
+        self.receive_frames()
         granted = [key for name, keys in self.granted.items() for key in keys]
         assert len(granted) == len(set(granted))
         assert set(granted) == self.wanted
@@ -1169,17 +1169,17 @@ class Relaying(RuleBasedStateMachine):
         assert len(self.session) == len(self.wanted)
 
     def teardown(self) -> None:
-        """At last the relay is there and patient: everything that is wanted arrives."""
+        """In the end the relay is connected and answers: everything is requested."""
         self.session.connected(self.now)
         self.connected, self.granted, self.arrived = True, {}, set()
-        self.is_wanted()
+        self.everything_is_requested()
         self.now += RESUBSCRIBE_MAX_S
         for name in self.granted:
             receive(self.session, "CLOSED", name, "error: x", now=self.now)
         before, self.granted = set(self.granted), {}
         self.now += RESUBSCRIBE_MAX_S
         self.session.tick(self.now)
-        self.take()
+        self.receive_frames()
         assert set(self.granted) == before
 
 

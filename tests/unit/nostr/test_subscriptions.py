@@ -3,158 +3,165 @@ import random
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import req_message
 from nwc.nostr.subscriptions import (
-    INBOXES_IN_PACK,
-    INBOXES_IN_SMALL_PACK,
-    SMALL_PACKS,
-    Inbox,
-    Pack,
-    Packs,
+    SMALL_SUBSCRIPTION_ROOM,
+    SMALL_SUBSCRIPTIONS,
+    SUBSCRIPTION_ROOM,
+    Recipient,
+    Subscription,
+    Subscriptions,
 )
 
 KEYS = [KeyPair.from_secret(number.to_bytes(32, "big")) for number in range(1, 5002)]
-INBOXES = [
-    Inbox(keys, author) for keys, author in zip(KEYS, (f"{n:064x}" for n in range(5001)), strict=True)
+RECIPIENTS = [
+    Recipient(keys, author)
+    for keys, author in zip(KEYS, (f"{n:064x}" for n in range(5001)), strict=True)
 ]
 
 
-def packs_of(count: int) -> Packs:
-    packs = Packs()
-    for inbox in INBOXES[:count]:
-        packs.add(inbox)
-    return packs
+def subscriptions_of(count: int) -> Subscriptions:
+    subscriptions = Subscriptions()
+    for recipient in RECIPIENTS[:count]:
+        subscriptions.add(recipient)
+    return subscriptions
 
 
-def contents(packs: Packs) -> dict[str, set[str]]:
-    return {pack.subscription_id: set(pack.inboxes) for pack in packs}
+def contents(subscriptions: Subscriptions) -> dict[str, set[str]]:
+    return {subscription.id: set(subscription.recipients) for subscription in subscriptions}
 
 
-def check(packs: Packs) -> None:
-    """No inbox is in two packs or lost, no pack is empty or too full, and all are found."""
-    everything = [key for pack in packs for key in pack.inboxes]
-    assert len(everything) == len(set(everything)) == len(packs) == len(packs.inboxes())
-    for pack in packs:
-        assert 0 < len(pack.inboxes) <= pack.room <= INBOXES_IN_PACK
-        assert packs.get(pack.subscription_id) is pack
-        assert all(packs.pack_of(key) is pack for key in pack.inboxes)
+def check(subscriptions: Subscriptions) -> None:
+    """Check that every recipient is in one subscription, and that none is empty or too full."""
+    everything = [key for subscription in subscriptions for key in subscription.recipients]
+    assert (
+        len(everything) == len(set(everything)) == len(subscriptions) == len(subscriptions.recipients())
+    )
+    for subscription in subscriptions:
+        assert 0 < len(subscription.recipients) <= subscription.room <= SUBSCRIPTION_ROOM
+        assert subscriptions.get(subscription.id) is subscription
+        assert all(subscriptions.subscription_of(key) is subscription for key in subscription.recipients)
 
 
-def test_one_more_of_5000_changes_one_pack() -> None:
-    packs = packs_of(5000)
-    before = contents(packs)
-    changed = packs.add(INBOXES[5000])
-    after = contents(packs)
-    assert [name for name in after if after[name] != before.get(name)] == [changed.subscription_id]
-    assert after[changed.subscription_id] - before[changed.subscription_id] == {KEYS[5000].public_key}
-    check(packs)
+def test_adding_one_to_5000_recipients_changes_one_subscription() -> None:
+    subscriptions = subscriptions_of(5000)
+    before = contents(subscriptions)
+    changed = subscriptions.add(RECIPIENTS[5000])
+    after = contents(subscriptions)
+    assert [name for name in after if after[name] != before.get(name)] == [changed.id]
+    assert after[changed.id] - before[changed.id] == {KEYS[5000].public_key}
+    check(subscriptions)
 
 
-def test_the_first_packs_are_small_and_thousands_are_few() -> None:
-    packs = packs_of(5000)
-    sizes = [len(pack.inboxes) for pack in packs]
-    assert sizes[:SMALL_PACKS] == [INBOXES_IN_SMALL_PACK] * SMALL_PACKS
-    assert sizes[SMALL_PACKS:-1] == [INBOXES_IN_PACK] * (len(sizes) - SMALL_PACKS - 1)
+def test_the_first_subscriptions_are_small_and_5000_recipients_need_ten() -> None:
+    subscriptions = subscriptions_of(5000)
+    sizes = [len(subscription.recipients) for subscription in subscriptions]
+    assert sizes[:SMALL_SUBSCRIPTIONS] == [SMALL_SUBSCRIPTION_ROOM] * SMALL_SUBSCRIPTIONS
+    assert sizes[SMALL_SUBSCRIPTIONS:-1] == [SUBSCRIPTION_ROOM] * (len(sizes) - SMALL_SUBSCRIPTIONS - 1)
     # nostream allows 10 subscriptions, strfry allowed 20 for long.
     assert len(sizes) == 10
-    assert SMALL_PACKS * INBOXES_IN_SMALL_PACK + (20 - SMALL_PACKS) * INBOXES_IN_PACK >= 10_000
+    assert (
+        SMALL_SUBSCRIPTIONS * SMALL_SUBSCRIPTION_ROOM + (20 - SMALL_SUBSCRIPTIONS) * SUBSCRIPTION_ROOM
+        >= 10_000
+    )
 
 
-def test_a_req_is_no_larger_than_relays_take() -> None:
+def test_a_req_is_not_larger_than_relays_accept() -> None:
     requests = [
-        req_message(pack.subscription_id, pack.filter((23194,), 1_800_000_000))
-        for pack in packs_of(5000)
+        req_message(subscription.id, subscription.filter((23194,), 1_800_000_000))
+        for subscription in subscriptions_of(5000)
     ]
-    # What NIP-11 shows as an example and some relays took over; what strfry and nostr-rs-relay allow.
-    assert max(map(len, requests[:SMALL_PACKS])) <= 16_384
+    # 16,384 is the example in NIP-11, which some relays use; strfry and nostr-rs-relay allow 131,072.
+    assert max(map(len, requests[:SMALL_SUBSCRIPTIONS])) <= 16_384
     assert max(map(len, requests)) <= 131_072
 
 
-def test_one_less_of_5000_changes_one_pack() -> None:
-    packs = packs_of(5000)
-    before = contents(packs)
-    changed = packs.remove(KEYS[2345].public_key)
-    after = contents(packs)
+def test_removing_one_of_5000_recipients_changes_one_subscription() -> None:
+    subscriptions = subscriptions_of(5000)
+    before = contents(subscriptions)
+    changed = subscriptions.remove(KEYS[2345].public_key)
+    after = contents(subscriptions)
     assert changed is not None
-    assert [name for name in after if after[name] != before[name]] == [changed.subscription_id]
-    assert KEYS[2345].public_key not in changed.inboxes
-    assert packs.pack_of(KEYS[2345].public_key) is None
-    check(packs)
+    assert [name for name in after if after[name] != before[name]] == [changed.id]
+    assert KEYS[2345].public_key not in changed.recipients
+    assert subscriptions.subscription_of(KEYS[2345].public_key) is None
+    check(subscriptions)
 
 
-def test_a_gap_is_filled_before_a_pack_is_made() -> None:
-    full = SMALL_PACKS * INBOXES_IN_SMALL_PACK
-    packs = packs_of(full)
-    holed = packs.remove(KEYS[150].public_key)
-    assert packs.add(INBOXES[full]) is holed
-    assert len(contents(packs)) == SMALL_PACKS
-    assert packs.add(INBOXES[full + 1]) is not holed
-    assert len(contents(packs)) == SMALL_PACKS + 1
-    check(packs)
+def test_a_gap_is_filled_before_a_subscription_is_created() -> None:
+    full = SMALL_SUBSCRIPTIONS * SMALL_SUBSCRIPTION_ROOM
+    subscriptions = subscriptions_of(full)
+    with_gap = subscriptions.remove(KEYS[150].public_key)
+    assert subscriptions.add(RECIPIENTS[full]) is with_gap
+    assert len(contents(subscriptions)) == SMALL_SUBSCRIPTIONS
+    assert subscriptions.add(RECIPIENTS[full + 1]) is not with_gap
+    assert len(contents(subscriptions)) == SMALL_SUBSCRIPTIONS + 1
+    check(subscriptions)
 
 
-def test_adding_again_keeps_the_place() -> None:
-    packs = packs_of(250)
-    place = packs.pack_of(KEYS[0].public_key)
-    again = Inbox(KEYS[0], "f" * 64)
-    assert packs.add(again) is place
-    assert len(packs) == 250
-    assert again in packs.inboxes()
-    assert INBOXES[0] not in packs.inboxes()
-    check(packs)
+def test_adding_a_recipient_again_keeps_its_subscription() -> None:
+    subscriptions = subscriptions_of(250)
+    before = subscriptions.subscription_of(KEYS[0].public_key)
+    again = Recipient(KEYS[0], "f" * 64)
+    assert subscriptions.add(again) is before
+    assert len(subscriptions) == 250
+    assert again in subscriptions.recipients()
+    assert RECIPIENTS[0] not in subscriptions.recipients()
+    check(subscriptions)
 
 
-def test_a_pack_parted_in_two() -> None:
-    packs = packs_of(150)
-    whole, other = packs
-    leaving = list(whole.inboxes)[:30]
-    new = packs.divide(whole, leaving)
-    assert list(new.inboxes) == leaving
-    assert len(whole.inboxes) == 70
-    check(packs)
-    # What comes later does not join those that were parted off.
-    assert packs.add(INBOXES[150]) is other
-    for recipient in leaving:
-        assert packs.remove(recipient) is new
-    assert packs.get(new.subscription_id) is None
-    check(packs)
+def test_a_split_moves_recipients_to_a_new_subscription() -> None:
+    subscriptions = subscriptions_of(150)
+    whole, other = subscriptions
+    moving = list(whole.recipients)[:30]
+    new = subscriptions.split(whole, moving)
+    assert list(new.recipients) == moving
+    assert len(whole.recipients) == 70
+    check(subscriptions)
+    # A new recipient does not join the ones that were moved.
+    assert subscriptions.add(RECIPIENTS[150]) is other
+    for public_key in moving:
+        assert subscriptions.remove(public_key) is new
+    assert subscriptions.get(new.id) is None
+    check(subscriptions)
 
 
-def test_an_empty_pack_is_forgotten_and_its_name_not_used_again() -> None:
-    packs = packs_of(1)
-    gone = packs.remove(KEYS[0].public_key)
+def test_an_empty_subscription_is_forgotten_and_its_id_is_not_used_again() -> None:
+    subscriptions = subscriptions_of(1)
+    gone = subscriptions.remove(KEYS[0].public_key)
     assert gone is not None
-    assert not gone.inboxes
-    assert list(packs) == []
-    assert packs.get(gone.subscription_id) is None
-    assert packs.add(INBOXES[1]).subscription_id != gone.subscription_id
+    assert not gone.recipients
+    assert list(subscriptions) == []
+    assert subscriptions.get(gone.id) is None
+    assert subscriptions.add(RECIPIENTS[1]).id != gone.id
 
 
-def test_removing_what_is_not_there() -> None:
-    packs = packs_of(1)
-    assert packs.remove(KEYS[7].public_key) is None
-    assert len(packs) == 1
+def test_removing_an_unknown_recipient_changes_nothing() -> None:
+    subscriptions = subscriptions_of(1)
+    assert subscriptions.remove(KEYS[7].public_key) is None
+    assert len(subscriptions) == 1
 
 
-def test_come_and_go_at_random() -> None:
-    packs, chance, inside = Packs(), random.Random(1), set[int]()
+def test_random_adding_and_removing_loses_no_recipient() -> None:
+    subscriptions, chance, inside = Subscriptions(), random.Random(1), set[int]()
     for _ in range(3000):
         number = chance.randrange(400)
         if number in inside and chance.random() < 0.5:
-            packs.remove(KEYS[number].public_key)
+            subscriptions.remove(KEYS[number].public_key)
             inside.remove(number)
         else:
-            packs.add(INBOXES[number])
+            subscriptions.add(RECIPIENTS[number])
             inside.add(number)
-    assert {inbox.recipient.public_key for inbox in packs.inboxes()} == {
+    assert {recipient.keys.public_key for recipient in subscriptions.recipients()} == {
         KEYS[number].public_key for number in inside
     }
-    check(packs)
+    check(subscriptions)
 
 
-def test_filter() -> None:
-    pack = Pack(
-        "s", {key.public_key: Inbox(key, author) for key, author in zip(KEYS[:3], "bab", strict=True)}
+def test_the_filter_names_recipients_and_each_author_once() -> None:
+    subscription = Subscription(
+        "s",
+        {key.public_key: Recipient(key, author) for key, author in zip(KEYS[:3], "bab", strict=True)},
     )
-    assert pack.filter((23194, 1), 77) == {
+    assert subscription.filter((23194, 1), 77) == {
         "kinds": [23194, 1],
         "#p": [key.public_key for key in KEYS[:3]],
         "authors": ["a", "b"],

@@ -3,7 +3,7 @@ from dataclasses import replace
 from nwc.nip47.encryption import Cipher
 from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.keys import KeyPair
-from nwc.nostr.subscriptions import Inbox
+from nwc.nostr.subscriptions import Recipient
 from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
 
@@ -72,9 +72,9 @@ def test_renamed() -> None:
     assert live.record.expires_at == 5
 
 
-def test_the_inbox() -> None:
+def test_the_recipient_is_the_wallet_key_and_the_client() -> None:
     live = make_live("a")
-    assert live.inbox == Inbox(live.keys, live.record.client_pubkey)
+    assert live.recipient == Recipient(live.keys, live.record.client_pubkey)
 
 
 def test_who_sees_what() -> None:
