@@ -1,4 +1,4 @@
-"""NIP-47, Nostr Wallet Connect, as pure functions: text and events in, values out.
+"""NIP-47, Nostr Wallet Connect, without I/O: text and events in, values out.
 
-No socket, no lightningd, and no clock of its own: the time comes in as an argument.
+Nothing here opens a socket, calls lightningd or reads the clock: the time is an argument.
 """

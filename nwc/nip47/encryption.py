@@ -1,4 +1,4 @@
-"""NIP-47, "Encryption": which scheme a request uses, and one connection's keys for each."""
+"""NIP-47, "Encryption": the scheme of a request, and the keys of a connection for each scheme."""
 
 from enum import StrEnum
 
@@ -8,7 +8,7 @@ from nwc.nostr.keys import KeyPair
 
 
 class Encryption(StrEnum):
-    """The schemes we speak, best first, by their names in an `encryption` tag."""
+    """The supported schemes, best first, by their names in an `encryption` tag."""
 
     NIP44_V2 = "nip44_v2"
     NIP04 = "nip04"
@@ -18,16 +18,16 @@ _BY_NAME = {str(scheme): scheme for scheme in Encryption}
 
 
 def named_encryption(event: Event) -> Encryption | None:
-    """Return the scheme that a request names, NIP-04 where it has no tag, None for an unknown one."""
+    """Return the scheme that a request names: NIP-04 without a tag, None for an unknown name."""
     name = event.tag("encryption")
     return Encryption.NIP04 if name is None else _BY_NAME.get(name)
 
 
 def encryption_of(content: str) -> Encryption:
-    """Return the scheme that an encrypted content can only be of.
+    """Return the scheme of an encrypted content, judged by the content alone.
 
-    Some clients leave the tag out, or name another scheme than they use. Base64, and so NIP-44, has no
-    question mark; NIP-04 has one before the iv.
+    Some clients leave the tag out, or name another scheme than they use. NIP-04 has a question mark
+    before the IV. NIP-44 is base64, which has none.
     """
     return Encryption.NIP04 if "?" in content else Encryption.NIP44_V2
 
@@ -35,7 +35,7 @@ def encryption_of(content: str) -> Encryption:
 class Cipher:
     """Encrypts and decrypts between one wallet key and one client key.
 
-    The conversation keys cost an ECDH each, so they are made once, when first needed.
+    Each conversation key costs one ECDH, so it is computed once, when it is first needed.
     """
 
     def __init__(self, keys: KeyPair, peer: str) -> None:
@@ -59,7 +59,7 @@ class Cipher:
         """Decrypt what the peer sent.
 
         Raises:
-            DecryptionError: not a payload of this scheme for this pair of keys.
+            DecryptionError: the payload is not of this scheme or not for this pair of keys.
 
         """
         key = self._key(scheme)

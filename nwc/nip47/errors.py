@@ -7,7 +7,7 @@ from nwc.errors import NwcError
 
 
 class ErrorCode(StrEnum):
-    """NIP-47, "Error codes" and the codes its commands add."""
+    """The codes of NIP-47, "Error codes", and those that its commands add."""
 
     RATE_LIMITED = "RATE_LIMITED"
     NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
@@ -23,11 +23,11 @@ class ErrorCode(StrEnum):
 
 
 class Nip47Error(NwcError):
-    """A request that gets an error for an answer.
+    """The request is answered with an error.
 
     Attributes:
         code: the NIP-47 error code.
-        message: for the person at the app: the field and the rule, nothing about the node's inside.
+        message: for the app's user: the field and its rule, and nothing internal to the node.
 
     """
 
@@ -38,10 +38,10 @@ class Nip47Error(NwcError):
 
 
 def refuse(message: str) -> NoReturn:
-    """Refuse a request for what stands in it: the message names the field and the rule.
+    """Raise the error for an invalid request; the message names the field and its rule.
 
     Raises:
-        Nip47Error: OTHER, always.
+        Nip47Error: always, with code OTHER.
 
     """
     raise Nip47Error(ErrorCode.OTHER, message)

@@ -62,8 +62,8 @@ class Rejected(Generic[C]):
         reason: why.
         connection: the connection that the event claims to come from, None if there is none. For most
             reasons the signature is not checked.
-        ahead_s: how far the client's clock is ahead of ours, in seconds, negative if it is behind. Only
-            for stale events that the client has signed recently.
+        ahead_s: how many seconds the client's clock is ahead of ours, negative if it is behind. None
+            unless the event is stale, recent and signed by the client.
 
     """
 
@@ -87,7 +87,7 @@ class Admitted(Generic[C]):
 
 
 class Gate(Generic[C]):
-    """Decides over every event from a relay.
+    """Decides which events from relays are served.
 
     Args:
         find_connection: returns the connection of a wallet key, None if the key is not ours.
@@ -102,7 +102,7 @@ class Gate(Generic[C]):
         self._clock_checked_at = float("-inf")
 
     def check(self, event: Event, now: float) -> Admitted[C] | Rejected[C]:
-        """Decide over one event.
+        """Return whether an event is served, and if not, why.
 
         Args:
             event: its shape is checked, its signature is not.
@@ -125,7 +125,7 @@ class Gate(Generic[C]):
         return self._admit(event, connection, now)
 
     def _admit(self, event: Event, connection: C, now: float) -> Admitted[C] | Rejected[C]:
-        """Check the rate and the signature, and charge an authentic request."""
+        """Check the rate limit and the signature; charge the rate limit for an authentic request."""
         limit = connection.rate_limit
         exhausted = limit.is_exhausted(now)
         if exhausted and limit.is_beyond_answers(now):

@@ -1,4 +1,4 @@
-"""The info event of a connection: what a client may ask of it (NIP-47, "Info Event")."""
+"""The info event of a connection: what its client may ask for (NIP-47, "Info Event")."""
 
 from collections.abc import Iterable
 
@@ -19,7 +19,7 @@ def info_event(
     extensions: Iterable[str],
     created_at: int,
 ) -> Event:
-    """Sign the replaceable event that tells a client what this connection offers."""
+    """Return the signed, replaceable event that lists what this connection offers."""
     content = [*methods]
     tags = [["encryption", " ".join(Encryption)], ["p", client_pubkey]]
     if notified := " ".join(notifications):
@@ -31,7 +31,7 @@ def info_event(
 
 
 def withdrawal_events(keys: KeyPair, created_at: int) -> list[Event]:
-    """Sign what takes an info event off a relay: an empty one in its place, then its deletion.
+    """Return the signed events that remove an info event from a relay: an empty one, then its deletion.
 
     Relays without NIP-09 keep the empty one. `created_at` must not be before the info event's.
     """

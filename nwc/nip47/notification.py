@@ -20,10 +20,12 @@ _KINDS = {
 def seal_notification(
     notification_type: str, notification: dict[str, Any], keys: KeyPair, cipher: Cipher, now: int
 ) -> list[Event]:
-    """Encrypt and sign a notification, once for each encryption: a client listens for one of them.
+    """Return the encrypted and signed events of a notification.
+
+    There is one event for each encryption scheme; a client listens for one of them.
 
     Args:
-        notification_type: such as `payment_received`.
+        notification_type: for example `payment_received`.
         notification: the transaction.
         keys: the wallet key of the connection.
         cipher: the connection's cipher.

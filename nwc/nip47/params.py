@@ -1,10 +1,10 @@
-"""Checking the parameters of a request: every value is hostile until it has passed here.
+"""Checks of the parameters of a request: every value is untrusted until it has passed here.
 
 Each function takes the `params` of a request and a field name, and returns the checked value; `null`
-counts as absent. Each raises Nip47Error OTHER with the field, the rule and what came.
+counts as absent. Each raises Nip47Error OTHER with the field, its rule and the value that was given.
 
-Clients in some languages write every field, with the empty value of its type where there is none; PHP
-and Lua cannot tell an empty object from an empty array. What an empty value means:
+Clients in some languages always send every field, and send an absent one as the empty value of its type.
+PHP and Lua do not distinguish an empty object from an empty array. What an empty value means:
 
     field                                    0               ""       []       {}
     ---------------------------------------  --------------  -------  -------  -------
@@ -26,8 +26,8 @@ and Lua cannot tell an empty object from an empty array. What an empty value mea
     pay_…: max_fee                           no fee at all   refused  refused  refused
     any method: metadata                     refused         refused  as {}    {}
 
-A number is never read from a string, not even from an empty one: a limit that the client meant must not
-be ignored. "Refused" is OTHER, or NOT_IMPLEMENTED for a preimage. tests/cases/empty_values.py tries each
+A string never counts as a number, not even an empty one: a limit that the client meant must not be
+ignored. "Refused" is OTHER, or NOT_IMPLEMENTED for a preimage. tests/cases/empty_values.py tests each
 cell.
 """
 
@@ -37,12 +37,12 @@ from typing import Any, NoReturn
 
 from nwc.nip47.errors import ErrorCode, Nip47Error
 
-# Floats are exact integers up to here; a JSON number like 1e3 is accepted, 1e18 is not.
+# A float is an exact integer up to here: the JSON number 1e3 is accepted, 1e18 is not.
 _MAX_EXACT_FLOAT = 2**53
 _MAX_SHOWN = 40
 # NIP-47, "Metadata".
 MAX_METADATA_CHARACTERS = 4096
-# The node keeps it: as compact JSON in UTF-8, where one character has up to four bytes.
+# The node stores metadata as compact JSON in UTF-8, where a character has up to four bytes.
 MAX_METADATA_BYTES = 8192
 _MAX_DEPTH = 32
 _CONTROL = re.compile(r"[\x00-\x07\x0b\x0e-\x1f]")
@@ -55,7 +55,7 @@ def _refuse(name: str, rule: str, value: object) -> NoReturn:
 
 
 def _shown(value: object) -> str:
-    """Describe what came, in a bounded number of printable characters."""
+    """Return a description of a value, in a bounded number of printable characters."""
     match value:
         case None:
             return "nothing"
@@ -75,7 +75,7 @@ def _shown(value: object) -> str:
 
 
 def integer(params: Params, name: str, *, minimum: int, maximum: int, unit: str) -> int | None:
-    """Return an integer from `minimum` to `maximum`, None when absent."""
+    """Return an integer from `minimum` to `maximum`, None if absent."""
     value = params.get(name)
     if value is None:
         return None
@@ -87,7 +87,7 @@ def integer(params: Params, name: str, *, minimum: int, maximum: int, unit: str)
 
 
 def required_integer(params: Params, name: str, *, minimum: int, maximum: int, unit: str) -> int:
-    """Return an integer from `minimum` to `maximum`; it must be there."""
+    """Return an integer from `minimum` to `maximum`; raise Nip47Error if it is absent."""
     value = integer(params, name, minimum=minimum, maximum=maximum, unit=unit)
     if value is None:
         _refuse(name, _integer_rule(minimum, maximum, unit), None)
@@ -99,9 +99,9 @@ def _integer_rule(minimum: int, maximum: int, unit: str) -> str:
 
 
 def text(params: Params, name: str, *, max_bytes: int) -> str | None:
-    """Return a string of at most `max_bytes` bytes of UTF-8, None when absent or empty.
+    """Return a string of at most `max_bytes` bytes of UTF-8, None if absent or empty.
 
-    Control characters that JSON can only write as an escape with \\u are refused, as lightningd does.
+    Control characters that JSON can only write as \\u escapes are refused, as by lightningd.
     """
     value = params.get(name)
     if value is None or value == "":
@@ -118,11 +118,11 @@ def text(params: Params, name: str, *, max_bytes: int) -> str | None:
 
 
 def _text_rule(max_bytes: int) -> str:
-    return f"a string of at most {max_bytes} bytes of UTF-8, of control characters only white space"
+    return f"a string of at most {max_bytes} bytes of UTF-8, without control characters but white space"
 
 
 def hex_bytes(params: Params, name: str, *, size: int) -> bytes | None:
-    """Return `size` bytes from a string of twice as many hex digits, None when absent or empty."""
+    """Return `size` bytes from a string of twice as many hex digits, None if absent or empty."""
     value = params.get(name)
     if value is None or value == "":
         return None
@@ -135,7 +135,7 @@ def hex_bytes(params: Params, name: str, *, size: int) -> bytes | None:
 
 
 def json_object(params: Params, name: str, *, max_characters: int) -> Params | None:
-    """Return an object; None when absent, or when too long or impossible to send again.
+    """Return an object; None if it is absent, too long, or cannot be sent back.
 
     An empty array counts as an empty object.
 
@@ -153,7 +153,7 @@ def json_object(params: Params, name: str, *, max_characters: int) -> Params | N
     try:
         compact = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         size = len(compact.encode())
-    except ValueError:  # infinity from 1e999, lone surrogates: no JSON parser would take them back
+    except ValueError:  # infinity (1e999), lone surrogates: no JSON parser would accept them
         return None
     return value if len(compact) <= max_characters and size <= MAX_METADATA_BYTES else None
 
@@ -168,7 +168,7 @@ def _fits_depth(value: object, depth: int) -> bool:
 
 
 def flag(params: Params, name: str) -> bool:
-    """Return a boolean, False when absent."""
+    """Return a boolean, False if absent."""
     value = params.get(name)
     if value is None:
         return False
@@ -178,7 +178,7 @@ def flag(params: Params, name: str) -> bool:
 
 
 def choice(params: Params, name: str, allowed: tuple[str, ...]) -> str | None:
-    """Return one of the allowed words, None when absent or empty."""
+    """Return one of the allowed words, None if absent or empty."""
     value = params.get(name)
     if value is None or value == "":
         return None

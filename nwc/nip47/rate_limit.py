@@ -1,15 +1,15 @@
-"""Token buckets: how fast one connection may ask."""
+"""Token buckets that limit the requests of one connection."""
 
-# Requests over the limit that are answered RATE_LIMITED, for each that the limit allows. Without an
-# answer an app waits a minute. An answer costs a signature and an encryption, so there is a bound.
+# How many requests over the limit are answered RATE_LIMITED, for each request that the limit allows.
+# Without an answer an app waits a minute. But each answer costs a signature and an encryption.
 ANSWERS_PER_REQUEST = 10
 
 
 class RateLimit:
-    """At most `per_second` requests a second in the long run, `burst` at once.
+    """Allows `per_second` requests a second in the long run, and `burst` at once.
 
-    Of those over it ten times as many are answered. Only requests whose signature was checked may be
-    charged: a stranger could otherwise use up an honest client's share with forged events.
+    Requests over the limit are answered RATE_LIMITED, up to ANSWERS_PER_REQUEST times the limit. Charge
+    only requests whose signature is valid: otherwise forged events could use up a client's limit.
     """
 
     def __init__(self, per_second: float, burst: float, now: float) -> None:
@@ -18,7 +18,7 @@ class RateLimit:
         self._answers = _Bucket(answers_per_second, max(1.0, answers_per_second), now)
 
     def is_exhausted(self, now: float) -> bool:
-        """Tell whether one more request would be too many."""
+        """Return True if one more request would exceed the limit."""
         return self._requests.is_empty(now)
 
     def charge(self) -> None:
@@ -26,7 +26,7 @@ class RateLimit:
         self._requests.take()
 
     def is_beyond_answers(self, now: float) -> bool:
-        """True if one more request over the limit is not even answered."""
+        """Return True if one more request over the limit gets no answer."""
         return self._answers.is_empty(now)
 
     def charge_answer(self) -> None:
@@ -35,7 +35,7 @@ class RateLimit:
 
 
 class _Bucket:
-    """Holds at most `size` tokens, and gets `per_second` new ones a second."""
+    """Holds at most `size` tokens and gains `per_second` tokens a second."""
 
     def __init__(self, per_second: float, size: float, now: float) -> None:
         self._per_second = per_second

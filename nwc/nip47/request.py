@@ -22,9 +22,9 @@ class Request:
         id: the id of the request event, 64 hex digits.
         created_at: the event's time, Unix seconds.
         encryption: the scheme of the answer.
-        method: the NIP-47 method; any short ASCII name, known or not.
+        method: the method's name: short, printable ASCII, but perhaps no method of NIP-47.
         params: the method's parameters, unchecked.
-        error: what is wrong with the request as such, to be answered instead of serving it.
+        error: the answer, if the request itself is invalid; the method is then not served.
 
     """
 
@@ -37,10 +37,10 @@ class Request:
 
 
 def open_request(event: Event, cipher: Cipher) -> Request:
-    """Decrypt and parse a request event that passed the gate.
+    """Return a request event that passed the gate, decrypted and parsed.
 
-    One that cannot be served has its `error`: the author is known and has signed it, and would wait for
-    an answer.
+    An invalid request has its `error` set. It is answered and not ignored, since its author is known and
+    waits for an answer.
     """
     named = named_encryption(event)
     scheme = named or Encryption.NIP44_V2
@@ -53,7 +53,7 @@ def open_request(event: Event, cipher: Cipher) -> Request:
                 f"encryption: must be one of {', '.join(Encryption)}",
             )
         plaintext = _decrypt(event, cipher)
-        scheme = encryption_of(event.content)  # the client has shown that it knows this one
+        scheme = encryption_of(event.content)  # the client has used it, so it can read the answer
         body = _parse_object(plaintext)
         method = _method(body)
         params = _params(body)
@@ -68,8 +68,8 @@ def _decrypt(event: Event, cipher: Cipher) -> str:
         return cipher.decrypt(encryption_of(event.content), event.content)
     except DecryptionError:
         refuse(
-            f"content: must be encrypted with {' or '.join(Encryption)}, between the client's key and "
-            "the wallet's key of this connection"
+            f"content: must be encrypted with {' or '.join(Encryption)}, for the client's key and this "
+            "connection's wallet key"
         )
 
 
@@ -87,7 +87,7 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-# Kept: `json.loads` makes a decoder anew at each call that wants anything but its defaults.
+# One decoder for all requests: with other than default arguments, `json.loads` makes one at each call.
 _from_json = json.JSONDecoder(parse_constant=_no_constant).decode
 
 
@@ -110,7 +110,7 @@ def _params(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _method_under_nip44(event: Event, cipher: Cipher) -> str:
-    """A client that names a scheme we do not know may still have used the one we do."""
+    """Return the method of a request that names an unknown scheme, in case it is NIP-44 all the same."""
     try:
         return _method(_parse_object(cipher.decrypt(Encryption.NIP44_V2, event.content)))
     except (DecryptionError, Nip47Error):

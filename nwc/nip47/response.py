@@ -10,8 +10,8 @@ from nwc.nostr.encoding import to_json
 from nwc.nostr.event import Event, sign_event
 from nwc.nostr.keys import KeyPair
 
-# Many relays refuse events of more than 64 KiB. NIP-44 pads what is longer than this to the next 8 KiB,
-# and the event would then be over that.
+# Many relays refuse events of more than 64 KiB. NIP-44 pads a longer plaintext to the next 8 KiB, so its
+# event would be larger than that.
 MAX_PLAINTEXT_BYTES = 40_960
 
 Result = dict[str, Any]
@@ -20,14 +20,14 @@ Result = dict[str, Any]
 def seal_response(
     request: Request, outcome: Result | Nip47Error, keys: KeyPair, cipher: Cipher, now: int
 ) -> Event:
-    """Encrypt and sign the one answer to a request (NIP-47, "Request and Response Events").
+    """Return the encrypted and signed answer to a request (NIP-47, "Request and Response Events").
 
     Args:
-        request: the request to answer, with its scheme.
+        request: the request to answer.
         outcome: the method's result, or the error.
         keys: the wallet key of the connection.
         cipher: the connection's cipher.
-        now: Unix seconds. The answer is never dated before its request: relays may drop it then.
+        now: Unix seconds. The answer is never dated before its request, since relays might drop it.
 
     """
     plaintext = _plaintext(request.method, outcome)

@@ -1,18 +1,18 @@
-"""Which events have been handled already, however many relays deliver them."""
+"""Which requests have been seen already: several relays may deliver the same event."""
 
-# 10 MB when full. A client that is always over its rate limit adds some 20 a second (nwc-rate-limit),
-# and what is older than two minutes is stale (nwc-max-request-age).
+# 10 MB when full. A client that is always over its rate limit adds about 20 a second (nwc-rate-limit).
+# Requests of more than two minutes ago are stale (nwc-max-request-age).
 MAX_SEEN = 65_536
 
 
 class SeenEvents:
-    """A bounded memory of event ids.
+    """A bounded set of event ids.
 
-    Only events whose signature was checked may be added: a forged copy that comes first would
-    otherwise shut out the real one, and a stranger could have us forget. That clients can have us forget
-    does no harm: a request that is served twice makes no second invoice and no second payment.
+    Add only events whose signature is valid. Otherwise a forged copy that arrives first would shut out
+    the real event, and anyone could push ids out of the set. Clients can push ids out, but this does no
+    harm: a request that is served twice makes no second invoice and no second payment.
 
-    Kept in two halves, as bytes: so an id takes half the memory of one in an OrderedDict.
+    Ids are kept as bytes, in two halves. This takes half the memory of an OrderedDict.
     """
 
     def __init__(self, max_seen: int = MAX_SEEN) -> None:
@@ -25,7 +25,7 @@ class SeenEvents:
         return key in self._newer or key in self._older
 
     def add(self, event_id: str) -> None:
-        """Remember an id; when there are too many, the older half goes."""
+        """Add an id; if the set is full, drop the older half first."""
         if len(self._newer) >= self._half:
             self._older, self._newer = self._newer, set()
         self._newer.add(bytes.fromhex(event_id))

@@ -9,12 +9,12 @@ SCHEME = "nostr+walletconnect"
 def connection_uri(
     wallet_pubkey: str, relays: Sequence[str], secret: str | None, lud16: str | None
 ) -> str:
-    """Return the URI that a client is given; it holds the client's secret and goes to nobody else.
+    """Return the connection URI for the client. It contains the client's secret.
 
     Args:
         wallet_pubkey: the wallet key of this connection, 64 hex digits.
         relays: every relay of the connection.
-        secret: the client's secret key, 64 hex digits; None when the client keeps its own.
+        secret: the client's secret key, 64 hex digits; None if only the client has it.
         lud16: a lightning address, or None.
 
     """

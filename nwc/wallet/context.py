@@ -87,14 +87,14 @@ class Wallet:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request that passed every check but its parameters'.
+    """One permitted request; only its parameters are unchecked.
 
     Attributes:
         request_id: id of the request event, 64 hex digits.
         params: from the client, unchecked.
         connection: whose request it is.
-        created_at: the request event's own time, Unix seconds.
-        encryption: the request's scheme.
+        created_at: `created_at` of the request event, Unix seconds.
+        encryption: the scheme of the request.
 
     """
 

@@ -1,7 +1,7 @@
-"""Serving requests: from an event of a relay to one published answer.
+"""Serving requests: from a relay's event to one published answer.
 
-gate → open_request → dispatch → seal_response → publish, one step after the other. Every authentic
-request gets exactly one answer, up to a rate; all else gets silence and is counted.
+gate → open_request → dispatch → seal_response → publish. Every authentic request gets exactly one
+answer, up to a rate. All other events are ignored and counted.
 """
 
 import asyncio
@@ -26,20 +26,20 @@ from nwc.wallet.methods.pay_invoice import payment_answer
 from nwc.wallet.slots import Slots
 from nwc.wallet.spending.payment import PaymentRecord
 
-# Requests being served at once: so many of one connection, more than the burst of the default
-# nwc-rate-limit; a few of each in any case, and beyond those so many in all. Only where lightningd is
-# slow does an app within its rate find that too much is under way. Then each of its requests is told so,
-# for there are no more of them than its rate allows; RATE_LIMITED is for an app that is too fast.
+# How many requests are served at once. The maximum of one connection is above the burst of the default
+# nwc-rate-limit. Each connection has OWN_IN_FLIGHT of its own, and all share MAX_IN_FLIGHT more. An app
+# within its rate limit meets these bounds only if lightningd is slow. Each rejected request gets an
+# error; the rate limit already bounds how many there can be.
 MAX_IN_FLIGHT_PER_CONNECTION = 128
 OWN_IN_FLIGHT = 8
 MAX_IN_FLIGHT = 1024
-# The same for all tasks, with those that only wait for a relay to take their answer: of an app that asks
-# while its relay takes no answers. An answer has 64 KB at most.
+# The same bounds for all tasks, including those that only wait for a relay to accept an answer (64 KB at
+# most). An app whose relay accepts no answers meets these.
 MAX_TASKS_PER_CONNECTION = 256
 OWN_TASKS = 16
 MAX_TASKS = 8192
-# Apps give up after a minute; an answer that no relay took by then helps nobody. A relay that was sent
-# it and said nothing for the first time is sent it once more.
+# Apps give up after a minute, so later answers are useless. An answer that no relay has accepted in the
+# first 20 s is published once more.
 ANSWER_TIMEOUTS_S = (20.0, 38.0)
 RETRY_ANSWER_AFTER_S = 1.0
 
@@ -55,14 +55,14 @@ class RequestServer:
     """Serves the requests of all connections.
 
     Args:
-        wallet: what the method handlers work with.
-        connections: who may ask.
-        max_request_age: seconds a request's time may differ from our clock.
-        publish: sends an event to relays and tells whether one has taken it, within so many seconds.
+        wallet: what the method handlers share.
+        connections: the connections to serve.
+        max_request_age: seconds a request's `created_at` may differ from our clock.
+        publish: publishes an event on relays, and returns True if one accepts it in so many seconds.
 
     Attributes:
-        answered: answers by method and outcome ("ok" or the error code).
-        rejected: events met with silence, by reason.
+        answered: number of answers by method and outcome ("ok" or the error code).
+        rejected: number of ignored events by reason.
 
     """
 
@@ -76,17 +76,21 @@ class RequestServer:
         self._gate = Gate(connections.of_wallet, max_request_age)
         self._publish = publish
         self._tasks = Tasks()
-        self._places = Slots(own=OWN_TASKS, most=MAX_TASKS_PER_CONNECTION, shared=MAX_TASKS)
-        self._in_flight = Slots(
+        self._task_slots = Slots(own=OWN_TASKS, most=MAX_TASKS_PER_CONNECTION, shared=MAX_TASKS)
+        self._request_slots = Slots(
             own=OWN_IN_FLIGHT, most=MAX_IN_FLIGHT_PER_CONNECTION, shared=MAX_IN_FLIGHT
         )
         self._is_stopping = False
 
     def on_event(self, event: Event, relay: str) -> str | None:
-        """Take an event, signature unchecked, from the relay with this URL.
+        """Serve an event in the background, or ignore it.
+
+        Args:
+            event: its signature is unchecked.
+            relay: URL of the relay that sent it.
 
         Returns:
-            At once why it is met with silence, or None: it is served.
+            Why it is ignored; None if it is served.
 
         """
         reason = self._admit(event, relay)
@@ -95,8 +99,7 @@ class RequestServer:
         return reason
 
     def _admit(self, event: Event, relay: str) -> str | None:
-        """Serve an event, or return why not."""
-        if self._is_stopping:  # what is begun now may be cut off in the middle
+        if self._is_stopping:  # a request that starts now may be interrupted
             return _STOPPING
         verdict = self._gate.check(event, time.time())
         if isinstance(verdict, Rejected):
@@ -104,19 +107,19 @@ class RequestServer:
             return verdict.reason
         live = verdict.connection
         live.clock_ahead_s = None
-        client_pubkey = live.record.client_pubkey
-        if not self._places.are_free(client_pubkey):
+        client_pubkey = live.client_pubkey
+        if not self._task_slots.are_free(client_pubkey):
             return _OVERLOADED
         live.last_used_at = int(time.time())
         self._let_lightningd_go_first()
         request = open_request(event, live.cipher)
-        self._places.take(client_pubkey)
+        self._task_slots.take(client_pubkey)
         task = self._tasks.spawn(self._serve(live, request, relay, too_fast=verdict.rate_limited))
-        task.add_done_callback(lambda _: self._places.give_back(client_pubkey))
+        task.add_done_callback(lambda _: self._task_slots.give_back(client_pubkey))
         return None
 
     async def answer_payment(self, client_pubkey: str, record: PaymentRecord) -> None:
-        """Answer a request to pay that came before the plugin was started (again)."""
+        """Answer a request for a payment that arrived before the plugin was last started."""
         live = self._connections.of_client(client_pubkey)
         if live is None:
             return
@@ -130,16 +133,16 @@ class RequestServer:
         await self._answer(live, request, outcome)
 
     async def finish(self, timeout_s: float) -> None:
-        """Let the requests under way end, for at most `timeout_s` seconds, and begin no others."""
+        """Finish the requests in flight, for at most `timeout_s` seconds, and accept no others."""
         self._is_stopping = True
         await self._tasks.finish(timeout_s)
 
     def _let_lightningd_go_first(self) -> None:
-        """While it is at work for us, it or its signer may be waiting for this CPU.
+        """Yield the CPU if lightningd is working for us: it or its signer may be waiting for it.
 
-        Not for junk: where yet others wait for this CPU, this takes some milliseconds.
+        Do not call this for ignored events: if other processes wait for the CPU, it takes milliseconds.
         """
-        if self._in_flight.are_any_taken:
+        if self._request_slots.are_any_taken:
             os.sched_yield()
 
     async def _serve(
@@ -147,13 +150,13 @@ class RequestServer:
     ) -> None:
         if too_fast:
             outcome: Outcome = _TOO_FAST
-        # Here and not when the event came: many can come before the first of them is under way.
-        elif not self._in_flight.are_free(live.record.client_pubkey):
+        # Checked here and not on arrival: many events can arrive before the first of them is in flight.
+        elif not self._request_slots.are_free(live.client_pubkey):
             outcome = _BUSY
         else:
-            outcome = await self._outcome(live, request)
+            outcome = await self._dispatch(live, request)
         if isinstance(outcome, Nip47Error) and _spends(request):
-            await self._wallet.payments.refusals.note(live.record.client_pubkey, request.created_at)
+            await self._wallet.payments.refusals.note(live.client_pubkey, request.created_at)
         await self._answer(live, request, outcome, relay)
 
     async def _answer(
@@ -165,28 +168,28 @@ class RequestServer:
         self._count(live, request, outcome)
         await self._deliver(live, response, relay)
 
-    async def _outcome(self, live: LiveConnection, request: Request) -> Outcome:
-        client_pubkey = live.record.client_pubkey
-        self._in_flight.take(client_pubkey)
+    async def _dispatch(self, live: LiveConnection, request: Request) -> Outcome:
+        client_pubkey = live.client_pubkey
+        self._request_slots.take(client_pubkey)
         try:
             return await dispatch(self._wallet, live.record, request, time.time())
         finally:
-            self._in_flight.give_back(client_pubkey)
+            self._request_slots.give_back(client_pubkey)
 
     async def _deliver(self, live: LiveConnection, response: Event, first: str | None) -> None:
-        """Publish an answer on all relays of its connection, and once more when none has taken it.
+        """Publish an answer on all relays of its connection, and retry once if none has accepted it.
 
-        The relay that was first with the request comes first: it is the fastest, at least at the moment.
+        The relay that delivered the request first comes first: it is probably the fastest now.
         """
         relays = tuple(sorted(live.record.relays, key=lambda url: url != first))
         for timeout_s in ANSWER_TIMEOUTS_S:
             if await self._publish(response, relays, timeout_s):
                 return
             await asyncio.sleep(RETRY_ANSWER_AFTER_S)
-        _log.debug("no relay has taken an answer to %r", live.record.name)
+        _log.debug("no relay has accepted an answer to %r in time", live.record.name)
 
     def _count(self, live: LiveConnection, request: Request, outcome: Outcome) -> None:
-        # A method name that we do not know is a stranger's text: it must not grow a table.
+        # Unknown method names come from clients: they must not make the counters grow without bound.
         method = request.method if request.method in METHODS else UNKNOWN_METHOD
         code = str(outcome.code) if isinstance(outcome, Nip47Error) else "ok"
         self.answered[method, code] += 1
@@ -209,4 +212,4 @@ def _spends(request: Request) -> bool:
 
 
 _TOO_FAST = Nip47Error(ErrorCode.RATE_LIMITED, "too many requests; try again in a second")
-_BUSY = Nip47Error(ErrorCode.INTERNAL, "too many requests are under way; try again in a few seconds")
+_BUSY = Nip47Error(ErrorCode.INTERNAL, "too many requests are in flight; try again in a few seconds")

@@ -1,4 +1,4 @@
-"""The transaction object of NIP-47, from invoices and payments as lightningd shows them."""
+"""The NIP-47 transaction object, made from invoices and payments of lightningd."""
 
 from typing import Any
 
@@ -12,21 +12,21 @@ from nwc.wallet.spending.payment import Payment, PaymentRecord
 
 Transaction = dict[str, Any]
 
-# Descriptions of invoices made elsewhere have no limit; LNURL servers put images into them.
+# Descriptions of invoices that other programs made have no limit; LNURL servers put images into them.
 MAX_DESCRIPTION_BYTES = 32_768
-_CUT_DESCRIPTION_BYTES = 5000  # six bytes of JSON each at most
-# Nor have invoice strings. Ours have some hundred; what is longer than this is left out where it would
-# not fit into an answer with the rest of the row.
+_CUT_DESCRIPTION_BYTES = 5000  # each takes up to six bytes of JSON
+# Invoice strings have no limit either; ours have some hundred characters. A longer one than this is left
+# out of a transaction that would otherwise not fit into an answer.
 _LONG_INVOICE = 2500
 _MAX_TRANSACTION_BYTES = MAX_PLAINTEXT_BYTES - 1000
 
 
 def incoming_transaction(invoice: Json, record: InvoiceRecord, now: float) -> Transaction:
-    """Return the NIP-47 transaction of an invoice of ours.
+    """Return the NIP-47 transaction of an invoice of this node.
 
     Args:
         invoice: an entry of `listinvoices`; BOLT11 or BOLT12.
-        record: what the plugin keeps beside it.
+        record: what the plugin stores about it.
         now: Unix seconds.
 
     """
@@ -52,18 +52,18 @@ def incoming_transaction(invoice: Json, record: InvoiceRecord, now: float) -> Tr
     if paid:
         transaction["preimage"] = invoice["payment_preimage"]
         transaction["settled_at"] = invoice["paid_at"]
-    return _that_fits(transaction)
+    return _fitted(transaction)
 
 
 def _bounded(description: str) -> str:
-    """Cut a description that no answer could hold."""
+    """Return a description, cut if no answer could hold it."""
     if _size(description) - 2 <= MAX_DESCRIPTION_BYTES:
         return description
     return description.encode()[:_CUT_DESCRIPTION_BYTES].decode(errors="ignore")
 
 
-def _that_fits(transaction: Transaction) -> Transaction:
-    """Leave out an invoice string that no answer could hold: the rest is worth showing."""
+def _fitted(transaction: Transaction) -> Transaction:
+    """Return a transaction, without its invoice if no answer could hold it with the rest."""
     if len(transaction["invoice"]) > _LONG_INVOICE and _size(transaction) > _MAX_TRANSACTION_BYTES:
         return transaction | {"invoice": ""}
     return transaction
@@ -76,7 +76,7 @@ def _size(value: object) -> int:
 def _incoming_state(invoice: Json, now: float) -> str:
     if invoice["status"] == "paid":
         return "settled"
-    # Lightningd marks an invoice as expired a little after the time.
+    # lightningd marks an invoice as expired a little after it has expired.
     expired = invoice["status"] == "expired" or invoice["expires_at"] <= now
     return "expired" if expired else "pending"
 
@@ -84,7 +84,7 @@ def _incoming_state(invoice: Json, now: float) -> str:
 def _description_hash(invoice: Json) -> str | None:
     try:
         return bolt11.description_hash(invoice["bolt11"]) if "bolt11" in invoice else None
-    except ValueError:  # one made elsewhere, longer than we read
+    except ValueError:  # made by another program, and longer than MAX_INVOICE_LENGTH
         return None
 
 
@@ -92,25 +92,25 @@ _OUTGOING_STATES = {"complete": "settled", "pending": "pending", "failed": "fail
 
 
 def merged_payment(parts: list[Json]) -> Json:
-    """Bring all parts and attempts of one payment together.
+    """Return one object for all parts and attempts of a payment.
 
-    What is complete counts, else what is pending; `state` is the status of these.
+    `state` is "complete" if any part is complete, else "pending" if any is pending, else "failed".
 
     Args:
-        parts: all entries of `listsendpays` for a payment hash, one at least.
+        parts: all entries of `listsendpays` for a payment hash, at least one.
 
     """
-    parts = sorted(parts, key=_number)
-    of_state = {state: [p for p in parts if p["status"] == state] for state in _OUTGOING_STATES}
-    complete = of_state["complete"]
+    parts = sorted(parts, key=_index)
+    by_state = {state: [p for p in parts if p["status"] == state] for state in _OUTGOING_STATES}
+    complete = by_state["complete"]
     merged: Json = {
         "payment_hash": parts[0]["payment_hash"],
-        "state": next(state for state, having in of_state.items() if having),
+        "state": next(state for state, found in by_state.items() if found),
         "created_at": parts[0]["created_at"],
         "completed_at": min((p["completed_at"] for p in complete if "completed_at" in p), default=None),
         "complete_msat": _sum(complete, "amount_msat"),
         "complete_sent_msat": _sum(complete, "amount_sent_msat"),
-        "pending_msat": _sum(of_state["pending"], "amount_msat"),
+        "pending_msat": _sum(by_state["pending"], "amount_msat"),
         "failed_msat": max((p["amount_msat"] for p in parts if "amount_msat" in p), default=None),
     }
     for field in ("payment_preimage", "bolt11", "bolt12", "description"):
@@ -118,9 +118,9 @@ def merged_payment(parts: list[Json]) -> Json:
     return {name: value for name, value in merged.items() if value is not None}
 
 
-def _number(part: Json) -> int:
-    number: int = part.get("created_index") or part["id"]
-    return number
+def _index(part: Json) -> int:
+    index: int = part.get("created_index") or part["id"]
+    return index
 
 
 def _sum(parts: list[Json], field: str) -> int | None:
@@ -129,11 +129,11 @@ def _sum(parts: list[Json], field: str) -> int | None:
 
 
 def outgoing_transaction(payment: Json, metadata: dict[str, Any] | None = None) -> Transaction:
-    """Return the NIP-47 transaction of a payment of ours.
+    """Return the NIP-47 transaction of a payment of this node.
 
     Args:
         payment: from `merged_payment`.
-        metadata: of the connection that has made it, if one has.
+        metadata: from the request, if a connection made the payment.
 
     """
     state = _OUTGOING_STATES[payment["state"]]
@@ -142,20 +142,20 @@ def outgoing_transaction(payment: Json, metadata: dict[str, Any] | None = None) 
         "state": state,
         "invoice": payment.get("bolt11") or payment.get("bolt12") or "",
         "payment_hash": payment["payment_hash"],
-        "amount": _amount_sent(payment, state),
+        "amount": _amount_msat(payment, state),
         "fees_paid": _fees_paid(payment) if state == "settled" else 0,
         "created_at": payment["created_at"],
         "metadata": metadata or {},
     }
-    transaction |= _described(payment)
+    transaction |= _description_fields(payment)
     if state == "settled":
         transaction["preimage"] = payment["payment_preimage"]
         transaction["settled_at"] = payment.get("completed_at", payment["created_at"])
-    return _that_fits(transaction)
+    return _fitted(transaction)
 
 
 def pending_transaction(payment: Payment) -> Transaction:
-    """Return the NIP-47 transaction of a connection's payment that is under way."""
+    """Return the NIP-47 transaction of a connection's payment that is in flight."""
     invoice = payment.invoice or ""
     transaction: Transaction = {
         "type": "outgoing",
@@ -167,9 +167,9 @@ def pending_transaction(payment: Payment) -> Transaction:
         "created_at": payment.created_at,
         "metadata": payment.metadata or {},
     }
-    described = _described_by_invoice(invoice) if invoice else {}
-    described["description"] = _bounded(described.get("description") or "")
-    return transaction | described
+    fields = _fields_of_invoice(invoice) if invoice else {}
+    fields["description"] = _bounded(fields.get("description") or "")
+    return transaction | fields
 
 
 def ended_transaction(record: PaymentRecord) -> Transaction:
@@ -182,14 +182,16 @@ def ended_transaction(record: PaymentRecord) -> Transaction:
     return transaction
 
 
-def _amount_sent(payment: Json, state: str) -> int:
+def _amount_msat(payment: Json, state: str) -> int:
     if state == "settled":
-        # An older lightningd may not know the amount without fees.
+        # A part that an older lightningd stored may lack the amount without fees.
         return int(payment.get("complete_msat") or payment.get("complete_sent_msat") or 0)
-    return _amount_asked(payment) or int(payment.get("pending_msat") or payment.get("failed_msat") or 0)
+    return _invoice_amount_msat(payment) or int(
+        payment.get("pending_msat") or payment.get("failed_msat") or 0
+    )
 
 
-def _amount_asked(payment: Json) -> int | None:
+def _invoice_amount_msat(payment: Json) -> int | None:
     try:
         return bolt11.amount_msat(payment["bolt11"]) if "bolt11" in payment else None
     except ValueError:  # `sendpay` stores whatever it is given
@@ -201,19 +203,19 @@ def _fees_paid(payment: Json) -> int:
     return max(0, int(sent) - int(arrived)) if sent is not None and arrived is not None else 0
 
 
-def _described(payment: Json) -> Transaction:
-    described = _described_by_invoice(payment["bolt11"]) if "bolt11" in payment else {}
-    described["description"] = _bounded(payment.get("description") or described.get("description") or "")
-    return described
+def _description_fields(payment: Json) -> Transaction:
+    fields = _fields_of_invoice(payment["bolt11"]) if "bolt11" in payment else {}
+    fields["description"] = _bounded(payment.get("description") or fields.get("description") or "")
+    return fields
 
 
-def _described_by_invoice(invoice: str) -> Transaction:
+def _fields_of_invoice(invoice: str) -> Transaction:
     try:
-        described = {
+        fields = {
             "description": bolt11.description(invoice),
             "description_hash": bolt11.description_hash(invoice),
             "expires_at": bolt11.timestamp(invoice) + bolt11.expiry(invoice),
         }
     except ValueError:  # `sendpay` stores whatever it is given
         return {}
-    return {name: value for name, value in described.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}

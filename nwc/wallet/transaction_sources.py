@@ -1,6 +1,7 @@
-"""Where the rows of list_transactions come from: invoices, the node's payments, a connection's own.
+"""The sources of list_transactions: invoices, the node's payments, and a connection's own payments.
 
-A source first says where rows are, newest first, which is cheap; only those of the page are then read.
+A source first finds the keys of transactions, newest first, which is cheap. Then only those of the page
+are read.
 """
 
 import asyncio
@@ -28,20 +29,20 @@ Transactions = dict[int | str, Transaction]
 
 
 class Source(Protocol):
-    """Rows of one kind, already filtered. Every method raises NodeError."""
+    """The transactions of one kind that pass a filter. Every method may raise NodeError."""
 
     async def count(self) -> int:
-        """Return how many rows there are."""
+        """Return the number of transactions."""
 
     async def find(self, limit: int, offset: int = 0) -> list[Found]:
-        """Return where rows are, newest first."""
+        """Return the keys of transactions, newest first."""
 
     async def read(self, found: list[Found]) -> Transactions:
-        """Return rows by their key; what is gone in the meantime is left out."""
+        """Return transactions by key, without those deleted since `find`."""
 
 
 class InvoiceSource:
-    """Invoices of the node or of one connection, with what is kept beside them."""
+    """Invoices of the node or of one connection, with the plugin's records about them."""
 
     def __init__(self, history: History, records: InvoiceRecords, wanted: InvoiceFilter) -> None:
         self._history = history
@@ -49,15 +50,15 @@ class InvoiceSource:
         self._wanted = wanted
 
     async def count(self) -> int:
-        """Return how many rows there are."""
+        """Return the number of transactions."""
         return await self._history.count_invoices(self._wanted)
 
     async def find(self, limit: int, offset: int = 0) -> list[Found]:
-        """Return where rows are, newest first."""
+        """Return the keys of transactions, newest first."""
         return await self._history.find_invoices(self._wanted, limit=limit, offset=offset)
 
     async def read(self, found: list[Found]) -> Transactions:
-        """Return rows by their `created_index`."""
+        """Return transactions by `created_index`."""
         invoices = await self._history.invoices(found)
         read = await asyncio.gather(*map(self._transaction, invoices.values()))
         return dict(zip(invoices, read, strict=True))
@@ -67,7 +68,7 @@ class InvoiceSource:
 
 
 class PaymentSource:
-    """Payments of the node, with the metadata of the connections that have made them."""
+    """Payments of the node, with the metadata of those that connections made."""
 
     def __init__(self, history: History, own: Payments, wanted: PaymentFilter) -> None:
         self._history = history
@@ -75,36 +76,36 @@ class PaymentSource:
         self._wanted = wanted
 
     async def count(self) -> int:
-        """Return how many rows there are."""
+        """Return the number of transactions."""
         return await self._history.count_payments(self._wanted)
 
     async def find(self, limit: int, offset: int = 0) -> list[Found]:
-        """Return where rows are, newest first."""
+        """Return the keys of transactions, newest first."""
         return await self._history.find_payments(self._wanted, limit=limit, offset=offset)
 
     async def read(self, found: list[Found]) -> Transactions:
-        """Return rows by their payment hash."""
+        """Return transactions by payment hash."""
         parts = await self._history.payments(found)
-        there = {key: some for key, some in parts.items() if some}
-        read = await asyncio.gather(*(self._transaction(str(key), there[key]) for key in there))
-        return dict(zip(there, read, strict=True))
+        existing = {key: some for key, some in parts.items() if some}
+        read = await asyncio.gather(*(self._transaction(str(key), existing[key]) for key in existing))
+        return dict(zip(existing, read, strict=True))
 
     async def _transaction(self, payment_hash: str, parts: list[Json]) -> Transaction:
         return outgoing_transaction(merged_payment(parts), await self._own.metadata_of(payment_hash))
 
 
 class OwnPaymentSource:
-    """Payments of one connection, in flight and ended; one row for each payment hash.
+    """Payments of one connection, in flight and ended; one for each payment hash.
 
-    Of several attempts at the same payment hash the one is shown that lookup_invoice finds: the one in
-    flight, else the settled one, else the newest. A failed keysend of which lightningd never had a part
-    has no payment hash; it is not shown, since NIP-47 requires one.
+    Of several attempts with the same payment hash, it shows the one that lookup_invoice returns: the one
+    in flight, else the settled one, else the newest. It does not show a failed keysend without a payment
+    hash (lightningd never had a part of it), since NIP-47 requires one.
 
     Args:
-        records: of payments that have ended.
+        records: the payments that have ended.
         in_flight: the connection's payments in flight, each with its payment hash.
-        connection: whose.
-        wanted: which; times only, and whether settled.
+        connection: whose payments.
+        wanted: the filter: times, and whether only settled payments count.
 
     """
 
@@ -132,7 +133,7 @@ class OwnPaymentSource:
 
     def _ended_between(self, wanted: PaymentFilter) -> list[Entry]:
         in_flight = {payment.payment_hash for payment in self._in_flight.values()}
-        # Remembered, since one invoice can have failed a thousand times.
+        # Cached, since a connection can try the same invoice a thousand times.
         shown = cache(partial(self._records.with_hash, connection_id=self._connection_id))
         return [
             entry
@@ -145,15 +146,15 @@ class OwnPaymentSource:
         ]
 
     async def count(self) -> int:
-        """Return how many rows there are."""
+        """Return the number of transactions."""
         return len(self._found)
 
     async def find(self, limit: int, offset: int = 0) -> list[Found]:
-        """Return where rows are, newest first."""
+        """Return the keys of transactions, newest first."""
         return self._found[offset : offset + limit]
 
     async def read(self, found: list[Found]) -> Transactions:
-        """Return rows by their request id."""
+        """Return transactions by request id."""
         keys = [str(one.key) for one in found]
         read = zip(keys, await asyncio.gather(*map(self._transaction, keys)), strict=True)
         return {key: transaction for key, transaction in read if transaction is not None}

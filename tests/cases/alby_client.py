@@ -141,7 +141,7 @@ def test_alby_with_empty_values(node: NodeUnderTest, alby: AlbyApp) -> None:
     by_hash = {"payment_hash": made["payment_hash"], "invoice": ""}
     by_invoice = {"payment_hash": "", "invoice": made["invoice"]}
     assert [alby.call("lookupInvoice", way) for way in (by_hash, by_invoice)] == [made] * 2
-    with pytest.raises(AlbyError, match="it or invoice must be given"):
+    with pytest.raises(AlbyError, match="this or invoice must be given"):
         alby.call("lookupInvoice", {"payment_hash": "", "invoice": ""})
     zeros = {"from": 0, "until": 0, "limit": 0, "offset": 0, "type": "", "unpaid": True}
     assert alby.call("listTransactions", zeros) == {"transactions": [made], "total_count": 1}

@@ -127,7 +127,7 @@ def test_every_key_of_lookup_invoice(app: ConnectedApp) -> None:
     for params in (by_hash, by_invoice):
         assert app.ask("lookup_invoice", params).result == lookup(app, made)
     answer = app.ask("lookup_invoice", {"payment_hash": "", "invoice": ""})
-    assert (answer.code, answer.message) == ("OTHER", "payment_hash: it or invoice must be given")
+    assert (answer.code, answer.message) == ("OTHER", "payment_hash: this or invoice must be given")
 
 
 @pytest.mark.parametrize("type_", ["", None])

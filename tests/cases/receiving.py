@@ -148,14 +148,14 @@ def test_lookup_of_two_that_disagree(app: ConnectedApp) -> None:
     params = {"payment_hash": first["payment_hash"], "invoice": second["invoice"]}
     answer = app.ask("lookup_invoice", params)
     assert answer.code == "OTHER"
-    assert answer.message == "payment_hash: must be that of invoice when both are given"
+    assert answer.message == "payment_hash: must be the invoice's if both are given"
 
 
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({}, "payment_hash: it or invoice must be given"),
-        ({"payment_hash": "", "invoice": ""}, "payment_hash: it or invoice must be given"),
+        ({}, "payment_hash: this or invoice must be given"),
+        ({"payment_hash": "", "invoice": ""}, "payment_hash: this or invoice must be given"),
         ({"payment_hash": "00"}, "payment_hash: must be"),
         ({"payment_hash": 7}, "payment_hash: must be"),
         ({"payment_hash": "x" * 64}, "payment_hash: must be"),

@@ -212,7 +212,7 @@ async def test_rust_with_empty_values(node: NodeUnderTest, nwc: NostrWalletConne
     by_hash = await lookup(nwc, made.payment_hash, "")
     assert by_hash["payment_hash"] == made.payment_hash
     assert await lookup(nwc, "", made.invoice) == by_hash
-    with pytest.raises(NostrSdkError, match="it or invoice must be given"):
+    with pytest.raises(NostrSdkError, match="this or invoice must be given"):
         await lookup(nwc, "", "")
 
 

@@ -1,4 +1,4 @@
-"""get_balance (NIP-47): what this connection can spend now, in msat."""
+"""get_balance (NIP-47): how much this connection can spend now, in msat."""
 
 import time
 from typing import Any
@@ -8,9 +8,9 @@ from nwc.wallet.context import Call, Wallet
 
 
 async def get_balance(wallet: Wallet, call: Call) -> dict[str, Any]:
-    """Return the balance: what the node can send, and no more than what is left of the budget.
+    """Return the balance: what the node can send, but at most the rest of the connection's budget.
 
-    A connection that only receives can spend nothing; with `view=node` it is shown what the node has.
+    A connection that only receives has a balance of 0, or with `view=node`, the node's balance.
 
     Raises:
         NodeError: lightningd is away.
@@ -21,8 +21,8 @@ async def get_balance(wallet: Wallet, call: Call) -> dict[str, Any]:
         shows_node = connection.view is View.NODE
         return {"balance": (await wallet.node.sendable()).total_msat if shows_node else 0}
     ledger = await wallet.payments.ledgers.of(connection.client_pubkey)
-    left = ledger.left(connection.budget, time.time())
-    if left == 0:
+    left_msat = ledger.left(connection.budget, time.time())
+    if left_msat == 0:
         return {"balance": 0}
     sendable_msat = (await wallet.node.sendable()).total_msat
-    return {"balance": sendable_msat if left is None else min(sendable_msat, left)}
+    return {"balance": sendable_msat if left_msat is None else min(sendable_msat, left_msat)}

@@ -1,4 +1,4 @@
-"""list_transactions (NIP-47): invoices and payments, newest first, a page at a time."""
+"""list_transactions (NIP-47): invoices and payments, newest first, in pages."""
 
 import heapq
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from nwc.wallet.transaction_sources import InvoiceSource, OwnPaymentSource, Paym
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
 MAX_OFFSET = 10_000_000
-# Where two lists are merged, everything up to the page is read.
+# Merging two lists takes the keys of everything up to the page.
 MAX_MERGED_OFFSET = 10_000
 MAX_TIME = 2**40
-# The rest of the answer around the transactions.
+# The rest of the answer, without the transactions.
 _ENVELOPE_BYTES = 500
 
 
@@ -42,15 +42,15 @@ class WantedPage:
 
     @property
     def has_window(self) -> bool:
-        """Tell whether it asks for a time."""
+        """True if it has a bound on the time."""
         return self.from_time is not None or self.until_time is not None
 
 
 def parse_params(given: params.Params) -> WantedPage:
-    """Check the parameters of list_transactions.
+    """Return the checked parameters of list_transactions.
 
     Raises:
-        Nip47Error: OTHER, with the field, the rule and what came.
+        Nip47Error: OTHER, with the field, its rule and the value that was given.
 
     """
     type_ = params.choice(given, "type", ("incoming", "outgoing"))
@@ -73,10 +73,10 @@ def _time(given: params.Params, name: str) -> int | None:
 
 
 async def list_transactions(wallet: Wallet, call: Call) -> dict[str, Any]:
-    """Return a page of transactions and how many there are in all.
+    """Return a page of transactions and their total number.
 
     Raises:
-        Nip47Error: a parameter breaks its rule; NOT_IMPLEMENTED where the node has no `sql` RPC.
+        Nip47Error: OTHER for an invalid parameter; NOT_IMPLEMENTED if the node has no `sql` RPC.
         NodeError: lightningd is away.
 
     """
@@ -90,14 +90,13 @@ async def list_transactions(wallet: Wallet, call: Call) -> dict[str, Any]:
             raise Nip47Error(
                 ErrorCode.NOT_IMPLEMENTED, "list_transactions needs the sql command of lightningd"
             ) from None
-    return {"transactions": _that_fit(transactions), "total_count": total}
+    return {"transactions": _fitting(transactions), "total_count": total}
 
 
 async def _sources(wallet: Wallet, connection: Connection, wanted: WantedPage) -> list[Source]:
-    """Return the sources, outgoing first: of one second, payments count as newer than invoices.
+    """Return the sources, outgoing first: payments count as newer than invoices of the same second.
 
-    Nothing tells which of an invoice and a payment of one second was made first. Money is mostly
-    received before it is spent.
+    Nothing shows which of the two was made first, but money is usually received before it is spent.
     """
     sources: list[Source] = []
     if wanted.outgoing:
@@ -128,11 +127,11 @@ async def _outgoing(wallet: Wallet, connection: Connection, wanted: WantedPage) 
 
 
 async def _own_payments(wallet: Wallet, connection: Connection, wanted: WantedPage) -> list[Source]:
-    """Return the source of what a connection has paid; none where it has paid nothing."""
+    """Return the source of a connection's own payments, or no source if it has made none."""
     settled_only = not wanted.unpaid_outgoing
     payments = PaymentFilter(settled_only, wanted.from_time, wanted.until_time)
     await wallet.payments.records.ready(connection.id)
-    # Nothing is awaited between these two: a payment that ends meanwhile must be in one of them.
+    # There must be no `await` between these two, so that a payment that just ends is in one of them.
     in_flight = await wallet.in_flight.of(connection.client_pubkey) if wanted.unpaid_outgoing else []
     source = OwnPaymentSource(wallet.payments.records, in_flight, connection, payments)
     return [source] if await source.count() else []
@@ -141,16 +140,16 @@ async def _own_payments(wallet: Wallet, connection: Connection, wanted: WantedPa
 async def _page(sources: list[Source], wanted: WantedPage) -> tuple[list[Transaction], int]:
     total = sum([await source.count() for source in sources])
     found = await _find(sources, wanted.limit, wanted.offset)
-    if found:  # on a large node the count may be some seconds old
+    if found:  # on a large node, the count may be some seconds old
         total = max(total, wanted.offset + len(found))
-    read = [await source.read([one for whose, one in found if whose is source]) for source in sources]
-    of_source = dict(zip(map(id, sources), read, strict=True))
-    rows = (of_source[id(source)].get(one.key) for source, one in found)
+    read = [await source.read([one for origin, one in found if origin is source]) for source in sources]
+    by_source = dict(zip(map(id, sources), read, strict=True))
+    rows = (by_source[id(source)].get(one.key) for source, one in found)
     return [row for row in rows if row is not None], total
 
 
 async def _find(sources: list[Source], limit: int, offset: int) -> list[tuple[Source, Found]]:
-    """Return where the rows of a page are, newest first."""
+    """Return the keys of a page, newest first, each with its source."""
     if len(sources) == 1:
         return [(sources[0], one) for one in await sources[0].find(limit, offset)]
     if offset > MAX_MERGED_OFFSET:
@@ -160,14 +159,14 @@ async def _find(sources: list[Source], limit: int, offset: int) -> list[tuple[So
         )
     end = offset + limit
     lists = [[(source, one) for one in await source.find(end)] for source in sources]
-    # Not a sort: where times and lightningd's order disagree, a row must not move from page to page.
-    # Of one second, the rows of an earlier source come first.
+    # Merged and not sorted: if times and lightningd's order disagree, no row may move to another page.
+    # Of the same second, the rows of an earlier source come first.
     merged = heapq.merge(*lists, key=lambda row: row[1].created_at, reverse=True)
     return list(islice(merged, offset, end))
 
 
-def _that_fit(transactions: list[Transaction]) -> list[Transaction]:
-    """Return as many as one answer can hold: a short page is better than none."""
+def _fitting(transactions: list[Transaction]) -> list[Transaction]:
+    """Return as many transactions as one answer can hold: a short page is better than none."""
     size, fitting = _ENVELOPE_BYTES, []
     for transaction in transactions:
         size += len(to_json(transaction).encode()) + 1

@@ -23,12 +23,12 @@ from nwc.wallet.transaction import (
 async def lookup_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
     """Return one transaction.
 
-    What this connection may not see is looked up just the same and is then not found, so that neither
-    the error nor its timing tells whether it exists.
+    An invoice that this connection may not see is looked up too and then reported as not found, so that
+    neither the error nor its timing reveals whether it exists.
 
     Raises:
-        Nip47Error: OTHER for bad parameters; NOT_FOUND for an unknown hash, or one that this connection
-            may not see.
+        Nip47Error: OTHER for invalid parameters; NOT_FOUND for an unknown payment hash, or one that this
+            connection may not see.
         NodeError: lightningd is away.
 
     """
@@ -49,7 +49,7 @@ async def lookup_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
 
 
 async def _own_payment(wallet: Wallet, connection: Connection, payment_hash: str) -> Transaction | None:
-    """Return the connection's payment with this hash, which lightningd may not know of (yet)."""
+    """Return the connection's payment with this hash, even if lightningd does not know it (yet)."""
     in_flight = await wallet.in_flight.with_hash(connection.client_pubkey, payment_hash)
     if in_flight is not None:
         return pending_transaction(in_flight)
@@ -60,7 +60,7 @@ async def _own_payment(wallet: Wallet, connection: Connection, payment_hash: str
 
 
 def may_see(connection: Connection, invoice: Json) -> bool:
-    """Tell whether an invoice is this connection's to see."""
+    """Return True if a connection may see an invoice."""
     if connection.view is View.NODE:
         return True
     label: str = invoice["label"]
@@ -68,22 +68,22 @@ def may_see(connection: Connection, invoice: Json) -> bool:
 
 
 def wanted_payment_hash(given: params.Params) -> str:
-    """Return the payment hash that is asked for, by itself or in an invoice.
+    """Return the payment hash in the parameters, given as such or in an invoice.
 
     Raises:
-        Nip47Error: OTHER when neither is there (an empty string counts as absent), one is malformed, or
-            they do not agree.
+        Nip47Error: OTHER if both are absent (an empty string counts as absent), one is malformed, or
+            they differ.
 
     """
     by_hash = params.hex_bytes(given, "payment_hash", size=32)
     invoice = params.text(given, "invoice", max_bytes=bolt11.MAX_INVOICE_LENGTH)
     if by_hash is None and invoice is None:
-        refuse("payment_hash: it or invoice must be given")
+        refuse("payment_hash: this or invoice must be given")
     if invoice is None:
         return bytes(by_hash or b"").hex()
     by_invoice = _payment_hash(invoice)
     if by_hash is not None and by_hash.hex() != by_invoice:
-        refuse("payment_hash: must be that of invoice when both are given")
+        refuse("payment_hash: must be the invoice's if both are given")
     return by_invoice
 
 

@@ -1,7 +1,8 @@
-"""make_invoice (NIP-47): the node makes a BOLT11 invoice, exactly once for each request event.
+"""make_invoice (NIP-47): make a BOLT11 invoice, exactly once for each request event.
 
-The label holds the id of the request event. A second copy of a request (another relay, a replay, after a
-crash) meets lightningd's "duplicate label", and gets the answer of the first.
+The invoice's label contains the id of the request event. For a second copy of a request (from another
+relay, replayed, after a crash) lightningd reports a duplicate label, and the copy gets the first one's
+answer.
 """
 
 import hashlib
@@ -22,9 +23,9 @@ from nwc.wallet.invoice_record import InvoiceRecord
 from nwc.wallet.labels import request_label
 from nwc.wallet.transaction import MAX_DESCRIPTION_BYTES, incoming_transaction
 
-# Of both as JSON, and of both together: the answer has to fit into one event.
+# Description and metadata together, as JSON: the answer must fit into one event.
 MAX_TEXT_BYTES = 36_000
-# The node keeps so much of a longer description, to show it; the invoice holds the hash of all of it.
+# lightningd stores this much of a longer description; the invoice contains the hash of the whole.
 MAX_KEPT_DESCRIPTION_BYTES = 4096
 
 
@@ -33,11 +34,11 @@ class WantedInvoice:
     """The checked parameters of make_invoice.
 
     Attributes:
-        amount_msat: 0 is any amount.
+        amount_msat: 0 lets the payer choose.
         description: the client's text, or "".
-        description_hash: the hash the invoice must hold, None for the text itself.
+        description_hash: the hash that the invoice must contain; None if it contains the description.
         expiry: seconds.
-        metadata: the client's object, None when absent or dropped.
+        metadata: the client's object, None if absent or dropped.
 
     """
 
@@ -49,7 +50,7 @@ class WantedInvoice:
 
     @property
     def has_bare_hash(self) -> bool:
-        """True if lightningd cannot compute the hash from the description that it is given to keep."""
+        """True if lightningd cannot compute the hash from the description that it stores."""
         description = self.description.encode()
         return self.description_hash is not None and (
             len(description) > MAX_KEPT_DESCRIPTION_BYTES
@@ -57,19 +58,19 @@ class WantedInvoice:
         )
 
     def record(self) -> InvoiceRecord:
-        """Return what lightningd's own record of the invoice has no room for."""
+        """Return what lightningd's record of the invoice cannot hold."""
         too_long = self.has_bare_hash and len(self.description.encode()) > bolt11.MAX_DESCRIPTION_LENGTH
         kept = _cut(self.description, MAX_KEPT_DESCRIPTION_BYTES)
         return InvoiceRecord(self.metadata, kept if too_long else None)
 
 
 def parse_params(given: params.Params, default_expiry: int) -> WantedInvoice:
-    """Check the parameters of make_invoice and bound every one of them.
+    """Return the checked parameters of make_invoice.
 
-    Lightningd aborts on some numbers, so nothing may pass here that it was not tried with.
+    Every number is bounded: lightningd aborts on some, so only ranges that were tried with it pass.
 
     Raises:
-        Nip47Error: OTHER, with the field, the rule and what came.
+        Nip47Error: OTHER, with the field, its rule and the value that was given.
 
     """
     amount_msat = params.required_integer(
@@ -88,7 +89,10 @@ def parse_params(given: params.Params, default_expiry: int) -> WantedInvoice:
 
 
 def _check_length_as_json(description: str) -> int:
-    """White space takes two bytes in JSON; the answer must not outgrow what a relay takes."""
+    """Return the description's size as JSON, in bytes; raise Nip47Error if an answer cannot hold it.
+
+    Some characters, such as a line break, take two bytes in JSON.
+    """
     size = _json_bytes(description) - 2
     if size > MAX_DESCRIPTION_BYTES:
         raise Nip47Error(
@@ -106,7 +110,7 @@ async def make_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
     """Make an invoice and return it as a NIP-47 transaction.
 
     Raises:
-        Nip47Error: a parameter breaks its rule.
+        Nip47Error: OTHER for an invalid parameter.
         NodeError: lightningd refused or is away.
 
     """
@@ -119,8 +123,8 @@ async def make_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
         except RpcCallError as error:
             if error.code != RpcCode.INVOICE_LABEL_ALREADY_EXISTS:
                 raise
-            made = await _made_before(wallet.node, label)
-    # The answer has all of the description, also where less of it is kept.
+            made = await _existing_invoice(wallet.node, label)
+    # The answer has the whole description, even if lightningd stores only a part.
     shown = InvoiceRecord(kept.metadata, wanted.description or None)
     return incoming_transaction(made, shown, time.time())
 
@@ -135,7 +139,7 @@ async def _make(wallet: Wallet, wanted: WantedInvoice, label: str) -> Json:
         expiry=wanted.expiry,
         deschashonly=wanted.description_hash is not None,
     )
-    # `invoice` returns less than `listinvoices`; the rest is what was asked for.
+    # `invoice` returns fewer fields than `listinvoices`; the others are as in the request.
     return {
         **made,
         "status": "unpaid",
@@ -144,20 +148,20 @@ async def _make(wallet: Wallet, wanted: WantedInvoice, label: str) -> Json:
     }
 
 
-async def _made_before(node: Node, label: str) -> Json:
+async def _existing_invoice(node: Node, label: str) -> Json:
     made = await node.invoice_by_label(label)
     if made is None:
-        raise NodeUnavailableError("the invoice was deleted while it was asked for again")
+        raise NodeUnavailableError("the invoice was deleted while its request was repeated")
     return made
 
 
 async def _make_with_bare_hash(wallet: Wallet, wanted: WantedInvoice, label: str) -> Json:
-    """Make an invoice that commits to a hash whose text lightningd does not have.
+    """Make an invoice with a description hash whose description lightningd does not have.
 
-    No RPC takes a bare hash, but `createinvoice` signs a string that holds one.
+    No RPC takes a bare hash, but `createinvoice` signs an invoice string that contains one.
     """
     template = await wallet.templates.get(wanted.amount_msat)
-    # Never used twice: lightningd aborts when createinvoice meets a payment hash it has already.
+    # Never used twice: lightningd aborts if `createinvoice` gets a payment hash that it already has.
     preimage = secrets.token_bytes(32)
     invoice = bolt11.renewed(
         template,

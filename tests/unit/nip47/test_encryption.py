@@ -31,7 +31,7 @@ BOTH = pytest.mark.parametrize("scheme", list(Encryption))
         ("", None),
     ],
 )
-def test_the_scheme_that_a_tag_names(name: str | None, scheme: Encryption | None) -> None:
+def test_a_tag_names_the_scheme(name: str | None, scheme: Encryption | None) -> None:
     event = request_event(content="x", encryption_tag=name)
     assert named_encryption(event) is scheme
 
@@ -42,24 +42,24 @@ def test_the_content_shows_its_scheme(scheme: Encryption, length: int) -> None:
     assert encryption_of(cipher_of_client().encrypt(scheme, "x" * length)) is scheme
 
 
-def test_a_tag_without_value_is_no_tag() -> None:
+def test_a_tag_without_value_counts_as_absent() -> None:
     event = request_event(content="x", encryption_tag=None, more_tags=[["encryption"]])
     assert named_encryption(event) is Encryption.NIP04
 
 
-def test_the_order_of_the_offer() -> None:
+def test_nip44_is_offered_before_nip04() -> None:
     assert " ".join(Encryption) == "nip44_v2 nip04"
 
 
 @BOTH
-def test_both_sides_read_each_other(scheme: Encryption) -> None:
+def test_both_sides_decrypt_each_others_texts(scheme: Encryption) -> None:
     ours, theirs = cipher_of_wallet(), cipher_of_client()
     assert theirs.decrypt(scheme, ours.encrypt(scheme, "é")) == "é"
     assert ours.decrypt(scheme, theirs.encrypt(scheme, "é")) == "é"
 
 
 @BOTH
-def test_nobody_else_does(scheme: Encryption) -> None:
+def test_nobody_else_decrypts_them(scheme: Encryption) -> None:
     payload = cipher_of_client().encrypt(scheme, "x" * 100)
     stranger = Cipher(STRANGER, CLIENT.public_key)
     with contextlib.suppress(DecryptionError):  # NIP-04: the padding can be right by chance
@@ -69,7 +69,7 @@ def test_nobody_else_does(scheme: Encryption) -> None:
         cipher_of_wallet().decrypt(other, payload)
 
 
-def test_rust_nostr_reads_what_we_write() -> None:
+def test_rust_nostr_decrypts_our_texts() -> None:
     secret = nostr_sdk.SecretKey.parse(CLIENT.secret_hex())
     wallet = nostr_sdk.PublicKey.parse(WALLET.public_key)
     cipher = cipher_of_wallet()
@@ -77,7 +77,7 @@ def test_rust_nostr_reads_what_we_write() -> None:
     assert nostr_sdk.nip04_decrypt(secret, wallet, cipher.encrypt(Encryption.NIP04, "b")) == "b"
 
 
-def test_a_conversation_key_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversation_key_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made, derive = [], nip44.conversation_key
 
     def conversation_key(keys: KeyPair, peer: str) -> bytes:

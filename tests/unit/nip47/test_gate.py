@@ -20,7 +20,7 @@ MAX_AGE = 120
 
 
 class Counting:
-    """In the place of `verify_event`: the same, counted."""
+    """Replaces `verify_event`: does the same and counts its calls."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -39,7 +39,7 @@ def verifications(monkeypatch: pytest.MonkeyPatch) -> Counting:
 
 @dataclass(frozen=True)
 class Sender:
-    """A connection, as far as the gate knows it."""
+    """What the gate knows of a connection."""
 
     client_pubkey: str
     rate_limit: RateLimit = field(compare=False)
@@ -54,7 +54,7 @@ ADMITTED = Admitted(SENDER)
 
 
 def rejected(reason: Rejection, ahead_s: int | None = None) -> Rejected[Sender]:
-    """The verdict over an event that names a connection and its client."""
+    """Return the verdict on an event that names a connection and its client."""
     return Rejected(reason, SENDER, ahead_s)
 
 
@@ -64,7 +64,7 @@ def make_gate(burst: float = 1000, per_second: float = 1) -> Gate[Sender]:
 
 
 def forged(event: Event) -> Event:
-    """The event with a signature that is somebody else's."""
+    """Return the event with the signature of another event."""
     return replace(event, sig=request_event("{}").sig)
 
 
@@ -77,13 +77,13 @@ def test_an_authentic_request_is_admitted_once(verifications: Counting) -> None:
 
 @pytest.mark.parametrize("before", [["p", STRANGER.public_key], ["p"], ["p", ""], ["p", "x", "y"]])
 def test_any_p_tag_may_name_the_wallet(before: list[str]) -> None:
-    """The order of tags says nothing (NIP-01), and relays find the event by any of them."""
+    """The order of tags has no meaning (NIP-01), and relays match the event by any of them."""
     event = request_event(recipient=STRANGER.public_key, more_tags=[before, ["p", WALLET.public_key]])
     assert make_gate().check(event, NOW) == ADMITTED
     assert make_gate().check(replace(event, sig="0" * 128), NOW) == rejected(Rejection.FORGED)
 
 
-def test_of_two_wallet_keys_that_of_the_author_is_meant() -> None:
+def test_of_two_wallet_keys_the_authors_is_meant() -> None:
     other, mine = make_sender(STRANGER, burst=0), make_sender(burst=1)
     gate = Gate({STRANGER.public_key: other, WALLET.public_key: mine}.get, MAX_AGE)
     event = request_event(recipient=STRANGER.public_key, more_tags=[["p", WALLET.public_key]])
@@ -120,13 +120,13 @@ NAMES_NO_CLIENT = {Rejection.WRONG_KIND, Rejection.FOREIGN, Rejection.UNKNOWN_AU
 
 
 @pytest.mark.parametrize(("event", "reason"), JUNK.values(), ids=JUNK)
-def test_junk_is_turned_away_unverified(
+def test_junk_is_ignored_without_checking_its_signature(
     event: Event, reason: Rejection, verifications: Counting
 ) -> None:
     gate = make_gate()
     gate.check(
         request_event(keys=CLIENT, created_at=NOW - MAX_AGE - 1), NOW
-    )  # the one that is looked at
+    )  # the one of this second whose signature is checked
     verifications.calls = 0
     sender = None if reason in NAMES_NO_CLIENT else SENDER
     assert gate.check(event, NOW) == Rejected(reason, sender)
@@ -135,8 +135,8 @@ def test_junk_is_turned_away_unverified(
 
 
 @pytest.mark.parametrize("offset", [10 - MAX_BEHIND_S, -MAX_AGE - 1, MAX_AGE + 10, 10**9])
-def test_a_clock_that_is_wrong_is_seen(offset: int, verifications: Counting) -> None:
-    """Whichever it is; once a second, and only by what the client has really made."""
+def test_a_wrong_clock_is_noticed_once_a_second(offset: int, verifications: Counting) -> None:
+    """Behind or ahead; only events with the client's valid signature count."""
     gate, event = make_gate(), request_event(created_at=NOW + offset)
     again = request_event(created_at=NOW + offset)
     assert gate.check(event, NOW) == rejected(Rejection.STALE, offset)
@@ -147,19 +147,19 @@ def test_a_clock_that_is_wrong_is_seen(offset: int, verifications: Counting) -> 
 
 
 def test_an_old_request_says_nothing_about_clocks(verifications: Counting) -> None:
-    """A relay has kept it, or somebody else."""
+    """A relay, or somebody else, may have kept it."""
     event = request_event(created_at=NOW - MAX_BEHIND_S - 1)
     assert make_gate().check(event, NOW) == rejected(Rejection.STALE)
     assert verifications.calls == 0
 
 
 @pytest.mark.parametrize("offset", [-MAX_AGE, 0, MAX_AGE])
-def test_the_edges_of_time(offset: int) -> None:
+def test_a_request_is_admitted_up_to_the_maximum_age(offset: int) -> None:
     assert make_gate().check(request_event(created_at=NOW + offset), NOW) == ADMITTED
 
 
-def test_the_order_of_the_checks() -> None:
-    """An event with every fault is told the first; mending one brings the next."""
+def test_the_checks_run_in_order() -> None:
+    """An event with every fault is ignored for the first; after mending that, for the next."""
     gate = make_gate(burst=1)
     seen = request_event(more_tags=[["expiration", str(NOW)]], created_at=NOW)
     assert gate.check(seen, NOW) == ADMITTED
@@ -190,7 +190,7 @@ def test_the_order_of_the_checks() -> None:
 
 
 @pytest.mark.parametrize("field", ["id", "sig", "content", "created_at", "tags"])
-def test_forgeries(field: str) -> None:
+def test_a_change_of_any_field_is_a_forgery(field: str) -> None:
     event = request_event()
     change = {
         "id": "0" * 64,
@@ -226,21 +226,21 @@ def test_requests_over_the_limit_are_answered_up_to_ten_times_the_limit(verifica
     assert verdicts[0] == ADMITTED
     assert verdicts[1:11] == [Admitted(SENDER, rate_limited=True)] * 10
     assert verdicts[11:] == [rejected(Rejection.RATE_LIMITED)] * 2
-    assert verifications.calls == 11  # what is ignored is not worth a verification
+    assert verifications.calls == 11  # not for ignored requests
     assert gate.check(requests[1], NOW) == rejected(Rejection.SEEN)
     assert gate.check(requests[12], NOW + 0.2) == Admitted(SENDER, rate_limited=True)
     assert gate.check(requests[13], NOW + 1) == ADMITTED
 
 
-def test_a_forgery_does_not_use_up_the_answer_that_tells_the_rate_limit() -> None:
+def test_a_forgery_does_not_use_up_a_rate_limited_answer() -> None:
     gate = make_gate(burst=1, per_second=0.001)
     gate.check(request_event(), NOW)
     assert gate.check(forged(request_event(created_at=NOW + 1)), NOW) == rejected(Rejection.FORGED)
     assert gate.check(request_event(created_at=NOW + 2), NOW) == Admitted(SENDER, rate_limited=True)
 
 
-def test_a_forged_flood_among_real_requests_changes_no_verdict() -> None:
-    """The same requests with and without a flood of forgeries are judged the same."""
+def test_a_flood_of_forgeries_changes_no_verdict_on_real_requests() -> None:
+    """The same requests get the same verdicts with and without forgeries."""
     chance = random.Random(1)
     requests = [request_event(created_at=NOW + number) for number in range(30)]
     quiet, flooded = make_gate(burst=5), make_gate(burst=5)

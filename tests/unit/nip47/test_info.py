@@ -18,7 +18,7 @@ def make(notifications: tuple[str, ...] = (), extensions: tuple[str, ...] = ("06
     )
 
 
-def test_receive_only() -> None:
+def test_an_info_event_lists_methods_encryption_and_extensions() -> None:
     event = make()
     verify_event(event)
     assert (event.kind, event.pubkey, event.created_at) == (13194, WALLET.public_key, NOW)
@@ -29,17 +29,17 @@ def test_receive_only() -> None:
     assert event.tags_named("notifications") == ()
 
 
-def test_notifications_are_named_twice() -> None:
+def test_notifications_are_listed_in_content_and_tag() -> None:
     event = make(("payment_received", "payment_sent"))
     assert event.content == "get_info make_invoice notifications"
     assert event.tag("notifications") == "payment_received payment_sent"
 
 
-def test_no_extensions() -> None:
+def test_without_extensions_there_is_no_tag() -> None:
     assert make(extensions=()).tags_named("extensions") == ()
 
 
-def test_rust_nostr_reads_it() -> None:
+def test_rust_nostr_reads_an_info_event() -> None:
     theirs = nostr_sdk.Event.from_json(make(("payment_received",)).to_json())
     assert theirs.verify()
     assert theirs.kind().as_u16() == KIND_INFO
@@ -48,7 +48,7 @@ def test_rust_nostr_reads_it() -> None:
     assert ["p", CLIENT.public_key] in [tag.to_vec() for tag in theirs.tags()]
 
 
-def test_withdrawal() -> None:
+def test_a_withdrawal_is_an_empty_info_event_and_its_deletion() -> None:
     empty, deletion = withdrawal_events(WALLET, NOW + 1)
     for event in (empty, deletion):
         verify_event(event)
@@ -65,5 +65,5 @@ def test_withdrawal() -> None:
 
 
 @pytest.mark.parametrize("created_at", [NOW, NOW + 5])
-def test_the_time_is_the_callers(created_at: int) -> None:
+def test_a_withdrawal_has_the_given_time(created_at: int) -> None:
     assert [event.created_at for event in withdrawal_events(WALLET, created_at)] == [created_at] * 2

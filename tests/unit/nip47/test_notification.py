@@ -23,13 +23,13 @@ def sealed(transaction: dict[str, Any]) -> list[Event]:
 
 
 def opened(event: Event) -> Any:
-    """Decrypt with another implementation, as a client does."""
+    """Return the content, decrypted by another implementation."""
     decrypt = {23197: nip44_decrypt, 23196: nip04_decrypt}[event.kind]
     text = decrypt(SecretKey.parse(CLIENT_SECRET), PublicKey.parse(event.pubkey), event.content)
     return json.loads(text)
 
 
-def test_once_for_each_encryption() -> None:
+def test_there_is_one_event_for_each_encryption() -> None:
     """NIP-47, "Notification Events": kind 23197 in NIP-44, 23196 in NIP-04."""
     transaction = {"type": "incoming", "amount": 1, "description": 'é "x"', "metadata": {}}
     events = sealed(transaction)
@@ -46,11 +46,11 @@ def test_once_for_each_encryption() -> None:
 
 
 @given(st.dictionaries(st.text(), st.text() | st.integers() | st.none(), max_size=4))
-def test_what_is_sealed_is_read(transaction: dict[str, Any]) -> None:
+def test_another_implementation_reads_any_notification(transaction: dict[str, Any]) -> None:
     for event in sealed(transaction):
         assert opened(event)["notification"] == transaction
 
 
-def test_two_of_the_same_differ() -> None:
+def test_the_same_notification_never_has_the_same_id_twice() -> None:
     ids = {event.id for _ in range(2) for event in sealed({"a": 1})}
     assert len(ids) == 4

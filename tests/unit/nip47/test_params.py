@@ -29,7 +29,7 @@ OPTIONAL = [name for name in CHECKS if name != "required_integer"]
 
 
 def refusal(check: str, value: object) -> str:
-    """Return the words of the refusal, after what every refusal owes."""
+    """Return the message of the refusal, after checking what all refusals have in common."""
     with pytest.raises(Nip47Error) as caught:
         CHECKS[check]({NAME: value})
     assert caught.value.code == ErrorCode.OTHER
@@ -43,7 +43,7 @@ def refusal(check: str, value: object) -> str:
 
 @pytest.mark.parametrize("check", list(CHECKS))
 @given(value=JSON_VALUES)
-def test_anything(check: str, value: object) -> None:
+def test_any_json_value_is_checked_or_refused(check: str, value: object) -> None:
     try:
         checked = CHECKS[check]({NAME: value})
     except Nip47Error:
@@ -70,7 +70,7 @@ def test_absent_and_null_are_the_same(check: str, given_: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("given_", [{}, {NAME: None}])
-def test_required(given_: dict[str, Any]) -> None:
+def test_an_absent_required_integer_is_refused(given_: dict[str, Any]) -> None:
     with pytest.raises(Nip47Error, match=f"{NAME}: must be an integer .* got nothing"):
         CHECKS["required_integer"](given_)
 
@@ -79,7 +79,7 @@ def test_required(given_: dict[str, Any]) -> None:
     ("value", "expected"),
     [(1, 1), (2**60, 2**60), (1e3, 1000), (1.0, 1), (float(2**53), 2**53), (2**53 + 1, 2**53 + 1)],
 )
-def test_integer(value: float, expected: int) -> None:
+def test_an_integer_may_be_written_as_a_float(value: float, expected: int) -> None:
     checked = CHECKS["integer"]({NAME: value})
     assert checked == expected
     assert type(checked) is int
@@ -107,7 +107,7 @@ def test_integer(value: float, expected: int) -> None:
         ({}, "an object"),
     ],
 )
-def test_no_integer(value: object, shown: str) -> None:
+def test_anything_but_an_integer_in_range_is_refused(value: object, shown: str) -> None:
     assert refusal("integer", value) == (
         f"{NAME}: must be an integer number of msat from 1 to {2**60}; got {shown}"
     )
@@ -119,20 +119,20 @@ def test_an_empty_string_is_absent(check: str) -> None:
 
 
 @pytest.mark.parametrize("value", [" ", "x" * 10, "é" * 5, "a\t\n\r\x7f", "\U0001f984ab"])
-def test_text(value: str) -> None:
+def test_a_text_within_its_bound_is_returned(value: str) -> None:
     assert CHECKS["text"]({NAME: value}) == value
 
 
 @pytest.mark.parametrize(
     "value", ["x" * 11, "é" * 6, "a\0", "\x01", "\x1f", "\ud800", 5, True, [], {}, 0.5]
 )
-def test_no_text(value: object) -> None:
+def test_anything_but_a_short_text_is_refused(value: object) -> None:
     message = refusal("text", value)
     assert "10 bytes" in message
 
 
 @pytest.mark.parametrize("value", ["00" * 32, "ab" * 32, "AB" * 32, "aB" * 32])
-def test_hex_bytes(value: str) -> None:
+def test_hex_digits_of_either_case_are_bytes(value: str) -> None:
     assert CHECKS["hex_bytes"]({NAME: value}) == bytes.fromhex(value)
 
 
@@ -156,7 +156,7 @@ def test_hex_bytes(value: str) -> None:
         {},
     ],
 )
-def test_no_hex_bytes(value: object) -> None:
+def test_anything_but_64_hex_digits_is_refused(value: object) -> None:
     assert "64 hex digits" in refusal("hex_bytes", value)
 
 
@@ -170,7 +170,7 @@ def nested(depth: int) -> Any:
 @pytest.mark.parametrize(
     "value", [{}, {"a": None}, {"é": [1, 2.5, "x", {"b": True}]}, {"a": "x" * 32}, {"a": "漢" * 32}]
 )
-def test_json_object(value: object) -> None:
+def test_an_object_within_its_bounds_is_returned(value: object) -> None:
     assert CHECKS["json_object"]({NAME: value}) == value
 
 
@@ -190,12 +190,12 @@ def test_an_empty_array_is_an_empty_object() -> None:
         nested(2000),
     ],
 )
-def test_an_object_that_cannot_be_kept_is_dropped(value: object) -> None:
+def test_an_object_that_cannot_be_stored_is_dropped(value: object) -> None:
     assert CHECKS["json_object"]({NAME: value}) is None
 
 
 @pytest.mark.parametrize(("depth", "kept"), [(32, True), (33, False), (100_000, False)])
-def test_depth(depth: int, kept: bool) -> None:
+def test_an_object_nested_too_deeply_is_dropped(depth: int, kept: bool) -> None:
     value = nested(depth)
     assert (params.json_object({NAME: value}, NAME, max_characters=10**6) is value) is kept
     while value:  # so that freeing it does not recurse
@@ -203,12 +203,12 @@ def test_depth(depth: int, kept: bool) -> None:
 
 
 @pytest.mark.parametrize("value", [[{}], [[]], "", "x", "{}", 0, 5, 0.5, True, math.nan])
-def test_no_object(value: object) -> None:
+def test_anything_but_an_object_is_refused(value: object) -> None:
     assert refusal("json_object", value).startswith(f"{NAME}: must be an object; got ")
 
 
 @given(st.text(st.characters(), min_size=11))
-def test_a_refusal_never_repeats_a_strangers_text(value: str) -> None:
+def test_a_refusal_never_repeats_the_clients_text(value: str) -> None:
     assert refusal("hex_bytes", value) == (
         f"{NAME}: must be 64 hex digits; got a string of {len(value)} characters"
     )

@@ -20,12 +20,12 @@ ANYTHING: st.SearchStrategy[Any] = st.recursive(
 @pytest.mark.parametrize(
     ("given_", "value"), [({}, False), ({"f": None}, False), ({"f": False}, False), ({"f": True}, True)]
 )
-def test_flag(given_: dict[str, Any], value: bool) -> None:
+def test_a_flag_is_its_value_or_false(given_: dict[str, Any], value: bool) -> None:
     assert params.flag(given_, "f") is value
 
 
 @given(ANYTHING)
-def test_flag_takes_nothing_else(value: Any) -> None:
+def test_anything_but_a_boolean_is_no_flag(value: Any) -> None:
     if value is None or isinstance(value, bool):
         assert params.flag({"f": value}, "f") is bool(value)
     else:
@@ -37,7 +37,7 @@ def test_flag_takes_nothing_else(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [0, 1, "true", "false", "", [], {}, 1.0])
-def test_no_other_flags(value: object) -> None:
+def test_values_that_resemble_a_boolean_are_refused(value: object) -> None:
     with pytest.raises(Nip47Error):
         params.flag({"f": value}, "f")
 
@@ -46,12 +46,12 @@ def test_no_other_flags(value: object) -> None:
     ("given_", "value"),
     [({}, None), ({"t": None}, None), ({"t": ""}, None), *[({"t": word}, word) for word in WORDS]],
 )
-def test_choice(given_: dict[str, Any], value: str | None) -> None:
+def test_a_choice_is_one_of_the_words_or_none(given_: dict[str, Any], value: str | None) -> None:
     assert params.choice(given_, "t", WORDS) == value
 
 
 @given(ANYTHING | st.sampled_from(["Incoming", "incoming ", "in", "incoming\0", "outgoingincoming"]))
-def test_choice_takes_nothing_else(value: Any) -> None:
+def test_anything_but_the_words_is_no_choice(value: Any) -> None:
     if value in (None, "", *WORDS):
         return
     with pytest.raises(Nip47Error) as caught:

@@ -31,7 +31,7 @@ def problem(request: Request) -> tuple[ErrorCode, str]:
 
 
 @pytest.mark.parametrize("scheme", list(Encryption))
-def test_a_good_request(scheme: Encryption) -> None:
+def test_a_valid_request_is_opened(scheme: Encryption) -> None:
     event = request_event(
         {"method": "make_invoice", "params": {"amount": 1}, "more": 1},
         scheme=scheme,
@@ -44,8 +44,10 @@ def test_a_good_request(scheme: Encryption) -> None:
 
 @pytest.mark.parametrize("tag", [None, *Encryption])
 @pytest.mark.parametrize("scheme", list(Encryption))
-def test_the_content_shows_its_scheme_whatever_the_tag_says(scheme: Encryption, tag: str | None) -> None:
-    """Clients leave the tag out; the answer comes in the scheme that they use."""
+def test_the_content_decides_the_scheme_whatever_the_tag_says(
+    scheme: Encryption, tag: str | None
+) -> None:
+    """Some clients leave the tag out; the answer uses the scheme of the content."""
     request = opened({"method": "get_info"}, scheme=scheme, encryption_tag=tag)
     assert (request.encryption, request.method, request.error) == (scheme, "get_info", None)
 
@@ -79,7 +81,7 @@ def test_params_may_be_absent(body: dict[str, Any]) -> None:
         "\x00",
     ],
 )
-def test_what_is_no_json_object_is_told_so(plaintext: str) -> None:
+def test_a_request_that_is_no_json_object_gets_an_error(plaintext: str) -> None:
     request = opened(plaintext)
     assert request.method == UNKNOWN_METHOD
     assert problem(request) == (
@@ -95,8 +97,8 @@ def test_what_is_no_json_object_is_told_so(plaintext: str) -> None:
         '{"a":' * 10_000 + "1" + "}" * 10_000,
     ],
 )
-def test_what_is_nested_deeply_is_refused(plaintext: str) -> None:
-    """Python 3.14 reads it, earlier ones do not: so the words differ."""
+def test_deeply_nested_json_gets_an_error(plaintext: str) -> None:
+    """Python 3.14 parses it and earlier versions do not, so the messages differ."""
     assert problem(opened(plaintext))[0] is ErrorCode.OTHER
 
 
@@ -104,7 +106,7 @@ def test_what_is_nested_deeply_is_refused(plaintext: str) -> None:
     "method",
     [None, 5, True, [], {}, "", "x" * (MAX_METHOD_LENGTH + 1), "é", "a\nb", "\x00", "\ud800", "\x7f"],
 )
-def test_bad_methods(method: object) -> None:
+def test_a_malformed_method_gets_an_error(method: object) -> None:
     request = opened({"method": method})
     assert request.method == UNKNOWN_METHOD
     code, message = problem(request)
@@ -113,19 +115,19 @@ def test_bad_methods(method: object) -> None:
 
 
 @pytest.mark.parametrize("method", ["get_info", "x" * MAX_METHOD_LENGTH, "no such thing", "pay invoice"])
-def test_unknown_methods_are_not_judged_here(method: str) -> None:
+def test_an_unknown_method_is_no_error_here(method: str) -> None:
     assert opened({"method": method}).method == method
     assert opened({"method": method}).error is None
 
 
 @pytest.mark.parametrize("params", [5, True, "x", [{}], [[]], 0, "", False])
-def test_bad_params(params: object) -> None:
+def test_params_that_are_no_object_get_an_error(params: object) -> None:
     request = opened({"method": "get_info", "params": params})
     assert request.method == "get_info"  # so that the answer has the right result_type
     assert problem(request) == (ErrorCode.OTHER, "params: must be a JSON object")
 
 
-def test_what_json_can_spell_is_left_to_the_methods() -> None:
+def test_odd_values_in_params_are_left_to_the_methods() -> None:
     params = '{"a":1e999,"b":"\\ud800","c":18446744073709551616,"d":1e3,"a2":{"a":[[[1]]]}}'
     request = opened('{"method":"x","params":' + params + "}")
     assert request.error is None
@@ -133,7 +135,7 @@ def test_what_json_can_spell_is_left_to_the_methods() -> None:
 
 
 @pytest.mark.parametrize("expiration", ["", "soon", "-1", "1.5", "9" * 13])
-def test_a_bad_expiration_is_told(expiration: str) -> None:
+def test_a_malformed_expiration_gets_an_error(expiration: str) -> None:
     request = opened({"method": "get_info"}, more_tags=[["expiration", expiration]])
     code, message = problem(request)
     assert (request.method, code) == ("get_info", ErrorCode.OTHER)
@@ -153,7 +155,7 @@ def test_unknown_encryption_is_answered_in_nip44(tag: str) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "x", cipher_of_client().encrypt(Encryption.NIP44_V2, "[]")])
-def test_unknown_encryption_that_cannot_be_read_is_answered_too(content: str) -> None:
+def test_unknown_encryption_that_cannot_be_decrypted_is_answered_too(content: str) -> None:
     request = opened("", content=content, encryption_tag="rot13")
     assert (request.method, request.params) == (UNKNOWN_METHOD, {})
     assert problem(request)[0] == ErrorCode.UNSUPPORTED_ENCRYPTION
@@ -182,22 +184,22 @@ NOT_FOR_US = cipher_of_client().encrypt(Encryption.NIP44_V2, '{"method":"get_inf
     ("tag", "scheme"),
     [(None, Encryption.NIP04), ("nip04", Encryption.NIP04), ("nip44_v2", Encryption.NIP44_V2)],
 )
-def test_what_cannot_be_read_is_answered_with_an_error(
+def test_content_that_cannot_be_decrypted_gets_an_error(
     content: str, tag: str | None, scheme: Encryption
 ) -> None:
-    """Its author is known and has signed it, and would wait a minute."""
+    """Its author is known and has signed it, and waits up to a minute for an answer."""
     request = opened("", content=content, encryption_tag=tag)
     assert (request.encryption, request.method, request.params) == (scheme, UNKNOWN_METHOD, {})
     assert problem(request) == (
         ErrorCode.OTHER,
-        "content: must be encrypted with nip44_v2 or nip04, between the client's key and the wallet's "
-        "key of this connection",
+        "content: must be encrypted with nip44_v2 or nip04, for the client's key and this connection's "
+        "wallet key",
     )
 
 
-def test_a_request_to_another_wallet_cannot_be_read() -> None:
+def test_a_request_to_another_wallet_cannot_be_decrypted() -> None:
     event = request_event({"method": "get_info"}, keys=STRANGER)
-    assert open_request(event, CIPHER).method == "get_info"  # the gate's part, not this one's
+    assert open_request(event, CIPHER).method == "get_info"  # the gate checks the author
     assert open_request(event, type(CIPHER)(STRANGER, STRANGER.public_key)).error is not None
 
 
@@ -210,7 +212,7 @@ def test_a_request_to_another_wallet_cannot_be_read() -> None:
     ),
     scheme=st.sampled_from(list(Encryption)),
 )
-def test_any_plaintext(plaintext: str, scheme: Encryption) -> None:
+def test_any_plaintext_gives_a_request_or_an_error(plaintext: str, scheme: Encryption) -> None:
     request = opened(plaintext, scheme=scheme, encryption_tag=scheme)
     assert request.encryption is scheme
     assert isinstance(request.params, dict)
@@ -227,5 +229,5 @@ def test_any_plaintext(plaintext: str, scheme: Encryption) -> None:
     | st.text(st.characters(exclude_categories=["Cs"]))
     | st.sampled_from(list(Encryption)),
 )
-def test_any_content(content: str, tag: str | None) -> None:
+def test_any_content_gives_an_error(content: str, tag: str | None) -> None:
     assert opened("", content=content, encryption_tag=tag).error is not None

@@ -28,12 +28,12 @@ def opened(event: Event, scheme: Encryption = Encryption.NIP44_V2) -> dict[str, 
 
 
 def result_of(size: int) -> dict[str, Any]:
-    """A result whose answer has so many bytes of plaintext."""
+    """Return a result whose answer has `size` bytes of plaintext."""
     frame = len('{"result_type":"get_info","error":null,"result":{"a":""}}')
     return {"a": "x" * (size - frame)}
 
 
-def test_a_result() -> None:
+def test_an_answer_has_the_result_and_no_error() -> None:
     event = seal({"alias": "é", "empty": None})
     assert opened(event) == {
         "result_type": "get_info",
@@ -45,11 +45,11 @@ def test_a_result() -> None:
     assert event.tags == (("p", CLIENT.public_key), ("e", REQUEST.id))
 
 
-def test_an_error() -> None:
-    event = seal(Nip47Error(ErrorCode.OTHER, "amount: must be there"))
+def test_an_answer_has_the_error_and_no_result() -> None:
+    event = seal(Nip47Error(ErrorCode.OTHER, "amount: must be given"))
     assert opened(event) == {
         "result_type": "get_info",
-        "error": {"code": "OTHER", "message": "amount: must be there"},
+        "error": {"code": "OTHER", "message": "amount: must be given"},
         "result": None,
     }
 
@@ -61,11 +61,11 @@ def test_the_answer_uses_the_scheme_of_the_request(scheme: Encryption) -> None:
 
 
 @pytest.mark.parametrize(("now", "expected"), [(NOW - 100, NOW), (NOW, NOW), (NOW + 1, NOW + 1)])
-def test_never_dated_before_the_request(now: int, expected: int) -> None:
+def test_an_answer_is_never_dated_before_its_request(now: int, expected: int) -> None:
     assert seal({}, now=now).created_at == expected
 
 
-def test_the_longest_answer() -> None:
+def test_an_answer_of_the_maximum_size_is_sent() -> None:
     result = result_of(MAX_PLAINTEXT_BYTES)
     assert opened(seal(result))["result"] == result
 
@@ -80,14 +80,14 @@ def test_the_longest_answer() -> None:
     ],
     ids=["one byte", "multibyte", "escaped", "huge"],
 )
-def test_a_longer_answer_is_an_error(result: dict[str, Any]) -> None:
+def test_a_longer_answer_is_replaced_by_an_error(result: dict[str, Any]) -> None:
     body = opened(seal(result))
     assert body["result"] is None
     assert body["error"]["code"] == "INTERNAL"
 
 
 @pytest.mark.parametrize("scheme", list(Encryption))
-def test_rust_nostr_opens_it(scheme: Encryption) -> None:
+def test_rust_nostr_decrypts_an_answer(scheme: Encryption) -> None:
     request = Request("e" * 64, NOW, scheme, "get_info", {})
     theirs = nostr_sdk.Event.from_json(seal({"alias": "é"}, request).to_json())
     assert theirs.verify()

@@ -3,7 +3,7 @@ from nwc.nip47.seen import SeenEvents
 A, B, C, D, E = (character * 64 for character in "abcde")
 
 
-def test_remembers_what_was_added() -> None:
+def test_only_added_ids_are_seen() -> None:
     seen = SeenEvents()
     assert A not in seen
     seen.add(A)
@@ -11,14 +11,14 @@ def test_remembers_what_was_added() -> None:
     assert B not in seen
 
 
-def test_asking_remembers_nothing() -> None:
+def test_a_look_up_adds_nothing() -> None:
     seen = SeenEvents(max_seen=2)
     seen.add(A)
     assert all(event_id not in seen for event_id in (B, C, D))
     assert A in seen
 
 
-def test_the_older_half_goes_first() -> None:
+def test_the_older_half_is_dropped_first() -> None:
     seen = SeenEvents(max_seen=4)
     for event_id in (A, B, C, D):
         seen.add(event_id)
@@ -27,7 +27,7 @@ def test_the_older_half_goes_first() -> None:
     assert [event_id in seen for event_id in (A, B, C, D, E)] == [False, False, True, True, True]
 
 
-def test_adding_twice_takes_one_place() -> None:
+def test_an_id_added_twice_takes_one_place() -> None:
     seen = SeenEvents(max_seen=4)
     for event_id in (A, B, B, B):
         seen.add(event_id)
@@ -35,7 +35,7 @@ def test_adding_twice_takes_one_place() -> None:
     assert B in seen
 
 
-def test_memory_is_bounded() -> None:
+def test_the_number_of_ids_is_bounded() -> None:
     seen = SeenEvents(max_seen=100)
     ids = [f"{number:064x}" for number in range(1000)]
     for event_id in ids:

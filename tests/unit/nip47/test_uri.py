@@ -9,7 +9,7 @@ from tests.unit.helpers import CLIENT, WALLET
 SECRET = CLIENT.secret_hex()
 
 
-def test_the_whole_uri() -> None:
+def test_all_parts_of_the_uri_are_percent_encoded() -> None:
     uri = connection_uri(WALLET.public_key, ["wss://a.example/x?y=1&z"], SECRET, "me+1@a.example")
     assert uri == (
         f"nostr+walletconnect://{WALLET.public_key}"
@@ -26,7 +26,7 @@ def test_the_whole_uri() -> None:
     ],
 )
 @pytest.mark.parametrize("lud16", [None, "me@a.example"])
-def test_it_reads_back(relays: list[str], lud16: str | None) -> None:
+def test_any_uri_parses_back_to_its_parts(relays: list[str], lud16: str | None) -> None:
     parts = urlsplit(connection_uri(WALLET.public_key, relays, SECRET, lud16))
     query = parse_qs(parts.query, strict_parsing=True)
     assert parts.hostname == WALLET.public_key
@@ -39,7 +39,7 @@ def test_it_reads_back(relays: list[str], lud16: str | None) -> None:
 
 @pytest.mark.parametrize("relays", [["wss://a.example"], ["wss://a.example", "wss://b.example/x?y=1"]])
 @pytest.mark.parametrize("lud16", [None, "me@a.example"])
-def test_rust_nostr_reads_it(relays: list[str], lud16: str | None) -> None:
+def test_rust_nostr_parses_the_uri(relays: list[str], lud16: str | None) -> None:
     theirs = nostr_sdk.NostrWalletConnectUri.parse(
         connection_uri(WALLET.public_key, relays, SECRET, lud16)
     )
@@ -49,6 +49,6 @@ def test_rust_nostr_reads_it(relays: list[str], lud16: str | None) -> None:
     assert theirs.lud16() == lud16
 
 
-def test_without_a_secret() -> None:
+def test_without_a_secret_the_uri_has_none() -> None:
     uri = connection_uri(WALLET.public_key, ["wss://a.example"], None, None)
     assert uri == f"nostr+walletconnect://{WALLET.public_key}?relay=wss%3A%2F%2Fa.example"

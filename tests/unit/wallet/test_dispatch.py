@@ -9,17 +9,17 @@ import pytest
 from nwc.cln.errors import NodeUnavailableError, RpcCallError
 from nwc.nip47.encryption import Encryption
 from nwc.nip47.errors import ErrorCode, Nip47Error
-from nwc.nip47.methods import METHODS, extensions_of
+from nwc.nip47.methods import METHODS
 from nwc.nip47.request import Request
 from nwc.wallet import dispatch as module
 from nwc.wallet import methods as method_modules
 from nwc.wallet.connections.budget import Budget, BudgetKind
-from nwc.wallet.connections.permissions import allowed_methods, sent_notifications
-from nwc.wallet.connections.record import Connection, View
+from nwc.wallet.connections.record import Connection
 from nwc.wallet.context import Call, ChainTip, Wallet
 from nwc.wallet.dispatch import HANDLERS, dispatch
 from tests.unit import in_process
 from tests.unit.helpers import CLIENT, NOW
+from tests.unit.nip47.test_methods import PAYING, RECEIVING
 from tests.unit.wallet.fake_node import FakeNode
 
 CONNECTION = Connection("My phone", CLIENT.public_key, ("wss://a.example",), NOW, lud16="me@a.example")
@@ -33,17 +33,8 @@ GETINFO = {
 }
 UNLIMITED = Budget(BudgetKind.UNLIMITED)
 BUDGETS = [UNLIMITED, Budget(BudgetKind.AMOUNT, 1), Budget(BudgetKind.RECEIVED)]
-RECEIVING = (
-    "get_info",
-    "get_balance",
-    "get_budget",
-    "make_invoice",
-    "lookup_invoice",
-    "list_transactions",
-)
-PAYING = ("pay_invoice", "pay_keysend")
-# What lightningd says must not reach a client.
-NODES_WORDS = "peer 02abcd at 10.0.0.5"
+# lightningd's error messages must not reach a client.
+NODES_MESSAGE = "peer 02abcd at 10.0.0.5"
 
 
 def make_wallet(answer: dict[str, Any] | Exception = GETINFO, tip: ChainTip | None = None) -> Wallet:
@@ -66,7 +57,7 @@ async def error_of(
 
 @pytest.fixture
 def handler(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return a function that puts a handler in the place of get_info's."""
+    """Return a function that replaces the handler of get_info."""
 
     def put(handle: Any, timeout_s: float = 10) -> None:
         monkeypatch.setitem(HANDLERS, "get_info", handle)
@@ -75,7 +66,7 @@ def handler(monkeypatch: pytest.MonkeyPatch) -> Any:
     return put
 
 
-async def test_get_info() -> None:
+async def test_get_info_describes_node_and_connection() -> None:
     outcome = await ask(make_wallet(tip=ChainTip(800_000, "00ff")))
     assert outcome == {
         "alias": "node",
@@ -92,7 +83,7 @@ async def test_get_info() -> None:
 
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: budget.kind)
-async def test_get_info_with_a_budget(budget: Budget) -> None:
+async def test_get_info_with_a_budget_lists_paying_methods(budget: Budget) -> None:
     outcome = await ask(budget=budget)
     assert isinstance(outcome, dict)
     assert outcome["methods"] == list(METHODS) == [*RECEIVING, *PAYING]
@@ -100,38 +91,10 @@ async def test_get_info_with_a_budget(budget: Budget) -> None:
     assert outcome["extensions"] == ["02", "04", "05", "06"]
 
 
-@pytest.mark.parametrize(
-    ("methods", "extensions"),
-    [
-        (RECEIVING, ("02", "05", "06")),
-        ((*RECEIVING, "pay_invoice"), ("02", "05", "06")),
-        ((*RECEIVING, *PAYING), ("02", "04", "05", "06")),
-        (("pay_keysend",), ("02", "04", "05", "06")),
-        ((), ("02", "05", "06")),
-    ],
-)
-def test_extensions_of(methods: tuple[str, ...], extensions: tuple[str, ...]) -> None:
-    assert extensions_of(methods) == extensions
-
-
-@pytest.mark.parametrize(
-    ("changes", "is_told_of_sent"),
-    [
-        ({}, False),
-        ({"view": View.NODE}, True),
-        *(({"budget": budget}, True) for budget in BUDGETS),
-    ],
-)
-def test_sent_notifications(changes: dict[str, Any], is_told_of_sent: bool) -> None:
-    connection = replace(CONNECTION, **changes)
-    sent = ("payment_sent",) if is_told_of_sent else ()
-    assert sent_notifications(connection, enabled=True) == ("payment_received", *sent)
-    assert sent_notifications(connection, enabled=False) == ()
-    assert sent_notifications(replace(connection, notifications=False), enabled=True) == ()
-
-
 @pytest.mark.parametrize(("of_node", "of_connection"), [(True, False), (False, True), (False, False)])
-async def test_notifications_are_off(of_node: bool, of_connection: bool) -> None:
+async def test_get_info_lists_no_notifications_if_they_are_off(
+    of_node: bool, of_connection: bool
+) -> None:
     wallet = make_wallet()
     wallet.notifications = of_node
     outcome = await ask(wallet, notifications=of_connection)
@@ -143,7 +106,7 @@ async def test_notifications_are_off(of_node: bool, of_connection: bool) -> None
     ("network", "named"),
     [("bitcoin", "mainnet"), ("testnet", "testnet"), ("testnet4", "testnet"), ("regtest", "regtest")],
 )
-async def test_networks(network: str, named: str) -> None:
+async def test_networks_have_the_names_of_nip47(network: str, named: str) -> None:
     outcome = await ask(make_wallet({**GETINFO, "network": network}), lud16=None)
     assert isinstance(outcome, dict)
     assert outcome["network"] == named
@@ -155,27 +118,6 @@ async def test_the_hash_of_another_block_is_not_shown(height: int) -> None:
     outcome = await ask(make_wallet(tip=ChainTip(height, "00ff")))
     assert isinstance(outcome, dict)
     assert "block_hash" not in outcome
-
-
-@pytest.mark.parametrize(
-    ("methods", "receiving", "paying"),
-    [
-        (None, RECEIVING, PAYING),
-        (("make_invoice", "get_info"), ("get_info", "make_invoice"), ()),
-        (("make_invoice",), ("make_invoice",), ()),
-        (("pay_invoice",), (), ("pay_invoice",)),
-        (("pay_keysend", "get_balance"), ("get_balance",), ("pay_keysend",)),
-        (("no such",), (), ()),
-        ((), (), ()),
-    ],
-)
-async def test_allowed_methods(
-    methods: tuple[str, ...] | None, receiving: tuple[str, ...], paying: tuple[str, ...]
-) -> None:
-    connection = replace(CONNECTION, methods=methods)
-    assert allowed_methods(connection) == receiving
-    for budget in BUDGETS:
-        assert allowed_methods(replace(connection, budget=budget)) == (*receiving, *paying)
 
 
 def test_each_method_has_a_handler_in_a_module_of_its_name() -> None:
@@ -209,13 +151,13 @@ async def test_a_call_carries_what_a_handler_needs(handler: Any) -> None:
 
 
 @pytest.mark.parametrize("method", ["pay", "multi_pay_invoice", "GET_INFO", "unknown", "__class__"])
-async def test_unknown_method(method: str) -> None:
+async def test_an_unknown_method_is_not_implemented(method: str) -> None:
     error = await error_of(request=replace(REQUEST, method=method))
     assert error.code == ErrorCode.NOT_IMPLEMENTED
     assert "get_info" in error.message
 
 
-async def test_not_allowed() -> None:
+async def test_a_method_that_the_owner_does_not_allow_is_restricted() -> None:
     error = await error_of(methods=("make_invoice",))
     assert error.code == ErrorCode.RESTRICTED
     assert "get_info" in error.message
@@ -241,21 +183,15 @@ async def test_a_connection_that_only_receives_cannot_pay(
         assert await ask(request=request, budget=budget) == {"fees_paid": 0}
 
 
-async def test_a_payment_takes_as_long_as_it_takes() -> None:
-    """An error in between would make people pay again."""
-    assert {name for name, method in METHODS.items() if method.timeout_s is None} == set(PAYING)
-    assert {name for name, method in METHODS.items() if method.spends} == set(PAYING)
-
-
 @pytest.mark.parametrize("expires_at", [NOW, NOW - 1, 0])
-async def test_expired(expires_at: int) -> None:
+async def test_an_expired_connection_is_unauthorized(expires_at: int) -> None:
     wallet = make_wallet()
     assert (await error_of(wallet, expires_at=expires_at)).code == ErrorCode.UNAUTHORIZED
     assert isinstance(wallet.node, FakeNode)
     assert wallet.node.calls == []
 
 
-async def test_not_yet_expired() -> None:
+async def test_a_connection_is_served_until_it_expires() -> None:
     assert isinstance(await ask(expires_at=NOW + 1), dict)
 
 
@@ -265,14 +201,14 @@ async def test_a_malformed_request_gets_its_error() -> None:
     assert await ask(request=replace(REQUEST, error=problem, method="unknown")) is problem
 
 
-async def test_bad_parameters() -> None:
+async def test_an_invalid_parameter_gets_an_error() -> None:
     request = replace(REQUEST, method="make_invoice", params={"amount": "1000"})
     error = await error_of(request=request)
     assert error.code == ErrorCode.OTHER
     assert error.message.startswith("amount: ")
 
 
-async def test_a_node_that_does_not_answer_in_time(
+async def test_a_node_that_does_not_answer_in_time_gives_an_error(
     handler: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def handle(wallet: Wallet, call: Call) -> dict[str, Any]:
@@ -290,26 +226,28 @@ async def test_a_node_that_does_not_answer_in_time(
 @pytest.mark.parametrize(
     ("failure", "logged"),
     [
-        (RpcCallError("getinfo", -32602, NODES_WORDS), "getinfo: error -32602"),
-        (RpcCallError("invoice", 900, NODES_WORDS), "invoice: error 900"),
+        (RpcCallError("getinfo", -32602, NODES_MESSAGE), "getinfo: error -32602"),
+        (RpcCallError("invoice", 900, NODES_MESSAGE), "invoice: error 900"),
         (NodeUnavailableError("invoice: TimeoutError"), "invoice: TimeoutError"),
     ],
 )
-async def test_the_nodes_words_go_nowhere(
+async def test_lightningds_error_messages_reach_neither_app_nor_log(
     failure: Exception, logged: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Lightningd quotes parameters in its errors, and they are the client's business."""
+    """lightningd quotes parameters in its errors, and they are confidential."""
     caplog.set_level(logging.DEBUG)
     error = await error_of(make_wallet(failure))
     assert error.code == ErrorCode.INTERNAL
-    assert NODES_WORDS not in str(error)
+    assert NODES_MESSAGE not in str(error)
     assert "900" not in str(error)
     assert logged in caplog.text
-    assert NODES_WORDS not in caplog.text
+    assert NODES_MESSAGE not in caplog.text
 
 
-@pytest.mark.parametrize("failure", [KeyError("secret"), ValueError(NODES_WORDS), ZeroDivisionError()])
-async def test_what_nobody_expected(failure: Exception, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("failure", [KeyError("secret"), ValueError(NODES_MESSAGE), ZeroDivisionError()])
+async def test_an_unexpected_exception_is_logged_and_answered(
+    failure: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     error = await error_of(make_wallet(failure))
     assert (error.code, error.message) == (ErrorCode.INTERNAL, "internal error")
     [record] = caplog.records
@@ -320,7 +258,7 @@ async def test_what_nobody_expected(failure: Exception, caplog: pytest.LogCaptur
     assert "Traceback" in caplog.text
 
 
-async def test_being_ended_is_no_error_of_the_request(handler: Any) -> None:
+async def test_a_cancelled_request_is_cancelled(handler: Any) -> None:
     started = asyncio.Event()
 
     async def handle(wallet: Wallet, call: Call) -> dict[str, Any]:

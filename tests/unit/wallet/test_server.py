@@ -1,4 +1,4 @@
-"""Answers to requests of before a start, and the stop; the rest is tested through relays."""
+"""Answers to requests from before a start, stopping, and bounds; tests/cases covers the rest."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ FAILED = PaymentRecord(
 
 
 class Answers:
-    """A server and what it publishes."""
+    """A server of one connection, with the events that it publishes."""
 
     def __init__(self) -> None:
         self.published: list[tuple[Event, tuple[str, ...]]] = []
@@ -72,8 +72,8 @@ class Answers:
 
 @pytest.mark.parametrize("scheme", Encryption)
 @pytest.mark.parametrize("method", ["pay_invoice", "pay_keysend"])
-async def test_a_late_answer(scheme: Encryption, method: str) -> None:
-    """As the answer in time: in the scheme of the request, to its id, on all relays."""
+async def test_a_payment_from_before_the_start_is_answered(scheme: Encryption, method: str) -> None:
+    """As any answer, it uses the scheme and the id of the request, and goes to all relays."""
     answers = Answers()
     payment = replace(settled(1).payment, encryption=str(scheme), method=method)
     await answers.answer(replace(settled(1), payment=payment))
@@ -86,14 +86,14 @@ async def test_a_late_answer(scheme: Encryption, method: str) -> None:
     assert answers.live.answered == {(method, "ok"): 1}
 
 
-async def test_a_late_answer_is_not_dated_before_its_request() -> None:
+async def test_an_answer_after_a_start_is_not_dated_before_its_request() -> None:
     answers = Answers()
     payment = replace(settled(1).payment, request_created_at=2**33)
     await answers.answer(replace(settled(1), payment=payment))
     assert answers.published[0][0].created_at == 2**33
 
 
-async def test_a_late_error() -> None:
+async def test_a_failed_payment_from_before_the_start_is_answered() -> None:
     answers = Answers()
     await answers.answer(FAILED)
     assert answers.body(Encryption.NIP44_V2) == {
@@ -104,8 +104,8 @@ async def test_a_late_error() -> None:
     assert answers.server.answered == {("pay_invoice", "PAYMENT_FAILED"): 1}
 
 
-async def test_nothing_is_begun_while_the_plugin_stops() -> None:
-    """What is under way is finished; what comes then would be cut off."""
+async def test_requests_are_ignored_while_the_plugin_stops() -> None:
+    """A request in flight is finished; a later one would be interrupted."""
     answers = Answers()
     node = answers.node
     first, late = (request(number) for number in (1, 2))
@@ -120,8 +120,10 @@ async def test_nothing_is_begun_while_the_plugin_stops() -> None:
     assert answers.server.rejected == {"stopping": 1}
 
 
-async def test_lightningd_comes_first_while_it_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And only then: an app that asks for one thing waits for nobody. Nor does junk."""
+async def test_the_cpu_is_yielded_only_while_lightningd_is_working(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is not yielded for the only request in flight, or for junk."""
     answers, is_done = Answers(), asyncio.Event()
     yields: list[None] = []
     answer = answers.node.info
@@ -143,10 +145,10 @@ async def test_lightningd_comes_first_while_it_is_at_work(monkeypatch: pytest.Mo
     is_done.set()
     await answers.server.finish(5)
     assert len(answers.published) == 2
-    assert len(yields) == 3  # for the answer to the first; with the second nothing is under way
+    assert len(yields) == 3  # once for the first answer; at the second, no request is in flight
 
 
-async def test_the_relay_that_was_first_with_a_request_gets_its_answer_first() -> None:
+async def test_the_relay_that_delivers_a_request_first_gets_its_answer_first() -> None:
     answers = Answers()
     relays = tuple(f"wss://{number}.example" for number in range(4))
     answers.connections.update(answers.live, replace(answers.live.record, relays=relays))
@@ -159,7 +161,7 @@ async def test_the_relay_that_was_first_with_a_request_gets_its_answer_first() -
 
 
 def request(number: int) -> Event:
-    """Make a request for get_info."""
+    """Return a get_info request."""
     return sign_event(
         CLIENT,
         kind=23194,
@@ -178,7 +180,7 @@ async def test_a_revoked_connection_gets_no_answer() -> None:
 
 
 class Mute:
-    """A relay that never answers, for a server with many connections."""
+    """A server of many connections whose relays never answer, but for the last one's."""
 
     def __init__(self, count: int) -> None:
         self.asked: list[str] = []
@@ -202,7 +204,7 @@ class Mute:
         return True
 
     async def ask(self, app: int, count: int) -> list[str | None]:
-        """Ask so many times, and return why requests were ignored, None for those that are served."""
+        """Send `count` requests; return for each why it was ignored, None if it is served."""
         client, wallet = self.clients[app], self.wallets[app]
         cipher = Cipher(client, wallet.public_key)
         reasons: list[str | None] = []
@@ -221,10 +223,10 @@ class Mute:
         return reasons
 
 
-async def test_apps_whose_relay_never_answers_do_not_stop_another(
+async def test_apps_with_a_mute_relay_do_not_stop_another_app(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Seven of them once filled the tasks that all shared; nobody else was answered then."""
+    """Seven of them once filled the shared task slots, and nobody else was answered."""
     monkeypatch.setattr("nwc.wallet.server.MAX_TASKS", 7 * 40)
     monkeypatch.setattr("nwc.wallet.server.MAX_TASKS_PER_CONNECTION", 60)
     mute = Mute(9)
@@ -240,8 +242,8 @@ async def test_apps_whose_relay_never_answers_do_not_stop_another(
     await mute.server._tasks.finish(0)
 
 
-def test_no_few_connections_can_take_what_all_share() -> None:
-    """Of tasks and of requests being served: some thirty and eight connections at their very most."""
+def test_a_few_connections_cannot_use_up_the_shared_slots() -> None:
+    """The slots are enough for 30 connections with the most tasks, and 8 with the most requests."""
     assert MAX_TASKS // MAX_TASKS_PER_CONNECTION >= 30
     assert MAX_IN_FLIGHT // MAX_IN_FLIGHT_PER_CONNECTION >= 8
     assert min(OWN_TASKS, OWN_IN_FLIGHT) >= 8

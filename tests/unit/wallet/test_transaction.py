@@ -53,14 +53,14 @@ def payment(**fields: Any) -> dict[str, Any]:
     ("status", "now", "state"),
     [
         ("unpaid", EXPIRES - 0.5, "pending"),
-        ("unpaid", EXPIRES, "expired"),  # lightningd has not noticed yet
+        ("unpaid", EXPIRES, "expired"),  # lightningd has not marked it yet
         ("unpaid", EXPIRES + 9, "expired"),
         ("expired", EXPIRES - 5, "expired"),
         ("paid", EXPIRES - 5, "settled"),
         ("paid", EXPIRES + 5, "settled"),
     ],
 )
-def test_state_of_an_invoice(status: str, now: float, state: str) -> None:
+def test_only_a_settled_invoice_shows_a_preimage(status: str, now: float, state: str) -> None:
     fields = PAID | {"status": status} if status == "paid" else {"status": status}
     made = incoming_transaction(invoice(**fields), InvoiceRecord(), now)
     assert made["state"] == state
@@ -69,7 +69,7 @@ def test_state_of_an_invoice(status: str, now: float, state: str) -> None:
     assert ("preimage" in made) == ("settled_at" in made) == (state == "settled")
 
 
-def test_amount_is_what_came() -> None:
+def test_the_amount_of_a_paid_invoice_is_the_received_amount() -> None:
     assert incoming_transaction(invoice(), InvoiceRecord(), CREATED)["amount"] == 5000
     assert incoming_transaction(invoice(**PAID), InvoiceRecord(), CREATED)["amount"] == 5001
     any_amount = invoice()
@@ -77,47 +77,47 @@ def test_amount_is_what_came() -> None:
     assert incoming_transaction(any_amount, InvoiceRecord(), CREATED)["amount"] == 0
 
 
-def test_descriptions() -> None:
-    def described(record: InvoiceRecord, **fields: Any) -> tuple[Any, Any]:
+def test_a_description_comes_from_the_record_or_the_invoice() -> None:
+    def shown(record: InvoiceRecord, **fields: Any) -> tuple[Any, Any]:
         made = incoming_transaction(invoice(**fields), record, CREATED)
         return made.get("description"), made.get("description_hash")
 
-    assert described(InvoiceRecord()) == ("tea", None)
-    assert described(InvoiceRecord(description="more")) == ("more", None)
-    assert described(InvoiceRecord(), description="") == ("", None)
+    assert shown(InvoiceRecord()) == ("tea", None)
+    assert shown(InvoiceRecord(description="more")) == ("more", None)
+    assert shown(InvoiceRecord(), description="") == ("", None)
     hashed = encoded(description=None, description_hash=b"\xcc" * 32)
-    assert described(InvoiceRecord(), bolt11=hashed) == ("tea", "cc" * 32)
-    # Nothing is known of the text: better none than an empty one.
-    assert described(InvoiceRecord(), bolt11=hashed, description="") == (None, "cc" * 32)
+    assert shown(InvoiceRecord(), bolt11=hashed) == ("tea", "cc" * 32)
+    # The text is unknown: no description is better than an empty one.
+    assert shown(InvoiceRecord(), bolt11=hashed, description="") == (None, "cc" * 32)
 
 
-def test_metadata_is_an_object() -> None:
+def test_metadata_is_always_an_object() -> None:
     assert incoming_transaction(invoice(), InvoiceRecord(), CREATED)["metadata"] == {}
     record = InvoiceRecord({"a": 1})
     assert incoming_transaction(invoice(), record, CREATED)["metadata"] == {"a": 1}
 
 
-def test_creation_time() -> None:
+def test_the_creation_time_is_the_invoices() -> None:
     assert invoice_created_at(invoice()) == CREATED
     assert invoice_created_at(invoice(**PAID)) == CREATED
 
 
-def test_creation_time_of_bolt12() -> None:
-    """`sendinvoice` makes invoices for 90 seconds, others last two hours; all of them say so."""
+def test_the_creation_time_of_bolt12_is_the_invoices() -> None:
+    """Invoices of `sendinvoice` last 90 seconds, others two hours; the invoice says it."""
     created_at_7 = "lni1pgzx66tvdwjqzpc"
     assert invoice_created_at({"label": "l", "bolt12": created_at_7, "expires_at": 97}) == 7
 
 
-def test_creation_time_of_an_unreadable_invoice() -> None:
+def test_the_creation_time_of_an_unreadable_invoice_is_estimated() -> None:
     bolt12 = {"label": "l", "bolt12": "lni1qqg", "expires_at": CREATED + 7200}
     assert invoice_created_at(bolt12) == CREATED
     assert invoice_created_at(bolt12 | {"paid_at": CREATED + 60}) == CREATED
-    # One with a longer life was made before it was paid, in any case.
+    # An invoice that lasts longer was at least made before it was paid.
     assert invoice_created_at(bolt12 | {"expires_at": CREATED + 10**6, "paid_at": CREATED}) == CREATED
     assert invoice_created_at(bolt12 | {"expires_at": 5}) == 0
 
 
-def test_invoice_without_description_or_string() -> None:
+def test_an_invoice_without_description_or_string_has_empty_ones() -> None:
     bare = {"label": "l", "payment_hash": HASH, "status": "unpaid", "expires_at": EXPIRES}
     made = incoming_transaction(bare, InvoiceRecord(), CREATED)
     assert (made["invoice"], made["description"], made["amount"]) == ("", "", 0)
@@ -134,7 +134,7 @@ def test_no_description_outgrows_an_answer(text: str, power: int) -> None:
     assert sent == shown
 
 
-def test_longest_description_fits() -> None:
+def test_the_longest_description_fits() -> None:
     import json
 
     for text in ("\x01" * 200_000, '"' * 200_000, "€" * 200_000, "x" * 32_768):
@@ -146,7 +146,7 @@ def test_longest_description_fits() -> None:
 @pytest.mark.parametrize(
     ("state", "name"), [("complete", "settled"), ("pending", "pending"), ("failed", "failed")]
 )
-def test_state_of_a_payment(state: str, name: str) -> None:
+def test_only_a_settled_payment_shows_a_preimage(state: str, name: str) -> None:
     row = payment(state=state, failed_msat=7, bolt12="lni1qqg")
     if state == "complete":
         row |= {"payment_preimage": PREIMAGE, "complete_msat": 7, "completed_at": CREATED + 9}
@@ -164,18 +164,18 @@ def test_state_of_a_payment(state: str, name: str) -> None:
         ({"complete_msat": 5000, "complete_sent_msat": 5000}, 5000, 0),
         ({"complete_sent_msat": 5010}, 5010, 0),
         ({"complete_msat": 5000}, 5000, 0),
-        # Recipients may be paid more than was reckoned with.
+        # A recipient may get more than planned.
         ({"complete_msat": 5000, "complete_sent_msat": 4999}, 5000, 0),
         ({"complete_msat": 4000, "complete_sent_msat": 4001, "failed_msat": 9000}, 4000, 1),
     ],
 )
-def test_amount_and_fees_of_a_payment(fields: dict[str, Any], amount: int, fees: int) -> None:
+def test_fees_are_what_was_sent_above_the_amount(fields: dict[str, Any], amount: int, fees: int) -> None:
     made = outgoing_transaction(payment(payment_preimage=PREIMAGE, **fields))
     assert (made["amount"], made["fees_paid"]) == (amount, fees)
 
 
-def test_amount_that_was_to_be_sent() -> None:
-    """The invoice says it best: parts and attempts may sum up to more, or not be there yet."""
+def test_the_amount_of_an_unsettled_payment_is_the_invoices() -> None:
+    """Parts and attempts may add up to more, or be incomplete."""
     row = payment(state="pending", pending_msat=3000, failed_msat=5000)
     assert outgoing_transaction(row | {"bolt11": encoded()})["amount"] == 5000
     assert outgoing_transaction(row | {"bolt11": encoded(amount_msat=None)})["amount"] == 3000
@@ -184,7 +184,7 @@ def test_amount_that_was_to_be_sent() -> None:
     assert outgoing_transaction(payment(state="failed"))["amount"] == 0
 
 
-def test_what_a_paid_invoice_said() -> None:
+def test_a_payment_shows_the_description_of_its_invoice() -> None:
     row = payment(payment_preimage=PREIMAGE, complete_msat=5000)
     made = outgoing_transaction(row | {"bolt11": encoded()})
     assert (made["description"], made["expires_at"]) == ("tea", EXPIRES)
@@ -196,7 +196,7 @@ def test_what_a_paid_invoice_said() -> None:
     assert outgoing_transaction(row)["description"] == ""
 
 
-def test_settled_without_its_time() -> None:
-    """lightningd before v23.11 kept none."""
+def test_a_settled_payment_without_a_time_settled_when_it_was_made() -> None:
+    """lightningd before v23.11 stored no `completed_at`."""
     made = outgoing_transaction(payment(payment_preimage=PREIMAGE, complete_msat=1))
     assert made["settled_at"] == CREATED

@@ -11,7 +11,7 @@ from tests.unit.in_process import ALICE, BOB, World, call, connection
 
 OWN, NODE = connection(ALICE), connection(BOB, View.NODE)
 UNLIMITED = Budget(BudgetKind.UNLIMITED)
-UNDER_WAY = Payment("07" * 32, 0, "pay_invoice", "nip04", 0, 1000, 50, "5a" * 32, None, None)
+PENDING = Payment("07" * 32, 0, "pay_invoice", "nip04", 0, 1000, 50, "5a" * 32, None, None)
 
 
 async def put_channels(world: World, *channels: tuple[str, int | None]) -> None:
@@ -45,7 +45,7 @@ async def balance(world: World, budget: Budget, view: View = View.OWN, **ledger:
         ([("CHANNELD_AWAITING_SPLICE", 5), ("CHANNELD_NORMAL", 70)], 75),
     ],
 )
-async def test_what_can_be_spent(
+async def test_the_balance_is_what_usable_channels_can_send(
     world: World, channels: list[tuple[str, int | None]], spendable: int
 ) -> None:
     await put_channels(world, *channels)
@@ -54,49 +54,49 @@ async def test_what_can_be_spent(
     assert await balance(world, UNLIMITED) == spendable
 
 
-async def test_what_a_peer_that_is_away_holds_cannot_be_spent_now(world: World) -> None:
+async def test_channels_of_disconnected_peers_do_not_count(world: World) -> None:
     channel = {"peer_id": "02" * 33, "state": "CHANNELD_NORMAL", "spendable_msat": 5}
     away = {**channel, "peer_connected": False}
     await world.dev("dev-channels", channels=[{**channel, "peer_connected": True}, away])
     assert await get_balance(world.wallet, call(NODE, {})) == {"balance": 5}
 
 
-async def test_a_receiver_costs_the_node_nothing(world: World) -> None:
+async def test_the_balance_of_a_receiver_takes_no_call_of_lightningd(world: World) -> None:
     await get_balance(world.wallet, call(OWN, {}))
     assert world.node.calls == []
 
 
 @pytest.mark.parametrize("view", View)
-async def test_no_more_than_is_left_of_the_budget(world: World, view: View) -> None:
-    """Also for one that sees the node: it asks what it can spend."""
+async def test_the_balance_is_at_most_the_rest_of_the_budget(world: World, view: View) -> None:
+    """Also with `view=node`: the balance is what the connection can spend."""
     await put_channels(world, ("CHANNELD_NORMAL", 10_000))
     for amount_msat, expected in [(9999, 9999), (10_000, 10_000), (10_001, 10_000), (1, 1)]:
         assert await balance(world, Budget(BudgetKind.AMOUNT, amount_msat), view) == expected
 
 
-async def test_what_is_spent_and_under_way_is_not_there(world: World) -> None:
+async def test_spent_and_pending_amounts_reduce_the_balance(world: World) -> None:
     await put_channels(world, ("CHANNELD_NORMAL", 100_000))
-    under_way = {UNDER_WAY.request_id: UNDER_WAY}
+    reservations = {PENDING.request_id: PENDING}
     budget = Budget(BudgetKind.AMOUNT, 5000)
-    assert await balance(world, budget, spent_msat=300, reservations=under_way) == 5000 - 300 - 1050
+    assert await balance(world, budget, spent_msat=300, reservations=reservations) == 5000 - 300 - 1050
     assert await balance(world, UNLIMITED) == 100_000
 
 
-async def test_a_new_period(world: World) -> None:
+async def test_a_new_period_renews_the_balance(world: World) -> None:
     await put_channels(world, ("CHANNELD_NORMAL", 100_000))
     now = int(time.time())
     budget = Budget(BudgetKind.AMOUNT, 5000, Renewal.DAILY, now - 86_400)
     assert await balance(world, budget, period_started_at=now - 86_400, spent_msat=5000) == 5000
 
 
-async def test_nothing_is_left(world: World) -> None:
-    """Also when the budget was made smaller than what is spent. The node is not asked."""
+async def test_a_used_up_budget_gives_a_balance_of_zero(world: World) -> None:
+    """Also if the budget was lowered below what is spent. lightningd is not asked for its channels."""
     assert await balance(world, Budget(BudgetKind.AMOUNT, 5000), spent_msat=5000) == 0
     assert await balance(world, Budget(BudgetKind.AMOUNT, 4000)) == 0
     assert {name for name, _ in world.node.calls} == {"listdatastore", "datastore"}
 
 
-async def test_what_was_received(world: World) -> None:
+async def test_a_budget_of_received_money_gives_what_is_left_of_it(world: World) -> None:
     await put_channels(world, ("CHANNELD_NORMAL", 8000))
     budget = Budget(BudgetKind.RECEIVED)
     assert await balance(world, budget) == 0
@@ -104,12 +104,12 @@ async def test_what_was_received(world: World) -> None:
     assert await balance(world, budget, received_msat=9000) == 8000
 
 
-async def test_the_cap_on_one_payment_does_not_lower_it(world: World) -> None:
+async def test_the_cap_on_one_payment_does_not_lower_the_balance(world: World) -> None:
     await put_channels(world, ("CHANNELD_NORMAL", 8000))
     assert await balance(world, Budget(BudgetKind.UNLIMITED, max_payment_msat=10)) == 8000
 
 
-async def test_a_damaged_ledger(world: World) -> None:
+async def test_a_damaged_ledger_gives_an_error(world: World) -> None:
     asking = connection(ALICE, budget=UNLIMITED)
     await world.node.datastore_put(("nwc", "ledgers", asking.client_pubkey), "{}")
     with pytest.raises(LedgerError):

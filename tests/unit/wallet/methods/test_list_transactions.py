@@ -29,7 +29,7 @@ def hashes(answer: dict[str, Any]) -> list[str]:
 
 
 async def all_pages(world: World, asking: Connection, **params: Any) -> list[dict[str, Any]]:
-    """Turn the pages as an app does: the next offset is what has come so far."""
+    """Read all pages as an app does: the next offset is the number of rows so far."""
     rows: list[dict[str, Any]] = []
     while page := (await world.list(asking, offset=len(rows), **params))["transactions"]:
         rows += page
@@ -43,19 +43,19 @@ async def refused(world: World, asking: Connection, **params: Any) -> Nip47Error
 
 
 async def invoice_elsewhere(world: World) -> str:
-    """Make an invoice to be paid; the node's own do for that."""
+    """Return an invoice to pay. The node's own serves for that."""
     made = await world.node.invoice(
         amount_msat=9000, label="elsewhere", description="a book", expiry=600
     )
     return str(made["bolt11"])
 
 
-async def test_nothing_yet(world: World) -> None:
+async def test_a_new_node_has_no_transactions(world: World) -> None:
     for asking in (OWN, NODE):
         assert await world.list(asking) == {"transactions": [], "total_count": 0}
 
 
-async def test_newest_first_and_how_many_in_all(world: World) -> None:
+async def test_a_page_is_newest_first_with_the_total_number(world: World) -> None:
     await world.invoices(OWN, 25, paid_every=1)
     answer = await world.list(OWN)
     assert times(answer) == [START + 24 - n for n in range(20)]
@@ -65,7 +65,7 @@ async def test_newest_first_and_how_many_in_all(world: World) -> None:
 @pytest.mark.parametrize(
     ("limit", "rows"), [(None, 20), (0, 20), (1, 1), (5, 5), (100, 100), (101, 100), (2**53, 100)]
 )
-async def test_limit(
+async def test_a_page_has_at_most_limit_rows(
     world: World, limit: int | None, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nwc.wallet.methods.list_transactions.MAX_PLAINTEXT_BYTES", 10**6)
@@ -76,7 +76,7 @@ async def test_limit(
         assert answer["total_count"] == 120
 
 
-async def test_offset(world: World) -> None:
+async def test_an_offset_skips_the_newest_rows(world: World) -> None:
     await world.invoices(OWN, 7, paid_every=1)
     for asking in (OWN, NODE):
         assert times(await world.list(asking, limit=3, offset=5)) == [START + 1, START]
@@ -107,21 +107,23 @@ async def test_offset(world: World) -> None:
         ("unpaid_outgoing", {}),
     ],
 )
-async def test_bad_params(world: World, name: str, value: object) -> None:
+async def test_malformed_params_are_refused_without_a_call(
+    world: World, name: str, value: object
+) -> None:
     error = await refused(world, OWN, **{name: value})
     assert error.code == ErrorCode.OTHER
     assert error.message.startswith(f"{name}: must be ")
-    assert world.node.calls == []  # nothing of it has reached lightningd
+    assert world.node.calls == []
 
 
-async def test_large_offset_only_in_one_list(world: World) -> None:
+async def test_a_large_offset_needs_a_type_or_a_single_list(world: World) -> None:
     assert (await refused(world, NODE, offset=10_001)).code == ErrorCode.OTHER
     assert (await world.list(NODE, offset=10_001, type="incoming"))["transactions"] == []
     assert (await world.list(NODE, offset=10_001, type="outgoing"))["transactions"] == []
     assert (await world.list(OWN, offset=10_001))["transactions"] == []
 
 
-async def test_only_settled_unless_asked(world: World) -> None:
+async def test_unsettled_transactions_are_listed_only_if_asked_for(world: World) -> None:
     await world.invoices(OWN, 4, paid_every=2, expiry=NEVER)
     for n, status in enumerate(("complete", "pending", "failed")):
         await world.payment({"status": status, "created_at": START + 10 + n})
@@ -149,7 +151,7 @@ async def test_only_settled_unless_asked(world: World) -> None:
     assert await states(OWN, type="") == ["incoming settled"] * 2
 
 
-async def test_expired(world: World) -> None:
+async def test_an_expired_invoice_is_listed_as_expired(world: World) -> None:
     await world.invoices(OWN, 1, expiry=60)
     [row] = (await world.list(OWN, unpaid=True))["transactions"]
     assert (row["state"], row["expires_at"]) == ("expired", START + 60)
@@ -192,8 +194,8 @@ async def test_from_and_until_are_inclusive(
     assert both["total_count"] == 2 * len(seen)
 
 
-async def test_window_counts_invoices_of_others_too(world: World) -> None:
-    """The bisection goes over all invoices, whoever sees them."""
+async def test_a_window_is_found_among_invoices_of_other_connections(world: World) -> None:
+    """The bisection runs over all invoices, visible or not."""
     for asking, first in ((OWN, START), (OTHER, START + 100), (OWN, START + 200)):
         prefix = f"nwc:{asking.id}:{first}"
         await world.invoices(asking, 10, paid_every=1, created_at=first, label_prefix=prefix)
@@ -204,7 +206,7 @@ async def test_window_counts_invoices_of_others_too(world: World) -> None:
     ]
 
 
-async def test_incoming_and_outgoing_in_one_order(world: World) -> None:
+async def test_incoming_and_outgoing_are_merged_by_time(world: World) -> None:
     await world.invoices(OWN, 6, paid_every=1, step=10)
     for n in range(8):
         await world.payment({"created_at": START + 7 * n})
@@ -231,7 +233,7 @@ async def test_a_page_ends_before_it_is_too_long(world: World) -> None:
     assert all(row["metadata"] == metadata for row in rows)
 
 
-async def test_a_text_too_long_for_any_answer_hides_nothing(world: World) -> None:
+async def test_a_description_too_long_for_any_answer_hides_no_row(world: World) -> None:
     """LNURL servers on the same node make invoices for metadata with an image in it."""
     await world.node.invoice(
         amount_msat=1000, label="lnurl", description="x" * 100_000, expiry=60, deschashonly=True
@@ -245,7 +247,7 @@ async def test_a_text_too_long_for_any_answer_hides_nothing(world: World) -> Non
     assert rows[1]["description_hash"] == hashlib.sha256(b"x" * 100_000).hexdigest()
 
 
-async def test_own_sees_nothing_of_others(world: World) -> None:
+async def test_a_connection_sees_only_its_own_invoices(world: World) -> None:
     mine = await world.invoice(OWN, 1)
     neighbours = [
         f"nwc:{ALICE[:-1]}0:{1:064x}",
@@ -273,7 +275,7 @@ async def test_own_sees_nothing_of_others(world: World) -> None:
     assert await world.list(OTHER, type="outgoing") == {"transactions": [], "total_count": 0}
 
 
-async def test_node_sees_all_but_templates(world: World) -> None:
+async def test_the_view_of_the_node_shows_all_but_templates(world: World) -> None:
     made = [
         await world.node.invoice(amount_msat=1, label=label, description="", expiry=60)
         for label in ("mine", f"nwc:{ALICE}:x", "nwc:template:15", "nwc:template", "nwc:templates")
@@ -283,7 +285,7 @@ async def test_node_sees_all_but_templates(world: World) -> None:
     assert answer["total_count"] == 4
 
 
-async def test_what_a_row_holds(world: World) -> None:
+async def test_a_row_has_the_fields_of_a_transaction(world: World) -> None:
     record = InvoiceRecord({"order": 7}, "the long text")
     made = await world.invoice(OWN, 1, amount_msat=5000, description="short", record=record)
     [pending] = (await world.list(OWN, unpaid=True))["transactions"]
@@ -312,8 +314,8 @@ async def test_what_a_row_holds(world: World) -> None:
 @pytest.mark.parametrize(
     "description", ['say "hi"', "line\nline\ttab", "C:\\new", "\\", '\\"', "käse ☕", "a/b", "\\u0041"]
 )
-async def test_descriptions_come_back_as_they_were(world: World, description: str) -> None:
-    """The mirror of lightningd's `sql` holds texts with JSON's escapes (plugins/sql.c)."""
+async def test_descriptions_are_returned_unchanged(world: World, description: str) -> None:
+    """The tables of `sql` contain texts with JSON's escapes (lightningd's plugins/sql.c)."""
     made = await world.invoice(OWN, 1, description=description)
     await world.pay(made["label"])
     hashed = await world.invoice(OWN, 2, description=description, deschashonly=True)
@@ -323,7 +325,7 @@ async def test_descriptions_come_back_as_they_were(world: World, description: st
     assert [row["description"] for row in rows] == [description] * 3
 
 
-async def test_bolt12(world: World) -> None:
+async def test_only_the_view_of_the_node_lists_bolt12_invoices(world: World) -> None:
     paid = await world.dev("dev-bolt12", label="paid", amount_msat=7000, description="coffee")
     await world.pay("paid")
     await world.dev("dev-bolt12", expiry=NEVER)
@@ -340,7 +342,7 @@ async def test_bolt12(world: World) -> None:
     assert (await world.list(OWN, unpaid=True))["total_count"] == 0
 
 
-async def test_order_of_bolt12_by_creation(world: World) -> None:
+async def test_bolt12_invoices_are_ordered_by_creation_time(world: World) -> None:
     """An old BOLT12 invoice does not become new by being paid late."""
     start = int(time.time()) - 100
     await world.dev("dev-bolt12", label="old", created_at=start)
@@ -350,8 +352,8 @@ async def test_order_of_bolt12_by_creation(world: World) -> None:
     assert created == [start + 12, start + 11, start + 10, start]
 
 
-async def test_pages_hold_every_row_once(world: World) -> None:
-    """Even where times and the node's own order do not agree."""
+async def test_pages_show_every_row_once(world: World) -> None:
+    """Even if times and lightningd's order disagree."""
     start = int(time.time()) - 100
     for n in range(6):
         await world.dev("dev-bolt12", label=f"offer {n}", created_at=start + n)
@@ -368,7 +370,7 @@ async def test_pages_hold_every_row_once(world: World) -> None:
 
 
 async def test_one_payment_is_one_row(world: World) -> None:
-    """Several parts, two failed attempts before."""
+    """It has several parts, and two attempts failed before."""
     bolt11 = await invoice_elsewhere(world)
     first = await world.payment(
         {"groupid": 1, "status": "failed", "amount_msat": 9000, "created_at": START},
@@ -413,7 +415,7 @@ async def test_one_payment_is_one_row(world: World) -> None:
         "amount": 9000,
         "fees_paid": 7,
         "created_at": START,
-        # As the invoice says; lightningd's own may be that of the next second.
+        # From the invoice; lightningd's own may be one second later.
         "expires_at": timestamp(invoice["bolt11"]) + expiry(invoice["bolt11"]),
         "settled_at": START + 8,
         "preimage": PREIMAGE,
@@ -421,7 +423,7 @@ async def test_one_payment_is_one_row(world: World) -> None:
     }
 
 
-async def test_payment_that_is_not_settled(world: World) -> None:
+async def test_an_unsettled_payment_shows_no_preimage(world: World) -> None:
     bolt11 = await invoice_elsewhere(world)
     await world.payment(
         {"status": "failed", "groupid": 1, "amount_msat": 9000},
@@ -437,7 +439,7 @@ async def test_payment_that_is_not_settled(world: World) -> None:
         assert not {"preimage", "settled_at"} & row.keys()
 
 
-async def test_payment_becomes_settled(world: World) -> None:
+async def test_a_pending_payment_is_listed_once_it_settles(world: World) -> None:
     await world.payment({"status": "pending"}, payment_hash="22" * 32)
     assert (await world.list(NODE))["total_count"] == 0
     await world.payment({"status": "complete"}, payment_hash="22" * 32, preimage=PREIMAGE)
@@ -445,15 +447,15 @@ async def test_payment_becomes_settled(world: World) -> None:
     assert (row["state"], row["preimage"]) == ("settled", PREIMAGE)
 
 
-async def test_payment_of_unknown_amount(world: World) -> None:
-    """Older payments, and onions made elsewhere, have no amount_msat."""
+async def test_a_payment_of_unknown_amount_shows_what_was_sent(world: World) -> None:
+    """Older payments, and onions made by other programs, have no amount_msat."""
     await world.payment({"amount_msat": 0, "amount_sent_msat": 1005})
     [row] = (await world.list(NODE))["transactions"]
     assert (row["amount"], row["fees_paid"]) == (1005, 0)
 
 
 @pytest.mark.parametrize("invstring", ["lnbc1garbage", "hello", "", "lnbc" + "1q" * 9000])
-async def test_one_strange_payment_hides_no_others(world: World, invstring: str) -> None:
+async def test_a_payment_with_an_unreadable_invoice_hides_no_row(world: World, invstring: str) -> None:
     """`sendpay` stores whatever it is given as bolt11."""
     await world.payment({"created_at": START}, bolt11=invstring, payment_hash="33" * 32)
     await world.payment({"created_at": START + 1}, payment_hash="44" * 32)
@@ -461,7 +463,7 @@ async def test_one_strange_payment_hides_no_others(world: World, invstring: str)
     assert hashes(answer) == ["44" * 32, "33" * 32]
 
 
-async def test_deleted_invoices_are_gone(world: World) -> None:
+async def test_deleted_invoices_are_not_listed(world: World) -> None:
     made = [await world.invoice(OWN, n) for n in range(3)]
     for one in made:
         await world.pay(one["label"])
@@ -471,7 +473,7 @@ async def test_deleted_invoices_are_gone(world: World) -> None:
     assert sorted(hashes(answer)) == sorted(made[n]["payment_hash"] for n in (0, 2))
 
 
-async def test_record_of_another_version_is_not_shown(world: World) -> None:
+async def test_an_unreadable_record_is_left_out(world: World) -> None:
     made = await world.invoice(OWN, 1, description="text")
     key = ("nwc", "invoices", OWN.id, f"{1:064x}", "record")
     for damaged in ('{"version":99,"metadata":{"a":1}}', "{", '"x"', "[]"):
@@ -481,13 +483,13 @@ async def test_record_of_another_version_is_not_shown(world: World) -> None:
     assert made["payment_hash"] == row["payment_hash"]
 
 
-async def test_without_sql(world: World) -> None:
+async def test_a_node_without_sql_gives_not_implemented(world: World) -> None:
     await world.dev("dev-fail", method="sql", code=-32601, message="Unknown command 'sql'", times=9)
     for asking in (OWN, NODE):
         assert (await refused(world, asking)).code == ErrorCode.NOT_IMPLEMENTED
 
 
-async def test_trouble_of_the_node(world: World) -> None:
+async def test_errors_of_the_node_are_raised(world: World) -> None:
     await world.dev("dev-fail", method="sql", code=-1, message="query failed with …", times=9)
     with pytest.raises(RpcCallError):
         await world.list(OWN)
@@ -515,14 +517,14 @@ async def test_list_and_lookup_agree(world: World) -> None:
     assert len(rows) == 12
     ours = next(row for row in rows if row["description"] == "a book" and row["type"] == "incoming")
     for row in rows:
-        # Of an invoice of ours that we tried to pay, the incoming side is found.
+        # Of an own invoice that this node tried to pay, look-up finds the incoming side.
         is_ours = row["payment_hash"] == ours["payment_hash"]
         expected = ours if is_ours else row
         assert await world.lookup(NODE, payment_hash=row["payment_hash"]) == expected
 
 
-async def test_lookup_of_a_failed_payment_says_what_was_tried(world: World) -> None:
-    """Also of one between two attempts, and whose parts are in several states."""
+async def test_an_unsettled_payment_shows_the_amount_that_was_tried(world: World) -> None:
+    """Also between two attempts, and if its parts have different states."""
     cases: list[list[dict[str, Any]]] = [
         [{"status": "failed", "amount_msat": 3000}],
         [{"groupid": 1, "status": "failed"}, {"groupid": 2, "status": "failed", "amount_msat": 900}],
@@ -544,8 +546,8 @@ async def test_lookup_of_a_failed_payment_says_what_was_tried(world: World) -> N
         assert await world.lookup(NODE, payment_hash=row["payment_hash"]) == row
 
 
-async def test_a_giant_invoice_string_hides_nothing(world: World) -> None:
-    """BOLT12 has no limit; nor has what `createinvoice` is given by others."""
+async def test_a_giant_invoice_string_hides_no_row(world: World) -> None:
+    """Neither BOLT12 nor `createinvoice` has a limit."""
     giants = {"bolt12": "lni1" + "q" * 50_000, "bolt11": "lnbcrt1" + "q" * 50_000}
     for column, text in giants.items():
         await world.node.invoice(amount_msat=1, label=column, description="x" * 600, expiry=60)
@@ -564,31 +566,31 @@ async def test_a_giant_invoice_string_hides_nothing(world: World) -> None:
     assert all(len(json.dumps(row)) < MAX_PLAINTEXT_BYTES - 500 for row in rows)
 
 
-async def test_long_invoice_string_is_shown_where_it_fits(world: World) -> None:
+async def test_a_long_invoice_string_is_shown_if_it_fits(world: World) -> None:
     text = "lni1" + "q" * 20_000
     await world.payment({}, bolt12=text)
     [row] = (await world.list(NODE))["transactions"]
     assert row["invoice"] == text
 
 
-async def test_one_connection_does_not_take_all_places(world: World) -> None:
-    """What it asks for beyond its turns waits; another is served meanwhile."""
+async def test_one_connection_does_not_take_all_slots(world: World) -> None:
+    """Its calls over the limit wait; another connection's call is served."""
     await world.invoices(OWN, 3, paid_every=1)
-    held, going = asyncio.Event(), 0
+    held, running = asyncio.Event(), 0
 
     async def hold(method: str, params: dict[str, Any]) -> None:
-        nonlocal going
+        nonlocal running
         if method == "sql" and ALICE in params["query"] and not held.is_set():
-            going += 1
+            running += 1
             await held.wait()
 
     world.node.before = hold
     asked = [asyncio.create_task(world.list(OWN)) for _ in range(20)]
-    await world.node.called(lambda: going == LISTS_AT_ONCE)
+    await world.node.called(lambda: running == LISTS_AT_ONCE)
     assert (await world.list(OTHER))["total_count"] == 0
     for task in asked[:2] + asked[-2:]:
         task.cancel()
-    assert going == LISTS_AT_ONCE
+    assert running == LISTS_AT_ONCE
     held.set()
     answers = await asyncio.gather(*asked, return_exceptions=True)
     assert sum(isinstance(answer, dict) for answer in answers) == 16
@@ -604,7 +606,7 @@ async def test_idle_connections_take_no_memory_of_a_concurrency_limit() -> None:
     assert not limit._semaphores
 
 
-async def test_no_record_is_asked_for_where_there_is_none(world: World) -> None:
+async def test_no_record_is_read_if_there_is_none(world: World) -> None:
     await world.invoices(OWN, 3, paid_every=1)
     await world.list(OWN)
     world.node.calls.clear()
@@ -612,7 +614,7 @@ async def test_no_record_is_asked_for_where_there_is_none(world: World) -> None:
     assert "listdatastore" not in {method for method, _ in world.node.calls}
 
 
-async def test_record_is_found_after_a_restart_and_when_it_is_the_first(world: World) -> None:
+async def test_a_record_is_found_after_a_restart_and_if_it_is_the_first(world: World) -> None:
     await world.list(OWN)
     record = InvoiceRecord({"order": 7})
     made = await world.invoice(OWN, 1, record=record)
@@ -623,7 +625,7 @@ async def test_record_is_found_after_a_restart_and_when_it_is_the_first(world: W
         world.wallet = make_wallet(world.node)
 
 
-async def test_few_queries_once_counted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_counts_are_cached(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nwc.cln.counts.SETTLED_AFTER_S", 0)
     await world.invoices(OWN, 30, paid_every=1)
     await world.payment({})
@@ -642,7 +644,7 @@ async def test_few_queries_once_counted(world: World, monkeypatch: pytest.Monkey
 
 
 async def test_a_stale_count_hides_no_row(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where counting is slow, only total_count may be some seconds old."""
+    """If counting is slow, only total_count may be some seconds old."""
     monkeypatch.setattr("nwc.cln.counts.SLOW_S", -1)
     monkeypatch.setattr("nwc.cln.counts.REUSE_SLOW", 10**9)
     for asking in (OWN, NODE):

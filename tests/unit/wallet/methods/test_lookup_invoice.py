@@ -22,7 +22,7 @@ async def refused(world: World, **params: Any) -> Nip47Error:
     return caught.value
 
 
-async def test_by_hash_or_invoice_or_both(world: World) -> None:
+async def test_an_invoice_is_found_by_hash_by_string_or_by_both(world: World) -> None:
     made = await world.invoice(OWN, 1, description="tea")
     found = await world.lookup(OWN, payment_hash=made["payment_hash"])
     assert found["invoice"] == made["bolt11"]
@@ -42,7 +42,7 @@ async def test_by_hash_or_invoice_or_both(world: World) -> None:
         assert await world.lookup(OWN, **params) == found
 
 
-async def test_both_must_agree(world: World) -> None:
+async def test_hash_and_string_of_different_invoices_are_refused(world: World) -> None:
     made = [await world.invoice(OWN, n) for n in range(2)]
     both = {"invoice": made[0]["bolt11"], "payment_hash": made[1]["payment_hash"]}
     error = await refused(world, **both)
@@ -71,14 +71,14 @@ async def test_both_must_agree(world: World) -> None:
         {"invoice": "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"},
     ],
 )
-async def test_bad_params(world: World, params: dict[str, Any]) -> None:
+async def test_malformed_params_are_refused_without_a_call(world: World, params: dict[str, Any]) -> None:
     error = await refused(world, **params)
     assert error.code == ErrorCode.OTHER
     assert error.message.split(":")[0] in ("payment_hash", "invoice")
     assert world.node.calls == []
 
 
-async def test_states_of_an_invoice(world: World) -> None:
+async def test_a_paid_invoice_gets_preimage_and_time(world: World) -> None:
     made = await world.invoice(OWN, 1, amount_msat=5000, description="tea")
     pending = await world.lookup(OWN, payment_hash=made["payment_hash"])
     assert (pending["state"], pending["amount"]) == ("pending", 5000)
@@ -95,7 +95,7 @@ async def test_states_of_an_invoice(world: World) -> None:
     assert hashlib.sha256(preimage).hexdigest() == made["payment_hash"]
 
 
-async def test_expired(world: World) -> None:
+async def test_an_expired_invoice_is_shown_as_expired(world: World) -> None:
     await world.invoices(OWN, 1, expiry=60)
     [row] = (await world.list(OWN, unpaid=True))["transactions"]
     expired = await world.lookup(OWN, payment_hash=row["payment_hash"])
@@ -103,14 +103,14 @@ async def test_expired(world: World) -> None:
     assert not {"preimage", "settled_at"} & expired.keys()
 
 
-async def test_any_amount(world: World) -> None:
+async def test_an_invoice_of_any_amount_shows_the_received_amount(world: World) -> None:
     made = await world.invoice(OWN, 1, amount_msat=0)
     assert (await world.lookup(OWN, payment_hash=made["payment_hash"]))["amount"] == 0
     await world.pay(made["label"], amount_msat=77)
     assert (await world.lookup(OWN, payment_hash=made["payment_hash"]))["amount"] == 77
 
 
-async def test_record_and_description_hash(world: World) -> None:
+async def test_metadata_and_description_come_from_the_record(world: World) -> None:
     record = InvoiceRecord({"order": {"id": 7}}, "the whole text")
     made = await world.invoice(OWN, 1, description='a "text"', deschashonly=True, record=record)
     found = await world.lookup(OWN, payment_hash=made["payment_hash"])
@@ -121,8 +121,8 @@ async def test_record_and_description_hash(world: World) -> None:
     assert (await world.lookup(OWN, invoice=plain["bolt11"]))["description"] == 'a "text"'
 
 
-async def test_what_one_may_not_see_is_not_there(world: World) -> None:
-    """Neither words nor calls of lightningd tell a foreign invoice from an unknown one."""
+async def test_a_hidden_invoice_looks_like_an_unknown_one(world: World) -> None:
+    """The error and the calls of lightningd are the same for both."""
     foreign = await world.invoice(OTHER, 1, description="secret", record=InvoiceRecord({"a": 1}))
     await world.pay(foreign["label"])
     elsewhere = await world.node.invoice(amount_msat=1, label="shop", description="", expiry=60)
@@ -134,7 +134,7 @@ async def test_what_one_may_not_see_is_not_there(world: World) -> None:
         calls = [(name, sorted(given)) for name, given in world.node.calls[before:]]
         return *error, calls
 
-    await unseen(UNKNOWN)  # the first question of a connection has its payments read, whatever it asks
+    await unseen(UNKNOWN)  # the first look-up of a connection also loads its payments
     unknown = await unseen(UNKNOWN)
     assert unknown[0] == ErrorCode.NOT_FOUND
     assert UNKNOWN not in unknown[1]
@@ -158,7 +158,7 @@ async def test_own_payment_of_an_own_invoice_shows_the_invoice(world: World) -> 
         assert (found["type"], found["state"]) == ("incoming", "pending")
 
 
-async def test_bolt12(world: World) -> None:
+async def test_only_the_view_of_the_node_finds_bolt12_invoices(world: World) -> None:
     made = await world.dev("dev-bolt12", label="offer", amount_msat=4000, description="tea")
     found = await world.lookup(NODE, payment_hash=made["payment_hash"])
     assert (found["state"], found["amount"], found["description"]) == ("pending", 4000, "tea")
@@ -170,7 +170,7 @@ async def test_bolt12(world: World) -> None:
     assert code == ErrorCode.NOT_FOUND
 
 
-async def test_payments(world: World) -> None:
+async def test_a_payment_of_several_parts_is_one_transaction(world: World) -> None:
     bolt11 = (await world.node.invoice(amount_msat=9000, label="x", description="a book", expiry=600))[
         "bolt11"
     ]
@@ -190,21 +190,21 @@ async def test_payments(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", ["pending", "failed"])
-async def test_payment_that_is_not_settled(world: World, status: str) -> None:
+async def test_an_unsettled_payment_shows_no_preimage(world: World, status: str) -> None:
     made = await world.payment({"status": status})
     found = await world.lookup(NODE, payment_hash=made["payment_hash"])
     assert (found["state"], found["fees_paid"]) == (status, 0)
     assert not {"preimage", "settled_at"} & found.keys()
 
 
-async def test_a_failed_attempt_does_not_hide_one_under_way(world: World) -> None:
+async def test_a_failed_attempt_does_not_hide_a_pending_one(world: World) -> None:
     made = await world.payment(
         {"groupid": 1, "status": "pending"}, {"groupid": 2, "partid": 1, "status": "failed"}
     )
     assert (await world.lookup(NODE, payment_hash=made["payment_hash"]))["state"] == "pending"
 
 
-async def test_node_away(world: World) -> None:
+async def test_an_unreachable_node_gives_an_error(world: World) -> None:
     world.node.away = True
     with pytest.raises(NodeUnavailableError):
         await world.lookup(OWN, payment_hash=UNKNOWN)
@@ -213,8 +213,8 @@ async def test_node_away(world: World) -> None:
 # Payments of connections
 
 
-async def under_way(world: World, number: int, **fields: Any) -> str:
-    """Reserve a payment of OWN; returns its payment hash."""
+async def put_in_flight(world: World, number: int, **fields: Any) -> str:
+    """Reserve a payment of OWN, and return its payment hash."""
     payment = settled(number, **fields).payment
     await world.wallet.payments.ledgers.change(
         OWN.client_pubkey,
@@ -225,14 +225,14 @@ async def under_way(world: World, number: int, **fields: Any) -> str:
     return str(payment.payment_hash)
 
 
-async def ended(world: World, record: PaymentRecord) -> str:
-    """Keep how a payment of OWN has ended; returns its payment hash."""
+async def put_ended(world: World, record: PaymentRecord) -> str:
+    """Store a record of an put_ended payment of OWN, and return its payment hash."""
     await world.wallet.payments.records.keep(OWN.id, record)
     return str(record.payment.payment_hash)
 
 
-async def test_an_own_payment_under_way(world: World) -> None:
-    payment_hash = await under_way(world, 1, metadata={"a": 1})
+async def test_an_own_payment_in_flight_is_pending(world: World) -> None:
+    payment_hash = await put_in_flight(world, 1, metadata={"a": 1})
     assert await world.lookup(OWN, payment_hash=payment_hash) == {
         "type": "outgoing",
         "state": "pending",
@@ -246,8 +246,8 @@ async def test_an_own_payment_under_way(world: World) -> None:
     }
 
 
-async def test_an_own_payment_that_was_made(world: World) -> None:
-    payment_hash = await ended(world, settled(1, metadata={"a": 1}))
+async def test_an_own_settled_payment_is_found(world: World) -> None:
+    payment_hash = await put_ended(world, settled(1, metadata={"a": 1}))
     found = await world.lookup(OWN, payment_hash=payment_hash)
     assert (found["type"], found["state"]) == ("outgoing", "settled")
     assert (found["amount"], found["fees_paid"]) == (1000, 7)
@@ -260,28 +260,30 @@ def failed(number: int) -> PaymentRecord:
     return PaymentRecord(payment, PaymentState.FAILED, START, error_code="OTHER", error_message="no")
 
 
-async def test_an_own_payment_that_failed(world: World) -> None:
+async def test_an_own_failed_payment_is_found(world: World) -> None:
     record = PaymentRecord(
         settled(1).payment, PaymentState.FAILED, START, error_code="OTHER", error_message=""
     )
-    found = await world.lookup(OWN, payment_hash=await ended(world, record))
+    found = await world.lookup(OWN, payment_hash=await put_ended(world, record))
     assert (found["state"], found["fees_paid"]) == ("failed", 0)
     assert not {"preimage", "settled_at"} & found.keys()
 
 
-async def test_a_payment_that_failed_and_then_was_made(world: World) -> None:
+async def test_a_settled_payment_comes_before_a_failed_one_and_a_pending_one_before_both(
+    world: World,
+) -> None:
     failed = PaymentRecord(
         settled(9).payment, PaymentState.FAILED, START, error_code="OTHER", error_message=""
     )
-    payment_hash = await ended(world, failed)
-    await ended(world, settled(1, payment_hash=payment_hash, created_at=START - 5))
+    payment_hash = await put_ended(world, failed)
+    await put_ended(world, settled(1, payment_hash=payment_hash, created_at=START - 5))
     assert (await world.lookup(OWN, payment_hash=payment_hash))["state"] == "settled"
-    await under_way(world, 2, payment_hash=payment_hash)
+    await put_in_flight(world, 2, payment_hash=payment_hash)
     assert (await world.lookup(OWN, payment_hash=payment_hash))["state"] == "pending"
 
 
-async def test_payments_of_others_are_not_there(world: World) -> None:
-    hashes = [await ended(world, settled(1)), await under_way(world, 2)]
+async def test_payments_of_other_connections_are_not_found(world: World) -> None:
+    hashes = [await put_ended(world, settled(1)), await put_in_flight(world, 2)]
     for payment_hash in hashes:
         for asking in (OTHER, NODE):  # lightningd does not know of them (yet)
             code, _ = await world.not_found(asking, payment_hash=payment_hash)
@@ -289,7 +291,7 @@ async def test_payments_of_others_are_not_there(world: World) -> None:
 
 
 async def test_the_owner_sees_the_metadata_of_a_connections_payment(world: World) -> None:
-    payment_hash = await ended(world, settled(1, metadata={"a": 1}))
+    payment_hash = await put_ended(world, settled(1, metadata={"a": 1}))
     await world.payment(payment_hash=payment_hash, preimage="aa" * 32)
     assert (await world.lookup(NODE, payment_hash=payment_hash))["metadata"] == {"a": 1}
     elsewhere = await world.payment(payment_hash="5a" * 32, preimage="aa" * 32)

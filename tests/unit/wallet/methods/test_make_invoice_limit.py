@@ -1,4 +1,4 @@
-"""make_invoice: one connection that asks for many at once does not keep the others waiting."""
+"""make_invoice: a connection that makes many invoices at once does not delay the others."""
 
 import asyncio
 from typing import Any
@@ -12,17 +12,17 @@ from tests.unit.in_process import ALICE, BOB, World, connection
 OWN, OTHER = connection(ALICE), connection(BOB)
 
 
-def test_no_connection_can_take_all_places() -> None:
+def test_the_limit_of_a_connection_is_below_lightningds_slots() -> None:
     assert BOUNDS["invoice"].slots > INVOICES_AT_ONCE
 
 
-async def test_one_connection_does_not_take_all_places(world: World) -> None:
-    held, going = asyncio.Event(), 0
+async def test_one_connection_does_not_take_all_slots(world: World) -> None:
+    held, running = asyncio.Event(), 0
 
     async def hold(method: str, params: dict[str, Any]) -> None:
-        nonlocal going
+        nonlocal running
         if method == "invoice" and ALICE in params["label"]:
-            going += 1
+            running += 1
             await held.wait()
 
     async def ask(asking: Connection, number: int) -> str:
@@ -31,8 +31,8 @@ async def test_one_connection_does_not_take_all_places(world: World) -> None:
 
     world.node.before = hold
     asked = [asyncio.create_task(ask(OWN, number)) for number in range(40)]
-    await world.node.called(lambda: going == INVOICES_AT_ONCE)
+    await world.node.called(lambda: running == INVOICES_AT_ONCE)
     assert await ask(OTHER, 0)
-    assert going == INVOICES_AT_ONCE
+    assert running == INVOICES_AT_ONCE
     held.set()
     assert len(set(await asyncio.gather(*asked))) == 40

@@ -1,4 +1,4 @@
-"""Every row of the make_invoice table (DESIGN section 5), with good and bad values."""
+"""The parameters of make_invoice: accepted and refused values of every field."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ def refusal(field: str, given: dict[str, Any]) -> str:
     return caught.value.message
 
 
-def test_only_an_amount() -> None:
+def test_an_amount_is_enough() -> None:
     assert parse() == WantedInvoice(1000, "", None, DEFAULT_EXPIRY, None)
 
 
@@ -56,8 +56,8 @@ def test_the_empty_value_of_its_type_is_absent(field: str, empty: object) -> Non
     assert parse(**{field: empty}) == parse()
 
 
-def test_every_key_with_nothing_in_it() -> None:
-    """As go-nwc writes them."""
+def test_every_field_may_be_given_empty() -> None:
+    """go-nwc sends them so."""
     given = {"description": "x", "description_hash": "", "expiry": None, "metadata": None}
     assert parse(**given) == parse(description="x")
 
@@ -80,7 +80,7 @@ def test_every_key_with_nothing_in_it() -> None:
         (MAX_MSAT, MAX_MSAT),
     ],
 )
-def test_amounts(amount: float, expected: int) -> None:
+def test_an_amount_from_0_to_the_maximum_is_accepted(amount: float, expected: int) -> None:
     amount_msat = parse(amount=amount).amount_msat
     assert amount_msat == expected
     assert type(amount_msat) is int
@@ -114,7 +114,7 @@ def test_amounts(amount: float, expected: int) -> None:
         None,
     ],
 )
-def test_no_amounts(amount: object) -> None:
+def test_anything_but_a_valid_amount_is_refused(amount: object) -> None:
     message = refusal("amount", {"amount": amount})
     assert f"integer number of msat from 0 to {MAX_MSAT}" in message
 
@@ -144,7 +144,7 @@ def test_the_amount_is_required() -> None:
         ("\U0001f984" * 1024, True),
     ],
 )
-def test_descriptions(description: str, hashed: bool) -> None:
+def test_a_description_longer_than_639_bytes_is_hashed(description: str, hashed: bool) -> None:
     wanted = parse(description=description)
     assert wanted.description == description
     assert wanted.description_hash == (hashlib.sha256(description.encode()).digest() if hashed else None)
@@ -153,8 +153,8 @@ def test_descriptions(description: str, hashed: bool) -> None:
 
 
 @pytest.mark.parametrize("description", ["x" * 4097, "x" * 32_768, "é" * 16_384, "\U0001f984" * 8192])
-def test_of_a_long_description_only_the_beginning_is_kept(description: str) -> None:
-    """The invoice holds the hash of all of it, which lightningd need not compute then."""
+def test_only_the_beginning_of_a_long_description_is_stored(description: str) -> None:
+    """The invoice contains the hash of the whole, so lightningd need not compute it."""
     wanted = parse(description=description)
     assert wanted.description == description
     assert wanted.description_hash == hashlib.sha256(description.encode()).digest()
@@ -185,12 +185,14 @@ def test_of_a_long_description_only_the_beginning_is_kept(description: str) -> N
         {"text": "x"},
     ],
 )
-def test_no_descriptions(description: object) -> None:
+def test_anything_but_a_valid_description_is_refused(description: object) -> None:
     refusal("description", {"amount": 1, "description": description})
 
 
 @given(st.text(st.characters(), max_size=700), st.none() | st.just(HASH))
-def test_whatever_passes_can_be_sent_back(description: str, description_hash: str | None) -> None:
+def test_any_accepted_description_fits_into_an_answer(
+    description: str, description_hash: str | None
+) -> None:
     try:
         wanted = parse(description=description * 50, description_hash=description_hash)
     except Nip47Error:
@@ -202,7 +204,7 @@ def test_whatever_passes_can_be_sent_back(description: str, description_hash: st
 
 
 @pytest.mark.parametrize("text", [HASH, HASH.upper(), "aB" * 32, "00" * 32])
-def test_hashes(text: str) -> None:
+def test_a_hash_is_64_hex_digits_of_either_case(text: str) -> None:
     wanted = parse(description_hash=text)
     assert wanted.description_hash == bytes.fromhex(text)
     assert wanted.has_bare_hash
@@ -231,17 +233,17 @@ def test_hashes(text: str) -> None:
         int(HASH, 16),
     ],
 )
-def test_no_hashes(text: object) -> None:
+def test_anything_but_a_valid_hash_is_refused(text: object) -> None:
     assert "64 hex digits" in refusal("description_hash", {"amount": 1, "description_hash": text})
 
 
 @pytest.mark.parametrize("description", ["", "x", "x" * 639, "x" * 640, "é" * 2048])
-def test_the_hash_counts_and_the_description_is_kept(description: str) -> None:
+def test_a_given_hash_is_used_and_the_description_is_stored(description: str) -> None:
     wanted = parse(description=description, description_hash=HASH)
     assert wanted.description == description
     assert wanted.description_hash == bytes.fromhex(HASH)
     assert wanted.has_bare_hash
-    # lightningd keeps the text as far as a BOLT11 field goes, the plugin what is longer.
+    # lightningd stores a text that fits into a BOLT11 field, the plugin a longer one.
     kept = description if len(description.encode()) > 639 else None
     assert wanted.record().description == kept
 
@@ -261,7 +263,7 @@ def test_a_hash_of_the_description_is_no_bare_hash(description: str) -> None:
     ("expiry", "expected"),
     [(0, DEFAULT_EXPIRY), (0.0, DEFAULT_EXPIRY), (1, 1), (3600.0, 3600), (YEAR_S, YEAR_S)],
 )
-def test_expiries(expiry: float, expected: int) -> None:
+def test_an_expiry_up_to_a_year_is_accepted(expiry: float, expected: int) -> None:
     assert parse(expiry=expiry).expiry == expected
     assert type(parse(expiry=expiry).expiry) is int
 
@@ -287,7 +289,7 @@ def test_expiries(expiry: float, expected: int) -> None:
         {},
     ],
 )
-def test_no_expiries(expiry: object) -> None:
+def test_anything_but_a_valid_expiry_is_refused(expiry: object) -> None:
     message = refusal("expiry", {"amount": 1, "expiry": expiry})
     assert f"seconds from 0 to {YEAR_S}" in message
 
@@ -317,7 +319,7 @@ FRAME = len('{"a":""}')
         deep(10),
     ],
 )
-def test_metadata(metadata: dict[str, Any]) -> None:
+def test_metadata_within_its_bounds_is_stored(metadata: dict[str, Any]) -> None:
     assert parse(metadata=metadata).metadata == metadata
 
 
@@ -338,16 +340,16 @@ def test_an_empty_array_is_an_empty_object() -> None:
         deep(1000),
     ],
 )
-def test_metadata_that_cannot_be_kept_is_dropped_and_the_invoice_made(metadata: dict[str, Any]) -> None:
+def test_metadata_that_cannot_be_stored_is_dropped(metadata: dict[str, Any]) -> None:
     assert parse(metadata=metadata) == parse()
 
 
 @pytest.mark.parametrize("metadata", [[{}], [0], "", "x", "{}", 0, 5, True, False, 0.5])
-def test_no_metadata(metadata: object) -> None:
+def test_metadata_that_is_no_object_is_refused(metadata: object) -> None:
     refusal("metadata", {"amount": 1, "metadata": metadata})
 
 
-# all of it
+# all fields
 
 
 @given(
@@ -356,7 +358,7 @@ def test_no_metadata(metadata: object) -> None:
         optional={name: JSON_VALUES | st.integers(0, 10**6) for name in FIELDS},
     )
 )
-def test_what_passes_is_bounded(given_: dict[str, Any]) -> None:
+def test_any_accepted_parameters_are_bounded(given_: dict[str, Any]) -> None:
     try:
         wanted = parse_params(given_, DEFAULT_EXPIRY)
     except Nip47Error as error:
@@ -371,7 +373,7 @@ def test_what_passes_is_bounded(given_: dict[str, Any]) -> None:
     json.dumps(wanted.metadata, allow_nan=False)
 
 
-def test_the_label_fits() -> None:
+def test_a_label_has_at_most_128_characters() -> None:
     connection = Connection("x", "ab" * 32, ("wss://a.example",), 0)
     label = request_label(connection.id, "cd" * 32)
     assert label == f"nwc:{'ab' * 8}:{'cd' * 32}"

@@ -1,0 +1,33 @@
+import pytest
+
+from nwc.nip47.methods import METHODS, extensions_of
+
+RECEIVING = (
+    "get_info",
+    "get_balance",
+    "get_budget",
+    "make_invoice",
+    "lookup_invoice",
+    "list_transactions",
+)
+PAYING = ("pay_invoice", "pay_keysend")
+
+
+def test_only_payments_have_no_timeout() -> None:
+    """After a timeout, people would pay again."""
+    assert {name for name, method in METHODS.items() if method.timeout_s is None} == set(PAYING)
+    assert {name for name, method in METHODS.items() if method.spends} == set(PAYING)
+
+
+@pytest.mark.parametrize(
+    ("methods", "extensions"),
+    [
+        (RECEIVING, ("02", "05", "06")),
+        ((*RECEIVING, "pay_invoice"), ("02", "05", "06")),
+        ((*RECEIVING, *PAYING), ("02", "04", "05", "06")),
+        (("pay_keysend",), ("02", "04", "05", "06")),
+        ((), ("02", "05", "06")),
+    ],
+)
+def test_keysend_adds_its_extension(methods: tuple[str, ...], extensions: tuple[str, ...]) -> None:
+    assert extensions_of(methods) == extensions
