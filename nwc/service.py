@@ -91,8 +91,8 @@ class App:
             CircuitBreaker(node),
             Refusals(node),
             connection_of=self.connections.record_of,
-            tell=self.notifier.payment_sent,
-            answer_late=lambda key, record: self.server.answer_payment(key, record),  # noqa: PLW0108
+            notify=self.notifier.payment_sent,
+            answer=lambda key, record: self.server.answer_payment(key, record),  # noqa: PLW0108
             is_stored=lambda client_pubkey: self.manager.is_unserved(client_pubkey),  # noqa: PLW0108
         )
         self.late_payments = LatePayments(node, payer, self.payments)

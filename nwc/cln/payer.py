@@ -53,8 +53,8 @@ PAYMENT_METHODS = frozenset(
 )
 # A command that pays returns when its payment has ended: after seconds, or days if the payee holds it.
 # `listsendpays` shows the end as well, so no call is kept for longer than lightningd can make new
-# attempts. There are as many slots as payments can be in flight (nwc/wallet/spending/payments.py), so
-# that no payment waits for another.
+# attempts. There are as many slots as payments can be in flight
+# (nwc/wallet/spending/pending_payments.py), so that no payment waits for another.
 PAYMENT_BOUNDS = Bounds(slots=256, timeout_s=600.0)
 
 # lightningd raises these before it begins a payment.

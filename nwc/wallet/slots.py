@@ -1,18 +1,19 @@
-"""Places: a bound on what goes on at once, which no connection can use up for the others."""
+"""Slots: a limit on what runs at once, such that no connection can use up the slots of the others."""
 
 from collections import Counter
 
 
 class Slots:
-    """Counts what goes on for each connection, and says who may begin more.
+    """Counts the slots that each connection holds, and says which connection may take one more.
 
-    Each connection has a few places of its own, which nobody else can take. Further ones come out of a
-    pool that all share. So one that has nothing going on can always begin, whatever all others do.
+    Each connection has a few slots of its own, which no other can take. Further ones come from a pool
+    that all connections share. So a connection that holds none can always take one, whatever the others
+    do.
 
     Args:
-        own: places that each connection has to itself.
-        most: places that one connection can have, those included.
-        shared: places in the pool.
+        own: slots that each connection has to itself.
+        most: slots that one connection can hold, its own included.
+        shared: slots in the pool.
 
     """
 
@@ -21,35 +22,35 @@ class Slots:
         self._most = most
         self._shared = shared
         self._taken: Counter[str] = Counter()
-        self._taken_of_pool = 0
+        self._shared_taken = 0
 
     @property
-    def are_any_taken(self) -> bool:
-        """True while anything goes on."""
+    def any_taken(self) -> bool:
+        """True if any connection holds a slot."""
         return bool(self._taken)
 
     @property
     def shared_taken(self) -> int:
-        """How many places of the pool are taken."""
-        return self._taken_of_pool
+        """How many slots of the pool are taken."""
+        return self._shared_taken
 
-    def are_free(self, client_pubkey: str) -> bool:
-        """True if this connection may begin one more."""
+    def has_free(self, client_pubkey: str) -> bool:
+        """Return True if this connection may take one more slot."""
         taken = self._taken[client_pubkey]
-        return taken < self._own or (taken < self._most and self._taken_of_pool < self._shared)
+        return taken < self._own or (taken < self._most and self._shared_taken < self._shared)
 
-    def has_most(self, client_pubkey: str) -> bool:
-        """True if this connection has as many as one can have."""
+    def has_maximum(self, client_pubkey: str) -> bool:
+        """Return True if this connection holds as many slots as one connection can."""
         return self._taken[client_pubkey] >= self._most
 
     def take(self, client_pubkey: str) -> None:
-        """Count one that begins."""
-        self._taken_of_pool += self._taken[client_pubkey] >= self._own
+        """Take a slot for this connection."""
+        self._shared_taken += self._taken[client_pubkey] >= self._own
         self._taken[client_pubkey] += 1
 
-    def give_back(self, client_pubkey: str) -> None:
-        """Count one that has ended."""
+    def release(self, client_pubkey: str) -> None:
+        """Release a slot of this connection."""
         self._taken[client_pubkey] -= 1
-        self._taken_of_pool -= self._taken[client_pubkey] >= self._own
+        self._shared_taken -= self._taken[client_pubkey] >= self._own
         if not self._taken[client_pubkey]:
             del self._taken[client_pubkey]

@@ -43,7 +43,7 @@ def test_more_payments_than_one_answer_can_hold(
     assert pay(other, payee.invoice(1000)).result["preimage"]
     refused = pay(app, payee.invoice(1000))
     assert (refused.code, refused.message) == ("INTERNAL", "the node could not do this now")
-    node.wait_for_log(f"the payments of connection {app.pubkey[:16]} cannot be read", since=since)
+    node.wait_for_log(f"the payments of connection {app.pubkey[:16]} could not be listed", since=since)
     assert node.rpc.call("nwc-status")["connections"]
     assert node.rpc.call("nwc-revoke", {"name": app.name})["revoked"]
     delete(node, [old_payment(app, number)[0] for number in range(OLD_RECORDS)])

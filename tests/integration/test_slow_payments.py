@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nwc.wallet.spending.payments import MAX_PER_CONNECTION, MAX_SHARED
+from nwc.wallet.spending.pending_payments import MAX_PER_CONNECTION, MAX_SHARED
 from tests.cases.fixtures import Connect, ConnectedApp, budget_of, wait_until_announced
 from tests.cases.paying import *  # noqa: F403
 from tests.cases.paying import (

@@ -107,7 +107,7 @@ def test_a_failed_payment_that_turns_out_complete(
     node.kill_plugin()
     node.start_plugin()
     wait_until_announced(node, spender.name)
-    node.wait_for_log("was not in the books as paid, but lightningd has paid it", since=mark)
+    node.wait_for_log("was not booked as paid, but lightningd has paid it", since=mark)
     assert len(spender.wait_for_notifications(invoice["payment_hash"])) == 2
     assert books(node, spender) == (really_sent(node, invoice["payment_hash"]), 0)
 

@@ -1,7 +1,7 @@
 """What one app can take: the datastore (tests/cases/stores.py), tasks, and payments in flight."""
 
 from nwc.wallet.server import MAX_TASKS_PER_CONNECTION
-from nwc.wallet.spending.payments import MAX_PER_CONNECTION, MAX_SHARED
+from nwc.wallet.spending.pending_payments import MAX_PER_CONNECTION, MAX_SHARED
 from tests.cases.fixtures import Connect, wait_until_announced
 from tests.cases.spending import pay
 from tests.cases.stores import *  # noqa: F403

@@ -116,8 +116,8 @@ def make_wallet(
         CircuitBreaker(node),
         Refusals(node),
         connection_of=connection_of,
-        tell=_nobody_is_told,
-        answer_late=_nobody_is_told,
+        notify=_nobody_is_told,
+        answer=_nobody_is_told,
     )
     return Wallet(node, 3600, tip or ChainTip(), payments)
 

@@ -24,7 +24,7 @@ from nwc.wallet.connections.record import Connection, ConnectionStore, View
 from nwc.wallet.context import Call, ChainTip
 from nwc.wallet.labels import request_label
 from nwc.wallet.methods.make_invoice import make_invoice
-from nwc.wallet.spending import payments as payments_module
+from nwc.wallet.spending import sender as sender_module
 from nwc.wallet.spending.ledger import Ledger
 from nwc.wallet.spending.payment import CommandParams, PaymentRecord
 from tests.double.datastore import listdatastore
@@ -108,7 +108,7 @@ async def scene(
 ) -> AsyncIterator[Scene]:
     for name in ("RETRY_FIRST_S", "RETRY_MAX_S"):
         monkeypatch.setattr(module, name, 0)
-    monkeypatch.setattr(payments_module, "_POLL_FIRST_S", 0)
+    monkeypatch.setattr(sender_module, "_POLL_FIRST_S", 0)
     monkeypatch.setattr(notifier, "PATIENCE_S", 0)
     scene = Scene(lightningd, **getattr(request, "param", {}))
     await ConnectionStore(scene.node).create(APP)
@@ -189,7 +189,7 @@ async def test_what_was_sent_before_the_start_is_told(scene: Scene) -> None:
     request_id = record.payment.request_id
     await scene.core.payments.records.keep(APP.id, record)
     await scene.core.payments.ledgers.change(
-        APP.client_pubkey, lambda _: Ledger(total_spent_msat=1007, untold=(request_id,))
+        APP.client_pubkey, lambda _: Ledger(total_spent_msat=1007, unannounced=(request_id,))
     )
 
     async def fail_once(method: str, params: dict[str, Any]) -> None:
@@ -200,7 +200,7 @@ async def test_what_was_sent_before_the_start_is_told(scene: Scene) -> None:
     scene.node.before = fail_once
     await scene.load()
     ledgers = scene.core.payments.ledgers
-    await scene.node.called(lambda: not ledgers.known(APP.client_pubkey).untold)
+    await scene.node.called(lambda: not ledgers.known(APP.client_pubkey).unannounced)
     assert await scene.aside() == [f"sent-{APP.id}-{request_id}"]
 
 
@@ -452,7 +452,7 @@ async def test_nothing_is_paid_once_it_is_revoked(scene: Scene, monkeypatch: pyt
     revoking = asyncio.create_task(scene.core.manager.revoke("other"))
     await asyncio.sleep(0)
     is_stored.set()
-    with pytest.raises(Nip47Error, match="this connection has ended") as caught:
+    with pytest.raises(Nip47Error, match="this connection is revoked or has expired") as caught:
         await paying
     assert caught.value.code == "UNAUTHORIZED"
     await revoking
@@ -466,7 +466,7 @@ async def test_a_revoked_connection_leaves_no_ledger(scene: Scene) -> None:
     assert await scene.node.datastore_get(key)
     await scene.core.manager.revoke("app")
     assert await scene.node.datastore_get(key) is None
-    with pytest.raises(Nip47Error, match="ended"):
+    with pytest.raises(Nip47Error, match="revoked"):
         scene.core.payments._budget_of(APP.client_pubkey, START)
 
 

@@ -1,4 +1,4 @@
-"""get_budget: what of the connection's budget is used, as getAlby's SDK and the apps built on it ask."""
+"""get_budget: how much of the budget is used; a method of getAlby's SDK and of apps built on it."""
 
 import time
 from typing import Any
@@ -8,9 +8,9 @@ from nwc.wallet.context import Call, Wallet
 
 
 async def get_budget(wallet: Wallet, call: Call) -> dict[str, Any]:
-    """Return used and total budget in msat; payments under way count with the most they can cost.
+    """Return the used and the total budget, in msat. A pending payment counts with the most it can cost.
 
-    An empty object stands for no bound. A connection that only receives has a budget of 0.
+    An empty object stands for no limit. A connection that only receives has a budget of 0.
 
     Raises:
         NodeError: lightningd is away.

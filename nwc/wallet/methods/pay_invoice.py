@@ -18,10 +18,11 @@ from nwc.wallet.spending.payment import (
     usual_fee_limit_msat,
 )
 
-# The node keeps it. With the longest description and ten hops of route hints an invoice has some 2,500.
+# The invoice is stored in the node's datastore. With the longest description and ten hops of route hints
+# it has some 2,500 characters.
 MAX_INVOICE_CHARACTERS = 4096
 
-# BOLT11, "Human-Readable Part", by lightningd's names of the networks.
+# BOLT11, "Human-Readable Part": the prefix of each network, by lightningd's name of it.
 _PREFIXES = {"bitcoin": "bc", "testnet": "tb", "testnet4": "tb", "signet": "tbs", "regtest": "bcrt"}
 _BOLT12 = ("lno1", "lni1", "lnr1")
 
@@ -32,9 +33,9 @@ class WantedPayment:
 
     Attributes:
         invoice: BOLT11, lower case.
-        amount_msat: as the client gave it, None when absent or 0.
+        amount_msat: as the client gave it, None if absent or 0.
         max_fee_msat: as the client gave it, or None.
-        metadata: the client's object, None when absent or dropped.
+        metadata: the client's object, None if absent or dropped.
 
     """
 
@@ -45,10 +46,10 @@ class WantedPayment:
 
 
 def parse_params(given: params.Params) -> WantedPayment:
-    """Check the parameters of pay_invoice.
+    """Return the checked parameters of pay_invoice.
 
     Raises:
-        Nip47Error: OTHER, with the field, the rule and what came.
+        Nip47Error: OTHER, with the field, the rule and the given value.
 
     """
     invoice = params.text(given, "invoice", max_bytes=MAX_INVOICE_CHARACTERS)
@@ -63,7 +64,7 @@ def parse_params(given: params.Params) -> WantedPayment:
 
 
 def max_fee_param(given: params.Params) -> int | None:
-    """Return the client's own limit on the fee, in msat; None when it has none.
+    """Return the client's own limit on the fee, in msat; None if it gave none.
 
     Raises:
         Nip47Error: OTHER.
@@ -73,7 +74,7 @@ def max_fee_param(given: params.Params) -> int | None:
 
 
 def fee_limit_msat(amount_msat: int, wanted_msat: int | None) -> int:
-    """Return the most a payment may cost beside its amount: the client's limit, else the usual one."""
+    """Return the limit on the fee, in msat: the client's, else the default for this amount."""
     return usual_fee_limit_msat(amount_msat) if wanted_msat is None else wanted_msat
 
 
@@ -84,21 +85,21 @@ def _checked_invoice(text: str) -> str:
     try:
         bolt11.payment_hash(invoice)
     except ValueError:
-        refuse("invoice: must be a BOLT11 invoice, whole and unchanged")
+        refuse("invoice: must be a complete and unchanged BOLT11 invoice")
     return invoice
 
 
 async def pay_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
-    """Pay an invoice; returns when it is paid, or it is certain that it is not.
+    """Pay an invoice, and return the result when the payment has settled.
 
     Raises:
         Nip47Error: OTHER for a bad parameter or invoice; QUOTA_EXCEEDED, INSUFFICIENT_BALANCE,
-            RATE_LIMITED, RESTRICTED when nothing was sent; PAYMENT_FAILED.
+            RATE_LIMITED or RESTRICTED: nothing was sent; PAYMENT_FAILED: the payment failed for certain.
         NodeError: lightningd is away, and nothing was sent.
 
     """
-    # First, since an invoice that was paid may have expired when its request comes again.
-    record = await wallet.payments.come_before(call.connection, call.request_id, call.created_at)
+    # Before the invoice is checked: a paid invoice may have expired when its request is sent again.
+    record = await wallet.payments.previous_outcome(call.connection, call.request_id, call.created_at)
     return payment_answer(record or await _pay(wallet, call))
 
 
@@ -145,7 +146,7 @@ async def _decode(wallet: Wallet, invoice: str) -> Json:
     except RpcCallError as error:
         if error.code == RpcCode.INVALID_PARAMS:
             refuse("invoice: must be a BOLT11 invoice that the node can read")
-        if error.code == RpcCode.METHOD_NOT_FOUND:  # lightningd's plugin `offers` is off
+        if error.code == RpcCode.METHOD_NOT_FOUND:  # lightningd's plugin `offers` is disabled
             raise Nip47Error(
                 ErrorCode.INTERNAL, "the node has no command to read an invoice with; nothing was paid"
             ) from None
@@ -162,7 +163,7 @@ def _check_invoice(decoded: Json, node: Json, now: float) -> None:
             f"invoice: must be of the network {node['network']}; its prefix is ln{decoded['currency']}"
         )
     if decoded["payee"] == node["id"]:
-        refuse("invoice: must be another node's; this one is of the node that would pay it")
+        refuse("invoice: must be another node's; the node that would pay has made this one")
     if decoded["created_at"] + decoded["expiry"] <= now:
         refuse("invoice: must not have expired")
     try:
@@ -178,7 +179,7 @@ def _amount_msat(decoded: Json, given_msat: int | None) -> int:
             refuse("amount: must be given in msat, since the invoice has none")
         return given_msat
     if given_msat is not None and given_msat != asked:
-        refuse(f"amount: must be the invoice's, {asked} msat, or absent; got {given_msat}")
+        refuse(f"amount: must be the invoice's {asked} msat, or absent; got {given_msat}")
     if not 0 < asked <= MAX_PAYMENT_MSAT:
         refuse(f"invoice: must be for 1 to {MAX_PAYMENT_MSAT} msat; got {asked}")
     return int(asked)

@@ -18,7 +18,7 @@ from nwc.wallet.methods.pay_invoice import (
 from nwc.wallet.spending.payment import MAX_PAYMENT_MSAT, CommandParams, Payment, PaymentRecord
 
 MAX_TLV_RECORDS = 50
-# BOLT1, "Type-Length-Value Format": below are the standard types, which would break the payment.
+# BOLT1, "Type-Length-Value Format": lower types are standard ones, which would break the payment.
 MIN_CUSTOM_TYPE = 65_536
 _MAX_TYPE = 2**64 - 1
 _KEYSEND_PREIMAGE = 5_482_373_484
@@ -35,7 +35,7 @@ class WantedKeysend:
         destination: node id, 66 hex digits.
         tlvs: records for the payee: type in decimal digits, value in hex digits.
         max_fee_msat: as the client gave it, or None.
-        metadata: to keep beside the payment; the records are part of it (NIP-47, "Metadata").
+        metadata: stored with the payment; includes the records (NIP-47, "Metadata").
 
     """
 
@@ -47,10 +47,10 @@ class WantedKeysend:
 
 
 def parse_params(given: params.Params) -> WantedKeysend:
-    """Check the parameters of pay_keysend.
+    """Return the checked parameters of pay_keysend.
 
     Raises:
-        Nip47Error: OTHER, with the field, the rule and what came; NOT_IMPLEMENTED for a preimage.
+        Nip47Error: OTHER, with the field, the rule and the given value; NOT_IMPLEMENTED for a preimage.
 
     """
     amount_msat = params.required_integer(
@@ -115,9 +115,9 @@ def _hex_value(value: object) -> str:
 
 
 def _with_records(metadata: dict[str, Any] | None, tlvs: dict[str, str]) -> dict[str, Any] | None:
-    """Return the metadata with the records, or the records alone where both are too long together.
+    """Return the metadata with the records, or the records alone if both together are too long.
 
-    NIP-47, "Metadata": `tlv_records` of a keysend are shown there.
+    NIP-47, "Metadata", shows the `tlv_records` of a keysend there.
     """
     if not tlvs:
         return metadata
@@ -128,14 +128,14 @@ def _with_records(metadata: dict[str, Any] | None, tlvs: dict[str, str]) -> dict
 
 
 async def pay_keysend(wallet: Wallet, call: Call) -> dict[str, Any]:
-    """Send a spontaneous payment; returns when it is made, or it is certain that it is not.
+    """Send a spontaneous payment, and return the result when it has settled.
 
     Raises:
-        Nip47Error: as pay_invoice; NOT_IMPLEMENTED where the node cannot do it.
+        Nip47Error: as pay_invoice; NOT_IMPLEMENTED if the node cannot do it.
         NodeError: lightningd is away, and nothing was sent.
 
     """
-    record = await wallet.payments.come_before(call.connection, call.request_id, call.created_at)
+    record = await wallet.payments.previous_outcome(call.connection, call.request_id, call.created_at)
     return payment_answer(record or await _send(wallet, call))
 
 
@@ -146,7 +146,7 @@ async def _send(wallet: Wallet, call: Call) -> PaymentRecord:
             ErrorCode.NOT_IMPLEMENTED, "the node has no keysend command with a limit on the fee"
         )
     if wanted.destination == (await wallet.node.info())["id"]:
-        refuse("pubkey: must be another node's; this one is of the node that would pay")
+        refuse("pubkey: must be another node's; this is the node that would pay")
     payment = Payment(
         request_id=call.request_id,
         request_created_at=call.created_at,

@@ -1,12 +1,12 @@
-"""The circuit breaker: a connection that stops the node twice within an hour can pay no more.
+"""The circuit breaker: if lightningd stops twice within an hour while a connection pays, it may not pay.
 
-lightningd has faults by which a payee can stop it, and no list of them is complete. So where lightningd
-ended while payments of a connection were in flight, that is noted at the next start. The second time
-within an hour suspends the connection's payments until its owner resumes them. A payment counts once,
-however often the node is restarted while it is held. Nobody knows why lightningd ended: a restart by the
-owner counts, too.
+lightningd has faults by which a payee can stop it, and no list of them is complete. So if lightningd
+stopped while payments of a connection were in flight, that is noted at the next start. The second time
+within an hour suspends the connection's payments until the owner resumes them. A payment counts once,
+however often the node is restarted while the payee holds it. The plugin cannot know why lightningd
+stopped, so a restart by the owner counts too.
 
-At ["nwc", "stops", <client pubkey>] in the datastore.
+The record is at ["nwc", "stops", <client pubkey>] in the datastore.
 """
 
 import logging
@@ -17,7 +17,7 @@ from nwc.cln.node import Node
 from nwc.wallet.connections.record import connection_id_of
 from nwc.wallet.records import RecordKind, RecordVersionError, is_number
 
-WITHIN_S = 3600
+WINDOW_S = 3600
 STOPS_UNTIL_SUSPENDED = 2
 
 _KEY = ("nwc", "stops")
@@ -28,11 +28,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Stop:
-    """An end of lightningd.
+    """One stop of lightningd.
 
     Attributes:
-        at: Unix seconds of the start that followed.
-        request_ids: of the payments that were in flight.
+        at: the start that followed, Unix seconds.
+        request_ids: the request ids of the payments that were in flight.
 
     """
 
@@ -42,11 +42,11 @@ class _Stop:
 
 @dataclass(frozen=True, slots=True)
 class _Stops:
-    """What is kept of one connection.
+    """The record of one connection.
 
     Attributes:
-        stops: the newest ones, oldest first.
-        suspended_at: Unix seconds, None while its payments are not suspended.
+        stops: the last STOPS_UNTIL_SUSPENDED stops, oldest first.
+        suspended_at: Unix seconds, None if its payments are not suspended.
 
     """
 
@@ -55,16 +55,16 @@ class _Stops:
 
 
 class CircuitBreaker:
-    """Knows whose payments are suspended. Methods that wait raise NodeError, as Node's do."""
+    """Knows which connections' payments are suspended. The coroutines raise NodeError, as Node's do."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._stops: dict[str, _Stops] = {}
-        # Whose record cannot be read: it is left as it is until the owner resumes the payments.
+        # Connections whose record cannot be read. It stays until the owner resumes the payments.
         self._unreadable: set[str] = set()
 
     async def load(self) -> None:
-        """Read what is stored; where that cannot be read, the connection's payments are suspended."""
+        """Read all records. If one cannot be read, the payments of its connection are suspended."""
         self._stops = {}
         self._unreadable = set()
         for client_pubkey, text in (await self._node.datastore_children(_KEY)).items():
@@ -73,7 +73,7 @@ class CircuitBreaker:
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 why = str(error) if isinstance(error, RecordVersionError) else type(error).__name__
                 _log.error(
-                    "connection %s cannot pay: bad record of stops: %s",
+                    "connection %s cannot pay: its record of lightningd's stops cannot be read: %s",
                     connection_id_of(client_pubkey),
                     why,
                 )
@@ -83,13 +83,13 @@ class CircuitBreaker:
     async def lightningd_stopped(
         self, client_pubkey: str, request_ids: frozenset[str], now: float
     ) -> None:
-        """Note that lightningd has ended while payments of a connection were in flight.
+        """Note that lightningd stopped while payments of a connection were in flight.
 
-        The same once more changes nothing.
+        Noting the same payments twice changes nothing.
 
         Args:
-            client_pubkey: whose payments.
-            request_ids: of those payments.
+            client_pubkey: of the connection.
+            request_ids: the request ids of those payments.
             now: Unix seconds.
 
         """
@@ -98,26 +98,26 @@ class CircuitBreaker:
         if request_ids <= noted or client_pubkey in self._unreadable:
             return
         stops = (*known.stops, _Stop(int(now), tuple(sorted(request_ids))))[-STOPS_UNTIL_SUSPENDED:]
-        recent = [stop for stop in stops if abs(now - stop.at) <= WITHIN_S]
+        recent = [stop for stop in stops if abs(now - stop.at) <= WINDOW_S]
         suspended_at = known.suspended_at
         if suspended_at is None and len(recent) >= STOPS_UNTIL_SUSPENDED:
             suspended_at = int(now)
         await self._keep(client_pubkey, _Stops(stops, suspended_at))
 
     def suspended_at(self, client_pubkey: str) -> int | None:
-        """Return since when a connection's payments are suspended, in Unix seconds; None if not."""
+        """Return when a connection's payments were suspended, in Unix seconds; None if they are not."""
         return self._stops.get(client_pubkey, _Stops()).suspended_at
 
     def is_suspended(self, client_pubkey: str) -> bool:
-        """Return True if a connection may not pay."""
+        """Return True if a connection's payments are suspended."""
         return self.suspended_at(client_pubkey) is not None
 
     def is_unreadable(self, client_pubkey: str) -> bool:
-        """Return True if a connection may not pay because its record of stops cannot be read."""
+        """Return True if a connection's payments are suspended because its record cannot be read."""
         return client_pubkey in self._unreadable
 
     async def resume(self, client_pubkey: str) -> None:
-        """Let a connection pay again, and forget what was noted."""
+        """Let a connection pay again, and delete its record."""
         if client_pubkey in self._stops:
             await self._node.datastore_delete((*_KEY, client_pubkey))
             self._stops.pop(client_pubkey, None)
@@ -129,17 +129,17 @@ class CircuitBreaker:
 
 
 def _parse(text: str) -> _Stops:
-    """Read a stored record.
+    """Return a stored record.
 
     Raises:
-        RecordVersionError: written by a newer version of the plugin.
-        ValueError, TypeError, KeyError, AttributeError: damaged.
+        RecordVersionError: a newer version of the plugin has written it.
+        ValueError, TypeError, KeyError, AttributeError: it is damaged.
 
     """
     stored = _KIND.parse(text)
     suspended_at = stored["suspended_at"]
     if not (suspended_at is None or is_number(suspended_at)):
-        raise ValueError("suspended_at is no time")
+        raise ValueError("suspended_at is not a time")
     return _Stops(tuple(_stop(one) for one in stored["stops"]), suspended_at)
 
 

@@ -1,7 +1,7 @@
-"""The payments of a connection that are in flight, each with its payment hash, for showing them.
+"""The payments in flight of a connection, each with its payment hash, for showing them to apps.
 
-NIP-47 requires a payment hash of every transaction. lightningd chooses the preimage of a keysend, so the
-hash of one is only known once lightningd shows a part of it. Until then the keysend is not shown.
+NIP-47 requires a payment hash for every transaction. lightningd chooses the preimage of a keysend, so
+its hash is unknown until lightningd lists a part of it. Until then the keysend is not shown.
 """
 
 import asyncio
@@ -10,12 +10,11 @@ from dataclasses import replace
 from nwc.cln.payer import Payer
 from nwc.wallet.connections.record import connection_id_of
 from nwc.wallet.spending.ledgers import Ledgers
-from nwc.wallet.spending.payment import Payment
-from nwc.wallet.spending.payments import payment_label
+from nwc.wallet.spending.payment import Payment, payment_label
 
 
 class InFlight:
-    """Finds the payments in flight, and remembers the payment hashes of keysends while they are."""
+    """Finds the payments in flight, and caches the payment hashes of keysends in flight."""
 
     def __init__(self, payer: Payer, ledgers: Ledgers) -> None:
         self._payer = payer
@@ -24,22 +23,22 @@ class InFlight:
         self._hashes: dict[tuple[str, str], str] = {}
 
     async def of(self, client_pubkey: str) -> list[Payment]:
-        """Return the payments of a connection that are in flight, without keysends of unknown hash.
+        """Return the payments in flight of a connection, except keysends of unknown hash.
 
-        Every payment has its payment hash.
+        Each returned payment has its payment hash.
 
         Raises:
             NodeError: lightningd is away.
 
         """
         await self._learn(client_pubkey)
-        # Read after the waiting: what has ended meanwhile is no longer in flight.
+        # Read after the wait: a payment may have ended meanwhile.
         reserved = self._ledgers.known(client_pubkey).reservations.values()
         with_hash = [self._with_hash(client_pubkey, payment) for payment in reserved]
         return [payment for payment in with_hash if payment.payment_hash]
 
     async def with_hash(self, client_pubkey: str, payment_hash: str) -> Payment | None:
-        """Return the payment of a connection that is in flight with this hash, None when there is none.
+        """Return the payment in flight of a connection with this hash, None if there is none.
 
         Raises:
             NodeError: lightningd is away.
@@ -49,7 +48,7 @@ class InFlight:
         return next((one for one in in_flight if one.payment_hash == payment_hash), None)
 
     async def _learn(self, client_pubkey: str) -> None:
-        """Ask lightningd for the hashes that are not known yet."""
+        """Ask lightningd for the unknown payment hashes."""
         unknown = [
             payment
             for payment in self._ledgers.known(client_pubkey).reservations.values()

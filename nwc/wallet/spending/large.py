@@ -1,10 +1,14 @@
 """Large payments: those that lightningd may try to split again and again.
 
-Where no split fits, `pay` tries thousands in a minute, and keeps some 22 KB of each until lightningd
-ends. So what certainly does not fit is refused; of the payments that no channel alone can carry, only a
-few run at once; and a connection for which thousands were tried in vain waits a day with its next large
-one. The attempts in vain of all connections together are bounded too. That count is never reset:
-lightningd frees the memory only when it ends, and then this plugin starts again as well.
+If no split works, `pay` tries thousands in a minute, and keeps some 22 KB of each in memory until
+lightningd stops. So there are three limits:
+
+- A payment that exceeds what the node can send is refused.
+- Only a few payments that need more than one channel run at once.
+- After two payments with thousands of failed attempts, a connection may make no large payment for a day.
+
+The failed attempts of all connections together are limited too. Their count is never reset: lightningd
+frees the memory only when it stops, and then this plugin restarts as well.
 """
 
 import logging
@@ -24,7 +28,7 @@ SMALL_MSAT = 50_000_000
 MANY_ATTEMPTS = 1000
 MAX_EXHAUSTED = 2
 EXHAUSTED_FOR_S = 86_400
-# The most attempts that `pay` makes for one payment; and the bound for all connections, some 1.3 GB.
+# The most attempts that `pay` makes for one payment, and the limit for all connections: some 1.3 GB.
 MOST_ATTEMPTS = 20_000
 MAX_ATTEMPTS_IN_ALL = MAX_LARGE_IN_ALL * MOST_ATTEMPTS
 
@@ -32,26 +36,31 @@ _log = logging.getLogger(__name__)
 
 
 class LargePayments:
-    """Knows which large payments are being tried, and for whom thousands of attempts failed.
+    """Limits the large payments in flight, and the failed attempts at them.
 
     Args:
-        now: returns the seconds of a clock that nobody sets.
+        now: returns the seconds of a monotonic clock.
 
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._places = Slots(own=0, most=MAX_LARGE_PER_CONNECTION, shared=MAX_LARGE_IN_ALL)
+        self._slots = Slots(own=0, most=MAX_LARGE_PER_CONNECTION, shared=MAX_LARGE_IN_ALL)
         self._exhausted_at: dict[str, list[float]] = {}
         self._attempts = 0
 
     @contextmanager
-    def place(self, client_pubkey: str, payment: Payment, sendable: Sendable) -> Iterator[bool]:
-        """Let one payment be tried while this is entered, which tells whether it is large.
+    def slot(self, client_pubkey: str, payment: Payment, sendable: Sendable) -> Iterator[bool]:
+        """Hold a slot for a payment, if it needs one, and yield True if it does.
+
+        Args:
+            client_pubkey: of the connection that pays.
+            payment: as reserved.
+            sendable: what the node can send now.
 
         Raises:
             Nip47Error: INSUFFICIENT_BALANCE, the node cannot send that much; RATE_LIMITED, too many
-                large payments are being tried, or were tried in vain.
+                large payments are in flight, or too many attempts have failed.
 
         """
         if payment.amount_msat > sendable.total_msat:
@@ -62,15 +71,15 @@ class LargePayments:
         if payment.reserved_msat <= sendable.largest_msat:
             yield False
             return
-        self._check_places(client_pubkey)
-        self._places.take(client_pubkey)
+        self._check_slot(client_pubkey)
+        self._slots.take(client_pubkey)
         try:
             yield True
         finally:
-            self._places.give_back(client_pubkey)
+            self._slots.release(client_pubkey)
 
     def note_failure(self, client_pubkey: str, attempts: int) -> None:
-        """Note how many attempts lightningd made for a payment that failed."""
+        """Count the attempts that lightningd made for a payment that failed."""
         if attempts < MANY_ATTEMPTS:
             return
         earlier = self._exhausted_at.get(client_pubkey, [])
@@ -78,7 +87,7 @@ class LargePayments:
         self._attempts += attempts
         if self._attempts >= MAX_ATTEMPTS_IN_ALL:
             _log.warning(
-                "lightningd tried %d routes in vain for large payments, and keeps them in memory; "
+                "lightningd tried %d routes for large payments that failed, and keeps them in memory; "
                 "apps cannot pay %d msat or more until lightningd is restarted",
                 self._attempts,
                 SMALL_MSAT,
@@ -88,8 +97,8 @@ class LargePayments:
         if self._attempts >= MAX_ATTEMPTS_IN_ALL:
             raise Nip47Error(
                 ErrorCode.RATE_LIMITED,
-                "lightningd tried too many routes in vain for large payments; "
-                f"payments of {SMALL_MSAT} msat and more wait until it is restarted",
+                "lightningd tried too many routes for large payments that failed; "
+                f"payments of {SMALL_MSAT} msat and more are refused until it is restarted",
             )
 
     def _check_exhausted(self, client_pubkey: str) -> None:
@@ -99,14 +108,14 @@ class LargePayments:
         if len(recent) >= MAX_EXHAUSTED:
             raise Nip47Error(
                 ErrorCode.RATE_LIMITED,
-                "lightningd tried thousands of routes in vain for this connection; "
-                f"payments of {SMALL_MSAT} msat and more wait until tomorrow",
+                "lightningd tried thousands of routes for payments of this connection that failed; "
+                f"payments of {SMALL_MSAT} msat and more are refused until tomorrow",
             )
 
-    def _check_places(self, client_pubkey: str) -> None:
-        expected = self._attempts + self._places.shared_taken * MOST_ATTEMPTS
-        if expected >= MAX_ATTEMPTS_IN_ALL or not self._places.are_free(client_pubkey):
+    def _check_slot(self, client_pubkey: str) -> None:
+        expected = self._attempts + self._slots.shared_taken * MOST_ATTEMPTS
+        if expected >= MAX_ATTEMPTS_IN_ALL or not self._slots.has_free(client_pubkey):
             raise Nip47Error(
                 ErrorCode.RATE_LIMITED,
-                "too many payments that need several channels are being tried; try again in a minute",
+                "too many payments that need several channels are pending; try again in a minute",
             )

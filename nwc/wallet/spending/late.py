@@ -1,10 +1,11 @@
-"""Late payments: complete in lightningd, but not in the books.
+"""Late payments: complete in lightningd, but not booked.
 
-A payment is booked as failed only when it is certain that nothing of it can be paid any more. Should
-lightningd pay all the same, or should a record have got lost, this finds it: it goes through the
-complete parts on the node, by `created_index`, and books each payment with our label that is not booked.
+A payment is booked as failed only when it is certain that no part can complete any more. If lightningd
+pays all the same, or if a record is lost, the sweep in this module finds the payment: it goes through
+the complete parts on the node, by `created_index`, and books each payment with our label that is not
+booked.
 
-How far it came is kept at ["nwc", "late_payments"] in the datastore.
+The index of the next part to look at is at ["nwc", "late_payments"] in the datastore.
 """
 
 import logging
@@ -28,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class LatePayments:
-    """Finds late payments and has them booked. Methods raise NodeError, as Node's do."""
+    """Finds late payments and books them. Methods raise NodeError, as Node's do."""
 
     def __init__(self, node: Node, payer: Payer, payments: Payments) -> None:
         self._node = node
@@ -36,14 +37,15 @@ class LatePayments:
         self._payments = payments
 
     async def sweep(self, now: float) -> None:
-        """Go through what was completed since the last sweep.
+        """Book the late payments among the parts that completed since the last sweep.
 
         Args:
             now: Unix seconds.
 
         """
         first_index = await self._first_index()
-        # Both before the parts are read: what is pending now, or begins later, is for the next sweep.
+        # Both are read before the parts: a part that is pending now, or begins later, is for the next
+        # sweep.
         next_index = await self._payer.next_sendpay_index()
         pending = await self._payer.oldest_pending_index()
         found = defaultdict[tuple[str, str], list[Json]](list)
@@ -56,15 +58,17 @@ class LatePayments:
                 await self._book(connection_id, request_id, parts, now)
             except UNREADABLE:
                 _log.exception(
-                    "payment %s of connection %s is not understood", request_id, connection_id
+                    "payment %s of connection %s cannot be checked: unexpected parts",
+                    request_id,
+                    connection_id,
                 )
         upto = next_index if pending is None else min(pending, next_index)
         await self._node.datastore_put(_KEY, _KIND.to_json({"first_index": max(first_index, upto)}))
 
     async def _first_index(self) -> int:
-        """Return where the last sweep ended.
+        """Return where the last sweep ended; 0 if that is unknown.
 
-        0 where that cannot be told: a sweep from the beginning finds the same, and takes longer.
+        A sweep from the beginning finds the same, and takes longer.
         """
         try:
             stored = _KIND.parse(await self._node.datastore_get(_KEY) or "")
@@ -86,11 +90,11 @@ class LatePayments:
         if record is not None and record.is_settled:
             return
         payment = record.payment if record else _payment_of(request_id, list(parts))
-        # Older records of settled payments may have been deleted.
+        # The records of older settled payments may have been deleted.
         if record is None and now - payment.created_at > REPLAY_S:
             return
         _log.warning(
-            "payment %s of connection %s was not in the books as paid, but lightningd has paid it; "
+            "payment %s of connection %s was not booked as paid, but lightningd has paid it; "
             "it is booked now",
             request_id,
             connection_id,
@@ -99,7 +103,7 @@ class LatePayments:
 
 
 def _payment_of(request_id: str, parts: list[Json]) -> Payment:
-    """Return a payment of which no record is left, as its parts show it."""
+    """Return a payment that has no record, made from its parts."""
     sent_msat = sum(int(part["amount_sent_msat"]) for part in parts)
     amounts = [int(part.get("amount_msat") or part["amount_sent_msat"]) for part in parts]
     amount_msat = sum(amounts)

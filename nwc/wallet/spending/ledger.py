@@ -1,23 +1,23 @@
-"""The ledger of one connection: what it has spent, and what is set aside for payments under way.
+"""The ledger of one connection: what it has spent, and what is reserved for payments in flight.
 
 Rules
 -----
-1. Nothing is sent before the most it can cost (amount and largest fee) stands here as a reservation.
-   Lightningd is told the same largest fee, so a reservation is a true upper bound.
-2. A reservation ends in one of two ways: *booked*, when the payment is complete (the real cost counts
-   from then on), or *released*, when it is certain that nothing of it can be paid any more. While
-   neither is certain it stays, however long that takes and whatever is restarted in between.
-3. What is left is budget less spent less reserved. It never becomes more by a payment under way, and a
-   reservation is refused when it is more than what is left.
-4. When a new period begins, what was spent in the old one counts no more; what is reserved still does,
-   and is booked in the period in which it ends.
-5. Every change is one value in the place of another, and one write of the record: there is no moment in
-   which a crash could leave half of it.
+1. Nothing is sent before the most it can cost (amount and largest fee) is reserved here. lightningd gets
+   the same limit on the fee, so a reservation is a true upper bound.
+2. A reservation ends in one of two ways. It is *booked* when the payment is complete: then the real cost
+   counts. It is *released* when it is certain that no part can complete any more. Until one of these is
+   certain, the reservation stays, however long that takes and whatever is restarted in between.
+3. What is left is the budget less what is spent less what is reserved. A payment in flight never makes
+   it more. A reservation that exceeds what is left is refused.
+4. When a new period begins, the spending of the old one no longer counts. Reservations still count, and
+   are booked in the period in which they end.
+5. Every change replaces one value by another in one write of the record, so a crash cannot leave half a
+   change.
 
-    reserve ──► reservation ──► book ──► spent (and untold, until the apps know) ──► told
-                     └────────► release (and untold) ──────────────────────────────────┘
+    reserve ──► reservation ──► book ──► spent, and unannounced ──► mark_announced
+                     └────────► release, and unannounced ────────────────┘
 
-A pure value: no clock, no datastore. `ledgers.py` keeps it.
+A pure value: no clock, no datastore. `ledgers.py` stores it.
 """
 
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -29,7 +29,7 @@ from nwc.wallet.spending.payment import Payment, payment_from_fields
 
 
 class BudgetExceededError(NwcError):
-    """A payment may cost more than what is left.
+    """A payment may cost more than what is left of the budget.
 
     Attributes:
         left_msat: what is left.
@@ -46,13 +46,13 @@ class Ledger:
     """A connection's ledger.
 
     Attributes:
-        period_started_at: Unix seconds; the period in which `spent_msat` was spent.
-        spent_msat: in this period, fees included.
-        total_spent_msat: ever.
-        received_msat: what came in through this connection, up to `received_pay_index`.
+        period_started_at: when the period of `spent_msat` started, Unix seconds.
+        spent_msat: spent in this period, fees included.
+        total_spent_msat: spent since the first payment, fees included.
+        received_msat: received through this connection, up to `received_pay_index`.
         received_pay_index: lightningd's `pay_index` of the last invoice that is counted.
-        reservations: payments under way, by request id.
-        untold: request ids of payments that have ended, and no app may know of it yet.
+        reservations: payments in flight, by request id.
+        unannounced: request ids of ended payments whose app may not have been notified or answered.
 
     """
 
@@ -62,23 +62,23 @@ class Ledger:
     received_msat: int = 0
     received_pay_index: int = 0
     reservations: dict[str, Payment] = field(default_factory=dict)
-    untold: tuple[str, ...] = ()
+    unannounced: tuple[str, ...] = ()
 
     @property
     def reserved_msat(self) -> int:
-        """What the payments under way can cost at most."""
+        """The most that the payments in flight can cost."""
         return sum(payment.reserved_msat for payment in self.reservations.values())
 
     def spent_at(self, budget: Budget, now: float) -> int:
         """Return what counts as spent against a budget, in msat."""
         if budget.kind is BudgetKind.RECEIVED:
             return self.total_spent_msat
-        # A clock that is set back does not bring an old period, and its budget, back.
+        # If the clock is set back, the old period and its budget do not come back.
         is_over = budget.period_started_at(now) > self.period_started_at
         return 0 if is_over else self.spent_msat
 
     def granted(self, budget: Budget) -> int | None:
-        """Return what may be spent in all, or in this period, in msat; None for no bound."""
+        """Return what may be spent in total, or in this period, in msat; None for no limit."""
         match budget.kind:
             case BudgetKind.NOTHING:
                 return 0
@@ -90,14 +90,14 @@ class Ledger:
                 return None
 
     def left(self, budget: Budget, now: float) -> int | None:
-        """Return what may still be spent now, in msat; None for no bound."""
+        """Return what may still be spent now, in msat; None for no limit."""
         granted = self.granted(budget)
         if granted is None:
             return None
         return max(0, granted - self.spent_at(budget, now) - self.reserved_msat)
 
     def reserve(self, payment: Payment, budget: Budget, now: float) -> "Ledger":
-        """Set aside the most a payment can cost.
+        """Return the ledger with a reservation of the most that a payment can cost.
 
         Raises:
             BudgetExceededError: it is more than what is left.
@@ -113,20 +113,20 @@ class Ledger:
         return replace(renewed, reservations={**self.reservations, payment.request_id: payment})
 
     def restore(self, payment: Payment) -> "Ledger":
-        """Set aside the cost of a payment that lightningd has made, whatever is left of the budget.
+        """Return the ledger with a reservation of a payment that lightningd has made unnoticed.
 
-        Does nothing when there is a reservation already.
+        It may exceed what is left of the budget. Nothing changes if there is a reservation already.
         """
         return replace(self, reservations={payment.request_id: payment, **self.reservations})
 
     def book(self, request_id: str, sent_msat: int, budget: Budget | None, now: float) -> "Ledger":
-        """End a reservation: the payment is complete. Does nothing when there is none (any more).
+        """Return the ledger after a payment is complete. Nothing changes without a reservation.
 
         Args:
             request_id: whose reservation.
-            sent_msat: what it cost, fees included. No more than the reservation is counted: were it
-            more, somebody else would have paid the same invoice.
-            budget: the connection's; None when it has been revoked.
+            sent_msat: what it cost, fees included. At most the reservation is counted: if it were more,
+                somebody else would have paid the same invoice.
+            budget: the connection's; None if it has been revoked.
             now: Unix seconds.
 
         """
@@ -139,30 +139,32 @@ class Ledger:
             current._without(request_id),
             spent_msat=current.spent_msat + cost_msat,
             total_spent_msat=current.total_spent_msat + cost_msat,
-            untold=(*current.untold, request_id),
+            unannounced=(*current.unannounced, request_id),
         )
 
-    def release(self, request_id: str, *, untold: bool = False) -> "Ledger":
-        """End a reservation: nothing was paid, and nothing can be. Does nothing when there is none.
+    def release(self, request_id: str, *, unannounced: bool = False) -> "Ledger":
+        """Return the ledger after a payment failed for certain. Nothing changes without a reservation.
 
         Args:
             request_id: whose reservation.
-            untold: whether the app has yet to be answered.
+            unannounced: True if the app may not have been answered yet.
 
         """
         if request_id not in self.reservations:
             return self
         released = self._without(request_id)
-        return replace(released, untold=(*released.untold, request_id)) if untold else released
+        if not unannounced:
+            return released
+        return replace(released, unannounced=(*released.unannounced, request_id))
 
-    def told(self, request_id: str) -> "Ledger":
-        """Note that the apps know how a payment has ended."""
-        if request_id not in self.untold:
+    def mark_announced(self, request_id: str) -> "Ledger":
+        """Return the ledger after the app of an ended payment was answered and notified."""
+        if request_id not in self.unannounced:
             return self
-        return replace(self, untold=tuple(id_ for id_ in self.untold if id_ != request_id))
+        return replace(self, unannounced=tuple(id_ for id_ in self.unannounced if id_ != request_id))
 
     def receive(self, amount_msat: int, pay_index: int) -> "Ledger":
-        """Count what came in; an invoice that is counted already (by its `pay_index`) is not again."""
+        """Return the ledger with a paid invoice counted, unless it is counted already (`pay_index`)."""
         if pay_index <= self.received_pay_index:
             return self
         received_msat = self.received_msat + amount_msat
@@ -180,22 +182,29 @@ class Ledger:
 
     def to_json(self) -> str:
         """Return the ledger as stored."""
-        return KIND.to_json(asdict(self))
+        stored = asdict(self)
+        stored[_STORED_UNANNOUNCED] = stored.pop("unannounced")
+        return KIND.to_json(stored)
 
 
-# None may be missing: it must not be taken for nothing spent.
-KIND = RecordKind(required=frozenset(f.name for f in fields(Ledger)))
+# The stored name of `unannounced`. A new name would need a new version of the record, which earlier
+# versions of the plugin could not read.
+_STORED_UNANNOUNCED = "untold"
+# No field may be missing: a missing one must not be taken for "nothing spent".
+KIND = RecordKind(
+    required=frozenset(f.name for f in fields(Ledger)) - {"unannounced"} | {_STORED_UNANNOUNCED}
+)
 
 
 class LedgerError(NwcError, ValueError):
-    """A stored ledger this version cannot read. Nothing may be spent then."""
+    """A stored ledger cannot be read by this version. Its connection may not spend."""
 
 
 def parse_ledger(text: str) -> Ledger:
-    """Read a stored ledger.
+    """Return a stored ledger.
 
     Raises:
-        LedgerError: damaged, or written by a newer version of the plugin.
+        LedgerError: it is damaged, or a newer version of the plugin has written it.
 
     """
     try:
@@ -203,14 +212,14 @@ def parse_ledger(text: str) -> Ledger:
         reservations = {
             id_: payment_from_fields(payment) for id_, payment in stored.pop("reservations").items()
         }
-        untold: list[str] = stored.pop("untold")
-        ledger = Ledger(**stored, reservations=reservations, untold=tuple(untold))
+        unannounced: list[str] = stored.pop(_STORED_UNANNOUNCED)
+        ledger = Ledger(**stored, reservations=reservations, unannounced=tuple(unannounced))
     except RecordVersionError as error:
         raise LedgerError(str(error)) from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise LedgerError(f"damaged: {type(error).__name__}") from None
-    if not _has_right_types(ledger) or not isinstance(untold, list):
-        raise LedgerError("damaged: a field does not fit")
+    if not _has_right_types(ledger) or not isinstance(unannounced, list):
+        raise LedgerError("damaged: a field has the wrong type")
     return ledger
 
 
@@ -224,6 +233,6 @@ def _has_right_types(ledger: Ledger) -> bool:
     )
     return (
         all(map(is_number, numbers))
-        and all(isinstance(id_, str) for id_ in ledger.untold)
+        and all(isinstance(id_, str) for id_ in ledger.unannounced)
         and all(id_ == payment.request_id for id_, payment in ledger.reservations.items())
     )

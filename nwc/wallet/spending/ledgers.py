@@ -1,7 +1,7 @@
-"""The ledgers of all connections, in the node's datastore: one record each, changed one at a time.
+"""The ledgers of all connections in the node's datastore: one record each, one change at a time.
 
-At ["nwc", "ledgers", <client pubkey>]. Each write names the generation it replaces, so that a change
-whose answer was lost, and which lightningd may still have made, is never overwritten unseen.
+They are at ["nwc", "ledgers", <client pubkey>]. Each write names the generation that it replaces. So a
+change whose answer was lost, and which lightningd may still have made, is never overwritten unseen.
 """
 
 import asyncio
@@ -27,26 +27,27 @@ Change = Callable[[Ledger], Ledger]
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """A ledger as it stands in the datastore; `generation` None where there is no record."""
+    """A ledger as stored; `generation` is None if there is no record."""
 
     ledger: Ledger
     generation: int | None
 
 
 class Ledgers:
-    """Reads and changes ledgers. Those of different connections do not wait for each other."""
+    """Reads and changes ledgers. Ledgers of different connections do not wait for each other."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._stored: dict[str, _Stored] = {}
-        # Also while a change is being written, when nobody knows what is stored.
+        # For showing: kept while a change is being written, when it is unknown what is stored.
         self._last_seen: dict[str, Ledger] = {}
         self._locks = defaultdict[str, asyncio.Lock](asyncio.Lock)
 
     async def load(self) -> dict[str, Ledger]:
-        """Read all ledgers; one that cannot be read is logged, and its connection cannot spend.
+        """Read and return all ledgers, by client key.
 
-        Ledgers may be read and changed meanwhile.
+        A ledger that cannot be read is logged, and its connection cannot spend. Ledgers may be read and
+        changed meanwhile.
 
         Raises:
             NodeError: lightningd is away.
@@ -54,10 +55,10 @@ class Ledgers:
         """
         for client_pubkey, (text, generation) in (await self._node.datastore_entries(_KEY)).items():
             if not _CLIENT_PUBKEY.fullmatch(client_pubkey):
-                _log.warning("a ledger is left alone: its name is no client key")
+                _log.warning("a record among the ledgers is ignored: its name is not a client key")
                 continue
             async with self._locks[client_pubkey]:
-                # What was read or written since lightningd made this list is newer than the list.
+                # A ledger that was read or written meanwhile is newer than this list.
                 if client_pubkey in self._stored:
                     continue
                 try:
@@ -71,18 +72,18 @@ class Ledgers:
         return dict(self._last_seen)
 
     def known(self, client_pubkey: str) -> Ledger:
-        """Return a ledger as last seen, for showing it."""
+        """Return a ledger as last seen. Use it for showing only."""
         return self._last_seen.get(client_pubkey, Ledger())
 
     def client_pubkey_of(self, connection_id: str) -> str | None:
-        """Return the client key of the ledger of the connection with this id, None without a ledger."""
+        """Return the client key of the connection with this id, None if it has no ledger."""
         return next((key for key in self._last_seen if key.startswith(connection_id)), None)
 
     async def of(self, client_pubkey: str) -> Ledger:
-        """Return a connection's ledger; an empty one where there is none yet.
+        """Return a connection's ledger; an empty one if none is stored yet.
 
         Raises:
-            LedgerError: there is one that cannot be read.
+            LedgerError: the stored ledger cannot be read.
             NodeError: lightningd is away.
 
         """
@@ -90,17 +91,16 @@ class Ledgers:
             return (await self._current(client_pubkey)).ledger
 
     async def change(self, client_pubkey: str, change: Change) -> Ledger:
-        """Change a ledger and return it; when this returns, the change is in the node's database.
+        """Change a ledger and return it. The change is in the node's database when this returns.
 
         Args:
-            client_pubkey: whose.
-            change: returns the ledger to put in the place of the one it gets; that one itself for no
-                change. May raise, which changes nothing. Called again when somebody else has
-                changed the record meanwhile.
+            client_pubkey: whose ledger.
+            change: gets the current ledger and returns the new one, or the same for no change. If it
+                raises, nothing changes. It is called again if somebody else has changed the record.
 
         Raises:
             LedgerError: the ledger cannot be read.
-            NodeError: lightningd is away. Whether the change was made is seen at the next reading.
+            NodeError: lightningd is away. The next reading shows whether the change was made.
 
         """
         async with self._locks[client_pubkey]:
@@ -123,12 +123,12 @@ class Ledgers:
         self._stored.clear()
         self._last_seen.clear()
 
-    async def forget(self, client_pubkey: str, may_go: Callable[[Ledger], bool]) -> None:
-        """Delete a ledger, unless something in it is still needed.
+    async def forget(self, client_pubkey: str, may_delete: Callable[[Ledger], bool]) -> None:
+        """Delete a ledger, if it may be deleted.
 
         Args:
-            client_pubkey: whose.
-            may_go: tells whether the ledger, as it is at that moment, is done with.
+            client_pubkey: whose ledger.
+            may_delete: gets the current ledger, and returns True if nothing in it is needed any more.
 
         Raises:
             LedgerError: the ledger cannot be read.
@@ -137,14 +137,14 @@ class Ledgers:
         """
         async with self._locks[client_pubkey]:
             stored = await self._current(client_pubkey)
-            if not may_go(stored.ledger):
+            if not may_delete(stored.ledger):
                 return
-            # Until lightningd has answered nobody knows whether it is still there.
+            # Until lightningd has answered, it is unknown whether the record is still there.
             del self._stored[client_pubkey]
             self._last_seen.pop(client_pubkey, None)
             if stored.generation is not None:
-                # Lightningd may carry this out long after it was given up here, when the key has a
-                # connection again. The new ledger is then of another generation, and stays.
+                # lightningd may do this long after we stopped waiting, when the key has a connection
+                # again. The new ledger then has another generation, and is kept.
                 await self._node.datastore_delete((*_KEY, client_pubkey), stored.generation)
 
     async def _current(self, client_pubkey: str) -> _Stored:
@@ -158,7 +158,7 @@ class Ledgers:
         return stored
 
     async def _write(self, client_pubkey: str, ledger: Ledger, generation: int | None) -> None:
-        # Until lightningd has answered nobody knows what stands there.
+        # Until lightningd has answered, it is unknown what is stored.
         del self._stored[client_pubkey]
         key = (*_KEY, client_pubkey)
         if generation is None:

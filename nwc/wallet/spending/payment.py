@@ -1,4 +1,4 @@
-"""A payment that a connection asked for, and how it ended: values, and their form in the datastore."""
+"""A payment that a connection asked for, and its record after it has ended, as values and as stored."""
 
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
@@ -7,16 +7,21 @@ from typing import Any
 from nwc.nip47.errors import ErrorCode
 from nwc.wallet.records import RecordKind, is_number
 
-# 21 million bitcoin. (An invoice may ask for more: cln/bolt11.py.)
+# 21 million bitcoin. (An invoice can ask for more: cln/bolt11.py.)
 MAX_PAYMENT_MSAT = 21_000_000 * 10**11
-# As lightningd's own commands: 1 %, but never less than 5 sat.
+# The defaults of lightningd's own commands: 1 %, but never less than 5 sat.
 _FEE_DIVISOR = 100
 _LOWEST_FEE_LIMIT_MSAT = 5000
 
 
 def usual_fee_limit_msat(amount_msat: int) -> int:
-    """Return the most a payment may cost beside its amount when nobody says otherwise, in msat."""
+    """Return the default limit on the fee of a payment of this amount, in msat."""
     return max(_LOWEST_FEE_LIMIT_MSAT, amount_msat // _FEE_DIVISOR)
+
+
+def payment_label(connection_id: str, request_id: str) -> str:
+    """Return the label of a payment in lightningd's own list."""
+    return f"nwc:{connection_id}:{request_id}"
 
 
 class PaymentState(StrEnum):
@@ -28,21 +33,21 @@ class PaymentState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """A payment that may be under way: with it a reservation in the ledger can be followed to its end.
+    """A payment, with all that is needed to follow it to its end after a restart.
 
     Attributes:
-        request_id: id of the request event, 64 hex digits; the payment's name in the plugin.
+        request_id: id of the request event, 64 hex digits. It identifies the payment in the plugin.
         request_created_at: the event's own time, Unix seconds.
         method: the NIP-47 method.
-        encryption: the request's scheme, which its answer takes too.
-        created_at: when it was reserved, Unix seconds.
+        encryption: the request's scheme, which the answer uses too.
+        created_at: when the request was handled, Unix seconds.
         amount_msat: what the payee gets.
-        max_fee_msat: the most it may cost beside that; lightningd is told so.
+        max_fee_msat: the limit on the fee, which lightningd gets as well.
         payment_hash: 64 hex digits; None for a keysend, whose hash lightningd chooses.
         invoice: BOLT11, None for a keysend.
         destination: the payee's node id.
         metadata: the client's object, or None.
-        first_sendpay_index: lightningd's `created_index` from which its parts are to be looked for.
+        first_sendpay_index: the lowest `created_index` that lightningd can give to a part of it.
         reserved_at_us: when it was reserved, Unix microseconds; 0 in records of earlier versions.
 
     """
@@ -63,21 +68,21 @@ class Payment:
 
     @property
     def reserved_msat(self) -> int:
-        """The most it can cost."""
+        """The most it can cost: amount and fee limit."""
         return self.amount_msat + self.max_fee_msat
 
     @property
     def order(self) -> int:
-        """Unix microseconds that tell which of two payments of one second was made first.
+        """Unix microseconds by which payments of the same second are sorted.
 
-        Of payments of earlier versions only the second of the request is known.
+        For payments of earlier versions only the second of the request is known.
         """
         return self.reserved_at_us or self.request_created_at * 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class CommandParams:
-    """Parameters of the paying command that are not in the stored payment: nothing needs them later.
+    """Parameters of the paying command that are not stored, because a restart does not need them.
 
     Attributes:
         needs_amount: True if the invoice has no amount, so that the command must state it.
@@ -94,12 +99,12 @@ class PaymentRecord:
     """A payment that has ended.
 
     Attributes:
-        payment: what was asked for, with the payment hash where it came to be known.
+        payment: the payment, with its payment hash if that became known.
         state: how it ended.
         ended_at: Unix seconds.
-        sent_msat: what left the node, fees included; 0 when it failed.
-        preimage: 64 hex digits, None when it failed.
-        error_code, error_message: what the client was told when it failed, else None.
+        sent_msat: what left the node, fees included; 0 if it failed.
+        preimage: 64 hex digits, None if it failed.
+        error_code, error_message: the error that the client got if it failed, else None.
 
     """
 
@@ -113,22 +118,21 @@ class PaymentRecord:
 
     @property
     def is_settled(self) -> bool:
-        """Tell whether the payee has got the money."""
+        """True if the payee has the money."""
         return self.state is PaymentState.SETTLED
 
     @property
     def amount_msat(self) -> int:
-        """What the payee got, or was to get when it failed.
+        """What the payee got, or was to get if it failed.
 
-        A payee can take some of several parts and refuse the others. It has given its preimage for less
-        then.
+        A payee can accept some parts and refuse the others. Then it gave its preimage for less.
         """
         asked_msat = self.payment.amount_msat
         return min(asked_msat, self.sent_msat) if self.is_settled else asked_msat
 
     @property
     def fee_msat(self) -> int:
-        """What it cost beside the amount."""
+        """The fees that it cost, in msat."""
         return max(0, self.sent_msat - self.payment.amount_msat) if self.is_settled else 0
 
     def to_json(self) -> str:
@@ -140,10 +144,10 @@ KIND = RecordKind(required=frozenset(f.name for f in fields(PaymentRecord)))
 
 
 def payment_from_fields(stored: dict[str, Any]) -> Payment:
-    """Read a payment from stored fields.
+    """Return the payment in these stored fields.
 
     Raises:
-        ValueError, TypeError: damaged.
+        ValueError, TypeError: the fields are damaged.
 
     """
     payment = Payment(**stored)
@@ -156,7 +160,7 @@ def payment_from_fields(stored: dict[str, Any]) -> Payment:
         payment.reserved_at_us,
     )
     if not all(map(is_number, numbers)):
-        raise ValueError("a number of the payment is none, less than 0 or too large")
+        raise ValueError("a number field of the stored payment is not a number, negative or too large")
     texts = (payment.request_id, payment.method, payment.encryption)
     may_be_none = (payment.payment_hash, payment.invoice, payment.destination)
     if not (
@@ -164,16 +168,16 @@ def payment_from_fields(stored: dict[str, Any]) -> Payment:
         and all(isinstance(text, str | None) for text in may_be_none)
         and isinstance(payment.metadata, dict | None)
     ):
-        raise ValueError("a text of the payment is none")
+        raise ValueError("a text field of the stored payment is not a string")
     return payment
 
 
 def parse_payment_record(text: str) -> PaymentRecord:
-    """Read a stored record.
+    """Return a stored record.
 
     Raises:
-        RecordVersionError: written by a newer version of the plugin.
-        ValueError, TypeError, KeyError, AttributeError: damaged.
+        RecordVersionError: a newer version of the plugin has written it.
+        ValueError, TypeError, KeyError, AttributeError: it is damaged.
 
     """
     stored = KIND.parse(text)

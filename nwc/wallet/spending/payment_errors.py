@@ -1,6 +1,6 @@
-"""What a client is told when lightningd could not pay: its codes in words that a person understands.
+"""The errors that a client gets when a payment is refused or fails, in words that a person understands.
 
-Lightningd's own words name channels and nodes, which are not the client's business.
+lightningd's own messages are not passed on: they name channels and nodes, which clients must not learn.
 """
 
 from nwc.cln.errors import RpcCallError, RpcCode
@@ -16,10 +16,27 @@ _MESSAGES = {
     RpcCode.PAY_KEYSEND_PREAPPROVAL_DECLINED: "the node's signer declined the payment",
 }
 INSUFFICIENT = Nip47Error(ErrorCode.INSUFFICIENT_BALANCE, "the node cannot send that much at the moment")
+ALREADY_PAID = "this invoice is paid already, or is being paid"
+UNREADABLE_BOOKS = Nip47Error(
+    ErrorCode.INTERNAL, "the payment records of this connection cannot be read"
+)
+STILL_STARTING = Nip47Error(
+    ErrorCode.INTERNAL, "the plugin is still starting; nothing was paid; try again in a minute"
+)
+NOT_BEGUN = Nip47Error(ErrorCode.INTERNAL, "the node could not do this now; nothing was paid")
+SUSPENDED = (
+    "payments of this connection are suspended, since the node stopped during two of them; "
+    "its owner can resume them"
+)
+REFUSED_BEFORE = (
+    "this request was sent before the wallet service started, and may have been refused then; "
+    "nothing was paid; send a new request"
+)
+NOT_SENT = Nip47Error(ErrorCode.PAYMENT_FAILED, "the payment was interrupted; nothing was paid")
 
 
 def failure_of(error: RpcCallError, payment: Payment) -> Nip47Error:
-    """Return what the client is told of an error of a paying command."""
+    """Return the error that the client gets for an error of a paying command."""
     if error.code == RpcCode.METHOD_NOT_FOUND:
         return Nip47Error(ErrorCode.INTERNAL, "the node has no command to pay with now")
     if _is_about_the_fee(error):
@@ -36,7 +53,7 @@ def _is_about_the_fee(error: RpcCallError) -> bool:
 
 
 def is_insufficient(error: RpcCallError) -> bool:
-    """Tell whether the error may come from a lack of funds."""
+    """Return True if a lack of funds may have caused the error."""
     return error.code in (
         RpcCode.PAY_ROUTE_NOT_FOUND,
         RpcCode.PAY_ROUTE_TOO_EXPENSIVE,

@@ -1,12 +1,12 @@
-"""The payments that connections have made, and an index of them by time and by payment hash.
+"""The payments of connections that have ended, and an index of them by time and by payment hash.
 
-Payments in flight are the reservations in the ledgers. One that has ended is a record at
+Payments in flight are the reservations in the ledgers. A payment that has ended has a record at
 
     ["nwc", "payments", <connection id>, <name>, "record"]
 
-Its name holds what the index needs, and lightningd lists the names alone, since the records are one
-level deeper. So the index of a connection is read in one short answer, when it is first needed; a record
-is read when it is shown. Earlier versions kept records at
+The name holds what the index needs. lightningd lists the names alone, because the records are one level
+deeper. So the index of a connection is read in one short answer when it is first needed, and a record
+when it is shown. Earlier versions stored records at
 
     ["nwc", "payments", <connection id>, <request id>]
 
@@ -28,19 +28,20 @@ from nwc.errors import NwcError
 from nwc.wallet.records import NewerRecordError, RecordVersionError
 from nwc.wallet.spending.payment import PaymentRecord, parse_payment_record
 
-# How much is kept of one connection's payments. A record is deleted when it is too old,
+# How long the record of a failed and of a settled payment is kept,
 KEEP_FAILED_S = 30 * 86_400
 KEEP_SETTLED_S = 365 * 86_400
-# or earlier where there are more than so many newer ones,
+# unless the connection has more than this many newer ones.
 MAX_FAILED = 1000
 MAX_SETTLED = 2000
-# but not while its request could be replayed: twice what nwc-max-request-age can be. Until then a replay
-# gets the same answer; after that lightningd still knows the payment hash of an invoice as paid.
+# A record is never deleted while its request could be replayed: twice the maximum of
+# nwc-max-request-age. Until then a replay gets the same answer. After that, lightningd still knows that
+# the invoice is paid.
 REPLAY_S = 2 * 86_400
-# With so many kept, which takes an app some thousand payments a day, it can make no more payments.
+# A connection with this many records cannot pay. It takes some thousand payments a day to get there.
 MAX_FAILED_KEPT = 2 * MAX_FAILED
 MAX_SETTLED_KEPT = 5 * MAX_SETTLED
-# An index that lightningd could not list is asked for again after this time, doubled each time.
+# An index that lightningd could not list is retried after this time, which doubles with each failure.
 _RETRY_FIRST_S = 1.0
 _RETRY_MAX_S = 60.0
 
@@ -56,16 +57,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Entry:
-    """What the index holds of a payment that has ended; in the order of time.
+    """A payment in the index. Entries sort by time.
 
     Attributes:
         created_at: Unix seconds.
-        order: which of one second was made first (`Payment.order`).
+        order: sorts payments of the same second (`Payment.order`).
         connection_id: 16 hex digits.
         request_id: 64 hex digits.
-        payment_hash: 64 hex digits, None when it never came to be known.
-        is_settled: whether it succeeded.
-        key: of its record in the datastore.
+        payment_hash: 64 hex digits, None if it never became known.
+        is_settled: True if it settled, False if it failed.
+        key: the key of its record in the datastore.
 
     """
 
@@ -79,18 +80,19 @@ class Entry:
 
     @property
     def is_old_layout(self) -> bool:
-        """True if an earlier version wrote the record."""
+        """True if an earlier version of the plugin wrote the record."""
         return self.key[-1] != _LEAF
 
 
 class UnreadableRecordError(NwcError):
-    """A payment of this request is stored but cannot be read: the request must not be served again."""
+    """The stored record of a request's payment cannot be read, so the request must not be served."""
 
 
 class PaymentRecords:
-    """Keeps and finds payments that have ended. Methods that wait raise NodeError, as Node's do.
+    """Stores and finds payments that have ended. The coroutines raise NodeError, as Node's do.
 
-    `with_hash`, `between` and the counts know a connection's payments once `ready` has returned for it.
+    `with_hash`, `between` and the counts include a connection's payments after `ready` has returned for
+    it.
     """
 
     def __init__(self, node: Node) -> None:
@@ -101,11 +103,11 @@ class PaymentRecords:
         self._unreadable: set[tuple[str, str]] = set()
         self._failed: Counter[str] = Counter()
         self._settled: Counter[str] = Counter()
-        # Of two records of one request, the one that does not count.
+        # If a request has two records: the one to ignore.
         self._superseded: set[DatastoreKey] = set()
         self._ready: set[str] = set()
         self._locks = defaultdict[str, asyncio.Lock](asyncio.Lock)
-        # When to ask again for an index that could not be read, and the delay after that.
+        # For an index that could not be read: when to retry, and the delay after that.
         self._retry: dict[str, tuple[float, float]] = {}
         self._has_warned_of_version = False
 
@@ -117,17 +119,17 @@ class PaymentRecords:
             names.clear()
 
     async def load(self, connection_ids: Iterable[str]) -> None:
-        """Read the indexes of connections, one by one. One that fails is read when it is needed."""
+        """Read the indexes of connections, one by one. If one fails, it is read when it is needed."""
         for connection_id in connection_ids:
             with suppress(NodeError):
                 await self.ready(connection_id)
 
     async def ready(self, connection_id: str) -> None:
-        """Read the index of a connection, unless that is done.
+        """Read the index of a connection, unless it is read already.
 
         Raises:
-            NodeError: lightningd could not list it, now or a moment ago: nobody can tell what this
-                connection has paid. Others are not concerned.
+            NodeError: lightningd could not list it, now or a moment ago, so it is unknown what this
+                connection has paid. Other connections are not affected.
 
         """
         if connection_id in self._ready:
@@ -139,13 +141,17 @@ class PaymentRecords:
             now = asyncio.get_running_loop().time()
             if now < retry_at:
                 raise NodeUnavailableError(
-                    "listdatastore: the payments of this connection cannot be read"
+                    "listdatastore: the payments of this connection could not be listed"
                 )
             try:
                 await self._read(connection_id)
             except NodeError as error:
                 self._retry[connection_id] = (now + delay, min(2 * delay, _RETRY_MAX_S))
-                _log.warning("the payments of connection %s cannot be read: %s", connection_id, error)
+                _log.warning(
+                    "the payments of connection %s could not be listed; still retrying: %s",
+                    connection_id,
+                    error,
+                )
                 raise
             self._ready.add(connection_id)
             self._retry.pop(connection_id, None)
@@ -163,12 +169,14 @@ class PaymentRecords:
             if entry is not None:
                 self._add_better(entry)
                 continue
-            _log.warning("a payment of connection %s is not shown: bad record", connection_id)
+            _log.warning(
+                "a payment of connection %s is not shown: its record cannot be read", connection_id
+            )
             if text is not None:
                 self._unreadable.add((connection_id, name))
 
     def _add_better(self, entry: Entry) -> None:
-        """Add what was listed. A crash can leave two records of one request; the settled one counts."""
+        """Add a listed entry. If a crash has left two records of one request, the settled one counts."""
         other = self._by_request.get((entry.connection_id, entry.request_id))
         if other is not None:
             better = max(entry, other, key=lambda one: (one.is_settled, not one.is_old_layout))
@@ -179,9 +187,9 @@ class PaymentRecords:
         self._add(entry)
 
     async def keep(self, connection_id: str, record: PaymentRecord) -> None:
-        """Store how a payment ended. The same once more changes nothing.
+        """Store the record of a payment. Storing it twice changes nothing.
 
-        Where a newer version of the plugin has stored the same, that stays.
+        A record of the same payment that a newer version of the plugin has stored is not replaced.
         """
         await self.ready(connection_id)
         request_id = record.payment.request_id
@@ -204,10 +212,10 @@ class PaymentRecords:
         self._add(entry)
 
     async def get(self, connection_id: str, request_id: str) -> PaymentRecord | None:
-        """Return the record of a request's payment, None when none has ended.
+        """Return the record of a request's payment, None if there is none.
 
         Raises:
-            UnreadableRecordError: there is one, but nobody can tell what it says.
+            UnreadableRecordError: the record cannot be read.
 
         """
         await self.ready(connection_id)
@@ -222,7 +230,7 @@ class PaymentRecords:
         return record
 
     def with_hash(self, payment_hash: str, connection_id: str | None = None) -> Entry | None:
-        """Return the payment with this hash: the settled, else the newest; of one connection or all."""
+        """Return the payment with this hash, of one connection or all: the settled, else the newest."""
         found = [
             entry
             for entry in self._by_hash.get(payment_hash, ())
@@ -233,7 +241,10 @@ class PaymentRecords:
     def between(
         self, connection_id: str, from_time: int | None, until_time: int | None, settled_only: bool
     ) -> list[Entry]:
-        """Return the payments of a connection in a time, both Unix seconds inclusive, newest first."""
+        """Return a connection's payments from one time until another, both included, newest first.
+
+        The times are Unix seconds; None stands for no limit.
+        """
         entries = self._by_time.get(connection_id, [])
         low = 0 if from_time is None else bisect.bisect_left(entries, from_time, key=_time)
         high = (
@@ -242,45 +253,45 @@ class PaymentRecords:
         return [entry for entry in reversed(entries[low:high]) if entry.is_settled or not settled_only]
 
     def count_failed(self, connection_id: str) -> int:
-        """Return how many failed payments of a connection are kept."""
+        """Return how many records of failed payments a connection has."""
         return self._failed[connection_id]
 
     def count_failed_with(self, payment_hash: str, connection_id: str) -> int:
-        """Return how many failed payments of a connection with this hash are kept."""
+        """Return how many records of failed payments with this hash a connection has."""
         with_hash = self._by_hash.get(payment_hash, ())
         return sum(1 for e in with_hash if e.connection_id == connection_id and not e.is_settled)
 
     def count_settled(self, connection_id: str) -> int:
-        """Return how many settled payments of a connection are kept."""
+        """Return how many records of settled payments a connection has."""
         return self._settled[connection_id]
 
     async def sweep(self, now: float) -> int:
-        """Delete records that are old, or of which there are many; see the numbers above.
+        """Delete the records that are too old or too many (see the constants above).
 
-        What a payment has cost stays booked in the ledger. Records that an earlier version has written
-        are moved to where this one keeps them.
+        What a payment cost stays booked in the ledger. Records of earlier versions are moved to their
+        new key.
 
         Args:
             now: Unix seconds.
 
         Returns:
-            How many payments were forgotten.
+            How many payments were deleted.
 
         """
         newer = Counter[tuple[str, bool]]()
-        forgotten = 0
+        deleted = 0
         for entry in sorted(self.all(), reverse=True):
             newer[entry.connection_id, entry.is_settled] += 1
             number = newer[entry.connection_id, entry.is_settled]
             if now - entry.created_at > _keep_s(number, is_settled=entry.is_settled):
                 await self.delete(entry.connection_id, entry.request_id)
-                forgotten += 1
+                deleted += 1
             elif entry.is_old_layout:
                 await self._move(entry)
         for key in list(self._superseded):
             await self._node.datastore_delete(key)
             self._superseded.discard(key)
-        return forgotten
+        return deleted
 
     async def _move(self, entry: Entry) -> None:
         try:
@@ -291,11 +302,11 @@ class PaymentRecords:
             await self.keep(entry.connection_id, record)
 
     def all(self) -> Iterable[Entry]:
-        """Return every payment in the index."""
+        """Return all payments in the index."""
         return list(self._by_request.values())
 
     async def delete(self, connection_id: str, request_id: str) -> None:
-        """Forget a payment."""
+        """Delete the record of a payment."""
         entry = self._by_request.get((connection_id, request_id))
         if entry is not None:
             await self._node.datastore_delete(entry.key)
@@ -314,9 +325,9 @@ class PaymentRecords:
         try:
             return parse_payment_record(text)
         except RecordVersionError as error:
-            if not self._has_warned_of_version:  # there can be thousands of them
+            if not self._has_warned_of_version:  # there can be thousands of such records
                 self._has_warned_of_version = True
-                _log.warning("a record of a payment, and maybe others, cannot be read: %s", error)
+                _log.warning("the record of a payment, and maybe of others, cannot be read: %s", error)
         except (ValueError, TypeError, KeyError, AttributeError):
             pass
         return None
@@ -343,14 +354,14 @@ class PaymentRecords:
 
 
 def _keep_s(number: int, *, is_settled: bool) -> int:
-    """Return how long a record is kept that is the so manyeth newest of its kind, in seconds."""
+    """Return how many seconds a record is kept; `number` is its rank from the newest, from 1."""
     if is_settled:
         return KEEP_SETTLED_S if number <= MAX_SETTLED else REPLAY_S
     return KEEP_FAILED_S if number <= MAX_FAILED else REPLAY_S
 
 
 def _shortened(record: PaymentRecord) -> PaymentRecord:
-    """Return what a replay of the request and the history need; the invoice and metadata are long."""
+    """Return the record without invoice and metadata: they are long, and a replay needs neither."""
     return replace(record, payment=replace(record.payment, invoice=None, metadata=None))
 
 
@@ -381,7 +392,7 @@ def _entry(connection_id: str, record: PaymentRecord) -> Entry:
 
 
 def _entry_named(connection_id: str, name: str) -> Entry | None:
-    """Read the name of a record; None when no version writes such a name."""
+    """Return the entry that a record's name spells; None if no version writes such a name."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
@@ -398,7 +409,7 @@ def _entry_named(connection_id: str, name: str) -> Entry | None:
 
 
 def _entry_of_old(key: DatastoreKey, record: PaymentRecord | None) -> Entry | None:
-    """Return the entry of a record of an earlier version, whose key ends with the request id."""
+    """Return the entry of an earlier version's record, whose key ends with the request id."""
     if record is None:
         return None
     return replace(_entry(key[-2], record), request_id=key[-1], key=key)

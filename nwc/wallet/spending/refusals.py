@@ -1,10 +1,10 @@
-"""Refusals: a request to pay that was refused stays refused, also when it is sent again after a restart.
+"""Refusals: a request to pay that was refused stays refused if it is sent again after a restart.
 
-Anybody who has seen a request can send it again. While the plugin runs, its seen-set ignores the second
-copy. For the time after a restart, one number is kept for each connection: the newest `created_at` of
-its refused requests. A request that is not newer, and of which no payment is known, is refused.
+Anybody who has seen a request can replay it. While the plugin runs, it ignores the second copy. For the
+time after a restart, one number is stored for each connection: the newest `created_at` of its refused
+requests. A request that is not newer, and of which no payment is known, is refused.
 
-At ["nwc", "refused", <client pubkey>] in the datastore.
+The number is at ["nwc", "refused", <client pubkey>] in the datastore.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from nwc.cln.node import Node
 from nwc.wallet.connections.record import connection_id_of
 from nwc.wallet.records import MAX_NUMBER, RecordKind, RecordVersionError, is_number
 
-# The client waits for its answer meanwhile.
+# The client's answer waits for this write.
 WRITE_TIMEOUT_S = 5.0
 
 _KEY = ("nwc", "refused")
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class Refusals:
-    """Keeps, for each connection, up to when its requests to pay are refused after a restart."""
+    """Stores, for each connection, up to which time its requests to pay are refused after a restart."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -35,7 +35,7 @@ class Refusals:
         self._locks = defaultdict[str, asyncio.Lock](asyncio.Lock)
 
     async def load(self) -> None:
-        """Read what earlier runs of the plugin have refused.
+        """Read what earlier runs of the plugin have stored.
 
         Raises:
             NodeError: lightningd is away.
@@ -56,9 +56,9 @@ class Refusals:
         return created_at <= self._before_start.get(client_pubkey, -1)
 
     async def note(self, client_pubkey: str, created_at: int) -> None:
-        """Keep that a request is refused; to be called before the client is told.
+        """Store that a request is refused. Call this before the client gets its answer.
 
-        Where lightningd does not answer in time the refusal is not kept.
+        If lightningd does not answer within WRITE_TIMEOUT_S seconds, the refusal is not stored.
         """
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S), self._locks[client_pubkey]:
@@ -69,11 +69,11 @@ class Refusals:
                 self._noted[client_pubkey] = created_at
         except (NodeError, TimeoutError) as error:
             _log.debug(
-                "a refusal of connection %s is not kept: %s", connection_id_of(client_pubkey), error
+                "a refusal of connection %s is not stored: %s", connection_id_of(client_pubkey), error
             )
 
     async def forget(self, client_pubkey: str) -> None:
-        """Delete what is kept of a connection that is revoked.
+        """Delete what is stored for a revoked connection.
 
         Raises:
             NodeError: lightningd is away.
@@ -86,7 +86,7 @@ class Refusals:
 
 
 def _parse(text: str) -> int:
-    """Return the time in a stored record; a far one if it cannot be read, which refuses all."""
+    """Return the time in a stored record; if it cannot be read, one so late that all is refused."""
     why = "damaged"
     try:
         until = _KIND.parse(text)["until"]
@@ -96,5 +96,5 @@ def _parse(text: str) -> int:
         why = str(error)
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
-    _log.error("a record of refused requests cannot be read: its connection cannot pay: %s", why)
+    _log.error("a record of refused requests cannot be read, so its connection cannot pay: %s", why)
     return MAX_NUMBER

@@ -17,7 +17,7 @@ from nwc.cln.errors import NodeUnavailableError, RpcCallError
 from nwc.cln.node import Bounds, Node
 from nwc.cln.payer import PAYMENT_BOUNDS, PAYMENT_METHODS, Payer
 from nwc.wallet.server import MAX_IN_FLIGHT_PER_CONNECTION
-from nwc.wallet.spending.payments import MAX_IN_ALL
+from nwc.wallet.spending.pending_payments import MAX_IN_ALL
 from tests.support.waiting import PATIENCE_S
 from tests.unit.cln.rpc_server import Json, Server, failure, read_request, result
 from tests.unit.helpers import until

@@ -23,7 +23,7 @@ EXPECTED = (
     "UnreadableRecordError",
     "cannot spend: its ledger",
     "its connection cannot pay",
-    "cannot pay: bad record of stops",
+    "cannot pay: its record of lightningd's stops cannot be read",
     "cannot be told",
     "listdatastore: key",
     "deldatastore: key",

@@ -9,8 +9,7 @@ import pytest
 
 from nwc.nip47.errors import ErrorCode
 from nwc.wallet.connections.record import View
-from nwc.wallet.spending.payment import Payment, PaymentRecord, PaymentState
-from nwc.wallet.spending.payments import payment_label
+from nwc.wallet.spending.payment import Payment, PaymentRecord, PaymentState, payment_label
 from tests.unit.in_process import ALICE, START, World, connection, make_wallet
 from tests.unit.wallet.scene import settled
 

@@ -220,7 +220,7 @@ def outcome_of_a_request(bench: Bench) -> object:
     """Ask for a payment as the server does."""
     wanted = invoice()
     try:
-        bench.run(bench.payments.come_before(bench.connections[PAYING_KEY], wanted.request_id, 5))
+        bench.run(bench.payments.previous_outcome(bench.connections[PAYING_KEY], wanted.request_id, 5))
     except Nip47Error as error:
         return error
     return bench.pay(wanted).result()
@@ -268,7 +268,7 @@ def test_a_newer_payment_record_is_not_written_again(text: str) -> None:
         bench.start()
         bench.wait(60)
         assert booked.spent_msat > 0
-        assert replace(bench.ledger(), untold=()) == replace(booked, untold=())
+        assert replace(bench.ledger(), unannounced=()) == replace(booked, unannounced=())
         kept = bench.lightningd.datastore[key][0]
         if text == "newer":
             assert kept == newer(stored)

@@ -1,4 +1,4 @@
-"""Places: nobody can take those of the others, whatever they do."""
+"""Slots: no connection can take those of the others, whatever it does."""
 
 from collections import Counter
 
@@ -10,41 +10,41 @@ from nwc.wallet.slots import Slots
 OWN, MOST, SHARED = 2, 5, 7
 
 
-def take_all(places: Slots, client_pubkey: str) -> int:
+def take_all(slots: Slots, client_pubkey: str) -> int:
     taken = 0
-    while places.are_free(client_pubkey):
-        places.take(client_pubkey)
+    while slots.has_free(client_pubkey):
+        slots.take(client_pubkey)
         taken += 1
     return taken
 
 
-def test_one_gets_as_many_as_one_may_have() -> None:
+def test_one_connection_gets_no_more_than_the_most() -> None:
     assert take_all(Slots(own=OWN, most=MOST, shared=SHARED), "a") == MOST
 
 
-def test_each_has_its_own_when_the_pool_is_empty() -> None:
-    places = Slots(own=OWN, most=MOST, shared=SHARED)
-    taken = [take_all(places, name) for name in "abcdefg"]
+def test_each_connection_has_its_own_slots_when_the_pool_is_empty() -> None:
+    slots = Slots(own=OWN, most=MOST, shared=SHARED)
+    taken = [take_all(slots, name) for name in "abcdefg"]
     assert taken == [5, 5, 3, 2, 2, 2, 2]
-    places.give_back("a")
-    assert take_all(places, "g") == 1
+    slots.release("a")
+    assert take_all(slots, "g") == 1
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), max_size=100))
-def test_the_bounds_hold_in_any_order(steps: list[tuple[str, bool]]) -> None:
-    places = Slots(own=OWN, most=MOST, shared=SHARED)
+def test_the_limits_hold_in_any_order(steps: list[tuple[str, bool]]) -> None:
+    slots = Slots(own=OWN, most=MOST, shared=SHARED)
     taken = Counter[str]()
     for name, begins in steps:
-        if begins and places.are_free(name):
-            places.take(name)
+        if begins and slots.has_free(name):
+            slots.take(name)
             taken[name] += 1
         elif not begins and taken[name]:
-            places.give_back(name)
+            slots.release(name)
             taken[name] -= 1
-        of_pool = sum(max(0, count - OWN) for count in taken.values())
+        from_pool = sum(max(0, count - OWN) for count in taken.values())
         assert max(taken.values(), default=0) <= MOST
-        assert of_pool <= SHARED
+        assert from_pool <= SHARED
         for one in "abcd":
-            may = taken[one] < OWN or (taken[one] < MOST and of_pool < SHARED)
-            assert places.are_free(one) == may
-        assert places.are_any_taken == any(taken.values())
+            may = taken[one] < OWN or (taken[one] < MOST and from_pool < SHARED)
+            assert slots.has_free(one) == may
+        assert slots.any_taken == any(taken.values())

@@ -11,12 +11,13 @@ from nwc.nip47.errors import Nip47Error
 from nwc.wallet.connections.budget import Budget
 from nwc.wallet.connections.record import Connection
 from nwc.wallet.spending import payments as payments_module
+from nwc.wallet.spending import sender as sender_module
 from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.ledger import Ledger, parse_ledger
 from nwc.wallet.spending.ledgers import Ledgers
-from nwc.wallet.spending.payment import CommandParams, Payment, PaymentRecord
+from nwc.wallet.spending.payment import CommandParams, Payment, PaymentRecord, payment_label
 from nwc.wallet.spending.payment_records import PaymentRecords
-from nwc.wallet.spending.payments import Payments, payment_label
+from nwc.wallet.spending.payments import Payments
 from nwc.wallet.spending.refusals import Refusals
 from tests.unit.virtual_loop import VirtualLoop
 from tests.unit.wallet.spending.simulation import Command, SimulatedLightningd, hash_of, preimage_of
@@ -33,9 +34,9 @@ class Bench:
     Attributes:
         connections: by client key; KEY has a budget of 1000 msat.
         unserved: client keys of connections that are stored and not served.
-        told: request ids the apps were told of.
-        late: records that were answered late.
-        tell_error: raised, while set, in place of telling.
+        notified: request ids the apps were told of.
+        answered: records that were answered late.
+        notify_error: raised, while set, in place of telling.
 
     """
 
@@ -44,16 +45,20 @@ class Bench:
         self.lightningd = SimulatedLightningd(self.loop)
         self.connections: dict[str, Connection] = {KEY: connection(amount(1000))}
         self.unserved: set[str] = set()
-        self.told: list[str] = []
-        self.late: list[PaymentRecord] = []
-        self.tell_error: NodeError | None = None
-        self._clock = patch.object(payments_module, "time", self)
-        self._clock.start()
+        self.notified: list[str] = []
+        self.answered: list[PaymentRecord] = []
+        self.notify_error: NodeError | None = None
+        self._clocks = [
+            patch.object(module, "time", self) for module in (payments_module, sender_module)
+        ]
+        for clock in self._clocks:
+            clock.start()
         self.start()
 
     def close(self) -> None:
         self.loop.end()
-        self._clock.stop()
+        for clock in self._clocks:
+            clock.stop()
 
     def time(self) -> float:
         return START + self.loop.time()
@@ -80,8 +85,8 @@ class Bench:
             CircuitBreaker(node),
             Refusals(node),
             connection_of=self.connections.get,
-            tell=self._tell,
-            answer_late=self._answer_late,
+            notify=self._notify,
+            answer=self._answer,
             is_stored=self.unserved.__contains__,
         )
 
@@ -98,13 +103,13 @@ class Bench:
         self.stop()
         self.start(is_node_start=with_node)
 
-    async def _tell(self, _: str, record: PaymentRecord) -> None:
-        if self.tell_error is not None:
-            raise self.tell_error
-        self.told.append(record.payment.request_id)
+    async def _notify(self, _: str, record: PaymentRecord) -> None:
+        if self.notify_error is not None:
+            raise self.notify_error
+        self.notified.append(record.payment.request_id)
 
-    async def _answer_late(self, _: str, record: PaymentRecord) -> None:
-        self.late.append(record)
+    async def _answer(self, _: str, record: PaymentRecord) -> None:
+        self.answered.append(record)
 
     # What is asked, and what comes of it
 

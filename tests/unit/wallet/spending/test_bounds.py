@@ -9,12 +9,8 @@ from nwc.cln.errors import NodeError, NodeUnavailableError
 from nwc.cln.node import Json
 from nwc.cln.payer import PAYMENT_BOUNDS
 from nwc.nip47.errors import ErrorCode, Nip47Error
-from nwc.wallet.spending.payments import (
-    MAX_IN_ALL,
-    MAX_PER_CONNECTION,
-    MAX_SHARED,
-    START_PATIENCE_S,
-)
+from nwc.wallet.spending.payments import START_PATIENCE_S
+from nwc.wallet.spending.pending_payments import MAX_IN_ALL, MAX_PER_CONNECTION, MAX_SHARED
 from tests.unit.wallet.spending.bench import Bench, Outcome, invoice, keysend
 from tests.unit.wallet.spending.values import KEY, OTHER_KEY, START, amount, record
 
@@ -89,7 +85,9 @@ def test_an_app_that_pays_without_end(bench: Bench, monkeypatch: pytest.MonkeyPa
 def test_nothing_is_paid_before_the_books_are_read(bench: Bench) -> None:
     """A request waits for them, and gets an honest error when they take too long."""
     bench.payments = bench.new_payments()
-    asked = bench.loop.create_task(bench.payments.come_before(bench.connections[KEY], "00" * 32, START))
+    asked = bench.loop.create_task(
+        bench.payments.previous_outcome(bench.connections[KEY], "00" * 32, START)
+    )
     bench.wait(START_PATIENCE_S - 1)
     assert not asked.done()
     bench.wait(1)
@@ -97,7 +95,7 @@ def test_nothing_is_paid_before_the_books_are_read(bench: Bench) -> None:
         asked.result()
     assert caught.value.code == ErrorCode.INTERNAL
     waiting = bench.loop.create_task(
-        bench.payments.come_before(bench.connections[KEY], "00" * 32, START)
+        bench.payments.previous_outcome(bench.connections[KEY], "00" * 32, START)
     )
     bench.wait()
     bench.run(bench.payments.load(is_node_start=False))
@@ -118,7 +116,7 @@ def test_one_connection_whose_payments_cannot_be_listed_does_not_stop_others(ben
     bench.lightningd.calls.clear()
     bench.start()
     with pytest.raises(NodeError):
-        bench.run(bench.payments.come_before(bench.connections[KEY], "00" * 32, START))
+        bench.run(bench.payments.previous_outcome(bench.connections[KEY], "00" * 32, START))
     assert refused(bench.pay(keysend(1)))[1] == "the node could not do this now; nothing was paid"
     assert bench.sends() == 0
     assert not bench.pay(keysend(1), OTHER_KEY).done()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from nwc.nip47.errors import Nip47Error
-from nwc.wallet.spending.breaker import WITHIN_S
+from nwc.wallet.spending.breaker import WINDOW_S
 from nwc.wallet.spending.payment import Payment
 from tests.unit.wallet.spending.bench import Bench, invoice, keysend
 from tests.unit.wallet.spending.values import KEY, OTHER_KEY, START, amount
@@ -78,7 +78,7 @@ def test_others_may_pay(bench: Bench) -> None:
     assert refusal(bench, invoice(3, "c"), OTHER_KEY) is None
 
 
-@pytest.mark.parametrize(("apart_s", "suspended"), [(WITHIN_S - 60, True), (WITHIN_S + 60, False)])
+@pytest.mark.parametrize(("apart_s", "suspended"), [(WINDOW_S - 60, True), (WINDOW_S + 60, False)])
 def test_only_within_an_hour(bench: Bench, apart_s: int, suspended: bool) -> None:
     stop_the_node(bench, invoice(1, "a"))
     bench.wait(apart_s)
@@ -89,7 +89,7 @@ def test_only_within_an_hour(bench: Bench, apart_s: int, suspended: bool) -> Non
 def test_of_three_stops_the_last_two_count(bench: Bench) -> None:
     for number, name in enumerate("abc", 1):
         stop_the_node(bench, invoice(number, name))
-        bench.wait(WITHIN_S + 60 if number == 1 else 60)
+        bench.wait(WINDOW_S + 60 if number == 1 else 60)
     assert is_suspended(bench)
 
 

@@ -18,7 +18,7 @@ from nwc.wallet.spending.large import (
     SMALL_MSAT,
     LargePayments,
 )
-from nwc.wallet.spending.payments import MAX_PER_CONNECTION
+from nwc.wallet.spending.pending_payments import MAX_PER_CONNECTION
 from tests.unit.wallet.spending.bench import Bench, invoice, keysend
 from tests.unit.wallet.spending.values import KEY, OTHER_KEY, START, amount
 

@@ -9,7 +9,7 @@ import pytest
 
 from nwc.wallet.spending.late import LatePayments
 from nwc.wallet.spending.payment_records import REPLAY_S
-from nwc.wallet.spending.payments import RETRY_FOR_S, UNSENT_GRACE_S
+from nwc.wallet.spending.sender import RETRY_FOR_S, UNSENT_GRACE_S
 from tests.unit.wallet.spending.bench import Bench, invoice, keysend
 from tests.unit.wallet.spending.simulation import Command
 from tests.unit.wallet.spending.values import KEY, OTHER_KEY, amount
@@ -56,12 +56,12 @@ def test_a_failed_payment_that_is_complete_is_booked(
     with caplog.at_level(logging.WARNING):
         sweep(bench)
     assert (bench.ledger().spent_msat, bench.ledger().reservations) == (110, {})
-    assert bench.told == [wanted.request_id]
-    assert "was not in the books as paid, but lightningd has paid it" in caplog.text
+    assert bench.notified == [wanted.request_id]
+    assert "was not booked as paid, but lightningd has paid it" in caplog.text
     sweep(bench)
     bench.crash()
     sweep(bench)
-    assert (bench.ledger().spent_msat, bench.told) == (110, [wanted.request_id]), "once"
+    assert (bench.ledger().spent_msat, bench.notified) == (110, [wanted.request_id]), "once"
 
 
 def test_also_when_the_budget_is_used_up(bench: Bench) -> None:
@@ -158,7 +158,7 @@ def test_payments_that_are_not_booked(bench: Bench, label: str | None, age_s: in
     complete_part(bench, label, bench.time() - age_s)
     sweep(bench)
     assert bench.ledger().spent_msat == 0
-    assert bench.told == []
+    assert bench.notified == []
 
 
 def test_a_place_that_cannot_be_read_is_the_beginning(bench: Bench) -> None:

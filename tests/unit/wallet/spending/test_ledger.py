@@ -92,7 +92,7 @@ def test_booked_with_the_real_cost() -> None:
     ledger = reserved(ONE, TWO).book(ONE.request_id, 103, budget, NOW)
     assert list(ledger.reservations) == [TWO.request_id]
     assert (ledger.spent_msat, ledger.total_spent_msat) == (103, 103)
-    assert ledger.untold == (ONE.request_id,)
+    assert ledger.unannounced == (ONE.request_id,)
     assert ledger.left(budget, NOW) == 1000 - 103 - 110
 
 
@@ -107,14 +107,14 @@ def test_no_more_is_booked_than_was_reserved() -> None:
 
 
 def test_released_and_untold() -> None:
-    ledger = reserved(ONE).release(ONE.request_id, untold=True)
-    assert (ledger.reservations, ledger.untold, ledger.spent_msat) == ({}, (ONE.request_id,), 0)
-    assert ledger.told(ONE.request_id).untold == ()
+    ledger = reserved(ONE).release(ONE.request_id, unannounced=True)
+    assert (ledger.reservations, ledger.unannounced, ledger.spent_msat) == ({}, (ONE.request_id,), 0)
+    assert ledger.mark_announced(ONE.request_id).unannounced == ()
 
 
 def test_released() -> None:
     ledger = reserved(ONE).release(ONE.request_id)
-    assert (ledger.reservations, ledger.spent_msat, ledger.untold) == ({}, 0, ())
+    assert (ledger.reservations, ledger.spent_msat, ledger.unannounced) == ({}, 0, ())
     assert ledger.release(ONE.request_id) is ledger
     assert ledger.book(ONE.request_id, 103, amount(1000), NOW) is ledger
 
@@ -125,9 +125,9 @@ def test_booked_for_a_revoked_connection() -> None:
 
 
 def test_told() -> None:
-    ledger = replace(Ledger(), untold=("a", "b"))
-    assert ledger.told("a").untold == ("b",)
-    assert ledger.told("c") is ledger
+    ledger = replace(Ledger(), unannounced=("a", "b"))
+    assert ledger.mark_announced("a").unannounced == ("b",)
+    assert ledger.mark_announced("c") is ledger
 
 
 # Rule 4: periods
@@ -235,7 +235,7 @@ def test_round_trip(ledger: Ledger) -> None:
     assert parse_ledger(ledger.to_json()) == ledger
 
 
-FULL = json.loads(replace(reserved(ONE), spent_msat=5, untold=("ab",)).to_json())
+FULL = json.loads(replace(reserved(ONE), spent_msat=5, unannounced=("ab",)).to_json())
 RESERVATION = FULL["reservations"][ONE.request_id]
 
 

@@ -144,7 +144,7 @@ async def test_an_unreadable_record_refuses_its_request(
     with pytest.raises(UnreadableRecordError):
         await records.get(ID, request_id)
     assert request_ids(list(records.all())) == [2]
-    assert "bad record" in caplog.text
+    assert "its record cannot be read" in caplog.text
     # Followed to its end once more, it is as good as any.
     await records.keep(ID, record(1))
     assert await records.get(ID, request_id) == record(1)

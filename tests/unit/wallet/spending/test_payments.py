@@ -13,12 +13,9 @@ from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.connections.record import View
 from nwc.wallet.spending.ledger import Ledger
 from nwc.wallet.spending.payment import Payment, PaymentRecord
-from nwc.wallet.spending.payments import (
-    MAX_FAILED_PER_HASH,
-    MAX_PER_CONNECTION,
-    RETRY_FOR_S,
-    UNSENT_GRACE_S,
-)
+from nwc.wallet.spending.payments import MAX_FAILED_PER_HASH
+from nwc.wallet.spending.pending_payments import MAX_PER_CONNECTION
+from nwc.wallet.spending.sender import RETRY_FOR_S, UNSENT_GRACE_S
 from tests.unit.wallet.spending.bench import AWAY, Bench, Outcome, invoice, keysend
 from tests.unit.wallet.spending.simulation import Command, Trouble, preimage_of
 from tests.unit.wallet.spending.values import DAY, KEY, OTHER_KEY, START, amount, record
@@ -88,9 +85,9 @@ def test_paid(bench: Bench, wanted: Payment) -> None:
     assert (kept.sent_msat, kept.fee_msat, kept.preimage) == (110, 10, command.preimage)
     assert kept.payment.payment_hash == command.payment_hash
     ledger = bench.ledger()
-    assert (ledger.reservations, ledger.spent_msat, ledger.untold) == ({}, 110, ())
-    assert bench.told == [wanted.request_id]
-    assert bench.late == []
+    assert (ledger.reservations, ledger.spent_msat, ledger.unannounced) == ({}, 110, ())
+    assert bench.notified == [wanted.request_id]
+    assert bench.answered == []
 
 
 @BOTH
@@ -222,7 +219,7 @@ def test_an_error(bench: Bench, code: int, error: str, words: str) -> None:
     assert failed(asked) == (error, words)
     assert bench.ledger() == replace(Ledger(), period_started_at=START)
     assert failed(bench.pay(invoice())) == (error, words)
-    assert (bench.sends(), bench.told) == (1, [])
+    assert (bench.sends(), bench.notified) == (1, [])
 
 
 @pytest.mark.parametrize("code", [205, 206])
@@ -352,12 +349,12 @@ def test_a_success_is_booked_when_nothing_is_pending(
     bench.wait(60)
     assert settled(asked).preimage == command.preimage, "the client is not kept waiting"
     assert (bench.ledger().reserved_msat, bench.ledger().spent_msat) == (110, 0)
-    assert bench.told == []
+    assert bench.notified == []
     bench.lightningd.end_part(command, 0, complete=complete)
     bench.wait(60)
     sent_msat = 110 if complete else 55
     assert (bench.ledger().reserved_msat, bench.ledger().spent_msat) == (0, sent_msat)
-    assert bench.told == [wanted.request_id]
+    assert bench.notified == [wanted.request_id]
     assert settled(bench.pay(wanted)).sent_msat == sent_msat
 
 
@@ -473,7 +470,7 @@ def test_lightningd_away_for_a_day(bench: Bench, monkeypatch: pytest.MonkeyPatch
         assert not asked.done()
     bench.wait(60)
     assert settled(asked).sent_msat == 110
-    assert (bench.ledger().spent_msat, bench.told) == (110, [invoice().request_id])
+    assert (bench.ledger().spent_msat, bench.notified) == (110, [invoice().request_id])
 
 
 async def _away(*_: object, **__: object) -> None:
@@ -505,7 +502,7 @@ def test_an_invoice_that_fails_again_and_again(bench: Bench) -> None:
     calls = len(bench.lightningd.calls)
     code, message = refused(bench.pay(invoice(99)))
     assert code == "RATE_LIMITED"
-    assert message == "this invoice could not be paid 10 times; ask for a new one"
+    assert message == "10 attempts to pay this invoice have failed; ask for a new invoice"
     assert len(bench.lightningd.calls) == calls, "nothing is asked of lightningd"
     bench.grant(amount(1000), OTHER_KEY)
     assert not bench.pay(invoice(1), OTHER_KEY).done()
@@ -525,18 +522,17 @@ def test_the_fee_is_bounded_by_what_is_left(bench: Bench) -> None:
         (
             amount(99),
             "QUOTA_EXCEEDED",
-            "amount: must be at most the 99 msat that are left of the budget",
+            "amount: exceeds the remaining budget of 99 msat",
         ),
         (
             amount(99, Renewal.DAILY),
             "QUOTA_EXCEEDED",
-            "amount: must be at most the 99 msat that are left of the budget; it renews in 86400 "
-            "seconds",
+            "amount: exceeds the remaining budget of 99 msat; it renews in 86400 seconds",
         ),
         (
             Budget(BudgetKind.RECEIVED),
             "INSUFFICIENT_BALANCE",
-            "amount: must be at most the 0 msat received here and not spent",
+            "amount: must be at most the 0 msat that this connection has received and not spent",
         ),
         (
             amount(1000, max_payment_msat=99),
@@ -590,7 +586,7 @@ def test_a_connection_that_has_ended(bench: Bench, revoked: bool) -> None:
         del bench.connections[KEY]
     outcome = bench.loop.create_task(bench._request(invoice(), asking))
     bench.wait()
-    assert refused(outcome) == ("UNAUTHORIZED", "this connection has ended")
+    assert refused(outcome) == ("UNAUTHORIZED", "this connection is revoked or has expired")
 
 
 def test_revoked_while_it_pays(bench: Bench) -> None:
@@ -601,7 +597,7 @@ def test_revoked_while_it_pays(bench: Bench) -> None:
     bench.finish(bench.command())
     settled(asked)
     assert LEDGER_NAME not in bench.lightningd.datastore
-    assert bench.told == [invoice().request_id]
+    assert bench.notified == [invoice().request_id]
 
 
 # Bounds
@@ -644,7 +640,7 @@ def test_a_bad_ledger(bench: Bench) -> None:
     bench.crash()
     assert refused(bench.pay(invoice())) == (
         "INTERNAL",
-        "the books of this connection cannot be read",
+        "the payment records of this connection cannot be read",
     )
     assert bench.sends() == 0
     bench.run(bench.payments.receive(KEY, 10, 1))
@@ -667,7 +663,7 @@ def test_an_unreadable_record(bench: Bench) -> None:
     bench.crash()
     assert refused(bench.pay(invoice()))[0] == ErrorCode.INTERNAL
     with pytest.raises(Nip47Error):
-        bench.run(bench.payments.come_before(bench.connections[KEY], invoice().request_id, START))
+        bench.run(bench.payments.previous_outcome(bench.connections[KEY], invoice().request_id, START))
     assert bench.sends() == 0
 
 
@@ -733,14 +729,14 @@ def test_a_record_is_written_until_it_is(bench: Bench) -> None:
 
 
 def test_telling_is_tried_until_it_is_done(bench: Bench) -> None:
-    bench.tell_error = AWAY
+    bench.notify_error = AWAY
     bench.pay(invoice())
     bench.finish(bench.command())
     bench.wait(HOUR)
-    assert (bench.told, bench.ledger().untold) == ([], (invoice().request_id,))
-    bench.tell_error = None
+    assert (bench.notified, bench.ledger().unannounced) == ([], (invoice().request_id,))
+    bench.notify_error = None
     bench.wait(15)
-    assert (bench.told, bench.ledger().untold) == ([invoice().request_id], ())
+    assert (bench.notified, bench.ledger().unannounced) == ([invoice().request_id], ())
 
 
 # After a start
@@ -756,10 +752,10 @@ def test_a_part_of_before_the_crash(bench: Bench, wanted: Payment, complete: boo
     assert bench.ledger().reserved_msat == 110
     bench.lightningd.end_part(bench.command(), 0, complete)
     bench.wait(60)
-    assert [late.is_settled for late in bench.late] == [complete]
+    assert [late.is_settled for late in bench.answered] == [complete]
     assert bench.ledger().spent_msat == (110 if complete else 0)
     assert bench.ledger().reserved_msat == 0
-    assert bench.told == [wanted.request_id] * complete
+    assert bench.notified == [wanted.request_id] * complete
 
 
 @BOTH
@@ -769,7 +765,7 @@ def test_nothing_known_after_the_crash(bench: Bench, wanted: Payment) -> None:
     bench.wait(PATIENCE_S - 1)
     assert bench.ledger().reserved_msat == 110
     bench.wait(15)
-    assert [late.error_message for late in bench.late] == [
+    assert [late.error_message for late in bench.answered] == [
         "the payment was interrupted; nothing was paid"
     ]
     assert bench.ledger().reserved_msat == 0
@@ -803,12 +799,12 @@ def test_the_request_comes_again_after_the_crash(bench: Bench, wanted: Payment) 
     bench.crash()
     again = bench.pay(wanted)
     asking = bench.connections[KEY]
-    third = bench.loop.create_task(bench.payments.come_before(asking, wanted.request_id, START))
+    third = bench.loop.create_task(bench.payments.previous_outcome(asking, wanted.request_id, START))
     bench.wait()
     bench.finish(bench.command())
     bench.wait(60)
     assert settled(again) == third.result()
-    assert bench.late == [], "it is answered in the usual way"
+    assert bench.answered == [], "it is answered in the usual way"
     assert bench.sends() == 1
 
 
@@ -820,7 +816,7 @@ def test_a_crash_between_record_and_ledger(bench: Bench, is_settled: bool) -> No
     bench.run(bench.payments.records.keep(KEY[:16], kept))
     bench.crash()
     bench.wait(0.01 if is_settled else PATIENCE_S + 15)
-    assert [late.state for late in bench.late] == [kept.state]
+    assert [late.state for late in bench.answered] == [kept.state]
     ledger = bench.ledger()
     assert (ledger.reservations, ledger.spent_msat) == ({}, 103 if is_settled else 0)
 
@@ -836,25 +832,25 @@ def test_a_record_that_cannot_be_read_is_made_anew(bench: Bench) -> None:
 
 
 def test_a_crash_before_the_apps_were_told(bench: Bench) -> None:
-    bench.tell_error = AWAY
+    bench.notify_error = AWAY
     bench.pay(invoice())
     bench.finish(bench.command())
-    bench.tell_error = None
+    bench.notify_error = None
     bench.crash()
     bench.wait()
-    assert (bench.told, bench.ledger().untold) == ([invoice().request_id], ())
+    assert (bench.notified, bench.ledger().unannounced) == ([invoice().request_id], ())
 
 
 def test_an_untold_payment_whose_record_is_gone(bench: Bench) -> None:
-    bench.tell_error = AWAY
+    bench.notify_error = AWAY
     bench.pay(invoice())
     bench.finish(bench.command())
     name = ("nwc", "payments", KEY[:16], invoice().request_id)
     bench.lightningd.datastore[name] = ("{}", 1)
-    bench.tell_error = None
+    bench.notify_error = None
     bench.crash()
     bench.wait()
-    assert (bench.told, bench.ledger().untold) == ([], ())
+    assert (bench.notified, bench.ledger().unannounced) == ([], ())
 
 
 def test_the_ledger_of_a_revoked_connection_goes_at_the_next_start(bench: Bench) -> None:
@@ -893,7 +889,7 @@ def test_of_one_second_a_later_payment_has_a_higher_order(bench: Bench) -> None:
 
 
 def test_a_new_request_has_not_come_before(bench: Bench) -> None:
-    assert bench.run(bench.payments.come_before(bench.connections[KEY], "00" * 32, START)) is None
+    assert bench.run(bench.payments.previous_outcome(bench.connections[KEY], "00" * 32, START)) is None
 
 
 def test_a_refusal_under_way_is_that_of_all_copies(bench: Bench) -> None:

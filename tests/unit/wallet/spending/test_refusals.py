@@ -27,12 +27,12 @@ def note(bench: Bench, created_at: int = START) -> None:
     bench.run(bench.payments.refusals.note(KEY, created_at))
 
 
-def come_before(
+def previous_outcome(
     bench: Bench, created_at: int, key: str = KEY, number: int = 1
 ) -> PaymentRecord | Nip47Error | None:
     asking = bench.connections.get(key) or bench.connections[KEY]
     try:
-        return bench.run(bench.payments.come_before(asking, f"{number:064x}", created_at))
+        return bench.run(bench.payments.previous_outcome(asking, f"{number:064x}", created_at))
     except Nip47Error as error:
         return error
 
@@ -40,18 +40,18 @@ def come_before(
 def test_a_request_that_was_refused_is_refused_after_a_restart(bench: Bench) -> None:
     note(bench)
     bench.crash()
-    refused = come_before(bench, START)
+    refused = previous_outcome(bench, START)
     assert isinstance(refused, Nip47Error)
     assert refused.code == "OTHER"
     assert "nothing was paid; send a new request" in refused.message
-    assert come_before(bench, START - 1) is not None
-    assert come_before(bench, START + 1) is None
+    assert previous_outcome(bench, START - 1) is not None
+    assert previous_outcome(bench, START + 1) is None
 
 
 def test_while_the_plugin_runs_the_seen_set_sees_to_it(bench: Bench) -> None:
     """Two requests can have the same time."""
     note(bench)
-    assert come_before(bench, START) is None
+    assert previous_outcome(bench, START) is None
 
 
 def test_a_payment_is_known_all_the_same(bench: Bench) -> None:
@@ -59,7 +59,7 @@ def test_a_payment_is_known_all_the_same(bench: Bench) -> None:
     bench.finish(bench.command())
     note(bench)
     bench.crash()
-    paid = come_before(bench, START)
+    paid = previous_outcome(bench, START)
     assert isinstance(paid, PaymentRecord)
     assert paid.is_settled
 
@@ -70,8 +70,8 @@ def test_one_record_and_few_writes(bench: Bench) -> None:
     assert len(bench.lightningd.called("datastore")) == 2
     assert [key for key in bench.lightningd.datastore if key[1] == "refused"] == [RECORD]
     bench.crash()
-    assert come_before(bench, START + 1) is not None
-    assert come_before(bench, START + 2) is None
+    assert previous_outcome(bench, START + 1) is not None
+    assert previous_outcome(bench, START + 2) is None
 
 
 def test_writes_do_not_overtake_each_other(bench: Bench) -> None:
@@ -82,7 +82,7 @@ def test_writes_do_not_overtake_each_other(bench: Bench) -> None:
     bench.lightningd.troubles.append(Trouble.SLOW)
     bench.run(both())
     bench.crash()
-    assert come_before(bench, START + 5) is not None
+    assert previous_outcome(bench, START + 5) is not None
 
 
 @pytest.mark.parametrize("trouble", [Trouble.AWAY, Trouble.REFUSED, Trouble.LOST])
@@ -91,14 +91,14 @@ def test_lightningd_that_is_away_keeps_nobody_waiting(bench: Bench, trouble: Tro
     note(bench)
     note(bench)
     bench.crash()
-    assert come_before(bench, START) is not None, "the second attempt was kept"
+    assert previous_outcome(bench, START) is not None, "the second attempt was kept"
 
 
 @pytest.mark.parametrize("stored", ["", "{}", "[]", '{"until": -1}', '{"until": "x"}'])
 def test_a_record_that_cannot_be_read_refuses_all(bench: Bench, stored: str) -> None:
     bench.lightningd.datastore[RECORD] = (stored, 0)
     bench.crash()
-    assert come_before(bench, START + 10**6) is not None
+    assert previous_outcome(bench, START + 10**6) is not None
 
 
 def test_a_revoked_connection_leaves_no_record(bench: Bench) -> None:

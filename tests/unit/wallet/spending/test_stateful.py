@@ -26,12 +26,13 @@ from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.spending import payments as payments_module
+from nwc.wallet.spending import sender as sender_module
 from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.ledger import Ledger, parse_ledger
 from nwc.wallet.spending.ledgers import Ledgers
-from nwc.wallet.spending.payment import CommandParams, Payment, PaymentRecord
+from nwc.wallet.spending.payment import CommandParams, Payment, PaymentRecord, payment_label
 from nwc.wallet.spending.payment_records import PaymentRecords
-from nwc.wallet.spending.payments import Payments, payment_label
+from nwc.wallet.spending.payments import Payments
 from nwc.wallet.spending.refusals import Refusals
 from tests.unit.helpers import Errors
 from tests.unit.virtual_loop import VirtualLoop
@@ -128,7 +129,8 @@ class Spending(RuleBasedStateMachine):
         self.clock = Clock(self.loop)
         self.errors = Errors()
         self.exit = ExitStack()
-        self.exit.enter_context(patch.object(payments_module, "time", self.clock))
+        for module in (payments_module, sender_module):
+            self.exit.enter_context(patch.object(module, "time", self.clock))
         self.exit.callback(logging.getLogger("nwc").removeHandler, self.errors)
         logging.getLogger("nwc").addHandler(self.errors)
 
@@ -145,7 +147,7 @@ class Spending(RuleBasedStateMachine):
         self.ended_in: dict[str, int] = {}
         # What was sent before the ledger of a revoked connection was forgotten.
         self.forgotten: set[str] = set()
-        self.told: set[str] = set()
+        self.notified: set[str] = set()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(work)
@@ -229,8 +231,8 @@ class Spending(RuleBasedStateMachine):
             CircuitBreaker(node),
             Refusals(node),
             connection_of=self.connections.get,
-            tell=self.tell,
-            answer_late=self.answer_late,
+            notify=self.notify,
+            answer=self.answer,
         )
         while True:
             with suppress(NodeError):
@@ -238,11 +240,11 @@ class Spending(RuleBasedStateMachine):
                 break
         self.payments.start()
 
-    async def tell(self, connection_id: str, record: PaymentRecord) -> None:
+    async def notify(self, connection_id: str, record: PaymentRecord) -> None:
         await self.lightningd.call("help", command="pay")
-        self.told.add(record.payment.request_id)
+        self.notified.add(record.payment.request_id)
 
-    async def answer_late(self, key: str, record: PaymentRecord) -> None:
+    async def answer(self, key: str, record: PaymentRecord) -> None:
         [asked] = [asked for asked in self.asked if asked.id == record.payment.request_id]
         asked.outcomes.append(record)
 
@@ -258,7 +260,7 @@ class Spending(RuleBasedStateMachine):
             return
         payer = self.payments.payer
         try:
-            record = await self.payments.come_before(connection, asked.id, START)
+            record = await self.payments.previous_outcome(connection, asked.id, START)
             first_index = await payer.next_sendpay_index() if asked.name is None else 0
         except NodeError:
             return  # as any reading
@@ -529,7 +531,7 @@ class Spending(RuleBasedStateMachine):
             own = [o for o in asked.outcomes if is_of(o, asked)]
             later = asked.outcomes[asked.outcomes.index(own[0]) :] if own else []
             final = [o for o in later if not any(o is early for early in asked.early)]
-            assert len({told(outcome) for outcome in final if not is_away(outcome)}) <= 1
+            assert len({answer_of(outcome) for outcome in final if not is_away(outcome)}) <= 1
 
     @rule()
     def all_comes_to_rest(self) -> None:
@@ -551,7 +553,7 @@ class Spending(RuleBasedStateMachine):
         for key in KEYS:
             ledger = self.stored(key)
             assert not ledger.reservations
-            assert not ledger.untold
+            assert not ledger.unannounced
             sent = {id_: command.sent_msat() for id_, command in self.of_key(key)}
             assert ledger.total_spent_msat == sum(sent.values())
         self.check_records()
@@ -563,7 +565,7 @@ class Spending(RuleBasedStateMachine):
             assert (record.sent_msat if record else 0) == sent.get(asked.id, 0)
             if record is not None:
                 assert record.is_settled == bool(record.sent_msat)
-                assert not record.is_settled or asked.id in self.told
+                assert not record.is_settled or asked.id in self.notified
 
     def teardown(self) -> None:
         try:
@@ -585,7 +587,7 @@ def is_away(outcome: Outcome) -> bool:
     return isinstance(outcome, Nip47Error) and outcome.code is ErrorCode.INTERNAL
 
 
-def told(outcome: Outcome) -> tuple[Any, ...]:
+def answer_of(outcome: Outcome) -> tuple[Any, ...]:
     """What the client is told."""
     if isinstance(outcome, Nip47Error):
         return outcome.code, outcome.message

@@ -1,0 +1,222 @@
+"""Sending a reserved payment through lightningd, and following it to its end.
+
+These are the steps *send* and *follow* of the theory of operation in payments.py. This module reads and
+writes no ledger and no record.
+"""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from nwc.cln.errors import NodeError, RpcCallError
+from nwc.cln.node import Json
+from nwc.cln.payer import PayCommandError, Payer, Sent
+from nwc.cln.retry import retry
+from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.wallet.connections.record import connection_id_of
+from nwc.wallet.spending.large import LargePayments
+from nwc.wallet.spending.payment import (
+    CommandParams,
+    Payment,
+    PaymentRecord,
+    PaymentState,
+    payment_label,
+)
+from nwc.wallet.spending.payment_errors import INSUFFICIENT, NOT_SENT, failure_of, is_insufficient
+from nwc.wallet.spending.pending_payments import Outcome
+
+# How long lightningd may begin new attempts. Apps wait for a minute.
+RETRY_FOR_S = 50
+# How much longer a command of unknown outcome is assumed to be able to begin a part.
+UNSENT_GRACE_S = 60.0
+_POLL_FIRST_S = 0.5
+_POLL_MAX_S = 10.0
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What is known of a payment after lightningd got the command for it.
+
+    Attributes:
+        payment: as reserved.
+        may_begin_until: until when lightningd may begin a part of it, in seconds of the loop's clock.
+        sent: what the command answered; None if it did not succeed.
+        failure: the error for the client if no part completes; None if the command returned no error.
+
+    """
+
+    payment: Payment
+    may_begin_until: float
+    sent: Sent | None = None
+    failure: Nip47Error | None = None
+
+
+def unknown_attempt(payment: Payment) -> Attempt:
+    """Return an attempt whose command may have been given until now, and of which nothing is known."""
+    now = asyncio.get_running_loop().time()
+    return Attempt(payment, now + RETRY_FOR_S + UNSENT_GRACE_S)
+
+
+class Sender:
+    """Sends reserved payments through lightningd.
+
+    Args:
+        payer: pays through lightningd.
+        large: is told how many attempts a failed payment took.
+
+    """
+
+    def __init__(self, payer: Payer, large: LargePayments) -> None:
+        self._payer = payer
+        self._large = large
+
+    async def send(self, client_pubkey: str, payment: Payment, params: CommandParams) -> Attempt:
+        """Call the paying command, and return what is known of the payment afterwards."""
+        begun_at = asyncio.get_running_loop().time()
+        unknown = unknown_attempt(payment)
+        try:
+            answer = await self._call_command(client_pubkey, payment, params)
+            return replace(unknown, sent=_sent(payment, answer))
+        except PayCommandError as error:
+            self._large.note_failure(client_pubkey, error.attempts)
+            failure = await self._failure_of(error, payment)
+            attempt = replace(unknown, failure=failure)
+            return replace(attempt, may_begin_until=begun_at) if error.is_over else attempt
+        except NodeError:
+            return unknown
+        except Exception:
+            # Whatever went wrong, lightningd may be paying, so the payment must be followed.
+            _log.exception("the answer of a paying command cannot be read; the payment is followed")
+            return unknown
+
+    async def _call_command(self, client_pubkey: str, payment: Payment, params: CommandParams) -> Json:
+        """Call the paying command for a reserved payment, and return its answer."""
+        label = payment_label(connection_id_of(client_pubkey), payment.request_id)
+        if payment.invoice is None:
+            return await self._payer.keysend(
+                payment.destination or "",
+                amount_msat=payment.amount_msat,
+                max_fee_msat=payment.max_fee_msat,
+                retry_for_s=RETRY_FOR_S,
+                label=label,
+                tlvs=params.tlvs,
+            )
+        return await self._payer.pay_invoice(
+            payment.invoice,
+            amount_msat=payment.amount_msat if params.needs_amount else None,
+            max_fee_msat=payment.max_fee_msat,
+            retry_for_s=RETRY_FOR_S,
+            label=label,
+        )
+
+    async def _failure_of(self, error: RpcCallError, payment: Payment) -> Nip47Error:
+        if is_insufficient(error) and await self._is_short_of_funds(payment):
+            return INSUFFICIENT
+        return failure_of(error, payment)
+
+    async def _is_short_of_funds(self, payment: Payment) -> bool:
+        try:
+            return (await self._payer.sendable()).total_msat < payment.amount_msat
+        except NodeError:
+            return False
+
+    async def follow(
+        self, client_pubkey: str, attempt: Attempt, outcome: asyncio.Future[Outcome]
+    ) -> PaymentRecord:
+        """Poll lightningd until the payment has ended, and return its record.
+
+        If a part is complete while others are pending, `outcome` is set at once.
+        """
+        payment, loop = attempt.payment, asyncio.get_running_loop()
+        label = payment_label(connection_id_of(client_pubkey), payment.request_id)
+        delay = _POLL_FIRST_S
+        while True:
+            asked_at = loop.time()
+            parts = await retry_forever(
+                lambda: self._payer.parts(
+                    payment.first_sendpay_index, payment_hash=payment.payment_hash, label=label
+                )
+            )
+            sent = parts.sent or attempt.sent
+            if parts.is_pending:
+                if sent is not None and not outcome.done():
+                    outcome.set_result(settled(payment, sent))
+            elif sent is not None:
+                return settled(payment, sent)
+            elif asked_at >= attempt.may_begin_until:
+                return await self._failed(attempt, label)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _POLL_MAX_S)
+
+    async def _failed(self, attempt: Attempt, label: str) -> PaymentRecord:
+        """Return the record of a payment that has failed for certain."""
+        payment = attempt.payment
+        with suppress(NodeError):  # lightningd may have no askrene
+            await self._payer.release_reservations(label)
+        payment_hash = payment.payment_hash or await retry_forever(
+            lambda: self._payer.hash_of(payment.first_sendpay_index, label)
+        )
+        error = attempt.failure or NOT_SENT
+        return PaymentRecord(
+            replace(payment, payment_hash=payment_hash),
+            PaymentState.FAILED,
+            int(time.time()),
+            error_code=error.code,
+            error_message=error.message,
+        )
+
+    async def check_route(self, payment: Payment) -> None:
+        """Raise Nip47Error if no route can carry this payment.
+
+        For a large payment, `pay` would try thousands of routes in vain.
+        """
+        if not await self._payer.may_have_route(
+            payment.destination or "", payment.amount_msat, payment.max_fee_msat
+        ):
+            raise Nip47Error(
+                ErrorCode.PAYMENT_FAILED,
+                f"no route to the payee was found for a fee of at most {payment.max_fee_msat} msat",
+            )
+
+
+async def retry_forever(action: Callable[[], Awaitable[_T]]) -> _T:
+    """Return the result of an action, and retry it for as long as it raises NodeError."""
+    return await retry(action, _POLL_FIRST_S, _POLL_MAX_S, _note_waiting)
+
+
+def _note_waiting(error: NodeError) -> None:
+    _log.debug("a step of a payment failed and is retried: %s", error)
+
+
+def _sent(payment: Payment, answer: Json) -> Sent:
+    """Return what a paying command says it has sent.
+
+    Raises:
+        ValueError, KeyError, TypeError: the answer cannot be read, or is not of this payment. `pay` can
+            answer with a wrong preimage if some parts of an earlier attempt have failed.
+
+    """
+    preimage: str = answer["payment_preimage"]
+    payment_hash = hashlib.sha256(bytes.fromhex(preimage)).hexdigest()
+    if payment.payment_hash not in (None, payment_hash):
+        raise ValueError("the preimage belongs to another payment hash")
+    return Sent(payment_hash, preimage, int(answer["amount_sent_msat"]))
+
+
+def settled(payment: Payment, sent: Sent) -> PaymentRecord:
+    """Return the record of a payment that is settled now."""
+    return PaymentRecord(
+        replace(payment, payment_hash=sent.payment_hash),
+        PaymentState.SETTLED,
+        int(time.time()),
+        sent.sent_msat,
+        sent.preimage,
+    )
