@@ -20,7 +20,7 @@ from nwc.wallet.spending.ledgers import Ledgers
 from tests.support.client import Json, NwcClient, RequestRefused
 
 ASK_EVERY_S = 0.02
-LOOK_EVERY_S = 0.05
+CHECK_EVERY_S = 0.05
 SETTLE_TIMEOUT_S = 300
 
 
@@ -130,7 +130,7 @@ async def when(condition: Callable[[], bool]) -> float:
     """Wait until something is so, and return the time of it."""
     async with asyncio.timeout(SETTLE_TIMEOUT_S):
         while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - a relay announces nothing
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(CHECK_EVERY_S)
     return time.perf_counter()
 
 

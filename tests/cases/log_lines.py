@@ -44,7 +44,7 @@ def test_info(node: NodeUnderTest, payee: Payee, connect: Connect, own_relay: Re
     node.rpc.call("nwc-revoke", {"name": app.name})
     node.wait_for_log(f"connection '{app.name}' revoked", since=since)
     assert lines(node, "INFO", since) == [
-        f"connection '{app.name}' made",
+        f"connection '{app.name}' created",
         f"payment received through '{app.name}'",
         f"pay_invoice of '{app.name}': settled",
         f"pay_invoice of '{app.name}': failed",

@@ -290,7 +290,7 @@ async def test_revoked_at_once_and_deleted_when_lightningd_can(
     await paid(scene, APP, 1, 5000)
     refusing(fault)
     for _ in range(2):
-        with pytest.raises(StillStoredError, match="'app' is served no more"):
+        with pytest.raises(StillStoredError, match="'app' is revoked, but"):
             await scene.core.manager.revoke("app")
         assert not served(scene, APP)
     assert "connection 'app' is revoked, but" in caplog.text
@@ -327,7 +327,7 @@ async def test_the_newest_has_a_name_that_two_have(
     newest, older = (other, APP) if later > 0 else (APP, other)
     assert served(scene, newest)
     assert not served(scene, older)
-    assert f"connection {older.id} is not served: the name is taken" in caplog.text
+    assert f"connection {older.id} is not served: a newer one has the same name" in caplog.text
 
 
 async def test_a_change_under_way_does_not_bring_it_back(scene: Scene) -> None:

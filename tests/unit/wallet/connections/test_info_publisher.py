@@ -305,7 +305,7 @@ async def test_a_relay_that_is_away_at_the_daily_moment_gets_it_when_it_is_back(
 async def test_the_time_is_looked_at_again_and_again(
     stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publisher_module, "LOOK_EVERY_S", 0)
+    monkeypatch.setattr(publisher_module, "CHECK_EVERY_S", 0)
     stage.info_publisher.publish(stage.connect("app"))
     keeping = asyncio.create_task(stage.info_publisher.keep_fresh())
     for count in range(1, 4):
