@@ -1,4 +1,4 @@
-"""A simulated lightningd that pays real invoices, and the paying handlers on it."""
+"""A simulated lightningd that pays real invoices, with the handlers of the paying methods on it."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ PREIMAGE = b"\x11" * 32
 
 
 def make_invoice(amount_msat: int | None = 100, secret: bytes = PAYEE_SECRET, **fields: Any) -> str:
-    """Make a signed invoice that lasts an hour from START."""
+    """Return a signed invoice that expires an hour after START."""
     content: dict[str, Any] = {
         "currency": "bcrt",
         "created_at": START,
@@ -36,11 +36,10 @@ def make_invoice(amount_msat: int | None = 100, secret: bytes = PAYEE_SECRET, **
 
 
 class PayingBench(Bench):
-    """Handlers of paying methods, on a bench whose lightningd reads real invoices.
+    """The handlers of the paying methods, on a bench whose lightningd reads real invoices.
 
     Attributes:
-        wallet: what the handlers get.
-        decoded: changes what `decode` says.
+        decoded: replaces fields of the answer of `decode`.
 
     """
 
@@ -63,7 +62,7 @@ class PayingBench(Bench):
         return Wallet(self.lightningd, 3600, ChainTip(), self.payments)
 
     def ask(self, handler: Handler, params: Json, number: int = 1) -> "Asked":
-        """Give a request to a handler, and let all happen that needs no waiting."""
+        """Give a request to a handler, and run all that needs no waiting."""
         asking = Call(f"{number:064x}", params, self.connections[KEY], START)
         asked = Asked()
         self.loop.create_task(asked.answer(handler, self.wallet, asking))
@@ -92,7 +91,7 @@ class PayingBench(Bench):
 
 
 class Asked:
-    """A request and its answer: the result, or code and message of the error."""
+    """A request and its answer: the result, or the code and message of the error."""
 
     def __init__(self) -> None:
         self.result: Json | None = None
@@ -111,14 +110,14 @@ class Asked:
 
 
 def paying_bench() -> Iterator[PayingBench]:
-    """To be made a fixture of."""
+    """Yield a bench; tests make a fixture of this."""
     bench = PayingBench()
     yield bench
     bench.close()
 
 
 def refusal_of(parse: Callable[[Params], object], params: Params) -> Nip47Error | None:
-    """Return why parameters are refused, None when they are not."""
+    """Return the error for which parameters are refused, None if they are accepted."""
     try:
         parse(params)
     except Nip47Error as error:
@@ -127,5 +126,5 @@ def refusal_of(parse: Callable[[Params], object], params: Params) -> Nip47Error 
 
 
 def spent_nothing(bench: PayingBench) -> bool:
-    """Tell whether nothing was reserved, and nothing given that pays."""
+    """Return True if nothing was reserved or sent."""
     return bench.sends() == 0 and not bench.lightningd.datastore

@@ -1,4 +1,4 @@
-"""What a connection with view=own sees of its payments in list_transactions, and in which order."""
+"""Which of its payments a connection with view=own sees in list_transactions, and in which order."""
 
 import json
 from dataclasses import replace
@@ -18,7 +18,7 @@ FIRST_US = START * 1_000_000
 
 
 def payment(number: int, **fields: Any) -> Payment:
-    """Make a payment; all are of one second."""
+    """Return a payment; all have the same second."""
     return settled(number, created_at=START, **fields).payment
 
 
@@ -37,13 +37,13 @@ def paid(number: int, **fields: Any) -> PaymentRecord:
 
 
 async def keep(world: World, *records: PaymentRecord) -> None:
-    """Keep payments of OWN that have ended."""
+    """Store records of payments of OWN."""
     for record in records:
         await world.wallet.payments.records.keep(OWN.id, record)
 
 
 async def reserve(world: World, *payments: Payment) -> None:
-    """Have payments of OWN in flight."""
+    """Put payments of OWN in flight."""
     reserved = {one.request_id: one for one in payments}
     await world.wallet.payments.ledgers.change(
         OWN.client_pubkey,
@@ -57,7 +57,7 @@ async def restart(world: World) -> None:
 
 
 async def listed(world: World, **params: Any) -> list[tuple[str, int]]:
-    """Return state and payment hash, as a number, of each row; each page says how many there are."""
+    """Return the state and payment hash, as a number, of each row; check the total count."""
     rows: list[tuple[str, int]] = []
     while True:
         answer = await world.list(OWN, unpaid=True, offset=len(rows), **params)
@@ -82,7 +82,7 @@ async def test_a_failed_keysend_without_a_hash_is_not_shown(world: World) -> Non
         await restart(world)
 
 
-async def test_a_keysend_in_flight_is_shown_once_lightningd_shows_a_part(world: World) -> None:
+async def test_a_keysend_in_flight_is_shown_once_lightningd_lists_a_part(world: World) -> None:
     await reserve(world, payment(1, method="pay_keysend", payment_hash=None, first_sendpay_index=1))
     assert await listed(world) == []
     label = payment_label(OWN.id, f"{1:064x}")
@@ -95,7 +95,7 @@ async def test_a_keysend_in_flight_is_shown_once_lightningd_shows_a_part(world: 
     assert await world.lookup(OWN, payment_hash=row["payment_hash"]) == row
 
 
-async def test_a_keysend_in_flight_is_not_asked_for_when_only_settled_ones_are(world: World) -> None:
+async def test_keysends_in_flight_are_not_looked_up_for_settled_payments_only(world: World) -> None:
     await reserve(world, payment(1, method="pay_keysend", payment_hash=None, first_sendpay_index=1))
     world.node.calls.clear()
     await world.list(OWN)
@@ -118,7 +118,7 @@ async def test_of_several_attempts_the_newest_is_shown(world: World, numbers: tu
 
 
 async def test_of_several_attempts_the_settled_one_is_shown(world: World) -> None:
-    """Also where an attempt that began later has failed."""
+    """Also if a later attempt has failed."""
     await keep(world, *(failed(n, payment_hash=SAME, reserved_at_us=FIRST_US + n) for n in (1, 3)))
     await keep(world, paid(2, payment_hash=SAME, reserved_at_us=FIRST_US + 2))
     assert await listed(world) == [("settled", 9)]
@@ -130,7 +130,7 @@ async def test_of_several_attempts_the_one_in_flight_is_shown(world: World) -> N
     assert await listed(world) == [("pending", 9)]
 
 
-async def test_a_window_shows_no_attempt_that_a_later_one_hides(world: World) -> None:
+async def test_a_time_window_does_not_show_an_attempt_that_a_later_one_hides(world: World) -> None:
     await keep(world, failed(1, payment_hash=SAME), settled(2, payment_hash=SAME, created_at=START + 5))
     assert await listed(world, until=START + 4) == []
     assert await listed(world, **{"from": START + 5}) == [("settled", 9)]
@@ -146,8 +146,8 @@ async def test_a_payment_that_is_recorded_but_not_booked_is_one_row(world: World
 
 
 @pytest.mark.parametrize("limit", [1, 2, 20])
-async def test_of_one_second_the_last_made_comes_first(world: World, limit: int) -> None:
-    """Whether they are in flight or not, and whatever the ids of their requests are."""
+async def test_payments_of_one_second_are_listed_newest_first(world: World, limit: int) -> None:
+    """Whether they are in flight or not, and whatever their request ids are."""
     numbers = [3, 5, 1, 4, 2, 6]
     made = {n: {"reserved_at_us": FIRST_US + order} for order, n in enumerate(numbers)}
     await keep(world, *(failed(n, **made[n]) for n in (1, 3)), *(paid(n, **made[n]) for n in (2, 6)))
@@ -158,7 +158,7 @@ async def test_of_one_second_the_last_made_comes_first(world: World, limit: int)
         await restart(world)
 
 
-async def test_rows_do_not_change_places_when_a_payment_ends(world: World) -> None:
+async def test_rows_keep_their_order_when_a_payment_ends(world: World) -> None:
     payments = [payment(n, reserved_at_us=FIRST_US + 9 - n) for n in (1, 2, 3)]
     await reserve(world, *payments)
     assert [n for _, n in await listed(world)] == [1, 2, 3]
@@ -170,7 +170,7 @@ async def test_rows_do_not_change_places_when_a_payment_ends(world: World) -> No
         assert [n for _, n in await listed(world)] == [1, 2, 3]
 
 
-async def test_records_of_earlier_versions_are_ordered_by_the_time_of_their_requests(
+async def test_records_of_earlier_versions_are_sorted_by_the_time_of_their_requests(
     world: World,
 ) -> None:
     for number, requested_at in {1: START - 1, 2: START - 3, 3: START - 2}.items():
@@ -182,8 +182,8 @@ async def test_records_of_earlier_versions_are_ordered_by_the_time_of_their_requ
     assert [n for _, n in await listed(world)] == [1, 3, 2]
 
 
-async def test_of_one_second_payments_come_before_invoices(world: World) -> None:
-    """In both views alike; and invoices of one second come by lightningd's order."""
+async def test_payments_of_one_second_are_listed_before_invoices(world: World) -> None:
+    """In both views. Invoices of one second are listed in lightningd's order."""
     await world.invoices(OWN, 3, paid_every=1, step=0)
     await world.invoices(OWN, 1, paid_every=1, created_at=START + 1, label_prefix=f"nwc:{OWN.id}:x")
     await keep(world, paid(2, reserved_at_us=FIRST_US), paid(1, reserved_at_us=FIRST_US + 1))

@@ -1,4 +1,4 @@
-"""The notifier's payment_sent; what it shares with payment_received is in test_notifier.py."""
+"""payment_sent of the notifier; test_notifier.py has what it shares with payment_received."""
 
 import json
 import logging
@@ -22,11 +22,11 @@ DONATION = (
 
 
 def put_aside(app: Connection, number: int) -> tuple[str, str]:
-    """Return how a payment is put aside for the connection that has made it."""
+    """Return the stored name of a pending notification to the connection that made the payment."""
     return app.name, f"sent-{app.id}-{number:064x}"
 
 
-async def test_told_in_both_encryptions(scene: Scene) -> None:
+async def test_a_payment_is_notified_in_both_encryptions(scene: Scene) -> None:
     app = scene.connect("app", budget=UNLIMITED)
     await scene.start()
     payment_hash = await scene.pays(app, 7, metadata={"order": 7}, invoice=DONATION)
@@ -51,7 +51,7 @@ async def test_told_in_both_encryptions(scene: Scene) -> None:
     assert scene.aside == []
 
 
-async def test_everyone_it_concerns_and_no_one_else(scene: Scene) -> None:
+async def test_only_those_that_may_see_a_payment_are_notified(scene: Scene) -> None:
     app = scene.connect("app", budget=UNLIMITED)
     other = scene.connect("other", budget=UNLIMITED)
     scene.connect("owner", View.NODE)
@@ -72,7 +72,7 @@ async def test_everyone_it_concerns_and_no_one_else(scene: Scene) -> None:
     assert scene.aside == []
 
 
-async def test_the_owner_is_told_of_what_a_revoked_connection_paid(scene: Scene) -> None:
+async def test_who_sees_the_node_is_notified_of_payments_of_a_revoked_connection(scene: Scene) -> None:
     app = scene.connect("app", budget=UNLIMITED)
     owner = scene.connect("owner", View.NODE)
     await scene.start()
@@ -86,7 +86,7 @@ async def test_the_owner_is_told_of_what_a_revoked_connection_paid(scene: Scene)
     assert scene.told() == [(owner.name, payment_hash) for payment_hash in made]
 
 
-async def test_paid_while_the_relay_was_away(scene: Scene) -> None:
+async def test_payments_made_while_the_relay_was_away_are_notified_later(scene: Scene) -> None:
     app = scene.connect("app", budget=UNLIMITED)
     scene.pool.state = "disconnected"
     await scene.start()
@@ -99,8 +99,8 @@ async def test_paid_while_the_relay_was_away(scene: Scene) -> None:
     assert scene.told() == scene.told(NIP04_KIND) == expected
 
 
-async def test_no_relay_takes_it(scene: Scene) -> None:
-    """It has stayed connected all the time: it is tried again."""
+async def test_a_notification_that_no_relay_accepted_is_retried(scene: Scene) -> None:
+    """The relay stays connected all the time."""
     app = scene.connect("app", budget=UNLIMITED)
     scene.pool.takes = lambda _event: len(scene.pool.attempts) > 2
     await scene.start()
@@ -110,7 +110,7 @@ async def test_no_relay_takes_it(scene: Scene) -> None:
     assert scene.told() == [("app", made)]
 
 
-async def test_told_once_after_a_restart(scene: Scene) -> None:
+async def test_a_payment_is_notified_once_after_a_restart(scene: Scene) -> None:
     app = scene.connect("app", budget=UNLIMITED)
     scene.pool.state = "disconnected"
     await scene.start()
@@ -128,7 +128,7 @@ async def test_told_once_after_a_restart(scene: Scene) -> None:
     assert scene.notifications()[0][1]["metadata"] == {"a": 1}
 
 
-async def test_in_the_order_of_events(scene: Scene) -> None:
+async def test_notifications_come_in_the_order_of_events(scene: Scene) -> None:
     app = scene.connect("app", budget=UNLIMITED)
     scene.pool.state = "disconnected"
     await scene.start()
@@ -143,7 +143,7 @@ async def test_in_the_order_of_events(scene: Scene) -> None:
     assert scene.told() == [("app", payment_hash) for payment_hash in made]
 
 
-async def test_after_a_restart_what_was_received_comes_first(scene: Scene) -> None:
+async def test_after_a_restart_received_payments_are_notified_first(scene: Scene) -> None:
     app = scene.connect("app", budget=UNLIMITED)
     scene.pool.state = "disconnected"
     await scene.start()
@@ -156,8 +156,8 @@ async def test_after_a_restart_what_was_received_comes_first(scene: Scene) -> No
     assert scene.told() == [("app", payment_hash) for payment_hash in (*received, *sent)]
 
 
-async def test_what_is_put_aside_twice_is_told_once(scene: Scene) -> None:
-    """As after a crash before it was noted as told."""
+async def test_a_notification_that_is_stored_twice_is_sent_once(scene: Scene) -> None:
+    """As after a crash before the payment was marked as announced."""
     app = scene.connect("app", budget=UNLIMITED)
     scene.pool.state = "disconnected"
     await scene.start()
@@ -180,7 +180,7 @@ DAMAGED: dict[str, str] = {
 
 @pytest.mark.parametrize("is_restarted", [True, False])
 @pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
-async def test_a_damaged_record_holds_up_nothing(
+async def test_a_damaged_record_does_not_delay_others(
     scene: Scene, caplog: pytest.LogCaptureFixture, text: str, is_restarted: bool
 ) -> None:
     app = scene.connect("app", budget=UNLIMITED)
@@ -198,7 +198,7 @@ async def test_a_damaged_record_holds_up_nothing(
     assert f"payment {put_aside(app, 1)[1]} cannot be told" in caplog.text
 
 
-async def test_a_record_that_is_gone_holds_up_nothing(
+async def test_a_deleted_record_does_not_delay_others(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = scene.connect("app", budget=UNLIMITED)
@@ -214,7 +214,7 @@ async def test_a_record_that_is_gone_holds_up_nothing(
 
 
 @pytest.mark.parametrize("name", ["sent", "sent-x", "sent-a-b-c", "x", "-1"])
-async def test_a_name_of_another_version_holds_up_nothing(scene: Scene, name: str) -> None:
+async def test_a_name_of_another_version_does_not_delay_others(scene: Scene, name: str) -> None:
     app = scene.connect("app", budget=UNLIMITED)
     key = ("nwc", "notifications", "pending", app.client_pubkey)
     await scene.node.datastore_put((*key, name), "1")
@@ -228,8 +228,10 @@ async def test_a_name_of_another_version_holds_up_nothing(scene: Scene, name: st
 @pytest.mark.parametrize(
     "changes", [{"notifications": False}, {"expires_at": START + 1}, {"view": View.OWN}], ids=str
 )
-async def test_no_longer_to_be_told(scene: Scene, changes: dict[str, Any]) -> None:
-    """What holds is what holds at the moment of telling."""
+async def test_who_may_no_longer_see_a_payment_is_not_notified(
+    scene: Scene, changes: dict[str, Any]
+) -> None:
+    """The connection as it is when the notification is sent counts."""
     app = scene.connect("app", budget=UNLIMITED)
     owner = scene.connect("owner", View.NODE)
     scene.pool.state = "disconnected"
@@ -244,8 +246,8 @@ async def test_no_longer_to_be_told(scene: Scene, changes: dict[str, Any]) -> No
     assert scene.told() == [("app", made)]
 
 
-async def test_it_cannot_be_put_aside(scene: Scene) -> None:
-    """Who calls has to know, and to try again."""
+async def test_payment_sent_raises_if_the_notification_cannot_be_stored(scene: Scene) -> None:
+    """The caller retries."""
     app = scene.connect("app", budget=UNLIMITED)
     scene.pool.state = "disconnected"
     await scene.start()
@@ -259,8 +261,8 @@ async def test_it_cannot_be_put_aside(scene: Scene) -> None:
     assert scene.told() == [("app", settled(1).payment.payment_hash)]
 
 
-async def test_a_keysend(scene: Scene) -> None:
-    """It has no invoice; its records for the payee are in its metadata."""
+async def test_the_notification_of_a_keysend_has_its_records(scene: Scene) -> None:
+    """It has no invoice. The records for the payee are in its metadata."""
     app = scene.connect("app", budget=UNLIMITED)
     await scene.start()
     records = {"tlv_records": [{"type": 7629169, "value": "00ff"}]}

@@ -14,7 +14,7 @@ from tests.unit.in_process import ALICE, START, World, call, connection
 WEEK_S = 604_800
 NOW = START + 3600
 WEEKLY = Budget(BudgetKind.AMOUNT, 50_000, Renewal.WEEKLY, START)
-UNDER_WAY = Payment(
+PENDING = Payment(
     request_id="07" * 32,
     request_created_at=START,
     method="pay_invoice",
@@ -32,7 +32,7 @@ USED = Ledger(
     total_spent_msat=4000,
     received_msat=9000,
     received_pay_index=5,
-    reservations={UNDER_WAY.request_id: UNDER_WAY},
+    reservations={PENDING.request_id: PENDING},
 )
 
 
@@ -56,7 +56,7 @@ async def shown(world: World, budget: Budget, ledger: Ledger | None = None) -> d
     return as_json
 
 
-async def test_nothing_is_used(world: World) -> None:
+async def test_an_unused_budget_has_nothing_used(world: World) -> None:
     assert await shown(world, WEEKLY) == {
         "used_budget": 0,
         "total_budget": 50_000,
@@ -65,11 +65,13 @@ async def test_nothing_is_used(world: World) -> None:
     }
 
 
-async def test_what_is_under_way_counts_with_the_most_it_can_cost(world: World) -> None:
+async def test_a_pending_payment_counts_with_the_most_it_can_cost(world: World) -> None:
     assert (await shown(world, WEEKLY, USED))["used_budget"] == 3000 + 1050
 
 
-async def test_a_new_period(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_new_period_renews_all_but_the_pending_payments(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     set_clock(monkeypatch, START + WEEK_S)
     assert await shown(world, WEEKLY, USED) == {
         "used_budget": 1050,
@@ -79,7 +81,7 @@ async def test_a_new_period(world: World, monkeypatch: pytest.MonkeyPatch) -> No
     }
 
 
-async def test_an_amount_once(world: World) -> None:
+async def test_a_budget_without_a_renewal_has_no_renews_at(world: World) -> None:
     budget = Budget(BudgetKind.AMOUNT, 50_000, since=START)
     assert await shown(world, budget, USED) == {
         "used_budget": 4050,
@@ -88,7 +90,7 @@ async def test_an_amount_once(world: World) -> None:
     }
 
 
-async def test_what_was_received(world: World) -> None:
+async def test_a_received_budget_is_what_was_received(world: World) -> None:
     assert await shown(world, Budget(BudgetKind.RECEIVED, since=START), USED) == {
         "used_budget": 4000 + 1050,
         "total_budget": 9000,
@@ -96,24 +98,24 @@ async def test_what_was_received(world: World) -> None:
     }
 
 
-async def test_no_bound(world: World) -> None:
+async def test_an_unlimited_budget_is_an_empty_object(world: World) -> None:
     assert await shown(world, Budget(BudgetKind.UNLIMITED, since=START), USED) == {}
 
 
-async def test_a_receiver(world: World) -> None:
+async def test_a_connection_that_only_receives_has_a_budget_of_zero(world: World) -> None:
     expected = {"used_budget": 0, "total_budget": 0, "renewal_period": "never"}
     assert await shown(world, Budget()) == expected
 
 
 @pytest.mark.parametrize("renewal", [Renewal.DAILY, Renewal.MONTHLY, Renewal.YEARLY])
-async def test_renewals(world: World, renewal: Renewal) -> None:
+async def test_each_renewal_is_named(world: World, renewal: Renewal) -> None:
     answer = await shown(world, replace(WEEKLY, renewal=renewal))
     assert answer["renewal_period"] == renewal
     assert answer["renews_at"] > NOW
 
 
-async def test_a_damaged_ledger(world: World) -> None:
-    """Nobody knows what is used; the client gets an internal error."""
+async def test_a_damaged_ledger_raises(world: World) -> None:
+    """It is unknown how much is used. The client gets INTERNAL."""
     asking = connection(ALICE, budget=WEEKLY)
     await world.node.datastore_put(("nwc", "ledgers", asking.client_pubkey), "{}")
     with pytest.raises(LedgerError):

@@ -1,4 +1,4 @@
-"""pay_invoice: what it takes, what it refuses before anything is reserved, what it answers."""
+"""pay_invoice: what it accepts, what it refuses before anything is reserved, what it answers."""
 
 import json
 import math
@@ -44,7 +44,7 @@ def ask(bench: PayingBench, number: int = 1, **params: Any) -> Asked:
 
 
 def refusal(bench: PayingBench, field: str, **params: Any) -> str:
-    """Return the message of a refusal that names a field, and leaves no trace."""
+    """Return the message of a refusal, which names the field, and check that nothing was stored."""
     code, message = ask(bench, **params).refusal
     assert code == ErrorCode.OTHER
     assert message.startswith((f"{field}: must be ", f"{field}: must not "))
@@ -53,7 +53,7 @@ def refusal(bench: PayingBench, field: str, **params: Any) -> str:
     return message
 
 
-def test_paid(bench: PayingBench) -> None:
+def test_an_invoice_is_paid(bench: PayingBench) -> None:
     asked = ask(bench)
     [given] = bench.lightningd.called("pay")
     label = f"nwc:{bench.connections[next(iter(bench.connections))].id}:{1:064x}"
@@ -62,14 +62,14 @@ def test_paid(bench: PayingBench) -> None:
     assert asked.result == {"preimage": PREIMAGE.hex(), "fees_paid": 900}
 
 
-def test_failed(bench: PayingBench) -> None:
+def test_a_failed_payment_is_an_error(bench: PayingBench) -> None:
     asked, again = ask(bench), ask(bench)
     bench.fail(bench.command(), 205)
     assert asked.refusal == again.refusal == ("PAYMENT_FAILED", "no route to the payee was found")
     assert ask(bench).refusal == asked.refusal
 
 
-def test_what_is_kept(bench: PayingBench) -> None:
+def test_the_payment_is_stored_with_its_parameters(bench: PayingBench) -> None:
     ask(bench, metadata={"comment": "☕"}, amount=100.0, max_fee=5)
     [reserved] = bench.ledger().reservations.values()
     assert reserved.metadata == {"comment": "☕"}
@@ -81,7 +81,7 @@ def test_what_is_kept(bench: PayingBench) -> None:
 
 @pytest.mark.parametrize("again", [{}, {"amount": -5}, {"invoice": 3}])
 def test_the_same_request_gets_the_same_answer(bench: PayingBench, again: dict[str, Any]) -> None:
-    """Whatever has become of the invoice, the node or the budget meanwhile."""
+    """Whatever has happened to the invoice, the node or the budget meanwhile."""
     asked = ask(bench)
     bench.finish(bench.command())
     bench.wait(7200)
@@ -104,7 +104,7 @@ def test_the_same_request_gets_the_same_answer(bench: PayingBench, again: dict[s
         f"  {INVOICE}\n",
     ],
 )
-def test_ways_to_write_an_invoice(bench: PayingBench, text: str) -> None:
+def test_an_invoice_may_be_written_in_these_ways(bench: PayingBench, text: str) -> None:
     ask(bench, invoice=text)
     [given] = bench.lightningd.called("pay")
     assert given["invstring"] == INVOICE
@@ -143,12 +143,12 @@ def test_ways_to_write_an_invoice(bench: PayingBench, text: str) -> None:
         f'{{"invoice": "{INVOICE}"}}',
     ],
 )
-def test_no_invoice(bench: PayingBench, value: object) -> None:
+def test_text_that_is_not_an_invoice_is_refused(bench: PayingBench, value: object) -> None:
     refusal(bench, "invoice", invoice=value)
     assert not bench.lightningd.called("decode"), "lightningd does not see it"
 
 
-def test_bolt12_is_named(bench: PayingBench) -> None:
+def test_the_refusal_of_bolt12_names_it(bench: PayingBench) -> None:
     assert "BOLT12 is not supported" in refusal(bench, "invoice", invoice="lno1pqpzwyq2qe")
 
 
@@ -162,11 +162,11 @@ def test_bolt12_is_named(bench: PayingBench) -> None:
         (make_invoice(created_at=0, expiry=1), "must not have expired"),
     ],
 )
-def test_an_invoice_that_is_not_paid(bench: PayingBench, invoice: str, words: str) -> None:
+def test_an_invoice_that_cannot_be_paid_is_refused(bench: PayingBench, invoice: str, words: str) -> None:
     assert words in refusal(bench, "invoice", invoice=invoice)
 
 
-def test_an_invoice_in_its_last_second(bench: PayingBench) -> None:
+def test_an_invoice_is_paid_in_its_last_second(bench: PayingBench) -> None:
     ask(bench, invoice=make_invoice(created_at=START - 3599))
     assert bench.sends() == 1
 
@@ -184,13 +184,13 @@ def test_an_invoice_in_its_last_second(bench: PayingBench) -> None:
         {"amount_msat": MAX_PAYMENT_MSAT + 1},
     ],
 )
-def test_what_lightningd_says_of_it_counts(bench: PayingBench, decoded: dict[str, Any]) -> None:
+def test_the_answer_of_decode_counts(bench: PayingBench, decoded: dict[str, Any]) -> None:
     bench.decoded = decoded
     refusal(bench, "invoice")
 
 
 @pytest.mark.parametrize("trouble", [Trouble.AWAY, Trouble.REFUSED])
-def test_lightningd_does_not_decode(bench: PayingBench, trouble: Trouble) -> None:
+def test_nothing_is_paid_when_decode_fails(bench: PayingBench, trouble: Trouble) -> None:
     bench.lightningd.troubles.append(trouble)
     with pytest.raises(NodeError):
         bench.run(_pay(bench))
@@ -233,7 +233,9 @@ async def _pay(bench: PayingBench) -> None:
 
 
 @pytest.mark.parametrize("value", [1, 100, 100.0, MAX_PAYMENT_MSAT])
-def test_an_amount_for_an_invoice_without_one(bench: PayingBench, value: float) -> None:
+def test_an_invoice_without_an_amount_is_paid_with_the_given_one(
+    bench: PayingBench, value: float
+) -> None:
     bench.grant(amount(MAX_PAYMENT_MSAT))
     ask(bench, invoice=ANY_AMOUNT, amount=value, max_fee=0)
     [given] = bench.lightningd.called("pay")
@@ -249,12 +251,12 @@ def test_the_invoices_own_amount_is_not_sent_along(bench: PayingBench) -> None:
 
 
 @pytest.mark.parametrize("value", [99, 101, 100_000])
-def test_another_amount_than_the_invoices(bench: PayingBench, value: int) -> None:
+def test_an_amount_other_than_the_invoices_is_refused(bench: PayingBench, value: int) -> None:
     assert refusal(bench, "amount", amount=value).endswith(f"100 msat, or absent; got {value}")
 
 
 @pytest.mark.parametrize("params", [{}, {"amount": None}, {"amount": 0}, {"amount": -0.0}])
-def test_no_amount_at_all(bench: PayingBench, params: dict[str, Any]) -> None:
+def test_an_invoice_without_an_amount_needs_one(bench: PayingBench, params: dict[str, Any]) -> None:
     message = refusal(bench, "amount", invoice=ANY_AMOUNT, **params)
     assert message == "amount: must be given in msat, since the invoice has none"
 
@@ -296,7 +298,7 @@ BAD_NUMBERS: tuple[object, ...] = (
 
 @pytest.mark.parametrize("value", BAD_NUMBERS)
 @pytest.mark.parametrize("invoice", [INVOICE, ANY_AMOUNT])
-def test_no_amount(bench: PayingBench, invoice: str, value: object) -> None:
+def test_a_bad_amount_is_refused(bench: PayingBench, invoice: str, value: object) -> None:
     refusal(bench, "amount", invoice=invoice, amount=value)
 
 
@@ -304,13 +306,15 @@ def test_no_amount(bench: PayingBench, invoice: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("value", BAD_NUMBERS)
-def test_no_max_fee(bench: PayingBench, value: object) -> None:
+def test_a_bad_max_fee_is_refused(bench: PayingBench, value: object) -> None:
     refusal(bench, "max_fee", max_fee=value)
 
 
 @pytest.mark.parametrize(("value", "limit_msat"), [(None, 900), (0, 0), (3, 3), (5.0, 5), (10**9, 900)])
-def test_max_fee(bench: PayingBench, value: object, limit_msat: int) -> None:
-    """The client's, or else the usual; never more than is left of the budget beside the amount."""
+def test_the_fee_limit_is_the_clients_or_the_default(
+    bench: PayingBench, value: object, limit_msat: int
+) -> None:
+    """It is never more than what is left of the budget after the amount."""
     ask(bench, max_fee=value)
     assert bench.command().max_fee_msat == limit_msat
     assert bench.ledger().reserved_msat == 100 + limit_msat
@@ -320,7 +324,7 @@ def test_max_fee(bench: PayingBench, value: object, limit_msat: int) -> None:
     ("amount_msat", "limit_msat"),
     [(1, 5000), (500_000, 5000), (500_100, 5001), (10**9, 10**7)],
 )
-def test_the_usual_limit_on_the_fee(amount_msat: int, limit_msat: int) -> None:
+def test_the_default_fee_limit_is_one_percent_or_5_sat(amount_msat: int, limit_msat: int) -> None:
     assert fee_limit_msat(amount_msat, None) == limit_msat
     assert fee_limit_msat(amount_msat, 7) == 7
 
@@ -329,25 +333,25 @@ def test_the_usual_limit_on_the_fee(amount_msat: int, limit_msat: int) -> None:
 
 
 @pytest.mark.parametrize("value", ["", 1, True, [1], [{}]])
-def test_no_metadata(bench: PayingBench, value: object) -> None:
+def test_bad_metadata_are_refused(bench: PayingBench, value: object) -> None:
     refusal(bench, "metadata", metadata=value)
 
 
 @pytest.mark.parametrize("value", [[], {}])
-def test_empty_metadata(bench: PayingBench, value: object) -> None:
+def test_empty_metadata_are_stored(bench: PayingBench, value: object) -> None:
     ask(bench, metadata=value)
     [reserved] = bench.ledger().reservations.values()
     assert reserved.metadata == {}
 
 
 @pytest.mark.parametrize("value", [{"x": "y" * 4096}, {"x": "\ud800"}, {"x": math.inf}, None])
-def test_metadata_that_is_dropped(bench: PayingBench, value: object) -> None:
+def test_unusable_metadata_are_dropped(bench: PayingBench, value: object) -> None:
     ask(bench, metadata=value)
     [reserved] = bench.ledger().reservations.values()
     assert reserved.metadata is None
 
 
-# Anything
+# Random parameters
 
 
 @settings(max_examples=300)
@@ -357,7 +361,7 @@ def test_metadata_that_is_dropped(bench: PayingBench, value: object) -> None:
         JSON_VALUES | st.sampled_from([INVOICE, ANY_AMOUNT, 100, 10**30]),
     )
 )
-def test_whatever_comes(params: dict[str, Any]) -> None:
+def test_random_parameters_are_refused_or_in_range(params: dict[str, Any]) -> None:
     error = refusal_of(parse_params, params)
     if error is not None:
         assert error.code == ErrorCode.OTHER
@@ -373,8 +377,8 @@ def test_whatever_comes(params: dict[str, Any]) -> None:
 
 @settings(max_examples=200)
 @given(st.integers(0, len(INVOICE) - 1), st.sampled_from("qpzry9x8gf2tvdw0s3jn54khce6mua7l1b"))
-def test_an_invoice_with_another_letter(position: int, letter: str) -> None:
-    """Its checksum does not fit, so lightningd is not even asked."""
+def test_an_invoice_with_a_changed_letter_is_refused(position: int, letter: str) -> None:
+    """The checksum is wrong, so lightningd is not asked."""
     changed = INVOICE[:position] + letter + INVOICE[position + 1 :]
     if changed != INVOICE:
         with pytest.raises(Nip47Error):

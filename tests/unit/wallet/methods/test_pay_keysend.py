@@ -1,4 +1,4 @@
-"""pay_keysend: what it takes, what it refuses before anything is reserved, what it answers."""
+"""pay_keysend: what it accepts, what it refuses before anything is reserved, what it answers."""
 
 import json
 import math
@@ -26,7 +26,7 @@ from tests.unit.wallet.spending.values import START, amount
 
 PAYEE = "02" + "ab" * 32
 KEYSEND_PREIMAGE = 5_482_373_484
-# A type of 5 bytes and a length of 3 stand before the value.
+# The type takes 5 bytes and the length 3, before the value.
 MOST = FREE_BYTES - 8
 RECORD = {"type": 7_629_169, "value": "abcd"}
 FIELDS = ("amount", "pubkey", "preimage", "tlv_records", "max_fee", "metadata")
@@ -47,7 +47,7 @@ def refusal(bench: PayingBench, field: str, **params: Any) -> str:
     return message
 
 
-def test_sent(bench: PayingBench) -> None:
+def test_a_keysend_is_sent(bench: PayingBench) -> None:
     asked = ask(bench, tlv_records=[RECORD], max_fee=7)
     [given] = bench.lightningd.called("keysend")
     assert given.pop("label").endswith(f":{1:064x}")
@@ -66,7 +66,7 @@ def test_sent(bench: PayingBench) -> None:
     assert bench.sends() == 1
 
 
-def test_what_is_kept(bench: PayingBench) -> None:
+def test_the_payment_is_stored_with_its_parameters(bench: PayingBench) -> None:
     ask(bench, tlv_records=[RECORD], metadata={"a": 1})
     [reserved] = bench.ledger().reservations.values()
     assert reserved.metadata == {"a": 1, "tlv_records": [RECORD]}
@@ -83,7 +83,7 @@ def test_only_parts_from_now_on_are_looked_for(bench: PayingBench) -> None:
 
 
 @pytest.mark.parametrize("usage", [None, "xkeysend destination amount_msat [label] [maxfeepercent]"])
-def test_a_node_without_it(
+def test_a_node_without_keysend_is_not_implemented(
     bench: PayingBench, monkeypatch: pytest.MonkeyPatch, usage: str | None
 ) -> None:
     monkeypatch.setattr(simulation, "HELP", {"xkeysend": usage} if usage else {})
@@ -91,7 +91,7 @@ def test_a_node_without_it(
     assert spent_nothing(bench)
 
 
-def test_too_much(bench: PayingBench) -> None:
+def test_a_keysend_that_exceeds_the_budget_is_refused(bench: PayingBench) -> None:
     bench.grant(amount(99))
     assert ask(bench).refusal[0] == ErrorCode.QUOTA_EXCEEDED
     assert spent_nothing(bench)
@@ -117,17 +117,17 @@ BAD_NUMBERS: tuple[object, ...] = (
 
 
 @pytest.mark.parametrize("value", [None, 0, *BAD_NUMBERS])
-def test_no_amount(bench: PayingBench, value: object) -> None:
+def test_a_bad_amount_is_refused(bench: PayingBench, value: object) -> None:
     refusal(bench, "amount", amount=value)
 
 
 @pytest.mark.parametrize("value", BAD_NUMBERS)
-def test_no_max_fee(bench: PayingBench, value: object) -> None:
+def test_a_bad_max_fee_is_refused(bench: PayingBench, value: object) -> None:
     refusal(bench, "max_fee", max_fee=value)
 
 
 @pytest.mark.parametrize("value", ["", 1, [1], True])
-def test_no_metadata(bench: PayingBench, value: object) -> None:
+def test_bad_metadata_are_refused(bench: PayingBench, value: object) -> None:
     refusal(bench, "metadata", metadata=value)
 
 
@@ -151,7 +151,7 @@ def test_an_empty_array_is_empty_metadata() -> None:
 
 
 @pytest.mark.parametrize("value", [PAYEE, PAYEE.upper(), "03" + "AB" * 32])
-def test_a_node_id(value: str) -> None:
+def test_a_node_id_may_have_capital_letters(value: str) -> None:
     assert parse_params({"pubkey": value, "amount": 1}).destination == value.lower()
 
 
@@ -177,23 +177,23 @@ def test_a_node_id(value: str) -> None:
         "\ud800" * 66,
     ],
 )
-def test_no_node_id(bench: PayingBench, value: object) -> None:
+def test_text_that_is_not_a_node_id_is_refused(bench: PayingBench, value: object) -> None:
     refusal(bench, "pubkey", pubkey=value)
 
 
-def test_our_own_node(bench: PayingBench) -> None:
+def test_a_payment_to_the_own_node_is_refused(bench: PayingBench) -> None:
     assert "another node's" in refusal(bench, "pubkey", pubkey=OWN_ID)
 
 
 @pytest.mark.parametrize("value", ["00" * 32, 5, [], {}, False])
-def test_a_preimage_of_the_clients_choice(bench: PayingBench, value: object) -> None:
+def test_a_preimage_is_not_implemented(bench: PayingBench, value: object) -> None:
     code, message = ask(bench, preimage=value).refusal
     assert (code, message.split(":")[0]) == ("NOT_IMPLEMENTED", "preimage")
     assert spent_nothing(bench)
 
 
 @pytest.mark.parametrize("value", [None, ""])
-def test_no_preimage(value: object) -> None:
+def test_an_empty_preimage_is_absent(value: object) -> None:
     assert parse_params({"pubkey": PAYEE, "amount": 1, "preimage": value}).tlvs == {}
 
 
@@ -216,7 +216,7 @@ def records(*values: tuple[object, object]) -> list[dict[str, object]]:
         ([{"type": 65_536, "value": "00", "more": 1}], {"65536": "00"}),
     ],
 )
-def test_records(given: object, tlvs: dict[str, str]) -> None:
+def test_records_are_passed_on(given: object, tlvs: dict[str, str]) -> None:
     assert parse_params({"pubkey": PAYEE, "amount": 1, "tlv_records": given}).tlvs == tlvs
 
 
@@ -267,7 +267,7 @@ BAD_VALUES: tuple[object, ...] = ("0", "0g", "x", 1, None, [], "\u0660\u0660", "
         records(*((65_536 + number, "") for number in range(MAX_TLV_RECORDS + 1))),
     ],
 )
-def test_no_records(bench: PayingBench, given: object) -> None:
+def test_bad_records_are_refused(bench: PayingBench, given: object) -> None:
     refusal(bench, "tlv_records", tlv_records=given)
 
 
@@ -285,7 +285,7 @@ def test_no_records(bench: PayingBench, given: object) -> None:
         ),
     )
 )
-def test_whatever_comes(params: dict[str, Any]) -> None:
+def test_random_parameters_are_refused_or_in_range(params: dict[str, Any]) -> None:
     params = {"pubkey": PAYEE, "amount": 1, **params}
     error = refusal_of(parse_params, params)
     if error is not None:

@@ -1,4 +1,4 @@
-"""Payments on a simulated lightningd, in a time that only passes where it is waited for."""
+"""Payments on a simulated lightningd, in a virtual time that passes only while a test waits."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -29,14 +29,14 @@ A_MOMENT_S = 0.01
 
 
 class Bench:
-    """Payments, and what they are made on.
+    """Payments on a simulated lightningd.
 
     Attributes:
         connections: by client key; KEY has a budget of 1000 msat.
-        unserved: client keys of connections that are stored and not served.
-        notified: request ids the apps were told of.
-        answered: records that were answered late.
-        notify_error: raised, while set, in place of telling.
+        unserved: client keys of connections that are stored but not served.
+        notified: request ids of the payments of which apps were notified.
+        answered: records with which requests of an earlier run were answered.
+        notify_error: if set, notifying raises it.
 
     """
 
@@ -76,7 +76,7 @@ class Bench:
         self.run(self._start(is_node_start))
 
     def new_payments(self) -> Payments:
-        """Make what a start of the plugin makes."""
+        """Make Payments as a start of the plugin does."""
         node = self.lightningd
         return Payments(
             Payer(node),
@@ -99,7 +99,7 @@ class Bench:
         self.run(self.payments.stop())
 
     def crash(self, *, with_node: bool = False) -> None:
-        """The plugin ends and starts again, alone or with lightningd."""
+        """Stop the plugin and start it again, alone or with lightningd."""
         self.stop()
         self.start(is_node_start=with_node)
 
@@ -111,10 +111,10 @@ class Bench:
     async def _answer(self, _: str, record: PaymentRecord) -> None:
         self.answered.append(record)
 
-    # What is asked, and what comes of it
+    # Requests, and what lightningd does
 
     def pay(self, wanted: Payment, key: str = KEY) -> "asyncio.Task[Outcome]":
-        """Ask for a payment, and let all happen that needs no waiting."""
+        """Ask for a payment, and run all that needs no waiting."""
         asked = self.loop.create_task(self._request(wanted, self.connections[key]))
         self.wait()
         return asked
@@ -126,7 +126,7 @@ class Bench:
             return error
 
     def command(self, number: int = 1, key: str = KEY) -> Command:
-        """Return what lightningd was told to pay for a request."""
+        """Return the command that lightningd got for a request."""
         return self.lightningd.commands[payment_label(key[:16], f"{number:064x}")]
 
     def begin(self, command: Command) -> None:
@@ -149,12 +149,12 @@ class Bench:
         self.run(act())
 
     def ledger(self, key: str = KEY) -> Ledger:
-        """Return a ledger as it is stored."""
+        """Return a ledger as stored."""
         stored = self.lightningd.datastore.get(("nwc", "ledgers", key))
         return parse_ledger(stored[0]) if stored else Ledger()
 
     def sends(self) -> int:
-        """Count the commands that pay."""
+        """Return how many paying commands lightningd got."""
         return len(self.lightningd.called("pay")) + len(self.lightningd.called("keysend"))
 
     def grant(self, budget: Budget, key: str = KEY, **fields: Any) -> None:
@@ -162,13 +162,13 @@ class Bench:
 
 
 def invoice(number: int = 1, name: str = "x", **fields: Any) -> Payment:
-    """A request to pay an invoice of 100 msat, for a fee of at most 10."""
+    """Return a payment of an invoice of 100 msat, for a fee of at most 10."""
     preimage = preimage_of(name)
     return payment(number, invoice=f"{name}:100", payment_hash=hash_of(preimage), **fields)
 
 
 def keysend(number: int = 1, **fields: Any) -> Payment:
-    """A request to send 100 msat, for a fee of at most 10."""
+    """Return a keysend of 100 msat, for a fee of at most 10."""
     given: dict[str, Any] = {"invoice": None, "payment_hash": None, "first_sendpay_index": 1}
     return payment(number, method="pay_keysend", **{**given, **fields})
 

@@ -1,7 +1,7 @@
 """A lightningd that pays, in memory: commands, parts, the datastore, and all that can go wrong there.
 
-What it does to a payment is up to the test: a command waits until the test has it begin a part, complete
-or fail one, answer, or hang up. An answer can get lost before or after what was asked is done.
+The test decides what happens to a payment: a command waits until the test begins a part, completes or
+fails one, answers, or hangs up. An answer can get lost before or after the call takes effect.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from nwc.cln.errors import NodeUnavailableError, RpcCallError, RpcCode
 from nwc.cln.node import Bounds, DatastoreKey, Json, Node
 from nwc.cln.rpc import Params
 
-# How long after its time a command may still begin a part, if its error was not its end.
+# How long after its time a command may still begin a part, if its error was not the end.
 STRAGGLER_S = 30.0
 SLOW_S = 3.0
 HELP = {
@@ -26,7 +26,7 @@ HELP = {
 
 
 class Trouble(Enum):
-    """What befalls a call."""
+    """What happens to a call."""
 
     NONE = "none"
     AWAY = "no answer, and nothing done"
@@ -35,7 +35,7 @@ class Trouble(Enum):
     SLOW = "done after a while"
 
 
-# Of `pay`, by position.
+# The positional parameters of `pay`.
 _PAY_PARAMETERS = (
     "invstring",
     "amount_msat",
@@ -91,28 +91,29 @@ class Command:
         return sum(part["amount_sent_msat"] for part in self.active(*statuses))
 
     def may_begin(self, now: float) -> bool:
-        """Tell whether a part can still begin."""
+        """Return True if a part can still begin."""
         if self.is_complete or self.is_over:
             return False
         return now <= self.given_at + self.retry_for_s + STRAGGLER_S
 
     def exposure_msat(self, now: float) -> int:
-        """The most it can have cost when all is over."""
+        """Return the most that the payment can have cost in the end."""
         if self.may_begin(now):
             return self.amount_msat + self.max_fee_msat
         return self.sent_msat()
 
 
 class SimulatedLightningd(Node):
-    """Nwc's Node, whose calls end in this process.
+    """A Node whose calls end in this process.
 
     Attributes:
         datastore: text and generation of each record.
         commands: by label.
-        troubles: what befalls the next calls.
+        troubles: what happens to the next calls.
         on_write: called with key, old and new text of a record.
+        on_command: called with each paying command.
         calls: methods with their parameters, in order.
-        gate: awaited on the way of each call, to hold it up.
+        gate: awaited before each call takes effect, to delay it.
 
     """
 
@@ -142,7 +143,7 @@ class SimulatedLightningd(Node):
         given = _named(params)
         self.calls.append((method, given))
         trouble = self.troubles.popleft() if self.troubles else Trouble.NONE
-        # Of its own, as in lightningd: it goes on when nobody waits for it any more.
+        # In tasks of its own, as in lightningd: the call goes on if its caller is cancelled.
         before = asyncio.ensure_future(self._on_the_way(method, given, trouble))
         self._waiting.add(before)
         before.add_done_callback(self._waiting.discard)
@@ -170,7 +171,7 @@ class SimulatedLightningd(Node):
         return await answer if isinstance(answer, asyncio.Future) else answer
 
     async def crash(self, lands: bool) -> None:
-        """The client is gone: what is on the way to lightningd gets there, or not."""
+        """Cut the connection: the calls on their way to lightningd get there, or not."""
         waiting = list(self._waiting)
         if not lands:
             for task in waiting:
@@ -283,10 +284,10 @@ class SimulatedLightningd(Node):
         self.on_command(command)
         return answer
 
-    # What lightningd does with a payment
+    # What lightningd does to a payment
 
     def begin_part(self, command: Command, tenths: int) -> None:
-        """Send so much of what is not yet sent."""
+        """Send so many tenths of what is not sent yet."""
         if not command.may_begin(self.now):
             return
         left_msat = command.amount_msat - sum(part["amount_msat"] for part in command.active())
@@ -307,7 +308,7 @@ class SimulatedLightningd(Node):
         self.parts.append(part)
 
     def end_part(self, command: Command, number: int, complete: bool) -> None:
-        """A pending part is paid, or comes back."""
+        """Complete or fail a pending part."""
         pending = command.active("pending")
         if not pending:
             return
@@ -318,7 +319,7 @@ class SimulatedLightningd(Node):
             command.is_complete = True
 
     def finish(self, command: Command) -> None:
-        """All of it is paid, and the command answers so."""
+        """Complete the whole payment, and let the command succeed."""
         self.begin_part(command, 10)
         for _ in command.active("pending"):
             self.end_part(command, 0, complete=True)
@@ -332,7 +333,7 @@ class SimulatedLightningd(Node):
             )
 
     def fail(self, command: Command, code: int, *, is_over: bool = True) -> None:
-        """The command gives up; parts may be pending, and begin unless it says that it is over."""
+        """Let the command fail. Parts may be pending, and may begin unless the error is the end."""
         if command.failed_at is None and not command.is_complete:
             command.failed_at = self.now
             command.is_over = is_over
@@ -342,6 +343,6 @@ class SimulatedLightningd(Node):
                 command.answer.set_exception(error)
 
     def hang_up(self, command: Command) -> None:
-        """The answer is lost; the command goes on."""
+        """Lose the answer; the command goes on."""
         if not command.answer.done():
             command.answer.set_exception(NodeUnavailableError("pay: hung up"))

@@ -1,4 +1,4 @@
-"""What bounds the payments of a connection, and what is paid while the plugin starts."""
+"""The limits on a connection's payments, and what is paid while the plugin starts."""
 
 import asyncio
 from collections.abc import Iterator
@@ -29,8 +29,8 @@ def refused(task: "asyncio.Task[Outcome]") -> tuple[str, str]:
     return str(outcome.code), outcome.message
 
 
-def test_payments_in_flight_of_a_few_leave_a_place_for_each_other(bench: Bench) -> None:
-    """Four connections that hold all they can get; the next one has its own place, and only that."""
+def test_a_few_connections_cannot_take_the_slots_of_the_others(bench: Bench) -> None:
+    """Four connections hold all they can get. The next one has its own slot, and only that."""
     keys = [f"{number:064x}"[::-1] for number in range(4)]
     held = 0
     for key in keys:
@@ -46,7 +46,7 @@ def test_payments_in_flight_of_a_few_leave_a_place_for_each_other(bench: Bench) 
     assert not bench.pay(keysend(101)).done()
 
 
-def test_payments_in_flight_in_all(bench: Bench) -> None:
+def test_all_connections_together_have_a_limit_of_payments_in_flight(bench: Bench) -> None:
     """lightningd gets no more commands than there are slots for."""
     for number in range(MAX_IN_ALL):
         key = f"{number:064x}"[::-1]
@@ -56,8 +56,8 @@ def test_payments_in_flight_in_all(bench: Bench) -> None:
     assert PAYMENT_BOUNDS.slots >= MAX_IN_ALL
 
 
-def test_requests_that_wait_are_no_payments_in_flight(bench: Bench) -> None:
-    """However many requests of one app are being checked, another can pay."""
+def test_requests_that_are_being_checked_take_no_shared_slot(bench: Bench) -> None:
+    """Another app can pay, however many requests of one app are being checked."""
     bench.grant(amount(10**6), OTHER_KEY)
     go_on = asyncio.Event()
 
@@ -73,7 +73,9 @@ def test_requests_that_wait_are_no_payments_in_flight(bench: Bench) -> None:
     go_on.set()
 
 
-def test_an_app_that_pays_without_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_with_too_many_settled_payments_is_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("nwc.wallet.spending.payments.MAX_SETTLED_KEPT", 1)
     bench.grant(amount(10**6), OTHER_KEY)
     bench.run(bench.payments.records.keep(KEY[:16], record()))
@@ -82,8 +84,8 @@ def test_an_app_that_pays_without_end(bench: Bench, monkeypatch: pytest.MonkeyPa
     assert not bench.pay(keysend(100), OTHER_KEY).done()
 
 
-def test_nothing_is_paid_before_the_books_are_read(bench: Bench) -> None:
-    """A request waits for them, and gets an honest error when they take too long."""
+def test_nothing_is_paid_before_the_ledgers_are_read(bench: Bench) -> None:
+    """A request waits for them, and gets an error if they take too long."""
     bench.payments = bench.new_payments()
     asked = bench.loop.create_task(
         bench.payments.previous_outcome(bench.connections[KEY], "00" * 32, START)
@@ -104,7 +106,7 @@ def test_nothing_is_paid_before_the_books_are_read(bench: Bench) -> None:
     assert waiting.result() is None
 
 
-def test_one_connection_whose_payments_cannot_be_listed_does_not_stop_others(bench: Bench) -> None:
+def test_others_can_pay_while_the_payments_of_one_cannot_be_listed(bench: Bench) -> None:
     bench.stop()
     bench.grant(amount(10**6), OTHER_KEY)
 
@@ -129,8 +131,8 @@ def test_one_connection_whose_payments_cannot_be_listed_does_not_stop_others(ben
     assert not bench.pay(keysend(2)).done()
 
 
-def test_the_ledger_of_a_connection_that_cannot_be_read_stays(bench: Bench) -> None:
-    """An owner who goes back to an earlier version of the plugin for a day."""
+def test_the_ledger_of_an_unreadable_connection_is_kept(bench: Bench) -> None:
+    """The owner may have gone back to an earlier version of the plugin for a day."""
     bench.pay(invoice())
     bench.finish(bench.command())
     bench.stop()

@@ -1,4 +1,4 @@
-"""Who stops the node twice within an hour pays no more until the owner says so."""
+"""If the node stops twice within an hour while a connection pays, its payments are suspended."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ def bench() -> Iterator[Bench]:
 
 
 def stop_the_node(bench: Bench, wanted: Payment, key: str = KEY) -> None:
-    """Lightningd ends while a payment is in flight; it comes back after the next start."""
+    """Stop lightningd while a payment is in flight, and start it and the plugin again."""
     bench.pay(wanted, key)
     bench.crash(with_node=True)
 
@@ -37,7 +37,7 @@ def refusal(bench: Bench, wanted: Payment, key: str = KEY) -> Nip47Error | None:
     return outcome if isinstance(outcome, Nip47Error) else None
 
 
-def test_two_stops_within_an_hour(bench: Bench) -> None:
+def test_two_stops_within_an_hour_suspend_payments(bench: Bench) -> None:
     stop_the_node(bench, invoice(1, "a"))
     assert not is_suspended(bench)
     stop_the_node(bench, keysend(2))
@@ -49,7 +49,7 @@ def test_two_stops_within_an_hour(bench: Bench) -> None:
     assert bench.sends() == 2
 
 
-def test_it_lasts_over_restarts_and_until_it_is_resumed(bench: Bench) -> None:
+def test_a_suspension_lasts_over_restarts_until_it_is_resumed(bench: Bench) -> None:
     stop_the_node(bench, invoice(1, "a"))
     stop_the_node(bench, invoice(2, "b"))
     bench.wait(10 * HOUR)
@@ -63,14 +63,14 @@ def test_it_lasts_over_restarts_and_until_it_is_resumed(bench: Bench) -> None:
     assert bench.sends() == 3
 
 
-def test_what_was_noted_is_forgotten_when_it_is_resumed(bench: Bench) -> None:
+def test_resuming_deletes_earlier_stops(bench: Bench) -> None:
     stop_the_node(bench, invoice(1, "a"))
     bench.run(bench.payments.breaker.resume(KEY))
     stop_the_node(bench, invoice(2, "b"))
     assert not is_suspended(bench)
 
 
-def test_others_may_pay(bench: Bench) -> None:
+def test_other_connections_can_pay(bench: Bench) -> None:
     bench.grant(amount(1000), OTHER_KEY)
     stop_the_node(bench, invoice(1, "a"))
     stop_the_node(bench, invoice(2, "b"))
@@ -79,7 +79,7 @@ def test_others_may_pay(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(("apart_s", "suspended"), [(WINDOW_S - 60, True), (WINDOW_S + 60, False)])
-def test_only_within_an_hour(bench: Bench, apart_s: int, suspended: bool) -> None:
+def test_stops_count_together_within_an_hour_only(bench: Bench, apart_s: int, suspended: bool) -> None:
     stop_the_node(bench, invoice(1, "a"))
     bench.wait(apart_s)
     stop_the_node(bench, invoice(2, "b"))
@@ -93,8 +93,8 @@ def test_of_three_stops_the_last_two_count(bench: Bench) -> None:
     assert is_suspended(bench)
 
 
-def test_a_payment_that_is_held_counts_once(bench: Bench) -> None:
-    """The owner may restart the node as often as need be."""
+def test_a_held_payment_counts_once(bench: Bench) -> None:
+    """The owner may restart the node as often as necessary."""
     bench.pay(invoice())
     bench.begin(bench.command())
     for _ in range(5):
@@ -102,7 +102,7 @@ def test_a_payment_that_is_held_counts_once(bench: Bench) -> None:
     assert not is_suspended(bench)
 
 
-def test_two_payments_at_one_stop_are_one(bench: Bench) -> None:
+def test_two_payments_at_one_stop_are_one_stop(bench: Bench) -> None:
     bench.pay(invoice(1, "a"))
     bench.pay(invoice(2, "b"))
     bench.crash(with_node=True)
@@ -136,7 +136,7 @@ def test_a_stop_without_a_payment_does_not_count(bench: Bench) -> None:
         '{"version": 1, "stops": 5, "suspended_at": null}',
     ],
 )
-def test_a_record_that_cannot_be_read_suspends(bench: Bench, stored: str) -> None:
+def test_a_record_that_cannot_be_read_suspends_payments(bench: Bench, stored: str) -> None:
     bench.lightningd.datastore[RECORD] = (stored, 0)
     bench.crash()
     assert is_suspended(bench)

@@ -57,7 +57,7 @@ def test_a_payment_in_flight_is_found_by_its_hash(bench: Bench, in_flight: InFli
     assert found(KEY, wanted.payment_hash) is None
 
 
-def test_a_keysend_is_shown_from_its_first_part_on(bench: Bench, in_flight: InFlight) -> None:
+def test_a_keysend_is_shown_once_it_has_a_part(bench: Bench, in_flight: InFlight) -> None:
     bench.pay(keysend(1))
     bench.pay(keysend(2))
     assert shown(bench, in_flight) == {}
@@ -72,7 +72,7 @@ def test_a_keysend_is_shown_from_its_first_part_on(bench: Bench, in_flight: InFl
     assert found == replace(reserved, payment_hash=hashes[1])
 
 
-def test_a_hash_is_asked_for_until_it_is_known(bench: Bench, in_flight: InFlight) -> None:
+def test_an_unknown_hash_is_asked_for_each_time(bench: Bench, in_flight: InFlight) -> None:
     def asked() -> int:
         before = len(bench.lightningd.called("listsendpays"))
         shown(bench, in_flight)
@@ -85,7 +85,7 @@ def test_a_hash_is_asked_for_until_it_is_known(bench: Bench, in_flight: InFlight
     assert [asked(), asked(), asked()] == [1, 0, 0]
 
 
-def test_a_hash_is_learned_again_after_a_restart(bench: Bench) -> None:
+def test_the_hash_of_a_keysend_is_found_again_after_a_restart(bench: Bench) -> None:
     bench.pay(keysend())
     bench.begin(bench.command())
     bench.crash()
@@ -93,7 +93,7 @@ def test_a_hash_is_learned_again_after_a_restart(bench: Bench) -> None:
     assert shown(bench, again) == {1: bench.command().payment_hash}
 
 
-def test_a_hash_is_forgotten_with_its_payment(bench: Bench, in_flight: InFlight) -> None:
+def test_the_hash_of_an_ended_payment_is_dropped(bench: Bench, in_flight: InFlight) -> None:
     for number in (1, 2):
         bench.pay(keysend(number))
         bench.begin(bench.command(number))
@@ -117,7 +117,7 @@ def test_a_payment_that_ends_while_lightningd_is_asked_is_not_in_flight(
     assert shown(bench, in_flight) == {}
 
 
-def test_lightningd_is_away(bench: Bench, in_flight: InFlight) -> None:
+def test_an_unknown_hash_raises_while_lightningd_is_away(bench: Bench, in_flight: InFlight) -> None:
     bench.pay(keysend())
     bench.lightningd.troubles.append(Trouble.AWAY)
     with pytest.raises(NodeError):

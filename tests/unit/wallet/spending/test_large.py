@@ -1,4 +1,4 @@
-"""Payments that do not fit into one channel: refused where they cannot fit, and few at once."""
+"""Payments that do not fit into one channel: refused if no split can work, and few at once."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,7 +26,7 @@ UNLIMITED = Budget(BudgetKind.UNLIMITED, since=START)
 
 
 class ChannelBench(Bench):
-    """With two channels that can send 105 and 60 msat; payments are of 100 and cost up to 110."""
+    """A bench with two channels that can send 105 and 60 msat. Payments cost 100 to 110 msat."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ def bench() -> Iterator[ChannelBench]:
 
 
 def refusal(bench: Bench, number: int, key: str = KEY) -> str | None:
-    """Return the code with which a payment is refused, None when it was sent."""
+    """Return the error code of a refused payment, None if it was sent."""
     asked = bench.pay(invoice(number, f"{key[:2]}{number}"), key)
     outcome = asked.result() if asked.done() else None
     return outcome.code if isinstance(outcome, Nip47Error) else None
@@ -54,7 +54,7 @@ def refusal(bench: Bench, number: int, key: str = KEY) -> str | None:
 
 @pytest.mark.parametrize("wanted", [invoice(), keysend()], ids=["invoice", "keysend"])
 @pytest.mark.parametrize(("channels", "is_sent"), [([], False), ([60, 39], False), ([60, 40], True)])
-def test_more_than_the_node_can_send(
+def test_more_than_the_node_can_send_is_refused(
     bench: ChannelBench, wanted: object, channels: list[int], is_sent: bool
 ) -> None:
     bench.channels = channels
@@ -75,14 +75,14 @@ def test_an_app_without_the_budget_learns_nothing_of_the_node(bench: ChannelBenc
         assert refusal(bench, 1) == "QUOTA_EXCEEDED"
 
 
-def test_one_large_payment_of_a_connection_at_once(bench: ChannelBench) -> None:
+def test_a_connection_has_one_large_payment_at_once(bench: ChannelBench) -> None:
     bench.grant(UNLIMITED)
     codes = [refusal(bench, number) for number in range(1, 4)]
     assert codes == [None] * MAX_LARGE_PER_CONNECTION + ["RATE_LIMITED"] * (3 - MAX_LARGE_PER_CONNECTION)
     assert len(bench.ledger().reservations) == MAX_LARGE_PER_CONNECTION
 
 
-def test_few_large_payments_in_all(bench: ChannelBench) -> None:
+def test_all_connections_together_have_few_large_payments(bench: ChannelBench) -> None:
     keys = [f"{number:02x}" * 32 for number in range(1, MAX_LARGE_IN_ALL + 3)]
     for key in keys:
         bench.grant(UNLIMITED, key)
@@ -90,23 +90,27 @@ def test_few_large_payments_in_all(bench: ChannelBench) -> None:
     assert codes == [None] * MAX_LARGE_IN_ALL + ["RATE_LIMITED"] * 2
 
 
-def test_the_place_is_free_when_the_command_has_answered(bench: ChannelBench) -> None:
+def test_the_slot_is_free_when_the_command_has_answered(bench: ChannelBench) -> None:
     bench.grant(UNLIMITED)
     bench.pay(invoice(1, "a"))
     bench.begin(bench.command(1))
     bench.fail(bench.command(1), is_over=False)
-    assert refusal(bench, 2) is None, "the first one is pending, but lightningd tries no more for it"
+    assert refusal(bench, 2) is None, (
+        "the first one is pending, but lightningd makes no more attempts for it"
+    )
 
 
-def test_payments_that_fit_into_one_channel_are_not_counted(bench: ChannelBench) -> None:
+def test_payments_that_fit_into_one_channel_take_no_slot(bench: ChannelBench) -> None:
     bench.channels = [110]
     bench.grant(UNLIMITED)
     codes = [refusal(bench, number) for number in range(1, MAX_PER_CONNECTION + 1)]
     assert codes == [None] * MAX_PER_CONNECTION
 
 
-def test_thousands_of_attempts_in_vain(bench: ChannelBench) -> None:
-    """What lightningd keeps of them is bounded."""
+def test_after_thousands_of_failed_attempts_large_payments_are_refused_for_a_day(
+    bench: ChannelBench,
+) -> None:
+    """So the memory that lightningd needs for them is limited."""
     bench.grant(UNLIMITED)
     bench.channels = [2 * SMALL_MSAT]
     large = bench.payments._large
@@ -121,10 +125,10 @@ def test_thousands_of_attempts_in_vain(bench: ChannelBench) -> None:
     assert sent_of(bench, 7, SMALL_MSAT)
 
 
-def test_attempts_of_all_connections_are_bounded(
+def test_the_failed_attempts_of_all_connections_are_limited(
     bench: ChannelBench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What lightningd keeps of them is not free before it ends, however long that takes."""
+    """lightningd does not free their memory before it stops, however long that takes."""
     keys = [f"{number:02x}" * 32 for number in range(1, MAX_LARGE_IN_ALL + 2)]
     for key in keys:
         bench.grant(UNLIMITED, key)
@@ -139,8 +143,8 @@ def test_attempts_of_all_connections_are_bounded(
     assert sent_of(bench, 8, SMALL_MSAT - 1, keys[-1])
 
 
-def test_fewer_large_payments_at_once_after_attempts_in_vain(bench: ChannelBench) -> None:
-    """Each of those that are being tried can add as many attempts as one makes."""
+def test_failed_attempts_lower_the_number_of_large_payments_at_once(bench: ChannelBench) -> None:
+    """Each large payment in flight can add as many attempts as one payment can make."""
     keys = [f"{number:02x}" * 32 for number in range(1, MAX_LARGE_IN_ALL + 1)]
     for key in keys:
         bench.grant(UNLIMITED, key)
@@ -162,10 +166,10 @@ def sent_of(bench: Bench, number: int, amount_msat: int, key: str = KEY) -> bool
 
 
 @pytest.mark.parametrize(("known", "code"), [(True, 205), (True, 206), (False, 205), (True, -32601)])
-def test_a_large_payment_without_any_route(
+def test_a_large_payment_without_a_route_is_refused(
     bench: ChannelBench, monkeypatch: pytest.MonkeyPatch, known: bool, code: int
 ) -> None:
-    """`pay` would try thousands of them. A payee behind a route hint is not known to askrene."""
+    """`pay` would try thousands of routes. askrene does not know a payee behind a route hint."""
 
     def getroutes(**_: object) -> Json:
         raise RpcCallError("getroutes", code, "no")
@@ -184,7 +188,7 @@ def test_a_large_payment_without_any_route(
         assert bench.ledger().reservations == {}
 
 
-def test_lightningd_is_away_before_a_large_payment(
+def test_a_large_payment_is_refused_while_lightningd_is_away(
     bench: ChannelBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def listnodes(id: str) -> Json:
@@ -198,7 +202,7 @@ def test_lightningd_is_away_before_a_large_payment(
     assert (bench.sends(), bench.ledger().reservations) == (0, {})
 
 
-def test_a_payment_that_is_not_large_is_not_looked_up(bench: ChannelBench) -> None:
+def test_no_route_is_looked_up_for_a_payment_that_is_not_large(bench: ChannelBench) -> None:
     bench.channels = [110]
     bench.pay(invoice())
     assert bench.lightningd.called("listnodes") == []

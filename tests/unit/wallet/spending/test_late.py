@@ -1,4 +1,4 @@
-"""Payments that turn out complete although the books do not say so."""
+"""Late payments: complete in lightningd, but not booked."""
 
 import logging
 from collections.abc import Iterator
@@ -25,21 +25,21 @@ def bench() -> Iterator[Bench]:
 
 
 def sweep(bench: Bench) -> None:
-    """As at a start, and every hour."""
+    """Sweep, as at a start and every hour."""
     late = LatePayments(bench.lightningd, bench.payments.payer, bench.payments)
     bench.run(late.sweep(bench.time()))
     bench.wait(1)
 
 
 def failed_payment(bench: Bench, wanted: Any) -> Command:
-    """A payment whose app was told that it failed."""
+    """Make a payment that fails, and return its command."""
     bench.pay(wanted)
     bench.fail(bench.command())
     assert bench.ledger().reservations == {}
     return bench.command()
 
 
-def pay_it_all_the_same(bench: Bench, command: Command, complete: bool = True) -> None:
+def pay_after_all(bench: Bench, command: Command, complete: bool = True) -> None:
     command.is_over = False
     bench.begin(command)
     if complete:
@@ -51,7 +51,7 @@ def test_a_failed_payment_that_is_complete_is_booked(
     bench: Bench, wanted: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     command = failed_payment(bench, wanted)
-    pay_it_all_the_same(bench, command)
+    pay_after_all(bench, command)
     assert bench.ledger().spent_msat == 0
     with caplog.at_level(logging.WARNING):
         sweep(bench)
@@ -64,20 +64,20 @@ def test_a_failed_payment_that_is_complete_is_booked(
     assert (bench.ledger().spent_msat, bench.notified) == (110, [wanted.request_id]), "once"
 
 
-def test_also_when_the_budget_is_used_up(bench: Bench) -> None:
+def test_a_late_payment_is_booked_although_the_budget_is_used_up(bench: Bench) -> None:
     bench.grant(amount(110))
     first = failed_payment(bench, invoice(1, "a"))
     bench.pay(invoice(2, "b"))
     bench.finish(bench.command(2))
-    pay_it_all_the_same(bench, first)
+    pay_after_all(bench, first)
     sweep(bench)
     assert bench.ledger().spent_msat == 220
     assert bench.ledger().left(amount(110), bench.time()) == 0
 
 
-def test_a_part_that_is_pending_is_for_a_later_sweep(bench: Bench) -> None:
+def test_a_pending_part_is_left_to_a_later_sweep(bench: Bench) -> None:
     command = failed_payment(bench, invoice())
-    pay_it_all_the_same(bench, command, complete=False)
+    pay_after_all(bench, command, complete=False)
     bench.pay(invoice(2, "b"))
     bench.finish(bench.command(2))
     sweep(bench)
@@ -87,8 +87,8 @@ def test_a_part_that_is_pending_is_for_a_later_sweep(bench: Bench) -> None:
     assert bench.ledger().spent_msat == 220
 
 
-def test_a_crash_before_it_is_booked(bench: Bench) -> None:
-    pay_it_all_the_same(bench, failed_payment(bench, invoice()))
+def test_a_late_payment_is_booked_after_a_crash(bench: Bench) -> None:
+    pay_after_all(bench, failed_payment(bench, invoice()))
     late = LatePayments(bench.lightningd, bench.payments.payer, bench.payments)
     bench.run(late.sweep(bench.time()))
     assert bench.ledger().reserved_msat == 110
@@ -97,7 +97,7 @@ def test_a_crash_before_it_is_booked(bench: Bench) -> None:
     assert (bench.ledger().spent_msat, bench.ledger().reservations) == (110, {})
 
 
-def test_what_was_swept_is_not_read_again(bench: Bench) -> None:
+def test_parts_of_an_earlier_sweep_are_not_read_again(bench: Bench) -> None:
     for number, name in enumerate("abc", 1):
         bench.pay(invoice(number, name))
         bench.finish(bench.command(number))
@@ -108,7 +108,7 @@ def test_what_was_swept_is_not_read_again(bench: Bench) -> None:
     assert starts == {4}
 
 
-def test_payments_in_flight_are_left_alone(bench: Bench) -> None:
+def test_the_sweep_does_not_touch_payments_in_flight(bench: Bench) -> None:
     bench.pay(invoice())
     bench.begin(bench.command())
     bench.lightningd.end_part(bench.command(), 0, complete=True)
@@ -134,7 +134,7 @@ def complete_part(bench: Bench, label: str | None, created_at: float) -> None:
     )
 
 
-def test_a_payment_that_no_book_knows(bench: Bench) -> None:
+def test_a_payment_without_a_record_is_booked(bench: Bench) -> None:
     bench.run(bench.payments.receive(KEY, 1, 1))
     complete_part(bench, f"nwc:{KEY[:16]}:{7:064x}", bench.time())
     sweep(bench)
@@ -153,7 +153,7 @@ def test_a_payment_that_no_book_knows(bench: Bench) -> None:
     ],
     ids=["none", "empty", "another", "not ours", "no such connection", "too old"],
 )
-def test_payments_that_are_not_booked(bench: Bench, label: str | None, age_s: int) -> None:
+def test_foreign_and_old_payments_are_not_booked(bench: Bench, label: str | None, age_s: int) -> None:
     bench.run(bench.payments.receive(KEY, 1, 1))
     complete_part(bench, label, bench.time() - age_s)
     sweep(bench)
@@ -161,26 +161,26 @@ def test_payments_that_are_not_booked(bench: Bench, label: str | None, age_s: in
     assert bench.notified == []
 
 
-def test_a_place_that_cannot_be_read_is_the_beginning(bench: Bench) -> None:
-    pay_it_all_the_same(bench, failed_payment(bench, invoice()))
+def test_the_sweep_starts_from_the_beginning_if_its_index_cannot_be_read(bench: Bench) -> None:
+    pay_after_all(bench, failed_payment(bench, invoice()))
     for stored in ("", "[]", "{}", '{"first_index": "x"}'):
         bench.lightningd.datastore["nwc", "late_payments"] = (stored, 0)
         sweep(bench)
         assert bench.ledger().spent_msat == 110
 
 
-def test_a_record_that_cannot_be_read_is_left_alone(bench: Bench) -> None:
+def test_a_payment_whose_record_cannot_be_read_is_not_booked(bench: Bench) -> None:
     command = failed_payment(bench, invoice())
-    pay_it_all_the_same(bench, command)
+    pay_after_all(bench, command)
     bench.lightningd.datastore["nwc", "payments", KEY[:16], invoice().request_id] = ("{}", 0)
     bench.crash()
     sweep(bench)
     assert bench.ledger() == replace(bench.ledger(), spent_msat=0, reservations={})
 
 
-def test_a_ledger_that_a_person_put_under_another_name_is_left_alone(bench: Bench) -> None:
+def test_a_ledger_under_a_malformed_name_is_not_touched(bench: Bench) -> None:
     command = failed_payment(bench, invoice())
-    pay_it_all_the_same(bench, command)
+    pay_after_all(bench, command)
     stored = bench.lightningd.datastore.pop(("nwc", "ledgers", KEY))
     bench.lightningd.datastore["nwc", "ledgers", KEY + "9"] = stored
     bench.crash()
@@ -188,7 +188,7 @@ def test_a_ledger_that_a_person_put_under_another_name_is_left_alone(bench: Benc
     assert bench.lightningd.datastore["nwc", "ledgers", KEY + "9"] == stored
 
 
-def test_a_part_that_nobody_understands_stops_no_sweep(bench: Bench) -> None:
+def test_a_malformed_part_does_not_stop_the_sweep(bench: Bench) -> None:
     bench.run(bench.payments.receive(KEY, 1, 1))
     complete_part(bench, f"nwc:{KEY[:16]}:{7:064x}", bench.time())
     bench.lightningd.parts[0]["created_at"] = None

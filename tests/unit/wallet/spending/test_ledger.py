@@ -1,4 +1,4 @@
-"""The rules of the ledger, one by one, and that a damaged one is not spent from."""
+"""The rules of the ledger, one by one; a damaged ledger is refused."""
 
 import json
 from dataclasses import replace
@@ -35,14 +35,14 @@ def reserved(*payments: Any, budget: Budget | None = None) -> Ledger:
 # Rule 1 and 3: reservations
 
 
-def test_the_most_it_can_cost_is_reserved() -> None:
+def test_the_most_that_a_payment_can_cost_is_reserved() -> None:
     ledger = reserved(ONE)
     assert ledger.reserved_msat == 110
     assert ledger.left(amount(1000), NOW) == 890
 
 
 @pytest.mark.parametrize(("budget_msat", "fits"), [(220, True), (219, False)])
-def test_what_is_reserved_is_not_left(budget_msat: int, fits: bool) -> None:
+def test_reserved_money_is_not_left(budget_msat: int, fits: bool) -> None:
     budget = amount(budget_msat)
     ledger = reserved(ONE, budget=budget)
     if fits:
@@ -53,7 +53,7 @@ def test_what_is_reserved_is_not_left(budget_msat: int, fits: bool) -> None:
         assert error.value.left_msat == 109
 
 
-def test_what_is_spent_is_not_left() -> None:
+def test_spent_money_is_not_left() -> None:
     budget = amount(200)
     ledger = reserved(ONE, budget=budget).book(ONE.request_id, 105, budget, NOW)
     assert ledger.left(budget, NOW) == 95
@@ -61,25 +61,25 @@ def test_what_is_spent_is_not_left() -> None:
         ledger.reserve(TWO, budget, NOW)
 
 
-def test_a_request_has_one_reservation() -> None:
+def test_a_request_cannot_be_reserved_twice() -> None:
     with pytest.raises(ValueError):
         reserved(ONE, ONE)
 
 
-def test_nothing_is_not_spent_from_even_for_free() -> None:
+def test_without_a_budget_even_a_free_payment_is_refused() -> None:
     free = payment(amount_msat=0, max_fee_msat=0)
     with pytest.raises(BudgetExceededError):
         Ledger(received_msat=1000).reserve(free, Budget(), NOW)
 
 
-def test_without_a_bound() -> None:
+def test_an_unlimited_budget_has_no_limit() -> None:
     budget = Budget(BudgetKind.UNLIMITED)
     ledger = Ledger().reserve(payment(amount_msat=10**15), budget, NOW)
     assert ledger.left(budget, NOW) is None
     assert ledger.granted(budget) is None
 
 
-def test_a_lowered_budget_leaves_nothing_and_not_less() -> None:
+def test_a_lowered_budget_leaves_zero_and_not_less() -> None:
     ledger = reserved(ONE)
     assert ledger.left(amount(50), NOW) == 0
 
@@ -87,7 +87,7 @@ def test_a_lowered_budget_leaves_nothing_and_not_less() -> None:
 # Rule 2: how a reservation ends
 
 
-def test_booked_with_the_real_cost() -> None:
+def test_a_payment_is_booked_with_its_real_cost() -> None:
     budget = amount(1000)
     ledger = reserved(ONE, TWO).book(ONE.request_id, 103, budget, NOW)
     assert list(ledger.reservations) == [TWO.request_id]
@@ -96,7 +96,7 @@ def test_booked_with_the_real_cost() -> None:
     assert ledger.left(budget, NOW) == 1000 - 103 - 110
 
 
-def test_booked_once() -> None:
+def test_a_payment_is_booked_once() -> None:
     ledger = reserved(ONE).book(ONE.request_id, 103, amount(1000), NOW)
     assert ledger.book(ONE.request_id, 103, amount(1000), NOW) is ledger
     assert ledger.release(ONE.request_id) is ledger
@@ -106,25 +106,25 @@ def test_no_more_is_booked_than_was_reserved() -> None:
     assert reserved(ONE).book(ONE.request_id, 5000, amount(1000), NOW).spent_msat == 110
 
 
-def test_released_and_untold() -> None:
+def test_a_release_can_leave_the_payment_unannounced() -> None:
     ledger = reserved(ONE).release(ONE.request_id, unannounced=True)
     assert (ledger.reservations, ledger.unannounced, ledger.spent_msat) == ({}, (ONE.request_id,), 0)
     assert ledger.mark_announced(ONE.request_id).unannounced == ()
 
 
-def test_released() -> None:
+def test_a_release_leaves_nothing_behind() -> None:
     ledger = reserved(ONE).release(ONE.request_id)
     assert (ledger.reservations, ledger.spent_msat, ledger.unannounced) == ({}, 0, ())
     assert ledger.release(ONE.request_id) is ledger
     assert ledger.book(ONE.request_id, 103, amount(1000), NOW) is ledger
 
 
-def test_booked_for_a_revoked_connection() -> None:
+def test_booking_for_a_revoked_connection_begins_no_period() -> None:
     ledger = reserved(ONE).book(ONE.request_id, 103, None, NOW + 900 * DAY)
     assert (ledger.period_started_at, ledger.spent_msat) == (START, 103)
 
 
-def test_told() -> None:
+def test_mark_announced_removes_one_request() -> None:
     ledger = replace(Ledger(), unannounced=("a", "b"))
     assert ledger.mark_announced("a").unannounced == ("b",)
     assert ledger.mark_announced("c") is ledger
@@ -133,12 +133,12 @@ def test_told() -> None:
 # Rule 4: periods
 
 
-def test_a_new_period() -> None:
+def test_a_new_period_renews_the_budget_but_not_the_reservations() -> None:
     budget = amount(300, Renewal.DAILY)
     ledger = reserved(ONE, TWO, budget=budget).book(ONE.request_id, 103, budget, NOW)
     tomorrow = NOW + DAY
     assert ledger.spent_at(budget, tomorrow) == 0
-    assert ledger.left(budget, tomorrow) == 300 - 110, "what is under way still counts"
+    assert ledger.left(budget, tomorrow) == 300 - 110, "a payment in flight still counts"
     assert TWO.request_id in ledger.reserve(payment(3), budget, tomorrow).reservations
     booked = ledger.book(TWO.request_id, 110, budget, tomorrow)
     assert (booked.period_started_at, booked.spent_msat) == (START + DAY, 110)
@@ -152,7 +152,7 @@ def test_a_reservation_begins_the_period() -> None:
     assert (begun.period_started_at, begun.spent_msat) == (START + DAY, 0)
 
 
-def test_a_clock_set_back_brings_no_budget_back() -> None:
+def test_a_clock_that_is_set_back_renews_no_budget() -> None:
     budget = amount(110, Renewal.DAILY)
     ledger = Ledger().reserve(ONE, budget, NOW + DAY).book(ONE.request_id, 110, budget, NOW + DAY)
     assert ledger.left(budget, NOW) == 0
@@ -168,10 +168,10 @@ def test_a_clock_set_back_brings_no_budget_back() -> None:
         st.tuples(st.integers(0, 3 * DAY), st.integers(-DAY, DAY), st.integers(0, 110)), max_size=12
     ),
 )
-def test_no_period_has_more_than_was_granted(
+def test_no_period_spends_more_than_was_granted(
     renewal: Renewal, steps: list[tuple[int, int, int]]
 ) -> None:
-    """Differential: each reservation against a list of what was booked in which period."""
+    """Compare each reservation with a list of what was booked in which period."""
     budget, ledger, now = amount(250, renewal), Ledger(), START
     booked: list[tuple[int, int]] = []
     newest = 0
@@ -192,7 +192,7 @@ def test_no_period_has_more_than_was_granted(
 # A budget of what was received
 
 
-def test_received_is_spent_whatever_the_period() -> None:
+def test_a_received_budget_has_no_periods() -> None:
     budget = Budget(BudgetKind.RECEIVED, since=START)
     ledger = Ledger().receive(200, 7)
     assert ledger.left(budget, NOW) == 200
@@ -208,7 +208,7 @@ def test_an_invoice_is_counted_once() -> None:
     assert ledger.receive(300, 9).received_msat == 500
 
 
-# Stored
+# Stored ledgers
 
 PAYMENTS = st.builds(
     payment,
@@ -231,7 +231,7 @@ LEDGERS = st.builds(
 
 
 @given(LEDGERS)
-def test_round_trip(ledger: Ledger) -> None:
+def test_a_stored_ledger_is_read_unchanged(ledger: Ledger) -> None:
     assert parse_ledger(ledger.to_json()) == ledger
 
 
@@ -246,7 +246,7 @@ def test_a_missing_field_is_damage(name: str) -> None:
         parse_ledger(json.dumps(fields))
 
 
-# Earlier versions wrote no such fields.
+# Earlier versions did not write these fields.
 MAY_BE_MISSING = ("metadata", "first_sendpay_index", "reserved_at_us")
 
 
@@ -258,7 +258,7 @@ def test_a_missing_field_of_a_reservation_is_damage(name: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "1", "null", '"x"', "{", "[" * 100_000, "NaN", "\0"])
-def test_no_ledger(text: str) -> None:
+def test_text_that_is_not_a_ledger_is_refused(text: str) -> None:
     with pytest.raises(LedgerError):
         parse_ledger(text)
 
@@ -279,7 +279,7 @@ def test_no_ledger(text: str) -> None:
         *(("reservations", value) for value in (*NO_OBJECTS, None, {"a": 1}, {"a": RESERVATION})),
     ],
 )
-def test_damage(name: str, value: object) -> None:
+def test_a_damaged_field_is_refused(name: str, value: object) -> None:
     with pytest.raises(LedgerError):
         parse_ledger(json.dumps({**FULL, name: value}))
 
@@ -300,14 +300,14 @@ def test_damage(name: str, value: object) -> None:
         ("other", 1),
     ],
 )
-def test_damage_of_a_reservation(name: str, value: object) -> None:
+def test_a_damaged_reservation_is_refused(name: str, value: object) -> None:
     reservations = {ONE.request_id: {**RESERVATION, name: value}}
     with pytest.raises(LedgerError):
         parse_ledger(json.dumps({**FULL, "reservations": reservations}))
 
 
 def check_usable(text: str) -> None:
-    """Either it is refused, or nothing about it can be negative."""
+    """Check that the text is refused, or that no amount of the ledger is negative."""
     try:
         ledger = parse_ledger(text)
     except LedgerError:
@@ -320,18 +320,20 @@ def check_usable(text: str) -> None:
 
 
 @given(LEDGERS, st.dictionaries(st.sampled_from([*FULL, "x"]), JSON_VALUES, max_size=3))
-def test_other_values(ledger: Ledger, damage: dict[str, Any]) -> None:
+def test_a_ledger_with_random_fields_is_refused_or_usable(
+    ledger: Ledger, damage: dict[str, Any]
+) -> None:
     check_usable(json.dumps({**json.loads(ledger.to_json()), **damage}))
 
 
 @given(st.dictionaries(st.sampled_from([*RESERVATION, "x"]), JSON_VALUES, min_size=1, max_size=3))
-def test_other_values_in_a_reservation(damage: dict[str, Any]) -> None:
+def test_a_ledger_with_a_random_reservation_is_refused_or_usable(damage: dict[str, Any]) -> None:
     reservations = {ONE.request_id: {**RESERVATION, **damage}}
     check_usable(json.dumps({**FULL, "reservations": reservations}))
 
 
 @given(LEDGERS, st.data())
-def test_other_text(ledger: Ledger, data: st.DataObject) -> None:
+def test_a_ledger_with_random_text_is_refused_or_usable(ledger: Ledger, data: st.DataObject) -> None:
     text = ledger.to_json()
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, len(text)))
@@ -339,6 +341,6 @@ def test_other_text(ledger: Ledger, data: st.DataObject) -> None:
 
 
 @given(JSON_VALUES)
-def test_any_json(value: Any) -> None:
+def test_random_json_is_refused(value: Any) -> None:
     with pytest.raises(LedgerError):
         parse_ledger(json.dumps(value))

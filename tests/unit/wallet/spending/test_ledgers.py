@@ -1,4 +1,4 @@
-"""The ledgers in the datastore: one change at a time, and none lost."""
+"""The ledgers in the datastore: one change at a time, and no change is lost."""
 
 import asyncio
 from collections.abc import Callable
@@ -39,16 +39,18 @@ def writes(lightningd: SimulatedLightningd) -> list[tuple[str, int | None]]:
     return [(given["mode"], given.get("generation")) for given in lightningd.called("datastore")]
 
 
-async def test_each_write_names_what_it_replaces(lightningd: SimulatedLightningd) -> None:
+async def test_each_write_names_the_generation_it_replaces(lightningd: SimulatedLightningd) -> None:
     ledgers = Ledgers(lightningd)
     for _ in range(3):
         await ledgers.change(KEY, spend(5))
     assert writes(lightningd) == [("must-create", None), ("must-replace", 0), ("must-replace", 1)]
     assert stored(lightningd).spent_msat == 15
-    assert len(lightningd.called("listdatastore")) == 1, "read once, known from then on"
+    assert len(lightningd.called("listdatastore")) == 1, "read once, then known"
 
 
-async def test_no_change_is_not_written(lightningd: SimulatedLightningd, ledgers: Ledgers) -> None:
+async def test_an_unchanged_ledger_is_not_written(
+    lightningd: SimulatedLightningd, ledgers: Ledgers
+) -> None:
     assert await ledgers.change(KEY, lambda ledger: ledger) == Ledger()
     assert not lightningd.datastore
 
@@ -62,18 +64,18 @@ async def test_a_change_that_raises_changes_nothing(
     with pytest.raises(ValueError):
         await ledgers.change(KEY, refuse)
     assert not lightningd.datastore
-    await ledgers.change(KEY, spend(5))  # and nobody is locked out
+    await ledgers.change(KEY, spend(5))  # the lock is free again
 
 
-async def test_changes_of_one_connection_come_one_after_the_other(
+async def test_changes_of_one_ledger_happen_one_after_another(
     lightningd: SimulatedLightningd, ledgers: Ledgers
 ) -> None:
     await asyncio.gather(*(ledgers.change(KEY, spend(1)) for _ in range(20)))
     assert stored(lightningd).spent_msat == 20
-    assert len(writes(lightningd)) == 20, "none was refused and made again"
+    assert len(writes(lightningd)) == 20, "no write was refused and repeated"
 
 
-async def test_connections_do_not_wait_for_each_other(
+async def test_changes_of_different_ledgers_do_not_wait_for_each_other(
     lightningd: SimulatedLightningd, ledgers: Ledgers
 ) -> None:
     held, go_on = asyncio.Event(), asyncio.Event()
@@ -95,7 +97,7 @@ async def test_connections_do_not_wait_for_each_other(
 
 @pytest.mark.parametrize("exists", [False, True])
 @pytest.mark.parametrize(("trouble", "made"), [(Trouble.AWAY, 0), (Trouble.LOST, 5)])
-async def test_what_a_lost_answer_said_is_read_again(
+async def test_after_a_lost_answer_the_ledger_is_read_again(
     lightningd: SimulatedLightningd, ledgers: Ledgers, exists: bool, trouble: Trouble, made: int
 ) -> None:
     if exists:
@@ -118,10 +120,10 @@ async def test_a_refused_write_is_raised(lightningd: SimulatedLightningd, ledger
 
 
 @pytest.mark.parametrize("exists", [False, True])
-async def test_what_others_write_is_seen_before_it_is_replaced(
+async def test_a_change_by_others_is_seen_before_it_is_replaced(
     lightningd: SimulatedLightningd, ledgers: Ledgers, exists: bool
 ) -> None:
-    """Such as a write of before a crash that comes late."""
+    """Such as a write from before a crash that lightningd makes late."""
     if exists:
         await ledgers.change(KEY, spend(1))
     else:
@@ -130,13 +132,17 @@ async def test_what_others_write_is_seen_before_it_is_replaced(
     assert (await ledgers.change(KEY, spend(100))).spent_msat == 110 + exists
 
 
-async def test_a_record_that_somebody_deletes(lightningd: SimulatedLightningd, ledgers: Ledgers) -> None:
+async def test_a_record_deleted_by_others_is_created_again(
+    lightningd: SimulatedLightningd, ledgers: Ledgers
+) -> None:
     await ledgers.change(KEY, spend(1))
     del lightningd.datastore[NAME]
     assert (await ledgers.change(KEY, spend(5))).spent_msat == 5
 
 
-async def test_one_who_is_always_first(lightningd: SimulatedLightningd, ledgers: Ledgers) -> None:
+async def test_a_change_is_given_up_if_others_always_write_first(
+    lightningd: SimulatedLightningd, ledgers: Ledgers
+) -> None:
     async def intrude(method: str, given: Json) -> None:
         if method == "datastore":
             text, generation = lightningd.datastore.get(NAME, (Ledger().to_json(), 0))
@@ -149,8 +155,10 @@ async def test_one_who_is_always_first(lightningd: SimulatedLightningd, ledgers:
     assert stored(lightningd).spent_msat == 0
 
 
-async def test_a_change_whose_asker_is_gone(lightningd: SimulatedLightningd, ledgers: Ledgers) -> None:
-    """It may be made all the same: the next one does not write over it unseen."""
+async def test_a_cancelled_change_is_not_overwritten_unseen(
+    lightningd: SimulatedLightningd, ledgers: Ledgers
+) -> None:
+    """lightningd may make the change after all, so the next one must see it."""
     held, go_on = asyncio.Event(), asyncio.Event()
 
     async def hold(method: str, given: Json) -> None:
@@ -169,7 +177,7 @@ async def test_a_change_whose_asker_is_gone(lightningd: SimulatedLightningd, led
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"version":2}', "\ud800"])
-async def test_a_bad_ledger_blocks(
+async def test_a_ledger_that_cannot_be_read_is_neither_used_nor_replaced(
     lightningd: SimulatedLightningd, ledgers: Ledgers, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     lightningd.datastore[NAME] = (text, 3)
@@ -181,11 +189,13 @@ async def test_a_bad_ledger_blocks(
             await ledgers.change(KEY, spend(1))
         with pytest.raises(LedgerError):
             await ledgers.of(KEY)
-    assert lightningd.datastore[NAME] == (text, 3), "left alone"
+    assert lightningd.datastore[NAME] == (text, 3), "unchanged"
     assert (await ledgers.change(OTHER_KEY, spend(1))).spent_msat == 8
 
 
-async def test_load(lightningd: SimulatedLightningd, ledgers: Ledgers) -> None:
+async def test_load_returns_the_stored_ledgers(
+    lightningd: SimulatedLightningd, ledgers: Ledgers
+) -> None:
     ledger = Ledger().reserve(payment(), amount(1000), START)
     lightningd.datastore[NAME] = (ledger.to_json(), 3)
     assert await ledgers.load() == {KEY: ledger}
@@ -193,7 +203,7 @@ async def test_load(lightningd: SimulatedLightningd, ledgers: Ledgers) -> None:
     assert ledgers.known(OTHER_KEY) == Ledger()
 
 
-async def test_load_asks_once_for_all_and_knows_what_a_change_replaces(
+async def test_load_asks_once_and_keeps_the_generations(
     lightningd: SimulatedLightningd, ledgers: Ledgers
 ) -> None:
     lightningd.datastore[NAME] = (Ledger(spent_msat=1).to_json(), 3)
@@ -205,7 +215,9 @@ async def test_load_asks_once_for_all_and_knows_what_a_change_replaces(
     assert writes(lightningd) == [("must-replace", 3), ("must-replace", 8)]
 
 
-async def test_load_while_lightningd_is_away(lightningd: SimulatedLightningd, ledgers: Ledgers) -> None:
+async def test_load_can_be_repeated_after_lightningd_was_away(
+    lightningd: SimulatedLightningd, ledgers: Ledgers
+) -> None:
     lightningd.datastore[NAME] = (Ledger(spent_msat=7).to_json(), 0)
     lightningd.troubles.append(Trouble.AWAY)
     with pytest.raises(NodeError):
@@ -213,10 +225,12 @@ async def test_load_while_lightningd_is_away(lightningd: SimulatedLightningd, le
     assert (await ledgers.load())[KEY].spent_msat == 7
 
 
-# Forgetting
+# Deleting
 
 
-async def test_forget(lightningd: SimulatedLightningd, ledgers: Ledgers) -> None:
+async def test_a_ledger_is_deleted_only_if_it_may_be(
+    lightningd: SimulatedLightningd, ledgers: Ledgers
+) -> None:
     await ledgers.change(KEY, spend(1))
     await ledgers.forget(KEY, lambda _: False)
     assert stored(lightningd).spent_msat == 1
@@ -227,7 +241,7 @@ async def test_forget(lightningd: SimulatedLightningd, ledgers: Ledgers) -> None
 
 
 @pytest.mark.parametrize("trouble", [Trouble.AWAY, Trouble.LOST])
-async def test_forget_without_an_answer(
+async def test_after_a_deletion_without_an_answer_the_ledger_is_read_again(
     lightningd: SimulatedLightningd, ledgers: Ledgers, trouble: Trouble
 ) -> None:
     await ledgers.change(KEY, spend(1))
@@ -240,7 +254,7 @@ async def test_forget_without_an_answer(
 async def test_a_late_deletion_spares_the_ledger_of_a_new_connection(
     lightningd: SimulatedLightningd, ledgers: Ledgers
 ) -> None:
-    """Lightningd may carry out a deletion that was given up, when the key is connected again."""
+    """lightningd may delete long after we stopped waiting, when the key has a connection again."""
     await ledgers.change(KEY, spend(1))
     lightningd.troubles.append(Trouble.AWAY)
     with pytest.raises(NodeUnavailableError):
@@ -252,10 +266,8 @@ async def test_a_late_deletion_spares_the_ledger_of_a_new_connection(
     assert stored(lightningd).spent_msat == 6
 
 
-async def test_what_changes_while_all_are_read_is_kept(
-    lightningd: SimulatedLightningd, ledgers: Ledgers
-) -> None:
-    """Lightningd has made its list, and the change is written before the list arrives."""
+async def test_a_change_during_load_is_kept(lightningd: SimulatedLightningd, ledgers: Ledgers) -> None:
+    """lightningd has made its list, and the change is written before the list arrives."""
     await Ledgers(lightningd).change(KEY, spend(1))
     listed, go_on = asyncio.Event(), asyncio.Event()
     entries = lightningd.datastore_entries
@@ -276,10 +288,10 @@ async def test_what_changes_while_all_are_read_is_kept(
     assert stored(lightningd).spent_msat == 7
 
 
-async def test_what_is_written_meanwhile_is_not_forgotten(
+async def test_a_ledger_that_changes_meanwhile_is_not_deleted(
     lightningd: SimulatedLightningd, ledgers: Ledgers
 ) -> None:
-    """Looked at and deleted in one step: a change comes before, and is seen, or after."""
+    """The ledger is checked and deleted in one step, so a change comes either before or after."""
     await ledgers.change(KEY, spend(1))
     held, go_on = asyncio.Event(), asyncio.Event()
 

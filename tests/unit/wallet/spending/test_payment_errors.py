@@ -1,4 +1,4 @@
-"""What a client is told of an error of a paying command, where the code alone does not say it."""
+"""The error that a client gets for an error of a paying command whose code is ambiguous."""
 
 import pytest
 
@@ -11,7 +11,7 @@ NO_ROUTE = "no route to the payee was found"
 
 
 @pytest.mark.parametrize(
-    ("code", "message", "told"),
+    ("code", "message", "answered"),
     [
         (205, "Failed: Could not find route without excessive cost", TOO_COSTLY),
         (205, "Failed: Could not find route without excessive cost or delays", TOO_COSTLY),
@@ -21,6 +21,6 @@ NO_ROUTE = "no route to the payee was found"
     ],
 )
 def test_xpay_before_26_06_has_one_code_for_cost_and_for_no_route(
-    code: int, message: str, told: str
+    code: int, message: str, answered: str
 ) -> None:
-    assert failure_of(RpcCallError("xpay", code, message), payment()).message == told
+    assert failure_of(RpcCallError("xpay", code, message), payment()).message == answered

@@ -1,4 +1,4 @@
-"""Payments that have ended: kept, found again, and never paid again when they cannot be read."""
+"""Records of payments: stored, found again, and never paid again if they cannot be read."""
 
 import asyncio
 import json
@@ -37,7 +37,9 @@ def request_ids(entries: list[Any]) -> list[int]:
     return [int(entry.request_id, 16) for entry in entries]
 
 
-async def test_kept_and_found(lightningd: SimulatedLightningd, records: PaymentRecords) -> None:
+async def test_a_stored_record_is_found(
+    lightningd: SimulatedLightningd, records: PaymentRecords
+) -> None:
     one = record(1, payment_hash=HASH)
     await records.keep(ID, one)
     for known in (records, await loaded(lightningd)):
@@ -59,7 +61,7 @@ async def loaded(lightningd: SimulatedLightningd) -> PaymentRecords:
     return records
 
 
-async def test_kept_twice_is_one(records: PaymentRecords) -> None:
+async def test_a_record_that_is_stored_twice_is_one_payment(records: PaymentRecords) -> None:
     await records.keep(ID, record(1, settled=False, payment_hash=None))
     await records.keep(ID, record(1, payment_hash=HASH))
     await records.keep(ID, record(1, payment_hash=HASH))
@@ -68,14 +70,16 @@ async def test_kept_twice_is_one(records: PaymentRecords) -> None:
     assert len(records.between(ID, None, None, settled_only=False)) == 1
 
 
-async def test_deleted(lightningd: SimulatedLightningd, records: PaymentRecords) -> None:
+async def test_a_deleted_record_is_gone(
+    lightningd: SimulatedLightningd, records: PaymentRecords
+) -> None:
     await records.keep(ID, record(1, payment_hash=HASH))
     await records.delete(ID, record(1).payment.request_id)
     await records.delete(ID, "00")
     assert (list(records.all()), records.with_hash(HASH), lightningd.datastore) == ([], None, {})
 
 
-async def test_the_settled_is_found_then_the_newest(records: PaymentRecords) -> None:
+async def test_the_settled_payment_of_a_hash_is_found_else_the_newest(records: PaymentRecords) -> None:
     for number, (settled, later) in enumerate([(False, 5), (True, 0), (False, 9)]):
         await records.keep(ID, record(number, settled, payment_hash=HASH, created_at=START + later))
     entry = records.with_hash(HASH)
@@ -87,7 +91,9 @@ async def test_the_settled_is_found_then_the_newest(records: PaymentRecords) -> 
     assert request_ids([newest]) == [2]
 
 
-async def test_not_kept_is_not_shown(lightningd: SimulatedLightningd, records: PaymentRecords) -> None:
+async def test_a_record_that_was_not_written_is_not_shown(
+    lightningd: SimulatedLightningd, records: PaymentRecords
+) -> None:
     lightningd.troubles.append(Trouble.AWAY)
     with pytest.raises(NodeError):
         await records.keep(ID, record(1))
@@ -99,7 +105,7 @@ ENTRIES = st.lists(st.tuples(st.sampled_from([ID, OTHER_ID]), MOMENTS, st.boolea
 
 
 @given(ENTRIES, st.sets(st.integers(0, 11)), st.none() | MOMENTS, st.none() | MOMENTS, st.booleans())
-def test_between(
+def test_between_returns_the_payments_of_a_time_newest_first(
     entries: list[tuple[str, int, bool]],
     deleted: set[int],
     from_time: int | None,
@@ -130,7 +136,7 @@ def test_between(
     assert [request_ids(part) for part in asyncio.run(found())] == [numbers, numbers]
 
 
-# What cannot be read
+# Records that cannot be read
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"version":2}', "[]", '"'])
@@ -145,12 +151,12 @@ async def test_an_unreadable_record_refuses_its_request(
         await records.get(ID, request_id)
     assert request_ids(list(records.all())) == [2]
     assert "its record cannot be read" in caplog.text
-    # Followed to its end once more, it is as good as any.
+    # A payment that is followed to its end again replaces the record.
     await records.keep(ID, record(1))
     assert await records.get(ID, request_id) == record(1)
 
 
-async def test_a_record_that_became_unreadable(
+async def test_a_record_that_becomes_unreadable_raises(
     lightningd: SimulatedLightningd, records: PaymentRecords
 ) -> None:
     await records.keep(ID, record(1))
@@ -188,7 +194,7 @@ def test_a_missing_field_is_damage(whole: dict[str, Any], name: str) -> None:
         (FAILED, "other", 1),
     ],
 )
-def test_damage(whole: dict[str, Any], name: str, value: object) -> None:
+def test_a_damaged_field_is_refused(whole: dict[str, Any], name: str, value: object) -> None:
     with pytest.raises(READING_ERRORS):
         parse_payment_record(json.dumps({**whole, name: value}))
 
@@ -196,7 +202,9 @@ def test_damage(whole: dict[str, Any], name: str, value: object) -> None:
 @given(
     st.sampled_from([SETTLED, FAILED]), st.dictionaries(st.sampled_from([*SETTLED, "x"]), JSON_VALUES)
 )
-def test_whatever_is_read_can_be_used(whole: dict[str, Any], damage: dict[str, Any]) -> None:
+def test_a_record_with_random_fields_is_refused_or_usable(
+    whole: dict[str, Any], damage: dict[str, Any]
+) -> None:
     try:
         read = parse_payment_record(json.dumps({**whole, **damage}))
     except READING_ERRORS:
@@ -206,20 +214,20 @@ def test_whatever_is_read_can_be_used(whole: dict[str, Any], damage: dict[str, A
 
 
 @pytest.mark.parametrize("kept", [record(), record(settled=False), record(metadata={"ü": [1, None]})])
-def test_round_trip(kept: PaymentRecord) -> None:
+def test_a_stored_record_is_read_unchanged(kept: PaymentRecord) -> None:
     assert parse_payment_record(kept.to_json()) == kept
 
 
-def test_fee() -> None:
+def test_the_fee_is_what_was_sent_beyond_the_amount() -> None:
     assert record().fee_msat == 3
-    assert record(amount_msat=200).fee_msat == 0, "one that paid less is none"
+    assert record(amount_msat=200).fee_msat == 0, "the payee took less than the amount"
     assert record(settled=False).fee_msat == 0
 
 
-async def test_old_failures_are_forgotten(
+async def test_old_failed_payments_are_deleted(
     lightningd: SimulatedLightningd, records: PaymentRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a month; earlier where there are many, but never while a request could be replayed."""
+    """After a month, or earlier if there are many, but never while a request could be replayed."""
     monkeypatch.setattr(payment_records, "MAX_FAILED", 1)
     for number in (1, 2, 3):
         await records.keep(ID, record(number, settled=False, created_at=START + number))
@@ -235,13 +243,13 @@ async def test_old_failures_are_forgotten(
     assert records.count_failed(ID) == 0
 
 
-# How they are listed, and how many there can be
+# How records are listed, and how many there can be
 
 
-async def test_lightningd_lists_names_and_no_records(
+async def test_lightningd_lists_names_without_records(
     lightningd: SimulatedLightningd, records: PaymentRecords
 ) -> None:
-    """An answer with the records of an app that has stored much would be too long to take."""
+    """An answer with all records of an app that has stored much would be too long."""
     for number in range(1, 6):
         await records.keep(ID, record(number, number % 2 == 0, metadata={"a": "x" * 8000}))
     listed = await lightningd.call("listdatastore", key=["nwc", "payments", ID])
@@ -284,10 +292,10 @@ async def swept(records: PaymentRecords, now: int = START) -> PaymentRecords:
 
 
 @pytest.mark.parametrize("is_settled", [True, False])
-async def test_a_crash_while_a_record_is_moved_leaves_one(
+async def test_after_a_crash_during_a_move_one_record_counts(
     lightningd: SimulatedLightningd, is_settled: bool
 ) -> None:
-    """The new record is there and the old one not yet deleted; the settled one counts in any case."""
+    """The new record exists and the old one is not deleted yet. The settled one counts."""
     await PaymentRecords(lightningd).keep(ID, record(1, settled=is_settled))
     lightningd.datastore[old_key(1)] = (record(1, settled=True).to_json(), 0)
     records = await loaded(lightningd)
@@ -297,7 +305,7 @@ async def test_a_crash_while_a_record_is_moved_leaves_one(
     assert len(lightningd.datastore) == 1
 
 
-async def test_a_failed_payment_that_turns_out_settled(
+async def test_a_settled_record_replaces_a_failed_one(
     lightningd: SimulatedLightningd, records: PaymentRecords
 ) -> None:
     await records.keep(ID, record(1, settled=False))
@@ -306,10 +314,10 @@ async def test_a_failed_payment_that_turns_out_settled(
     assert await (await loaded(lightningd)).get(ID, record(1).payment.request_id) == record(1)
 
 
-async def test_a_listing_that_fails_is_asked_for_again_after_a_while(
+async def test_a_listing_that_failed_is_retried_after_a_while(
     lightningd: SimulatedLightningd, records: PaymentRecords
 ) -> None:
-    """An app that asks again and again does not have lightningd list each time."""
+    """An app that asks again and again does not make lightningd list each time."""
     await records.keep(OTHER_ID, record(2))
     lightningd.troubles.append(Trouble.AWAY)
     for _ in range(3):
@@ -324,7 +332,7 @@ async def test_a_listing_that_fails_is_asked_for_again_after_a_while(
     assert await records.get(ID, record(1).payment.request_id) is None
 
 
-async def test_settled_payments_are_forgotten_by_number_and_age(
+async def test_settled_payments_are_deleted_by_number_and_age(
     lightningd: SimulatedLightningd, records: PaymentRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(payment_records, "MAX_SETTLED", 2)
@@ -341,7 +349,7 @@ async def test_settled_payments_are_forgotten_by_number_and_age(
 
 
 @pytest.mark.parametrize("is_settled", [True, False])
-async def test_of_very_many_payments_only_what_a_replay_needs_is_kept(
+async def test_beyond_the_maximum_only_what_a_replay_needs_is_stored(
     records: PaymentRecords, monkeypatch: pytest.MonkeyPatch, is_settled: bool
 ) -> None:
     monkeypatch.setattr(payment_records, "MAX_SETTLED", 1)
@@ -353,10 +361,10 @@ async def test_of_very_many_payments_only_what_a_replay_needs_is_kept(
     assert second == record(2, is_settled, invoice=None, metadata=None)
 
 
-async def test_the_most_that_one_app_can_store(
+async def test_one_app_can_store_55_megabytes_at_most(
     lightningd: SimulatedLightningd, records: PaymentRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The numbers of the README's table."""
+    """The documentation names these sizes."""
     longest: dict[str, Any] = {
         "invoice": "l" * pay_invoice.MAX_INVOICE_CHARACTERS,
         "metadata": {"a": "x" * 8184},

@@ -1,4 +1,4 @@
-"""Each way a payment can go, and what is told, booked and sent on it."""
+"""Each way a payment can go, and what is answered, booked and sent."""
 
 import asyncio
 from collections.abc import Iterator
@@ -51,29 +51,29 @@ def failed(task: "asyncio.Task[Outcome]") -> tuple[str, str]:
 
 
 def refused(task: "asyncio.Task[Outcome]") -> tuple[str, str]:
-    """Nothing was reserved or sent."""
+    """Return code and message of a refusal: nothing was reserved or sent."""
     outcome = task.result()
     assert isinstance(outcome, Nip47Error), outcome
     return outcome.code, outcome.message
 
 
 def paid_outside(bench: Bench, status: str = "complete", name: str = "x") -> None:
-    """Somebody else pays the invoice at this node."""
+    """Let somebody else pay the invoice at this node."""
     part = {"created_index": 1, "payment_hash": invoice(name=name).payment_hash, "status": status}
     complete = {"payment_preimage": preimage_of(name), "amount_sent_msat": 104}
     bench.lightningd.parts.append({**part, **complete} if status == "complete" else part)
 
 
 def calls_before_reserving(wanted: Payment) -> int:
-    """What was paid with this hash, and what the node can send."""
+    """Count the calls: what was paid with this hash, and what the node can send."""
     return (wanted.payment_hash is not None) + 1
 
 
-# The usual way
+# Payments that succeed
 
 
 @BOTH
-def test_paid(bench: Bench, wanted: Payment) -> None:
+def test_a_payment_is_reserved_sent_and_booked(bench: Bench, wanted: Payment) -> None:
     asked = bench.pay(wanted)
     [reserved] = bench.ledger().reservations.values()
     assert reserved == replace(wanted, reserved_at_us=START * 1_000_000)
@@ -91,7 +91,9 @@ def test_paid(bench: Bench, wanted: Payment) -> None:
 
 
 @BOTH
-def test_the_same_request_after_its_end(bench: Bench, wanted: Payment) -> None:
+def test_a_repeated_request_gets_the_same_answer_after_its_payment_ended(
+    bench: Bench, wanted: Payment
+) -> None:
     first = bench.pay(wanted)
     bench.finish(bench.command())
     again = bench.pay(replace(wanted, created_at=START + 60))
@@ -102,7 +104,7 @@ def test_the_same_request_after_its_end(bench: Bench, wanted: Payment) -> None:
 
 
 @BOTH
-def test_the_same_request_while_it_is_under_way(bench: Bench, wanted: Payment) -> None:
+def test_a_repeated_request_waits_for_the_payment_in_flight(bench: Bench, wanted: Payment) -> None:
     first, again = bench.pay(wanted), bench.pay(wanted)
     bench.finish(bench.command())
     assert settled(first) is settled(again)
@@ -110,7 +112,7 @@ def test_the_same_request_while_it_is_under_way(bench: Bench, wanted: Payment) -
 
 
 @BOTH
-def test_a_client_that_goes_away(bench: Bench, wanted: Payment) -> None:
+def test_a_payment_goes_on_when_its_request_is_cancelled(bench: Bench, wanted: Payment) -> None:
     asked = bench.pay(wanted)
     asked.cancel()
     bench.wait()
@@ -119,7 +121,7 @@ def test_a_client_that_goes_away(bench: Bench, wanted: Payment) -> None:
     assert settled(bench.pay(wanted)).sent_msat == 110
 
 
-def test_another_request_for_the_same_invoice(bench: Bench) -> None:
+def test_requests_for_the_same_invoice_share_one_payment(bench: Bench) -> None:
     first, second = bench.pay(invoice(1)), bench.pay(invoice(2))
     bench.finish(bench.command())
     third = bench.pay(invoice(3))
@@ -127,7 +129,7 @@ def test_another_request_for_the_same_invoice(bench: Bench) -> None:
     assert (bench.sends(), bench.ledger().spent_msat) == (1, 110)
 
 
-def test_an_invoice_that_failed_may_be_tried_again(bench: Bench) -> None:
+def test_an_invoice_whose_payment_failed_can_be_paid_again(bench: Bench) -> None:
     first = bench.pay(invoice(1))
     bench.fail(bench.command())
     assert failed(first)[0] == ErrorCode.PAYMENT_FAILED
@@ -137,7 +139,7 @@ def test_an_invoice_that_failed_may_be_tried_again(bench: Bench) -> None:
     assert failed(bench.pay(invoice(1))) == failed(first)
 
 
-def test_two_keysends_are_two(bench: Bench) -> None:
+def test_two_keysends_are_two_payments(bench: Bench) -> None:
     tasks = [bench.pay(keysend(number)) for number in (1, 2)]
     for number in (1, 2):
         bench.finish(bench.command(number))
@@ -145,10 +147,10 @@ def test_two_keysends_are_two(bench: Bench) -> None:
     assert bench.ledger().spent_msat == 220
 
 
-# What others pay
+# Invoices that others pay
 
 
-def test_an_invoice_that_another_connection_is_paying(bench: Bench) -> None:
+def test_an_invoice_that_another_connection_is_paying_is_refused(bench: Bench) -> None:
     bench.grant(amount(1000), OTHER_KEY, view=View.NODE)
     bench.pay(invoice(1))
     code, message = refused(bench.pay(invoice(2), OTHER_KEY))
@@ -157,7 +159,7 @@ def test_an_invoice_that_another_connection_is_paying(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("view", View)
-def test_an_invoice_that_was_paid_outside(bench: Bench, view: View) -> None:
+def test_an_invoice_paid_outside_is_settled_only_for_who_sees_the_node(bench: Bench, view: View) -> None:
     paid_outside(bench)
     bench.grant(amount(0), view=view)
     asked = bench.pay(invoice())
@@ -169,15 +171,15 @@ def test_an_invoice_that_was_paid_outside(bench: Bench, view: View) -> None:
 
 
 @pytest.mark.parametrize("view", View)
-def test_an_invoice_that_is_being_paid_outside(bench: Bench, view: View) -> None:
+def test_an_invoice_that_is_being_paid_outside_is_refused(bench: Bench, view: View) -> None:
     paid_outside(bench, "pending")
     bench.grant(amount(1000), view=view)
     assert refused(bench.pay(invoice()))[0] == ErrorCode.PAYMENT_FAILED
     assert bench.sends() == 0
 
 
-def test_paid_by_somebody_else_meanwhile(bench: Bench) -> None:
-    """Nobody can tell whose payment it was: it counts, up to what was reserved."""
+def test_a_payment_by_somebody_else_meanwhile_is_booked(bench: Bench) -> None:
+    """It is unknown whose payment it was, so it counts, up to what was reserved."""
     asked = bench.pay(invoice())
     paid_outside(bench)
     bench.fail(bench.command(), 219)
@@ -185,8 +187,8 @@ def test_paid_by_somebody_else_meanwhile(bench: Bench) -> None:
     assert bench.ledger().spent_msat == 104
 
 
-def test_a_success_with_the_preimage_of_another_hash_is_none(bench: Bench) -> None:
-    """`pay` of a hash of which one part has failed and one is complete answers so (v26.06.6)."""
+def test_a_success_with_the_preimage_of_another_hash_is_ignored(bench: Bench) -> None:
+    """`pay` (v26.06.6) answers so if one part of the hash has failed and another is complete."""
     asked = bench.pay(invoice())
     command = bench.command()
     command.answer.set_result({"payment_preimage": "00" * 32, "amount_sent_msat": 110})
@@ -213,7 +215,9 @@ def test_a_success_with_the_preimage_of_another_hash_is_none(bench: Bench) -> No
         (-32601, "INTERNAL", "the node has no command to pay with now"),
     ],
 )
-def test_an_error(bench: Bench, code: int, error: str, words: str) -> None:
+def test_an_error_of_lightningd_fails_the_payment(
+    bench: Bench, code: int, error: str, words: str
+) -> None:
     asked = bench.pay(invoice())
     bench.fail(bench.command(), code)
     assert failed(asked) == (error, words)
@@ -226,7 +230,7 @@ def test_an_error(bench: Bench, code: int, error: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("spendable_msat", "error"), [(99, "INSUFFICIENT_BALANCE"), (100, "PAYMENT_FAILED")]
 )
-def test_too_little_money(
+def test_a_lack_of_funds_is_insufficient_balance(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, code: int, spendable_msat: int, error: str
 ) -> None:
     asked = bench.pay(invoice())
@@ -237,7 +241,7 @@ def test_too_little_money(
 
 
 @pytest.mark.parametrize("channels", [{}, {"channels": [{}]}, None])
-def test_money_that_cannot_be_counted(
+def test_a_malformed_channel_list_does_not_change_the_error(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, channels: Any
 ) -> None:
     asked = bench.pay(invoice())
@@ -246,7 +250,9 @@ def test_money_that_cannot_be_counted(
     assert failed(asked) == ("PAYMENT_FAILED", "no route to the payee was found")
 
 
-def test_no_command_to_pay_with(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_paying_command_the_payment_fails(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bench.payments.payer, "_offered", _no_command)
     asked = bench.pay(invoice())
     assert failed(asked)[0] == ErrorCode.INTERNAL
@@ -259,7 +265,7 @@ async def _no_command(_: object) -> list[str]:
 
 @BOTH
 @pytest.mark.parametrize("complete", [True, False])
-def test_an_error_while_a_part_is_under_way(bench: Bench, wanted: Payment, complete: bool) -> None:
+def test_a_pending_part_decides_after_an_error(bench: Bench, wanted: Payment, complete: bool) -> None:
     asked = bench.pay(wanted)
     command = bench.command()
     bench.begin(command)
@@ -281,8 +287,10 @@ def test_an_error_while_a_part_is_under_way(bench: Bench, wanted: Payment, compl
 
 @BOTH
 @pytest.mark.parametrize("after_s", [1, 6, RETRY_FOR_S])
-def test_a_part_that_begins_after_the_error(bench: Bench, wanted: Payment, after_s: int) -> None:
-    """An error that does not say that it is the end: `xpay` injects a part whose way took long."""
+def test_a_part_that_begins_after_the_error_is_followed(
+    bench: Bench, wanted: Payment, after_s: int
+) -> None:
+    """The error may not be the end: `xpay` can still send a part whose route took long to find."""
     asked = bench.pay(wanted)
     command = bench.command()
     bench.begin(command)
@@ -299,7 +307,7 @@ def test_a_part_that_begins_after_the_error(bench: Bench, wanted: Payment, after
     assert settled(asked).sent_msat == 110
 
 
-def test_an_error_that_may_not_be_the_end(bench: Bench) -> None:
+def test_an_error_that_may_not_be_the_end_fails_the_payment_later(bench: Bench) -> None:
     asked = bench.pay(invoice())
     bench.fail(bench.command(), 203, is_over=False)
     bench.wait(PATIENCE_S - 1)
@@ -309,7 +317,9 @@ def test_an_error_that_may_not_be_the_end(bench: Bench) -> None:
     assert bench.ledger().reservations == {}
 
 
-def test_a_list_that_is_old_when_it_comes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_of_parts_that_is_old_when_it_arrives_ends_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = bench.pay(invoice())
     command, ask = bench.command(), bench.payments.payer.parts
 
@@ -325,11 +335,11 @@ def test_a_list_that_is_old_when_it_comes(bench: Bench, monkeypatch: pytest.Monk
     assert not asked.done()
 
 
-# A success while parts are pending
+# Success while parts are pending
 
 
 def split_payment(bench: Bench, wanted: Payment) -> Command:
-    """Half of it is paid, half of it is pending."""
+    """Complete half of the payment, and leave half of it pending."""
     command = bench.command()
     bench.lightningd.begin_part(command, 5)
     bench.begin(command)
@@ -347,7 +357,7 @@ def test_a_success_is_booked_when_nothing_is_pending(
     answer = {"payment_preimage": command.preimage, "amount_sent_msat": 110}
     command.answer.set_result(answer)
     bench.wait(60)
-    assert settled(asked).preimage == command.preimage, "the client is not kept waiting"
+    assert settled(asked).preimage == command.preimage, "the client is answered at once"
     assert (bench.ledger().reserved_msat, bench.ledger().spent_msat) == (110, 0)
     assert bench.notified == []
     bench.lightningd.end_part(command, 0, complete=complete)
@@ -359,7 +369,7 @@ def test_a_success_is_booked_when_nothing_is_pending(
 
 
 @BOTH
-def test_a_complete_part_is_an_answer_also_without_one_of_lightningd(
+def test_a_complete_part_answers_the_client_even_if_lightningd_does_not_answer(
     bench: Bench, wanted: Payment
 ) -> None:
     asked = bench.pay(wanted)
@@ -374,7 +384,9 @@ def test_a_complete_part_is_an_answer_also_without_one_of_lightningd(
 
 
 @BOTH
-def test_no_answer_and_no_part(bench: Bench, wanted: Payment) -> None:
+def test_without_an_answer_and_a_part_the_payment_fails_after_a_while(
+    bench: Bench, wanted: Payment
+) -> None:
     asked = bench.pay(wanted)
     bench.hang_up(bench.command())
     bench.wait(PATIENCE_S - 1)
@@ -386,7 +398,7 @@ def test_no_answer_and_no_part(bench: Bench, wanted: Payment) -> None:
 
 
 @BOTH
-def test_no_answer_and_a_late_part(bench: Bench, wanted: Payment) -> None:
+def test_a_late_part_is_followed_without_an_answer(bench: Bench, wanted: Payment) -> None:
     asked = bench.pay(wanted)
     command = bench.command()
     bench.hang_up(command)
@@ -411,7 +423,7 @@ def test_no_answer_and_a_late_part(bench: Bench, wanted: Payment) -> None:
         {"payment_preimage": "11" * 32, "amount_sent_msat": None},
     ],
 )
-def test_an_answer_nobody_understands(
+def test_a_malformed_answer_counts_as_none(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, answer: Any
 ) -> None:
     async def send(*_: Any, **__: Any) -> Any:
@@ -427,7 +439,7 @@ def test_an_answer_nobody_understands(
 @pytest.mark.parametrize(
     "error", [IndexError(), AttributeError(), AssertionError(), StopAsyncIteration()]
 )
-def test_an_error_nobody_expected(
+def test_a_payment_is_followed_after_an_unexpected_exception(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     sent = bench.payments.payer.pay_invoice
@@ -449,7 +461,9 @@ def test_an_error_nobody_expected(
     "listed",
     [None, {}, {"payments": None}, {"payments": [{}]}, {"payments": [{"status": "complete"}]}],
 )
-def test_a_list_nobody_understands(bench: Bench, monkeypatch: pytest.MonkeyPatch, listed: Any) -> None:
+def test_a_malformed_list_of_parts_ends_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, listed: Any
+) -> None:
     asked = bench.pay(invoice())
     with monkeypatch.context() as patched:
         patched.setattr(bench.lightningd, "_listsendpays", lambda **_: listed)
@@ -461,7 +475,9 @@ def test_a_list_nobody_understands(bench: Bench, monkeypatch: pytest.MonkeyPatch
     assert failed(asked)[0] == ErrorCode.PAYMENT_FAILED
 
 
-def test_lightningd_away_for_a_day(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_payment_is_booked_when_lightningd_is_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = bench.pay(invoice())
     with monkeypatch.context() as patched:
         patched.setattr(bench.lightningd, "_call", _away)
@@ -494,8 +510,8 @@ def test_with_a_cap_an_app_cannot_raise_the_limit_on_the_fee(
     assert bench.ledger().reserved_msat == 100 + limit_msat
 
 
-def test_an_invoice_that_fails_again_and_again(bench: Bench) -> None:
-    """With each attempt lightningd lists all earlier ones at the same hash."""
+def test_an_invoice_that_failed_too_often_is_refused(bench: Bench) -> None:
+    """With each attempt, lightningd lists all earlier attempts at the same hash."""
     for number in range(1, MAX_FAILED_PER_HASH + 1):
         bench.pay(invoice(number))
         bench.fail(bench.command(number))
@@ -503,12 +519,12 @@ def test_an_invoice_that_fails_again_and_again(bench: Bench) -> None:
     code, message = refused(bench.pay(invoice(99)))
     assert code == "RATE_LIMITED"
     assert message == "10 attempts to pay this invoice have failed; ask for a new invoice"
-    assert len(bench.lightningd.calls) == calls, "nothing is asked of lightningd"
+    assert len(bench.lightningd.calls) == calls, "lightningd is not asked"
     bench.grant(amount(1000), OTHER_KEY)
     assert not bench.pay(invoice(1), OTHER_KEY).done()
 
 
-def test_the_fee_is_bounded_by_what_is_left(bench: Bench) -> None:
+def test_the_fee_is_limited_to_what_is_left(bench: Bench) -> None:
     bench.grant(amount(104))
     bench.pay(invoice())
     assert bench.command().max_fee_msat == 4
@@ -546,21 +562,23 @@ def test_the_fee_is_bounded_by_what_is_left(bench: Bench) -> None:
         ),
     ],
 )
-def test_too_much(bench: Bench, budget: Budget, code: str, words: str) -> None:
+def test_a_payment_that_exceeds_the_budget_is_refused(
+    bench: Bench, budget: Budget, code: str, words: str
+) -> None:
     bench.grant(budget)
     assert refused(bench.pay(invoice())) == (code, words)
     assert (bench.sends(), bench.ledger()) == (0, Ledger())
 
 
 @pytest.mark.parametrize("budget", [amount(100), amount(1000, max_payment_msat=100)])
-def test_just_enough(bench: Bench, budget: Budget) -> None:
+def test_a_payment_of_the_whole_budget_is_made(bench: Bench, budget: Budget) -> None:
     bench.grant(budget)
     asked = bench.pay(invoice())
     bench.finish(bench.command())
     settled(asked)
 
 
-def test_what_came_in_can_go_out(bench: Bench) -> None:
+def test_what_was_received_can_be_spent_once(bench: Bench) -> None:
     bench.grant(Budget(BudgetKind.RECEIVED, since=START))
     bench.run(bench.payments.receive(KEY, 105, 1))
     bench.run(bench.payments.receive(KEY, 105, 1))
@@ -570,7 +588,7 @@ def test_what_came_in_can_go_out(bench: Bench) -> None:
     assert refused(bench.pay(keysend(2)))[0] == ErrorCode.INSUFFICIENT_BALANCE
 
 
-def test_the_budget_is_that_of_the_moment(bench: Bench) -> None:
+def test_the_current_budget_counts(bench: Bench) -> None:
     asking = bench.connections[KEY]
     bench.grant(amount(50))
     outcome = bench.loop.create_task(bench._request(invoice(), asking))
@@ -579,7 +597,7 @@ def test_the_budget_is_that_of_the_moment(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("revoked", [True, False])
-def test_a_connection_that_has_ended(bench: Bench, revoked: bool) -> None:
+def test_a_revoked_or_expired_connection_cannot_pay(bench: Bench, revoked: bool) -> None:
     asking = bench.connections[KEY]
     bench.grant(amount(1000), expires_at=START)
     if revoked:
@@ -589,7 +607,7 @@ def test_a_connection_that_has_ended(bench: Bench, revoked: bool) -> None:
     assert refused(outcome) == ("UNAUTHORIZED", "this connection is revoked or has expired")
 
 
-def test_revoked_while_it_pays(bench: Bench) -> None:
+def test_a_payment_of_a_connection_revoked_meanwhile_is_booked(bench: Bench) -> None:
     asked = bench.pay(invoice())
     del bench.connections[KEY]
     bench.run(bench.payments.forget_if_done(KEY))
@@ -600,10 +618,10 @@ def test_revoked_while_it_pays(bench: Bench) -> None:
     assert bench.notified == [invoice().request_id]
 
 
-# Bounds
+# Limits
 
 
-def test_payments_under_way_of_one_connection(bench: Bench) -> None:
+def test_one_connection_has_a_limit_of_payments_in_flight(bench: Bench) -> None:
     bench.grant(amount(10**6))
     bench.grant(amount(10**6), OTHER_KEY)
     for number in range(MAX_PER_CONNECTION):
@@ -616,8 +634,10 @@ def test_payments_under_way_of_one_connection(bench: Bench) -> None:
     assert bench.sends() == MAX_PER_CONNECTION + 2
 
 
-def test_an_app_that_only_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each failure is kept; so there is an end to them."""
+def test_a_connection_with_too_many_failed_payments_is_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each failure leaves a record, so their number is limited."""
     monkeypatch.setattr("nwc.wallet.spending.payments.MAX_FAILED_KEPT", 1)
     bench.grant(amount(10**6), OTHER_KEY)
     bench.run(bench.payments.records.keep(KEY[:16], record(settled=False)))
@@ -626,16 +646,16 @@ def test_an_app_that_only_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
     assert not bench.pay(keysend(100), OTHER_KEY).done()
 
 
-def test_a_refused_request_is_no_payment_under_way(bench: Bench) -> None:
+def test_a_refused_request_takes_no_slot(bench: Bench) -> None:
     bench.grant(amount(10))
     for number in range(2 * MAX_PER_CONNECTION):
         assert refused(bench.pay(keysend(number)))[0] == ErrorCode.QUOTA_EXCEEDED
 
 
-# Books that cannot be read or written
+# Ledgers and records that cannot be read or written
 
 
-def test_a_bad_ledger(bench: Bench) -> None:
+def test_a_connection_whose_ledger_cannot_be_read_cannot_pay(bench: Bench) -> None:
     bench.lightningd.datastore[LEDGER_NAME] = ("{}", 0)
     bench.crash()
     assert refused(bench.pay(invoice())) == (
@@ -649,7 +669,7 @@ def test_a_bad_ledger(bench: Bench) -> None:
     assert bench.lightningd.datastore[LEDGER_NAME] == ("{}", 0)
 
 
-def test_a_ledger_that_goes_bad_while_it_is_paid(bench: Bench) -> None:
+def test_a_payment_is_answered_though_its_ledger_becomes_unreadable(bench: Bench) -> None:
     asked = bench.pay(invoice())
     bench.payments.ledgers._stored.clear()
     bench.lightningd.datastore[LEDGER_NAME] = ("{}", 1)
@@ -658,7 +678,7 @@ def test_a_ledger_that_goes_bad_while_it_is_paid(bench: Bench) -> None:
     assert refused(bench.pay(keysend(2)))[0] == ErrorCode.INTERNAL
 
 
-def test_an_unreadable_record(bench: Bench) -> None:
+def test_a_request_whose_record_cannot_be_read_is_refused(bench: Bench) -> None:
     bench.lightningd.datastore["nwc", "payments", KEY[:16], invoice().request_id] = ("{}", 0)
     bench.crash()
     assert refused(bench.pay(invoice()))[0] == ErrorCode.INTERNAL
@@ -670,10 +690,10 @@ def test_an_unreadable_record(bench: Bench) -> None:
 @BOTH
 @pytest.mark.parametrize("trouble", [Trouble.AWAY, Trouble.REFUSED])
 @pytest.mark.parametrize("calls_before", [0, 1])
-def test_away_before_the_reservation(
+def test_a_request_is_refused_if_lightningd_is_away_before_the_reservation(
     bench: Bench, wanted: Payment, trouble: Trouble, calls_before: int
 ) -> None:
-    """The first call asks what is paid already, the next writes."""
+    """The first call asks what is paid already, the second what the node can send."""
     bench.run(bench.payments.ledgers.of(KEY))
     before = calls_before if wanted.payment_hash else 0
     bench.lightningd.troubles.extend([Trouble.NONE] * before + [trouble])
@@ -683,7 +703,7 @@ def test_away_before_the_reservation(
 
 
 @BOTH
-def test_a_reservation_whose_answer_is_lost(bench: Bench, wanted: Payment) -> None:
+def test_a_reservation_whose_answer_is_lost_is_released(bench: Bench, wanted: Payment) -> None:
     bench.run(bench.payments.ledgers.of(KEY))
     bench.lightningd.troubles.extend([Trouble.NONE] * calls_before_reserving(wanted) + [Trouble.LOST])
     assert refused(bench.pay(wanted))[0] == ErrorCode.INTERNAL
@@ -693,8 +713,10 @@ def test_a_reservation_whose_answer_is_lost(bench: Bench, wanted: Payment) -> No
 
 
 @BOTH
-def test_refused_at_once_however_long_lightningd_is_away(bench: Bench, wanted: Payment) -> None:
-    """What may be reserved is released when it is back, and not before is the same request begun."""
+def test_a_request_is_refused_at_once_however_long_lightningd_is_away(
+    bench: Bench, wanted: Payment
+) -> None:
+    """A reservation that may exist is released when lightningd is back; until then no retry begins."""
     bench.run(bench.payments.ledgers.of(KEY))
     bench.lightningd.troubles.extend([Trouble.NONE] * calls_before_reserving(wanted) + [Trouble.LOST])
     bench.lightningd.troubles.extend([Trouble.AWAY] * 100)
@@ -702,7 +724,7 @@ def test_refused_at_once_however_long_lightningd_is_away(bench: Bench, wanted: P
     assert refused(first) == refused(again)
     assert refused(first)[1] == "the node could not do this now; nothing was paid"
     bench.wait(60)
-    assert bench.lightningd.troubles, "lightningd is away still"
+    assert bench.lightningd.troubles, "lightningd is still away"
     assert refused(bench.pay(wanted))[0] == ErrorCode.INTERNAL
     bench.wait(HOUR)
     assert (bench.sends(), bench.ledger().reservations) == (0, {})
@@ -719,7 +741,7 @@ def test_the_record_is_written_before_the_ledger(bench: Bench) -> None:
     assert written == ["payments", "ledgers", "ledgers"]
 
 
-def test_a_record_is_written_until_it_is(bench: Bench) -> None:
+def test_writing_the_record_is_retried(bench: Bench) -> None:
     asked = bench.pay(invoice())
     bench.lightningd.troubles.extend([Trouble.AWAY, Trouble.REFUSED, Trouble.LOST])
     bench.finish(bench.command())
@@ -728,7 +750,7 @@ def test_a_record_is_written_until_it_is(bench: Bench) -> None:
     assert bench.ledger().spent_msat == 110
 
 
-def test_telling_is_tried_until_it_is_done(bench: Bench) -> None:
+def test_notifying_is_retried(bench: Bench) -> None:
     bench.notify_error = AWAY
     bench.pay(invoice())
     bench.finish(bench.command())
@@ -744,7 +766,7 @@ def test_telling_is_tried_until_it_is_done(bench: Bench) -> None:
 
 @BOTH
 @pytest.mark.parametrize("complete", [True, False])
-def test_a_part_of_before_the_crash(bench: Bench, wanted: Payment, complete: bool) -> None:
+def test_a_part_sent_before_the_crash_is_followed(bench: Bench, wanted: Payment, complete: bool) -> None:
     bench.pay(wanted)
     bench.begin(bench.command())
     bench.crash()
@@ -759,7 +781,7 @@ def test_a_part_of_before_the_crash(bench: Bench, wanted: Payment, complete: boo
 
 
 @BOTH
-def test_nothing_known_after_the_crash(bench: Bench, wanted: Payment) -> None:
+def test_a_payment_without_a_part_fails_after_the_crash(bench: Bench, wanted: Payment) -> None:
     bench.pay(wanted)
     bench.crash()
     bench.wait(PATIENCE_S - 1)
@@ -772,7 +794,7 @@ def test_nothing_known_after_the_crash(bench: Bench, wanted: Payment) -> None:
 
 
 @BOTH
-def test_a_command_of_before_the_crash_that_begins_late(bench: Bench, wanted: Payment) -> None:
+def test_a_command_given_before_the_crash_may_begin_late(bench: Bench, wanted: Payment) -> None:
     bench.pay(wanted)
     bench.crash()
     bench.wait(RETRY_FOR_S - 1)
@@ -793,7 +815,7 @@ def test_a_clock_that_jumps_does_not_shorten_the_wait(
 
 
 @BOTH
-def test_the_request_comes_again_after_the_crash(bench: Bench, wanted: Payment) -> None:
+def test_a_request_repeated_after_the_crash_gets_the_answer(bench: Bench, wanted: Payment) -> None:
     bench.pay(wanted)
     bench.begin(bench.command())
     bench.crash()
@@ -804,13 +826,15 @@ def test_the_request_comes_again_after_the_crash(bench: Bench, wanted: Payment) 
     bench.finish(bench.command())
     bench.wait(60)
     assert settled(again) == third.result()
-    assert bench.answered == [], "it is answered in the usual way"
+    assert bench.answered == [], "the repeated request is answered instead"
     assert bench.sends() == 1
 
 
 @pytest.mark.parametrize("is_settled", [True, False])
-def test_a_crash_between_record_and_ledger(bench: Bench, is_settled: bool) -> None:
-    """The record of a settled payment is believed: lightningd may know nothing of its parts any more."""
+def test_a_payment_is_booked_once_after_a_crash_between_record_and_ledger(
+    bench: Bench, is_settled: bool
+) -> None:
+    """The record of a settled payment is trusted: lightningd may have deleted its parts."""
     kept = replace(record(settled=is_settled), payment=invoice())
     bench.pay(invoice())
     bench.run(bench.payments.records.keep(KEY[:16], kept))
@@ -821,7 +845,7 @@ def test_a_crash_between_record_and_ledger(bench: Bench, is_settled: bool) -> No
     assert (ledger.reservations, ledger.spent_msat) == ({}, 103 if is_settled else 0)
 
 
-def test_a_record_that_cannot_be_read_is_made_anew(bench: Bench) -> None:
+def test_a_record_that_cannot_be_read_is_replaced(bench: Bench) -> None:
     bench.pay(invoice())
     bench.stop()
     bench.lightningd.finish(bench.command())
@@ -831,7 +855,7 @@ def test_a_record_that_cannot_be_read_is_made_anew(bench: Bench) -> None:
     assert settled(bench.pay(invoice())).sent_msat == 110
 
 
-def test_a_crash_before_the_apps_were_told(bench: Bench) -> None:
+def test_apps_are_notified_after_a_crash_before_it(bench: Bench) -> None:
     bench.notify_error = AWAY
     bench.pay(invoice())
     bench.finish(bench.command())
@@ -841,7 +865,7 @@ def test_a_crash_before_the_apps_were_told(bench: Bench) -> None:
     assert (bench.notified, bench.ledger().unannounced) == ([invoice().request_id], ())
 
 
-def test_an_untold_payment_whose_record_is_gone(bench: Bench) -> None:
+def test_an_unannounced_payment_without_a_readable_record_is_dropped(bench: Bench) -> None:
     bench.notify_error = AWAY
     bench.pay(invoice())
     bench.finish(bench.command())
@@ -853,7 +877,7 @@ def test_an_untold_payment_whose_record_is_gone(bench: Bench) -> None:
     assert (bench.notified, bench.ledger().unannounced) == ([], ())
 
 
-def test_the_ledger_of_a_revoked_connection_goes_at_the_next_start(bench: Bench) -> None:
+def test_the_ledger_of_a_revoked_connection_is_deleted_at_the_next_start(bench: Bench) -> None:
     bench.pay(invoice())
     bench.finish(bench.command())
     del bench.connections[KEY]
@@ -862,7 +886,7 @@ def test_the_ledger_of_a_revoked_connection_goes_at_the_next_start(bench: Bench)
     assert LEDGER_NAME not in bench.lightningd.datastore
 
 
-def test_a_ledger_stays_with_its_connection(bench: Bench) -> None:
+def test_the_ledger_of_a_connection_is_kept(bench: Bench) -> None:
     bench.pay(invoice())
     bench.finish(bench.command())
     bench.crash()
@@ -871,7 +895,7 @@ def test_a_ledger_stays_with_its_connection(bench: Bench) -> None:
     assert bench.ledger().spent_msat == 110
 
 
-def test_what_is_under_way_counts_for_the_bounds_after_a_start(bench: Bench) -> None:
+def test_payments_in_flight_take_slots_after_a_start(bench: Bench) -> None:
     bench.grant(amount(10**6))
     for number in range(MAX_PER_CONNECTION):
         bench.pay(keysend(number))
@@ -879,7 +903,7 @@ def test_what_is_under_way_counts_for_the_bounds_after_a_start(bench: Bench) -> 
     assert refused(bench.pay(keysend(100)))[0] == ErrorCode.RATE_LIMITED
 
 
-def test_of_one_second_a_later_payment_has_a_higher_order(bench: Bench) -> None:
+def test_the_order_of_payments_of_one_second_is_kept(bench: Bench) -> None:
     for number in (3, 1, 2):
         bench.pay(keysend(number))
     reserved = bench.ledger().reservations.values()
@@ -888,11 +912,11 @@ def test_of_one_second_a_later_payment_has_a_higher_order(bench: Bench) -> None:
     assert [int(payment.request_id, 16) for payment in by_order] == [3, 1, 2]
 
 
-def test_a_new_request_has_not_come_before(bench: Bench) -> None:
+def test_a_new_request_has_no_previous_outcome(bench: Bench) -> None:
     assert bench.run(bench.payments.previous_outcome(bench.connections[KEY], "00" * 32, START)) is None
 
 
-def test_a_refusal_under_way_is_that_of_all_copies(bench: Bench) -> None:
+def test_copies_of_a_request_share_its_refusal(bench: Bench) -> None:
     bench.grant(amount(10))
     tasks = [bench.loop.create_task(bench._request(invoice(), bench.connections[KEY])) for _ in range(2)]
     bench.wait()

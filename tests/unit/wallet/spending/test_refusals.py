@@ -1,4 +1,4 @@
-"""A refusal is final for its request, also after a restart."""
+"""A refused request stays refused, also after a restart."""
 
 import asyncio
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def previous_outcome(
         return error
 
 
-def test_a_request_that_was_refused_is_refused_after_a_restart(bench: Bench) -> None:
+def test_a_refused_request_is_refused_after_a_restart(bench: Bench) -> None:
     note(bench)
     bench.crash()
     refused = previous_outcome(bench, START)
@@ -48,13 +48,13 @@ def test_a_request_that_was_refused_is_refused_after_a_restart(bench: Bench) -> 
     assert previous_outcome(bench, START + 1) is None
 
 
-def test_while_the_plugin_runs_the_seen_set_sees_to_it(bench: Bench) -> None:
-    """Two requests can have the same time."""
+def test_a_refusal_does_not_count_before_a_restart(bench: Bench) -> None:
+    """Until then the seen-set ignores copies, and another request can have the same time."""
     note(bench)
     assert previous_outcome(bench, START) is None
 
 
-def test_a_payment_is_known_all_the_same(bench: Bench) -> None:
+def test_a_refusal_does_not_hide_a_payment(bench: Bench) -> None:
     bench.pay(invoice())
     bench.finish(bench.command())
     note(bench)
@@ -64,7 +64,7 @@ def test_a_payment_is_known_all_the_same(bench: Bench) -> None:
     assert paid.is_settled
 
 
-def test_one_record_and_few_writes(bench: Bench) -> None:
+def test_refusals_take_one_record_and_few_writes(bench: Bench) -> None:
     for created_at in (START, START, START - 5, START + 1, START):
         note(bench, created_at)
     assert len(bench.lightningd.called("datastore")) == 2
@@ -74,7 +74,7 @@ def test_one_record_and_few_writes(bench: Bench) -> None:
     assert previous_outcome(bench, START + 2) is None
 
 
-def test_writes_do_not_overtake_each_other(bench: Bench) -> None:
+def test_writes_of_refusals_do_not_overtake_each_other(bench: Bench) -> None:
     async def both() -> None:
         first = asyncio.ensure_future(bench.payments.refusals.note(KEY, START))
         await asyncio.gather(first, bench.payments.refusals.note(KEY, START + 5))
@@ -86,16 +86,16 @@ def test_writes_do_not_overtake_each_other(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("trouble", [Trouble.AWAY, Trouble.REFUSED, Trouble.LOST])
-def test_lightningd_that_is_away_keeps_nobody_waiting(bench: Bench, trouble: Trouble) -> None:
+def test_a_refusal_that_could_not_be_stored_is_stored_next_time(bench: Bench, trouble: Trouble) -> None:
     bench.lightningd.troubles.append(trouble)
     note(bench)
     note(bench)
     bench.crash()
-    assert previous_outcome(bench, START) is not None, "the second attempt was kept"
+    assert previous_outcome(bench, START) is not None, "the second attempt was stored"
 
 
 @pytest.mark.parametrize("stored", ["", "{}", "[]", '{"until": -1}', '{"until": "x"}'])
-def test_a_record_that_cannot_be_read_refuses_all(bench: Bench, stored: str) -> None:
+def test_a_record_that_cannot_be_read_refuses_all_requests(bench: Bench, stored: str) -> None:
     bench.lightningd.datastore[RECORD] = (stored, 0)
     bench.crash()
     assert previous_outcome(bench, START + 10**6) is not None
@@ -108,7 +108,7 @@ def test_a_revoked_connection_leaves_no_record(bench: Bench) -> None:
     assert RECORD not in bench.lightningd.datastore
 
 
-async def test_forgetting_nothing_asks_nothing() -> None:
+async def test_forgetting_an_unknown_connection_asks_nothing() -> None:
     class Away:
         async def datastore_delete(self, _: object) -> None:
             raise NodeUnavailableError("away")

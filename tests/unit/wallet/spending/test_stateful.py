@@ -1,8 +1,8 @@
 """Ledgers and payments under everything that can happen to them, in any order.
 
-Whatever comes, no more leaves the node than was granted, all that left it stands in the books, no
-request is paid twice; and when all has come to rest the books are exact. HYPOTHESIS_PROFILE=long looks
-longer.
+At any time, no more leaves the node than was granted, all that left it is booked or reserved, and no
+request is paid twice. When nothing is in flight any more, the ledgers are exact. HYPOTHESIS_PROFILE=long
+tries more.
 """
 
 import asyncio
@@ -48,9 +48,8 @@ T = TypeVar("T")
 START = 1_700_000_000
 KEYS = ("a1" * 32, "b2" * 32)
 MANY = 100
-# Longer than anything the plugin waits for.
+# Longer than anything that the plugin waits for.
 REST_S = 1000.0
-# Without a loop that runs: a slow run is as good as a fast one.
 AMOUNTS_MSAT = st.sampled_from([1, 10, 60, 100])
 FEES_MSAT = st.sampled_from([0, 1, 10, 60])
 
@@ -58,13 +57,13 @@ Outcome = PaymentRecord | Nip47Error
 
 
 class Fate(Enum):
-    """What befalls a payment."""
+    """What happens to a payment."""
 
     BEGIN = "a part begins"
     COMPLETE = "a part is paid"
-    RETURN = "a part comes back"
-    FINISH = "all is paid, and lightningd says so"
-    FAIL = "lightningd gives up"
+    RETURN = "a part fails"
+    FINISH = "all is paid, and the command succeeds"
+    FAIL = "the command fails"
     CUT_OFF = "the answer is lost"
     WAIT = "a moment passes"
     WAIT_LONG = "most of a minute passes"
@@ -74,7 +73,7 @@ class Fate(Enum):
     RENEWAL = "every period is over"
 
 
-# How a payment begins; anything can follow. What needs more than three steps is seldom met otherwise.
+# How a payment begins; anything can follow. Without these, sequences of more than three steps are rare.
 BEGINNINGS = (
     (),
     (Fate.BEGIN, Fate.FAIL),
@@ -83,18 +82,18 @@ BEGINNINGS = (
     (Fate.BEGIN, Fate.CRASH),
     (Fate.FINISH,),
 )
-# After each event: so many steps of the loop, or all that can be done without waiting.
+# After each event: this many steps of the loop, or (None) all that need no waiting.
 TURNS = st.integers(0, 25) | st.none()
 
 
 @dataclass
 class Asked:
-    """A request, and what came of it each time it came.
+    """A request, and its outcome for each delivery.
 
     Attributes:
-        key: whose.
+        key: the client key.
         name: of the invoice, None for a keysend.
-        budgets_seen: how many budgets its connection had had when it came first.
+        budgets_seen: how many budgets its connection had had at the first delivery.
         early: the outcomes that were given while a part was still pending.
 
     """
@@ -110,7 +109,7 @@ class Asked:
 
 
 class Clock:
-    """The `time` of the module: the loop's, and what the clock is wrong by."""
+    """The `time` of the modules: the loop's time plus the error of the clock."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
@@ -145,17 +144,17 @@ class Spending(RuleBasedStateMachine):
         self.waiting: set[asyncio.Task[None]] = set()
         # By request: the period in which its reservation ended.
         self.ended_in: dict[str, int] = {}
-        # What was sent before the ledger of a revoked connection was forgotten.
+        # Requests sent before the ledger of their revoked connection was deleted.
         self.forgotten: set[str] = set()
         self.notified: set[str] = set()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(work)
 
-    # What must hold when something is written or sent
+    # What must hold whenever something is written or sent
 
     def of_key(self, key: str) -> list[tuple[str, Command]]:
-        """The commands of a connection that its present ledger knows of, by request."""
+        """Return the commands of a connection that its current ledger covers, with their requests."""
         found = [(label.split(":")[2], c) for label, c in self.lightningd.commands.items()]
         ids = {asked.id for asked in self.asked if asked.key == key} - self.forgotten
         return [(id_, command) for id_, command in found if id_ in ids]
@@ -171,7 +170,7 @@ class Spending(RuleBasedStateMachine):
         before = parse_ledger(old) if old else Ledger()
         if new is None:
             assert not before.reservations
-            # Not what is asked for the connection that has this key now, and has not been sent yet.
+            # Requests of the connection that has this key now are not among them: none is sent yet.
             self.forgotten |= {id_ for id_, _ in self.of_key(key)}
             self.received_msat[key] = 0
             return
@@ -183,7 +182,7 @@ class Spending(RuleBasedStateMachine):
             self.check_granted(key, id_, after)
 
     def check_granted(self, key: str, request_id: str, ledger: Ledger) -> None:
-        """A reservation was made: with all that was sent it is within what was granted."""
+        """Check that a new reservation, with all that was sent, is within what was granted."""
         asked = next(asked for asked in self.asked if asked.id == request_id)
         now = self.loop.time()
         ended = [(id_, c) for id_, c in self.of_key(key) if id_ not in ledger.reservations]
@@ -254,7 +253,7 @@ class Spending(RuleBasedStateMachine):
         self.connections[key] = Connection("app", key, ("wss://r",), START, view=view, budget=budget)
 
     async def ask(self, asked: Asked) -> None:
-        """As the handlers of pay_invoice and pay_keysend do."""
+        """Ask as the handlers of pay_invoice and pay_keysend do."""
         connection = self.connections.get(asked.key)
         if connection is None:
             return
@@ -263,7 +262,7 @@ class Spending(RuleBasedStateMachine):
             record = await self.payments.previous_outcome(connection, asked.id, START)
             first_index = await payer.next_sendpay_index() if asked.name is None else 0
         except NodeError:
-            return  # as any reading
+            return  # a request that only reads fails in the same way
         except Nip47Error as error:
             asked.outcomes.append(error)
             return
@@ -333,11 +332,11 @@ class Spending(RuleBasedStateMachine):
         beginning: tuple[Fate, ...],
         events: list[tuple[Fate, int | None]],
     ) -> None:
-        """A request, and what comes of its payment."""
+        """Make a request, and let events happen to its payment."""
         asked = self.new_request(key, name, amount_msat, max_fee_msat)
         self.some_turns(None)
         for event, turns in [*((event, 5) for event in beginning), *events]:
-            self.befall(asked, event)
+            self.happen_to(asked, event)
             self.some_turns(turns)
 
     def some_turns(self, turns: int | None) -> None:
@@ -347,7 +346,7 @@ class Spending(RuleBasedStateMachine):
 
         self.run(asyncio.sleep(0.01) if turns is None else go_on())
 
-    def befall(self, asked: Asked, event: Fate) -> None:
+    def happen_to(self, asked: Asked, event: Fate) -> None:
         match event:
             case Fate.AWAY | Fate.LOST:
                 self.lightningd.troubles.append(Trouble[event.name])
@@ -362,9 +361,9 @@ class Spending(RuleBasedStateMachine):
             case _:
                 command = self.lightningd.commands.get(payment_label(asked.key[:16], asked.id))
                 if command is not None:
-                    self.befall_command(command, event)
+                    self.happen_to_command(command, event)
 
-    def befall_command(self, command: Command, event: Fate) -> None:
+    def happen_to_command(self, command: Command, event: Fate) -> None:
         node = self.lightningd
         match event:
             case Fate.BEGIN:
@@ -382,7 +381,7 @@ class Spending(RuleBasedStateMachine):
     def same_request_again(self, number: int) -> None:
         if self.asked:
             asked = self.asked[-1 - number % len(self.asked)]
-            # A ledger that is forgotten takes the records' place in this model with it.
+            # With a deleted ledger, this model no longer knows what was sent before.
             if asked.id not in self.forgotten:
                 self.give(asked)
 
@@ -411,12 +410,12 @@ class Spending(RuleBasedStateMachine):
         self.pay_index += 1
         if key not in self.connections:
             return
-        self.received_msat[key] += amount_msat  # it can count before we are told so
+        self.received_msat[key] += amount_msat  # it can be counted before we get an answer
         for _ in range(MANY):
             with suppress(NodeError):
                 self.run(self.payments.receive(key, amount_msat, self.pay_index))
                 return
-        raise AssertionError("it is not counted")
+        raise AssertionError("the received amount is not counted")
 
     # Rules: what lightningd, the clock and crashes do
 
@@ -424,7 +423,7 @@ class Spending(RuleBasedStateMachine):
         return list(self.lightningd.commands.values())
 
     def command(self, number: int) -> Command:
-        """Choose a command, the newer the likelier."""
+        """Return a command; newer ones are likelier."""
         return self.commands()[-1 - number % len(self.commands())]
 
     def is_paying(self) -> bool:
@@ -523,7 +522,7 @@ class Spending(RuleBasedStateMachine):
                 assert hash_of(record.preimage or "") == record.payment.payment_hash
 
     def check_kept(self, asked: Asked) -> None:
-        """A request whose payment has ended gets the same answer from then on.
+        """Check that a request whose payment has ended gets the same answer from then on.
 
         An answer given while a part is still pending is left out: it cannot know the whole cost.
         """
@@ -545,7 +544,7 @@ class Spending(RuleBasedStateMachine):
                     self.lightningd.end_part(command, 0, complete=number % 2 == 0)
             await asyncio.sleep(REST_S)
 
-        # Twice: an error that comes before its request has reached lightningd.
+        # Twice: a command can reach lightningd during the first round.
         self.run(end())
         self.run(end())
         self.nothing_goes_wrong_unseen()
@@ -578,17 +577,17 @@ class Spending(RuleBasedStateMachine):
 
 
 def is_of(outcome: Outcome, asked: Asked) -> bool:
-    """Another request that pays the same invoice has its failure, too."""
+    """Return True if the outcome is of this request, not of another one that paid the same invoice."""
     return isinstance(outcome, PaymentRecord) and outcome.payment.request_id == asked.id
 
 
 def is_away(outcome: Outcome) -> bool:
-    """Lightningd could not be asked."""
+    """Return True if lightningd could not be asked."""
     return isinstance(outcome, Nip47Error) and outcome.code is ErrorCode.INTERNAL
 
 
 def answer_of(outcome: Outcome) -> tuple[Any, ...]:
-    """What the client is told."""
+    """Return what the client gets as the answer."""
     if isinstance(outcome, Nip47Error):
         return outcome.code, outcome.message
     return outcome.state, outcome.preimage, outcome.sent_msat, outcome.error_code, outcome.error_message

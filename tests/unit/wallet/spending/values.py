@@ -1,4 +1,4 @@
-"""Payments, budgets and connections of the tests."""
+"""Payments, budgets and connections for the tests."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ PREIMAGE = "11" * 32
 HASH = "02d449a31fbb267c8f352e9968a79e3e5fc95c1bbeaa502fd6454ebde5a4bedc"  # its SHA-256
 
 
-# What is no number of msat, no text, and no object.
+# Values that are not a number of msat, not a text, and not an object.
 NO_NUMBERS: tuple[object, ...] = (-1, 1.0, True, "1", None, [], 2**63)
 NO_TEXTS: tuple[object, ...] = (None, 1, [])
 NO_OBJECTS: tuple[object, ...] = ([], "", 1)
 
 
 def payment(number: int = 1, **fields: Any) -> Payment:
-    """Make a payment of 100 msat, which may cost 10 more."""
+    """Return a payment of 100 msat, for a fee of at most 10."""
     given: dict[str, Any] = {
         "request_id": f"{number:064x}",
         "request_created_at": START,
@@ -37,7 +37,7 @@ def payment(number: int = 1, **fields: Any) -> Payment:
 
 
 def record(number: int = 1, settled: bool = True, **fields: Any) -> PaymentRecord:
-    """Make the record of a payment that cost 103 msat, or has failed."""
+    """Return the record of a payment that cost 103 msat, or that failed."""
     paid = payment(number, **fields)
     if settled:
         return PaymentRecord(paid, PaymentState.SETTLED, START + 5, 103, PREIMAGE)
@@ -51,10 +51,10 @@ def record(number: int = 1, settled: bool = True, **fields: Any) -> PaymentRecor
 
 
 def amount(amount_msat: int, renewal: Renewal = Renewal.NEVER, **fields: Any) -> Budget:
-    """Make a budget that is an amount."""
+    """Return a budget of an amount."""
     return Budget(BudgetKind.AMOUNT, amount_msat, renewal, **{"since": START, **fields})
 
 
 def connection(budget: Budget, key: str = KEY, **fields: Any) -> Connection:
-    """Make a connection with a budget."""
+    """Return a connection with a budget."""
     return Connection("app", key, ("wss://relay.example",), START, budget=budget, **fields)
