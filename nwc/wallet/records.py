@@ -179,12 +179,6 @@ def read(record: type[_T], stored: object) -> _T:
     return value
 
 
-# For those that still read by hand: to go with them.
-def is_number(value: object) -> bool:
-    """Return True if a value is an integer from 0 to MAX_NUMBER."""
-    return type(value) is int and 0 <= value <= MAX_NUMBER
-
-
 def _field_names(record: type) -> tuple[frozenset[str], frozenset[str]]:
     """Return the names of the required fields, and those of the optional ones."""
     optional = frozenset(field.name for field in fields(record) if "is_optional" in field.metadata)
