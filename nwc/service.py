@@ -22,7 +22,7 @@ from nwc.cln.retry import retry
 from nwc.nip47.kinds import KIND_REQUEST
 from nwc.nostr.pool import RelayPool
 from nwc.options import Settings
-from nwc.tasks import Steps, Tasks
+from nwc.tasks import ShieldedTasks, Tasks
 from nwc.wallet.connections.info_publisher import InfoPublisher
 from nwc.wallet.connections.manager import ConnectionManager, ManagementError
 from nwc.wallet.connections.record import Connection
@@ -141,7 +141,7 @@ class App:
         self._tasks.spawn(self.info_publisher.keep_fresh())
 
     async def _open_books(self, retry: Retry) -> None:
-        # Notifications come in the order of the payments, so those that were put aside are read first.
+        # Notifications are sent in the order of the payments, so the pending ones are read first.
         await retry(self.notifier.load)
         self.paid_invoices.start()
         await retry(partial(self.payments.load, is_node_start=self.settings.is_node_start))
@@ -257,7 +257,7 @@ class Service:
         self._loop.set_exception_handler(_note_loop_error)
         self._core: asyncio.Future[App] = self._loop.create_future()
         self._stopping = asyncio.Event()
-        self._commands = Steps()
+        self._commands = ShieldedTasks()
         self._failures = 0
         self._thread = threading.Thread(target=self._run_loop, name="nwc", daemon=True)
 
@@ -300,7 +300,7 @@ class Service:
 
     async def _in_time(self, action: Callable[[App], Coroutine[Any, Any, _T]]) -> _T:
         async with asyncio.timeout(COMMAND_TIMEOUT_S):
-            return await self._commands.whole(self._when_loaded(action))
+            return await self._commands.run(self._when_loaded(action))
 
     async def _when_loaded(self, action: Callable[[App], Coroutine[Any, Any, _T]]) -> _T:
         return await action(await asyncio.shield(self._core))

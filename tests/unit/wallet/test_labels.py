@@ -31,7 +31,7 @@ def test_other_labels_are_not_those_of_requests(label: str) -> None:
     assert labels.parse_request_label(label) is None
 
 
-def test_the_owner_of_a_label_is_who_may_see_the_invoice() -> None:
+def test_the_owner_of_a_label_may_see_the_invoice() -> None:
     own = f"nwc:{OWN.id}"
     for label in (f"{own}:{'0' * 64}", f"{own}:by hand", f"{own}:", f"{own}::"):
         assert labels.owner_of(label) == OWN.id

@@ -1,4 +1,4 @@
-"""Records of older versions are read, those of newer ones are refused and stay as they are."""
+"""Records of older versions are read; those of newer ones are refused and not overwritten."""
 
 import json
 from collections.abc import Callable
@@ -69,7 +69,7 @@ def test_the_current_version_is_written() -> None:
     assert stored == '{"version":3,"name":"x","is_paused":false}'
 
 
-def test_a_newer_version_is_refused_in_words() -> None:
+def test_the_error_for_a_newer_version_says_so() -> None:
     newer = THIRD.to_json({"name": "x", "is_paused": True})
     with pytest.raises(
         RecordVersionError, match=r"newer version of the plugin.*version 3.*reads up to 1"
@@ -78,7 +78,7 @@ def test_a_newer_version_is_refused_in_words() -> None:
 
 
 @pytest.mark.parametrize("version", ["0", "-1", "true", "1.0", '"1"', "null", "[]"])
-def test_no_version(version: str) -> None:
+def test_a_record_without_a_version_is_refused(version: str) -> None:
     with pytest.raises(RecordVersionError, match="no version"):
         FIRST.parse(f'{{"version":{version},"title":"x"}}')
     with pytest.raises(RecordVersionError, match="no version"):
@@ -96,18 +96,18 @@ def test_no_version(version: str) -> None:
     ],
 )
 def test_other_fields_than_those_of_the_version_are_refused(fields: Fields) -> None:
-    """A field that nobody knows may be a limit."""
+    """An unknown field may be a limit."""
     with pytest.raises(DamagedRecordError):
         THIRD.parse(json.dumps(fields))
 
 
-def test_an_optional_field() -> None:
+def test_an_optional_field_is_read() -> None:
     text = '{"version":3,"name":"x","is_paused":false,"color":"red"}'
     assert THIRD.parse(text)["color"] == "red"
 
 
-# What version 1 of each kind looks like in the datastores of owners. These texts must never change: when
-# a kind gets a new version, they show that its records of version 1 are still read.
+# Records of version 1 of each kind, as owners have them. These texts must never change: when a kind gets
+# a new version, they show that its records of version 1 are still read.
 
 PAYMENT_FIELDS = (
     '{"request_id":"11","request_created_at":5,"method":"pay_invoice","encryption":"nip44_v2",'
@@ -194,7 +194,7 @@ def test_each_kind_reads_version_1_after_an_upgrade(
     assert len(steps) == 1
 
 
-# Going back to an older plugin: it finds records of a version that it does not know.
+# An owner goes back to an older plugin, which finds records of a newer version.
 
 
 def newer(text: str) -> str:
@@ -217,7 +217,7 @@ def test_newer_refusals_refuse_everything(caplog: pytest.LogCaptureFixture) -> N
 
 
 def outcome_of_a_request(bench: Bench) -> object:
-    """Ask for a payment as the server does."""
+    """Request a payment as the server does, and return its outcome."""
     wanted = invoice()
     try:
         bench.run(bench.payments.previous_outcome(bench.connections[PAYING_KEY], wanted.request_id, 5))
@@ -227,10 +227,10 @@ def outcome_of_a_request(bench: Bench) -> object:
 
 
 @pytest.mark.parametrize("kind", ["ledgers", "stops", "refused"])
-def test_no_payment_is_made_and_nothing_is_overwritten(
+def test_newer_records_stop_payments_and_are_not_overwritten(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither by payments, nor by what comes in, nor when lightningd stops."""
+    """Not by payments, nor by received amounts, nor when lightningd stops."""
     names = {"ledgers": "ledger", "stops": "stops", "refused": "refusals"}
     text = newer(RECORDS[names[kind]][0])
     key = ("nwc", kind, PAYING_KEY)
@@ -251,8 +251,8 @@ def test_no_payment_is_made_and_nothing_is_overwritten(
 
 
 @pytest.mark.parametrize("text", ["newer", "damaged"])
-def test_a_newer_payment_record_is_not_written_again(text: str) -> None:
-    """A crash has left it together with its reservation; lightningd tells what the payment cost."""
+def test_a_newer_payment_record_is_not_overwritten(text: str) -> None:
+    """A crash left both it and its reservation; lightningd knows what the payment cost."""
     bench = Bench()
     try:
         bench.pay(invoice())
