@@ -108,14 +108,14 @@ class RequestServer:
         live = verdict.connection
         live.clock_ahead_s = None
         client_pubkey = live.client_pubkey
-        if not self._task_slots.has_free(client_pubkey):
+        if not self._task_slots.are_free(client_pubkey):
             return _OVERLOADED
         live.last_used_at = int(time.time())
         self._let_lightningd_go_first()
         request = open_request(event, live.cipher)
         self._task_slots.take(client_pubkey)
         task = self._tasks.spawn(self._serve(live, request, relay, too_fast=verdict.rate_limited))
-        task.add_done_callback(lambda _: self._task_slots.release(client_pubkey))
+        task.add_done_callback(lambda _: self._task_slots.give_back(client_pubkey))
         return None
 
     async def answer_payment(self, client_pubkey: str, record: PaymentRecord) -> None:
@@ -142,7 +142,7 @@ class RequestServer:
 
         Do not call this for ignored events: if other processes wait for the CPU, it takes milliseconds.
         """
-        if self._request_slots.any_taken:
+        if self._request_slots.are_any_taken:
             os.sched_yield()
 
     async def _serve(
@@ -151,7 +151,7 @@ class RequestServer:
         if too_fast:
             outcome: Outcome = _TOO_FAST
         # Checked here and not on arrival: many events can arrive before the first of them is in flight.
-        elif not self._request_slots.has_free(live.client_pubkey):
+        elif not self._request_slots.are_free(live.client_pubkey):
             outcome = _BUSY
         else:
             outcome = await self._dispatch(live, request)
@@ -174,7 +174,7 @@ class RequestServer:
         try:
             return await dispatch(self._wallet, live.record, request, time.time())
         finally:
-            self._request_slots.release(client_pubkey)
+            self._request_slots.give_back(client_pubkey)
 
     async def _deliver(self, live: LiveConnection, response: Event, first: str | None) -> None:
         """Publish an answer on all relays of its connection, and retry once if none has accepted it.

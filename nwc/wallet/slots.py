@@ -25,7 +25,7 @@ class Slots:
         self._shared_taken = 0
 
     @property
-    def any_taken(self) -> bool:
+    def are_any_taken(self) -> bool:
         """True if any connection holds a slot."""
         return bool(self._taken)
 
@@ -34,7 +34,7 @@ class Slots:
         """How many slots of the pool are taken."""
         return self._shared_taken
 
-    def has_free(self, client_pubkey: str) -> bool:
+    def are_free(self, client_pubkey: str) -> bool:
         """Return True if this connection may take one more slot."""
         taken = self._taken[client_pubkey]
         return taken < self._own or (taken < self._most and self._shared_taken < self._shared)
@@ -48,8 +48,8 @@ class Slots:
         self._shared_taken += self._taken[client_pubkey] >= self._own
         self._taken[client_pubkey] += 1
 
-    def release(self, client_pubkey: str) -> None:
-        """Release a slot of this connection."""
+    def give_back(self, client_pubkey: str) -> None:
+        """Give back a slot of this connection."""
         self._taken[client_pubkey] -= 1
         self._shared_taken -= self._taken[client_pubkey] >= self._own
         if not self._taken[client_pubkey]:

@@ -1,1 +1,1 @@
-"""Money that goes out: budgets, the ledger of each connection, payments and what is kept of them."""
+"""Money that goes out: the ledger of each connection, its payments, and their records."""

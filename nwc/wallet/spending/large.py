@@ -76,7 +76,7 @@ class LargePayments:
         try:
             yield True
         finally:
-            self._slots.release(client_pubkey)
+            self._slots.give_back(client_pubkey)
 
     def note_failure(self, client_pubkey: str, attempts: int) -> None:
         """Count the attempts that lightningd made for a payment that failed."""
@@ -114,7 +114,7 @@ class LargePayments:
 
     def _check_slot(self, client_pubkey: str) -> None:
         expected = self._attempts + self._slots.shared_taken * MOST_ATTEMPTS
-        if expected >= MAX_ATTEMPTS_IN_ALL or not self._slots.has_free(client_pubkey):
+        if expected >= MAX_ATTEMPTS_IN_ALL or not self._slots.are_free(client_pubkey):
             raise Nip47Error(
                 ErrorCode.RATE_LIMITED,
                 "too many payments that need several channels are pending; try again in a minute",

@@ -148,7 +148,7 @@ class PaymentRecords:
             except NodeError as error:
                 self._retry[connection_id] = (now + delay, min(2 * delay, _RETRY_MAX_S))
                 _log.warning(
-                    "the payments of connection %s could not be listed; still retrying: %s",
+                    "the payments of connection %s could not be listed (%s); retried when next needed",
                     connection_id,
                     error,
                 )

@@ -174,20 +174,6 @@ class Payments:
         """Stop. Payments in flight go on in lightningd, and are followed after the next start."""
         await self._tasks.finish(0)
 
-    async def metadata_of(self, payment_hash: str) -> Json | None:
-        """Return the metadata of the payment with this hash, whichever connection made it, or None.
-
-        Raises:
-            NodeError: lightningd is away.
-
-        """
-        entry = self.records.with_hash(payment_hash)
-        try:
-            record = await self.records.get(entry.connection_id, entry.request_id) if entry else None
-        except UnreadableRecordError:
-            return None
-        return record.payment.metadata if record else None
-
     async def pay(self, connection: Connection, wanted: Payment, params: CommandParams) -> PaymentRecord:
         """Make a payment, and return its record when it has ended, however long that takes.
 
@@ -240,25 +226,12 @@ class Payments:
             raise Nip47Error(ErrorCode.OTHER, REFUSED_BEFORE)
         return record
 
-    def count_in_flight(self) -> int:
-        """Return how many payments of all connections are in flight."""
-        return self._pending.count()
-
-    async def forget_what_was_read(self) -> None:
-        """Read the datastore again: others have deleted records.
-
-        Raises:
-            NodeError: lightningd is away.
-
-        """
-        self.ledgers.forget_what_was_read()
-        self.records.forget_what_was_read()
-        await self.breaker.load()
-        await self.refusals.load()
-
-    def is_in_flight(self, client_pubkey: str, request_id: str) -> bool:
-        """Return True if the payment of this request is in flight."""
-        return self._pending.is_pending(client_pubkey, request_id)
+    async def _until_started(self) -> None:
+        try:
+            async with asyncio.timeout(START_PATIENCE_S):
+                await self._is_started.wait()
+        except TimeoutError:
+            raise STILL_STARTING from None
 
     async def book_late(self, client_pubkey: str, payment: Payment) -> None:
         """Book a payment that is complete in lightningd but not booked here, and notify the apps.
@@ -284,42 +257,83 @@ class Payments:
         await self._end(client_pubkey, record)
         return record
 
-    async def _until_started(self) -> None:
-        try:
-            async with asyncio.timeout(START_PATIENCE_S):
-                await self._is_started.wait()
-        except TimeoutError:
-            raise STILL_STARTING from None
+    async def receive(self, client_pubkey: str, amount_msat: int, pay_index: int) -> None:
+        """Count a paid invoice of a connection, whose budget may be what it has received.
 
-    def _check_bounds(self, connection: Connection, wanted: Payment) -> None:
-        """Raise Nip47Error if this connection may not pay now.
+        Args:
+            client_pubkey: of the connection.
+            amount_msat: what was received.
+            pay_index: lightningd's number of the paid invoice. Each invoice is counted once.
 
-        One payment can be in flight for days, so their number is limited, and so is that of the records.
+        Raises:
+            NodeError: lightningd is away.
+
         """
-        if self.breaker.is_suspended(connection.client_pubkey):
-            raise Nip47Error(ErrorCode.RESTRICTED, SUSPENDED)
-        self._pending.check_slot(connection.client_pubkey)
-        if self.records.count_failed(connection.id) >= MAX_FAILED_KEPT:
-            raise Nip47Error(
-                ErrorCode.RATE_LIMITED,
-                "too many payments of this connection have failed; try again tomorrow",
+        try:
+            await self.ledgers.change(
+                client_pubkey, lambda ledger: ledger.receive(amount_msat, pay_index)
             )
-        if self.records.count_settled(connection.id) >= MAX_SETTLED_KEPT:
-            raise Nip47Error(
-                ErrorCode.RATE_LIMITED,
-                "this connection has made too many payments in two days; try again tomorrow",
-            )
-        if self._has_failed_too_often(connection.id, wanted.payment_hash):
-            raise Nip47Error(
-                ErrorCode.RATE_LIMITED,
-                f"{MAX_FAILED_PER_HASH} attempts to pay this invoice have failed; ask for a new invoice",
+        except LedgerError:
+            _log.error(
+                "connection %s: a received payment is not counted: its ledger cannot be read",
+                connection_id_of(client_pubkey),
             )
 
-    def _has_failed_too_often(self, connection_id: str, payment_hash: str | None) -> bool:
-        """Return True if one more attempt would make lightningd's list for this hash too long."""
-        if payment_hash is None:
-            return False
-        return self.records.count_failed_with(payment_hash, connection_id) >= MAX_FAILED_PER_HASH
+    async def forget_if_done(self, client_pubkey: str) -> None:
+        """Delete the ledger of a revoked connection, unless a payment is in flight or unannounced.
+
+        Raises:
+            NodeError: lightningd is away.
+
+        """
+
+        def is_done(ledger: Ledger) -> bool:
+            is_revoked = self._is_revoked(client_pubkey)
+            return is_revoked and not ledger.reservations and not ledger.unannounced
+
+        # Before the start it is unknown what is in flight; `start` deletes what is done by then.
+        if self.is_started and self._is_revoked(client_pubkey):
+            with suppress(LedgerError):  # logged at the start, and left for the owner to look at
+                await self.ledgers.forget(client_pubkey, is_done)
+            await self.breaker.resume(client_pubkey)
+            await self.refusals.forget(client_pubkey)
+
+    def _is_revoked(self, client_pubkey: str) -> bool:
+        return self._connection_of(client_pubkey) is None and not self._is_stored(client_pubkey)
+
+    async def forget_what_was_read(self) -> None:
+        """Read the datastore again: others have deleted records.
+
+        Raises:
+            NodeError: lightningd is away.
+
+        """
+        self.ledgers.forget_what_was_read()
+        self.records.forget_what_was_read()
+        await self.breaker.load()
+        await self.refusals.load()
+
+    async def metadata_of(self, payment_hash: str) -> Json | None:
+        """Return the metadata of the payment with this hash, whichever connection made it, or None.
+
+        Raises:
+            NodeError: lightningd is away.
+
+        """
+        entry = self.records.with_hash(payment_hash)
+        try:
+            record = await self.records.get(entry.connection_id, entry.request_id) if entry else None
+        except UnreadableRecordError:
+            return None
+        return record.payment.metadata if record else None
+
+    def count_in_flight(self) -> int:
+        """Return how many payments of all connections are in flight."""
+        return self._pending.count()
+
+    def is_in_flight(self, client_pubkey: str, request_id: str) -> bool:
+        """Return True if the payment of this request is in flight."""
+        return self._pending.is_pending(client_pubkey, request_id)
 
     # The steps of a payment
 
@@ -368,6 +382,36 @@ class Payments:
         await self._end(connection.client_pubkey, record)
         return record
 
+    def _check_bounds(self, connection: Connection, wanted: Payment) -> None:
+        """Raise Nip47Error if this connection may not pay now.
+
+        One payment can be in flight for days, so their number is limited, and so is that of the records.
+        """
+        if self.breaker.is_suspended(connection.client_pubkey):
+            raise Nip47Error(ErrorCode.RESTRICTED, SUSPENDED)
+        self._pending.check_slot(connection.client_pubkey)
+        if self.records.count_failed(connection.id) >= MAX_FAILED_KEPT:
+            raise Nip47Error(
+                ErrorCode.RATE_LIMITED,
+                "too many payments of this connection have failed; try again tomorrow",
+            )
+        if self.records.count_settled(connection.id) >= MAX_SETTLED_KEPT:
+            raise Nip47Error(
+                ErrorCode.RATE_LIMITED,
+                "this connection has made too many payments in two days; try again tomorrow",
+            )
+        if self._has_failed_too_often(connection.id, wanted.payment_hash):
+            raise Nip47Error(
+                ErrorCode.RATE_LIMITED,
+                f"{MAX_FAILED_PER_HASH} attempts to pay this invoice have failed; ask for a new invoice",
+            )
+
+    def _has_failed_too_often(self, connection_id: str, payment_hash: str | None) -> bool:
+        """Return True if one more attempt would make lightningd's list for this hash too long."""
+        if payment_hash is None:
+            return False
+        return self.records.count_failed_with(payment_hash, connection_id) >= MAX_FAILED_PER_HASH
+
     async def _already_paid(self, connection: Connection, wanted: Payment) -> PaymentRecord | None:
         """Return the record of an earlier payment of this invoice, None if there is none.
 
@@ -396,6 +440,12 @@ class Payments:
 
         return (await self.ledgers.change(client_pubkey, change)).reservations[wanted.request_id]
 
+    def _budget_of(self, client_pubkey: str, now: float) -> Budget:
+        connection = self._connection_of(client_pubkey)
+        if connection is None or connection.has_expired(now):
+            raise Nip47Error(ErrorCode.UNAUTHORIZED, "this connection is revoked or has expired")
+        return connection.budget
+
     async def _give_up(
         self, connection: Connection, wanted: Payment, why: Nip47Error, outcome: asyncio.Future[Outcome]
     ) -> Nip47Error:
@@ -411,12 +461,6 @@ class Payments:
             await retry_forever(
                 lambda: self.ledgers.change(client_pubkey, lambda ledger: ledger.release(request_id))
             )
-
-    def _budget_of(self, client_pubkey: str, now: float) -> Budget:
-        connection = self._connection_of(client_pubkey)
-        if connection is None or connection.has_expired(now):
-            raise Nip47Error(ErrorCode.UNAUTHORIZED, "this connection is revoked or has expired")
-        return connection.budget
 
     async def _resume(
         self, client_pubkey: str, payment: Payment, outcome: asyncio.Future[Outcome]
@@ -480,50 +524,6 @@ class Payments:
         record = await self._record(client_pubkey, request_id)
         if record is not None:
             await self._answer(client_pubkey, record)
-
-    async def receive(self, client_pubkey: str, amount_msat: int, pay_index: int) -> None:
-        """Count a paid invoice of a connection, whose budget may be what it has received.
-
-        Args:
-            client_pubkey: of the connection.
-            amount_msat: what was received.
-            pay_index: lightningd's number of the paid invoice. Each invoice is counted once.
-
-        Raises:
-            NodeError: lightningd is away.
-
-        """
-        try:
-            await self.ledgers.change(
-                client_pubkey, lambda ledger: ledger.receive(amount_msat, pay_index)
-            )
-        except LedgerError:
-            _log.error(
-                "connection %s: a received payment is not counted: its ledger cannot be read",
-                connection_id_of(client_pubkey),
-            )
-
-    async def forget_if_done(self, client_pubkey: str) -> None:
-        """Delete the ledger of a revoked connection, unless a payment is in flight or unannounced.
-
-        Raises:
-            NodeError: lightningd is away.
-
-        """
-
-        def is_done(ledger: Ledger) -> bool:
-            is_revoked = self._is_revoked(client_pubkey)
-            return is_revoked and not ledger.reservations and not ledger.unannounced
-
-        # Before the start it is unknown what is in flight; `start` deletes what is done by then.
-        if self.is_started and self._is_revoked(client_pubkey):
-            with suppress(LedgerError):  # logged at the start, and left for the owner to look at
-                await self.ledgers.forget(client_pubkey, is_done)
-            await self.breaker.resume(client_pubkey)
-            await self.refusals.forget(client_pubkey)
-
-    def _is_revoked(self, client_pubkey: str) -> bool:
-        return self._connection_of(client_pubkey) is None and not self._is_stored(client_pubkey)
 
     async def _record(self, client_pubkey: str, request_id: str) -> PaymentRecord | None:
         """Return the record of a request's payment; None if there is none, or it cannot be read."""

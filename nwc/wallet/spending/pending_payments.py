@@ -99,7 +99,7 @@ class PendingPayments:
 
     def check_slot(self, client_pubkey: str) -> None:
         """Raise Nip47Error (RATE_LIMITED) unless this connection may have one more payment in flight."""
-        if self._slots.has_free(client_pubkey) and len(self._with_slot) < MAX_IN_ALL:
+        if self._slots.are_free(client_pubkey) and len(self._with_slot) < MAX_IN_ALL:
             return
         whose = "of this connection " if self._slots.has_maximum(client_pubkey) else ""
         raise Nip47Error(
@@ -116,7 +116,7 @@ class PendingPayments:
         key = _request_key(client_pubkey, request_id)
         if key in self._with_slot:
             self._with_slot.discard(key)
-            self._slots.release(client_pubkey)
+            self._slots.give_back(client_pubkey)
 
 
 async def record_of(outcome: asyncio.Future[Outcome]) -> PaymentRecord:

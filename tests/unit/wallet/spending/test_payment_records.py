@@ -364,7 +364,7 @@ async def test_beyond_the_maximum_only_what_a_replay_needs_is_stored(
 async def test_one_app_can_store_55_megabytes_at_most(
     lightningd: SimulatedLightningd, records: PaymentRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The documentation names these sizes."""
+    """The numbers of the README's table."""
     longest: dict[str, Any] = {
         "invoice": "l" * pay_invoice.MAX_INVOICE_CHARACTERS,
         "metadata": {"a": "x" * 8184},
