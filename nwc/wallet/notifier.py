@@ -112,7 +112,7 @@ class Notifier:
 
         """
         if not self._is_enabled:
-            await self.delete_pending()
+            await self._delete_all()
             return
         for client_pubkey in await self._node.datastore_keys(_PENDING):
             if self._connections.of_client(client_pubkey) is None:
@@ -123,13 +123,8 @@ class Notifier:
             if live := self._connections.of_client(client_pubkey):
                 self._tasks.spawn(self._send_pending(live))
 
-    async def delete_pending(self) -> None:
-        """Delete all pending notifications: they must not be sent when notifications are on again.
-
-        Raises:
-            NodeError: lightningd refuses or is unavailable.
-
-        """
+    async def _delete_all(self) -> None:
+        """Delete all pending notifications: they must not be sent when notifications are on again."""
         for client_pubkey in await self._node.datastore_keys(_PENDING):
             await self._delete_pending_of(client_pubkey)
 

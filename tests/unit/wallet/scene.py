@@ -90,10 +90,12 @@ class Scene:
         self.clients: dict[str, KeyPair] = {}
         self.new_process()
 
-    def new_process(self) -> None:
+    def new_process(self, *, notifications: bool = True) -> None:
         """Create new parts, as a start of the plugin does."""
         self.records = PaymentRecords(self.node)
-        self.notifier = Notifier(self.node, self.pool, self.connections, self.records)
+        self.notifier = Notifier(
+            self.node, self.pool, self.connections, self.records, is_enabled=notifications
+        )
         self.paid_invoices = PaidInvoices(self.node, self.notifier.payment_received)
 
     def connect(self, name: str, view: View = View.OWN, **fields: Any) -> Connection:

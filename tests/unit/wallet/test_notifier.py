@@ -159,15 +159,18 @@ async def test_switching_notifications_off_deletes_the_pending_ones(scene: Scene
     await scene.handled(1)
     assert len(scene.pending) == 2
     await scene.stop()
-    scene.new_process()
-    await scene.notifier.delete_pending()
+    scene.new_process(notifications=False)
+    await scene.start()
     assert scene.pending == []
     assert scene.position == 1
-    await scene.notifier.delete_pending()
+    await scene.paid(shop, 3)
+    await scene.pays(shop, 3)
+    await scene.handled(2)
+    assert scene.pending == []
     scene.pool.state = "connected"
     await scene.restart()
     made = await scene.paid(shop, 2)
-    await scene.handled(2)
+    await scene.handled(3)
     assert scene.notified() == [("shop", made)]
 
 

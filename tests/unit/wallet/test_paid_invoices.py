@@ -7,7 +7,8 @@ import pytest
 from nwc.cln.errors import NodeUnavailableError
 from nwc.cln.node import Json
 from nwc.wallet import paid_invoices
-from nwc.wallet.paid_invoices import PaidInvoices
+from nwc.wallet.labels import request_label
+from nwc.wallet.paid_invoices import PaidInvoices, Receipts
 from tests.unit.wallet.scene import FOR_EVER, Scene, crash_at
 
 
@@ -210,3 +211,48 @@ async def test_a_node_without_sql_has_a_first_position(scene: Scene) -> None:
     made = await scene.paid(shop, 2)
     await scene.handled(2)
     assert scene.notified() == [("shop", made)]
+
+
+class Books:
+    """Records what Receipts counts and has notified."""
+
+    def __init__(self, scene: Scene, unserved: dict[str, str]) -> None:
+        self.counted: list[tuple[str, int, int]] = []
+        self.notified: list[int] = []
+        self.receipts = Receipts(
+            scene.connections, unserved_key=unserved.get, count=self._count, notify=self._notify
+        )
+
+    async def _count(self, client_pubkey: str, amount_msat: int, pay_index: int) -> None:
+        self.counted.append((client_pubkey, amount_msat, pay_index))
+
+    async def _notify(self, invoice: Json) -> None:
+        self.notified.append(invoice["pay_index"])
+
+
+def paid_row(connection_id: str, pay_index: int) -> Json:
+    label = request_label(connection_id, "ab" * 32)
+    return {"label": label, "amount_received_msat": 1000, "pay_index": pay_index}
+
+
+async def test_a_paid_invoice_is_counted_for_its_connection(scene: Scene) -> None:
+    shop = scene.connect("shop")
+    books = Books(scene, {"f" * 16: "ff" * 32})
+    await books.receipts.take(paid_row(shop.id, 1))
+    await books.receipts.take(paid_row("f" * 16, 2))  # stored, but not served
+    await books.receipts.take(paid_row("0" * 16, 3))
+    await books.receipts.take({"label": "by hand", "pay_index": 4})
+    assert books.counted == [(shop.client_pubkey, 1000, 1), ("ff" * 32, 1000, 2)]
+    assert books.notified == [1, 2, 3, 4]
+
+
+async def test_an_unreadable_row_does_not_block_the_next(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = scene.connect("shop")
+    books = Books(scene, {})
+    bad: list[Json] = [{}, {"label": 5}, {"label": paid_row(shop.id, 1)["label"]}]
+    for row in (*bad, paid_row(shop.id, 1)):
+        await books.receipts.take(row)
+    assert len(caplog.records) == len(bad)
+    assert books.counted == [(shop.client_pubkey, 1000, 1)]
