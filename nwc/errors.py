@@ -12,8 +12,10 @@
     ├── EventError               nostr/event.py    an event is malformed or forged
     ├── MessageError             nostr/messages.py a frame is not a relay message
     ├── DecryptionError          nostr/encoding.py a payload cannot be decrypted
-    ├── RecordVersionError       wallet/records.py a stored record has no known version
-    │   └── NewerRecordError       a newer version of the plugin has written it
+    ├── RecordError              wallet/records.py a stored record cannot be read
+    │   ├── DamagedRecordError     no version of the plugin has written it
+    │   └── RecordVersionError     it has no version that this plugin reads
+    │       └── NewerRecordError     a newer version of the plugin has written it
     ├── ConnectionRecordError    wallet/connections/record.py   a stored connection cannot be read
     ├── LedgerError              wallet/spending/ledger.py      a stored ledger cannot be read
     ├── BudgetExceededError      wallet/spending/ledger.py      a payment costs more than is left

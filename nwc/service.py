@@ -22,20 +22,18 @@ from nwc.cln.retry import retry
 from nwc.nip47.kinds import KIND_REQUEST
 from nwc.nostr.pool import RelayPool
 from nwc.options import Settings
-from nwc.tasks import Steps, Tasks
-from nwc.wallet import invoice_record
+from nwc.tasks import ShieldedTasks, Tasks
 from nwc.wallet.connections.info_publisher import InfoPublisher
 from nwc.wallet.connections.manager import ConnectionManager, ManagementError
 from nwc.wallet.connections.record import Connection
 from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
 from nwc.wallet.context import ChainTip, Wallet
 from nwc.wallet.notifier import Notifier
-from nwc.wallet.paid_invoices import PaidInvoices
+from nwc.wallet.paid_invoices import PaidInvoices, Receipts
 from nwc.wallet.server import RequestServer
 from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.late import LatePayments
 from nwc.wallet.spending.ledgers import Ledgers
-from nwc.wallet.spending.payment import PaymentRecord
 from nwc.wallet.spending.payment_records import PaymentRecords
 from nwc.wallet.spending.payments import Payments
 from nwc.wallet.spending.refusals import Refusals
@@ -78,8 +76,9 @@ class App:
         self.info_publisher = InfoPublisher(self.pool, self.connections, settings.notifications)
         records = PaymentRecords(node)
         payer = Payer(node, settings.pay_command)
-        self.notifier = Notifier(node, self.pool, self.connections, records)
-        self.paid_invoices = PaidInvoices(node, self._deal_with_paid)
+        self.notifier = Notifier(
+            node, self.pool, self.connections, records, is_enabled=settings.notifications
+        )
         self.stored = StoredData(node)
         # After nwc-forget nothing is stored until there is a connection again.
         self._has_forgotten = False
@@ -91,15 +90,28 @@ class App:
             records,
             CircuitBreaker(node),
             Refusals(node),
-            connection_of=self._connection_of,
-            notify=self._tell_of_sent,
+            connection_of=self.connections.record_of,
+            notify=self.notifier.payment_sent,
             answer=lambda key, record: self.server.answer_payment(key, record),  # noqa: PLW0108
             is_stored=lambda client_pubkey: self.manager.is_unserved(client_pubkey),  # noqa: PLW0108
         )
         self.late_payments = LatePayments(node, payer, self.payments)
         self.manager = ConnectionManager(
-            node, self.pool, self.info_publisher, self.connections, settings.rate_limit, self.payments
+            node,
+            self.pool,
+            self.info_publisher,
+            self.connections,
+            settings.rate_limit,
+            count_pending=self.payments.count_in_flight,
+            on_deleted=self.payments.forget_if_done,
         )
+        receipts = Receipts(
+            self.connections,
+            unserved_key=self.manager.unserved_key,
+            count=self.payments.receive,
+            notify=self.notifier.payment_received,
+        )
+        self.paid_invoices = PaidInvoices(node, receipts.take)
         self.wallet = Wallet(
             node,
             settings.invoice_expiry,
@@ -129,8 +141,8 @@ class App:
         self._tasks.spawn(self.info_publisher.keep_fresh())
 
     async def _open_books(self, retry: Retry) -> None:
-        # Notifications come in the order of the payments, so those that were put aside are read first.
-        await retry(self.notifier.load if self.settings.notifications else self.notifier.forget)
+        # Notifications are sent in the order of the payments, so the pending ones are read first.
+        await retry(self.notifier.load)
         self.paid_invoices.start()
         await retry(partial(self.payments.load, is_node_start=self.settings.is_node_start))
         # From here on payments are made: it may not be done again.
@@ -179,34 +191,6 @@ class App:
             self.notifier.forget_what_was_read()
             self.wallet.records.forget_what_was_read()
             await self.payments.forget_what_was_read()
-
-    def _connection_of(self, client_pubkey: str) -> Connection | None:
-        live = self.connections.of_client(client_pubkey)
-        return live.record if live else None
-
-    async def _deal_with_paid(self, invoice: Json) -> None:
-        """Count a paid invoice for the connection it was made through, and tell of it."""
-        try:
-            await self._count_and_tell(invoice)
-        except (KeyError, TypeError, ValueError):
-            # A row that nobody expected must not keep all that follow from being dealt with.
-            _log.exception("a paid invoice was not understood")
-
-    async def _count_and_tell(self, invoice: Json) -> None:
-        connection_id = invoice_record.connection_id_in(invoice["label"]) or ""
-        live = self.connections.with_id(connection_id)
-        client_pubkey = live.record.client_pubkey if live else self.manager.unserved_key(connection_id)
-        if client_pubkey is not None:
-            amount_msat, pay_index = invoice["amount_received_msat"], invoice["pay_index"]
-            await self.payments.receive(client_pubkey, amount_msat, pay_index)
-        if live is not None:
-            _log.info("payment received through %r", live.record.name)
-        if self.settings.notifications:
-            await self.notifier.payment_received(invoice)
-
-    async def _tell_of_sent(self, connection_id: str, record: PaymentRecord) -> None:
-        if self.settings.notifications:
-            await self.notifier.payment_sent(connection_id, record)
 
     async def _keep_house(self) -> None:
         """Delete, from time to time, what is no longer needed, and look for late payments."""
@@ -273,7 +257,7 @@ class Service:
         self._loop.set_exception_handler(_note_loop_error)
         self._core: asyncio.Future[App] = self._loop.create_future()
         self._stopping = asyncio.Event()
-        self._commands = Steps()
+        self._commands = ShieldedTasks()
         self._failures = 0
         self._thread = threading.Thread(target=self._run_loop, name="nwc", daemon=True)
 
@@ -316,7 +300,7 @@ class Service:
 
     async def _in_time(self, action: Callable[[App], Coroutine[Any, Any, _T]]) -> _T:
         async with asyncio.timeout(COMMAND_TIMEOUT_S):
-            return await self._commands.whole(self._when_loaded(action))
+            return await self._commands.run(self._when_loaded(action))
 
     async def _when_loaded(self, action: Callable[[App], Coroutine[Any, Any, _T]]) -> _T:
         return await action(await asyncio.shield(self._core))

@@ -1,4 +1,4 @@
-"""Background tasks that are kept alive, reported when they fail, and can be awaited together."""
+"""Background tasks that are kept alive, logged if they fail, and awaited together."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 
 
 class Tasks:
-    """Tasks nobody awaits one by one. asyncio itself keeps only weak references to them."""
+    """Background tasks. It keeps references to them, since asyncio itself has only weak ones."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -26,7 +26,7 @@ class Tasks:
         return task
 
     async def finish(self, timeout_s: float) -> None:
-        """Wait up to `timeout_s` seconds for all tasks, then cancel what is left."""
+        """Wait up to `timeout_s` seconds for all tasks, then cancel the rest."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout_s)
         for task in self._tasks:
@@ -39,24 +39,24 @@ class Tasks:
             _log.error("a background task failed", exc_info=error)
 
 
-class Steps:
-    """Steps that must not be cut in the middle, where who awaits them is cancelled."""
+class ShieldedTasks:
+    """Runs coroutines to completion even if the caller is cancelled."""
 
     def __init__(self) -> None:
-        self._steps: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def whole(self, step: Coroutine[Any, Any, _T]) -> _T:
-        """Run a step to its end, and return or raise what it does."""
-        task = asyncio.create_task(step)
-        self._steps.add(task)
-        task.add_done_callback(self._steps.discard)
+    async def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        """Run a coroutine to its end, and return its result or raise its error."""
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
 
     async def finish(self, timeout_s: float) -> None:
-        """Wait up to `timeout_s` seconds for the steps under way, then cancel what is left."""
-        steps = list(self._steps)
-        if steps:
-            await asyncio.wait(steps, timeout=timeout_s)
-        for step in steps:
-            step.cancel()
-        await asyncio.gather(*steps, return_exceptions=True)
+        """Wait up to `timeout_s` seconds for the running coroutines, then cancel the rest."""
+        tasks = list(self._tasks)
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout_s)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -73,11 +73,12 @@ class InvoiceFilter:
     """A selection of invoices.
 
     Attributes:
-        label_prefix: only labels with this prefix; None for all but the plugin's templates.
+        label_prefix: only labels with this prefix; None for all labels.
         paid_only: leave out unpaid and expired invoices.
         from_index, until_index: bounds of `created_index`, both inclusive; None is unbounded.
         without: `created_index` of rows within the bounds to leave out.
         also: `created_index` of rows outside the bounds to include.
+        hidden_prefix: no labels with this prefix; None hides none.
 
     """
 
@@ -87,18 +88,23 @@ class InvoiceFilter:
     until_index: int | None = None
     without: tuple[int, ...] = ()
     also: tuple[int, ...] = ()
+    hidden_prefix: str | None = None
 
     def where(self) -> str:
         """Return the condition in SQL."""
-        conditions = ["NOT (label >= 'nwc:template:' AND label < 'nwc:template;')"]
+        conditions = []
         if self.label_prefix is not None:
-            conditions = [_label_range(self.label_prefix)]
+            conditions.append(_label_range(self.label_prefix))
+        if self.hidden_prefix is not None:
+            conditions.append(f"NOT ({_label_range(self.hidden_prefix)})")
         if self.paid_only:
             conditions.append("status = 'paid'")
         window = " AND ".join(self._window())
         if window and self.also:
             window = f"({window} OR created_index IN ({_numbers(self.also)}))"
-        return " AND ".join([*conditions, window] if window else conditions)
+        if window:
+            conditions.append(window)
+        return " AND ".join(conditions) or "1"
 
     def contains_index(self, index: int) -> bool:
         """Return True if a `created_index` is within the bounds."""

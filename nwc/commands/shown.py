@@ -49,7 +49,7 @@ async def wait_for_relay(live: LiveConnection) -> None:
     """Wait until a relay has accepted the connection's info event, for ANNOUNCE_PATIENCE_S at most."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(ANNOUNCE_PATIENCE_S):
-            await live.is_announced.wait()
+            await live.is_published.wait()
 
 
 def describe_relay(relay: RelayInfo) -> Json:
@@ -140,7 +140,7 @@ async def describe(app: App, live: LiveConnection, warnings: Sequence[str] = ())
                 "url": relay.url,
                 "state": relay.state,
                 "listening": app.pool.is_listening(live.wallet_pubkey, relay.url),
-                "info_event": live.announced.get(relay.url, ""),
+                "info_event": live.info_states.get(relay.url, ""),
                 **({"last_error": relay.last_error} if relay.last_error else {}),
             }
             for relay in app.pool.info(record.relays)

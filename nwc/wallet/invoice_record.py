@@ -1,42 +1,46 @@
-"""What the plugin keeps beside an invoice, and only where lightningd's own record has no room for it.
+"""What the plugin stores about an invoice, if lightningd's own record has no room for it.
 
-At ["nwc", "invoices", <connection id>, <request id>, "record"] in the datastore, with the two parts that
-make up the invoice's label. Most invoices have none.
+The record is at ["nwc", "invoices", <connection id>, <request id>, "record"] in the datastore. The ids
+are the parts of the invoice's label. Most invoices have no record.
 """
 
 import asyncio
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nwc.cln.node import Json, Node
 from nwc.wallet.connections.record import Connection
-from nwc.wallet.records import RecordKind
+from nwc.wallet.labels import parse_request_label, request_label
+from nwc.wallet.records import OPTIONAL, RecordError, RecordKind, read
 
-_KIND = RecordKind(required=frozenset({"metadata"}), optional=frozenset({"description"}))
-# Of one connection: so many of the newest stay after a sweep, and so many there can be between two
-# sweeps, which come once an hour. Further invoices get no record: their metadata is dropped.
+# Of one connection the hourly sweep keeps the newest MAX_RECORDS. Between two sweeps there can be
+# MAX_KEPT; further invoices get no record, so their metadata is dropped.
 MAX_RECORDS = 2000
 MAX_KEPT = 2 * MAX_RECORDS
-# A record is there before its invoice; longer than this make_invoice does not take.
+# A record is stored before its invoice is made. make_invoice takes no longer than this.
 SWEEP_GRACE_S = 60.0
 _ROOT = ("nwc", "invoices")
-# A level of its own: lightningd lists what has no record of its own without the records below.
+# A level of its own, so that lightningd lists the request ids without the records.
 _LEAF = "record"
-_LABEL = re.compile(r"nwc:([0-9a-f]{16}):([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True)
 class InvoiceRecord:
-    """Metadata of the client, and a description that the invoice itself cannot hold."""
+    """The record of an invoice.
+
+    Attributes:
+        metadata: the client's object, or None.
+        description: the description, if the invoice itself has only its hash; otherwise None.
+
+    """
 
     metadata: dict[str, Any] | None = None
-    description: str | None = None
+    description: str | None = field(default=None, metadata=OPTIONAL)
 
     @property
     def is_empty(self) -> bool:
-        """Tell whether there is nothing to keep."""
+        """Return True if there is nothing to store."""
         return not self.metadata and self.description is None
 
     def to_json(self) -> str:
@@ -47,57 +51,34 @@ class InvoiceRecord:
         return _KIND.to_json(fields)
 
 
-def invoice_label(connection: Connection, request_id: str) -> str:
-    """Return the label of the invoice for a request: at most 128 bytes, unique for ever."""
-    return f"nwc:{connection.id}:{request_id}"
+_KIND = RecordKind.of(InvoiceRecord)
 
 
-def connection_id_in(label: str) -> str | None:
-    """Return the id of the connection that an invoice with this label was made through, or None."""
-    match = _LABEL.fullmatch(label)
-    return match[1] if match else None
+async def read_record(node: Node, invoice: Json) -> InvoiceRecord:
+    """Return the record of an invoice of `listinvoices`, empty if it has none.
 
+    Raises:
+        NodeError: lightningd refuses or is unavailable.
 
-def label_prefix(connection: Connection) -> str:
-    """Return what the labels of all invoices of a connection begin with, and of no others."""
-    return f"nwc:{connection.id}:"
-
-
-def owner_in(label: str) -> str | None:
-    """Return the id of the connection that sees an invoice with this label as its own, or None."""
-    prefix, *rest = label.split(":", 2)
-    return rest[0] if prefix == "nwc" and len(rest) == 2 else None
-
-
-async def find(node: Node, invoice: Json) -> InvoiceRecord:
-    """Return what is kept beside an invoice of `listinvoices`; empty for one made elsewhere."""
-    match = _LABEL.fullmatch(invoice["label"])
-    text = await node.datastore_get((*_ROOT, *match.groups(), _LEAF)) if match else None
+    """
+    label = parse_request_label(invoice["label"])
+    text = await node.datastore_get((*_ROOT, *label, _LEAF)) if label else None
     return _parse(text) if text is not None else InvoiceRecord()
 
 
 def _parse(text: str) -> InvoiceRecord:
-    """Read a record.
-
-    One that is damaged, or written by a newer version of the plugin, counts as none: its invoice is
-    worth showing all the same.
-    """
+    """Return a stored record, or an empty one if it is unreadable: the invoice is shown all the same."""
     try:
-        fields = _KIND.parse(text)
-        record = InvoiceRecord(fields["metadata"], fields.get("description"))
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return read(InvoiceRecord, _KIND.parse(text))
+    except RecordError:
         return InvoiceRecord()
-    has_right_types = isinstance(record.metadata, dict | None) and isinstance(
-        record.description, str | None
-    )
-    return record if has_right_types else InvoiceRecord()
 
 
 class InvoiceRecords:
-    """The records of all connections, without asking lightningd for a record that is not there.
+    """The records of all connections. The coroutines raise NodeError, as Node's do.
 
-    Which invoices of a connection have one is read when it is first needed; lightningd lists the names
-    alone. Every method that waits raises NodeError.
+    Only invoices that have a record are looked up. Which ones they are is read once per connection, when
+    it is first needed.
     """
 
     def __init__(self, node: Node) -> None:
@@ -108,10 +89,10 @@ class InvoiceRecords:
     async def keep(
         self, connection: Connection, request_id: str, record: InvoiceRecord
     ) -> InvoiceRecord:
-        """Store a record, before its invoice is made: an invoice is never without what belongs to it.
+        """Store a record. To be called before the invoice is made, so that none lacks its record.
 
         Returns:
-            What is kept: nothing where this connection has MAX_KEPT records already.
+            What was stored: an empty record if the connection has MAX_KEPT records already.
 
         """
         if record.is_empty:
@@ -124,14 +105,14 @@ class InvoiceRecords:
         return record
 
     async def find(self, invoice: Json) -> InvoiceRecord:
-        """Return what is kept beside an invoice of `listinvoices`."""
-        match = _LABEL.fullmatch(invoice["label"])
-        if match is None or match[2] not in await self._of(match[1]):
+        """Return the record of an invoice of `listinvoices`, empty if it has none."""
+        label = parse_request_label(invoice["label"])
+        if label is None or label.request_id not in await self._of(label.connection_id):
             return InvoiceRecord()
-        return await find(self._node, invoice)
+        return await read_record(self._node, invoice)
 
     def forget_what_was_read(self) -> None:
-        """Read again which invoices have a record: others have deleted records."""
+        """List again which invoices have a record. To be called after something else deleted records."""
         self._known.clear()
 
     async def _of(self, connection_id: str) -> set[str]:
@@ -141,15 +122,16 @@ class InvoiceRecords:
         return self._known[connection_id]
 
     async def sweep(self, connection_ids: Iterable[str], grace_s: float = SWEEP_GRACE_S) -> int:
-        """Delete the records whose invoices are gone (deleted by their owner, or by autoclean), and of
-        each connection those beyond the newest MAX_RECORDS.
+        """Delete records without an invoice, and those beyond the newest MAX_RECORDS of a connection.
+
+        An invoice can be missing because the owner or autoclean has deleted it.
 
         Args:
-            connection_ids: whose.
-            grace_s: seconds after which an invoice that was not there is looked for once more.
+            connection_ids: the connections to sweep.
+            grace_s: seconds after which a missing invoice is looked for again: it may be in the making.
 
         Returns:
-            How many were deleted.
+            How many records were deleted.
 
         """
         orphans: list[tuple[str, str]] = []
@@ -175,7 +157,7 @@ class InvoiceRecords:
         return deleted
 
     async def _invoice(self, connection_id: str, request_id: str) -> Json | None:
-        return await self._node.invoice_by_label(f"nwc:{connection_id}:{request_id}")
+        return await self._node.invoice_by_label(request_label(connection_id, request_id))
 
     async def _delete(self, connection_id: str, request_id: str) -> None:
         await self._node.datastore_delete((*_ROOT, connection_id, request_id, _LEAF))
@@ -183,5 +165,5 @@ class InvoiceRecords:
 
 
 def _created_index(invoice: Json) -> int:
-    """Return lightningd's number of an invoice; versions before v23.11 have none."""
+    """Return lightningd's `created_index` of an invoice; 0 before v23.11, which has none."""
     return int(invoice.get("created_index", 0))

@@ -1,12 +1,13 @@
-"""Following the node's paid invoices, each once and in their order.
+"""Handles each paid invoice of the node once, in order: counts it, and has apps notified.
 
-Lightningd numbers paid invoices without gaps (`pay_index`), and `waitanyinvoice` returns the next after
-a given number, also when it was paid while nobody asked. The position is kept in the datastore, and
-moves on only when an invoice has been dealt with. Stopping lets what has begun come to its end. Only
-where nothing can be written in between is an invoice dealt with twice: after a crash, or when
-lightningd stops, which refuses calls before it says so.
+lightningd numbers paid invoices without gaps (`pay_index`). `waitanyinvoice` returns the next one after
+a given number, also if it was paid while nobody was waiting. The position is stored in the datastore and
+advances only after an invoice is handled. Stopping lets the current invoice finish.
 
-    ["nwc", "notifications", "position"]        pay_index of the last invoice dealt with
+An invoice is handled twice only if the position cannot be stored in between: after a crash, or when
+lightningd stops, which refuses calls before it notifies the plugin.
+
+    ["nwc", "notifications", "position"]        `pay_index` of the last handled invoice
 """
 
 import asyncio
@@ -16,7 +17,9 @@ from collections.abc import Awaitable, Callable
 
 from nwc.cln.errors import NodeError
 from nwc.cln.node import Json, Node
-from nwc.tasks import Steps, Tasks
+from nwc.tasks import ShieldedTasks, Tasks
+from nwc.wallet.connections.registry import ConnectionRegistry
+from nwc.wallet.labels import parse_request_label
 
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 10.0
@@ -28,25 +31,28 @@ _log = logging.getLogger(__name__)
 
 
 class PaidInvoices:
-    """Calls `deal_with` with each paid invoice (as `waitanyinvoice` shows it), one after the other.
+    """Calls `handle` with each paid invoice (as `waitanyinvoice` shows it), one after another.
 
-    `deal_with` raises NodeError for what is to be tried again.
+    If `handle` raises NodeError, it is called again with the same invoice.
     """
 
-    def __init__(self, node: Node, deal_with: Callable[[Json], Awaitable[None]]) -> None:
+    def __init__(self, node: Node, handle: Callable[[Json], Awaitable[None]]) -> None:
         self._node = node
-        self._deal_with = deal_with
+        self._handle = handle
         self._tasks = Tasks()
-        self._steps = Steps()
+        self._shielded = ShieldedTasks()
 
     def start(self) -> None:
-        """Begin to follow."""
+        """Start waiting for paid invoices, in the background."""
         self._tasks.spawn(self._run())
 
     async def stop(self, timeout_s: float = 0) -> None:
-        """End. What is not dealt with within so many seconds is dealt with again after a start."""
+        """Stop, but let the current invoice be handled for up to `timeout_s` seconds.
+
+        Otherwise it is handled again after a start.
+        """
         await self._tasks.finish(0)
-        await self._steps.finish(timeout_s)
+        await self._shielded.finish(timeout_s)
 
     async def _run(self) -> None:
         delay = RETRY_FIRST_S
@@ -55,7 +61,7 @@ class PaidInvoices:
             try:
                 await self._follow()
             except NodeError as error:
-                _log.debug("payments cannot be followed now: %s", error)
+                _log.debug("waiting for paid invoices failed; retrying: %s", error)
             if time.monotonic() - started > RETRY_MAX_S:
                 delay = RETRY_FIRST_S
             await asyncio.sleep(delay)
@@ -65,10 +71,10 @@ class PaidInvoices:
         position = await self._position()
         while True:
             invoice = await self._node.wait_paid_invoice(position)
-            position = await self._steps.whole(self._step(invoice))
+            position = await self._shielded.run(self._handle_and_store(invoice))
 
-    async def _step(self, invoice: Json) -> int:
-        await self._deal_with(invoice)
+    async def _handle_and_store(self, invoice: Json) -> int:
+        await self._handle(invoice)
         position: int = invoice["pay_index"]
         await self._node.datastore_put(_POSITION, str(position))
         return position
@@ -82,6 +88,57 @@ class PaidInvoices:
         return newest
 
 
+class Receipts:
+    """Counts what each connection receives, and has apps notified.
+
+    Args:
+        connections: the connections being served.
+        unserved_key: returns the client key of a stored connection that is not served, by its id; None
+            for any other id.
+        count: adds an amount in msat to what the connection of a client key has received, once for each
+            `pay_index`.
+        notify: notifies apps of a paid invoice.
+
+    """
+
+    def __init__(
+        self,
+        connections: ConnectionRegistry,
+        *,
+        unserved_key: Callable[[str], str | None],
+        count: Callable[[str, int, int], Awaitable[None]],
+        notify: Callable[[Json], Awaitable[None]],
+    ) -> None:
+        self._connections = connections
+        self._unserved_key = unserved_key
+        self._count = count
+        self._notify = notify
+
+    async def take(self, invoice: Json) -> None:
+        """Count a paid invoice for the connection that made it, and have apps notified.
+
+        Raises:
+            NodeError: lightningd refuses or is unavailable; to be called again.
+
+        """
+        try:
+            await self._count_and_notify(invoice)
+        except (KeyError, TypeError, ValueError):
+            # An unexpected row must not block all invoices after it.
+            _log.exception("a paid invoice cannot be read, so it is not counted and no app is notified")
+
+    async def _count_and_notify(self, invoice: Json) -> None:
+        label = parse_request_label(invoice["label"])
+        connection_id = label.connection_id if label else ""
+        live = self._connections.with_id(connection_id)
+        client_pubkey = live.record.client_pubkey if live else self._unserved_key(connection_id)
+        if client_pubkey is not None:
+            await self._count(client_pubkey, invoice["amount_received_msat"], invoice["pay_index"])
+        if live is not None:
+            _log.info("payment received through %r", live.record.name)
+        await self._notify(invoice)
+
+
 def is_pay_index(text: str) -> bool:
-    """Tell whether a text of the datastore is a `pay_index`, which lightningd counts in 64 bits."""
+    """Return True if a stored text is a `pay_index`, a number of up to 64 bits in lightningd."""
     return text.isascii() and text.isdigit() and len(text) <= _MAX_PAY_INDEX_DIGITS

@@ -1,7 +1,7 @@
-"""Everything that the plugin keeps in the node's datastore, whatever it is: counted, and deleted.
+"""Counts and deletes everything that the plugin stores in the node's datastore.
 
-All of it is below ["nwc"]; the part after that is the kind: connections, ledgers, payments and so on.
-What a newer version of the plugin has stored there is counted and deleted as well.
+All of it is below ["nwc", <kind>], such as connections, ledgers, payments. Records of newer versions of
+the plugin are counted and deleted as well.
 """
 
 import asyncio
@@ -12,24 +12,24 @@ from nwc.cln.node import DatastoreKey, Node
 
 ROOT = ("nwc",)
 CONNECTIONS = "connections"
-# A command has COMMAND_TIMEOUT_S of nwc.service in all.
+# A whole command has COMMAND_TIMEOUT_S (nwc/service.py).
 PATIENCE_S = 18.0
-# As many as lightningd is given of one method (nwc.cln.node).
+# As many calls of one method as lightningd gets at once (nwc/cln/node.py).
 _DELETED_AT_ONCE = 8
-# ["nwc", kind, connection id, name, "record"]: there can be 12,000 names of a connection, and listing
-# what is below each of them would take a call each.
+# ["nwc", kind, connection id, name, "record"]: a connection can have 12,000 names, and listing the keys
+# below them would take one call for each.
 _KINDS_WITH_LEAVES = ("payments", "invoices")
 _LEAF = "record"
 
 
 @dataclass(slots=True)
 class Counted:
-    """What is stored.
+    """What `count` found.
 
     Attributes:
-        records: how many records there are, by kind.
-        size_bytes: of all records with their keys.
-        is_complete: False if lightningd did not list all of it, or not in time.
+        records: the number of records, by kind.
+        size_bytes: the size of all records with their keys.
+        is_complete: False if lightningd did not list everything, or not in time.
 
     """
 
@@ -40,11 +40,11 @@ class Counted:
 
 @dataclass(slots=True)
 class Deleted:
-    """What was deleted.
+    """What `delete_all` deleted.
 
     Attributes:
-        records: how many records.
-        unlisted: keys below which lightningd could not list what there is.
+        records: the number of deleted records.
+        unlisted: keys below which lightningd could not list the records.
         is_complete: True if nothing is left.
 
     """
@@ -55,13 +55,13 @@ class Deleted:
 
 
 class StoredData:
-    """Counts and deletes. Methods raise NodeError, as Node's do."""
+    """Counts and deletes the plugin's records. Methods raise NodeError, as Node's do."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
 
     async def count(self, patience_s: float = PATIENCE_S) -> Counted:
-        """Count what is stored, for at most so many seconds."""
+        """Return what is stored, as far as it can be counted in `patience_s` seconds."""
         counted = Counted()
         try:
             async with asyncio.timeout(patience_s):
@@ -74,15 +74,15 @@ class StoredData:
         return counted
 
     async def delete_all(self, patience_s: float = PATIENCE_S) -> Deleted:
-        """Delete all that is stored, the connections first, for at most so many seconds.
+        """Delete everything, the connections first, for at most `patience_s` seconds.
 
-        What is deleted then is deleted; the next call goes on with the rest.
+        The next call deletes the rest.
         """
         deleted = Deleted()
         try:
             async with asyncio.timeout(patience_s):
                 before = -1
-                # Requests that were being served at the beginning may store a last record.
+                # Repeated, since requests in flight may store a last record.
                 while deleted.records != before:
                     before, deleted.unlisted = deleted.records, []
                     for kind in await self._kinds():
@@ -93,15 +93,15 @@ class StoredData:
         return deleted
 
     async def _kinds(self) -> list[str]:
-        """Return the kinds of which something is stored, the connections first."""
+        """Return the kinds of which there are records, the connections first."""
         kinds = await self._node.datastore_keys(ROOT)
         return sorted(kinds, key=lambda kind: (kind != CONNECTIONS, kind))
 
     async def _count_below(self, key: DatastoreKey, counted: Counted) -> None:
-        """Count the records below a key, and the one at this key."""
+        """Count the records below a key, or the one at this key."""
         try:
             listed = await self._node.datastore_names(key)
-        except NodeUnavailableError:  # such as an answer that is too long to take
+        except NodeUnavailableError:  # for example, the answer is too long
             counted.is_complete = False
             return
         for name, text in listed.items():
@@ -141,5 +141,5 @@ class StoredData:
 
 
 def _has_leaves(key: DatastoreKey) -> bool:
-    """True if the names below a key have one record each, at the key `record` below them."""
+    """Return True if each name below a key has exactly one record, at the key `record` below it."""
     return len(key) == len(ROOT) + 2 and key[1] in _KINDS_WITH_LEAVES

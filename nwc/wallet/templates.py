@@ -1,13 +1,15 @@
-"""Templates: invoices of the node that nobody is shown, for the parts only lightningd can make.
+"""Templates: hidden invoices, from which the parts that only lightningd can make are copied.
 
-No RPC makes an invoice for a bare description hash, but `createinvoice` signs a string made elsewhere.
-What of it only lightningd knows (features, route hints over private channels, final CLTV) is taken from
-an invoice it made, the template; payment hash, secret, amount, time and expiry are each request's own.
+No RPC makes an invoice for a bare description hash, but `createinvoice` signs an invoice made elsewhere.
+Some parts of an invoice are known to lightningd alone: features, route hints over private channels,
+final CLTV. They are copied from a template, an invoice that lightningd made. Payment hash, secret,
+amount, time and expiry are each request's own. Route hints depend on the amount, so there is a template
+for each power of two.
 
-A template serves for TEMPLATE_LIFETIME_S, and stays for hours: after any `delinvoice` lightningd's `sql`
-plugin makes its whole mirror of invoices anew. They are numbered from 0, without gaps, so that those
-that a crash has left are found by their labels; a sweep deletes from the highest down, and leaves no gap
-when it is cut off. Route hints depend on the amount: there is a template for each power of two.
+A template is used for TEMPLATE_LIFETIME_S and deleted hours later: after any `delinvoice` lightningd's
+`sql` plugin rebuilds its whole mirror of the invoices. Templates are numbered from 0 without gaps, so
+that those left by a crash are found by their labels. A sweep deletes from the highest number down, so
+that it leaves no gap if it is interrupted.
 """
 
 import asyncio
@@ -20,10 +22,11 @@ from nwc.cln import bolt11
 from nwc.cln.bolt11 import Bolt11
 from nwc.cln.errors import NodeUnavailableError, RpcCallError, RpcCode
 from nwc.cln.node import Node
+from nwc.wallet.labels import template_label
 
-# Channels come and go; so long a route hint may be out of date.
+# Channels come and go: a route hint may be out of date for this long.
 TEMPLATE_LIFETIME_S = 300.0
-# An earlier version of the plugin used this many labels, in any order.
+# An earlier version of the plugin used this many numbers, in any order.
 _GAP = 16
 
 
@@ -34,11 +37,11 @@ class _Template:
 
 
 class Templates:
-    """Makes templates when they are needed, and deletes them when asked to.
+    """Makes templates when they are needed, and deletes them in `sweep`.
 
     Args:
         node: lightningd.
-        clock: seconds, of a clock that is never set.
+        clock: returns seconds of a monotonic clock.
 
     """
 
@@ -50,10 +53,10 @@ class Templates:
         self._lock = asyncio.Lock()
 
     async def get(self, amount_msat: int) -> Bolt11:
-        """Return a template good for an amount in msat, 0 for any.
+        """Return a template for an amount in msat; 0 is for invoices of any amount.
 
         Raises:
-            NodeError: lightningd refused or is away.
+            NodeError: lightningd refuses or is unavailable.
 
         """
         for_msat = _rounded_up(amount_msat)
@@ -67,7 +70,7 @@ class Templates:
     async def _make(self, amount_msat: int) -> Bolt11:
         preimage = secrets.token_bytes(32)
         while True:
-            label = _label(self._next_number)
+            label = template_label(self._next_number)
             try:
                 made = await self._node.invoice(
                     amount_msat=amount_msat,
@@ -85,30 +88,32 @@ class Templates:
                 return _checked(bolt11.parse(made["bolt11"]), preimage)
 
     async def sweep(self, *, is_start: bool = False) -> None:
-        """Delete all templates: new ones are made when they are needed.
+        """Delete all templates. New ones are made when they are needed.
 
-        Does nothing where this process has made none, but at a start: then those of earlier ones.
+        Args:
+            is_start: True to look for templates of earlier processes too. Otherwise nothing is done
+                unless this process has made one.
 
         Raises:
-            NodeError: lightningd is away.
+            NodeError: lightningd refuses or is unavailable.
 
         """
         async with self._lock:
             if self._next_number == 0 and not is_start:
                 return
             self._templates.clear()
-            for number in reversed(await self._numbers_there()):
-                await self._delete(_label(number))
+            for number in reversed(await self._list_numbers()):
+                await self._delete(template_label(number))
             self._next_number = 0
 
-    async def _numbers_there(self) -> list[int]:
-        there: list[int] = []
+    async def _list_numbers(self) -> list[int]:
+        found: list[int] = []
         number = 0
-        while number <= (there[-1] if there else -1) + _GAP or number < self._next_number:
-            if await self._node.invoice_by_label(_label(number)) is not None:
-                there.append(number)
+        while number <= (found[-1] if found else -1) + _GAP or number < self._next_number:
+            if await self._node.invoice_by_label(template_label(number)) is not None:
+                found.append(number)
             number += 1
-        return there
+        return found
 
     async def _delete(self, label: str) -> None:
         for status in ("unpaid", "expired"):
@@ -120,10 +125,6 @@ class Templates:
                     raise
 
 
-def _label(number: int) -> str:
-    return f"nwc:template:{number}"
-
-
 def _rounded_up(amount_msat: int) -> int:
     if amount_msat == 0:
         return 0
@@ -131,7 +132,14 @@ def _rounded_up(amount_msat: int) -> int:
 
 
 def _checked(template: Bolt11, preimage: bytes) -> Bolt11:
-    """Make sure that lightningd will know the payment secrets of our invoices as its own."""
+    """Return the template if lightningd will accept the payment secrets of our invoices.
+
+    Raises:
+        NodeUnavailableError: lightningd derives payment secrets in another way.
+
+    """
     if template.find("s") != bolt11.words_of(bolt11.payment_secret(preimage)):
-        raise NodeUnavailableError("this lightningd derives payment secrets in a way not known here")
+        raise NodeUnavailableError(
+            "this version of lightningd derives payment secrets in an unknown way"
+        )
     return template

@@ -20,7 +20,7 @@ from nwc.wallet.spending.ledgers import Ledgers
 from tests.support.client import Json, NwcClient, RequestRefused
 
 ASK_EVERY_S = 0.02
-LOOK_EVERY_S = 0.05
+CHECK_EVERY_S = 0.05
 SETTLE_TIMEOUT_S = 300
 
 
@@ -126,7 +126,7 @@ async def when(condition: Callable[[], bool]) -> float:
     """Wait until a condition is true, and return the time, by time.perf_counter."""
     async with asyncio.timeout(SETTLE_TIMEOUT_S):
         while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - a relay sends no events
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(CHECK_EVERY_S)
     return time.perf_counter()
 
 

@@ -46,7 +46,7 @@ def test_info_has_one_line_for_each_connection_and_payment(
     node.rpc.call("nwc-revoke", {"name": app.name})
     node.wait_for_log(f"connection '{app.name}' revoked", since=since)
     assert lines(node, "INFO", since) == [
-        f"connection '{app.name}' made",
+        f"connection '{app.name}' created",
         f"payment received through '{app.name}'",
         f"pay_invoice of '{app.name}': settled",
         f"pay_invoice of '{app.name}': failed",

@@ -74,7 +74,7 @@ def test_a_payment_without_the_socket_is_announced_once(node: NodeUnderTest, con
     since = node.mark()
     node.hide_rpc_socket()
     node.pay(made["invoice"])
-    node.wait_for_log("cannot be followed now|payment received", since=since)
+    node.wait_for_log("waiting for paid invoices failed|payment received", since=since)
     node.show_rpc_socket()
     app.wait_for_notifications(made["payment_hash"])
     node.wait_for_log("payment received", since=since)

@@ -23,6 +23,7 @@ from nwc.cln import history as history_module
 from nwc.cln import node as node_module
 from nwc.cln.history import Found, History, InvoiceFilter, PaymentFilter
 from nwc.cln.node import Node
+from nwc.wallet.labels import TEMPLATE_PREFIX
 from tests.cases.node import PLUGIN
 from tests.double.process import LightningdDouble
 from tests.double.settings import NEWEST
@@ -110,9 +111,14 @@ class _Recorder(Node):
 
 
 async def _ask_all(history: History) -> None:
-    for prefix in (None, "nwc:", "plain"):
+    window = InvoiceFilter(None, False, 1, 10**6, without=(5,), also=(7,))
+    for shown in (
+        {"hidden_prefix": TEMPLATE_PREFIX},
+        {"label_prefix": "nwc:"},
+        {"label_prefix": "plain"},
+    ):
         for paid_only in (False, True):
-            wanted = InvoiceFilter(prefix, paid_only, 1, 10**6, without=(5,), also=(7,))
+            wanted: InvoiceFilter = replace(window, paid_only=paid_only, **shown)  # type: ignore[arg-type]
             await history.find_invoices(wanted, limit=3, offset=0)
     await history.invoices([Found(1, 0), Found(2, 0)])
     for settled_only in (False, True):
@@ -120,7 +126,7 @@ async def _ask_all(history: History) -> None:
         await history.find_payments(payments, limit=3, offset=0)
         await history.count_payments(payments)
     await history.payments([Found("00" * 32, 0), Found("11" * 32, 0)])
-    await history.invoices_between(InvoiceFilter(None, paid_only=False), 1, None)
+    await history.invoices_between(InvoiceFilter(None, False, hidden_prefix=TEMPLATE_PREFIX), 1, None)
     await history.payments_between(PaymentFilter(settled_only=False), 1, None)
 
 

@@ -15,7 +15,8 @@ from nwc.cln.rpc import Params
 from nwc.nip47.errors import Nip47Error
 from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.context import Call, ChainTip, Wallet
-from nwc.wallet.invoice_record import InvoiceRecord, invoice_label
+from nwc.wallet.invoice_record import InvoiceRecord
+from nwc.wallet.labels import request_label
 from nwc.wallet.methods.list_transactions import list_transactions
 from nwc.wallet.methods.lookup_invoice import lookup_invoice
 from nwc.wallet.spending.breaker import CircuitBreaker
@@ -154,7 +155,7 @@ class World:
         """Make one invoice of a connection now, and store its record."""
         request_id = f"{number:064x}"
         await self.wallet.records.keep(asking, request_id, record or InvoiceRecord())
-        label = invoice_label(asking, request_id)
+        label = request_label(asking.id, request_id)
         made = await self.node.invoice(
             amount_msat=amount_msat, label=label, description=description, expiry=3600, **fields
         )

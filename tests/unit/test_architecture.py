@@ -61,6 +61,41 @@ ALLOWED = {
     "nwc.nwc": {"nwc.bootstrap", "nwc.main"},
     "nwc": set(),
 }
+# Room of nwc/wallet: the other rooms that it may import. A request goes from the last to the first.
+ROOMS = {
+    "records": set[str](),
+    "labels": set(),
+    "slots": set(),
+    "stored_data": set(),
+    "templates": {"labels"},
+    "connections": {"records"},
+    "invoice_record": {"connections", "labels", "records"},
+    "spending": {"connections", "labels", "records", "slots"},
+    "transaction": {"invoice_record", "spending"},
+    "transaction_sources": {"connections", "invoice_record", "spending", "transaction"},
+    "paid_invoices": {"connections", "labels"},
+    "notifier": {
+        "connections",
+        "invoice_record",
+        "labels",
+        "paid_invoices",
+        "spending",
+        "transaction",
+    },
+    "context": {"connections", "invoice_record", "spending", "templates"},
+    "methods": {
+        "connections",
+        "context",
+        "invoice_record",
+        "labels",
+        "spending",
+        "transaction",
+        "transaction_sources",
+    },
+    "dispatch": {"connections", "context", "methods"},
+    # It answers payments of before a restart as pay_invoice does.
+    "server": {"connections", "context", "dispatch", "methods", "slots", "spending"},
+}
 # Loaded before it is known which Python this is, and which packages it has.
 FIRST = ["nwc", "nwc.manifest", "nwc.origin", "nwc.bootstrap"]
 # What does not belong into a layer at all: sockets, threads, clocks and lightningd in pure code.
@@ -93,6 +128,10 @@ def part_of(module: str) -> str:
     return ".".join(module.split(".")[:2])
 
 
+def room_of(module: str) -> str:
+    return module.removeprefix("nwc.wallet.").split(".")[0]
+
+
 IMPORTS = {name: imports_of(path) for name, path in MODULES.items()}
 # dispatch.py imports the methods by name.
 IMPORTS["nwc.wallet.dispatch"] |= {name for name in MODULES if name.startswith("nwc.wallet.methods.")}
@@ -107,6 +146,34 @@ def test_imports_point_one_way(module: str) -> None:
     part = part_of(module)
     parts = {part_of(name) for name in IMPORTS[module] if name.split(".")[0] == "nwc"}
     assert parts <= ALLOWED[part] | {part}
+
+
+IN_WALLET = [name for name in MODULES if name.startswith("nwc.wallet.")]
+
+
+def test_every_room_of_the_wallet_has_its_rule() -> None:
+    assert {room_of(module) for module in IN_WALLET} == set(ROOMS)
+
+
+@pytest.mark.parametrize("module", IN_WALLET)
+def test_imports_between_the_rooms_of_the_wallet(module: str) -> None:
+    room = room_of(module)
+    rooms = {room_of(name) for name in IMPORTS[module] if part_of(name) == "nwc.wallet"}
+    assert rooms <= ROOMS[room] | {room}
+
+
+def test_the_rooms_of_the_wallet_have_no_cycle() -> None:
+    assert len(list(TopologicalSorter(ROOMS).static_order())) == len(ROOMS)
+
+
+def test_only_dispatch_and_the_server_import_methods() -> None:
+    found = {
+        (module, name)
+        for module in MODULES.keys() - {"nwc.wallet.dispatch"}
+        for name in IMPORTS[module]
+        if name.startswith("nwc.wallet.methods.") and not module.startswith("nwc.wallet.methods.")
+    }
+    assert found == {("nwc.wallet.server", "nwc.wallet.methods.pay_invoice")}
 
 
 def test_commands_do_not_import_each_other() -> None:

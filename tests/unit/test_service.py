@@ -22,7 +22,7 @@ from nwc.wallet.connections.budget import Budget, BudgetKind
 from nwc.wallet.connections.manager import ManagementError, StillStoredError
 from nwc.wallet.connections.record import Connection, ConnectionStore, View
 from nwc.wallet.context import Call, ChainTip
-from nwc.wallet.invoice_record import invoice_label
+from nwc.wallet.labels import request_label
 from nwc.wallet.methods.make_invoice import make_invoice
 from nwc.wallet.spending import sender as sender_module
 from nwc.wallet.spending.ledger import Ledger
@@ -179,7 +179,7 @@ async def test_a_payment_whose_notification_fails_is_counted_once(
 @OFF
 async def test_a_sent_payment_is_not_notified_without_notifications(scene: Scene) -> None:
     await scene.load()
-    await scene.app._tell_of_sent(APP.id, settled(1))
+    await scene.app.notifier.payment_sent(APP.id, settled(1))
     assert await scene.pending_notifications() == []
 
 
@@ -290,7 +290,7 @@ async def test_a_connection_is_revoked_at_once_and_deleted_when_lightningd_can(
     await receive(scene, APP, 1, 5000)
     refuse_changes(fault)
     for _ in range(2):
-        with pytest.raises(StillStoredError, match="'app' is served no more"):
+        with pytest.raises(StillStoredError, match="'app' is revoked, but"):
             await scene.app.manager.revoke("app")
         assert not served(scene, APP)
     assert "connection 'app' is revoked, but" in caplog.text
@@ -329,7 +329,7 @@ async def test_of_two_connections_with_one_name_the_newer_is_served(
     newest, older = (other, APP) if later > 0 else (APP, other)
     assert served(scene, newest)
     assert not served(scene, older)
-    assert f"connection {older.id} is not served: the name is taken" in caplog.text
+    assert f"connection {older.id} is not served: a newer one has the same name" in caplog.text
 
 
 async def test_a_pending_change_does_not_bring_a_revoked_connection_back(scene: Scene) -> None:
@@ -617,7 +617,7 @@ async def test_apps_receive_before_the_books_are_read(
     made = await make_invoice(scene.app.wallet, call)
     scene.node.before = None
     ledgers = scene.app.payments.ledgers
-    await scene.world.pay(invoice_label(APP, call.request_id))
+    await scene.world.pay(request_label(APP.id, call.request_id))
     await scene.until_handled(1)
     assert made["invoice"]
     assert (await ledgers.of(APP.client_pubkey)).received_msat == 5000

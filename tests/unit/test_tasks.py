@@ -3,12 +3,12 @@ import logging
 
 import pytest
 
-from nwc.tasks import Steps, Tasks
+from nwc.tasks import ShieldedTasks, Tasks
 
 LONG_S = 60.0
 
 
-async def test_finish_waits_for_what_is_short() -> None:
+async def test_finish_waits_for_short_tasks() -> None:
     tasks, done = Tasks(), []
 
     async def work(name: str) -> None:
@@ -23,7 +23,7 @@ async def test_finish_waits_for_what_is_short() -> None:
     assert len(tasks) == 0
 
 
-async def test_finish_ends_what_is_long() -> None:
+async def test_finish_cancels_long_tasks() -> None:
     tasks, ended = Tasks(), asyncio.Event()
 
     async def wait() -> None:
@@ -39,7 +39,7 @@ async def test_finish_ends_what_is_long() -> None:
     assert len(tasks) == 0
 
 
-async def test_finish_nothing() -> None:
+async def test_finish_without_tasks_returns() -> None:
     await Tasks().finish(LONG_S)
 
 
@@ -61,52 +61,52 @@ async def test_a_failure_is_logged_and_harms_no_other(caplog: pytest.LogCaptureF
     assert "ValueError: a bug" in caplog.text
 
 
-# Steps
+# ShieldedTasks
 
 
 class Step:
-    """A step that goes on when it is told to."""
+    """A coroutine that ends when the test lets it."""
 
     def __init__(self) -> None:
-        self.begun, self.may_end = asyncio.Event(), asyncio.Event()
+        self.started, self.may_end = asyncio.Event(), asyncio.Event()
         self.is_done = False
 
     async def run(self) -> str:
-        self.begun.set()
+        self.started.set()
         await self.may_end.wait()
         self.is_done = True
         return "done"
 
 
-async def cut(steps: Steps, step: Step) -> None:
-    """Begin a step, and cancel who waits for it."""
-    waiting = asyncio.create_task(steps.whole(step.run()))
-    await step.begun.wait()
+async def cancel_caller(tasks: ShieldedTasks, step: Step) -> None:
+    """Start a step, and cancel its caller."""
+    waiting = asyncio.create_task(tasks.run(step.run()))
+    await step.started.wait()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
 
 
-async def test_a_step_returns_what_it_returns() -> None:
+async def test_run_returns_the_result() -> None:
     step = Step()
     step.may_end.set()
-    assert await Steps().whole(step.run()) == "done"
+    assert await ShieldedTasks().run(step.run()) == "done"
 
 
-async def test_a_step_raises_what_it_raises() -> None:
+async def test_run_raises_the_error() -> None:
     async def fail() -> None:
         raise ValueError("of the step")
 
-    steps = Steps()
+    tasks = ShieldedTasks()
     with pytest.raises(ValueError, match="of the step"):
-        await steps.whole(fail())
-    await steps.finish(LONG_S)
+        await tasks.run(fail())
+    await tasks.finish(LONG_S)
 
 
-async def test_a_step_is_not_cut() -> None:
-    steps, step = Steps(), Step()
-    await cut(steps, step)
-    finishing = asyncio.create_task(steps.finish(LONG_S))
+async def test_a_coroutine_completes_though_its_caller_is_cancelled() -> None:
+    tasks, step = ShieldedTasks(), Step()
+    await cancel_caller(tasks, step)
+    finishing = asyncio.create_task(tasks.finish(LONG_S))
     await asyncio.sleep(0)
     assert not step.is_done
     step.may_end.set()
@@ -114,27 +114,27 @@ async def test_a_step_is_not_cut() -> None:
     assert step.is_done
 
 
-async def test_a_step_that_is_too_long_is_cut() -> None:
-    steps, step = Steps(), Step()
-    await cut(steps, step)
-    await steps.finish(0)
+async def test_finish_cancels_a_coroutine_that_takes_too_long() -> None:
+    tasks, step = ShieldedTasks(), Step()
+    await cancel_caller(tasks, step)
+    await tasks.finish(0)
     step.may_end.set()
     await asyncio.sleep(0)
     assert not step.is_done
-    await steps.finish(LONG_S)
+    await tasks.finish(LONG_S)
 
 
-async def test_a_step_that_fails_when_nobody_waits_harms_no_other() -> None:
-    steps, step, may_fail = Steps(), Step(), asyncio.Event()
+async def test_a_coroutine_that_fails_without_a_caller_harms_no_other() -> None:
+    tasks, step, may_fail = ShieldedTasks(), Step(), asyncio.Event()
 
     async def fail() -> None:
         await may_fail.wait()
         raise ValueError("of the step")
 
-    waiting = asyncio.create_task(steps.whole(fail()))
-    await cut(steps, step)
+    waiting = asyncio.create_task(tasks.run(fail()))
+    await cancel_caller(tasks, step)
     waiting.cancel()
     may_fail.set()
     step.may_end.set()
-    await steps.finish(LONG_S)
+    await tasks.finish(LONG_S)
     assert step.is_done

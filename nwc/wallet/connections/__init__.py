@@ -1,1 +1,1 @@
-"""Connections: their stored records, the registry of those being served, and their info events."""
+"""Connections: their stored records, the registry of the live ones, and their info events."""

@@ -1,20 +1,20 @@
-"""A budget: what the owner lets a connection spend, and when that begins anew.
+"""A budget: how much a connection may spend, and when that renews.
 
-Periods are counted from the moment the budget was given (`since`), so that a week is a week and not what
-is left of one: a budget given on a Wednesday renews on Wednesdays. All in UTC.
+Periods are counted from the moment when the owner set the budget (`since`), so that the first week is a
+whole week: a budget set on a Wednesday renews on Wednesdays. All times are UTC.
 """
 
 import calendar
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated
 
-from nwc.wallet.records import is_number
+from nwc.wallet.records import Bounds
 
 
 class BudgetKind(StrEnum):
-    """What bounds the spending of a connection."""
+    """What limits the spending of a connection."""
 
     NOTHING = "nothing"
     AMOUNT = "amount"
@@ -23,7 +23,7 @@ class BudgetKind(StrEnum):
 
 
 class Renewal(StrEnum):
-    """When an amount is granted anew (NIP-47's `renewal_period`)."""
+    """When an amount is granted again (NIP-47's `renewal_period`)."""
 
     NEVER = "never"
     DAILY = "daily"
@@ -43,27 +43,27 @@ class Budget:
     """A connection's budget.
 
     Attributes:
-        kind: what bounds it.
-        amount_msat: of kind `amount`, for one period, fees included; else 0.
-        renewal: of kind `amount`; else never.
+        kind: what limits it.
+        amount_msat: the limit for one period, fees included, if the kind is `amount`; otherwise 0.
+        renewal: when that amount is granted again; `never` for the other kinds.
         since: Unix seconds from which periods are counted.
-        max_payment_msat: cap on one payment's amount, None for none.
+        max_payment_msat: the largest amount of one payment, None for no limit.
 
     """
 
     kind: BudgetKind = BudgetKind.NOTHING
     amount_msat: int = 0
     renewal: Renewal = Renewal.NEVER
-    since: int = 0
+    since: Annotated[int, Bounds(0, _LAST_SINCE)] = 0
     max_payment_msat: int | None = None
 
     @property
     def can_spend(self) -> bool:
-        """Tell whether this is a budget to spend from at all."""
+        """Return True if anything may be spent at all."""
         return self.kind is not BudgetKind.NOTHING
 
     def period_started_at(self, now: float) -> int:
-        """Return when the period of `now` began; `since` also for a clock that is before it."""
+        """Return when the period of `now` began, in Unix seconds; `since` if the clock is before it."""
         match self.renewal:
             case Renewal.NEVER:
                 return self.since
@@ -74,7 +74,7 @@ class Budget:
                 return self._after_months(self._whole_periods(now) * _MONTHS[self.renewal])
 
     def renews_at(self, now: float) -> int | None:
-        """Return when the next period begins, None for never."""
+        """Return when the next period begins, in Unix seconds; None for never."""
         match self.renewal:
             case Renewal.NEVER:
                 return None
@@ -84,44 +84,24 @@ class Budget:
                 return self._after_months((self._whole_periods(now) + 1) * _MONTHS[self.renewal])
 
     def _whole_periods(self, now: float) -> int:
-        """Return how many whole months or years have passed since the budget was given."""
+        """Return how many whole months or years have passed since the budget was set."""
         step = _MONTHS[self.renewal]
         since, then = _date(self.since), _date(now)
         months = (then.year - since.year) * 12 + then.month - since.month
         periods = max(0, months // step)
-        # The last of them may not be over: on the 3rd, a month that began on the 20th.
+        # The last one may not be over: on the 3rd, a month that began on the 20th is not.
         return periods - 1 if periods and self._after_months(periods * step) > now else periods
 
     def _after_months(self, months: int) -> int:
-        """Return the same day and time so many months after `since`; the 31st may be the 28th there."""
+        """Return the same day and time a number of months after `since`, in Unix seconds.
+
+        In a shorter month the day is its last: the 28th of February for the 31st.
+        """
         since = _date(self.since)
         years, month = divmod(since.month - 1 + months, 12)
         year = min(since.year + years, _LAST_YEAR)
         day = min(since.day, calendar.monthrange(year, month + 1)[1])
         return int(since.replace(year=year, month=month + 1, day=day).timestamp())
-
-
-def parse_budget(stored: dict[str, Any]) -> Budget:
-    """Read a budget from a stored record.
-
-    Raises:
-        ValueError, TypeError, AttributeError: damaged, or of another version. Nothing may be spent from
-            it then.
-
-    """
-    # One that is missing must not be taken for no limit.
-    if stored.keys() != {f.name for f in fields(Budget)}:
-        raise ValueError("a budget with other fields")
-    kind, renewal = BudgetKind(stored["kind"]), Renewal(stored["renewal"])
-    budget = Budget(**{**stored, "kind": kind, "renewal": renewal})
-    numbers = [budget.amount_msat, budget.since]
-    if budget.max_payment_msat is not None:
-        numbers.append(budget.max_payment_msat)
-    if not all(map(is_number, numbers)):
-        raise ValueError("a number of the budget is none, less than 0 or too large")
-    if budget.since > _LAST_SINCE:
-        raise ValueError("the budget begins when no calendar reaches")
-    return budget
 
 
 def _date(at: float) -> datetime:

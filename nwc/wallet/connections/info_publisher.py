@@ -1,4 +1,4 @@
-"""Info events on relays: published, published again after a reconnect and every day, withdrawn."""
+"""Publishes info events on relays, again after each reconnect and once a day, and withdraws them."""
 
 import asyncio
 import time
@@ -15,19 +15,20 @@ from nwc.tasks import Tasks
 from nwc.wallet.connections.permissions import allowed_methods, sent_notifications
 from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
 
-ANNOUNCE_TIMEOUT_S = 30
-# A relay that is away when a connection is revoked gets the withdrawal when it is back, within this.
+PUBLISH_TIMEOUT_S = 30
+# A relay that is disconnected when a connection is revoked gets the withdrawal if it reconnects in time.
 WITHDRAW_TIMEOUT_S = 3600
-# With thousands of connections on a relay, this many info events wait for its OK at once: signing and
-# sending so many is how long a request can wait meanwhile.
+# At most this many unconfirmed info events per relay, so that signing them never delays a request for
+# long, however many connections there are.
 MAX_AT_ONCE_PER_RELAY = 16
 
-# A relay that refuses an info event ("rate-limited:", say) is asked again; at last when it reconnects.
+# Delays after which an info event that the relay refused (such as "rate-limited:") is published again.
+# After the last one, only a reconnect publishes it again.
 RETRY_DELAYS_S = (2, 10, 60, 300, 1800)
 
-# Relays drop old events, also replaceable ones, and an app that finds no info event finds no wallet.
+# Relays drop old events, even replaceable ones, and an app without the info event finds no wallet.
 PERIOD_S = 86_400
-LOOK_EVERY_S = 60.0
+CHECK_EVERY_S = 60.0
 
 WAITING = "waiting for the relay"
 PUBLISHED = "published"
@@ -35,13 +36,13 @@ PUBLISHED = "published"
 
 @dataclass(slots=True)
 class _Queue:
-    """What one relay is still to get, by wallet key.
+    """The info events that one relay has yet to get, by wallet key.
 
     Attributes:
-        waiting: whose info event is to be published next, in this order.
-        publishing: how many wait for the relay's word at the moment.
-        refusals: how often in a row the relay did not take an info event.
-        retries: what puts a refused one back into the queue.
+        waiting: those to publish next, in order.
+        publishing: how many tasks publish them at the moment.
+        refusals: how many times in a row the relay has refused an info event.
+        retries: the timers that put a refused one back into `waiting`.
 
     """
 
@@ -57,7 +58,14 @@ class _Queue:
 
 
 class InfoPublisher:
-    """Keeps the info event of every connection on every relay it uses."""
+    """Keeps the info event of every connection on each of its relays.
+
+    Args:
+        pool: the relays.
+        connections: the connections being served.
+        notifications: False if the owner has switched notifications off for all connections.
+
+    """
 
     def __init__(self, pool: RelayPool, connections: ConnectionRegistry, notifications: bool) -> None:
         self._notifications = notifications
@@ -67,117 +75,113 @@ class InfoPublisher:
         self._tasks = Tasks()
         self._dates: dict[str, int] = {}
 
-    def announce(self, live: LiveConnection) -> None:
-        """Publish a new info event on the relays that are connected now.
-
-        The others get it when they connect: see `relay_connected`.
-        """
-        live.is_announced.clear()
-        live.announced = dict.fromkeys(live.record.relays, WAITING)
+    def publish(self, live: LiveConnection) -> None:
+        """Publish a new info event on the connected relays; the others get it when they connect."""
+        live.is_published.clear()
+        live.info_states = dict.fromkeys(live.record.relays, WAITING)
         self._renew(live)
 
     def relay_connected(self, url: str) -> None:
-        """Publish the info events of all connections on a relay that has just been connected."""
+        """Publish the info events of its connections on a relay that has just connected."""
         for live in self._connections:
             if url in live.record.relays:
                 self._enqueue(live, url)
 
     async def withdraw(self, live: LiveConnection, url: str, created_at: int) -> None:
-        """Take a connection's info event off a relay, waiting for it where it is away.
+        """Withdraw a connection's info event from a relay, within WITHDRAW_TIMEOUT_S.
 
         Args:
-            live: the connection, which does not use this relay any more.
+            live: the connection, which no longer uses this relay.
             url: the relay.
-            created_at: from `next_date`, at the time the connection left the relay.
+            created_at: of the withdrawal: `next_date` when the connection left the relay.
 
         """
         for event in withdrawal_events(live.keys, created_at):
-            if not self._is_still_there(live.wallet_pubkey, url):
+            if not self._is_still_used(live.wallet_pubkey, url):
                 await self._pool.publish(event, (url,), WITHDRAW_TIMEOUT_S, live.keys)
 
     def next_date(self, live: LiveConnection) -> int:
-        """Return a time after that of all info events and withdrawals of this connection so far.
+        """Return a `created_at` later than those of all info events and withdrawals of this connection.
 
-        Relays keep the newest of a replaceable event; of two in one second, an arbitrary one.
+        Relays keep the newest replaceable event; of two with the same second, an arbitrary one (NIP-01).
         """
-        # By wallet key, which comes back when a client's own key gets a connection once more.
+        # By wallet key: a client key that is connected again has the same wallet key again.
         date = max(int(time.time()), self._dates.get(live.wallet_pubkey, 0) + 1)
         self._dates[live.wallet_pubkey] = date
         return date
 
     async def keep_fresh(self) -> None:
-        """Publish the info event of every connection again once a day, for ever."""
+        """Publish the info event of every connection again once a day. Never returns."""
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(CHECK_EVERY_S)
             self._renew_old(time.time())
 
     def _renew_old(self, now: float) -> None:
-        """Renew the info events that are older than the last daily moment of their connection.
+        """Renew the info events that are older than the last daily renewal time of their connection.
 
-        That moment follows from the wallet key: thousands of connections are spread over the day, and a
-        restart, which publishes all of them, changes nothing about it.
+        That time of day depends on the wallet key, which spreads thousands of connections over the day.
+        A restart, which publishes all of them, does not change it.
         """
         for live in self._connections:
-            if live.info is not None and live.info.created_at < _last_moment(live.wallet_pubkey, now):
+            if live.info is not None and live.info.created_at < _last_due_at(live.wallet_pubkey, now):
                 self._renew(live)
 
     def _renew(self, live: LiveConnection) -> None:
-        """Publish a new info event on the relays that are connected; the others get it when they are."""
         live.info = None
         for relay in self._pool.info(live.record.relays):
             if relay.state == "connected":
                 self._enqueue(live, relay.url)
 
     async def stop(self) -> None:
-        """End what is under way."""
+        """Cancel everything that is being published or retried."""
         for queue in self._queues.values():
             for retry in queue.retries.values():
                 retry.cancel()
         await self._tasks.finish(0)
 
     def _enqueue(self, live: LiveConnection, url: str) -> None:
-        """Have the info event in force published on one relay, whatever the relay said before."""
+        """Queue the current info event for a relay, and forget earlier refusals."""
         self._queues[url].forget_refusals(live.wallet_pubkey)
-        self._wait(live.wallet_pubkey, url)
+        self._queue(live.wallet_pubkey, url)
 
-    def _wait(self, wallet_pubkey: str, url: str) -> None:
+    def _queue(self, wallet_pubkey: str, url: str) -> None:
         queue = self._queues[url]
         queue.waiting[wallet_pubkey] = None
-        # A task each would be tens of thousands of them, whenever a relay comes back.
+        # A task per info event would be tens of thousands of tasks whenever a relay reconnects.
         if queue.publishing < MAX_AT_ONCE_PER_RELAY:
             queue.publishing += 1
-            self._tasks.spawn(self._publish_waiting(queue, url))
+            self._tasks.spawn(self._publish_queue(queue, url))
 
-    async def _publish_waiting(self, queue: _Queue, url: str) -> None:
+    async def _publish_queue(self, queue: _Queue, url: str) -> None:
         try:
             while queue.waiting:
                 wallet_pubkey, _ = queue.waiting.popitem(last=False)
-                await self._publish(wallet_pubkey, url)
+                await self._publish_on(wallet_pubkey, url)
         finally:
             queue.publishing -= 1
 
-    async def _publish(self, wallet_pubkey: str, url: str) -> None:
+    async def _publish_on(self, wallet_pubkey: str, url: str) -> None:
         live = self._connections.of_wallet(wallet_pubkey)
         if live is None or not self._is_used(wallet_pubkey, url):
             self._queues[url].forget_refusals(wallet_pubkey)
             return
-        # Here and not for all connections at once: a signature takes its time.
+        # Signed here and not for all connections at once: a signature takes time.
         info = live.info = live.info or self._sign(live)
-        results = await self._pool.publish(info, (url,), ANNOUNCE_TIMEOUT_S)
-        # Where there is a newer one by now, that one waits in the queue.
+        results = await self._pool.publish(info, (url,), PUBLISH_TIMEOUT_S)
+        # If there is a newer one by now, it is in the queue.
         if live.info is info and url in results:
             self._note(live, url, results[url])
 
     def _note(self, live: LiveConnection, url: str, published: Published) -> None:
-        """Note what a relay said of an info event; one that it did not take is published again later."""
+        """Note whether a relay accepted an info event, and schedule a retry if it did not."""
         queue, key = self._queues[url], live.wallet_pubkey
         if published.accepted:
-            live.announced[url] = PUBLISHED
-            live.is_announced.set()
+            live.info_states[url] = PUBLISHED
+            live.is_published.set()
             queue.forget_refusals(key)
             return
-        live.announced[url] = f"not published: {published.reason}"
-        if key in queue.retries:  # one refusal of what was published twice at once
+        live.info_states[url] = f"not published: {published.reason}"
+        if key in queue.retries:  # it was published twice at once, and this is the second refusal
             return
         refusals = queue.refusals[key]
         if refusals < len(RETRY_DELAYS_S):
@@ -188,9 +192,9 @@ class InfoPublisher:
     def _retry(self, live: LiveConnection, url: str) -> None:
         self._queues[url].retries.pop(live.wallet_pubkey, None)
         if live.info and live.info.created_at < int(time.time()):
-            # The relay may have a newer one, of a moment before the plugin was started again.
+            # The relay may have a newer one, from just before the plugin was restarted.
             live.info = None
-        self._wait(live.wallet_pubkey, url)
+        self._queue(live.wallet_pubkey, url)
 
     def _sign(self, live: LiveConnection) -> Event:
         methods = allowed_methods(live.record)
@@ -203,18 +207,18 @@ class InfoPublisher:
             created_at=self.next_date(live),
         )
 
-    def _is_still_there(self, wallet_pubkey: str, url: str) -> bool:
-        """True if a connection with this wallet key uses this relay, perhaps by another spelling."""
+    def _is_still_used(self, wallet_pubkey: str, url: str) -> bool:
+        """Return True if a connection with this wallet key uses this relay, in any spelling."""
         live = self._connections.of_wallet(wallet_pubkey)
         return live is not None and any(is_same_relay(url, used) for used in live.record.relays)
 
     def _is_used(self, wallet_pubkey: str, url: str) -> bool:
-        """Tell whether a connection with this wallet key is served on this relay now."""
+        """Return True if a connection with this wallet key uses exactly this relay URL."""
         live = self._connections.of_wallet(wallet_pubkey)
         return live is not None and url in live.record.relays
 
 
-def _last_moment(wallet_pubkey: str, now: float) -> float:
+def _last_due_at(wallet_pubkey: str, now: float) -> float:
     """Return when the info event of a wallet key was last due for renewal, in Unix seconds."""
     offset = int(wallet_pubkey[:8], 16) % PERIOD_S
     return now - (now - offset) % PERIOD_S

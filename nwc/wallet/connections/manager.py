@@ -1,6 +1,6 @@
-"""Making, changing and ending connections: record first, then relays.
+"""Creating, changing and revoking connections: first the stored record, then the relays.
 
-One change at a time: names are unique, and that is checked and kept under one lock.
+Changes happen one at a time, under one lock: names must be unique.
 """
 
 import asyncio
@@ -30,16 +30,15 @@ from nwc.wallet.connections.record import (
     wallet_keys,
 )
 from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
-from nwc.wallet.spending.payments import Payments
 
-# A person's app asks in bursts: this many seconds' worth of the rate at once.
+# Apps send requests in bursts: at most this many seconds' worth of the rate at once.
 BURST_S = 5
 MAX_CONNECTIONS = 10_000
-# Wallet keys asked of lightningd at once, at the start.
+# Wallet keys requested of lightningd at once, at the start.
 LOADED_AT_ONCE = 64
 _RETRY_FIRST_S = 0.5
 _RETRY_MAX_S = 10.0
-# A command has COMMAND_TIMEOUT_S of nwc.service in all, and better words for this than that.
+# Shorter than COMMAND_TIMEOUT_S of nwc.service, whose error would not say what has happened.
 _DELETION_PATIENCE_S = 20.0
 
 _log = logging.getLogger(__name__)
@@ -47,17 +46,29 @@ _T = TypeVar("_T")
 
 
 class ManagementError(NwcError):
-    """What was asked cannot be done; the text says why, for the owner."""
+    """A command of the owner is refused; the text says why."""
 
 
 class StillStoredError(NwcError):
-    """A connection is served no more, but would be again after a start; the text is for the owner."""
+    """A connection is revoked, but a restart would bring it back; the text says so to the owner."""
 
 
 class ConnectionManager:
-    """Owns the set of connections.
+    """Creates, changes and revokes connections.
 
-    Methods raise ManagementError for what the owner can mend, NodeError when lightningd is away.
+    Methods raise ManagementError if the owner must change something, NodeError if lightningd refuses or
+    is unavailable.
+
+    Args:
+        node: lightningd.
+        pool: the relays.
+        info_publisher: publishes and withdraws info events.
+        connections: the connections being served.
+        rate_limit: requests per second that each connection may make.
+        count_pending: returns how many payments of all connections are pending.
+        on_deleted: is called with the client key of a revoked connection when its record is deleted. A
+            NodeError that it raises is ignored.
+
     """
 
     def __init__(
@@ -67,25 +78,28 @@ class ConnectionManager:
         info_publisher: InfoPublisher,
         connections: ConnectionRegistry,
         rate_limit: int,
-        payments: Payments,
+        count_pending: Callable[[], int],
+        on_deleted: Callable[[str], Awaitable[None]],
     ) -> None:
         self._node = node
         self._store = ConnectionStore(node)
         self._pool = pool
-        self._announcer = info_publisher
+        self._info_publisher = info_publisher
         self._connections = connections
         self._rate_limit = rate_limit
-        self._payments = payments
+        self._count_pending = count_pending
+        self._on_deleted = on_deleted
         self._lock = asyncio.Lock()
         self._tasks = Tasks()
-        # What lightningd may have stored and must not keep, by client key.
+        # Records that may be stored, but are not what is served, by client key; `_repair` corrects them.
         self._in_doubt: dict[str, Connection] = {}
-        # Ended, and not deleted yet, by name.
-        self._ended: dict[str, tuple[LiveConnection, asyncio.Task[None]]] = {}
+        # Revoked connections whose records are being deleted, by name.
+        self._revoking: dict[str, tuple[LiveConnection, asyncio.Task[None]]] = {}
+        # Client keys of stored connections that are not served, by connection id.
         self._unserved: dict[str, str] = {}
 
     async def load(self) -> None:
-        """Serve every stored connection. One that cannot be read is left alone and logged."""
+        """Serve every stored connection. An unreadable record is logged and left as it is."""
         stored = await self._store.load()
         records = _readable(stored)
         served = {record.client_pubkey for record in records}
@@ -94,34 +108,34 @@ class ConnectionManager:
         for at in range(0, len(records), LOADED_AT_ONCE):
             some = records[at : at + LOADED_AT_ONCE]
             loaded += await asyncio.gather(*map(self._live, some))
-        # At once, so that thousands of them are a few subscriptions and not thousands.
+        # Without a pause in between, so that thousands of connections share a few subscriptions.
         for live in loaded:
             self._serve(live)
 
     def unserved_key(self, connection_id: str) -> str | None:
-        """Return the client key of a connection that is stored, but not served; None for any other.
+        """Return the client key of a stored connection that is not served, None for any other id.
 
-        Its record cannot be read, or its name is taken.
+        Such a record is unreadable, or a newer connection has its name.
         """
         return self._unserved.get(connection_id)
 
     def unserved_keys(self) -> list[str]:
-        """Return the client keys of all connections that are stored, but not served."""
+        """Return the client keys of all stored connections that are not served."""
         return list(self._unserved.values())
 
     def is_unserved(self, client_pubkey: str) -> bool:
-        """True if there is a record of this client key that is not served."""
+        """Return True if this client key has a stored connection that is not served."""
         return self._unserved.get(connection_id_of(client_pubkey)) == client_pubkey
 
     async def revoked_ids(self) -> list[str]:
-        """Return the ids of all connections that were revoked: what they stored is kept."""
+        """Return the ids of all revoked connections."""
         return await self._store.revoked_ids()
 
     async def create(self, record: Connection) -> LiveConnection:
         """Store a new connection and serve it."""
         async with self._lock:
             self._check_name(record.name, of=None)
-            # Labels hold the id, so two connections must not share one.
+            # Labels contain the id, so two connections must not share one.
             if self._connections.with_id(record.id):
                 raise ManagementError("pubkey: this key has a connection already")
             if self.is_unserved(record.client_pubkey):
@@ -136,7 +150,7 @@ class ConnectionManager:
             live = await self._live(record)
             await self._write(record, self._store.create(record))
             self._serve(live)
-        _log.info("connection %r made", record.name)
+        _log.info("connection %r created", record.name)
         return live
 
     async def change(self, name: str, change: Callable[[Connection], Connection]) -> LiveConnection:
@@ -144,8 +158,7 @@ class ConnectionManager:
 
         Args:
             name: of the connection.
-            change: returns the new record. It gets the record that earlier changes have left, and what
-                it raises ends this change: nothing is stored.
+            change: returns the new record, given the current one. If it raises, nothing is changed.
 
         """
         async with self._lock:
@@ -160,46 +173,45 @@ class ConnectionManager:
             self._connections.update(live, new)
             self._leave(live, tuple(url for url in old.relays if url not in new.relays))
             self._pool.subscribe(live.recipient, (u for u in new.relays if u not in old.relays))
-            self._announcer.announce(live)
+            self._info_publisher.publish(live)
         _log.debug("connection %r changed", new.name)
         return live
 
     async def revoke(self, name: str) -> LiveConnection:
-        """End a connection. Nothing is served from here on; relays are told in the background.
+        """Stop serving a connection at once, and delete its record.
 
-        Where its record cannot be deleted that is tried until the plugin ends. Asked again, this tells
-        whether it is deleted.
+        The deletion is retried until it succeeds or the plugin stops. A second call waits for it again.
+        Its info events are withdrawn in the background.
 
         Raises:
-            StillStoredError: it has taken too long so far.
+            StillStoredError: the record is not deleted yet; the deletion goes on.
 
         """
-        # While a record is being deleted its name is not given to another connection.
-        ended = None if self._connections.named(name) else self._find_ended(name)
-        live, deletion = ended or self._end(name)
+        # No other connection gets the name while the record is being deleted.
+        revoking = None if self._connections.named(name) else self._find_revoking(name)
+        live, deletion = revoking or self._revoke(name)
         await asyncio.wait((deletion,), timeout=_DELETION_PATIENCE_S)
         if not _has_succeeded(deletion):
             _log.warning(
-                "connection %r is revoked, but its record is still there; trying to delete it", name
+                "connection %r is revoked, but its record is not deleted yet; still retrying", name
             )
             raise StillStoredError(
-                f"{name!r} is served no more, but lightningd has not deleted its record yet: a restart "
-                "would bring it back. The plugin goes on trying; nwc-revoke tells whether it is gone"
+                f"{name!r} is revoked, but lightningd has not deleted its record yet: a restart would "
+                "bring it back. The plugin keeps retrying; run nwc-revoke again to see if it is gone"
             )
         return live
 
     async def end_all(self, delete: Callable[[], Awaitable[_T]]) -> _T:
-        """End all connections, have their records deleted, and return what `delete` returns.
+        """Stop serving all connections, call `delete` to delete their records, and return its result.
 
-        Nothing is served from here on. No connection is made or changed before `delete` returns. It may
-        be called again when it has failed.
+        No connection can be created or changed until `delete` returns. If it raises, call this again.
 
         Raises:
             ManagementError: payments are pending, or a record is being deleted; nothing has been done.
 
         """
         async with self._lock:
-            if pending := self._payments.count_in_flight():
+            if pending := self._count_pending():
                 raise ManagementError(
                     f"{pending} payments are pending; wait until they have ended: nwc-list shows them"
                 )
@@ -211,69 +223,74 @@ class ConnectionManager:
             self._unserved = {}
             return await delete()
 
-    def _end(self, name: str) -> tuple[LiveConnection, "asyncio.Task[None]"]:
-        """Serve a connection no more. Waits for nothing: its app may be spending."""
+    def _revoke(self, name: str) -> tuple[LiveConnection, "asyncio.Task[None]"]:
+        """Stop serving a connection at once, without waiting for anything: its app may be spending."""
         live = self.find(name)
         self._connections.remove(live)
         self._leave(live, live.record.relays)
-        deletion = self._set_right_soon(live.record)
-        self._ended[live.record.name] = live, deletion
+        deletion = self._start_repair(live.record)
+        self._revoking[live.record.name] = live, deletion
         deletion.add_done_callback(partial(self._deleted, live.record.name))
         return live, deletion
 
-    def _find_ended(self, name: str) -> tuple[LiveConnection, "asyncio.Task[None]"] | None:
+    def _find_revoking(self, name: str) -> tuple[LiveConnection, "asyncio.Task[None]"] | None:
         wanted = same_form(name)
-        found = (ended for stored, ended in self._ended.items() if same_form(stored) == wanted)
-        return self._ended.get(name) or next(found, None)
+        found = (entry for stored, entry in self._revoking.items() if same_form(stored) == wanted)
+        return self._revoking.get(name) or next(found, None)
 
     def _deleted(self, name: str, deletion: "asyncio.Task[None]") -> None:
-        del self._ended[name]
+        del self._revoking[name]
         if _has_succeeded(deletion):
             _log.info("connection %r revoked", name)
 
     def find(self, name: str) -> LiveConnection:
-        """Return the connection with this name."""
+        """Return the connection with this name.
+
+        Raises:
+            ManagementError: there is none.
+
+        """
         live = self._connections.named(name)
         if live is None:
             raise ManagementError(f"name: there is no connection {name!r}; see nwc-list")
         return live
 
     async def stop(self) -> None:
-        """End what is under way."""
+        """Cancel the background tasks."""
         await self._tasks.finish(0)
 
     async def _write(self, record: Connection, write: Coroutine[Any, Any, None]) -> None:
-        """Write a record; without an answer it may be there all the same, and then must not stay."""
+        """Write a record. Without an answer it may be stored all the same, and must not stay then."""
         try:
             await write
         except NodeUnavailableError:
-            self._set_right_soon(record)
+            self._start_repair(record)
             raise
 
-    def _set_right_soon(self, record: Connection) -> "asyncio.Task[None]":
+    def _start_repair(self, record: Connection) -> "asyncio.Task[None]":
         self._in_doubt[record.client_pubkey] = record
-        return self._tasks.spawn(self._insist_on_right(record))
+        return self._tasks.spawn(self._repair(record))
 
-    async def _insist_on_right(self, record: Connection) -> None:
-        """Have the datastore hold what is served, however long lightningd is away."""
-        await retry(partial(self._set_right, record), _RETRY_FIRST_S, _RETRY_MAX_S, _note_not_right)
+    async def _repair(self, record: Connection) -> None:
+        """Retry until the stored record is the one being served, or is deleted if there is none."""
+        await retry(partial(self._repair_once, record), _RETRY_FIRST_S, _RETRY_MAX_S, _log_not_repaired)
         if self._in_doubt.get(record.client_pubkey) is record:
             del self._in_doubt[record.client_pubkey]
 
-    async def _set_right(self, record: Connection) -> None:
+    async def _repair_once(self, record: Connection) -> None:
         async with self._lock:
             live = self._connections.of_client(record.client_pubkey)
             if live is not None:
                 await self._store.replace(live.record)
                 return
             await self._store.delete(record)
-            # The connection has ended, whatever becomes of its ledger now; a start looks after the rest.
+            # The connection is revoked even if this fails. The next start deletes its ledger then.
             with suppress(NodeError):
                 await self._store.note_revoked(record)
-                await self._payments.forget_if_done(record.client_pubkey)
+                await self._on_deleted(record.client_pubkey)
 
     def _check_name(self, name: str, of: LiveConnection | None) -> None:
-        """Check that no connection but `of` has this name."""
+        """Raise ManagementError if another connection than `of` has this name."""
         named = self._connections.named(name)
         if named is not None and named is not of:
             raise ManagementError(f"name: there is a connection {name!r} already")
@@ -288,22 +305,22 @@ class ConnectionManager:
     def _serve(self, live: LiveConnection) -> None:
         self._connections.add(live)
         self._pool.subscribe(live.recipient, live.record.relays)
-        self._announcer.announce(live)
+        self._info_publisher.publish(live)
 
     def _leave(self, live: LiveConnection, urls: tuple[str, ...]) -> None:
-        """Tell these relays, each in its own time, that the connection is there no more."""
+        """Unsubscribe from relays, and withdraw the info event from each in the background."""
         self._pool.unsubscribe(live.wallet_pubkey, urls)
-        created_at = self._announcer.next_date(live)
+        created_at = self._info_publisher.next_date(live)
         for url in urls:
             self._tasks.spawn(self._leave_one(live, url, created_at))
 
     async def _leave_one(self, live: LiveConnection, url: str, created_at: int) -> None:
-        await self._announcer.withdraw(live, url, created_at)
+        await self._info_publisher.withdraw(live, url, created_at)
         self._pool.release(url)
 
 
 def _readable(stored: dict[str, str]) -> list[Connection]:
-    """Return the records to serve; one that cannot be read, or whose name is taken, is logged."""
+    """Return the records to serve, and log the others: unreadable, or with the name of another."""
     read: list[Connection] = []
     for client_pubkey, text in stored.items():
         try:
@@ -311,10 +328,10 @@ def _readable(stored: dict[str, str]) -> list[Connection]:
         except ConnectionRecordError as error:
             _log.warning("connection %s is not served: %s", connection_id_of(client_pubkey), error)
     records: dict[str, Connection] = {}
-    # The newest has the name: an older one can be what could not be deleted.
+    # The newest one keeps the name: an older one may have been revoked, but not deleted.
     for record in sorted(read, key=lambda record: -record.created_at):
         if record.name in records:
-            _log.warning("connection %s is not served: the name is taken", record.id)
+            _log.warning("connection %s is not served: a newer one has the same name", record.id)
         records.setdefault(record.name, record)
     return list(records.values())
 
@@ -323,5 +340,5 @@ def _has_succeeded(task: "asyncio.Task[None]") -> bool:
     return task.done() and not task.cancelled() and task.exception() is None
 
 
-def _note_not_right(error: NodeError) -> None:
-    _log.debug("lightningd does not hold yet what is served: %s", error)
+def _log_not_repaired(error: NodeError) -> None:
+    _log.debug("datastore not yet in sync with the running connections; retrying: %s", error)

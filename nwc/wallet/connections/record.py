@@ -1,22 +1,21 @@
-"""Connections: the record of each app that may ask, and where the records are kept.
+"""The stored record of a connection, and its place in the node's datastore.
 
-A record lives in the node's datastore at ["nwc", "connections", <client pubkey>] as one JSON string.
-It holds nothing secret: the client's secret is given out once and forgotten, and the wallet key is
-derived from the node's seed whenever the plugin starts.
+    ["nwc", "connections", <client pubkey>]    the record, one JSON string
+    ["nwc", "revoked", <connection id>]        a revoked connection; its payments' records stay
 
-The id of a connection that was revoked stands at ["nwc", "revoked", <connection id>], since the records
-of its payments and invoices are kept.
+A record holds nothing secret: the client's secret is shown once and not stored, and the wallet key is
+derived from the node's seed at each start of the plugin.
 """
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 
 from nwc.cln.node import Node
 from nwc.errors import NwcError
 from nwc.nostr.keys import KeyPair, parse_public_key
 from nwc.nostr.relay_url import parse_stored_relay_url
-from nwc.wallet.connections.budget import Budget, parse_budget
-from nwc.wallet.records import RecordKind, RecordVersionError
+from nwc.wallet.connections.budget import Budget
+from nwc.wallet.records import OPTIONAL, RecordError, RecordKind, read
 
 _KEY = ("nwc", "connections")
 _REVOKED = ("nwc", "revoked")
@@ -28,14 +27,14 @@ def connection_id_of(client_pubkey: str) -> str:
 
 
 class View(StrEnum):
-    """What a connection sees: what was made through it, or everything on the node."""
+    """Which invoices and payments a connection sees: its own, or all of the node."""
 
     OWN = "own"
     NODE = "node"
 
 
 class ConnectionRecordError(NwcError, ValueError):
-    """A stored record this version cannot read; it is left alone and not served."""
+    """A stored record that cannot be read; it stays as it is and is not served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +46,12 @@ class Connection:
         client_pubkey: the app's key, 64 hex digits.
         relays: relay URLs in normal form, at least one.
         created_at: Unix seconds.
-        methods: NIP-47 methods the owner allows; None allows all the connection's budget does.
-        expires_at: Unix seconds from when on nothing is served; None is never.
+        methods: the NIP-47 methods that the owner allows; None allows all that the budget allows.
+        expires_at: Unix seconds from which requests are refused, None for never.
         lud16: lightning address shown to the app, or None.
-        view: what it sees.
-        notifications: whether it is told of payments.
-        budget: what it may spend.
+        view: which invoices and payments it sees.
+        notifications: False if it is not notified of payments.
+        budget: how much it may spend.
 
     """
 
@@ -61,19 +60,25 @@ class Connection:
     relays: tuple[str, ...]
     created_at: int
     methods: tuple[str, ...] | None = None
-    expires_at: int | None = None
-    lud16: str | None = None
-    view: View = View.OWN
-    notifications: bool = True
-    budget: Budget = field(default_factory=Budget)
+    # Records from before budgets existed lack some of these; they mean the defaults.
+    expires_at: int | None = field(default=None, metadata=OPTIONAL)
+    lud16: str | None = field(default=None, metadata=OPTIONAL)
+    view: View = field(default=View.OWN, metadata=OPTIONAL)
+    notifications: bool = field(default=True, metadata=OPTIONAL)
+    budget: Budget = field(default_factory=Budget, metadata=OPTIONAL)
 
     @property
     def id(self) -> str:
-        """The short form that stands in invoice labels: 16 hex digits."""
+        """The short form in labels and datastore keys: 16 hex digits."""
         return connection_id_of(self.client_pubkey)
 
     def has_expired(self, now: float) -> bool:
-        """Tell whether the connection's time is over."""
+        """Return True if the connection has expired.
+
+        Args:
+            now: Unix seconds.
+
+        """
         return self.expires_at is not None and now >= self.expires_at
 
     def to_json(self) -> str:
@@ -81,92 +86,76 @@ class Connection:
         return KIND.to_json(asdict(self))
 
 
-# Connections of before there were budgets lack some fields; the defaults are what they meant.
-_ALWAYS_STORED = frozenset({"name", "client_pubkey", "relays", "created_at", "methods"})
-KIND = RecordKind(
-    required=_ALWAYS_STORED, optional=frozenset(f.name for f in fields(Connection)) - _ALWAYS_STORED
-)
+KIND = RecordKind.of(Connection)
 
 
 def parse_connection(client_pubkey: str, text: str) -> Connection:
-    """Read a stored record.
+    """Return the connection in a stored record.
+
+    Args:
+        client_pubkey: from the record's key in the datastore.
+        text: the record.
 
     Raises:
-        ConnectionRecordError: written by a newer version of the plugin, or damaged.
+        ConnectionRecordError: the record is damaged, or a newer version of the plugin has written it.
 
     """
     try:
-        stored = KIND.parse(text)
-        relays, methods = stored.pop("relays"), stored.pop("methods")
-        view = View(stored.pop("view", View.OWN))
-        # A connection of before there were budgets spends nothing.
-        budget = parse_budget(stored.pop("budget")) if "budget" in stored else Budget()
-        connection = Connection(
-            **stored,
-            relays=tuple(parse_stored_relay_url(url) for url in relays),
-            methods=None if methods is None else tuple(methods),
-            view=view,
-            budget=budget,
-        )
-        client_key = parse_public_key(connection.client_pubkey)
-    except RecordVersionError as error:
+        connection = read(Connection, KIND.parse(text))
+    except RecordError as error:
         raise ConnectionRecordError(str(error)) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConnectionRecordError(f"damaged: {type(error).__name__}") from None
-    # Of the several ways to write a key, the one that stands in events.
-    if not client_pubkey == client_key == connection.client_pubkey or not connection.relays:
-        raise ConnectionRecordError("key and record do not agree")
-    if not (_has_right_types(connection) and isinstance(methods, list | None)):
-        raise ConnectionRecordError("damaged: a field has the wrong type")
-    return connection
-
-
-def _has_right_types(connection: Connection) -> bool:
-    """One wrong type among the records would make every listing of them fail."""
-    return (
-        isinstance(connection.name, str)
-        and type(connection.created_at) is int
-        and all(isinstance(method, str) for method in connection.methods or ())
-        and (connection.expires_at is None or type(connection.expires_at) is int)
-        and isinstance(connection.lud16, str | None)
-        and isinstance(connection.notifications, bool)
-    )
+    try:
+        relays = tuple(parse_stored_relay_url(url) for url in connection.relays)
+        client_key = parse_public_key(connection.client_pubkey)
+    except ValueError:
+        raise ConnectionRecordError("damaged: the field relays or client_pubkey is invalid") from None
+    # A key can be written in several ways; only this one is in events.
+    if not client_pubkey == client_key == connection.client_pubkey:
+        raise ConnectionRecordError("damaged: its key in the datastore and its fields disagree")
+    if not relays:
+        raise ConnectionRecordError("damaged: it has no relays")
+    return replace(connection, relays=relays)
 
 
 class ConnectionStore:
     """The records in the node's datastore. Every change is one write.
 
-    Every method raises NodeError when lightningd refuses or is away.
+    Every method raises NodeError if lightningd refuses it or is unavailable.
     """
 
     def __init__(self, node: Node) -> None:
         self._node = node
 
     async def load(self) -> dict[str, str]:
-        """Return all stored records, unread, by client pubkey."""
+        """Return all stored records, unparsed, by client key."""
         return await self._node.datastore_children(_KEY)
 
     async def create(self, connection: Connection) -> None:
-        """Store a new connection; the client key must not have one."""
+        """Store a new connection. lightningd refuses if the client key already has one."""
         await self._node.datastore_create((*_KEY, connection.client_pubkey), connection.to_json())
 
     async def replace(self, connection: Connection) -> None:
-        """Store a changed connection."""
+        """Store the changed record of a connection."""
         await self._node.datastore_put((*_KEY, connection.client_pubkey), connection.to_json())
 
     async def delete(self, connection: Connection) -> None:
-        """Forget a connection."""
+        """Delete the record of a connection."""
         await self._node.datastore_delete((*_KEY, connection.client_pubkey))
 
     async def note_revoked(self, connection: Connection) -> None:
-        """Keep the id of a connection that was deleted."""
+        """Store the id of a revoked connection."""
         await self._node.datastore_put((*_REVOKED, connection.id), "1")
 
     async def revoked_ids(self) -> list[str]:
-        """Return the ids of all connections that were revoked."""
+        """Return the ids of all revoked connections."""
         return await self._node.datastore_keys(_REVOKED)
 
 
 async def wallet_keys(node: Node, client_pubkey: str) -> KeyPair:
-    """Derive the wallet service key of a connection from the node's seed. Never stored or shown."""
+    """Return the wallet key of a connection, derived from the node's seed. It is never stored or shown.
+
+    Raises:
+        NodeError: lightningd refuses or is unavailable.
+
+    """
     return KeyPair.from_secret(await node.make_secret(f"nwc wallet key {client_pubkey}"))

@@ -1,4 +1,4 @@
-"""The connections being served: each record with its keys, and finding one by key or name."""
+"""The connections being served, each with its keys and counters; they are found by key, id or name."""
 
 import asyncio
 from collections import Counter
@@ -16,22 +16,22 @@ from nwc.wallet.connections.record import Connection, View
 
 @dataclass(slots=True)
 class LiveConnection:
-    """A connection while the plugin runs.
+    """A connection that is being served.
 
     Attributes:
-        record: what is stored; replaced as a whole when it changes.
+        record: as stored; a change replaces it.
         keys: the wallet key of this connection.
-        cipher: encrypts to the client.
-        rate_limit: how fast it may ask.
-        info: the info event in force, None until it is signed for the first relay.
-        announced: for each relay what became of the info event there.
-        is_announced: set while a relay has taken the info event in force.
+        cipher: encrypts to the client and decrypts its requests.
+        rate_limit: of the client's requests.
+        info: the current info event, None until it is signed for the first relay.
+        info_states: the state of the info event on each relay, as `nwc-list` shows it.
+        is_published: set while at least one relay has accepted the current info event.
         last_used_at: Unix seconds of the last authentic request, None before the first.
         answered: requests answered, by method and outcome ("ok" or the error code).
-        clock_ahead_s: how far the client's clock is ahead of ours, so far that its last request was
-            ignored; None while they agree.
-        rate_limited: requests that were too fast, answered RATE_LIMITED or, far over the rate, ignored.
-            The signature of the latter was not checked: others may have sent some of them.
+        rate_limited: requests over the rate, which were answered RATE_LIMITED or, far over it, ignored.
+            The signatures of the ignored ones were not checked, so others may have sent some of them.
+        clock_ahead_s: how many seconds the client's clock was ahead of ours (negative: behind) when its
+            last request was ignored for that; None if its last request was not.
 
     """
 
@@ -40,8 +40,8 @@ class LiveConnection:
     cipher: Cipher
     rate_limit: RateLimit
     info: Event | None = None
-    announced: dict[str, str] = field(default_factory=dict)
-    is_announced: asyncio.Event = field(default_factory=asyncio.Event)
+    info_states: dict[str, str] = field(default_factory=dict)
+    is_published: asyncio.Event = field(default_factory=asyncio.Event)
     last_used_at: int | None = None
     answered: Counter[tuple[str, str]] = field(default_factory=Counter)
     rate_limited: int = 0
@@ -64,7 +64,7 @@ class LiveConnection:
 
 
 class ConnectionRegistry:
-    """All connections being served, by wallet key, client key, id and name."""
+    """All connections being served. The methods that find one return None if there is none."""
 
     def __init__(self) -> None:
         self._by_wallet_pubkey: dict[str, LiveConnection] = {}
@@ -84,40 +84,40 @@ class ConnectionRegistry:
         return sorted(self, key=lambda live: live.record.created_at)
 
     def add(self, live: LiveConnection) -> None:
-        """Serve a connection from now on."""
+        """Add a connection, so that its requests are served."""
         self._by_wallet_pubkey[live.wallet_pubkey] = live
         self._by_client_pubkey[live.record.client_pubkey] = live
         self._by_id[live.record.id] = live
-        self._take_up(live)
+        self._index(live)
 
     def remove(self, live: LiveConnection) -> None:
-        """Serve a connection no more."""
+        """Remove a connection, so that its requests are ignored."""
         del self._by_wallet_pubkey[live.wallet_pubkey]
         del self._by_client_pubkey[live.record.client_pubkey]
         del self._by_id[live.record.id]
-        self._leave_out(live)
+        self._unindex(live)
 
     def update(self, live: LiveConnection, record: Connection) -> None:
-        """Put a changed record in the place of the old one."""
-        self._leave_out(live)
+        """Replace the record of a connection."""
+        self._unindex(live)
         live.record = record
-        self._take_up(live)
+        self._index(live)
 
-    def _take_up(self, live: LiveConnection) -> None:
-        """Make it found by what of its record can change."""
+    def _index(self, live: LiveConnection) -> None:
+        """Add a connection to the indexes of the fields that a change of its record can change."""
         self._by_name[live.record.name] = live
         if live.record.view is View.NODE:
             self._viewing_node[live.record.id] = live
 
-    def _leave_out(self, live: LiveConnection) -> None:
+    def _unindex(self, live: LiveConnection) -> None:
         del self._by_name[live.record.name]
         self._viewing_node.pop(live.record.id, None)
 
     def named(self, name: str) -> LiveConnection | None:
-        """Return the connection with this name, in whatever normal form it was stored or is typed.
+        """Return the connection with this name, in any Unicode normal form.
 
-        Earlier versions kept names as they were typed, so two may differ by their form alone. Then only
-        the exact name finds one of them.
+        Earlier versions stored names as they were typed, so two names may differ by their form alone.
+        Then each is found only by its exact name.
         """
         if live := self._by_name.get(name):
             return live
@@ -129,15 +129,22 @@ class ConnectionRegistry:
         """Return the connection of this client key."""
         return self._by_client_pubkey.get(client_pubkey)
 
+    def record_of(self, client_pubkey: str) -> Connection | None:
+        """Return the record of the connection of this client key."""
+        live = self._by_client_pubkey.get(client_pubkey)
+        return live.record if live else None
+
     def with_id(self, connection_id: str) -> LiveConnection | None:
-        """Return the connection with this id, as it stands in labels."""
+        """Return the connection with this id (`Connection.id`)."""
         return self._by_id.get(connection_id)
 
     def observers(self, connection_id: str | None) -> list[LiveConnection]:
-        """Return who sees what was made through a connection: itself, and all that see the whole node.
+        """Return the connections that may see an invoice or payment.
+
+        These are the connection that made it, and every connection that sees the whole node.
 
         Args:
-            connection_id: None for what was made otherwise.
+            connection_id: of the connection that made it, None if no connection did.
 
         """
         observers = dict(self._viewing_node)

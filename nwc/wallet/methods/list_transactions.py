@@ -11,9 +11,9 @@ from nwc.nip47 import params
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.nip47.response import MAX_PLAINTEXT_BYTES
 from nwc.nostr.encoding import to_json
-from nwc.wallet import invoice_record
 from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.context import Call, Wallet
+from nwc.wallet.labels import TEMPLATE_PREFIX, connection_prefix
 from nwc.wallet.transaction import Transaction
 from nwc.wallet.transaction_sources import InvoiceSource, OwnPaymentSource, PaymentSource, Source
 
@@ -102,14 +102,19 @@ async def _sources(wallet: Wallet, connection: Connection, wanted: WantedPage) -
     if wanted.outgoing:
         sources += await _outgoing(wallet, connection, wanted)
     if wanted.incoming:
-        prefix = None if connection.view is View.NODE else invoice_record.label_prefix(connection)
-        invoices = InvoiceFilter(prefix, paid_only=not wanted.unpaid_incoming)
+        invoices = _visible_invoices(connection, paid_only=not wanted.unpaid_incoming)
         if wanted.has_window:
             invoices = await wallet.history.invoices_between(
                 invoices, wanted.from_time, wanted.until_time
             )
         sources.append(InvoiceSource(wallet.history, wallet.records, invoices))
     return sources
+
+
+def _visible_invoices(connection: Connection, *, paid_only: bool) -> InvoiceFilter:
+    if connection.view is View.NODE:
+        return InvoiceFilter(None, paid_only, hidden_prefix=TEMPLATE_PREFIX)
+    return InvoiceFilter(connection_prefix(connection.id), paid_only)
 
 
 async def _outgoing(wallet: Wallet, connection: Connection, wanted: WantedPage) -> list[Source]:

@@ -7,9 +7,9 @@ from nwc.cln import bolt11
 from nwc.cln.node import Json
 from nwc.nip47 import params
 from nwc.nip47.errors import ErrorCode, Nip47Error, refuse
-from nwc.wallet import invoice_record
 from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.context import Call, Wallet
+from nwc.wallet.labels import connection_prefix
 from nwc.wallet.transaction import (
     Transaction,
     ended_transaction,
@@ -64,7 +64,7 @@ def may_see(connection: Connection, invoice: Json) -> bool:
     if connection.view is View.NODE:
         return True
     label: str = invoice["label"]
-    return label.startswith(invoice_record.label_prefix(connection))
+    return label.startswith(connection_prefix(connection.id))
 
 
 def wanted_payment_hash(given: params.Params) -> str:

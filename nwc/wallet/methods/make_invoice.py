@@ -18,9 +18,9 @@ from nwc.nip47 import params
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.nostr.encoding import to_json
 from nwc.options import MAX_INVOICE_EXPIRY_S
-from nwc.wallet import invoice_record
 from nwc.wallet.context import Call, Wallet
 from nwc.wallet.invoice_record import InvoiceRecord
+from nwc.wallet.labels import request_label
 from nwc.wallet.transaction import MAX_DESCRIPTION_BYTES, incoming_transaction
 
 # Description and metadata together, as JSON: the answer must fit into one event.
@@ -115,7 +115,7 @@ async def make_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
 
     """
     wanted = parse_params(call.params, wallet.invoice_expiry)
-    label = invoice_record.invoice_label(call.connection, call.request_id)
+    label = request_label(call.connection.id, call.request_id)
     async with wallet.invoice_limit.of(call.connection):
         kept = await wallet.records.keep(call.connection, call.request_id, wanted.record())
         try:

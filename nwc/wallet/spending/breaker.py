@@ -11,17 +11,15 @@ The record is at ["nwc", "stops", <client pubkey>] in the datastore.
 
 import logging
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from nwc.cln.node import Node
 from nwc.wallet.connections.record import connection_id_of
-from nwc.wallet.records import RecordKind, RecordVersionError, is_number
+from nwc.wallet.records import RecordError, RecordKind, read
 
 WINDOW_S = 3600
 STOPS_UNTIL_SUSPENDED = 2
 
 _KEY = ("nwc", "stops")
-_KIND = RecordKind(required=frozenset({"stops", "suspended_at"}))
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +52,9 @@ class _Stops:
     suspended_at: int | None = None
 
 
+_KIND = RecordKind.of(_Stops)
+
+
 class CircuitBreaker:
     """Knows which connections' payments are suspended. The coroutines raise NodeError, as Node's do."""
 
@@ -70,12 +71,11 @@ class CircuitBreaker:
         for client_pubkey, text in (await self._node.datastore_children(_KEY)).items():
             try:
                 self._stops[client_pubkey] = _parse(text)
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                why = str(error) if isinstance(error, RecordVersionError) else type(error).__name__
+            except RecordError as error:
                 _log.error(
                     "connection %s cannot pay: its record of lightningd's stops cannot be read: %s",
                     connection_id_of(client_pubkey),
-                    why,
+                    error,
                 )
                 self._unreadable.add(client_pubkey)
                 self._stops[client_pubkey] = _Stops(suspended_at=0)
@@ -129,22 +129,5 @@ class CircuitBreaker:
 
 
 def _parse(text: str) -> _Stops:
-    """Return a stored record.
-
-    Raises:
-        RecordVersionError: a newer version of the plugin has written it.
-        ValueError, TypeError, KeyError, AttributeError: it is damaged.
-
-    """
-    stored = _KIND.parse(text)
-    suspended_at = stored["suspended_at"]
-    if not (suspended_at is None or is_number(suspended_at)):
-        raise ValueError("suspended_at is not a time")
-    return _Stops(tuple(_stop(one) for one in stored["stops"]), suspended_at)
-
-
-def _stop(stored: dict[str, Any]) -> _Stop:
-    request_ids = stored["request_ids"]
-    if not is_number(stored["at"]) or not all(isinstance(one, str) for one in request_ids):
-        raise ValueError("a stop cannot be read")
-    return _Stop(stored["at"], tuple(request_ids))
+    """Return a stored record; raises RecordError."""
+    return read(_Stops, _KIND.parse(text))

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from nwc.cln.payer import Payer
 from nwc.wallet.connections.record import connection_id_of
+from nwc.wallet.labels import request_label
 from nwc.wallet.spending.ledgers import Ledgers
-from nwc.wallet.spending.payment import Payment, payment_label
+from nwc.wallet.spending.payment import Payment
 
 
 class InFlight:
@@ -63,7 +64,7 @@ class InFlight:
                 self._hashes[client_pubkey, payment.request_id] = payment_hash
 
     async def _hash_of(self, client_pubkey: str, payment: Payment) -> str | None:
-        label = payment_label(connection_id_of(client_pubkey), payment.request_id)
+        label = request_label(connection_id_of(client_pubkey), payment.request_id)
         return await self._payer.hash_of(payment.first_sendpay_index, label)
 
     def _forget_ended(self) -> None:

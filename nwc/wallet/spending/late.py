@@ -9,23 +9,32 @@ The index of the next part to look at is at ["nwc", "late_payments"] in the data
 """
 
 import logging
-import re
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from nwc.cln.errors import UNREADABLE
 from nwc.cln.node import Json, Node
 from nwc.cln.payer import Payer
-from nwc.wallet.records import RecordKind, is_number
+from nwc.wallet.labels import RequestLabel, parse_request_label
+from nwc.wallet.records import RecordError, RecordKind, read
 from nwc.wallet.spending.payment import Payment
 from nwc.wallet.spending.payment_records import REPLAY_S, UnreadableRecordError
 from nwc.wallet.spending.payments import Payments
 
 _KEY = ("nwc", "late_payments")
-_KIND = RecordKind(required=frozenset({"first_index"}))
-_LABEL = re.compile(r"nwc:([0-9a-f]{16}):([0-9a-f]{64})")
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """The record: the `created_index` of the next part to look at."""
+
+    first_index: int
+
+
+_KIND = RecordKind.of(_Progress)
 
 
 class LatePayments:
@@ -48,11 +57,10 @@ class LatePayments:
         # sweep.
         next_index = await self._payer.next_sendpay_index()
         pending = await self._payer.oldest_pending_index()
-        found = defaultdict[tuple[str, str], list[Json]](list)
+        found = defaultdict[RequestLabel, list[Json]](list)
         async for part in self._payer.completed(first_index):
-            label = _LABEL.fullmatch(str(part.get("label")))
-            if label is not None:
-                found[label[1], label[2]].append(part)
+            if label := parse_request_label(str(part.get("label"))):
+                found[label].append(part)
         for (connection_id, request_id), parts in found.items():
             try:
                 await self._book(connection_id, request_id, parts, now)
@@ -71,11 +79,9 @@ class LatePayments:
         A sweep from the beginning finds the same, and takes longer.
         """
         try:
-            stored = _KIND.parse(await self._node.datastore_get(_KEY) or "")
-        except (ValueError, KeyError, TypeError, AttributeError):
+            return read(_Progress, _KIND.parse(await self._node.datastore_get(_KEY) or "")).first_index
+        except RecordError:
             return 0
-        first_index: int = stored["first_index"] if is_number(stored["first_index"]) else 0
-        return first_index
 
     async def _book(
         self, connection_id: str, request_id: str, parts: Iterable[Json], now: float

@@ -24,8 +24,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 
 from nwc.errors import NwcError
 from nwc.wallet.connections.budget import Budget, BudgetKind
-from nwc.wallet.records import RecordKind, RecordVersionError, is_number
-from nwc.wallet.spending.payment import Payment, payment_from_fields
+from nwc.wallet.records import RecordError, RecordKind, read
+from nwc.wallet.spending.payment import Payment
 
 
 class BudgetExceededError(NwcError):
@@ -209,30 +209,10 @@ def parse_ledger(text: str) -> Ledger:
     """
     try:
         stored = KIND.parse(text)
-        reservations = {
-            id_: payment_from_fields(payment) for id_, payment in stored.pop("reservations").items()
-        }
-        unannounced: list[str] = stored.pop(_STORED_UNANNOUNCED)
-        ledger = Ledger(**stored, reservations=reservations, unannounced=tuple(unannounced))
-    except RecordVersionError as error:
+        stored["unannounced"] = stored.pop(_STORED_UNANNOUNCED)
+        ledger = read(Ledger, stored)
+    except RecordError as error:
         raise LedgerError(str(error)) from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise LedgerError(f"damaged: {type(error).__name__}") from None
-    if not _has_right_types(ledger) or not isinstance(unannounced, list):
-        raise LedgerError("damaged: a field has the wrong type")
+    if any(id_ != payment.request_id for id_, payment in ledger.reservations.items()):
+        raise LedgerError("damaged: a reservation has the id of another request")
     return ledger
-
-
-def _has_right_types(ledger: Ledger) -> bool:
-    numbers = (
-        ledger.period_started_at,
-        ledger.spent_msat,
-        ledger.total_spent_msat,
-        ledger.received_msat,
-        ledger.received_pay_index,
-    )
-    return (
-        all(map(is_number, numbers))
-        and all(isinstance(id_, str) for id_ in ledger.unannounced)
-        and all(id_ == payment.request_id for id_, payment in ledger.reservations.items())
-    )

@@ -1,11 +1,11 @@
 """A payment that a connection asked for, and its record after it has ended, as values and as stored."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from nwc.nip47.errors import ErrorCode
-from nwc.wallet.records import RecordKind, is_number
+from nwc.wallet.records import OPTIONAL, DamagedRecordError, RecordKind, read
 
 # 21 million bitcoin. (An invoice can ask for more: cln/bolt11.py.)
 MAX_PAYMENT_MSAT = 21_000_000 * 10**11
@@ -17,11 +17,6 @@ _LOWEST_FEE_LIMIT_MSAT = 5000
 def usual_fee_limit_msat(amount_msat: int) -> int:
     """Return the default limit on the fee of a payment of this amount, in msat."""
     return max(_LOWEST_FEE_LIMIT_MSAT, amount_msat // _FEE_DIVISOR)
-
-
-def payment_label(connection_id: str, request_id: str) -> str:
-    """Return the label that lightningd stores with a payment."""
-    return f"nwc:{connection_id}:{request_id}"
 
 
 class PaymentState(StrEnum):
@@ -62,9 +57,9 @@ class Payment:
     payment_hash: str | None
     invoice: str | None
     destination: str | None
-    metadata: dict[str, Any] | None = None
-    first_sendpay_index: int = 0
-    reserved_at_us: int = 0
+    metadata: dict[str, Any] | None = field(default=None, metadata=OPTIONAL)
+    first_sendpay_index: int = field(default=0, metadata=OPTIONAL)
+    reserved_at_us: int = field(default=0, metadata=OPTIONAL)
 
     @property
     def reserved_msat(self) -> int:
@@ -140,36 +135,7 @@ class PaymentRecord:
         return KIND.to_json(asdict(self))
 
 
-KIND = RecordKind(required=frozenset(f.name for f in fields(PaymentRecord)))
-
-
-def payment_from_fields(stored: dict[str, Any]) -> Payment:
-    """Return the payment in these stored fields.
-
-    Raises:
-        ValueError, TypeError: the fields are damaged.
-
-    """
-    payment = Payment(**stored)
-    numbers = (
-        payment.request_created_at,
-        payment.created_at,
-        payment.amount_msat,
-        payment.max_fee_msat,
-        payment.first_sendpay_index,
-        payment.reserved_at_us,
-    )
-    if not all(map(is_number, numbers)):
-        raise ValueError("a number field of the stored payment is not a number, negative or too large")
-    texts = (payment.request_id, payment.method, payment.encryption)
-    may_be_none = (payment.payment_hash, payment.invoice, payment.destination)
-    if not (
-        all(isinstance(text, str) for text in texts)
-        and all(isinstance(text, str | None) for text in may_be_none)
-        and isinstance(payment.metadata, dict | None)
-    ):
-        raise ValueError("a text field of the stored payment is not a string")
-    return payment
+KIND = RecordKind.of(PaymentRecord)
 
 
 def parse_payment_record(text: str) -> PaymentRecord:
@@ -177,20 +143,16 @@ def parse_payment_record(text: str) -> PaymentRecord:
 
     Raises:
         RecordVersionError: a newer version of the plugin has written it.
-        ValueError, TypeError, KeyError, AttributeError: it is damaged.
+        DamagedRecordError: it is damaged.
 
     """
-    stored = KIND.parse(text)
-    payment = payment_from_fields(stored.pop("payment"))
-    record = PaymentRecord(payment, PaymentState(stored.pop("state")), **stored)
-    if not _has_right_types(record):
-        raise ValueError("a field of the payment record has the wrong type")
+    record = read(PaymentRecord, KIND.parse(text))
+    if not _is_complete(record):
+        raise DamagedRecordError("the payment record lacks what its state needs")
     return record
 
 
-def _has_right_types(record: PaymentRecord) -> bool:
-    if not (is_number(record.ended_at) and is_number(record.sent_msat)):
-        return False
+def _is_complete(record: PaymentRecord) -> bool:
     if record.is_settled:
-        return isinstance(record.preimage, str) and isinstance(record.payment.payment_hash, str)
-    return record.error_code in set(ErrorCode) and isinstance(record.error_message, str)
+        return record.preimage is not None and record.payment.payment_hash is not None
+    return record.error_code in set(ErrorCode) and record.error_message is not None

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from nwc.cln.errors import NodeError, NodeUnavailableError
 from nwc.cln.node import DatastoreKey, Node
 from nwc.errors import NwcError
-from nwc.wallet.records import NewerRecordError, RecordVersionError
+from nwc.wallet.records import NewerRecordError, RecordError, RecordVersionError
 from nwc.wallet.spending.payment import PaymentRecord, parse_payment_record
 
 # How long the record of a failed and of a settled payment is kept,
@@ -317,7 +317,7 @@ class PaymentRecords:
             parse_payment_record(await self._node.datastore_get(entry.key) or "")
         except NewerRecordError:
             return True
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except RecordError:
             pass
         return False
 
@@ -328,7 +328,7 @@ class PaymentRecords:
             if not self._has_warned_of_version:  # there can be thousands of such records
                 self._has_warned_of_version = True
                 _log.warning("the record of a payment, and maybe of others, cannot be read: %s", error)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except RecordError:
             pass
         return None
 

@@ -10,19 +10,29 @@ The number is at ["nwc", "refused", <client pubkey>] in the datastore.
 import asyncio
 import logging
 from collections import defaultdict
+from dataclasses import dataclass
 
 from nwc.cln.errors import NodeError
 from nwc.cln.node import Node
 from nwc.wallet.connections.record import connection_id_of
-from nwc.wallet.records import MAX_NUMBER, RecordKind, RecordVersionError, is_number
+from nwc.wallet.records import MAX_NUMBER, RecordError, RecordKind, read
 
 # The client's answer waits for this write.
 WRITE_TIMEOUT_S = 5.0
 
 _KEY = ("nwc", "refused")
-_KIND = RecordKind(required=frozenset({"until"}))
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """The record of one connection: the newest `created_at` of its refused requests, Unix seconds."""
+
+    until: int
+
+
+_KIND = RecordKind.of(_Refused)
 
 
 class Refusals:
@@ -87,14 +97,10 @@ class Refusals:
 
 def _parse(text: str) -> int:
     """Return the time in a stored record; if it cannot be read, one so late that all is refused."""
-    why = "damaged"
     try:
-        until = _KIND.parse(text)["until"]
-        if is_number(until):
-            return int(until)
-    except RecordVersionError as error:
-        why = str(error)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        pass
-    _log.error("a record of refused requests cannot be read, so its connection cannot pay: %s", why)
-    return MAX_NUMBER
+        return read(_Refused, _KIND.parse(text)).until
+    except RecordError as error:
+        _log.error(
+            "a record of refused requests cannot be read, so its connection cannot pay: %s", error
+        )
+        return MAX_NUMBER

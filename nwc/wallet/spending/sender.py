@@ -19,13 +19,13 @@ from nwc.cln.payer import PayCommandError, Payer, Sent
 from nwc.cln.retry import retry
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet.connections.record import connection_id_of
+from nwc.wallet.labels import request_label
 from nwc.wallet.spending.large import LargePayments
 from nwc.wallet.spending.payment import (
     CommandParams,
     Payment,
     PaymentRecord,
     PaymentState,
-    payment_label,
 )
 from nwc.wallet.spending.payment_errors import INSUFFICIENT, NOT_SENT, failure_of, is_insufficient
 from nwc.wallet.spending.pending_payments import Outcome
@@ -99,7 +99,7 @@ class Sender:
 
     async def _call_command(self, client_pubkey: str, payment: Payment, params: CommandParams) -> Json:
         """Call the paying command for a reserved payment, and return its answer."""
-        label = payment_label(connection_id_of(client_pubkey), payment.request_id)
+        label = request_label(connection_id_of(client_pubkey), payment.request_id)
         if payment.invoice is None:
             return await self._payer.keysend(
                 payment.destination or "",
@@ -136,7 +136,7 @@ class Sender:
         If a part is complete while others are pending, `outcome` is set at once.
         """
         payment, loop = attempt.payment, asyncio.get_running_loop()
-        label = payment_label(connection_id_of(client_pubkey), payment.request_id)
+        label = request_label(connection_id_of(client_pubkey), payment.request_id)
         delay = _POLL_FIRST_S
         while True:
             asked_at = loop.time()

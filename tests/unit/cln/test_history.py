@@ -18,8 +18,8 @@ from tests.double.sql import TABLES
 from tests.unit.in_process import ALICE, BOB, START, World, connection
 
 PREFIX = f"nwc:{ALICE}:"
-PAID = InvoiceFilter(label_prefix=None, paid_only=True)
-ALL = InvoiceFilter(label_prefix=None, paid_only=False)
+PAID = InvoiceFilter(label_prefix=None, paid_only=True, hidden_prefix="nwc:template:")
+ALL = replace(PAID, paid_only=False)
 TEMPLATE = Template(bolt11.encode(Bolt11("bcrt", 0, bytes(32), bytes(32), description="d"), b"\2" * 32))
 
 
@@ -235,6 +235,15 @@ def test_a_label_prefix_selects_labels_that_start_with_it(labels: list[str], pre
     wanted = InvoiceFilter(label_prefix=prefix, paid_only=False)
     keys = asyncio.run(found(History(node), wanted))
     assert keys[::-1] == [n for n, label in enumerate(labels, start=1) if label.startswith(prefix)]
+    node.db.close()
+
+
+def test_a_filter_without_limits_selects_all_invoices() -> None:
+    node = SqlNode()
+    for index, label in enumerate(("nwc:template:0", "shop"), start=1):
+        node.add(index, START, label)
+    assert asyncio.run(found(History(node), InvoiceFilter(None, paid_only=False))) == [2, 1]
+    assert asyncio.run(found(History(node), ALL)) == [2]
     node.db.close()
 
 

@@ -53,8 +53,8 @@ class Manager:
         keys = KeyPair.generate()
         cipher = Cipher(keys, record.client_pubkey)
         live = LiveConnection(record, keys, cipher, RateLimit(1, 1, 0))
-        live.is_announced.set()
-        live.announced = dict.fromkeys(record.relays, "published")
+        live.is_published.set()
+        live.info_states = dict.fromkeys(record.relays, "published")
         self.connections.add(live)
         return live
 

@@ -24,7 +24,7 @@ EXPECTED = (
     "cannot spend: its ledger",
     "its connection cannot pay",
     "cannot pay: its record of lightningd's stops cannot be read",
-    "cannot be told",
+    "could not build the notification",
     "listdatastore: key",
     "deldatastore: key",
 )

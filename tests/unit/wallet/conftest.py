@@ -9,7 +9,7 @@ from tests.unit.wallet.scene import Scene
 
 @pytest.fixture
 async def scene(lightningd: Double, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
-    """What follows and tells payments; tries again at once."""
+    """The parts that notify of payments; they retry without delay."""
     monkeypatch.setattr(notifier, "RETRY_FIRST_S", 0)
     monkeypatch.setattr(paid_invoices, "RETRY_FIRST_S", 0)
     monkeypatch.setattr(paid_invoices, "RETRY_MAX_S", 0)

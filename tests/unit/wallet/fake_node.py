@@ -1,4 +1,4 @@
-"""The node as the handlers see it, in memory: no socket, no thread."""
+"""A node in memory, without socket or thread."""
 
 import hashlib
 from typing import Any
@@ -7,12 +7,12 @@ from nwc.cln.node import DatastoreKey, Json, Node
 
 
 class FakeNode(Node):
-    """Answers what a test gave it, and keeps what it was asked.
+    """Answers what a test gave it, and records the calls.
 
     Attributes:
-        answer: what `info` returns, or raises.
+        answer: what `info` returns or raises.
         calls: method and arguments, in order.
-        datastore: the records.
+        datastore: the stored strings, by key.
 
     """
 

@@ -1,4 +1,4 @@
-"""A node, a relay and connections, with what follows and tells payments: started, stopped, cut off."""
+"""A node, a relay, connections and the parts that notify them, which tests start, stop and crash."""
 
 import asyncio
 import json
@@ -24,32 +24,32 @@ from tests.double.node import Node as Double
 from tests.unit.in_process import RELAY, START, World
 
 NIP44_KIND, NIP04_KIND = 23197, 23196
-FOR_EVER = 10  # seconds until a test gives up
-# Transactions of what type a notification tells of.
+FOR_EVER = 10  # seconds until a test fails
+# The type of the transaction in each type of notification.
 TYPES = {"payment_received": "incoming", "payment_sent": "outgoing"}
 
 Verdict = Callable[[Event], bool]
 
 
 class FakePool(RelayPool):
-    """One relay, that takes what the test lets it.
+    """One relay, which accepts the events that the test wants.
 
     Attributes:
-        state: of the relay.
-        takes: decides on each event; may be replaced at any time.
-        holds: while not set, publishing does not end.
-        attempts: all events that were published, taken or not.
-        taken: those that were taken.
+        state: of the relay, as nwc-list shows it.
+        accepts: decides on each event; may be replaced at any time.
+        holds: while it is not set, publishing does not return.
+        attempts: all published events.
+        accepted: the accepted ones.
 
     """
 
     def __init__(self) -> None:
         self.state = "connected"
-        self.takes: Verdict = lambda _event: True
+        self.accepts: Verdict = lambda _event: True
         self.holds = asyncio.Event()
         self.holds.set()
         self.attempts: list[Event] = []
-        self.taken: list[Event] = []
+        self.accepted: list[Event] = []
         self._changed = asyncio.Condition()
 
     def info(self, urls: Iterable[str] | None = None) -> list[RelayInfo]:
@@ -66,21 +66,21 @@ class FakePool(RelayPool):
         async with self._changed:
             self._changed.notify_all()
         await self.holds.wait()
-        accepted = self.state == "connected" and self.takes(event)
+        accepted = self.state == "connected" and self.accepts(event)
         if accepted:
-            self.taken.append(event)
+            self.accepted.append(event)
         async with self._changed:
             self._changed.notify_all()
         return {url: Published(event.id, accepted, "") for url in urls}
 
     async def until(self, is_reached: Callable[[], bool]) -> None:
-        """Wait until a condition that some publication brings about holds."""
+        """Wait until a condition on the published events is true."""
         async with asyncio.timeout(FOR_EVER), self._changed:
             await self._changed.wait_for(is_reached)
 
 
 class Scene:
-    """A node, a relay, connections, and what is started and stopped."""
+    """A node, a relay, connections, and the parts under test."""
 
     def __init__(self, lightningd: Double) -> None:
         self.world = World(lightningd)
@@ -90,14 +90,16 @@ class Scene:
         self.clients: dict[str, KeyPair] = {}
         self.new_process()
 
-    def new_process(self) -> None:
-        """Make what a start of the plugin makes."""
+    def new_process(self, *, notifications: bool = True) -> None:
+        """Create new parts, as a start of the plugin does."""
         self.records = PaymentRecords(self.node)
-        self.notifier = Notifier(self.node, self.pool, self.connections, self.records)
+        self.notifier = Notifier(
+            self.node, self.pool, self.connections, self.records, is_enabled=notifications
+        )
         self.paid_invoices = PaidInvoices(self.node, self.notifier.payment_received)
 
     def connect(self, name: str, view: View = View.OWN, **fields: Any) -> Connection:
-        """Make a connection that is served."""
+        """Create a connection that is being served."""
         client, wallet = KeyPair.generate(), KeyPair.generate()
         record = Connection(name, client.public_key, (RELAY,), START, view=view, **fields)
         cipher = Cipher(wallet, client.public_key)
@@ -112,21 +114,21 @@ class Scene:
         return live
 
     async def start(self) -> None:
-        """Start, and wait until paid invoices are followed."""
+        """Start, and wait until the next paid invoice is waited for."""
         before = len(self.node.calls)
         await self.records.load([])
         await self.notifier.load()
         self.paid_invoices.start()
 
-        def follows(method: str, params: Json) -> bool:
+        def is_waiting(method: str, params: Json) -> bool:
             return method == "waitanyinvoice" and "timeout" not in params
 
         await self.node.called(
-            lambda: any(follows(*call) for call in self.node.calls[before:]), FOR_EVER
+            lambda: any(is_waiting(*call) for call in self.node.calls[before:]), FOR_EVER
         )
 
     async def stop(self, timeout_s: float = 0) -> None:
-        """Stop; without a timeout what is under way is cut off, as in a crash."""
+        """Stop. Without a timeout everything is interrupted, as in a crash."""
         await asyncio.gather(self.paid_invoices.stop(timeout_s), self.notifier.stop(timeout_s))
 
     async def restart(self) -> None:
@@ -136,40 +138,40 @@ class Scene:
         await self.start()
 
     def relay_is_back(self) -> None:
-        """The relay takes events again."""
+        """Let the relay reconnect."""
         self.pool.state = "connected"
         self.notifier.relay_connected(RELAY)
 
     async def paid(self, asking: Connection, number: int, **fields: Any) -> str:
-        """Make an invoice of a connection and pay it; returns its payment hash."""
+        """Make an invoice of a connection, pay it, and return its payment hash."""
         made = await self.world.invoice(asking, number, **fields)
         await self.world.pay(made["label"])
         return str(made["payment_hash"])
 
     async def pays(self, asking: Connection, number: int, **fields: Any) -> str:
-        """Tell of a payment of a connection that has just been settled; returns its payment hash."""
+        """Settle a payment of a connection, notify of it, and return its payment hash."""
         record = settled(number, **fields)
         await self.records.keep(asking.id, record)
         await self.notifier.payment_sent(asking.id, record)
         return str(record.payment.payment_hash)
 
-    async def dealt_with(self, pay_index: int) -> None:
-        """Wait until the position is at a payment."""
+    async def handled(self, pay_index: int) -> None:
+        """Wait until the paid invoice with this `pay_index` is handled."""
         await self.node.called(lambda: self.position == pay_index, FOR_EVER)
 
-    async def nothing_aside(self) -> None:
-        """Wait until nothing is put aside."""
-        await self.node.called(lambda: not self.aside, FOR_EVER)
+    async def nothing_pending(self) -> None:
+        """Wait until no notification is pending."""
+        await self.node.called(lambda: not self.pending, FOR_EVER)
 
     @property
     def position(self) -> int | None:
-        """Where the plugin would go on after a start."""
+        """The stored `pay_index` of the last handled invoice, None before the first start."""
         listed = self._listed("position")
         return int(listed[0]["string"]) if listed else None
 
     @property
-    def aside(self) -> list[tuple[str, str]]:
-        """Connection and name of what is put aside."""
+    def pending(self) -> list[tuple[str, str]]:
+        """The connection and the stored name of each pending notification."""
         names = {client.public_key: name for name, client in self.clients.items()}
         return [
             (names[entry["key"][3]], listed["key"][4])
@@ -182,15 +184,15 @@ class Scene:
         listed: list[Json] = listdatastore(self.node.lightningd, root)["datastore"]
         return listed
 
-    def told(self, kind: int = NIP44_KIND) -> list[tuple[str, str]]:
-        """Connection and payment hash of every notification a client could read, in order."""
+    def notified(self, kind: int = NIP44_KIND) -> list[tuple[str, str]]:
+        """Return connection and payment hash of all accepted notifications of a kind, in order."""
         return [(name, row["payment_hash"]) for name, row in self.notifications(kind)]
 
     def notifications(self, kind: int = NIP44_KIND) -> list[tuple[str, Json]]:
-        """Connection and transaction of every notification a client could read, in order."""
+        """Return connection and transaction of all accepted notifications of a kind, in order."""
         scheme = {NIP44_KIND: Encryption.NIP44_V2, NIP04_KIND: Encryption.NIP04}[kind]
         read = []
-        for event in self.pool.taken:
+        for event in self.pool.accepted:
             if event.kind == kind:
                 [name] = [n for n, c in self.clients.items() if event.tag("p") == c.public_key]
                 body = json.loads(
@@ -202,7 +204,7 @@ class Scene:
 
 
 def settled(number: int, **fields: Any) -> PaymentRecord:
-    """Make the record of a payment that has succeeded."""
+    """Return the record of a settled payment."""
     payment = Payment(
         **{
             "request_id": f"{number:064x}",
@@ -222,7 +224,7 @@ def settled(number: int, **fields: Any) -> PaymentRecord:
 
 
 async def crash_at(scene: Scene, is_moment: Callable[[str, Json], bool]) -> None:
-    """Let the plugin die the moment it is about to make a certain call."""
+    """Crash the plugin just before it makes a certain call."""
     reached, never = asyncio.Event(), asyncio.Event()
 
     async def before(method: str, params: Json) -> None:

@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 
 from nwc.cln.errors import NodeUnavailableError
 from nwc.cln.node import Json
-from nwc.wallet import invoice_record
+from nwc.wallet import invoice_record, labels
 from nwc.wallet.context import Call
 from nwc.wallet.invoice_record import InvoiceRecord, InvoiceRecords
-from nwc.wallet.methods.lookup_invoice import may_see
 from nwc.wallet.methods.make_invoice import make_invoice
 from tests.unit.in_process import ALICE, BOB, World, connection
 
@@ -23,8 +22,8 @@ async def sweep(world: World) -> int:
     return await world.wallet.records.sweep([ALICE, BOB], grace_s=0)
 
 
-async def kept(world: World) -> set[str]:
-    """What stands below ["nwc", "invoices"], as connection id and last digit of the request."""
+async def stored(world: World) -> set[str]:
+    """Return the stored records, as connection id and last digit of the request id."""
     return {
         f"{id_}/{request_id[-1]}"
         for id_ in await world.node.datastore_keys(("nwc", "invoices"))
@@ -36,7 +35,9 @@ async def kept(world: World) -> set[str]:
     metadata=st.dictionaries(st.text(), st.integers() | st.text() | st.none(), max_size=3) | st.none(),
     description=st.text() | st.none(),
 )
-def test_stored_and_read_again(metadata: dict[str, Any] | None, description: str | None) -> None:
+def test_a_record_is_read_as_it_was_stored(
+    metadata: dict[str, Any] | None, description: str | None
+) -> None:
     record = InvoiceRecord(metadata, description)
     assert invoice_record._parse(record.to_json()) == record
     assert record.is_empty == (not metadata and description is None)
@@ -60,36 +61,36 @@ def test_stored_and_read_again(metadata: dict[str, Any] | None, description: str
         '{"version":1,"metadata":null,"description":"\\udfff"}',
     ],
 )
-def test_a_damaged_record_counts_as_none(text: str) -> None:
+def test_an_unreadable_record_counts_as_none(text: str) -> None:
     assert invoice_record._parse(text) == InvoiceRecord()
 
 
-async def test_found_by_label_only(world: World) -> None:
+async def test_a_record_is_found_by_the_exact_label_only(world: World) -> None:
     made = await world.invoice(OWN, 1, record=RECORD)
-    assert await invoice_record.find(world.node, made) == RECORD
-    labels = [f"{made['label']}0", made["label"].upper(), "nwc:x:y", "", f"x{made['label']}"]
-    for label in (*labels, invoice_record.invoice_label(OTHER, f"{1:064x}")):
-        assert await invoice_record.find(world.node, {"label": label}) == InvoiceRecord()
+    assert await invoice_record.read_record(world.node, made) == RECORD
+    others = [f"{made['label']}0", made["label"].upper(), "nwc:x:y", "", f"x{made['label']}"]
+    for label in (*others, labels.request_label(OTHER.id, f"{1:064x}")):
+        assert await invoice_record.read_record(world.node, {"label": label}) == InvoiceRecord()
 
 
-async def test_nothing_is_stored_of_nothing(world: World) -> None:
+async def test_an_empty_record_is_not_stored(world: World) -> None:
     await world.wallet.records.keep(OWN, f"{1:064x}", InvoiceRecord({}))
-    assert await kept(world) == set()
+    assert await stored(world) == set()
 
 
-async def test_sweep_deletes_what_has_lost_its_invoice(world: World) -> None:
+async def test_a_sweep_deletes_records_without_an_invoice(world: World) -> None:
     made = [await world.invoice(OWN, n, record=RECORD) for n in range(4)]
     await world.invoice(OTHER, 5, record=RECORD)
     await world.pay(made[1]["label"])
     await world.node.delete_invoice(made[0]["label"], "unpaid")
     await world.node.delete_invoice(made[1]["label"], "paid")
     assert await sweep(world) == 2
-    assert await kept(world) == {f"{ALICE}/2", f"{ALICE}/3", f"{BOB}/5"}
+    assert await stored(world) == {f"{ALICE}/2", f"{ALICE}/3", f"{BOB}/5"}
     assert await sweep(world) == 0
-    assert await invoice_record.find(world.node, made[2]) == RECORD
+    assert await invoice_record.read_record(world.node, made[2]) == RECORD
 
 
-async def test_sweep_touches_nothing_else(world: World) -> None:
+async def test_a_sweep_deletes_nothing_else(world: World) -> None:
     others = [("nwc", "connections", "x"), ("nwc", "notifications", "position"), ("other", "y")]
     for key in others:
         await world.node.datastore_put(key, "1")
@@ -99,14 +100,14 @@ async def test_sweep_touches_nothing_else(world: World) -> None:
         assert await world.node.datastore_get(key) == "1"
 
 
-async def test_sweep_with_nothing_there(world: World) -> None:
+async def test_a_sweep_without_records_deletes_nothing(world: World) -> None:
     assert await sweep(world) == 0
 
 
-async def test_sweep_spares_an_invoice_that_is_being_made(world: World) -> None:
-    """The record comes first, the invoice a moment later; a sweep may come in between."""
+async def test_a_sweep_spares_an_invoice_in_the_making(world: World) -> None:
+    """The record is stored just before its invoice is made; a sweep may come in between."""
     request_id = f"{1:064x}"
-    label = invoice_record.invoice_label(OWN, request_id)
+    label = labels.request_label(OWN.id, request_id)
     await world.wallet.records.keep(OWN, request_id, RECORD)
     looked: list[Json] = []
 
@@ -119,16 +120,16 @@ async def test_sweep_spares_an_invoice_that_is_being_made(world: World) -> None:
 
     world.node.before = before
     assert await sweep(world) == 0
-    assert await kept(world) == {f"{ALICE}/1"}
+    assert await stored(world) == {f"{ALICE}/1"}
 
 
-async def test_sweep_stops_when_lightningd_does(world: World) -> None:
+async def test_a_sweep_raises_if_lightningd_is_unavailable(world: World) -> None:
     world.node.away = True
     with pytest.raises(NodeUnavailableError):
         await sweep(world)
 
 
-async def test_damaged_records_go_with_their_invoices(world: World) -> None:
+async def test_an_unreadable_record_is_deleted_with_its_invoice(world: World) -> None:
     made = await world.invoice(OWN, 1)
     key = ("nwc", "invoices", OWN.id, f"{1:064x}", "record")
     await world.node.datastore_put(key, json.dumps({"version": 99}))
@@ -137,17 +138,7 @@ async def test_damaged_records_go_with_their_invoices(world: World) -> None:
     assert await sweep(world) == 1
 
 
-def test_the_owner_of_a_label_is_who_may_see_the_invoice() -> None:
-    own = f"nwc:{OWN.id}"
-    for label in (f"{own}:{'0' * 64}", f"{own}:by hand", f"{own}:", f"{own}::"):
-        assert invoice_record.owner_in(label) == OWN.id
-        assert may_see(OWN, {"label": label})
-    for label in ("", "nwc", "nwc:", own, f"NWC:{OWN.id}:a", f"x:{own}:a", f"nwc::{OWN.id}"):
-        assert invoice_record.owner_in(label) != OWN.id
-        assert not may_see(OWN, {"label": label})
-
-
-async def test_of_one_connection_the_newest_records_are_kept(
+async def test_a_sweep_keeps_the_newest_records_of_a_connection(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(invoice_record, "MAX_RECORDS", 2)
@@ -156,17 +147,17 @@ async def test_of_one_connection_the_newest_records_are_kept(
         await world.invoice(OWN, number, record=RECORD)
     await world.invoice(OTHER, 9, record=RECORD)
     keep = world.wallet.records.keep
-    assert await keep(OWN, f"{8:064x}", RECORD) == InvoiceRecord(), "it has as many as there can be"
+    assert await keep(OWN, f"{8:064x}", RECORD) == InvoiceRecord(), "the connection has MAX_KEPT records"
     assert await keep(OWN, f"{7:064x}", RECORD) == RECORD, "the same request again"
     assert await sweep(world) == 2
-    assert await kept(world) == {f"{ALICE}/5", f"{ALICE}/1", f"{BOB}/9"}
+    assert await stored(world) == {f"{ALICE}/5", f"{ALICE}/1", f"{BOB}/9"}
     assert await keep(OWN, f"{8:064x}", RECORD) == RECORD
 
 
-async def test_an_invoice_is_made_without_metadata_that_is_not_kept(
+async def test_beyond_the_limit_an_invoice_is_made_without_its_metadata(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The app is told that its metadata was dropped."""
+    """The answer shows the app that its metadata was dropped."""
     monkeypatch.setattr(invoice_record, "MAX_KEPT", 1)
     shown = []
     for number in (1, 2):
@@ -180,7 +171,7 @@ async def test_an_invoice_is_made_without_metadata_that_is_not_kept(
     assert shown == [({"order": 1}, {"order": 1}, 4096), ({}, {}, 639)]
 
 
-async def test_records_are_asked_for_only_where_there_are_some(world: World) -> None:
+async def test_lightningd_is_asked_only_for_records_that_exist(world: World) -> None:
     with_record = await world.invoice(OWN, 1, record=RECORD)
     without = await world.invoice(OWN, 2)
     records = InvoiceRecords(world.node)

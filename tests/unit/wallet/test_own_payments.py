@@ -9,7 +9,8 @@ import pytest
 
 from nwc.nip47.errors import ErrorCode
 from nwc.wallet.connections.record import View
-from nwc.wallet.spending.payment import Payment, PaymentRecord, PaymentState, payment_label
+from nwc.wallet.labels import request_label
+from nwc.wallet.spending.payment import Payment, PaymentRecord, PaymentState
 from tests.unit.in_process import ALICE, START, World, connection, make_wallet
 from tests.unit.wallet.scene import settled
 
@@ -85,7 +86,7 @@ async def test_a_failed_keysend_without_a_hash_is_not_shown(world: World) -> Non
 async def test_a_keysend_in_flight_is_shown_once_lightningd_lists_a_part(world: World) -> None:
     await reserve(world, payment(1, method="pay_keysend", payment_hash=None, first_sendpay_index=1))
     assert await listed(world) == []
-    label = payment_label(OWN.id, f"{1:064x}")
+    label = request_label(OWN.id, f"{1:064x}")
     await world.payment({"status": "pending"}, payment_hash=f"{7:064x}", label=label)
     assert await listed(world) == [("pending", 7)]
     assert (await world.list(OWN))["total_count"] == 0

@@ -1,4 +1,4 @@
-"""Following paid invoices, with a notifier that tells of them."""
+"""Paid invoices are handled once, in order; here by a notifier."""
 
 import asyncio
 
@@ -7,32 +7,33 @@ import pytest
 from nwc.cln.errors import NodeUnavailableError
 from nwc.cln.node import Json
 from nwc.wallet import paid_invoices
-from nwc.wallet.paid_invoices import PaidInvoices
+from nwc.wallet.labels import request_label
+from nwc.wallet.paid_invoices import PaidInvoices, Receipts
 from tests.unit.wallet.scene import FOR_EVER, Scene, crash_at
 
 
-async def test_what_was_paid_before_the_first_start_is_history(scene: Scene) -> None:
+async def test_invoices_paid_before_the_first_start_are_not_notified(scene: Scene) -> None:
     shop = scene.connect("shop")
     await scene.paid(shop, 1)
     await scene.start()
     assert scene.position == 1
     new = await scene.paid(shop, 2)
-    await scene.dealt_with(2)
-    assert scene.told() == [("shop", new)]
+    await scene.handled(2)
+    assert scene.notified() == [("shop", new)]
 
 
-async def test_paid_while_the_plugin_was_stopped(scene: Scene) -> None:
+async def test_invoices_paid_while_the_plugin_was_stopped_are_notified_once(scene: Scene) -> None:
     shop = scene.connect("shop")
     await scene.start()
     await scene.stop()
     made = [await scene.paid(shop, n) for n in range(3)]
     await scene.restart()
-    await scene.dealt_with(3)
+    await scene.handled(3)
     await scene.restart()
-    assert scene.told() == [("shop", payment_hash) for payment_hash in made]
+    assert scene.notified() == [("shop", payment_hash) for payment_hash in made]
 
 
-async def test_a_stop_lets_what_has_begun_come_to_its_end(scene: Scene) -> None:
+async def test_a_stop_lets_the_current_invoice_finish(scene: Scene) -> None:
     shop = scene.connect("shop")
     await scene.start()
     scene.pool.holds.clear()
@@ -45,11 +46,11 @@ async def test_a_stop_lets_what_has_begun_come_to_its_end(scene: Scene) -> None:
     assert scene.position == 1
     await scene.restart()
     last = await scene.paid(shop, 2)
-    await scene.dealt_with(2)
-    assert scene.told() == [("shop", made), ("shop", last)]
+    await scene.handled(2)
+    assert scene.notified() == [("shop", made), ("shop", last)]
 
 
-async def test_a_stop_waits_for_no_relay_for_ever(scene: Scene) -> None:
+async def test_a_stop_does_not_wait_for_a_relay_for_ever(scene: Scene) -> None:
     shop = scene.connect("shop")
     await scene.start()
     scene.pool.holds.clear()
@@ -59,11 +60,11 @@ async def test_a_stop_waits_for_no_relay_for_ever(scene: Scene) -> None:
     assert scene.position == 0
     scene.pool.holds.set()
     await scene.restart()
-    await scene.dealt_with(1)
-    assert scene.told() == [("shop", made)]
+    await scene.handled(1)
+    assert scene.notified() == [("shop", made)]
 
 
-async def test_crash_while_telling(scene: Scene) -> None:
+async def test_a_crash_while_notifying_loses_nothing(scene: Scene) -> None:
     shop = scene.connect("shop")
     await scene.start()
     scene.pool.holds.clear()
@@ -73,104 +74,104 @@ async def test_crash_while_telling(scene: Scene) -> None:
     assert scene.position == 0
     scene.pool.holds.set()
     await scene.restart()
-    await scene.dealt_with(1)
-    assert scene.told() == [("shop", made)]
+    await scene.handled(1)
+    assert scene.notified() == [("shop", made)]
 
 
 def is_position(method: str, params: Json) -> bool:
     return method == "datastore" and params["key"][2] == "position"
 
 
-async def test_crash_before_the_position_is_kept(scene: Scene) -> None:
-    """Told twice is what may happen here; told never is what may not."""
+async def test_a_crash_before_the_position_is_stored_notifies_twice(scene: Scene) -> None:
+    """Delivery is at least once."""
     shop = scene.connect("shop")
     await scene.start()
     made = await scene.paid(shop, 1)
     await crash_at(scene, is_position)
     assert scene.position == 0
     await scene.restart()
-    await scene.dealt_with(1)
+    await scene.handled(1)
     await scene.restart()
-    assert scene.told() == [("shop", made)] * 2
+    assert scene.notified() == [("shop", made)] * 2
 
 
-async def test_crash_between_putting_aside_and_position(scene: Scene) -> None:
+async def test_a_crash_between_pending_and_position_notifies_once(scene: Scene) -> None:
     shop = scene.connect("shop")
     scene.pool.state = "disconnected"
     await scene.start()
     made = await scene.paid(shop, 1)
     await crash_at(scene, is_position)
-    assert scene.aside == [("shop", "1")]
+    assert scene.pending == [("shop", "1")]
     await scene.restart()
-    await scene.dealt_with(1)
+    await scene.handled(1)
     scene.relay_is_back()
-    await scene.nothing_aside()
+    await scene.nothing_pending()
     later = await scene.paid(shop, 2)
-    await scene.dealt_with(2)
-    await scene.nothing_aside()
-    assert scene.told() == [("shop", made), ("shop", later)]
+    await scene.handled(2)
+    await scene.nothing_pending()
+    assert scene.notified() == [("shop", made), ("shop", later)]
 
 
-async def test_crash_before_putting_aside(scene: Scene) -> None:
+async def test_a_crash_before_the_notification_is_stored_loses_nothing(scene: Scene) -> None:
     shop = scene.connect("shop")
     scene.pool.state = "disconnected"
     await scene.start()
     made = await scene.paid(shop, 1)
     await crash_at(scene, lambda method, params: method == "datastore" and "pending" in params["key"])
-    assert scene.aside == []
+    assert scene.pending == []
     scene.pool.state = "connected"
     await scene.restart()
-    await scene.dealt_with(1)
-    assert scene.told() == [("shop", made)]
+    await scene.handled(1)
+    assert scene.notified() == [("shop", made)]
 
 
-async def test_lightningd_fails_for_a_while(scene: Scene) -> None:
+async def test_failed_calls_are_retried(scene: Scene) -> None:
     shop = scene.connect("shop")
     await scene.start()
     for method in ("waitanyinvoice", "datastore", "listdatastore"):
         await scene.world.dev("dev-fail", method=method, code=-1, message="busy", times=3)
     made = await scene.world.invoice(shop, 1)
     await scene.world.pay(made["label"])
-    await scene.dealt_with(1)
-    # What was told when the position could not be kept is told again.
-    assert set(scene.told()) == {("shop", made["payment_hash"])}
+    await scene.handled(1)
+    # Without a stored position the app is notified again.
+    assert set(scene.notified()) == {("shop", made["payment_hash"])}
 
 
-async def test_one_after_the_other(scene: Scene) -> None:
-    """The next is dealt with when the one before is; what fails is tried again."""
-    begun: list[int] = []
+async def test_invoices_are_handled_one_after_another(scene: Scene) -> None:
+    """A failed one is retried before the next is handled."""
+    handled: list[int] = []
     failing = 2
 
-    async def deal_with(invoice: Json) -> None:
+    async def handle(invoice: Json) -> None:
         nonlocal failing
-        begun.append(invoice["pay_index"])
-        if len(begun) > 1 and failing:
+        handled.append(invoice["pay_index"])
+        if len(handled) > 1 and failing:
             failing -= 1
             raise NodeUnavailableError("datastore: away")
 
-    scene.paid_invoices = PaidInvoices(scene.node, deal_with)
+    scene.paid_invoices = PaidInvoices(scene.node, handle)
     shop = scene.connect("shop")
     await scene.start()
     for number in range(3):
         await scene.paid(shop, number)
-    await scene.dealt_with(3)
-    assert begun == [1, 2, 2, 2, 3]
+    await scene.handled(3)
+    assert handled == [1, 2, 2, 2, 3]
 
 
-async def test_lightningd_is_away_at_the_start(scene: Scene) -> None:
+async def test_a_start_while_lightningd_fails_is_retried(scene: Scene) -> None:
     shop = scene.connect("shop")
     for method in ("sql", "datastore", "listdatastore"):
         await scene.world.dev("dev-fail", method=method, code=-1, message="busy", times=2)
     scene.paid_invoices.start()
-    await scene.dealt_with(0)
+    await scene.handled(0)
     made = await scene.paid(shop, 1)
-    await scene.dealt_with(1)
-    assert scene.told() == [("shop", made)]
+    await scene.handled(1)
+    assert scene.notified() == [("shop", made)]
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "null", "9" * 19, "9" * 5000])
-async def test_a_damaged_position(scene: Scene, text: str) -> None:
-    """What was paid before is history then, as at the first start."""
+async def test_a_damaged_position_counts_as_none(scene: Scene, text: str) -> None:
+    """As at the first start, invoices paid before are not notified."""
     shop = scene.connect("shop")
     for number in range(2):
         await scene.paid(shop, number)
@@ -178,11 +179,13 @@ async def test_a_damaged_position(scene: Scene, text: str) -> None:
     await scene.start()
     assert scene.position == 2
     made = await scene.paid(shop, 2)
-    await scene.dealt_with(3)
-    assert scene.told() == [("shop", made)]
+    await scene.handled(3)
+    assert scene.notified() == [("shop", made)]
 
 
-async def test_waiting_goes_longer_and_longer(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_delay_between_retries_doubles_up_to_a_limit(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     delays: list[float] = []
 
     async def sleep(delay: float) -> None:
@@ -195,17 +198,61 @@ async def test_waiting_goes_longer_and_longer(scene: Scene, monkeypatch: pytest.
     shop = scene.connect("shop")
     await scene.start()
     await scene.paid(shop, 1)
-    await scene.dealt_with(1)
+    await scene.handled(1)
     assert delays == [1.0, 2.0, 4.0, 5.0, 5.0]
 
 
-async def test_node_without_sql(scene: Scene) -> None:
-    """Its first position is found all the same."""
+async def test_a_node_without_sql_has_a_first_position(scene: Scene) -> None:
     shop = scene.connect("shop")
     await scene.world.dev("dev-fail", method="sql", code=-32601, message="Unknown command", times=9)
     await scene.paid(shop, 1)
     await scene.start()
     assert scene.position == 1
     made = await scene.paid(shop, 2)
-    await scene.dealt_with(2)
-    assert scene.told() == [("shop", made)]
+    await scene.handled(2)
+    assert scene.notified() == [("shop", made)]
+
+
+class Books:
+    """Records what Receipts counts and has notified."""
+
+    def __init__(self, scene: Scene, unserved: dict[str, str]) -> None:
+        self.counted: list[tuple[str, int, int]] = []
+        self.notified: list[int] = []
+        self.receipts = Receipts(
+            scene.connections, unserved_key=unserved.get, count=self._count, notify=self._notify
+        )
+
+    async def _count(self, client_pubkey: str, amount_msat: int, pay_index: int) -> None:
+        self.counted.append((client_pubkey, amount_msat, pay_index))
+
+    async def _notify(self, invoice: Json) -> None:
+        self.notified.append(invoice["pay_index"])
+
+
+def paid_row(connection_id: str, pay_index: int) -> Json:
+    label = request_label(connection_id, "ab" * 32)
+    return {"label": label, "amount_received_msat": 1000, "pay_index": pay_index}
+
+
+async def test_a_paid_invoice_is_counted_for_its_connection(scene: Scene) -> None:
+    shop = scene.connect("shop")
+    books = Books(scene, {"f" * 16: "ff" * 32})
+    await books.receipts.take(paid_row(shop.id, 1))
+    await books.receipts.take(paid_row("f" * 16, 2))  # stored, but not served
+    await books.receipts.take(paid_row("0" * 16, 3))
+    await books.receipts.take({"label": "by hand", "pay_index": 4})
+    assert books.counted == [(shop.client_pubkey, 1000, 1), ("ff" * 32, 1000, 2)]
+    assert books.notified == [1, 2, 3, 4]
+
+
+async def test_an_unreadable_row_does_not_block_the_next(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = scene.connect("shop")
+    books = Books(scene, {})
+    bad: list[Json] = [{}, {"label": 5}, {"label": paid_row(shop.id, 1)["label"]}]
+    for row in (*bad, paid_row(shop.id, 1)):
+        await books.receipts.take(row)
+    assert len(caplog.records) == len(bad)
+    assert books.counted == [(shop.client_pubkey, 1000, 1)]

@@ -21,7 +21,7 @@ DONATION = (
 )
 
 
-def put_aside(app: Connection, number: int) -> tuple[str, str]:
+def pending_name(app: Connection, number: int) -> tuple[str, str]:
     """Return the stored name of a pending notification to the connection that made the payment."""
     return app.name, f"sent-{app.id}-{number:064x}"
 
@@ -48,7 +48,7 @@ async def test_a_payment_is_notified_in_both_encryptions(scene: Scene) -> None:
             "metadata": {"order": 7},
         }
     assert len(scene.pool.attempts) == 2
-    assert scene.aside == []
+    assert scene.pending == []
 
 
 async def test_only_those_that_may_see_a_payment_are_notified(scene: Scene) -> None:
@@ -62,14 +62,14 @@ async def test_only_those_that_may_see_a_payment_are_notified(scene: Scene) -> N
     of_app = await scene.pays(app, 1)
     of_other = await scene.pays(other, 2)
     of_silent = await scene.pays(silent, 3)
-    assert sorted(scene.told()) == [
+    assert sorted(scene.notified()) == [
         ("app", of_app),
         ("other", of_other),
         ("owner", of_app),
         ("owner", of_other),
         ("owner", of_silent),
     ]
-    assert scene.aside == []
+    assert scene.pending == []
 
 
 async def test_who_sees_the_node_is_notified_of_payments_of_a_revoked_connection(scene: Scene) -> None:
@@ -80,10 +80,10 @@ async def test_who_sees_the_node_is_notified_of_payments_of_a_revoked_connection
     made = [await scene.pays(app, 1)]
     scene.pool.state = "disconnected"
     made.append(await scene.pays(app, 2))
-    assert scene.aside == [("owner", put_aside(app, 2)[1])]
+    assert scene.pending == [("owner", pending_name(app, 2)[1])]
     scene.relay_is_back()
-    await scene.nothing_aside()
-    assert scene.told() == [(owner.name, payment_hash) for payment_hash in made]
+    await scene.nothing_pending()
+    assert scene.notified() == [(owner.name, payment_hash) for payment_hash in made]
 
 
 async def test_payments_made_while_the_relay_was_away_are_notified_later(scene: Scene) -> None:
@@ -92,22 +92,22 @@ async def test_payments_made_while_the_relay_was_away_are_notified_later(scene: 
     await scene.start()
     made = [await scene.pays(app, number) for number in (3, 2, 1)]
     assert scene.pool.attempts == []
-    assert scene.aside == [put_aside(app, number) for number in (1, 2, 3)]
+    assert scene.pending == [pending_name(app, number) for number in (1, 2, 3)]
     scene.relay_is_back()
-    await scene.nothing_aside()
+    await scene.nothing_pending()
     expected = [("app", payment_hash) for payment_hash in made]
-    assert scene.told() == scene.told(NIP04_KIND) == expected
+    assert scene.notified() == scene.notified(NIP04_KIND) == expected
 
 
 async def test_a_notification_that_no_relay_accepted_is_retried(scene: Scene) -> None:
     """The relay stays connected all the time."""
     app = scene.connect("app", budget=UNLIMITED)
-    scene.pool.takes = lambda _event: len(scene.pool.attempts) > 2
+    scene.pool.accepts = lambda _event: len(scene.pool.attempts) > 2
     await scene.start()
     made = await scene.pays(app, 1)
-    await scene.pool.until(lambda: len(scene.pool.taken) == 2)
-    await scene.nothing_aside()
-    assert scene.told() == [("app", made)]
+    await scene.pool.until(lambda: len(scene.pool.accepted) == 2)
+    await scene.nothing_pending()
+    assert scene.notified() == [("app", made)]
 
 
 async def test_a_payment_is_notified_once_after_a_restart(scene: Scene) -> None:
@@ -116,15 +116,15 @@ async def test_a_payment_is_notified_once_after_a_restart(scene: Scene) -> None:
     await scene.start()
     made = [await scene.pays(app, 1, metadata={"a": 1})]
     await scene.restart()
-    assert scene.aside == [put_aside(app, 1)]
+    assert scene.pending == [pending_name(app, 1)]
     made.append(await scene.pays(app, 2))
     await scene.restart()
     scene.relay_is_back()
-    await scene.nothing_aside()
+    await scene.nothing_pending()
     await scene.restart()
     scene.relay_is_back()
     last = await scene.pays(app, 3)
-    assert scene.told() == [("app", payment_hash) for payment_hash in (*made, last)]
+    assert scene.notified() == [("app", payment_hash) for payment_hash in (*made, last)]
     assert scene.notifications()[0][1]["metadata"] == {"a": 1}
 
 
@@ -133,14 +133,14 @@ async def test_notifications_come_in_the_order_of_events(scene: Scene) -> None:
     scene.pool.state = "disconnected"
     await scene.start()
     made = [await scene.paid(app, 10)]
-    await scene.dealt_with(1)
+    await scene.handled(1)
     made.append(await scene.pays(app, 1))
     made.append(await scene.paid(app, 11))
-    await scene.dealt_with(2)
+    await scene.handled(2)
     made.append(await scene.pays(app, 2))
     scene.relay_is_back()
-    await scene.nothing_aside()
-    assert scene.told() == [("app", payment_hash) for payment_hash in made]
+    await scene.nothing_pending()
+    assert scene.notified() == [("app", payment_hash) for payment_hash in made]
 
 
 async def test_after_a_restart_received_payments_are_notified_first(scene: Scene) -> None:
@@ -149,11 +149,11 @@ async def test_after_a_restart_received_payments_are_notified_first(scene: Scene
     await scene.start()
     sent = [await scene.pays(app, number) for number in (1, 2)]
     received = [await scene.paid(app, number) for number in range(10, 21)]
-    await scene.dealt_with(11)
+    await scene.handled(11)
     await scene.restart()
     scene.relay_is_back()
-    await scene.nothing_aside()
-    assert scene.told() == [("app", payment_hash) for payment_hash in (*received, *sent)]
+    await scene.nothing_pending()
+    assert scene.notified() == [("app", payment_hash) for payment_hash in (*received, *sent)]
 
 
 async def test_a_notification_that_is_stored_twice_is_sent_once(scene: Scene) -> None:
@@ -164,8 +164,8 @@ async def test_a_notification_that_is_stored_twice_is_sent_once(scene: Scene) ->
     made = await scene.pays(app, 1)
     await scene.pays(app, 1)
     scene.relay_is_back()
-    await scene.nothing_aside()
-    assert scene.told() == [("app", made)]
+    await scene.nothing_pending()
+    assert scene.notified() == [("app", made)]
 
 
 DAMAGED: dict[str, str] = {
@@ -193,9 +193,9 @@ async def test_a_damaged_record_does_not_delay_others(
     if is_restarted:
         await scene.restart()
     scene.relay_is_back()
-    await scene.nothing_aside()
-    assert scene.told() == [("app", made)]
-    assert f"payment {put_aside(app, 1)[1]} cannot be told" in caplog.text
+    await scene.nothing_pending()
+    assert scene.notified() == [("app", made)]
+    assert f"could not build the notification for payment {pending_name(app, 1)[1]}" in caplog.text
 
 
 async def test_a_deleted_record_does_not_delay_others(
@@ -208,8 +208,8 @@ async def test_a_deleted_record_does_not_delay_others(
     made = await scene.pays(app, 2)
     await scene.records.delete(app.id, f"{1:064x}")
     scene.relay_is_back()
-    await scene.nothing_aside()
-    assert scene.told() == [("app", made)]
+    await scene.nothing_pending()
+    assert scene.notified() == [("app", made)]
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
@@ -219,10 +219,10 @@ async def test_a_name_of_another_version_does_not_delay_others(scene: Scene, nam
     key = ("nwc", "notifications", "pending", app.client_pubkey)
     await scene.node.datastore_put((*key, name), "1")
     await scene.start()
-    await scene.nothing_aside()
+    await scene.nothing_pending()
     made = await scene.pays(app, 1)
-    await scene.nothing_aside()
-    assert scene.told() == [("app", made)]
+    await scene.nothing_pending()
+    assert scene.notified() == [("app", made)]
 
 
 @pytest.mark.parametrize(
@@ -237,13 +237,13 @@ async def test_who_may_no_longer_see_a_payment_is_not_notified(
     scene.pool.state = "disconnected"
     await scene.start()
     made = await scene.pays(app, 1)
-    assert len(scene.aside) == 2
+    assert len(scene.pending) == 2
     fields = {"view": View.NODE, **changes}
     changed = Connection(owner.name, owner.client_pubkey, owner.relays, START, **fields)
     scene.connections.update(scene.live("owner"), changed)
     scene.relay_is_back()
-    await scene.nothing_aside()
-    assert scene.told() == [("app", made)]
+    await scene.nothing_pending()
+    assert scene.notified() == [("app", made)]
 
 
 async def test_payment_sent_raises_if_the_notification_cannot_be_stored(scene: Scene) -> None:
@@ -257,8 +257,8 @@ async def test_payment_sent_raises_if_the_notification_cannot_be_stored(scene: S
         await scene.notifier.payment_sent(app.id, settled(1))
     await scene.notifier.payment_sent(app.id, settled(1))
     scene.relay_is_back()
-    await scene.nothing_aside()
-    assert scene.told() == [("app", settled(1).payment.payment_hash)]
+    await scene.nothing_pending()
+    assert scene.notified() == [("app", settled(1).payment.payment_hash)]
 
 
 async def test_the_notification_of_a_keysend_has_its_records(scene: Scene) -> None:

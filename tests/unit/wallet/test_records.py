@@ -1,9 +1,10 @@
-"""Records of older versions are read, those of newer ones are refused and stay as they are."""
+"""Records of older versions are read; those of newer ones are refused and not overwritten."""
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Annotated, Any
 
 import pytest
 
@@ -12,7 +13,16 @@ from nwc.wallet import invoice_record
 from nwc.wallet.connections import record as connection_record
 from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.connections.record import Connection, ConnectionRecordError, parse_connection
-from nwc.wallet.records import MAX_NUMBER, Fields, RecordKind, RecordVersionError
+from nwc.wallet.records import (
+    MAX_NUMBER,
+    OPTIONAL,
+    Bounds,
+    DamagedRecordError,
+    Fields,
+    RecordKind,
+    RecordVersionError,
+    read,
+)
 from nwc.wallet.spending import breaker, ledger, payment, refusals
 from nwc.wallet.spending.ledger import Ledger, LedgerError, parse_ledger
 from nwc.wallet.spending.payment import Payment, PaymentRecord, PaymentState, parse_payment_record
@@ -59,7 +69,7 @@ def test_the_current_version_is_written() -> None:
     assert stored == '{"version":3,"name":"x","is_paused":false}'
 
 
-def test_a_newer_version_is_refused_in_words() -> None:
+def test_the_error_for_a_newer_version_says_so() -> None:
     newer = THIRD.to_json({"name": "x", "is_paused": True})
     with pytest.raises(
         RecordVersionError, match=r"newer version of the plugin.*version 3.*reads up to 1"
@@ -68,7 +78,7 @@ def test_a_newer_version_is_refused_in_words() -> None:
 
 
 @pytest.mark.parametrize("version", ["0", "-1", "true", "1.0", '"1"', "null", "[]"])
-def test_no_version(version: str) -> None:
+def test_a_record_without_a_version_is_refused(version: str) -> None:
     with pytest.raises(RecordVersionError, match="no version"):
         FIRST.parse(f'{{"version":{version},"title":"x"}}')
     with pytest.raises(RecordVersionError, match="no version"):
@@ -86,18 +96,18 @@ def test_no_version(version: str) -> None:
     ],
 )
 def test_other_fields_than_those_of_the_version_are_refused(fields: Fields) -> None:
-    """A field that nobody knows may be a limit."""
-    with pytest.raises((ValueError, KeyError)):
+    """An unknown field may be a limit."""
+    with pytest.raises(DamagedRecordError):
         THIRD.parse(json.dumps(fields))
 
 
-def test_an_optional_field() -> None:
+def test_an_optional_field_is_read() -> None:
     text = '{"version":3,"name":"x","is_paused":false,"color":"red"}'
     assert THIRD.parse(text)["color"] == "red"
 
 
-# What version 1 of each kind looks like in the datastores of owners. These texts must never change: when
-# a kind gets a new version, they show that its records of version 1 are still read.
+# Records of version 1 of each kind, as owners have them. These texts must never change: when a kind gets
+# a new version, they show that its records of version 1 are still read.
 
 PAYMENT_FIELDS = (
     '{"request_id":"11","request_created_at":5,"method":"pay_invoice","encryption":"nip44_v2",'
@@ -184,7 +194,7 @@ def test_each_kind_reads_version_1_after_an_upgrade(
     assert len(steps) == 1
 
 
-# Going back to an older plugin: it finds records of a version that it does not know.
+# An owner goes back to an older plugin, which finds records of a newer version.
 
 
 def newer(text: str) -> str:
@@ -207,7 +217,7 @@ def test_newer_refusals_refuse_everything(caplog: pytest.LogCaptureFixture) -> N
 
 
 def outcome_of_a_request(bench: Bench) -> object:
-    """Ask for a payment as the server does."""
+    """Request a payment as the server does, and return its outcome."""
     wanted = invoice()
     try:
         bench.run(bench.payments.previous_outcome(bench.connections[PAYING_KEY], wanted.request_id, 5))
@@ -217,10 +227,10 @@ def outcome_of_a_request(bench: Bench) -> object:
 
 
 @pytest.mark.parametrize("kind", ["ledgers", "stops", "refused"])
-def test_no_payment_is_made_and_nothing_is_overwritten(
+def test_newer_records_stop_payments_and_are_not_overwritten(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither by payments, nor by what comes in, nor when lightningd stops."""
+    """Not by payments, nor by received amounts, nor when lightningd stops."""
     names = {"ledgers": "ledger", "stops": "stops", "refused": "refusals"}
     text = newer(RECORDS[names[kind]][0])
     key = ("nwc", kind, PAYING_KEY)
@@ -241,8 +251,8 @@ def test_no_payment_is_made_and_nothing_is_overwritten(
 
 
 @pytest.mark.parametrize("text", ["newer", "damaged"])
-def test_a_newer_payment_record_is_not_written_again(text: str) -> None:
-    """A crash has left it together with its reservation; lightningd tells what the payment cost."""
+def test_a_newer_payment_record_is_not_overwritten(text: str) -> None:
+    """A crash left both it and its reservation; lightningd knows what the payment cost."""
     bench = Bench()
     try:
         bench.pay(invoice())
@@ -266,3 +276,115 @@ def test_a_newer_payment_record_is_not_written_again(text: str) -> None:
             assert parse_payment_record(kept).payment == parse_payment_record(stored).payment
     finally:
         bench.close()
+
+
+# The typed reader
+
+
+class Color(StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    text: str
+    flag: bool
+    small: Annotated[int, Bounds(1, 5)]
+    color: Color
+    maybe: int | None
+    inner: Inner
+    many: tuple[Inner, ...]
+    named: dict[str, Inner]
+    anything: dict[str, Any]
+    has_default: int = 7
+    later: int = field(default=8, metadata=OPTIONAL)
+
+
+OUTER: dict[str, Any] = {
+    "text": "x",
+    "flag": True,
+    "small": 5,
+    "color": "red",
+    "maybe": None,
+    "inner": {"number": 0},
+    "many": [{"number": MAX_NUMBER}],
+    "named": {"a": {"number": 1}},
+    "anything": {"b": [None, 1.5]},
+    "has_default": 9,
+}
+
+
+def test_a_record_of_every_type_is_read() -> None:
+    value = Outer(
+        text="x",
+        flag=True,
+        small=5,
+        color=Color.RED,
+        maybe=None,
+        inner=Inner(0),
+        many=(Inner(MAX_NUMBER),),
+        named={"a": Inner(1)},
+        anything={"b": [None, 1.5]},
+        has_default=9,
+    )
+    assert read(Outer, OUTER) == value
+    assert read(Outer, {**OUTER, "later": 3}) == replace(value, later=3)
+    assert RecordKind.of(Outer).optional == {"later"}
+
+
+NO_NUMBERS: list[Any] = [True, 1.0, "1", [], -1, 2**63]
+NO_OBJECTS: list[Any] = [None, [], "x", 5]
+BAD_VALUES: dict[str, list[Any]] = {
+    "text": [None, 5, True, [], {}],
+    "color": [None, 5, True, [], {}, "green"],
+    "flag": [None, 0, 1, "true"],
+    "small": [*NO_NUMBERS, None, 0, 6],
+    "maybe": NO_NUMBERS,
+    "later": [*NO_NUMBERS, None],
+    "inner": [*NO_OBJECTS, {}, {"number": 1, "limit": 1}],
+    "many": [None, {}, "", [5], [{}], [None]],
+    "named": [*NO_OBJECTS, {"a": None}, {"a": {}}, {"a": {"number": -1}}],
+    "anything": NO_OBJECTS,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"), [(name, bad) for name in BAD_VALUES for bad in BAD_VALUES[name]]
+)
+def test_a_field_of_another_type_is_damage(name: str, bad: object) -> None:
+    with pytest.raises(DamagedRecordError, match=r"^damaged: ") as caught:
+        read(Outer, {**OUTER, name: bad})
+    assert "green" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", OUTER)
+def test_a_missing_field_is_damage_whatever_its_default_is(name: str) -> None:
+    with pytest.raises(DamagedRecordError, match=f"damaged: without the field {name}"):
+        read(Outer, {key: value for key, value in OUTER.items() if key != name})
+
+
+@pytest.mark.parametrize("stored", [None, [], "x", 5, {**OUTER, "limit": 1}])
+def test_no_record_at_all_is_damage(stored: object) -> None:
+    with pytest.raises(DamagedRecordError):
+        read(Outer, stored)
+
+
+def test_the_error_names_the_field_and_not_its_value() -> None:
+    with pytest.raises(DamagedRecordError) as caught:
+        read(Outer, {**OUTER, "many": [{"number": "secret"}]})
+    assert str(caught.value) == f"damaged: the field number is not an integer from 0 to {MAX_NUMBER}"
+
+
+def test_a_type_that_no_stored_field_can_have_is_a_mistake_in_the_code() -> None:
+    @dataclass
+    class Wrong:
+        number: float
+
+    with pytest.raises(TypeError):
+        read(Wrong, {"number": 1.0})

@@ -1,4 +1,4 @@
-"""Budgets: when their periods begin, and what of a stored one is refused."""
+"""Budgets: when their periods begin, and which stored ones are refused."""
 
 import calendar
 import json
@@ -10,12 +10,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal, parse_budget
+from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
+from nwc.wallet.records import DamagedRecordError, read
 from tests.unit.helpers import JSON_VALUES
 
 DAY = 86_400
 RENEWING = [Renewal.DAILY, Renewal.WEEKLY, Renewal.MONTHLY, Renewal.YEARLY]
-# In days. A month from the 31st of January to the 28th of February; a year from one 29th to a 28th.
+# In days: shortest and longest. From the 31st of January to the 28th of February is a month.
 LENGTHS = {
     Renewal.DAILY: (1, 1),
     Renewal.WEEKLY: (7, 7),
@@ -42,7 +43,7 @@ def renewing(renewal: Renewal, since: int) -> Budget:
 @given(st.sampled_from(RENEWING), TIMES, st.integers(0, int(FAR)) | st.floats(0, FAR))
 @example(Renewal.MONTHLY, at("2024-01-31T10:00"), at("2024-02-29T10:00"))
 @example(Renewal.YEARLY, at("2024-02-29T00:00"), at("2025-02-28T00:00") - 0.5)
-def test_now_is_in_its_period(renewal: Renewal, since: int, now: float) -> None:
+def test_any_time_is_in_its_period(renewal: Renewal, since: int, now: float) -> None:
     budget = renewing(renewal, since)
     started_at, renews_at = budget.period_started_at(now), budget.renews_at(now)
     assert renews_at is not None
@@ -54,7 +55,9 @@ def test_now_is_in_its_period(renewal: Renewal, since: int, now: float) -> None:
 
 
 @given(st.sampled_from(RENEWING), TIMES, st.integers(0, int(FAR)), st.integers(0, 800 * DAY))
-def test_periods_follow_each_other(renewal: Renewal, since: int, now: int, later: int) -> None:
+def test_periods_follow_each_other_without_a_gap(
+    renewal: Renewal, since: int, now: int, later: int
+) -> None:
     budget = renewing(renewal, since)
     renews_at = budget.renews_at(now)
     assert renews_at is not None
@@ -64,7 +67,7 @@ def test_periods_follow_each_other(renewal: Renewal, since: int, now: int, later
 
 
 @given(TIMES, st.integers(0, int(FAR)))
-def test_a_month_keeps_day_and_time_where_there_is_such_a_day(since: int, now: int) -> None:
+def test_a_month_starts_on_the_same_day_and_time_or_its_last_day(since: int, now: int) -> None:
     given, started = (
         datetime.fromtimestamp(moment, UTC)
         for moment in (since, renewing(Renewal.MONTHLY, since).period_started_at(now))
@@ -92,19 +95,21 @@ def test_a_month_keeps_day_and_time_where_there_is_such_a_day(since: int, now: i
         ("monthly", "2024-05-01T08:00", "2020-05-03T08:00", "2024-05-01 08:00", "2024-06-01 08:00"),
     ],
 )
-def test_periods(renewal: str, since: str, now: str, started: str, renews: str) -> None:
+def test_when_a_period_started_and_renews(
+    renewal: str, since: str, now: str, started: str, renews: str
+) -> None:
     budget = renewing(Renewal(renewal), at(since))
     assert day(budget.period_started_at(at(now))) == started
     assert day(budget.renews_at(at(now))) == renews
 
 
 @given(TIMES, st.integers(0, int(FAR)))
-def test_once_is_once(since: int, now: int) -> None:
+def test_a_budget_that_never_renews_has_one_period(since: int, now: int) -> None:
     budget = renewing(Renewal.NEVER, since)
     assert (budget.period_started_at(now), budget.renews_at(now)) == (since, None)
 
 
-def test_only_nothing_cannot_be_spent_from() -> None:
+def test_only_the_kind_nothing_cannot_spend() -> None:
     assert [kind for kind in BudgetKind if not Budget(kind).can_spend] == [BudgetKind.NOTHING]
 
 
@@ -128,16 +133,16 @@ def stored(budget: Budget) -> dict[str, Any]:
 
 
 @given(BUDGETS)
-def test_round_trip(budget: Budget) -> None:
-    assert parse_budget(stored(budget)) == budget
+def test_a_budget_is_read_as_it_was_stored(budget: Budget) -> None:
+    assert read(Budget, stored(budget)) == budget
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_missing_field_is_damage(name: str) -> None:
+def test_a_budget_without_a_field_is_refused(name: str) -> None:
     fields = stored(Budget(BudgetKind.AMOUNT, 1000, Renewal.DAILY, 5, 100))
     del fields[name]
-    with pytest.raises(ValueError):
-        parse_budget(fields)
+    with pytest.raises(DamagedRecordError):
+        read(Budget, fields)
 
 
 @pytest.mark.parametrize(
@@ -152,24 +157,24 @@ def test_a_missing_field_is_damage(name: str) -> None:
         ("other", 1),
     ],
 )
-def test_damage_is_refused(name: str, value: object) -> None:
+def test_a_budget_with_a_damaged_field_is_refused(name: str, value: object) -> None:
     fields = stored(Budget(BudgetKind.AMOUNT, 1000, Renewal.DAILY, 5, 100))
-    with pytest.raises((ValueError, TypeError)):
-        parse_budget({**fields, name: value})
+    with pytest.raises(DamagedRecordError):
+        read(Budget, {**fields, name: value})
 
 
 @given(BUDGETS, st.dictionaries(st.sampled_from([*FIELDS, "x"]), JSON_VALUES), st.integers(0, int(FAR)))
-def test_whatever_is_read_can_be_used(budget: Budget, damage: dict[str, Any], now: int) -> None:
+def test_a_budget_is_refused_or_usable(budget: Budget, damage: dict[str, Any], now: int) -> None:
     try:
-        read = parse_budget({**stored(budget), **damage})
-    except (ValueError, TypeError):
+        kept = read(Budget, {**stored(budget), **damage})
+    except DamagedRecordError:
         return
-    assert min(read.amount_msat, read.since, read.max_payment_msat or 0) >= 0
-    assert read.period_started_at(now) >= read.since
-    assert type(read.kind) is BudgetKind
+    assert min(kept.amount_msat, kept.since, kept.max_payment_msat or 0) >= 0
+    assert kept.period_started_at(now) >= kept.since
+    assert type(kept.kind) is BudgetKind
 
 
 @given(JSON_VALUES)
-def test_anything_else_is_refused(value: Any) -> None:
-    with pytest.raises((ValueError, TypeError, AttributeError)):
-        parse_budget(value)
+def test_other_json_is_refused(value: Any) -> None:
+    with pytest.raises(DamagedRecordError):
+        read(Budget, value)

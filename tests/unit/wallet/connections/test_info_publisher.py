@@ -1,4 +1,4 @@
-"""Info events: how many are under way, which is in force, and what becomes of those a relay refuses."""
+"""Info events: how many are sent at once, which one is current, and when a refused one is retried."""
 
 import asyncio
 import itertools
@@ -13,7 +13,7 @@ from nwc.nip47.encryption import Cipher
 from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.event import Event, verify_event
 from nwc.nostr.keys import KeyPair
-from nwc.wallet.connections import info_publisher as announcer_module
+from nwc.wallet.connections import info_publisher as publisher_module
 from nwc.wallet.connections.info_publisher import (
     MAX_AT_ONCE_PER_RELAY,
     PERIOD_S,
@@ -31,7 +31,7 @@ A, B = "wss://a.example", "wss://b.example"
 
 @dataclass
 class Stage:
-    """An info_publisher with a relay that does what the test says."""
+    """An InfoPublisher with a relay that does what the test says."""
 
     pool: FakePool = field(default_factory=FakePool)
     connections: ConnectionRegistry = field(default_factory=ConnectionRegistry)
@@ -47,7 +47,7 @@ class Stage:
         return live
 
     def published(self) -> list[str]:
-        """The wallet keys whose info events were tried, in this order."""
+        """Return the wallet keys of all published info events, in order."""
         return [event.pubkey for event in self.pool.attempts]
 
 
@@ -62,12 +62,12 @@ def hold(stage: Stage) -> None:
     stage.pool.holds.clear()
 
 
-async def let_go(stage: Stage) -> None:
+async def release(stage: Stage) -> None:
     stage.pool.holds.set()
     await until(lambda: not len(stage.info_publisher._tasks))
 
 
-async def test_many_are_published_a_few_at_once(stage: Stage) -> None:
+async def test_many_info_events_are_published_a_few_at_once(stage: Stage) -> None:
     lives = [stage.connect(str(number)) for number in range(3 * MAX_AT_ONCE_PER_RELAY)]
     hold(stage)
     stage.info_publisher.relay_connected(A)
@@ -76,10 +76,10 @@ async def test_many_are_published_a_few_at_once(stage: Stage) -> None:
     assert sum(live.info is not None for live in lives) == MAX_AT_ONCE_PER_RELAY, (
         "the rest is not signed"
     )
-    await let_go(stage)
+    await release(stage)
     assert stage.published() == [live.wallet_pubkey for live in lives]
-    assert all(live.announced == {A: PUBLISHED} and live.is_announced.is_set() for live in lives)
-    for event in stage.pool.taken:
+    assert all(live.info_states == {A: PUBLISHED} and live.is_published.is_set() for live in lives)
+    for event in stage.pool.accepted:
         verify_event(event)
 
 
@@ -92,120 +92,128 @@ async def test_relays_do_not_wait_for_each_other(stage: Stage) -> None:
     await until(lambda: len(stage.pool.attempts) == 2 * MAX_AT_ONCE_PER_RELAY)
 
 
-async def test_the_same_event_on_all_relays(stage: Stage) -> None:
+async def test_all_relays_get_the_same_event(stage: Stage) -> None:
     live = stage.connect("app", (A, B))
     stage.info_publisher.relay_connected(A)
-    await until(lambda: live.announced == {A: PUBLISHED})
+    await until(lambda: live.info_states == {A: PUBLISHED})
     stage.info_publisher.relay_connected(B)
-    await until(lambda: live.announced == {A: PUBLISHED, B: PUBLISHED})
-    first, second = stage.pool.taken
+    await until(lambda: live.info_states == {A: PUBLISHED, B: PUBLISHED})
+    first, second = stage.pool.accepted
     assert first == second == live.info
 
 
-async def test_relays_that_are_away_get_it_when_they_are_back(stage: Stage) -> None:
+async def test_a_disconnected_relay_gets_the_info_event_when_it_connects(stage: Stage) -> None:
     live = stage.connect("app")
     stage.pool.state = "disconnected"
-    stage.info_publisher.announce(live)
-    assert (live.announced, live.info) == ({A: WAITING}, None)
+    stage.info_publisher.publish(live)
+    assert (live.info_states, live.info) == ({A: WAITING}, None)
     stage.pool.state = "connected"
     stage.info_publisher.relay_connected(B)
     stage.info_publisher.relay_connected(A)
-    await until(lambda: live.announced == {A: PUBLISHED})
+    await until(lambda: live.info_states == {A: PUBLISHED})
     assert stage.published() == [live.wallet_pubkey]
 
 
-async def test_what_is_said_of_an_older_one_does_not_count(stage: Stage) -> None:
+async def test_the_answer_to_an_older_info_event_is_ignored(stage: Stage) -> None:
     live = stage.connect("app")
     hold(stage)
-    stage.info_publisher.announce(live)
+    stage.info_publisher.publish(live)
     await until(lambda: len(stage.pool.attempts) == 1)
     [old] = stage.pool.attempts
     stage.connections.update(live, replace(live.record, methods=("get_info",)))
-    stage.pool.takes = lambda event: event != old
-    stage.info_publisher.announce(live)
-    await let_go(stage)
-    [new] = stage.pool.taken
+    stage.pool.accepts = lambda event: event != old
+    stage.info_publisher.publish(live)
+    await release(stage)
+    [new] = stage.pool.accepted
     assert new.content == "get_info notifications"
-    assert new.created_at > old.created_at, "relays keep the newer of the two"
-    assert live.announced == {A: PUBLISHED}
+    assert new.created_at > old.created_at, "relays keep the newer one"
+    assert live.info_states == {A: PUBLISHED}
     assert live.info == new
     assert len(stage.pool.attempts) == 2, "the older one is not published again"
 
 
-async def test_revoked_while_it_waits(stage: Stage) -> None:
+async def test_a_queued_info_event_of_a_revoked_or_moved_connection_is_not_published(
+    stage: Stage,
+) -> None:
     stays = [stage.connect(str(number)) for number in range(MAX_AT_ONCE_PER_RELAY)]
     goes, moves = stage.connect("goes"), stage.connect("moves")
     hold(stage)
     stage.info_publisher.relay_connected(A)
     stage.connections.remove(goes)
     stage.connections.update(moves, replace(moves.record, relays=(B,)))
-    await let_go(stage)
+    await release(stage)
     assert stage.published() == [live.wallet_pubkey for live in stays]
 
 
 def refuse(stage: Stage, times: int) -> None:
-    """Have the relay take no event until it has said no so many times."""
+    """Let the relay refuse the first events."""
 
-    def takes(_: Event) -> bool:
+    def accepts(_: Event) -> bool:
         return len(stage.pool.attempts) > times
 
-    stage.pool.takes = takes
+    stage.pool.accepts = accepts
 
 
-async def test_refused_and_published_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(announcer_module, "RETRY_DELAYS_S", (0, 0, 0))
+async def test_a_refused_info_event_is_published_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher_module, "RETRY_DELAYS_S", (0, 0, 0))
     live = stage.connect("app")
     refuse(stage, times=3)
-    stage.info_publisher.announce(live)
-    await until(lambda: live.announced == {A: PUBLISHED})
+    stage.info_publisher.publish(live)
+    await until(lambda: live.info_states == {A: PUBLISHED})
     assert stage.published() == [live.wallet_pubkey] * 4
-    assert live.is_announced.is_set()
+    assert live.is_published.is_set()
 
 
-async def test_a_refusal_that_two_hear_of_is_one(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The relay came back while the info event was still waiting for it."""
-    monkeypatch.setattr(announcer_module, "RETRY_DELAYS_S", (3600, 3600))
+async def test_two_refusals_of_one_info_event_count_once(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The relay reconnected while its answer to the info event was pending."""
+    monkeypatch.setattr(publisher_module, "RETRY_DELAYS_S", (3600, 3600))
     live = stage.connect("app")
     refuse(stage, times=99)
     hold(stage)
-    stage.info_publisher.announce(live)
+    stage.info_publisher.publish(live)
     await until(lambda: len(stage.pool.attempts) == 1)
     stage.info_publisher.relay_connected(A)
     await until(lambda: len(stage.pool.attempts) == 2)
-    await let_go(stage)
+    await release(stage)
     assert stage.info_publisher._queues[A].refusals[live.wallet_pubkey] == 1
 
 
-async def test_given_up_until_the_relay_is_back(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(announcer_module, "RETRY_DELAYS_S", (0, 0))
-    live = stage.connect("app")
-    refuse(stage, times=3)
-    stage.info_publisher.announce(live)
-    await until(lambda: len(stage.pool.attempts) == 3)
-    await until(lambda: not len(stage.info_publisher._tasks))
-    assert live.announced[A].startswith("not published")
-    assert not stage.info_publisher._queues[A].retries
-    assert not live.is_announced.is_set()
-    refuse(stage, times=5)
-    stage.info_publisher.relay_connected(A)
-    await until(lambda: live.announced == {A: PUBLISHED})
-
-
-async def test_published_again_is_newer_than_what_the_relay_may_have(
+async def test_after_the_last_retry_only_a_reconnect_publishes_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(announcer_module, "RETRY_DELAYS_S", (0,))
+    monkeypatch.setattr(publisher_module, "RETRY_DELAYS_S", (0, 0))
+    live = stage.connect("app")
+    refuse(stage, times=3)
+    stage.info_publisher.publish(live)
+    await until(lambda: len(stage.pool.attempts) == 3)
+    await until(lambda: not len(stage.info_publisher._tasks))
+    assert live.info_states[A].startswith("not published")
+    assert not stage.info_publisher._queues[A].retries
+    assert not live.is_published.is_set()
+    refuse(stage, times=5)
+    stage.info_publisher.relay_connected(A)
+    await until(lambda: live.info_states == {A: PUBLISHED})
+
+
+async def test_a_retried_info_event_is_newer_than_any_that_the_relay_may_have(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher_module, "RETRY_DELAYS_S", (0,))
     times = iter([100, 102, 102])
     monkeypatch.setattr(time, "time", lambda: next(times))
     live = stage.connect("app")
     refuse(stage, times=1)
-    stage.info_publisher.announce(live)
-    await until(lambda: live.announced == {A: PUBLISHED})
+    stage.info_publisher.publish(live)
+    await until(lambda: live.info_states == {A: PUBLISHED})
     assert [event.created_at for event in stage.pool.attempts] == [100, 102]
 
 
 class Clock:
-    """The wall clock, set by the test."""
+    """The wall clock, which the test sets."""
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -217,7 +225,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock(1_800_000_000)
-    monkeypatch.setattr(announcer_module, "time", clock)
+    monkeypatch.setattr(publisher_module, "time", clock)
     return clock
 
 
@@ -230,47 +238,49 @@ async def pass_time(stage: Stage, clock: Clock, seconds: int, step: int = 600) -
 
 async def test_an_info_event_is_published_again_each_day(stage: Stage, clock: Clock) -> None:
     live = stage.connect("app", (A, B))
-    stage.info_publisher.announce(live)
+    stage.info_publisher.publish(live)
     await pass_time(stage, clock, 10 * PERIOD_S)
-    dates = sorted({event.created_at for event in stage.pool.taken})
+    dates = sorted({event.created_at for event in stage.pool.accepted})
     assert len(dates) == 11
-    assert len(stage.pool.taken) == 22, "each on both relays"
+    assert len(stage.pool.accepted) == 22, "each on both relays"
     gaps = [later - earlier for earlier, later in itertools.pairwise(dates[1:])]
     assert set(gaps) == {PERIOD_S}
     assert dates[1] - dates[0] <= PERIOD_S
-    assert live.announced == {A: PUBLISHED, B: PUBLISHED}
+    assert live.info_states == {A: PUBLISHED, B: PUBLISHED}
 
 
-async def test_what_is_published_again_stays_published_until_a_relay_says_no(
+async def test_a_renewed_info_event_counts_as_published_until_a_relay_refuses_it(
     stage: Stage, clock: Clock
 ) -> None:
     live = stage.connect("app")
-    stage.info_publisher.announce(live)
-    await until(lambda: live.announced == {A: PUBLISHED})
+    stage.info_publisher.publish(live)
+    await until(lambda: live.info_states == {A: PUBLISHED})
     hold(stage)
     clock.now += PERIOD_S
     stage.info_publisher._renew_old(clock.now)
     await until(lambda: len(stage.pool.attempts) == 2)
-    assert live.announced == {A: PUBLISHED}
-    assert live.is_announced.is_set()
-    await let_go(stage)
+    assert live.info_states == {A: PUBLISHED}
+    assert live.is_published.is_set()
+    await release(stage)
 
 
 async def test_info_events_are_spread_over_the_day(stage: Stage, clock: Clock) -> None:
     lives = [stage.connect(str(number)) for number in range(200)]
     for live in lives:
-        stage.info_publisher.announce(live)
-    await until(lambda: len(stage.pool.taken) == 200)
+        stage.info_publisher.publish(live)
+    await until(lambda: len(stage.pool.accepted) == 200)
     for hour in range(24):
         await pass_time(stage, clock, 3600, 3600)
-        assert len(stage.pool.taken) - 200 <= (hour + 1) * 200 / 24 + 60
+        assert len(stage.pool.accepted) - 200 <= (hour + 1) * 200 / 24 + 60
     assert sorted(stage.published()) == sorted([live.wallet_pubkey for live in lives] * 2)
 
 
-async def test_a_restart_does_not_put_the_daily_moment_off(stage: Stage, clock: Clock) -> None:
-    """Nor is an info event published again that is of after it."""
+async def test_a_restart_does_not_change_the_time_of_the_daily_renewal(
+    stage: Stage, clock: Clock
+) -> None:
+    """An info event of after that time is not renewed."""
     live = stage.connect("app")
-    stage.info_publisher.announce(live)
+    stage.info_publisher.publish(live)
     await pass_time(stage, clock, 2 * PERIOD_S)
     assert live.info
     moment = live.info.created_at
@@ -278,44 +288,44 @@ async def test_a_restart_does_not_put_the_daily_moment_off(stage: Stage, clock: 
     later.connections.add(live)
     clock.now = moment + PERIOD_S - 1200
     live.info = None
-    later.info_publisher.announce(live)
-    await until(lambda: len(later.pool.taken) == 1)
+    later.info_publisher.publish(live)
+    await until(lambda: len(later.pool.accepted) == 1)
     await pass_time(later, clock, PERIOD_S)
-    assert [event.created_at for event in later.pool.taken] == [
+    assert [event.created_at for event in later.pool.accepted] == [
         moment + PERIOD_S - 1200,
         moment + PERIOD_S,
     ]
 
 
-async def test_a_relay_that_is_away_at_the_daily_moment_gets_it_when_it_is_back(
+async def test_a_relay_that_is_disconnected_at_the_renewal_gets_it_when_it_connects(
     stage: Stage, clock: Clock
 ) -> None:
     live = stage.connect("app")
-    stage.info_publisher.announce(live)
-    await until(lambda: len(stage.pool.taken) == 1)
+    stage.info_publisher.publish(live)
+    await until(lambda: len(stage.pool.accepted) == 1)
     stage.pool.state = "disconnected"
     await pass_time(stage, clock, 2 * PERIOD_S)
     assert len(stage.pool.attempts) == 1
     stage.pool.state = "connected"
     stage.info_publisher.relay_connected(A)
-    await until(lambda: len(stage.pool.taken) == 2)
-    assert stage.pool.taken[1].created_at == clock.now
+    await until(lambda: len(stage.pool.accepted) == 2)
+    assert stage.pool.accepted[1].created_at == clock.now
 
 
-async def test_the_time_is_looked_at_again_and_again(
+async def test_info_events_are_renewed_until_the_task_is_cancelled(
     stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(announcer_module, "LOOK_EVERY_S", 0)
-    stage.info_publisher.announce(stage.connect("app"))
+    monkeypatch.setattr(publisher_module, "CHECK_EVERY_S", 0)
+    stage.info_publisher.publish(stage.connect("app"))
     keeping = asyncio.create_task(stage.info_publisher.keep_fresh())
     for count in range(1, 4):
-        await until(lambda: len(stage.pool.taken) == count)  # noqa: B023
+        await until(lambda: len(stage.pool.accepted) == count)  # noqa: B023
         clock.now += PERIOD_S
     keeping.cancel()
 
 
 async def test_another_spelling_of_a_relay_in_use_gets_no_withdrawal(stage: Stage) -> None:
-    """It is the same relay: the withdrawal would take the new info event with it."""
+    """It is the same relay: the withdrawal would delete the new info event."""
     live = stage.connect("app", (f"{A}/",))
     await stage.info_publisher.withdraw(live, A, 100)
     assert stage.pool.attempts == []
@@ -323,12 +333,12 @@ async def test_another_spelling_of_a_relay_in_use_gets_no_withdrawal(stage: Stag
     assert len(stage.pool.attempts) == 2
 
 
-async def test_nothing_is_published_after_the_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(announcer_module, "RETRY_DELAYS_S", (3600,))
+async def test_nothing_is_published_after_a_stop(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher_module, "RETRY_DELAYS_S", (3600,))
     live = stage.connect("app")
     refuse(stage, times=99)
-    stage.info_publisher.announce(live)
-    await until(lambda: live.announced[A].startswith("not published"))
+    stage.info_publisher.publish(live)
+    await until(lambda: live.info_states[A].startswith("not published"))
     [retry] = stage.info_publisher._queues[A].retries.values()
     assert not retry.cancelled()
     await stage.info_publisher.stop()

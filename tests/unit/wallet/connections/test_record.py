@@ -48,7 +48,7 @@ def damaged_budget(**changes: Any) -> str:
 
 
 @pytest.mark.parametrize("connection", [FULL, SMALL, Connection("x", KEY, ("ws://b",), 0, methods=())])
-def test_round_trip(connection: Connection) -> None:
+def test_a_record_is_read_as_it_was_stored(connection: Connection) -> None:
     assert parse_connection(KEY, connection.to_json()) == connection
 
 
@@ -70,7 +70,7 @@ def test_round_trip(connection: Connection) -> None:
         max_payment_msat=st.none() | st.integers(0, 2**62),
     ),
 )
-def test_any_round_trip(relays: list[str], **fields: Any) -> None:
+def test_any_record_is_read_as_it_was_stored(relays: list[str], **fields: Any) -> None:
     connection = Connection(client_pubkey=KEY, relays=tuple(relays), **fields)
     assert parse_connection(KEY, connection.to_json()) == connection
 
@@ -91,14 +91,14 @@ def test_the_record_holds_nothing_secret() -> None:
     }
 
 
-def test_a_record_of_before_there_were_budgets() -> None:
-    """It is that of a connection that only receives, and stays so."""
+def test_a_record_from_before_budgets_existed_spends_nothing() -> None:
+    """Its connection could only receive."""
     connection = parse_connection(KEY, damaged(budget=...))
     assert connection == replace(FULL, budget=Budget())
     assert not connection.budget.can_spend
 
 
-def test_the_budget_in_the_record() -> None:
+def test_the_stored_form_of_a_budget() -> None:
     assert json.loads(FULL.to_json())["budget"] == {
         "kind": "amount",
         "amount_msat": 50_000_000,
@@ -110,7 +110,7 @@ def test_the_budget_in_the_record() -> None:
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None, 1.5])
-def test_another_version(version: object) -> None:
+def test_a_record_of_another_version_is_refused(version: object) -> None:
     with pytest.raises(ConnectionRecordError, match="version"):
         parse_connection(KEY, damaged(version=version))
 
@@ -184,27 +184,27 @@ def test_another_version(version: object) -> None:
         damaged_budget(more=1),
     ],
 )
-def test_damaged(text: str) -> None:
+def test_a_damaged_record_is_refused(text: str) -> None:
     with pytest.raises(ConnectionRecordError) as caught:
         parse_connection(KEY, text)
     assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize("key", [KEY.upper(), NPUB])
-def test_a_key_written_in_another_way(key: str) -> None:
-    """Relays would be asked for the events of no author, and could refuse all that is asked with it."""
+def test_a_key_in_another_spelling_is_refused(key: str) -> None:
+    """A subscription with it would match no author, and a relay could refuse all of the subscription."""
     with pytest.raises(ConnectionRecordError):
         parse_connection(key, damaged(client_pubkey=key))
 
 
 @given(st.text() | JSON_VALUES.map(json.dumps))
-def test_arbitrary_text(text: str) -> None:
+def test_arbitrary_text_is_refused(text: str) -> None:
     with pytest.raises(ConnectionRecordError):
         parse_connection(KEY, text)
 
 
 @given(st.sampled_from(sorted(json.loads(FULL.to_json()))), JSON_VALUES)
-def test_arbitrary_fields(name: str, value: object) -> None:
+def test_a_record_with_an_arbitrary_field_is_refused_or_usable(name: str, value: object) -> None:
     try:
         connection = parse_connection(KEY, damaged(**{name: value}))
     except ConnectionRecordError:
@@ -217,8 +217,8 @@ def test_arbitrary_fields(name: str, value: object) -> None:
 
 
 @given(st.sampled_from(sorted(json.loads(FULL.to_json())["budget"])), JSON_VALUES)
-def test_arbitrary_fields_of_the_budget(name: str, value: object) -> None:
-    """What is read can be counted with at any time; what is not is not served at all."""
+def test_a_budget_with_an_arbitrary_field_is_refused_or_usable(name: str, value: object) -> None:
+    """Its periods can be computed at any time."""
     try:
         budget = parse_connection(KEY, damaged_budget(**{name: value})).budget
     except ConnectionRecordError:
@@ -235,15 +235,15 @@ def test_arbitrary_fields_of_the_budget(name: str, value: object) -> None:
     ("expires_at", "now", "expired"),
     [(None, 10**12, False), (NOW, NOW - 1, False), (NOW, NOW, True), (NOW, NOW + 0.5, True)],
 )
-def test_expiry(expires_at: int | None, now: float, expired: bool) -> None:
+def test_a_connection_expires_at_its_time(expires_at: int | None, now: float, expired: bool) -> None:
     assert Connection("x", KEY, ("ws://a",), 0, expires_at=expires_at).has_expired(now) is expired
 
 
-def test_id() -> None:
+def test_the_id_is_the_start_of_the_client_key() -> None:
     assert FULL.id == KEY[:16]
 
 
-async def test_store() -> None:
+async def test_the_store_creates_replaces_and_deletes() -> None:
     node = FakeNode()
     store = ConnectionStore(node)
     await store.create(SMALL)

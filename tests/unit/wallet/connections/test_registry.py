@@ -22,7 +22,7 @@ def served(*lives: LiveConnection) -> ConnectionRegistry:
 
 
 def check(connections: ConnectionRegistry, *lives: LiveConnection) -> None:
-    """Exactly these are found, in every way."""
+    """Assert that exactly these are found, by every key."""
     assert connections.all() == list(lives)
     assert len(connections) == len(lives)
     for live in lives:
@@ -33,12 +33,12 @@ def check(connections: ConnectionRegistry, *lives: LiveConnection) -> None:
         assert live.client_pubkey == live.record.client_pubkey
 
 
-def test_found_by_every_key_oldest_first() -> None:
+def test_connections_are_found_by_every_key_and_listed_oldest_first() -> None:
     young, old = make_live("young", 9), make_live("old", 1)
     check(served(young, old), old, young)
 
 
-def test_nobody_else_is_found() -> None:
+def test_another_key_or_name_finds_nothing() -> None:
     live = make_live("a")
     connections = served(live)
     for key in ("", "A", live.record.client_pubkey.upper()):
@@ -50,7 +50,7 @@ def test_nobody_else_is_found() -> None:
     assert connections.of_wallet(live.record.client_pubkey) is None
 
 
-def test_removed() -> None:
+def test_a_removed_connection_is_not_found() -> None:
     stays, goes = make_live("stays"), make_live("goes")
     connections = served(stays, goes)
     connections.remove(goes)
@@ -61,7 +61,7 @@ def test_removed() -> None:
     assert connections.of_wallet(goes.wallet_pubkey) is None
 
 
-def test_renamed() -> None:
+def test_a_changed_connection_is_found_by_its_new_name_only() -> None:
     live, other = make_live("old name"), make_live("other", 1)
     connections = served(live, other)
     connections.update(live, replace(live.record, name="new name"))
@@ -77,7 +77,7 @@ def test_the_recipient_is_the_wallet_key_and_the_client() -> None:
     assert live.recipient == Recipient(live.keys, live.record.client_pubkey)
 
 
-def test_who_sees_what() -> None:
+def test_observers_are_the_maker_and_those_that_see_the_node() -> None:
     shop, other, owner = make_live("shop"), make_live("other"), make_live("owner", view=View.NODE)
     connections = served(shop, other, owner)
     assert connections.observers(shop.record.id) == [owner, shop]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet.connections.record import Connection
-from nwc.wallet.invoice_record import invoice_label
+from nwc.wallet.labels import request_label
 from nwc.wallet.methods.make_invoice import WantedInvoice, parse_params
 from tests.unit.helpers import JSON_VALUES
 
@@ -375,6 +375,6 @@ def test_any_accepted_parameters_are_bounded(given_: dict[str, Any]) -> None:
 
 def test_a_label_has_at_most_128_characters() -> None:
     connection = Connection("x", "ab" * 32, ("wss://a.example",), 0)
-    label = invoice_label(connection, "cd" * 32)
+    label = request_label(connection.id, "cd" * 32)
     assert label == f"nwc:{'ab' * 8}:{'cd' * 32}"
     assert len(label) <= 128

@@ -10,12 +10,13 @@ from nwc.cln.payer import Payer
 from nwc.nip47.errors import Nip47Error
 from nwc.wallet.connections.budget import Budget
 from nwc.wallet.connections.record import Connection
+from nwc.wallet.labels import request_label
 from nwc.wallet.spending import payments as payments_module
 from nwc.wallet.spending import sender as sender_module
 from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.ledger import Ledger, parse_ledger
 from nwc.wallet.spending.ledgers import Ledgers
-from nwc.wallet.spending.payment import CommandParams, Payment, PaymentRecord, payment_label
+from nwc.wallet.spending.payment import CommandParams, Payment, PaymentRecord
 from nwc.wallet.spending.payment_records import PaymentRecords
 from nwc.wallet.spending.payments import Payments
 from nwc.wallet.spending.refusals import Refusals
@@ -127,7 +128,7 @@ class Bench:
 
     def command(self, number: int = 1, key: str = KEY) -> Command:
         """Return the command that lightningd got for a request."""
-        return self.lightningd.commands[payment_label(key[:16], f"{number:064x}")]
+        return self.lightningd.commands[request_label(key[:16], f"{number:064x}")]
 
     def begin(self, command: Command) -> None:
         self.lightningd.begin_part(command, 10)

@@ -25,12 +25,13 @@ from nwc.cln.payer import Payer
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.connections.record import Connection, View
+from nwc.wallet.labels import request_label
 from nwc.wallet.spending import payments as payments_module
 from nwc.wallet.spending import sender as sender_module
 from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.ledger import Ledger, parse_ledger
 from nwc.wallet.spending.ledgers import Ledgers
-from nwc.wallet.spending.payment import CommandParams, Payment, PaymentRecord, payment_label
+from nwc.wallet.spending.payment import CommandParams, Payment, PaymentRecord
 from nwc.wallet.spending.payment_records import PaymentRecords
 from nwc.wallet.spending.payments import Payments
 from nwc.wallet.spending.refusals import Refusals
@@ -359,7 +360,7 @@ class Spending(RuleBasedStateMachine):
             case Fate.CRASH:
                 self.crash(lands=True)
             case _:
-                command = self.lightningd.commands.get(payment_label(asked.key[:16], asked.id))
+                command = self.lightningd.commands.get(request_label(asked.key[:16], asked.id))
                 if command is not None:
                     self.happen_to_command(command, event)
 
