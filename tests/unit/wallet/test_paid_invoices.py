@@ -254,5 +254,5 @@ async def test_an_unreadable_row_does_not_block_the_next(
     bad: list[Json] = [{}, {"label": 5}, {"label": paid_row(shop.id, 1)["label"]}]
     for row in (*bad, paid_row(shop.id, 1)):
         await books.receipts.take(row)
-    assert len(caplog.records) == len(bad)
+    assert sum(record.levelname == "ERROR" for record in caplog.records) == len(bad)
     assert books.counted == [(shop.client_pubkey, 1000, 1)]
