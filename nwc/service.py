@@ -1,7 +1,7 @@
-"""The service: a background thread whose event loop owns relays, connections and requests.
+"""The service: a background thread whose event loop owns the relays, connections and requests.
 
-It wires the parts together, starts and stops them. The main thread is pyln's; it reaches in only through
-the methods marked thread-safe.
+`App` makes the parts and connects, starts and stops them. `Service` is the thread. The main thread,
+which is pyln's, uses only the methods that are marked thread-safe.
 """
 
 import asyncio
@@ -42,22 +42,24 @@ from nwc.wallet.stored_data import Deleted, StoredData
 SWEEP_INTERVAL_S = 3600
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 10.0
-# The owner is told once of a start that takes more than a moment.
-TELL_AFTER_FAILURES = 3
-# An owner's command: somebody sits and waits.
+# A start that takes more than a moment is logged once at level info.
+LOG_AFTER_FAILURES = 3
+# A command of the owner, who is waiting.
 COMMAND_TIMEOUT_S = 25.0
-# What takes less than this at a stop is finished; lightningd waits for no more than a few seconds.
+# When the plugin stops, work that takes less than this is finished; lightningd waits for a few seconds.
 FINISH_TIMEOUT_S = 1.0
 STOP_TIMEOUT_S = 2.0
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-Retry = Callable[[Callable[[], Awaitable[object]]], Coroutine[Any, Any, None]]
+Step = Callable[[], Awaitable[object]]
+# Runs a step of the start until lightningd is ready for it.
+RunStep = Callable[[Step], Coroutine[Any, Any, None]]
 
 
 class App:
-    """The parts of the service. Made, used and stopped inside the event loop."""
+    """The parts of the service. It is made, used and stopped in the event loop."""
 
     def __init__(self, settings: Settings, node: Node, tip: ChainTip) -> None:
         self.settings = settings
@@ -80,7 +82,7 @@ class App:
             node, self.pool, self.connections, records, is_enabled=settings.notifications
         )
         self.stored = StoredData(node)
-        # After nwc-forget nothing is stored until there is a connection again.
+        # After nwc-forget nothing is stored until a connection is created.
         self._has_forgotten = False
         # Held by the sweeps that may store something.
         self._sweeping = asyncio.Lock()
@@ -126,38 +128,38 @@ class App:
             self.pool.publish_to_any,
         )
 
-    def start(self, retry: Retry) -> None:
-        """Do what needs the connections loaded, in the background. To be called once.
+    def start(self, run_step: RunStep) -> None:
+        """Start the background work, once, after the connections are loaded.
 
-        The owner's commands, and apps that receive, wait for none of it. Nothing is paid before the
-        books are read.
+        Commands of the owner and requests to receive do not wait for it. Payments wait until the books
+        are read.
 
         Args:
-            retry: does a step however long lightningd takes to be ready for it.
+            run_step: runs a step until lightningd is ready for it.
 
         """
-        self._tasks.spawn(retry(partial(self.wallet.templates.sweep, is_start=True)))
-        self._tasks.spawn(self._open_books(retry))
+        self._tasks.spawn(run_step(partial(self.wallet.templates.sweep, is_start=True)))
+        self._tasks.spawn(self._open_books(run_step))
         self._tasks.spawn(self.info_publisher.keep_fresh())
 
-    async def _open_books(self, retry: Retry) -> None:
+    async def _open_books(self, run_step: RunStep) -> None:
         # Notifications are sent in the order of the payments, so the pending ones are read first.
-        await retry(self.notifier.load)
+        await run_step(self.notifier.load)
         self.paid_invoices.start()
-        await retry(partial(self.payments.load, is_node_start=self.settings.is_node_start))
-        # From here on payments are made: it may not be done again.
+        await run_step(partial(self.payments.load, is_node_start=self.settings.is_node_start))
+        # Payments are made from here on, so this must not be repeated.
         self.payments.start()
         _log.debug("the books are read; payments can be made")
-        await retry(self._read_records)
-        await self._keep_house()
+        await run_step(self._read_records)
+        await self._sweep_hourly()
 
     async def _read_records(self) -> None:
-        """Read what connections have paid, which is else read when one of them pays or asks for it."""
+        """Read the payment records of all connections in advance: else the first request reads them."""
         revoked = await self.manager.revoked_ids()
         await self.payments.records.load([live.record.id for live in self.connections] + revoked)
 
     async def connect(self, record: Connection) -> LiveConnection:
-        """Store a new connection and serve it; raises as ConnectionManager.create does."""
+        """Store a new connection, serve and return it. Raises what ConnectionManager.create raises."""
         live = await self.manager.create(record)
         if self._has_forgotten:
             self._has_forgotten = False
@@ -167,11 +169,11 @@ class App:
     async def forget(self) -> Deleted:
         """End all connections and delete everything that the plugin stores.
 
-        Where lightningd takes too long, the rest is deleted by the next call.
+        If lightningd takes too long, the next call deletes the rest.
 
         Raises:
-            ManagementError: payments are pending, or nobody can tell yet; nothing has been done.
-            NodeError: lightningd is away; some of it may be deleted.
+            ManagementError: payments are pending, or the books are not read yet; nothing has been done.
+            NodeError: lightningd is unavailable; some records may be deleted.
 
         """
         if not self.payments.is_started:
@@ -192,8 +194,8 @@ class App:
             self.wallet.records.forget_what_was_read()
             await self.payments.forget_what_was_read()
 
-    async def _keep_house(self) -> None:
-        """Delete, from time to time, what is no longer needed, and look for late payments."""
+    async def _sweep_hourly(self) -> None:
+        """Delete records that are no longer needed, and look for late payments, every hour."""
         while True:
             for step in (
                 self.wallet.templates.sweep,
@@ -204,7 +206,7 @@ class App:
                 try:
                     await step()
                 except NodeError as error:
-                    _log.debug("a sweep is postponed: %s", error)
+                    _log.debug("cleanup postponed: %s", error)
             await asyncio.sleep(SWEEP_INTERVAL_S)
 
     async def _sweep_payments(self) -> None:
@@ -223,7 +225,7 @@ class App:
         _log.debug("deleted %d records of invoices", deleted)
 
     async def _sweep_templates(self) -> None:
-        """Leave none behind: this may be the plugin's last run. What stays goes at the next start."""
+        """Delete the templates: this may be the plugin's last run. The next start deletes the rest."""
         with contextlib.suppress(NodeError, TimeoutError):
             async with asyncio.timeout(FINISH_TIMEOUT_S / 2):
                 await self.wallet.templates.sweep()
@@ -233,13 +235,13 @@ class App:
         self.notifier.relay_connected(url)
 
     async def stop(self) -> None:
-        """Finish what is short, end the rest, close the relays."""
+        """Finish short work, cancel the rest, and close the relays."""
         await self._tasks.finish(0)
         await asyncio.gather(
             self.paid_invoices.stop(FINISH_TIMEOUT_S), self.server.finish(FINISH_TIMEOUT_S)
         )
         await self.payments.stop()
-        # After all that has it tell, and that needs a template.
+        # After everything that sends notifications or needs a template.
         await asyncio.gather(self.notifier.stop(FINISH_TIMEOUT_S / 2), self._sweep_templates())
         await self.manager.stop()
         await self.info_publisher.stop()
@@ -247,15 +249,15 @@ class App:
 
 
 class Service:
-    """The thread around the core."""
+    """The thread that runs App in an event loop."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._node = Node(settings.rpc_path)
         self._tip = ChainTip()
         self._loop = asyncio.new_event_loop()
-        self._loop.set_exception_handler(_note_loop_error)
-        self._core: asyncio.Future[App] = self._loop.create_future()
+        self._loop.set_exception_handler(_log_loop_error)
+        self._app: asyncio.Future[App] = self._loop.create_future()
         self._stopping = asyncio.Event()
         self._commands = ShieldedTasks()
         self._failures = 0
@@ -264,22 +266,22 @@ class Service:
     # Thread-safe
 
     def start(self) -> None:
-        """Start the thread. Returns at once; lightningd waits for nothing."""
+        """Start the thread, without waiting for it."""
         self._thread.start()
 
     def run(self, action: Callable[[App], Coroutine[Any, Any, _T]]) -> Future[_T]:
-        """Run an action of a person's command in the loop, once the connections are loaded.
+        """Run a command of the owner in the loop once the connections are loaded; return its future.
 
-        The future raises TimeoutError where that takes too long; the action still goes on.
+        The future raises TimeoutError after COMMAND_TIMEOUT_S, but the command still continues.
         """
         return asyncio.run_coroutine_threadsafe(self._in_time(action), self._loop)
 
     def block_added(self, height: int, block_hash: str) -> None:
-        """Take note of a new block."""
+        """Set the newest block."""
         self._loop.call_soon_threadsafe(self._set_tip, height, block_hash)
 
     def stop(self) -> None:
-        """End the thread: what is short is finished, all else is cut off after STOP_TIMEOUT_S."""
+        """End the thread. Short work is finished; the rest is cut off after STOP_TIMEOUT_S."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(STOP_TIMEOUT_S)
@@ -294,8 +296,8 @@ class Service:
         try:
             self._loop.run_until_complete(self._main())
         except Exception:
-            # A plugin that is there and does nothing would be worse: lightningd notices one that ends.
-            _log.exception("the service ended unexpectedly; so does the plugin")
+            # A plugin that ends is noticed by lightningd, one that does nothing is not.
+            _log.exception("the service failed unexpectedly, so the plugin ends")
             os._exit(1)
 
     async def _in_time(self, action: Callable[[App], Coroutine[Any, Any, _T]]) -> _T:
@@ -303,52 +305,52 @@ class Service:
             return await self._commands.run(self._when_loaded(action))
 
     async def _when_loaded(self, action: Callable[[App], Coroutine[Any, Any, _T]]) -> _T:
-        return await action(await asyncio.shield(self._core))
+        return await action(await asyncio.shield(self._app))
 
     async def _main(self) -> None:
-        core = App(self._settings, self._node, self._tip)
+        app = App(self._settings, self._node, self._tip)
         stopping = asyncio.create_task(self._stopping.wait())
-        loading = asyncio.create_task(self._load(core))
+        loading = asyncio.create_task(self._load(app))
         await asyncio.wait((stopping, loading), return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
             loading.result()
             await stopping
         loading.cancel()
-        await asyncio.gather(core.stop(), self._commands.finish(FINISH_TIMEOUT_S))
+        await asyncio.gather(app.stop(), self._commands.finish(FINISH_TIMEOUT_S))
         self._node.close()
 
     async def _follow_log_level(self) -> None:
-        """Leave out debug lines where lightningd would throw them away: each costs it and us time."""
+        """Send no debug lines that lightningd would drop: each costs time on both sides."""
         try:
             level = await self._node.log_level()
-        except RpcCallError:  # worth no more than its default
+        except RpcCallError:  # not worth a retry
             level = "info"
         is_verbose = any(word in level for word in ("debug", "trace", "io"))
         logging.getLogger("nwc").setLevel(logging.DEBUG if is_verbose else logging.INFO)
 
-    async def _load(self, core: App) -> None:
-        """Load the connections, however long lightningd takes to be ready for it.
+    async def _load(self, app: App) -> None:
+        """Load the connections, and start the rest.
 
-        They come before all else, so that the owner can always end one.
+        The connections come first, so that the owner can always revoke one.
         """
-        await self._retry(self._follow_log_level)
-        await self._retry(core.manager.load)
-        core.start(self._retry)
-        self._core.set_result(core)
+        await self._run_step(self._follow_log_level)
+        await self._run_step(app.manager.load)
+        app.start(self._run_step)
+        self._app.set_result(app)
         self._failures = 0
-        _log.debug("ready: %d connections", len(core.connections))
+        _log.debug("ready: %d connections", len(app.connections))
 
-    async def _retry(self, step: Callable[[], Awaitable[object]]) -> None:
-        """Do a step of the start, however long lightningd takes to be ready for it."""
-        await retry(step, RETRY_FIRST_S, RETRY_MAX_S, self._note_not_loaded)
+    async def _run_step(self, step: Step) -> None:
+        """Run a step of the start until lightningd is ready for it."""
+        await retry(step, RETRY_FIRST_S, RETRY_MAX_S, self._log_failure)
 
-    def _note_not_loaded(self, error: NodeError) -> None:
+    def _log_failure(self, error: NodeError) -> None:
         self._failures += 1
-        level = logging.INFO if self._failures == TELL_AFTER_FAILURES else logging.DEBUG
-        what = "the books are not read" if self._core.done() else "connections are not loaded"
+        level = logging.INFO if self._failures == LOG_AFTER_FAILURES else logging.DEBUG
+        what = "the books are not read" if self._app.done() else "the connections are not loaded"
         _log.log(level, "%s yet: %s", what, error)
 
 
-def _note_loop_error(_: asyncio.AbstractEventLoop, context: Json) -> None:
-    """Log what no task of ours has caught; asyncio's own words would show arguments."""
+def _log_loop_error(_: asyncio.AbstractEventLoop, context: Json) -> None:
+    """Log an uncaught error without asyncio's own message, which would show arguments."""
     _log.error("an error in the event loop", exc_info=context.get("exception"))

@@ -65,7 +65,7 @@ async def _describe(app: App) -> Json:
         **({"connections_not_served": unserved} if unserved else {}),
         "records": counted.records,
         "bytes": counted.size_bytes,
-        "payments_pending": app.payments.count_in_flight(),
+        "pending_payments": app.payments.count_in_flight(),
         "lost": _LOST,
         "next": _KEEP_FIRST,
     }

@@ -34,5 +34,5 @@ async def status(app: App) -> Json:
             for live in app.connections.all()
         ],
         "requests_answered": shown.by_method(app.server.answered),
-        "events_rejected": dict(app.server.rejected),
+        "events_ignored": dict(app.server.ignored),
     }

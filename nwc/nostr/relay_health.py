@@ -22,7 +22,7 @@ class RelayInfo:
         latency_ms: milliseconds from a ping to its pong; None before the first pong of a connection.
         reconnects: the number of connections after the first.
         events_received: events for our subscriptions, ignored ones included.
-        events_rejected: ignored events, by reason.
+        events_ignored: ignored events, by reason.
         invalid_frames: frames that were not a message of NIP-01.
         last_error: why the last connection failed or ended, or the relay's last complaint; None if there
             was neither.
@@ -36,7 +36,7 @@ class RelayInfo:
     latency_ms: int | None
     reconnects: int
     events_received: int
-    events_rejected: dict[str, int]
+    events_ignored: dict[str, int]
     invalid_frames: int
     last_error: str | None
 
@@ -56,7 +56,7 @@ class RelayHealth:
         self._since = time.time()
         self._connects = 0
         self._received = 0
-        self._rejected: Counter[str] = Counter()
+        self._ignored: Counter[str] = Counter()
         self._invalid_frames = 0
         self._changed_at = time.monotonic()
         self._down_since: float | None = self._changed_at
@@ -90,11 +90,11 @@ class RelayHealth:
         """Count a frame that is not a message of NIP-01."""
         self._invalid_frames += 1
 
-    def event(self, rejected_for: str | None) -> None:
-        """Count an event. `rejected_for` is the reason why it is ignored, None if it is not."""
+    def event(self, ignored_for: str | None) -> None:
+        """Count an event. `ignored_for` is the reason why it is ignored, None if it is not."""
         self._received += 1
-        if rejected_for is not None:
-            self._rejected[rejected_for] += 1
+        if ignored_for is not None:
+            self._ignored[ignored_for] += 1
 
     def should_log_outage(self) -> bool:
         """Return True once per outage, after LOG_OUTAGE_AFTER_S.
@@ -121,7 +121,7 @@ class RelayHealth:
             latency_ms=None if latency_s is None else round(latency_s * 1000),
             reconnects=max(0, self._connects - 1),
             events_received=self._received,
-            events_rejected=dict(self._rejected),
+            events_ignored=dict(self._ignored),
             invalid_frames=self._invalid_frames,
             last_error=self.last_error,
         )

@@ -62,7 +62,7 @@ class RequestServer:
 
     Attributes:
         answered: number of answers by method and outcome ("ok" or the error code).
-        rejected: number of ignored events by reason.
+        ignored: number of ignored events by reason.
 
     """
 
@@ -70,7 +70,7 @@ class RequestServer:
         self, wallet: Wallet, connections: ConnectionRegistry, max_request_age: int, publish: Publish
     ) -> None:
         self.answered: Counter[tuple[str, str]] = Counter()
-        self.rejected: Counter[str] = Counter()
+        self.ignored: Counter[str] = Counter()
         self._wallet = wallet
         self._connections = connections
         self._gate = Gate(connections.of_wallet, max_request_age)
@@ -95,7 +95,7 @@ class RequestServer:
         """
         reason = self._admit(event, relay)
         if reason is not None:
-            self.rejected[reason] += 1
+            self.ignored[reason] += 1
         return reason
 
     def _admit(self, event: Event, relay: str) -> str | None:
@@ -103,7 +103,7 @@ class RequestServer:
             return _STOPPING
         verdict = self._gate.check(event, time.time())
         if isinstance(verdict, Rejected):
-            _note_rejected(verdict)
+            _note_ignored(verdict)
             return verdict.reason
         live = verdict.connection
         live.clock_ahead_s = None
@@ -198,7 +198,7 @@ class RequestServer:
         _log.debug("%s of %r: %s", method, live.record.name, code)
 
 
-def _note_rejected(verdict: Rejected[LiveConnection]) -> None:
+def _note_ignored(verdict: Rejected[LiveConnection]) -> None:
     live = verdict.connection
     if live is None:
         return

@@ -118,7 +118,7 @@ class Bench:
 
 def _counted(relay: Json, use: dict[str, Json]) -> Counter[Sort]:
     """Return how much junk the plugin has counted, by sort."""
-    rejected = Counter[str](relay["events_rejected"])
+    rejected = Counter[str](relay["events_ignored"])
     return Counter(
         {
             Sort.BAD_JSON: relay["invalid_frames"],

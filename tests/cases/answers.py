@@ -395,7 +395,7 @@ def handled(node: NodeUnderTest) -> int:
     """Return how many events were answered or ignored for the rate limit."""
     status = node.rpc.call("nwc-status")
     counts = [n for outcomes in status["requests_answered"].values() for n in outcomes.values()]
-    return int(sum(counts)) + int(status["events_rejected"].get("rate limited", 0))
+    return int(sum(counts)) + int(status["events_ignored"].get("rate limited", 0))
 
 
 def first_answer(app: ConnectedApp, request: Json) -> Answer:

@@ -67,7 +67,7 @@ def has_error(words: str) -> Effect:
 
 def is_rejected(reason: str) -> Effect:
     return lambda before, now: (
-        now["events_rejected"].get(reason, 0) > before["events_rejected"].get(reason, 0)
+        now["events_ignored"].get(reason, 0) > before["events_ignored"].get(reason, 0)
     )
 
 

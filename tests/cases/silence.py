@@ -29,7 +29,7 @@ def app(scripted_relay: ScriptedRelay, connect: Connect) -> ConnectedApp:
 
 def rejected(node: NodeUnderTest) -> dict[str, int]:
     """Return how many events were ignored, by reason."""
-    counts: dict[str, int] = node.rpc.call("nwc-status")["events_rejected"]
+    counts: dict[str, int] = node.rpc.call("nwc-status")["events_ignored"]
     return counts
 
 

@@ -448,7 +448,7 @@ def test_nothing_is_forgotten_while_a_payment_is_held(
     request = spender.request("pay_invoice", {"invoice": invoice["bolt11"]})
     spender.send(request)
     wait_until(lambda: payee.held() == 1, "the payment to be held")
-    assert node.rpc.call("nwc-forget")["payments_pending"] == 1
+    assert node.rpc.call("nwc-forget")["pending_payments"] == 1
     with pytest.raises(RpcError, match="payments are pending"):
         node.rpc.call("nwc-forget", {"confirm": True})
     assert books(node, spender)[1] > AMOUNT_MSAT

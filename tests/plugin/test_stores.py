@@ -28,7 +28,7 @@ def test_only_apps_whose_relay_confirms_no_answers_are_ignored(
 
 def ignored(node: DoubleNode) -> int:
     """Return how many requests were ignored because of an overload."""
-    return int(node.rpc.call("nwc-status")["events_rejected"].get("overloaded", 0))
+    return int(node.rpc.call("nwc-status")["events_ignored"].get("overloaded", 0))
 
 
 def test_a_connection_without_pending_payments_can_always_pay(

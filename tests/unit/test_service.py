@@ -61,7 +61,7 @@ class Scene:
         self.app = App(settings, self.node, ChainTip())
         self.service = Service(settings)
         self.service._node = self.node
-        self.service._core = asyncio.get_running_loop().create_future()
+        self.service._app = asyncio.get_running_loop().create_future()
         self.late: list[PaymentRecord] = []
         self.app.server.answer_payment = self._answer_late  # type: ignore[method-assign]
 
@@ -512,10 +512,10 @@ async def test_a_stop_without_lightningd_leaves_the_template(scene: Scene) -> No
 
 async def test_a_slow_start_is_logged_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(10):
-        scene.service._note_not_loaded(NodeUnavailableError("listdatastore: away"))
+        scene.service._log_failure(NodeUnavailableError("listdatastore: away"))
     logged = [record for record in caplog.records if record.levelname != "DEBUG"]
     assert [record.message for record in logged] == [
-        "connections are not loaded yet: listdatastore: away"
+        "the connections are not loaded yet: listdatastore: away"
     ]
     assert logged[0].levelname == "INFO"
 

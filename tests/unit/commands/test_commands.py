@@ -105,7 +105,7 @@ def make_app(*, proxy: str | None = None, node: FakeNode | None = None) -> App:
         pool=Pool(),
         server=SimpleNamespace(
             answered=Counter({("get_info", "ok"): 2, ("get_info", "INTERNAL"): 1}),
-            rejected=Counter({"stale": 3}),
+            ignored=Counter({"stale": 3}),
         ),
         payments=SimpleNamespace(
             ledgers=Ledgers(node or FakeNode()),
@@ -817,7 +817,7 @@ async def test_status_shows_relays_and_counts() -> None:
         }
     ]
     assert shown["requests_answered"] == {"get_info": {"INTERNAL": 1, "ok": 2}}
-    assert shown["events_rejected"] == {"stale": 3}
+    assert shown["events_ignored"] == {"stale": 3}
     [relay] = shown["relays"]
     assert (relay["url"], relay["state"], relay["connections"]) == (DEFAULT_RELAYS[0], "connected", 1)
-    assert (relay["events_received"], relay["events_rejected"]) == (7, {"seen before": 2})
+    assert (relay["events_received"], relay["events_ignored"]) == (7, {"seen before": 2})

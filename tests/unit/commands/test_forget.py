@@ -156,7 +156,7 @@ async def test_it_is_refused_while_payments_are_pending(
     paying = asyncio.create_task(scene.app.payments.pay(spending, wanted, CommandParams()))
     await held.wait()
     before = keys(scene)
-    assert (await commands.forget(scene.app))["payments_pending"] == 1
+    assert (await commands.forget(scene.app))["pending_payments"] == 1
     with pytest.raises(ManagementError, match="1 payments are pending"):
         await commands.forget(scene.app, confirm=True)
     assert keys(scene) == before

@@ -79,7 +79,7 @@ def test_events_and_frames_are_counted(clock: Clock) -> None:
     health.invalid_frame()
     shown = info(health, 0.0123)
     assert shown.events_received == 5
-    assert shown.events_rejected == {"stale": 2, "forged": 1}
+    assert shown.events_ignored == {"stale": 2, "forged": 1}
     assert (shown.invalid_frames, shown.latency_ms) == (1, 12)
 
 

@@ -117,7 +117,7 @@ async def test_requests_are_ignored_while_the_plugin_stops() -> None:
     assert node.calls == [("info",)]
     [(answer, _)] = answers.published
     assert answer.tag("e") == first.id
-    assert answers.server.rejected == {"stopping": 1}
+    assert answers.server.ignored == {"stopping": 1}
 
 
 async def test_the_cpu_is_yielded_only_while_lightningd_is_working(
