@@ -83,7 +83,7 @@ async def import_(app: App, connections: object) -> Json:
 
     Raises:
         ArgumentError: this is not such a list, or it is too long; nothing has been created.
-        NodeError: lightningd is away; the connections before that are created.
+        NodeError: lightningd is unavailable; the connections before that are created.
 
     """
     entries = _entries(connections)

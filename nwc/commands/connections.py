@@ -44,7 +44,7 @@ async def connect(
 
     Raises:
         ArgumentError, ManagementError: the owner has to correct something.
-        NodeError: lightningd is away.
+        NodeError: lightningd is unavailable.
 
     """
     wants_qr = arguments.flag("qr", qr)
@@ -104,7 +104,7 @@ async def update(
 
     Raises:
         ArgumentError, ManagementError: the owner has to correct something.
-        NodeError: lightningd is away.
+        NodeError: lightningd is unavailable.
 
     """
     given = {

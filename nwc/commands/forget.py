@@ -36,7 +36,7 @@ async def forget(app: App, confirm: object = None) -> Json:
 
     Raises:
         ArgumentError, ManagementError: the owner has to correct something.
-        NodeError: lightningd is away.
+        NodeError: lightningd is unavailable.
 
     """
     if not arguments.flag("confirm", confirm):

@@ -1,7 +1,7 @@
 """Schnorr signatures (BIP-340) with a key pair that is kept.
 
 The only module that uses the inside of coincurve. coincurve's own `sign_schnorr` makes the key pair of
-libsecp256k1 anew for each signature and verifies what it has signed, which is three quarters of the
+libsecp256k1 again for each signature and verifies what it has signed, which is three quarters of the
 time. requirements.txt pins coincurve for its own reasons, and a test compares the signatures with those
 of `sign_schnorr`.
 """

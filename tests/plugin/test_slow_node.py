@@ -104,7 +104,7 @@ def test_requests_beyond_128_pending_ones_are_refused(
         app.send(request)
     refused = [app.answer_to(request) for request in requests[128:]]
     assert {answer.code for answer in refused} == {"INTERNAL"}
-    assert {"under way" in answer.message for answer in refused} == {True}
+    assert {"in flight" in answer.message for answer in refused} == {True}
     assert sorted(app.answered_ids()) == sorted(request["id"] for request in requests[128:])
     wait_until(lambda: node.commits().get("invoice", 0) == before + INVOICES_AT_ONCE, "its turns")
     # The owner can revoke such a connection.

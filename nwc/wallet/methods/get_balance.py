@@ -13,7 +13,7 @@ async def get_balance(wallet: Wallet, call: Call) -> dict[str, Any]:
     A connection that only receives has a balance of 0, or with `view=node`, the node's balance.
 
     Raises:
-        NodeError: lightningd is away.
+        NodeError: lightningd is unavailable.
 
     """
     connection = call.connection

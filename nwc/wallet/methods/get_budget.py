@@ -13,7 +13,7 @@ async def get_budget(wallet: Wallet, call: Call) -> dict[str, Any]:
     An empty object stands for no limit. A connection that only receives has a budget of 0.
 
     Raises:
-        NodeError: lightningd is away.
+        NodeError: lightningd is unavailable.
 
     """
     budget = call.connection.budget

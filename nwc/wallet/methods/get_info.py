@@ -14,7 +14,7 @@ async def get_info(wallet: Wallet, call: Call) -> dict[str, Any]:
     """Return a description of the node and of the connection's permissions.
 
     Raises:
-        NodeError: lightningd is away.
+        NodeError: lightningd is unavailable.
 
     """
     node = await wallet.node.info()

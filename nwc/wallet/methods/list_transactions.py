@@ -77,7 +77,7 @@ async def list_transactions(wallet: Wallet, call: Call) -> dict[str, Any]:
 
     Raises:
         Nip47Error: OTHER for an invalid parameter; NOT_IMPLEMENTED if the node has no `sql` RPC.
-        NodeError: lightningd is away.
+        NodeError: lightningd is unavailable.
 
     """
     wanted = parse_params(call.params)

@@ -29,7 +29,7 @@ async def lookup_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
     Raises:
         Nip47Error: OTHER for invalid parameters; NOT_FOUND for an unknown payment hash, or one that this
             connection may not see.
-        NodeError: lightningd is away.
+        NodeError: lightningd is unavailable.
 
     """
     payment_hash = wanted_payment_hash(call.params)

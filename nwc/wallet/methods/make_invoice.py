@@ -111,7 +111,7 @@ async def make_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
 
     Raises:
         Nip47Error: OTHER for an invalid parameter.
-        NodeError: lightningd refused or is away.
+        NodeError: lightningd refused or is unavailable.
 
     """
     wanted = parse_params(call.params, wallet.invoice_expiry)

@@ -95,7 +95,7 @@ async def pay_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
     Raises:
         Nip47Error: OTHER for a bad parameter or invoice; QUOTA_EXCEEDED, INSUFFICIENT_BALANCE,
             RATE_LIMITED or RESTRICTED: nothing was sent; PAYMENT_FAILED: the payment failed for certain.
-        NodeError: lightningd is away, and nothing was sent.
+        NodeError: lightningd is unavailable, and nothing was sent.
 
     """
     # Before the invoice is checked: a paid invoice may have expired when its request is sent again.

@@ -132,7 +132,7 @@ async def pay_keysend(wallet: Wallet, call: Call) -> dict[str, Any]:
 
     Raises:
         Nip47Error: as pay_invoice; NOT_IMPLEMENTED if the node cannot do it.
-        NodeError: lightningd is away, and nothing was sent.
+        NodeError: lightningd is unavailable, and nothing was sent.
 
     """
     record = await wallet.payments.previous_outcome(call.connection, call.request_id, call.created_at)

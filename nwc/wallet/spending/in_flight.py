@@ -29,7 +29,7 @@ class InFlight:
         Each returned payment has its payment hash.
 
         Raises:
-            NodeError: lightningd is away.
+            NodeError: lightningd is unavailable.
 
         """
         await self._learn(client_pubkey)
@@ -42,7 +42,7 @@ class InFlight:
         """Return the payment in flight of a connection with this hash, None if there is none.
 
         Raises:
-            NodeError: lightningd is away.
+            NodeError: lightningd is unavailable.
 
         """
         in_flight = await self.of(client_pubkey)

@@ -50,7 +50,7 @@ class Ledgers:
         changed meanwhile.
 
         Raises:
-            NodeError: lightningd is away.
+            NodeError: lightningd is unavailable.
 
         """
         for client_pubkey, (text, generation) in (await self._node.datastore_entries(_KEY)).items():
@@ -84,7 +84,7 @@ class Ledgers:
 
         Raises:
             LedgerError: the stored ledger cannot be read.
-            NodeError: lightningd is away.
+            NodeError: lightningd is unavailable.
 
         """
         async with self._locks[client_pubkey]:
@@ -100,7 +100,7 @@ class Ledgers:
 
         Raises:
             LedgerError: the ledger cannot be read.
-            NodeError: lightningd is away. The next reading shows whether the change was made.
+            NodeError: lightningd is unavailable. The next reading shows whether the change was made.
 
         """
         async with self._locks[client_pubkey]:
@@ -132,7 +132,7 @@ class Ledgers:
 
         Raises:
             LedgerError: the ledger cannot be read.
-            NodeError: lightningd is away.
+            NodeError: lightningd is unavailable.
 
         """
         async with self._locks[client_pubkey]:

@@ -122,7 +122,7 @@ class Payments:
             is_node_start: True if lightningd itself has just started, and so had stopped before.
 
         Raises:
-            NodeError: lightningd is away.
+            NodeError: lightningd is unavailable.
 
         """
         await self.breaker.load()
@@ -209,7 +209,7 @@ class Payments:
         Raises:
             Nip47Error: as `pay`; INTERNAL if the ledgers are not read yet; OTHER if the request may
                 have been refused before a restart.
-            NodeError: lightningd is away.
+            NodeError: lightningd is unavailable.
 
         """
         await self._until_started()
@@ -240,7 +240,7 @@ class Payments:
         crash loses nothing.
 
         Raises:
-            NodeError: lightningd is away.
+            NodeError: lightningd is unavailable.
 
         """
         if self.is_in_flight(client_pubkey, payment.request_id):
@@ -266,7 +266,7 @@ class Payments:
             pay_index: lightningd's number of the paid invoice. Each invoice is counted once.
 
         Raises:
-            NodeError: lightningd is away.
+            NodeError: lightningd is unavailable.
 
         """
         try:
@@ -283,7 +283,7 @@ class Payments:
         """Delete the ledger of a revoked connection, unless a payment is in flight or unannounced.
 
         Raises:
-            NodeError: lightningd is away.
+            NodeError: lightningd is unavailable.
 
         """
 
@@ -305,7 +305,7 @@ class Payments:
         """Read the datastore again: others have deleted records.
 
         Raises:
-            NodeError: lightningd is away.
+            NodeError: lightningd is unavailable.
 
         """
         self.ledgers.forget_what_was_read()
@@ -317,7 +317,7 @@ class Payments:
         """Return the metadata of the payment with this hash, whichever connection made it, or None.
 
         Raises:
-            NodeError: lightningd is away.
+            NodeError: lightningd is unavailable.
 
         """
         entry = self.records.with_hash(payment_hash)
@@ -417,7 +417,7 @@ class Payments:
 
         Raises:
             Nip47Error: PAYMENT_FAILED, somebody else on this node has paid or is paying it.
-            NodeError: lightningd is away.
+            NodeError: lightningd is unavailable.
             UnreadableRecordError: the record cannot be read.
 
         """
@@ -450,7 +450,7 @@ class Payments:
         self, connection: Connection, wanted: Payment, why: Nip47Error, outcome: asyncio.Future[Outcome]
     ) -> Nip47Error:
         """Refuse a payment of which nothing was sent, and release its reservation."""
-        # The client is answered first: the release can take as long as lightningd is away.
+        # The client is answered first: the release can take as long as lightningd is unavailable.
         outcome.set_result(why)
         await self._release(connection.client_pubkey, wanted.request_id)
         return why

@@ -48,7 +48,7 @@ class Refusals:
         """Read what earlier runs of the plugin have stored.
 
         Raises:
-            NodeError: lightningd is away.
+            NodeError: lightningd is unavailable.
 
         """
         stored = await self._node.datastore_children(_KEY)
@@ -86,7 +86,7 @@ class Refusals:
         """Delete what is stored for a revoked connection.
 
         Raises:
-            NodeError: lightningd is away.
+            NodeError: lightningd is unavailable.
 
         """
         if client_pubkey in self._noted:
