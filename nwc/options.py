@@ -11,6 +11,7 @@ from nwc.errors import NwcError
 from nwc.nostr.relay_url import is_onion, parse_relay_urls
 
 DEFAULT_RELAYS = ("wss://relay.getalby.com", "wss://relay2.getalby.com")
+# Of all new connections together, and of one connection.
 MAX_RELAYS = 20
 # A year. NIP-47 has no limit; apps have the same one as the owner.
 MAX_INVOICE_EXPIRY_S = 31_536_000

@@ -15,12 +15,11 @@ from nwc.names import parse_name, parse_typed_name
 from nwc.nip47.methods import METHODS
 from nwc.nostr.keys import parse_public_key
 from nwc.nostr.relay_url import is_onion, parse_relay_urls
+from nwc.options import MAX_RELAYS
 from nwc.service import App
 from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.connections.permissions import allowed_methods
 from nwc.wallet.connections.record import Connection, View
-
-MAX_RELAYS_PER_CONNECTION = 10
 
 Json = dict[str, Any]
 
@@ -90,10 +89,8 @@ def relays(value: object, app: App) -> tuple[str, ...]:
     if value is None:
         return app.settings.relays
     urls = _words("relays", value)
-    if not 0 < len(urls) <= MAX_RELAYS_PER_CONNECTION:
-        raise ArgumentError(
-            f"relays: must be 1 to {MAX_RELAYS_PER_CONNECTION} relay URLs; got {len(urls)}"
-        )
+    if not 0 < len(urls) <= MAX_RELAYS:
+        raise ArgumentError(f"relays: must be 1 to {MAX_RELAYS} relay URLs; got {len(urls)}")
     try:
         parsed = parse_relay_urls(urls)
     except ValueError as error:

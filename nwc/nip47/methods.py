@@ -1,7 +1,8 @@
 """The NIP-47 methods of this service: the one table of their names and properties.
 
 To add a method, add a line to METHODS and a module `nwc/wallet/methods/<name>.py`. Its function of the
-same name serves the method; that function is a `nwc.wallet.context.Handler`. Nothing else has to change.
+same name serves the method; that function is a `nwc.wallet.context.Handler`. No other module of nwc/ has
+to change.
 """
 
 from collections.abc import Iterable

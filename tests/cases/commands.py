@@ -301,9 +301,9 @@ WRONG: list[tuple[Json, str]] = [
     ({"relays": "wss://"}, "relays: a relay URL is wss://host"),
     ({"relays": "wss://host:99999"}, "relays: a relay URL is wss://host"),
     ({"relays": "wss://user:word@host"}, "relays: a relay URL is wss://host"),
-    ({"relays": ""}, "relays: must be 1 to 10 relay URLs; got 0"),
-    ({"relays": []}, "relays: must be 1 to 10 relay URLs; got 0"),
-    ({"relays": [f"wss://r{i}" for i in range(11)]}, "relays: must be 1 to 10 relay URLs; got 11"),
+    ({"relays": ""}, "relays: must be 1 to 20 relay URLs; got 0"),
+    ({"relays": []}, "relays: must be 1 to 20 relay URLs; got 0"),
+    ({"relays": [f"wss://r{i}" for i in range(21)]}, "relays: must be 1 to 20 relay URLs; got 21"),
     ({"relays": [7]}, "relays: must be words"),
     (
         {"relays": "ws://" + "a" * 56 + ".onion"},

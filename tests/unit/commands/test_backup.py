@@ -18,6 +18,7 @@ from nwc.cln.errors import NodeError, NodeUnavailableError
 from nwc.commands import ArgumentError, backup
 from nwc.nip47.methods import METHODS
 from nwc.nostr.keys import KeyPair
+from nwc.options import MAX_RELAYS
 from nwc.wallet.connections import manager
 from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.connections.record import Connection, View
@@ -66,6 +67,15 @@ async def restore(scene: Scene, exported: object) -> Json:
     """Delete all data of the plugin, then import an export."""
     await commands.forget(scene.app, confirm=True)
     return await commands.import_(scene.app, exported)
+
+
+async def test_a_connection_with_all_relays_that_the_option_allows_is_restored(scene: Scene) -> None:
+    await scene.load()
+    urls = tuple(f"wss://{number}.example" for number in range(MAX_RELAYS))
+    scene.app.settings = replace(scene.app.settings, relays=urls)
+    await commands.connect(scene.app, "many", pubkey=OTHER_KEY)
+    await restore(scene, await commands.export(scene.app))
+    assert live(scene, "many").record.relays == urls
 
 
 async def test_an_export_has_all_settings(scene: Scene) -> None:
@@ -285,7 +295,7 @@ async def test_a_connection_with_other_settings_is_not_changed(
         ({**NEW, "methods": []}, "methods: must be all"),
         ({**NEW, "methods": ["steal"]}, "methods: must be all"),
         ({**NEW, "expires": ""}, "expires: must be"),
-        ({**NEW, "relays": []}, "relays: must be 1 to 10"),
+        ({**NEW, "relays": []}, "relays: must be 1 to 20"),
         ({**NEW, "relays": "ws://abc.onion"}, "relays: "),
         ({**NEW, "lud16": "x"}, "lud16: must be"),
         ({**NEW, "notifications": "maybe"}, "notifications: must be"),
