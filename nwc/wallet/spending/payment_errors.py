@@ -21,7 +21,8 @@ UNREADABLE_BOOKS = Nip47Error(
     ErrorCode.INTERNAL, "the payment records of this connection cannot be read"
 )
 STILL_STARTING = Nip47Error(
-    ErrorCode.INTERNAL, "the plugin is still starting; nothing was paid; try again in a minute"
+    ErrorCode.INTERNAL,
+    "the plugin is still starting and has not begun this payment; try again in a minute",
 )
 NOT_BEGUN = Nip47Error(ErrorCode.INTERNAL, "the node could not do this now; nothing was paid")
 SUSPENDED = (
