@@ -16,8 +16,7 @@ from nwc.wallet.spending.payment import Payment, PaymentRecord
 from nwc.wallet.spending.payment_errors import ALREADY_PAID
 
 # Payments in flight. Each connection has one slot of its own, which others cannot take; all further ones
-# come from a shared pool. In all there are as many as the node facade has slots for payment commands
-# (nwc.cln.node).
+# come from a shared pool. In all there are no more than PAYMENT_BOUNDS of nwc/cln/payer.py has slots.
 MAX_PER_CONNECTION = 20
 MAX_SHARED = 64
 MAX_IN_ALL = 256
