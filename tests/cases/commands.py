@@ -80,9 +80,9 @@ def test_help_shows_the_parameters_of_each_command(node: NodeUnderTest, command:
 def test_help_describes_the_values(node: NodeUnderTest) -> None:
     [entry] = node.rpc.call("help", ["nwc-connect"])["help"]
     for words in (
-        "budget: what it may spend: nothing, an amount like 50000sat (a bare number is msat), ",
+        "budget: what it may spend: nothing, an amount like 50000sat (a number without a unit is msat)",
         "renewal: never, daily, weekly, monthly or yearly.",
-        "max_payment: the most for one payment.",
+        "max_payment: the largest single payment.",
     ):
         assert words in entry["command"]
 
@@ -653,7 +653,7 @@ LIMITS: Json = {
         ({"renewal": ""}, "renewal: is empty; write one of never, daily"),
         ({"methods": ""}, "methods: is empty; write all, or methods"),
         ({"methods": []}, "methods: is empty; write all, or methods"),
-        ({"expires": ""}, "expires: is empty; write never, or an end"),
+        ({"expires": ""}, "expires: is empty; write never, or a time like 30d"),
         ({"view": ""}, "view: is empty; write own or node"),
         ({"relays": ""}, "relays: is empty; write relay URLs"),
         ({"notifications": ""}, "notifications: is empty; write true or false"),
