@@ -5,14 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := plugin.py nwc tests .bundle
 BUNDLE_VENV := .bundle/.venv
-# plugin.py looks at its packages and loads them, as under lightningd.
+# plugin.py checks its packages and loads them, as under lightningd.
 CHECK = LIGHTNINGD_PLUGIN= $(BIN)/python plugin.py >/dev/null
-# Tried, since `test -w` always agrees with root.
+# It writes a file, since `test -w` is always true for root.
 must_be_writable = touch $(1)/.written && rm $(1)/.written || { \
-  echo "User $$(id -un) cannot write to this folder. Copy it to where you can, or give it to that user, and try" \
+  echo "User $$(id -un) cannot write to this folder. Copy it elsewhere or give it to that user, then try" \
     "again:" >&2; pwd >&2; exit 1; }
-# Shows the last lines of pip's errors only: its tracebacks help nobody, and without internet it says that
-# there is no such package. Of a version that has a wheel and a newer one that has none, it takes the first.
+# Shows only the last lines of pip's errors, since its tracebacks help nobody. Without internet pip says
+# that there is no such package. With --prefer-binary it takes an older version with a wheel, not a newer one without.
 pip_install = $(BIN)/python -m pip install -q --disable-pip-version-check --prefer-binary -r $(1) 2>$(VENV)/pip.log || { \
   if grep -q "Retrying (" $(VENV)/pip.log; then \
     echo "The Python packages cannot be downloaded: pip does not reach its server ($(VENV)/pip.log tells more)." \
@@ -23,12 +23,12 @@ pip_install = $(BIN)/python -m pip install -q --disable-pip-version-check --pref
       print("Python", p.python_version(), "on", *p.libc_ver(), p.machine())'). The end of what it says is above," \
       "all of it in $(VENV)/pip.log. See nwc/INSTALL.md: When make install fails." >&2; \
   fi; exit 1; }
-# Shows who can start the plugin if others cannot enter a folder on the way to it or to its Python.
+# Shows who can start the plugin if other users cannot enter a folder above it or above its Python.
 say_who_can_start_it = closed=; for path in "$$(pwd -P)/$(BIN)" "$$(readlink -f $(BIN)/python)"; do \
   while [ "$$path" != / ]; do \
     [ -z "$$(find "$$path" -maxdepth 0 ! -perm -o=x)" ] || closed=$$path; \
     path=$$(dirname "$$path"); done; done; \
-  [ -z "$$closed" ] || echo "lightningd can start it only if it runs as $$(id -un): other users cannot enter $$closed"
+  [ -z "$$closed" ] || echo "lightningd can start the plugin only as user $$(id -un): other users cannot enter $$closed"
 
 # Paths are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
@@ -37,10 +37,10 @@ export PYTHONUTF8 := 1
 
 install: $(VENV)/installed
 	@$(CHECK) 2>/dev/null || { \
-	  echo "$(VENV) is not complete; making it anew …"; \
+	  echo "$(VENV) is incomplete; making it again …"; \
 	  rm -rf $(VENV) 2>/dev/null || { \
-	    echo "User $$(id -un) cannot delete $(VENV), which another user has made. Run as root:" \
-	      "rm -r $(VENV) - and try again in this folder:" >&2; pwd >&2; exit 1; }; \
+	    echo "User $$(id -un) cannot delete $(VENV), which another user made. Run as root:" \
+	      "rm -r $(VENV) - then try again in this folder:" >&2; pwd >&2; exit 1; }; \
 	  $(MAKE) --no-print-directory $(VENV)/installed && $(CHECK); }
 	@$(BIN)/python -c 'import os, shlex; \
 	  print("Ready: lightningd --plugin=" + shlex.quote(os.path.abspath("plugin.py")))'
@@ -62,17 +62,17 @@ $(VENV)/bin/python:
 $(VENV)/installed: nwc/requirements.txt | $(VENV)/bin/python
 	@$(call must_be_writable,$(VENV))
 	@echo "Installing Python packages into $(VENV) …"
-	@# A pip that is too old for this Python fails in it, and uv leaves none. Python brings one that works.
+	@# An old pip may fail in a newer Python, and uv installs none. Python brings a pip that works.
 	@$(BIN)/python -m ensurepip --upgrade --default-pip >/dev/null 2>&1 || true
 	@$(call pip_install,requirements.txt)
 	@touch $@
 
 $(VENV)/tests-installed: tests/requirements.txt $(VENV)/installed
-	@echo "Installing what the tests and the demo need into $(VENV) …"
+	@echo "Installing the packages of the tests and the demo into $(VENV) …"
 	@$(call pip_install,tests/requirements.txt)
 	@touch $@
 
-# A folder for machines without Python, for the kind of processor that builds it.
+# A folder for machines without Python, for the processor architecture of the machine that makes it.
 bundle: dist/built
 
 dist/built: $(BUNDLE_VENV)/installed $(wildcard .bundle/*.*) $(shell find nwc -name '*.py')
@@ -80,7 +80,7 @@ dist/built: $(BUNDLE_VENV)/installed $(wildcard .bundle/*.*) $(shell find nwc -n
 	@touch $@
 
 $(BUNDLE_VENV)/installed: .bundle/requirements.txt
-	@$(PYTHON) .bundle/build.py --can-it
+	@$(PYTHON) .bundle/build.py --check
 	@echo "Installing Python packages into $(BUNDLE_VENV) …"
 	@$(PYTHON) -m venv --clear $(BUNDLE_VENV)
 	@$(BUNDLE_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
@@ -105,7 +105,7 @@ plugin: $(VENV)/tests-installed
 integration: $(VENV)/tests-installed
 	$(BIN)/python -m pytest tests/integration
 
-# All at once: what was skipped stands at the end, below what ran.
+# In one run, so that all skipped tests are listed at its end.
 wire: $(VENV)/tests-installed
 	$(BIN)/python -m pytest tests/plugin tests/integration tests/bundle
 
@@ -118,7 +118,7 @@ BENCH ?= make_invoice
 bench: $(VENV)/tests-installed
 	$(BIN)/python -m tests.bench.$(BENCH) $(ARGS)
 
-# An hour, unless ARGS="--minutes 10" says otherwise.
+# Takes an hour, or less with ARGS="--minutes 10".
 soak: $(VENV)/tests-installed
 	$(BIN)/python -m tests.bench.soak $(ARGS)
 

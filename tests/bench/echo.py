@@ -1,9 +1,9 @@
-"""A wallet that answers at once, whatever is asked: what is left is the way there and back.
+"""A wallet that answers every request at once, to measure only the way over the relay and back.
 
     python -m tests.bench.echo RELAY WALLET_SECRET CLIENT_PUBKEY
 
-A process of its own, as the plugin is. The answer is as long as that to make_invoice. It ends when its
-standard input does.
+Like the plugin, it is a process of its own. Its answers are as long as those to make_invoice. It ends at
+the end of its standard input.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ CONTENT = "A" * 1_100
 
 @contextlib.contextmanager
 def running_echo(relay: RunningRelay) -> Iterator[str]:
-    """Run it, and give the connection URI that reaches it."""
+    """Run such a wallet, and yield its connection URI."""
     wallet, secret = KeyPair.generate(), secrets.token_hex(32)
     client = KeyPair.from_secret(bytes.fromhex(secret))
     arguments = [relay.url, wallet.secret_hex(), client.public_key]
@@ -40,7 +40,7 @@ def running_echo(relay: RunningRelay) -> Iterator[str]:
 
 
 class Echo(TextConnection):
-    """The wallet's end of the connection to the relay."""
+    """The wallet's connection to the relay."""
 
     def __init__(self, wallet: KeyPair, client: str) -> None:
         super().__init__()
@@ -48,15 +48,15 @@ class Echo(TextConnection):
         self._client = client
 
     def received(self, text: str) -> None:
-        """Answer what comes."""
+        """Answer each request, and print a line once the subscription is established."""
         match json.loads(text):
             case ["EVENT", _, request]:
                 tags = [["p", self._client], ["e", request["id"]]]
                 now = int(time.time())
-                made = sign_event(
+                response = sign_event(
                     self._wallet, kind=KIND_RESPONSE, content=CONTENT, tags=tags, created_at=now
                 )
-                self.send(event_message(made))
+                self.send(event_message(response))
             case ["EOSE", _]:
                 print("listening", flush=True)
 
@@ -65,8 +65,8 @@ async def _main(relay: str, secret: str, client: str) -> None:
     wallet = KeyPair.from_secret(bytes.fromhex(secret))
     echo = Echo(wallet, client)
     await ws_connect(lambda: echo, relay)
-    wanted = {"kinds": [KIND_REQUEST], "authors": [client], "#p": [wallet.public_key]}
-    echo.send(req_message("requests", wanted))
+    filter_ = {"kinds": [KIND_REQUEST], "authors": [client], "#p": [wallet.public_key]}
+    echo.send(req_message("requests", filter_))
     await standard_input_ends()
 
 

@@ -1,11 +1,11 @@
-"""What list_transactions and lookup_invoice cost on a node with a long history.
+"""The cost of list_transactions and lookup_invoice on a node with a long history.
 
     python -m tests.bench.history [--real N ...] [--double N ...] [--rounds N]
 
-The handlers are called directly, over the node's RPC socket and without a relay, beside bare RPC calls
-of the same run. One lightningd, when it and bitcoind are on PATH, is measured at 1,000 invoices made by
-its `invoice`, and at 10,000; `--real 1000 10000 100000` takes some minutes more. The double holds as
-many payments as invoices, 100,000. It prints figures and judges nothing.
+It calls the handlers directly, over the node's RPC socket and without a relay, and bare RPC calls in
+the same run. If lightningd and bitcoind are on PATH, it measures one lightningd with 1,000 and then
+10,000 invoices made by `invoice`; `--real 1000 10000 100000` takes some minutes more. The double has
+100,000 invoices and as many payments. It prints figures without a verdict.
 """
 
 import argparse
@@ -48,7 +48,7 @@ RELOADS = 5
 CHANGES = 20
 MAX_LISTED = 20_000
 
-# Starts, and does nothing: the double runs a plugin in any case.
+# A plugin that does nothing, because the double always runs one.
 PLUGIN = f"#!{sys.executable}\nfrom pyln.client import Plugin\n\nPlugin().run()\n"
 
 Action = Callable[[], Awaitable[Any]]
@@ -56,13 +56,13 @@ Figures = dict[str, float]
 
 
 def main() -> None:
-    """Run the bench on what is there."""
+    """Run the benchmark on lightningd, if it is installed, and on the double."""
     parser = argparse.ArgumentParser(prog="tests.bench.history", description=__doc__)
     parser.add_argument(
-        "--real", type=int, nargs="*", default=[1_000, 10_000], help="invoices on lightningd"
+        "--real", type=int, nargs="*", default=[1_000, 10_000], help="numbers of invoices on lightningd"
     )
     parser.add_argument(
-        "--double", type=int, nargs="*", default=[100_000], help="invoices and payments on the double"
+        "--double", type=int, nargs="*", default=[100_000], help="invoices, and payments, on the double"
     )
     parser.add_argument("--rounds", type=int, default=100, help="calls of each kind")
     arguments = parser.parse_args()
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 async def report(name: str, rpc_path: Path, count: int, rounds: int) -> Figures:
-    """Measure everything on one node, and print a line for each; gives the p50s in ms, by title."""
+    """Measure one node, print a line for each action, and return the p50s in ms by title."""
     node = Node(str(rpc_path))
     wallet = make_wallet(node)
     begin = time.perf_counter()
@@ -106,7 +106,7 @@ async def report(name: str, rpc_path: Path, count: int, rounds: int) -> Figures:
         await action()
         figures[title] = show(title, [await timed(action) for _ in range(rounds)])
     if count <= MAX_LISTED:
-        show("bare listinvoices of everything", [await timed(lambda: node.call("listinvoices"))])
+        show("bare listinvoices, all", [await timed(lambda: node.call("listinvoices"))])
     for view, asking in (("own", OWN), ("node", NODE)):
         changes = [
             await after_an_invoice(node, wallet, asking, f"{count}:{number}")
@@ -122,7 +122,7 @@ async def report(name: str, rpc_path: Path, count: int, rounds: int) -> Figures:
 
 
 async def actions(node: Node, wallet: Wallet) -> list[tuple[str, Action]]:
-    """Return what is measured over and over."""
+    """Return the titled actions that are measured repeatedly."""
     newest = (await ask(wallet, list_transactions, OWN))["transactions"]
     middle = await ask(wallet, list_transactions, OWN, offset=500, limit=1)
     until, row = middle["transactions"][0]["created_at"], newest[-1]
@@ -167,26 +167,26 @@ async def actions(node: Node, wallet: Wallet) -> list[tuple[str, Action]]:
 
 
 async def ask(wallet: Wallet, handler: Handler, asking: Connection, **params: Any) -> Json:
-    """Call a handler as the dispatcher does."""
+    """Return a handler's result, called as the dispatcher does."""
     return await handler(wallet, Call("00" * 32, params, asking))
 
 
 async def timed(action: Action) -> float:
-    """Return the milliseconds an action takes."""
+    """Return how long an action takes, in milliseconds."""
     begin = time.perf_counter()
     await action()
     return (time.perf_counter() - begin) * 1000
 
 
 async def after_an_invoice(node: Node, wallet: Wallet, asking: Connection, number: str) -> float:
-    """Time a page when an invoice has just been made: what is remembered does not count then."""
+    """Return the time of a page in milliseconds, just after a new invoice has made caches useless."""
     label = f"made:{asking.name}:{number}"
     await node.invoice(amount_msat=1, label=label, description="", expiry=60)
     return await timed(lambda: ask(wallet, list_transactions, asking))
 
 
 async def after_a_deletion(node: Node, wallet: Wallet, number: str) -> float:
-    """Time a page when an invoice has been deleted: lightningd then makes its mirror anew."""
+    """Return the time of a page in milliseconds, when a deletion makes lightningd rebuild its mirror."""
     label = f"deleted:{number}"
     await node.invoice(amount_msat=1, label=label, description="", expiry=60)
     await node.delete_invoice(label, "unpaid")
@@ -194,7 +194,7 @@ async def after_a_deletion(node: Node, wallet: Wallet, number: str) -> float:
 
 
 def show(title: str, latencies_ms: list[float]) -> float:
-    """Print one line; gives the p50."""
+    """Print one line, and return the p50."""
     p50 = statistics.median(latencies_ms)
     p99 = sorted(latencies_ms)[min(len(latencies_ms) - 1, int(len(latencies_ms) * 0.99))]
     sys.stdout.write(f"{title:46}{p50:9.1f}{p99:9.1f}\n")
@@ -215,7 +215,7 @@ def show_together(measured: dict[str, Figures]) -> None:
 
 @contextmanager
 def filled_double(directory: Path, count: int) -> Iterator[Path]:
-    """Run a double with this many invoices and as many payments; gives its RPC socket."""
+    """Run a double with `count` invoices and `count` payments, and yield its RPC socket."""
     directory.mkdir()
     with LightningdDouble(directory, _idle_plugin(directory)) as double:
         given = {
@@ -232,7 +232,7 @@ def filled_double(directory: Path, count: int) -> Iterator[Path]:
 
 
 def fill_lightningd(path: Path, made: int, count: int) -> None:
-    """Have lightningd make invoices until there are this many; some are paid."""
+    """Make invoices on lightningd until there are `count`, and pay some of them."""
     begin = time.perf_counter()
     labels = [f"{PREFIX}{number:064d}" for number in range(made, count)]
 
@@ -241,7 +241,7 @@ def fill_lightningd(path: Path, made: int, count: int) -> None:
         params = {"amount_msat": 21_000, "label": label, "description": "made in bulk"}
         bolt11 = str(rpc.call("invoice", params)["bolt11"])  # type: ignore[no-untyped-call]
         if int(label[-64:]) % max(1, len(labels) // REAL_PAID) == 0:
-            # The node pays itself: an invoice and a payment.
+            # The node pays itself, which makes a paid invoice and a payment.
             rpc.call("pay", {"bolt11": bolt11})  # type: ignore[no-untyped-call]
 
     with ThreadPoolExecutor(REAL_THREADS) as threads:
@@ -252,7 +252,7 @@ def fill_lightningd(path: Path, made: int, count: int) -> None:
 
 @contextmanager
 def running_lightningd(directory: Path) -> Iterator[Path]:
-    """Run bitcoind and lightningd, on a regtest chain of their own; gives the RPC socket."""
+    """Run bitcoind and lightningd on a new regtest chain, and yield the RPC socket."""
     chain, port = directory / "bitcoind", free_port()
     chain.mkdir(parents=True)
     where = [f"-datadir={chain}", "-regtest", f"-rpcport={port}"]

@@ -1,8 +1,8 @@
 """A relay that also sends junk, in a process of its own so that its CPU time is not the plugin's.
 
-It serves honest clients as fast_relay.py does. `["JUNK", <file>, <a second>]` from anyone has it send
-the lines of that file to whoever reads requests, at that pace; it answers `["SENT", <frames>,
-<seconds>]`.
+It serves honest clients as fast_relay.py does. On `["JUNK", <file>, <frames per second>]` from any
+client, it sends the lines of that file at that rate to the subscriber of requests. Then it answers
+`["SENT", <frames>, <seconds>]`.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from tests.support.fast_relay import Relay, RelayConnection, serve_relays
 from tests.support.processes import ChildProcess
 from tests.support.relay import RunningRelay, argument_parser
 
-# In the place of the name of the reader's subscription, which only the relay knows.
+# A placeholder for the id of the plugin's subscription, which only the relay knows.
 SUBSCRIPTION = "@subscription@"
-# The pace is kept in steps of so many seconds.
+# The relay sends the frames that are due in steps of this length.
 STEP_S = 0.005
 
 
 class HostileRelay(Relay):
-    """A relay that sends what it is told to."""
+    """A relay that sends junk on command."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,10 +43,10 @@ class HostileRelay(Relay):
             case _:
                 super()._receive(connection, frame)
 
-    async def _flood(self, asking: RelayConnection, path: Path, per_second: float) -> None:
-        reader, name = self._reader()
+    async def _flood(self, sender: RelayConnection, path: Path, per_second: float) -> None:
+        reader, subscription_id = self._reader()
         text = await asyncio.to_thread(path.read_text, encoding="utf-8")
-        frames = text.replace(SUBSCRIPTION, name).splitlines()
+        frames = text.replace(SUBSCRIPTION, subscription_id).splitlines()
         begin = time.perf_counter()
         sent = 0
         while sent < len(frames) and reader.is_open:
@@ -56,22 +56,22 @@ class HostileRelay(Relay):
                 await reader.drain()
             sent = max(sent, min(due, len(frames)))
             await asyncio.sleep(STEP_S)
-        asking.send(json.dumps(["SENT", sent, time.perf_counter() - begin]))
+        sender.send(json.dumps(["SENT", sent, time.perf_counter() - begin]))
 
     def _reader(self) -> tuple[RelayConnection, str]:
-        """Return who reads requests, and the name of that subscription."""
+        """Return the connection that subscribes to requests, and the id of that subscription."""
         return self._subscriptions.reading(KIND_REQUEST)[0]
 
 
 @contextlib.contextmanager
 def running_hostile_relay() -> Iterator[RunningRelay]:
-    """Run one on a free port of this machine."""
+    """Run a hostile relay on a free port of this machine."""
     with ChildProcess([sys.executable, "-m", "tests.bench.hostile_relay", "--port", "0"]) as process:
         yield RunningRelay(process.wait_for(r"^ws://\S+$")[0], process.pid)
 
 
 async def send_junk(url: str, frames: Path, per_second: float) -> tuple[int, float]:
-    """Have a hostile relay send the frames in a file; returns how many, and in how many seconds."""
+    """Make a hostile relay send the frames of a file; return their number and the seconds it took."""
     async with connect(url, compression=None) as connection:
         await connection.send(json.dumps(["JUNK", str(frames), per_second]))
         match json.loads(await connection.recv()):

@@ -1,9 +1,10 @@
-"""What a flood of junk does to an honest client, to the plugin's CPU time and to its memory.
+"""The effect of a flood of junk on an honest client, on the plugin's CPU time and on its memory.
 
     python -m tests.bench.junk [--seconds N] [--per-minute N]
 
-A hostile relay sends each sort of junk by itself, then all at once, while honest clients ask for an
-invoice a second each: one over the same relay, one over another. It prints figures and judges nothing.
+A hostile relay sends each sort of junk by itself, then all at once. Meanwhile two honest clients request
+an invoice every second, one over the same relay and one over another. It prints figures without a
+verdict.
 """
 
 import argparse
@@ -28,14 +29,14 @@ from tests.support.processes import nothing_left_running
 from tests.support.relay import RelayKind, running_relay
 
 PARAMS: Json = {"amount": 21_000, "description": "A coffee and a croissant"}
-ANSWER_TIMEOUT_S = 60  # an app's patience
+ANSWER_TIMEOUT_S = 60
 SETTLE_S = 20
-# Junk is dated so much ahead: it must not be stale (nwc-max-request-age) if preparing it takes long.
+# Junk is dated ahead, so that it is not too old (nwc-max-request-age) if its preparation takes long.
 AHEAD_S = 60
-# How much more than of the other sorts one connection sends in the row for one that is far too fast: ten
-# times its rate are answered, and this is to be well beyond that.
+# In the row "far too fast", one connection sends this many times as much as in the other rows. That is
+# well beyond ten times the rate limit, up to which the plugin answers with an error.
 FAR_TIMES = 10
-# Whose connection the junk is made against: forgeries and strangers name the honest client's own.
+# The connection that the junk names: forgeries and strangers' events name the honest client's.
 AGAINST = {
     Sort.BAD_JSON: "honest here",
     Sort.BAD_SIGNATURE: "honest here",
@@ -47,11 +48,11 @@ AGAINST = {
 
 @dataclass(slots=True)
 class Honest:
-    """What became of an honest client's requests.
+    """The outcomes of an honest client's requests.
 
     Attributes:
-        asked: how many.
-        latencies_ms: of those that were answered with an invoice.
+        asked: the number of requests.
+        latencies_ms: the latencies of those that got an invoice.
 
     """
 
@@ -59,7 +60,7 @@ class Honest:
     latencies_ms: list[float] = field(default_factory=list)
 
     def percentile(self, percent: int) -> float:
-        """Return the latency that so many percent of the answers stay within."""
+        """Return a percentile of the latencies, in milliseconds."""
         return statistics.quantiles(self.latencies_ms, n=100, method="inclusive")[percent - 1]
 
     def __str__(self) -> str:
@@ -72,10 +73,10 @@ class Honest:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The plugin at one moment: what it has counted, and what it has used."""
+    """The plugin's counters and its use of CPU and memory at one moment."""
 
     junk: Counter[Sort]
-    told_too_fast: int
+    answered_too_fast: int
     cpu_s: float
     rss_mb: float
 
@@ -93,20 +94,20 @@ class Bench:
     per_minute: int
 
     def look(self) -> Moment:
-        """Look at the plugin."""
+        """Return the plugin's counters and use of resources now."""
         process = psutil.Process(self.node.plugin_pid)
         status = self.node.rpc.call("nwc-status")
         [relay] = [relay for relay in status["relays"] if relay["url"] == self.hostile_url]
         use = {shown["name"]: shown for shown in status["connections"]}
         return Moment(
             junk=_counted(relay, use),
-            told_too_fast=sum(_outcomes(shown)["RATE_LIMITED"] for shown in use.values()),
+            answered_too_fast=sum(_outcomes(shown)["RATE_LIMITED"] for shown in use.values()),
             cpu_s=cpu_seconds([process]),
             rss_mb=process.memory_info().rss / 1e6,
         )
 
     async def settled(self, expected: int) -> Moment:
-        """Look at the plugin once it has counted so much junk, or does not get on."""
+        """Wait until the plugin has counted as much junk, SETTLE_S seconds at most, and look at it."""
         deadline = time.monotonic() + SETTLE_S
         while True:
             moment = await asyncio.to_thread(self.look)
@@ -116,7 +117,7 @@ class Bench:
 
 
 def _counted(relay: Json, use: dict[str, Json]) -> Counter[Sort]:
-    """Return how much junk the plugin has counted, by what made it junk."""
+    """Return how much junk the plugin has counted, by sort."""
     rejected = Counter[str](relay["events_rejected"])
     return Counter(
         {
@@ -130,9 +131,9 @@ def _counted(relay: Json, use: dict[str, Json]) -> Counter[Sort]:
 
 
 def _handled(shown: Json) -> int:
-    """Return how many requests of a connection were answered, or ignored as far too many."""
+    """Return how many requests of a connection were answered, or ignored by the rate limit."""
     outcomes = _outcomes(shown)
-    # Those refused as too fast are among both the answered and the rate-limited.
+    # RATE_LIMITED answers are counted both as answered and as rate-limited.
     return outcomes.total() - outcomes["RATE_LIMITED"] + int(shown["rate_limited"])
 
 
@@ -147,7 +148,7 @@ def _outcomes(shown: Json) -> Counter[str]:
 
 
 async def ask(client: NwcClient, seconds: int) -> Honest:
-    """Ask for an invoice a second, whether the last was answered or not."""
+    """Request an invoice every second, also while earlier requests are pending."""
     honest = Honest()
 
     async def ask_once() -> None:
@@ -170,8 +171,8 @@ async def ask(client: NwcClient, seconds: int) -> Honest:
     return honest
 
 
-async def row(bench: Bench, what: str, sorts: list[Sort], times: int = 1) -> None:
-    """Send junk of these sorts at the same time, so many times as much, and print what it does."""
+async def row(bench: Bench, title: str, sorts: list[Sort], times: int = 1) -> None:
+    """Send junk of these sorts at the same time, `times` as fast, and print a row of its effects."""
     per_minute = bench.per_minute * times
     count, per_second = per_minute * bench.seconds // 60, per_minute / 60
     targets = {sort: bench.targets[sort] for sort in sorts}
@@ -186,7 +187,7 @@ async def row(bench: Bench, what: str, sorts: list[Sort], times: int = 1) -> Non
     honest = await asyncio.gather(*(ask(client, bench.seconds) for client in bench.clients))
     sent, seconds = await sending
     after = await bench.settled(before.junk.total() + sent)
-    _print_row(what, honest, sent, seconds, before, after, time.perf_counter() - begin)
+    _print_row(title, honest, sent, seconds, before, after, time.perf_counter() - begin)
     for sort in sorts:
         _print_counts(sort, count, after.junk[sort] - before.junk[sort])
 
@@ -205,7 +206,7 @@ HEADING = (
 
 
 def _print_row(
-    what: str,
+    title: str,
     honest: list[Honest],
     sent: int,
     seconds: float,
@@ -213,20 +214,20 @@ def _print_row(
     after: Moment,
     elapsed: float,
 ) -> None:
-    a_minute = 60 / seconds
+    per_minute = 60 / seconds
     seen = after.junk.total() - before.junk.total()
-    told = (after.told_too_fast - before.told_too_fast) / elapsed
+    too_fast = (after.answered_too_fast - before.answered_too_fast) / elapsed
     cpu = (after.cpu_s - before.cpu_s) / elapsed * 100
     here, there = honest
     print(
-        f"{what:16}{sent * a_minute:8.0f}{seen * a_minute:9.0f}  {here}{there}{cpu:8.1f}"
-        f"{before.rss_mb:8.1f}{after.rss_mb:8.1f}{after.rss_mb - before.rss_mb:8.1f}{told:14.2f}",
+        f"{title:16}{sent * per_minute:8.0f}{seen * per_minute:9.0f}  {here}{there}{cpu:8.1f}"
+        f"{before.rss_mb:8.1f}{after.rss_mb:8.1f}{after.rss_mb - before.rss_mb:8.1f}{too_fast:14.2f}",
         flush=True,
     )
 
 
 def _print_counts(sort: Sort, sent: int, counted: int) -> None:
-    """Junk that has not arrived proves nothing: say so."""
+    """Print a warning if not all junk has arrived, because the row then proves nothing."""
     if counted != sent:
         print(f"  {sort}: {sent} sent, but nwc-status has counted {counted}", flush=True)
 
@@ -235,7 +236,7 @@ def _print_counts(sort: Sort, sent: int, counted: int) -> None:
 
 
 async def measure(bench: Bench) -> None:
-    """Run all rows and print them."""
+    """Measure and print all rows."""
     await asyncio.gather(*(ask(client, 3) for client in bench.clients))
     first = await asyncio.to_thread(bench.look)
     print(HEADING)
@@ -245,11 +246,11 @@ async def measure(bench: Bench) -> None:
     await row(bench, "far too fast", [Sort.TOO_FAST], FAR_TIMES)
     await row(bench, "all at once", list(Sort))
     last = await asyncio.to_thread(bench.look)
-    print(f"\nRSS {first.rss_mb:.1f} MB at first, {last.rss_mb:.1f} MB at last")
+    print(f"\nRSS {first.rss_mb:.1f} MB before, {last.rss_mb:.1f} MB after all rows")
 
 
 async def run(node: Node, honest_url: str, hostile_url: str, frames: Path, chosen: Any) -> None:
-    """Make the connections, then measure."""
+    """Create the connections, then measure."""
     names = ["honest here", "babbler", "hurried"]
     uris = {name: _connect(node, name, hostile_url) for name in names}
     there = _connect(node, "honest there", honest_url)
@@ -268,22 +269,22 @@ def _connect(node: Node, name: str, relay: str) -> str:
 
 
 def print_setting(seconds: int, per_minute: int) -> None:
-    """Print what is measured, and what else is in the figures."""
-    print(f"node: {describe_node()}; {seconds} seconds a row, {per_minute} of each sort a minute")
+    """Print what is measured, and what influences the figures."""
+    print(f"node: {describe_node()}; {seconds} seconds per row, {per_minute} of each sort per minute")
     print(describe_machine())
     print(
-        "Client, relays, plugin and node share this machine and its CPUs; latencies are in ms.\n"
-        "Forgeries and strangers' events name the honest client of the same relay. What is too fast\n"
-        "or undecryptable is signed by two other clients. nwc-rate-limit is the default, 20: ten times\n"
-        "as many a second are answered RATE_LIMITED, the rest is ignored. The row that is far too\n"
-        f"fast has {FAR_TIMES} times as much.\n"
+        "Client, relays, plugin and node share this machine and its CPUs. Latencies are in ms.\n"
+        "Forgeries and strangers' events name the honest client of the same relay. Two other clients\n"
+        "sign the requests that are too fast or undecryptable. nwc-rate-limit has its default, 20. Up\n"
+        "to ten times as many requests per second are answered with RATE_LIMITED, the rest is ignored.\n"
+        f'The row "far too fast" has {FAR_TIMES} times as much junk.\n'
     )
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=60, help="a row (default 60)")
+    parser.add_argument("--seconds", type=int, default=60, help="per row (default 60)")
     parser.add_argument("--per-minute", type=int, default=20_000, help="of each sort (default 20000)")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""Junk of every sort, as frames of a relay, ready to be sent."""
+"""Junk of every sort, as the frames of a relay."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ REQUEST = json.dumps({"method": "make_invoice", "params": {"amount": 21_000, "de
 
 
 class Sort(StrEnum):
-    """Why it is junk."""
+    """What makes a frame junk."""
 
     BAD_JSON = "bad JSON"
     BAD_SIGNATURE = "bad signature"
@@ -27,28 +27,28 @@ class Sort(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One connection: the app's key, and the wallet key it writes to."""
+    """One connection: the app's key pair and the wallet's public key."""
 
     keys: KeyPair
     wallet_pubkey: str
 
     @classmethod
     def of(cls, uri: str) -> "Target":
-        """Read the URI of a connection."""
+        """Return the target that a connection URI describes."""
         parsed = ConnectionUri.parse(uri)
         return cls(KeyPair.from_secret(bytes.fromhex(parsed.secret)), parsed.wallet_pubkey)
 
     def encrypt(self, recipient: str | None = None) -> str:
-        """Encrypt a request, to the wallet or somebody else."""
+        """Return a request, encrypted to the wallet or to another public key."""
         cipher = Cipher(self.keys, recipient or self.wallet_pubkey)
         return cipher.encrypt(Encryption.NIP44_V2, REQUEST)
 
     def tags(self, number: int) -> list[list[str]]:
-        """Return the tags of a request; the number makes its id another than that of the next."""
+        """Return the tags of a request; the number makes its event id unique."""
         return [["p", self.wallet_pubkey], ["encryption", "nip44_v2"], ["n", str(number)]]
 
     def sign(self, content: str, number: int, created_at: int) -> Event:
-        """Sign a request."""
+        """Return a signed request."""
         return sign_event(
             self.keys,
             kind=KIND_REQUEST,
@@ -62,10 +62,10 @@ Make = Callable[[int, int], str]
 
 
 def maker(sort: Sort, target: Target) -> Make:
-    """Return what makes frames of a sort, from a number and a time, against one connection."""
+    """Return a function that makes a frame of this sort from a number and a time in Unix seconds."""
     stranger = Target(KeyPair.generate(), target.wallet_pubkey)
     content, unreadable = target.encrypt(), target.encrypt(stranger.keys.public_key)
-    # A signature that is right for something else costs as much to check as the right one.
+    # The valid signature of another event takes as long to verify as the right one.
     signature = target.sign(content, 0, 0).sig
 
     def forged(number: int, created_at: int) -> Event:
@@ -88,9 +88,9 @@ def maker(sort: Sort, target: Target) -> Make:
 
 
 def prepare(targets: dict[Sort, Target], count: int, first_at: float, per_second: float) -> list[str]:
-    """Make `count` frames of each sort, in turns, and date them as `per_second` of each are sent."""
+    """Return `count` frames of each sort, alternating, with dates for `per_second` of each sort."""
     makers = [maker(sort, target) for sort, target in targets.items()]
-    first = int(first_at * 1000)  # so that no number comes again in a later flood
+    first = int(first_at * 1000)  # no later flood repeats a number
     return [
         make(first + number, int(first_at + number / per_second))
         for number in range(count)

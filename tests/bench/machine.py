@@ -1,4 +1,4 @@
-"""What every benchmark says of the machine and the node it runs on."""
+"""Facts about the machine and the node, for the output of every benchmark."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from tests.support.node import missing_programs
 
 
 def describe_node() -> str:
-    """Name the node under test; say so when it is none."""
+    """Return the name and version of the node under test, or that it is the double."""
     if missing := missing_programs():
         return f"the TEST DOUBLE ({', '.join(missing)} not on PATH)"
     done = subprocess.run(["lightningd", "--version"], check=True, capture_output=True, text=True)
@@ -20,12 +20,12 @@ def describe_node() -> str:
 
 
 def describe_machine() -> str:
-    """Say what the processes of a benchmark share, and with how much else."""
+    """Return the number of CPUs and the load before the benchmark."""
     return f"{os.cpu_count()} CPUs, load average before: {os.getloadavg()[0]:.1f}"
 
 
 def cpu_seconds(processes: Iterable[Any]) -> float:
-    """Return the CPU time of processes of psutil since their starts, without those that have ended."""
+    """Return the CPU seconds of psutil processes since they started; ended processes do not count."""
     total = 0.0
     for process in processes:
         with suppress(psutil.NoSuchProcess):

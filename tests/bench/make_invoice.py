@@ -1,8 +1,8 @@
-"""What make_invoice over NWC costs, beside the bare `invoice` RPC of the same node in the same run.
+"""The cost of make_invoice over NWC, beside the bare `invoice` RPC of the same node in the same run.
 
     python -m tests.bench.make_invoice [--requests N] [--relay fast|nostr-sdk]
 
-Beside them stand reads, and the way over the relay alone. It prints figures and judges nothing.
+It also measures reads, and the way over the relay alone. It prints figures without a verdict.
 """
 
 import argparse
@@ -38,22 +38,22 @@ from tests.support.relay import RelayKind, RunningRelay, running_relay
 FEW, MANY = 1, 32
 CONCURRENCY = (FEW, 8, MANY)
 ROUNDS = 2
-# All ways take turns after so many requests, so that what else the machine does falls on each; and after
-# so many for each one under way, since with the first and the last of a turn there are less.
+# The ways alternate after TURN requests, so that other load on the machine affects all of them. With
+# many in flight, it is after TURN_EACH for each: at the start and end of a turn, fewer are in flight.
 TURN = 100
 TURN_EACH = 12
 WARM_UP = 100
 RATE_LIMIT = 100_000
 AMOUNT_MSAT = 21_000
 DESCRIPTION = "A coffee and a croissant"
-SECTION_TIMEOUT_S = 110  # nwc-max-request-age ends what was signed before
+SECTION_TIMEOUT_S = 110  # the plugin ignores requests older than nwc-max-request-age, 120 s
 
 _T = TypeVar("_T")
 
 PARAMS: Json = {"amount": AMOUNT_MSAT, "description": DESCRIPTION}
 HASH_PARAMS: Json = {"amount": AMOUNT_MSAT, "description_hash": "ab" * 32}
 
-# What is measured side by side.
+# The ways that are measured side by side.
 BARE, NIP44, NIP04, HASH, ECHO = (
     "invoice RPC, bare",
     "NWC, NIP-44",
@@ -68,13 +68,13 @@ READS = ("get_info", "lookup_invoice", "get_balance")
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The requests of one section.
+    """The figures of one section of requests.
 
     Attributes:
-        latencies_ms: of each request.
-        seconds: from the first to the last.
-        cpu_ms: CPU time a request, by process.
-        commits: database commits of the node a request, None where they cannot be seen.
+        latencies_ms: the latency of each request.
+        seconds: from the first request to the last answer.
+        cpu_ms: CPU time per request, by process.
+        commits: database commits of the node per request; None if they cannot be counted.
 
     """
 
@@ -85,12 +85,12 @@ class Timing:
 
     @property
     def rate(self) -> float:
-        """Requests a second."""
+        """Requests per second."""
         return len(self.latencies_ms) / self.seconds
 
     @classmethod
     def together(cls, turns: list[Self]) -> Self:
-        """Return several turns of the same number of requests as one section."""
+        """Return turns with the same number of requests as one section."""
         commits = [turn.commits for turn in turns if turn.commits is not None]
         return cls(
             latencies_ms=[latency for turn in turns for latency in turn.latencies_ms],
@@ -100,25 +100,25 @@ class Timing:
         )
 
     def percentile(self, percent: int) -> float:
-        """Return the latency that so many percent of the requests stay within."""
+        """Return a percentile of the latencies, in milliseconds."""
         return statistics.quantiles(self.latencies_ms, n=100)[percent - 1]
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Everything under test, and where it can be looked at."""
+    """The node and the relay under test, and the number of requests per row."""
 
     node: Node
     relay: RunningRelay
     requests: int
 
     def turns(self, concurrency: int) -> list[int]:
-        """Cut the requests of a row into turns of the same length."""
+        """Return the numbers of requests of the turns of a row, all equal."""
         number = max(1, self.requests // max(TURN, TURN_EACH * concurrency))
         return [self.requests // number] * number
 
     def cpu_seconds(self) -> dict[str, float]:
-        """CPU time since the start, by process; the node is all of lightningd but the plugin."""
+        """Return the CPU seconds since the start, by process; `node` does not include the plugin."""
         plugin = self.node.plugin_pid
         return {
             "plugin": cpu_seconds([psutil.Process(plugin)]),
@@ -128,7 +128,7 @@ class Bench:
         }
 
     def commits(self) -> int | None:
-        """lightningd's counter of database commits; the double has none."""
+        """Return lightningd's counter of database commits; None for the double."""
         path = self.node.directory / "regtest" / "lightningd.sqlite3"
         if missing_programs():
             return None
@@ -137,7 +137,7 @@ class Bench:
         return int(row[0])
 
     def section(self) -> Callable[[list[float], float], Timing]:
-        """Begin a section; call what is returned at its end."""
+        """Begin a section, and return the function that ends it."""
         cpu, commits = self.cpu_seconds(), self.commits()
 
         def end(latencies: list[float], seconds: float) -> Timing:
@@ -150,11 +150,11 @@ class Bench:
         return end
 
 
-# The two ways
+# The ways
 
 
 def time_bare(bench: Bench, concurrency: int, count: int) -> Timing:
-    """Call `invoice` from threads, each with a call under way all the time."""
+    """Measure `invoice`, called by `concurrency` threads without pause."""
     rpc = bench.node.rpc
 
     def call(label: str) -> float:
@@ -183,17 +183,17 @@ def time_bare(bench: Bench, concurrency: int, count: int) -> Timing:
 async def time_nwc(
     bench: Bench, client: NwcClient, concurrency: int, count: int, params: Json = PARAMS
 ) -> Timing:
-    """Ask for invoices over the relay, with so many requests under way all the time."""
+    """Measure make_invoice over the relay, with `concurrency` requests always in flight."""
     timing, answers = await _time_requests(bench, client, concurrency, count, "make_invoice", params)
     hashes = {client.open(answer)["payment_hash"] for answer in answers}
-    assert len(hashes) == count, "not every request has got an invoice of its own"
+    assert len(hashes) == count, "not every request got an invoice of its own"
     return timing
 
 
 async def time_read(
     bench: Bench, client: NwcClient, concurrency: int, count: int, method: str, params: Json
 ) -> Timing:
-    """Call a method that changes nothing."""
+    """Measure a method that changes nothing."""
     timing, answers = await _time_requests(bench, client, concurrency, count, method, params)
     for answer in answers:
         client.open(answer)
@@ -201,7 +201,7 @@ async def time_read(
 
 
 async def time_echo(bench: Bench, client: NwcClient, concurrency: int, count: int) -> Timing:
-    """Ask a wallet that answers at once."""
+    """Measure requests to a wallet that answers at once."""
     timing, _ = await _time_requests(bench, client, concurrency, count, "make_invoice", PARAMS)
     return timing
 
@@ -209,13 +209,12 @@ async def time_echo(bench: Bench, client: NwcClient, concurrency: int, count: in
 async def _time_requests(
     bench: Bench, client: NwcClient, concurrency: int, count: int, method: str, params: Json
 ) -> tuple[Timing, list[Json]]:
-    requests = [client.prepare(method, params) for _ in range(count)]
-    waiting = iter(requests)
+    requests = iter([client.prepare(method, params) for _ in range(count)])
     latencies: list[float] = []
     answers: list[Json] = []
 
     async def ask() -> None:
-        for request in waiting:
+        for request in requests:
             begin = time.perf_counter()
             answer = await client.ask(request)
             latencies.append(time.perf_counter() - begin)
@@ -233,7 +232,7 @@ async def _time_requests(
 
 
 def manifest_seconds(path: str) -> float:
-    """Start the plugin with this PATH as lightningd does, until it has answered getmanifest."""
+    """Return the seconds from the start of the plugin with this PATH to its answer to getmanifest."""
     env = {**os.environ, "LIGHTNINGD_PLUGIN": "1", "PATH": path}
     request = b'{"jsonrpc":"2.0","id":1,"method":"getmanifest","params":{}}\n\n'
     begin = time.perf_counter()
@@ -249,7 +248,7 @@ def manifest_seconds(path: str) -> float:
 
 
 def ready_seconds(node: Node) -> float:
-    """Stop the plugin, and start it until it answers nwc-status, its connections loaded."""
+    """Restart the plugin; return the seconds until it answers nwc-status with its connections loaded."""
     node.rpc.plugin_stop(PLUGIN.name)
     begin = time.perf_counter()
     node.rpc.plugin_start(str(PLUGIN))
@@ -258,11 +257,11 @@ def ready_seconds(node: Node) -> float:
 
 
 def print_starting(node: Node) -> None:
-    """Print how long the plugin takes to start: the best of some, since others use the machine."""
+    """Print how long the plugin takes to start: the best of three, because of other load."""
     here = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     ways = {"getmanifest answered after": here}
     if (ROOT / ".venv").exists() and shutil.which("python3") != shutil.which("python3", path=here):
-        ways["  from another python3, by way of .venv"] = os.environ["PATH"]
+        ways["  with another python3, through .venv"] = os.environ["PATH"]
     for name, path in ways.items():
         print(f"{name:45}{_best(manifest_seconds, path):8.2f} s")
     print(f"{'ready (plugin start to nwc-status answered)':45}{_best(ready_seconds, node):8.2f} s")
@@ -276,7 +275,7 @@ def _best(measure: Callable[[_T], float], argument: _T) -> float:
 
 
 def print_process(moment: str, pid: int) -> None:
-    """Print what the plugin's process holds."""
+    """Print the memory, threads and descriptors of the plugin's process."""
     process = psutil.Process(pid)
     rss = process.memory_info().rss / 1e6
     print(f"{moment:45}{rss:8.1f} MB, {process.num_threads()} threads, {process.num_fds()} fds")
@@ -284,19 +283,19 @@ def print_process(moment: str, pid: int) -> None:
 
 def print_heading() -> None:
     """Print the heading of the rows of `print_timing`."""
-    print(f"\n{'':32}{'ms':>16}{'':9}{'CPU ms a request':>31}")
+    print(f"\n{'':32}{'ms':>16}{'':9}{'CPU ms per request':>31}")
     print(
-        f"{'under way':>9}  {'what':21}{'p50':>8}{'p99':>8}{'per s':>8}"
+        f"{'in flight':>9}  {'way':21}{'p50':>8}{'p99':>8}{'per s':>8}"
         f"{'plugin':>9}{'node':>7}{'relay':>7}{'client':>8}{'commits':>9}"
     )
 
 
-def print_timing(concurrency: int, what: str, timing: Timing) -> None:
+def print_timing(concurrency: int, way: str, timing: Timing) -> None:
     """Print one section."""
     cpu = timing.cpu_ms
     commits = "-" if timing.commits is None else f"{timing.commits:.2f}"
     print(
-        f"{concurrency:>9}  {what:21}{timing.percentile(50):8.2f}{timing.percentile(99):8.2f}"
+        f"{concurrency:>9}  {way:21}{timing.percentile(50):8.2f}{timing.percentile(99):8.2f}"
         f"{timing.rate:8.0f}{cpu['plugin']:9.2f}{cpu['node']:7.2f}{cpu['relay']:7.2f}"
         f"{cpu['client']:8.2f}{commits:>9}",
         flush=True,
@@ -306,12 +305,12 @@ def print_timing(concurrency: int, what: str, timing: Timing) -> None:
 # All together
 
 Way = Callable[[int, int], Awaitable[Timing]]
-# The rounds of each way, by how many requests were under way.
+# The rounds, by the number of requests in flight and the name of the way.
 Results = dict[tuple[int, str], list[Timing]]
 
 
 async def measure(bench: Bench) -> None:
-    """Run every section and print it."""
+    """Measure every section and print it."""
     rpc = bench.node.rpc
     uri = rpc.call("nwc-connect", {"name": "bench"})["uri"]
     reader_uri = rpc.call("nwc-connect", {"name": "reads", "view": "node"})["uri"]
@@ -343,39 +342,39 @@ async def measure(bench: Bench) -> None:
 
 
 async def _reads(bench: Bench, client: NwcClient, reader: NwcClient) -> dict[str, Way]:
-    """Return ways to read; what is looked up is there."""
+    """Return the ways to read; lookup_invoice asks for an existing invoice."""
     made = await client.request("make_invoice", PARAMS)
     params = {"lookup_invoice": {"payment_hash": made["payment_hash"]}}
 
     def way(method: str) -> Way:
-        asked = params.get(method, {})
-        return lambda concurrency, n: time_read(bench, reader, concurrency, n, method, asked)
+        given = params.get(method, {})
+        return lambda concurrency, n: time_read(bench, reader, concurrency, n, method, given)
 
     return {method: way(method) for method in READS}
 
 
 async def alternate(bench: Bench, concurrency: int, ways: dict[str, Way]) -> Results:
-    """Measure several ways in turns; more than one round, so that drift shows instead of misleading."""
-    results: Results = {(concurrency, what): [] for what in ways}
+    """Measure the ways in turns, in more than one round so that drift is visible."""
+    results: Results = {(concurrency, name): [] for name in ways}
     for _ in range(ROUNDS):
-        turns: dict[str, list[Timing]] = {what: [] for what in ways}
+        turns: dict[str, list[Timing]] = {name: [] for name in ways}
         for count in bench.turns(concurrency):
-            for what, way in ways.items():
-                turns[what].append(await way(concurrency, count))
-        for what in ways:
-            results[concurrency, what].append(Timing.together(turns[what]))
-            print_timing(concurrency, what, results[concurrency, what][-1])
+            for name, way in ways.items():
+                turns[name].append(await way(concurrency, count))
+        for name in ways:
+            results[concurrency, name].append(Timing.together(turns[name]))
+            print_timing(concurrency, name, results[concurrency, name][-1])
     return results
 
 
 def targets(results: Results) -> list[Target]:
-    """Return what the figures ought to be, all rounds taken together."""
+    """Return the targets, with the means over all rounds."""
 
-    def mean(concurrency: int, what: str, figure: Callable[[Timing], float]) -> float:
-        return statistics.mean(map(figure, results[concurrency, what]))
+    def mean(concurrency: int, way: str, figure: Callable[[Timing], float]) -> float:
+        return statistics.mean(map(figure, results[concurrency, way]))
 
-    def ratio(concurrency: int, what: str, to: str, figure: Callable[[Timing], float]) -> float:
-        return mean(concurrency, what, figure) / mean(concurrency, to, figure)
+    def ratio(concurrency: int, way: str, to: str, figure: Callable[[Timing], float]) -> float:
+        return mean(concurrency, way, figure) / mean(concurrency, to, figure)
 
     def p50(timing: Timing) -> float:
         return timing.percentile(50)
@@ -389,14 +388,14 @@ def targets(results: Results) -> list[Target]:
     def cpu(timing: Timing) -> float:
         return timing.cpu_ms["plugin"]
 
-    one, many = f"{FEW} under way", f"{MANY} under way"
+    one, many = f"{FEW} in flight", f"{MANY} in flight"
     return [
         Target(f"p50 of NIP-44 / of the bare RPC, {one}", "at most 1.6", ratio(FEW, NIP44, BARE, p50)),
         Target(f"p99 of NIP-44 / of the bare RPC, {one}", "at most 3", ratio(FEW, NIP44, BARE, p99)),
         Target(
             f"per second: NIP-44 / the bare RPC, {many}", "at least 0.9", ratio(MANY, NIP44, BARE, rate)
         ),
-        Target(f"the plugin's CPU, ms a request, NIP-44, {many}", "at most 1", mean(MANY, NIP44, cpu)),
+        Target(f"the plugin's CPU, ms per request, NIP-44, {many}", "at most 1", mean(MANY, NIP44, cpu)),
         Target(f"per second: NIP-04 / NIP-44, {many}", "at least 0.9", ratio(MANY, NIP04, NIP44, rate)),
         Target(
             f"per second: bare hash / the bare RPC, {many}",
@@ -411,24 +410,24 @@ def targets(results: Results) -> list[Target]:
 
 
 def print_setting(relay: RelayKind, requests: int) -> None:
-    """Print what is measured, and what else is in the figures."""
-    print(f"node: {describe_node()}; relay: {relay}; {requests} requests a row")
+    """Print what is measured, and what influences the figures."""
+    print(f"node: {describe_node()}; relay: {relay}; {requests} requests per row")
     print(describe_machine())
     print(
-        "Client, relay, plugin and node share this machine and its CPUs. Requests are encrypted and\n"
-        "signed before, answers checked and decrypted after the time taken: that is the app's part.\n"
-        f"All ways take turns every {TURN} requests, or {TURN_EACH} for each one under way. {ECHO!r}\n"
-        "is a wallet that does not even decrypt."
+        "Client, relay, plugin and node share this machine and its CPUs. The measured time does not\n"
+        "include the app's part: requests are encrypted and signed before, answers checked and\n"
+        f"decrypted after it. The ways alternate every {TURN} requests, or every {TURN_EACH} for each\n"
+        f"request in flight. {ECHO!r} is a wallet that does not even decrypt."
     )
     if relay is RelayKind.NOSTR_SDK:
-        print("This relay leaves Nagle's algorithm on: some 40 ms of each request are its own.")
+        print("This relay uses Nagle's algorithm, which takes some 40 ms of each request.")
     print()
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--requests", type=int, default=2_000, help="a row (default 2000)")
+    parser.add_argument("--requests", type=int, default=2_000, help="per row (default 2000)")
     parser.add_argument("--relay", type=RelayKind, choices=list(RelayKind), default=RelayKind.FAST)
     return parser.parse_args()
 

@@ -1,9 +1,9 @@
-"""What many relays cost: how long an invoice takes over the fastest of them, the others slow or gone.
+"""The cost of many relays: how long an invoice takes over a fast one when the others are slow or down.
 
     python -m tests.bench.relays [--counts N ...] [--requests N]
 
-One app asks over one fast relay. The other relays of its connection deliver everything late, take
-everything and never answer, or are not there. It prints figures and judges nothing.
+One app sends its requests over a fast relay. The other relays of its connection deliver everything late,
+never answer, or are down. It prints figures without a verdict.
 """
 
 import argparse
@@ -25,18 +25,18 @@ from tests.support.processes import nothing_left_running
 from tests.support.relay import RelayKind, running_relay, slow_relays
 
 COUNTS = (1, 5, 20)
-# One relay in four does not answer, one is not there; the others are late.
-GONE = "gone"
-OTHERS: Sequence[float | str] = (0.05, 0.2, math.inf, GONE, 0.1, 0.5, 0.3, 0.05)
+# Delays in seconds. One relay in eight never answers (inf), one is down; the others are late.
+DOWN = "down"
+OTHERS: Sequence[float | str] = (0.05, 0.2, math.inf, DOWN, 0.1, 0.5, 0.3, 0.05)
 
 
 def others(count: int) -> list[float | str]:
-    """Return the kinds of the relays beside the fast one."""
+    """Return the kinds of `count` relays beside the fast one."""
     return list(itertools.islice(itertools.cycle(OTHERS), count))
 
 
 async def measure(bench: Bench, name: str, urls: list[str]) -> None:
-    """Make a connection with these relays, the fast one first, and ask for invoices."""
+    """Create a connection with these relays, the fast one first, measure it and print a row."""
     [uri] = await make_connections(str(bench.node.socket), [name], tuple(urls))
     await asyncio.to_thread(bench.node.rpc.plugin_stop, PLUGIN.name)
     await asyncio.to_thread(bench.node.rpc.plugin_start, str(PLUGIN))
@@ -53,12 +53,12 @@ async def measure(bench: Bench, name: str, urls: list[str]) -> None:
     print_row(len(urls), Timing.together(bare), Timing.together(nwc), responses, asked)
 
 
-# Those that answer in the end.
+# The delays of the relays that do answer.
 LATE = [kind for kind in OTHERS if isinstance(kind, float) and kind != math.inf]
 
 
 async def _responses(url: str, expected: int) -> int:
-    """Return how many answers a slow relay has got, once it has got all."""
+    """Wait until a slow relay has received all answers, and return how many it has."""
     await when(lambda: Traffic.of(url).kinds.get(KIND_RESPONSE, 0) >= expected)
     return Traffic.of(url).kinds[KIND_RESPONSE]
 
@@ -68,31 +68,31 @@ KIND_RESPONSE = "23195"
 
 def print_row(count: int, bare: Timing, nwc: Timing, responses: list[int], asked: int) -> None:
     """Print one line."""
-    took = f"{sum(number >= asked for number in responses)} of {len(responses)}" if responses else "-"
+    complete = f"{sum(number >= asked for number in responses)} of {len(responses)}"
     print(
         f"{count:>6}{bare.percentile(50):10.2f}{nwc.percentile(50):10.2f}{bare.percentile(99):10.2f}"
-        f"{nwc.percentile(99):10.2f}{nwc.cpu_ms['plugin']:12.2f}{took:>20}",
+        f"{nwc.percentile(99):10.2f}{nwc.cpu_ms['plugin']:12.2f}{complete if responses else '-':>20}",
         flush=True,
     )
 
 
 def print_heading(requests: int) -> None:
-    """Print what is measured."""
+    """Print what is measured, and the heading of the rows."""
     missing = missing_programs()
     print(f"node: {'the TEST DOUBLE' if missing else 'lightningd and bitcoind, regtest'}")
     print(f"{os.cpu_count()} CPUs, load average before: {os.getloadavg()[0]:.1f}; {requests} requests")
-    print("One relay is fast; of the others some are 50 to 500 ms late, some mute, some not there.\n")
+    print("One relay is fast. Most others are 50 to 500 ms late, some never answer, some are down.\n")
     print(
         f"{'relays':>6}{'bare p50':>10}{'NWC p50':>10}{'bare p99':>10}{'NWC p99':>10}"
-        f"{'plugin CPU':>12}{'late ones with all':>20}"
+        f"{'plugin CPU':>12}{'late: all answers':>20}"
     )
 
 
 def main() -> None:
-    """Run the bench on a real node where there is one."""
+    """Run the benchmark, on lightningd if it is installed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--counts", type=int, nargs="+", default=list(COUNTS), help="relays")
-    parser.add_argument("--requests", type=int, default=500, help="invoices asked for")
+    parser.add_argument("--counts", type=int, nargs="+", default=list(COUNTS), help="numbers of relays")
+    parser.add_argument("--requests", type=int, default=500, help="number of make_invoice requests")
     chosen = parser.parse_args()
     print_heading(chosen.requests)
     for count in chosen.counts:
@@ -103,7 +103,7 @@ def main() -> None:
             relay = running.enter_context(running_relay(RelayKind.FAST))
             delays = [kind for kind in kinds if isinstance(kind, float)]
             slow = iter(running.enter_context(slow_relays(delays)) if delays else ())
-            urls = [f"ws://127.0.0.1:{free_port()}" if kind == GONE else next(slow) for kind in kinds]
+            urls = [f"ws://127.0.0.1:{free_port()}" if kind == DOWN else next(slow) for kind in kinds]
             options = {"nwc-relay": relay.url, "nwc-rate-limit": str(RATE_LIMIT)}
             node = running.enter_context(node_with_plugin(Path(directory), options))
             bench = Bench(node, relay, chosen.requests)

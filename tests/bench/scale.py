@@ -1,5 +1,5 @@
-"""What connections.py and relays.py share: connections made in bulk, what a relay saw, asking all the
-time and waiting.
+"""Helpers of connections.py and relays.py: create connections in bulk, read a relay's traffic, send
+requests all the time, wait.
 """
 
 import asyncio
@@ -25,13 +25,9 @@ SETTLE_TIMEOUT_S = 300
 
 
 async def make_connections(rpc_path: str, names: Sequence[str], relays: tuple[str, ...]) -> list[str]:
-    """Write the records of connections that have each received a payment, as the plugin writes them.
+    """Write records of connections that have each received a payment, and return their URIs.
 
-    It serves them from its next start on.
-
-    Returns:
-        Their URIs.
-
+    The records are as the plugin's. It serves the connections after its next start.
     """
     node = Node(rpc_path)
     store, ledgers = ConnectionStore(node), Ledgers(node)
@@ -50,15 +46,15 @@ async def make_connections(rpc_path: str, names: Sequence[str], relays: tuple[st
         node.close()
 
 
-def ask_relay(url: str, what: str) -> str:
-    """Ask the fast relay for `/traffic`, or to `/cut` all its connections."""
-    with urllib.request.urlopen(f"http{url.removeprefix('ws')}{what}") as answer:
+def ask_relay(url: str, command: str) -> str:
+    """Send a command to the fast relay: `/traffic` returns it, `/cut` cuts all connections."""
+    with urllib.request.urlopen(f"http{url.removeprefix('ws')}{command}") as answer:
         return str(answer.read().decode())
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What the fast relay has seen so far; see there."""
+    """The traffic of the fast relay so far; tests/support/fast_relay.py describes the fields."""
 
     subscriptions: int
     recipients: int
@@ -69,11 +65,11 @@ class Traffic:
 
     @classmethod
     def of(cls, url: str) -> "Traffic":
-        """Ask the relay."""
+        """Return the traffic of a relay."""
         return cls(**json.loads(ask_relay(url, "/traffic")))
 
     def since(self, before: "Traffic") -> dict[str, tuple[int, int]]:
-        """Return frames and characters since then, by type."""
+        """Return the numbers of frames and characters since `before`, by type."""
         return {
             name: (
                 count - before.frames.get(name, 0),
@@ -85,11 +81,11 @@ class Traffic:
 
 
 class Asker:
-    """An app that asks again and again, whether it is answered or not.
+    """An app that sends requests all the time, also while earlier ones are pending.
 
     Attributes:
-        first_answer_at: when there was one.
-        latencies_ms: of all answers so far.
+        first_answer_at: the time of the first answer, by time.perf_counter.
+        latencies_ms: the latencies of all answers so far.
 
     """
 
@@ -127,9 +123,9 @@ class Asker:
 
 
 async def when(condition: Callable[[], bool]) -> float:
-    """Wait until something is so, and return the time of it."""
+    """Wait until a condition is true, and return the time, by time.perf_counter."""
     async with asyncio.timeout(SETTLE_TIMEOUT_S):
-        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - a relay announces nothing
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - a relay sends no events
             await asyncio.sleep(LOOK_EVERY_S)
     return time.perf_counter()
 
@@ -137,15 +133,15 @@ async def when(condition: Callable[[], bool]) -> float:
 async def worst_meanwhile(
     begin: Callable[[], Awaitable[Json]], action: Callable[[], Any]
 ) -> tuple[float, Any]:
-    """Do something in a thread, and return the longest that requests took meanwhile, in ms."""
-    doing = asyncio.create_task(asyncio.to_thread(action))
+    """Run an action in a thread; return the worst latency of requests meanwhile (ms), and its result."""
+    running = asyncio.create_task(asyncio.to_thread(action))
     worst = 0.0
-    while not doing.done():
+    while not running.done():
         at = time.perf_counter()
         await begin()
         worst = max(worst, (time.perf_counter() - at) * 1000)
         await asyncio.sleep(ASK_EVERY_S)
-    return worst, await doing
+    return worst, await running
 
 
 def p50(values: Sequence[float]) -> float:

@@ -1,26 +1,26 @@
-"""What the figures of one run ought to be, beside what they are. It judges nothing: machines differ."""
+"""Targets for the figures of a run. They are no verdict, since machines differ."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One figure.
+    """The target of one figure.
 
     Attributes:
-        figure: what it is.
-        wanted: "at most" or "at least" and the number.
-        seen: in this run.
+        figure: its name.
+        bound: "at most" or "at least" and a number.
+        measured: its value in this run.
 
     """
 
     figure: str
-    wanted: str
-    seen: float
+    bound: str
+    measured: float
 
 
 def print_targets(targets: list[Target]) -> None:
-    """Print a line for each."""
-    print(f"\n{'target':74}{'wanted':>16}{'seen':>10}")
+    """Print one line per target."""
+    print(f"\n{'figure':74}{'target':>16}{'measured':>10}")
     for target in targets:
-        print(f"{target.figure:74}{target.wanted:>16}{target.seen:10.2f}")
+        print(f"{target.figure:74}{target.bound:>16}{target.measured:10.2f}")

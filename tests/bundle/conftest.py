@@ -1,6 +1,7 @@
-"""The plugin of the cases is the bundle, in a root file system without Python; the node is the double.
+"""Run the cases with the bundle, in a root file system without Python; the node is the double.
 
-BUNDLE_ROOT names one made by debootstrap, say. Without it, one is made that has the C library alone.
+BUNDLE_ROOT names such a root, for example one made by debootstrap. Without it, the tests make one that
+has only the C library.
 """
 
 import os
@@ -15,7 +16,7 @@ import pytest
 
 import nwc
 
-# First: it has pytest rewrite the assertions of the cases.
+# This import comes first: it makes pytest rewrite the assertions of the cases.
 from tests.plugin.conftest import make_node, node, payee  # noqa: F401
 
 # isort: split
@@ -30,9 +31,9 @@ ROOT = HERE.parents[1]
 
 
 def _cannot_build() -> list[str]:
-    command = [sys.executable, ".bundle/build.py", "--can-it"]
-    asked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    return [asked.stderr.strip()] if asked.returncode else []
+    command = [sys.executable, ".bundle/build.py", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return [done.stderr.strip()] if done.returncode else []
 
 
 _not_run = NotRun(
@@ -49,14 +50,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
-    """Have the last word, after the list of the skipped tests."""
+    """Print the reason last, after the list of skipped tests."""
     yield
     _not_run.say(terminalreporter)
 
 
 @pytest.fixture(scope="session")
 def archive() -> Path:
-    """The bundle as it is handed out, built from the present sources."""
+    """The archive that users download, built from the current sources."""
     subprocess.run(["make", "bundle", f"PYTHON={shlex.quote(sys.executable)}"], cwd=ROOT, check=True)
     return ROOT / "dist" / f"nwc-{nwc.__version__}-linux-{platform.machine()}.tar.gz"
 
@@ -79,14 +80,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")  # type: ignore[no-redef]
 def how_it_runs(archive: Path) -> Json:
-    """What nwc-status tells of the way in which the node under test runs the plugin."""
+    """What nwc-status shows about the installation of the plugin under test."""
     command = [".bundle/.venv/bin/python", "-c", "import platform; print(platform.python_version())"]
-    asked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return {"installation": "bundle", "python_version": asked.stdout.strip()}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return {"installation": "bundle", "python_version": done.stdout.strip()}
 
 
 @pytest.fixture(scope="session")
 def plugin_file(tmp_path_factory: pytest.TempPathFactory, root: Path, bundle: Path) -> Path:
-    """What the node starts: the bundle in that root file system."""
+    """The program that the node starts: it runs the bundle in that root file system."""
     starter = tmp_path_factory.mktemp("starter") / "nwc"
     return write_starter(starter, root, bundle, visible=tmp_path_factory.getbasetemp())

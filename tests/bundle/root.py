@@ -8,14 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Where the bundle is seen inside.
+# The bundle's path inside the root.
 INSIDE = Path("/opt/my node/nwc")
 
 _C_LIBRARY = re.compile(r"ld-linux.*|lib(c|m|dl|rt|util|pthread|resolv|nss_files|nss_dns)\.so\.\d")
 
 
 def make_root(directory: Path) -> Path:
-    """Make a root file system that has the C library of this machine, and no program at all."""
+    """Make a root file system with the C library of this machine and without any program."""
     linked = subprocess.run(["ldd", sys.executable], capture_output=True, text=True, check=True)
     folders = {Path(path).parent for path in re.findall(r"(/\S+) \(0x", linked.stdout)}
     for folder in folders:
@@ -30,20 +30,20 @@ def make_root(directory: Path) -> Path:
 def write_starter(path: Path, root: Path, bundle: Path, visible: Path) -> Path:
     """Write a program that lightningd can start as a plugin: it runs the bundle in `root`.
 
-    Nothing in there can be written to, and there is no locale.
+    In there, everything is read-only and there is no locale.
 
     Args:
-        path: of the program.
+        path: where to write the program.
         root: the root file system.
-        bundle: the unpacked folder; seen inside as INSIDE.
-        visible: a folder that is seen inside under its own path: where the node is.
+        bundle: the unpacked folder; mounted as INSIDE.
+        visible: the folder of the node; mounted under its own path.
 
     """
     for folder in (INSIDE, visible, Path("/proc"), Path("/dev")):
         (root / folder.relative_to("/")).mkdir(parents=True, exist_ok=True)
     inside = {"root": root, "bundle": bundle, "visible": visible, "executable": INSIDE / "nwc"}
     words = {name: shlex.quote(str(value)) for name, value in inside.items()}
-    # Each step replaces the one before it: the process that lightningd started is the plugin.
+    # Each step replaces its process (exec), so the process that lightningd started is the plugin.
     path.write_text(
         _STARTER.format(
             **words,
@@ -73,7 +73,7 @@ exec unshare --root={root} --wd="$PWD" {executable}
 
 
 def cannot() -> list[str]:
-    """Return why no such root can be used here; nothing if one can."""
+    """Return the reasons why such a root cannot be used here."""
     if os.geteuid() != 0:
         return ["must be root"]
     programs = [name for name in ("ldd", "mount", "unshare") if shutil.which(name) is None]

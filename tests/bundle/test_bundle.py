@@ -1,4 +1,4 @@
-"""What the bundle promises: it needs nothing, leaves nothing behind, and says when it is incomplete."""
+"""The bundle needs nothing else, leaves nothing behind, and says when it is incomplete."""
 
 import shlex
 import shutil
@@ -25,12 +25,12 @@ MAX_SIZE = 45_000_000
 
 @pytest.fixture
 def own_bundle(tmp_path: Path, bundle: Path) -> Path:
-    """A copy that a test may change, in a folder whose name a shell would not take as it is."""
+    """A copy that a test may change, in a folder whose name needs quoting in a shell."""
     return shutil.copytree(bundle, tmp_path / "it's mine" / "nwc")
 
 
 def everything_in(folder: Path) -> dict[str, Any]:
-    """Return what a folder holds, with all that changes when a file is written."""
+    """Return the entries of a folder with the attributes that change when a file is written."""
     stats = {path: path.lstat() for path in folder.rglob("*")}
     return {str(path): (stat.st_mode, stat.st_size, stat.st_mtime_ns) for path, stat in stats.items()}
 
@@ -52,14 +52,14 @@ def test_the_archive_is_one_folder(archive: Path) -> None:
 
 
 @pytest.mark.parametrize("end", [lambda double: double.stop(), lambda double: double.kill()])
-def test_it_ends_with_lightningd(node: DoubleNode, end: Callable[[Any], None]) -> None:
-    """Both wait until the plugin has ended as well, and raise TimeoutError if it does not."""
+def test_the_bundle_ends_with_lightningd(node: DoubleNode, end: Callable[[Any], None]) -> None:
+    """Both `end`s wait until the plugin has ended, and raise TimeoutError if it does not."""
     end(node.double)
     node.double.start()
     assert node.rpc.call("nwc-list")["connections"] == []
 
 
-def test_it_writes_no_file(
+def test_the_bundle_writes_no_file(
     tmp_path: Path,
     own_bundle: Path,
     make_node: MakeNode,
@@ -87,7 +87,7 @@ def test_paths_are_utf_8_without_a_locale(
 
 
 @pytest.mark.parametrize("where", ["bundle", "system"])
-def test_certificates(
+def test_certificates_of_the_system_or_else_of_the_bundle_are_used(
     tmp_path: Path,
     own_bundle: Path,
     make_node: MakeNode,
@@ -97,8 +97,7 @@ def test_certificates(
     monkeypatch: pytest.MonkeyPatch,
     where: str,
 ) -> None:
-    """Those of the system are used where it has some, else those of the bundle."""
-    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):  # the owner's choice comes before both
+    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):  # the owner's choice would override both
         monkeypatch.delenv(variable, raising=False)
     root = make_root(tmp_path / "root")
     trusted = {

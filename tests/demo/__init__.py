@@ -1,1 +1,1 @@
-"""`make demo`: a real NWC client asks a node for invoices, and a person can watch."""
+"""`make demo`: a real NWC client asks a node for invoices and shows each step."""

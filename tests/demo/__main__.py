@@ -1,6 +1,6 @@
 """A real NWC client asks a node for invoices: `python -m tests.demo [--keep]`.
 
-It ends by itself, with exit code 0 if every answer was right, and leaves no process and no file.
+It ends by itself, leaves no process or file behind, and exits with 0 if every answer was right.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from tests.support.relay import RelayKind, running_relay
 
 APP = "My phone"
 ANSWER_TIMEOUT_S = 20
-# What an LNURL-pay server does: the invoice commits to a text that the node never sees.
+# As of an LNURL-pay server: the invoice commits to a text that the node never sees.
 LNURL_METADATA = '[["text/plain","Sats for the ferry"],["text/identifier","ferry@example.com"]]'
 INVOICES: dict[str, dict[str, Any]] = {
     "with a description": {"amount": 21_000, "description": "Coffee and a croissant"},
@@ -51,14 +51,14 @@ _T = TypeVar("_T")
 
 
 class DemoFailed(Exception):
-    """A step gave nothing to go on with; the text is for people."""
+    """The demonstration cannot continue; the message is for people."""
 
 
 class Demo:
-    """The steps, and how many things were wrong.
+    """The steps of the demonstration.
 
     Attributes:
-        wrong: fields that were not what they had to be.
+        wrong: number of fields that had another value than expected.
 
     """
 
@@ -68,7 +68,7 @@ class Demo:
         self._rpc = node.rpc
 
     def show_setting(self, relay_url: str) -> None:
-        """Tell what runs here."""
+        """Print which programs take part."""
         info = self._rpc.getinfo()
         node = f"lightningd {info['version']} with bitcoind, on {info['network']}"
         if missing := missing_programs():
@@ -80,13 +80,13 @@ class Demo:
         fact("app", "nostr_sdk.NostrWalletConnect")
 
     def connect(self) -> str:
-        """Run nwc-connect as a person does; returns the URI.
+        """Run nwc-connect as a person does, and return the URI.
 
         Raises:
-            DemoFailed: it said no.
+            DemoFailed: the command failed.
 
         """
-        title("The owner of the node makes a connection for an app")
+        title("The owner of the node creates a connection for an app")
         line = lightning_cli(self._node, "nwc-connect", APP)
         if isinstance(self._node, RegtestNode):
             done = subprocess.run(line, check=False, capture_output=True, text=True)
@@ -96,7 +96,7 @@ class Demo:
             connection = json.loads(done.stdout)
         else:
             connection = self._rpc.call("nwc-connect", [APP])
-            say("(what lightning-cli would do; here it goes straight to the double's RPC socket)")
+            say("(the command of lightning-cli; here it goes directly to the double's RPC socket)")
             command(shlex.join(line), json.dumps(connection, indent=3))
         say()
         say("The URI holds the app's secret. It is shown here because this is a demo on regtest.")
@@ -104,19 +104,19 @@ class Demo:
         return uri
 
     async def ask_for_everything(self, uri: str) -> None:
-        """Be the app that has got this URI.
+        """Send all requests as the app with this URI, and check the answers.
 
         Raises:
-            DemoFailed: there was an error instead of an answer, or nothing in time.
+            DemoFailed: an answer is an error, or there is none in time.
 
         """
         app = NostrWalletConnect(NostrWalletConnectUri.parse(uri))
         await self._ask_for_info(app)
-        for what, params in INVOICES.items():
-            await self._ask_for_invoice(app, what, params)
+        for description, params in INVOICES.items():
+            await self._ask_for_invoice(app, description, params)
 
     async def _ask_for_info(self, app: Any) -> None:
-        title("The app asks what it is connected to")
+        title("The app asks for information about the node")
         info = await self._ask("get_info", app.get_info(), {})
         node = self._rpc.getinfo()
         receiving = [name for name, method in METHODS.items() if not method.spends]
@@ -127,8 +127,8 @@ class Demo:
         self._check("", "block_height", info.block_height, node["blockheight"])
         self._check("", "methods", methods, " ".join(sorted(receiving)))
 
-    async def _ask_for_invoice(self, app: Any, what: str, params: dict[str, Any]) -> None:
-        title(f"The app asks for an invoice {what}")
+    async def _ask_for_invoice(self, app: Any, description: str, params: dict[str, Any]) -> None:
+        title(f"The app asks for an invoice {description}")
         request = MakeInvoiceRequest(
             **{"description": None, "description_hash": None, "expiry": None, **params}
         )
@@ -168,15 +168,17 @@ class Demo:
 
 
 def _method_name(method: Any) -> str:
-    """`Method.GET_INFO`, as NIP-47 writes it; one that rust-nostr does not know it keeps as it is."""
+    """Return a method in NIP-47's spelling, also if rust-nostr does not know it."""
     if method.is_unknown():
         return str(method.unknown)
     return type(method).__name__.rpartition(".")[2].lower()
 
 
 def _lifetime(answer: Any, expiry: int) -> int:
-    """Return the seconds the answer says, taken for `expiry` when they are one more: lightningd counts
-    from the moment it keeps the invoice, which can be the second after the one written into it.
+    """Return the lifetime in the answer, in seconds; `expiry` if it is one second longer than that.
+
+    lightningd counts from the time when it stores the invoice, which can be a second after the
+    timestamp in it.
     """
     lifetime: int = answer.expires_at.as_secs() - answer.created_at.as_secs()
     return expiry if lifetime == expiry + 1 else lifetime
@@ -190,10 +192,10 @@ def _owners_command(node: Node) -> list[str]:
 
 
 def stay(node: Node, uri: str) -> None:
-    """Let a person go on with a client of their own, until Ctrl-C or the end of the node."""
+    """Keep the node running for a person's own client, until Ctrl-C or the end of the node."""
     title("Still running. The URI for your own client on this machine:")
     print(f"\n{uri}\n")
-    say("The owner's side, in another terminal:")
+    say("For the owner's side, run in another terminal:")
     say("  " + shlex.join(_owners_command(node)))
     say("End it with Ctrl-C.")
     with contextlib.suppress(KeyboardInterrupt):
@@ -201,7 +203,7 @@ def stay(node: Node, uri: str) -> None:
 
 
 def run(*, keep: bool) -> int:
-    """Run the demonstration; returns the exit code."""
+    """Run the demonstration and return the exit code."""
     with (
         nothing_left_running(),
         tempfile.TemporaryDirectory(prefix="nwc-demo-") as directory,
@@ -221,9 +223,11 @@ def run(*, keep: bool) -> int:
 
 
 def main() -> int:
-    """Read the command line and run; returns the exit code."""
+    """Read the command line, run the demonstration and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="stay up for your own client, until Ctrl-C")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep running for your own client, until Ctrl-C"
+    )
     keep = parser.parse_args().keep
     try:
         return run(keep=keep)

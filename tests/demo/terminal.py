@@ -1,4 +1,4 @@
-"""How the demonstration looks: aligned fields, long values cut in the middle, colours for people."""
+"""The look of the demonstration: aligned fields, long values cut in the middle, colours on terminals."""
 
 import os
 import sys
@@ -14,14 +14,14 @@ _STYLES = {"title": "\033[1m", "good": "\033[32m", "bad": "\033[1;31m", "label":
 
 
 def styled(style: str, text: str) -> str:
-    """Return the text in a style, where a person can see it and wants to (no-color.org)."""
+    """Return the text in a style if the output is a terminal and NO_COLOR (no-color.org) is not set."""
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
         return text
     return f"{_STYLES[style]}{text}{_RESET}"
 
 
 def shorten(text: str, width: int) -> str:
-    """Cut out the middle of what is too long."""
+    """Return the text, without its middle if it is longer than `width` characters."""
     if len(text) <= width:
         return text
     tail = (width - 3) // 2
@@ -47,10 +47,10 @@ def field(label: str, name: str, value: object, is_right: bool | None = None) ->
     """Print `label  name  value  ok`.
 
     Args:
-        label: of a group of fields, in its first row.
-        name: of the field.
-        value: of the field.
-        is_right: the verdict; None where there is none.
+        label: the name of a group of fields, for its first row.
+        name: the name of the field.
+        value: the value of the field.
+        is_right: the verdict; None if there is none.
 
     """
     verdict = {None: "", True: styled("good", "ok"), False: styled("bad", "WRONG")}[is_right]
@@ -59,7 +59,7 @@ def field(label: str, name: str, value: object, is_right: bool | None = None) ->
 
 
 def command(line: str, output: str) -> None:
-    """Print what a person types, and what comes of it."""
+    """Print a command and its output."""
     say(f"$ {line}")
-    for answered in output.splitlines():
-        say(shorten(answered, WIDTH - len(INDENT)))
+    for printed in output.splitlines():
+        say(shorten(printed, WIDTH - len(INDENT)))

@@ -8,7 +8,7 @@ from tests.double.settings import parse
 
 
 async def main() -> int:
-    """Run a double until it is told to stop."""
+    """Run a double until it is asked to stop, and return its exit code."""
     return await Node(parse(sys.argv[1:])).run()
 
 

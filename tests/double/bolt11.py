@@ -1,4 +1,4 @@
-"""BOLT11 invoices, just enough to make, sign and read them; shares no code with `nwc/`."""
+"""BOLT11 invoices: just enough to make, sign and read them. Shares no code with `nwc/`."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -10,19 +10,19 @@ from pyln.proto.bech32 import CHARSET, bech32_decode, bech32_encode
 
 CURRENCIES = {"bitcoin": "bc", "testnet": "tb", "signet": "tbs", "regtest": "bcrt"}
 NETWORKS = {currency: network for network, currency in CURRENCIES.items()}
-# Millisatoshi times ten, which is picobitcoin, for every multiplier, largest first.
+# Picobitcoin (a tenth of a millisatoshi) of every multiplier, largest first.
 MULTIPLIERS = {"": 10**12, "m": 10**9, "u": 10**6, "n": 10**3, "p": 1}
 SIGNATURE_LENGTH = 104
 DEFAULT_EXPIRY = 3600
-# Even bits, and those lower ones that lightningd knows one or the other way.
+# Even bits are compulsory. lightningd knows the lowest 64 bits as compulsory or optional.
 COMPULSORY = int("01" * 512, 2)
 KNOWN_FEATURES = (1 << 64) - 1
-MAX_GROUPS = 64 // 5  # of five bits, in a number
+MAX_GROUPS = 64 // 5  # groups of five bits in a number
 Field = tuple[str, tuple[int, ...]]
 
 
 class Bolt11Error(ValueError):
-    """A string is no invoice of ours; the message is lightningd's."""
+    """A string is not an invoice that we can read; the message is lightningd's."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Bolt11:
 
 
 def encode(invoice: Bolt11, key: bytes) -> str:
-    """Sign an invoice; with a description hash, the description itself stays out of it."""
+    """Return a signed invoice. If it has a description hash, it omits the description."""
     hrp = f"ln{invoice.currency}{_print_amount(invoice.amount_msat)}"
     data = _from_int(invoice.created_at, 7)
     for tag, value in _fields(invoice):
@@ -55,10 +55,10 @@ def encode(invoice: Bolt11, key: bytes) -> str:
 
 
 def decode(invstring: str, check_signature: bool = True, currency: str = "") -> Bolt11:
-    """Read an invoice, of a certain currency if one is named.
+    """Return the content of an invoice.
 
     Raises:
-        Bolt11Error: it is malformed.
+        Bolt11Error: it is malformed, or not of the given currency.
 
     """
     try:
@@ -124,8 +124,8 @@ def _from_fields(fields: Iterable[Field]) -> Bolt11:
     known: dict[str, tuple[int, ...]] = {}
     others: list[Field] = []
     for tag, value in fields:
-        wanted = (tag in "sph" and len(value) == 52) or tag in "dxc9"
-        if wanted and tag not in known:
+        is_readable = (tag in "sph" and len(value) == 52) or tag in "dxc9"
+        if is_readable and tag not in known:
             known[tag] = value
         elif tag != "n":
             others.append((tag, value))
@@ -182,18 +182,18 @@ def _parse_amount(amount: str) -> int | None:
 
 
 def print_features(features: int) -> str:
-    """Print feature bits as lightningd does: as many bytes as the groups of five bits fill."""
+    """Return feature bits in hex, as lightningd prints them: whole bytes of the groups of five bits."""
     groups = -(-features.bit_length() // 5)
     return features.to_bytes(-(-groups * 5 // 8), "big").hex()
 
 
 def invoice_secret(preimage: bytes) -> bytes:
-    """Derive the payment secret as lightningd does."""
+    """Return the payment secret, derived as lightningd does."""
     return hashlib.sha256(bytes([preimage[0] ^ 1]) + preimage[1:]).digest()
 
 
 def _from_int(value: int, length: int = 0) -> list[int]:
-    """Cut a number into groups of five bits, at least one of them."""
+    """Return a number as groups of five bits, at least one of them."""
     length = length or max(1, -(-value.bit_length() // 5))
     return [value >> 5 * i & 31 for i in reversed(range(length))]
 
@@ -212,12 +212,12 @@ def _from_bytes(data: bytes) -> list[int]:
 
 
 def to_bytes(groups: Sequence[int]) -> bytes:
-    """Join groups of five bits, dropping bits that fill no byte."""
+    """Return the bytes of groups of five bits, without the bits that do not fill a byte."""
     size = len(groups) * 5 // 8
     return (_to_int(groups) >> len(groups) * 5 - size * 8).to_bytes(size, "big")
 
 
 def _padded(groups: Sequence[int]) -> bytes:
-    """Join groups of five bits, filling the last byte with zeros (what is signed)."""
+    """Return the bytes of groups of five bits, the last one filled with zeros, for the signature."""
     size = -(-len(groups) * 5 // 8)
     return (_to_int(groups) << size * 8 - len(groups) * 5).to_bytes(size, "big")

@@ -1,4 +1,4 @@
-"""Invoices by the hundred thousand, and BOLT12 ones: right in form, but nobody has signed them."""
+"""Invoices and payments by the hundred thousand, and BOLT12 invoices: well-formed, but not signed."""
 
 import hashlib
 import secrets
@@ -25,42 +25,42 @@ _OFFER_DESCRIPTION, _CREATED_AT, _RELATIVE_EXPIRY, _PAYMENT_HASH, _AMOUNT = 10, 
 
 
 class Template:
-    """An invoice whose timestamp and payment hash can be exchanged in some microseconds.
+    """An invoice whose timestamp and payment hash can be replaced in some microseconds.
 
-    A bech32 checksum is linear: what a word at a certain place adds to it is computed once.
+    A bech32 checksum is linear, so the contribution of each word at each position is computed once.
     """
 
     def __init__(self, invoice: str) -> None:
         hrp, words = bech32_decode(invoice)
         changing = (*_TIMESTAMP, *_HASH)
-        self._words = [0 if place in changing else word for place, word in enumerate(words)]
+        self._words = [0 if index in changing else word for index, word in enumerate(words)]
         self._prefix = hrp + "1"
         spread = [*(ord(c) >> 5 for c in hrp), 0, *(ord(c) & 31 for c in hrp)]
         zeros = [0] * (len(words) + _CHECKSUM)
         self._base = bech32_polymod(bytes([*spread, *self._words, *zeros[:_CHECKSUM]])) ^ 1
         empty = bech32_polymod(bytes([*[0] * len(spread), *zeros]))
         self._parts: dict[tuple[int, int], int] = {}
-        for place in changing:
+        for index in changing:
             bits = []
             for bit in range(5):
-                zeros[place] = 1 << bit
+                zeros[index] = 1 << bit
                 bits.append(bech32_polymod(bytes([*[0] * len(spread), *zeros])) ^ empty)
-            zeros[place] = 0
+            zeros[index] = 0
             for word in range(32):
                 parts = (part for bit, part in enumerate(bits) if word >> bit & 1)
-                self._parts[place, word] = reduce(xor, parts, 0)
+                self._parts[index, word] = reduce(xor, parts, 0)
 
     def invoice(self, created_at: int, payment_hash: bytes) -> str:
-        """Return the invoice with these two."""
+        """Return the invoice with this timestamp (Unix seconds) and payment hash."""
         words, checksum, parts = self._words.copy(), self._base, self._parts
         hash_words = int.from_bytes(payment_hash, "big") << 4
         values = [
-            *((place, created_at >> 5 * (6 - i) & 31) for i, place in enumerate(_TIMESTAMP)),
-            *((place, hash_words >> 5 * (51 - i) & 31) for i, place in enumerate(_HASH)),
+            *((index, created_at >> 5 * (6 - i) & 31) for i, index in enumerate(_TIMESTAMP)),
+            *((index, hash_words >> 5 * (51 - i) & 31) for i, index in enumerate(_HASH)),
         ]
-        for place, word in values:
-            words[place] = word
-            checksum ^= parts[place, word]
+        for index, word in values:
+            words[index] = word
+            checksum ^= parts[index, word]
         words += [checksum >> 5 * (5 - i) & 31 for i in range(_CHECKSUM)]
         return self._prefix + "".join([CHARSET[word] for word in words])
 
@@ -77,9 +77,9 @@ def dev_invoices(
     description: str,
     digits: int,
 ) -> Json:
-    """Make many invoices with rising timestamps; every so manieth is paid, 0 is none.
+    """Make `count` invoices, one every `step` seconds; every `paid_every`th is paid (0: none).
 
-    Their labels are the prefix and a number, filled up with zeros to so many digits.
+    A label is the prefix and a number, padded with zeros to `digits` digits.
     """
     now = int(time.time())
     created_at = now - count * step if created_at is None else created_at
@@ -136,7 +136,10 @@ def dev_invoices(
 
 
 def dev_payments(node: "Node", count: int, created_at: int, step: int) -> Json:
-    """Make many payments with rising times; a quarter fails, a tenth at first."""
+    """Make `count` payments, one every `step` seconds.
+
+    A quarter fails, and a tenth has a failed first attempt.
+    """
     updated_index = int(node.state.get("sendpay_updated_index") or 0)
     rows = []
     for number in range(1, count + 1):
@@ -178,7 +181,7 @@ def dev_bolt12(
     expiry: int,
     preimage: bytes | None,
 ) -> Json:
-    """Make an invoice as somebody's invoice request for an offer of ours would."""
+    """Make an invoice as an invoice request for one of our offers does."""
     created_at = int(time.time()) if created_at is None else created_at
     preimage = preimage or secrets.token_bytes(32)
     payment_hash = hashlib.sha256(preimage).digest()
@@ -210,7 +213,7 @@ def dev_bolt12(
 
 
 def _integer(value: int) -> bytes:
-    """A truncated integer of BOLT1."""
+    """Return a truncated integer of BOLT1."""
     return value.to_bytes(8, "big").lstrip(b"\0")
 
 

@@ -1,4 +1,4 @@
-"""Our channels: what dev-channels has set, less what payments take out of them."""
+"""Our channels: those that dev-channels has set, less the amounts of payments."""
 
 import json
 from typing import TYPE_CHECKING
@@ -12,31 +12,31 @@ if TYPE_CHECKING:
 
 CHANNELS = "channels"
 NORMAL = "CHANNELD_NORMAL"
-# What is shown while dev-channels was never called: payments take nothing out of it.
-ENDLESS = {"peer_id": "02" * 33, "state": NORMAL, "peer_connected": True, "spendable_msat": 10**16}
+# Shown until dev-channels is called. Payments do not reduce it.
+UNLIMITED = {"peer_id": "02" * 33, "state": NORMAL, "peer_connected": True, "spendable_msat": 10**16}
 
 
 def listpeerchannels(node: "Node", id: str | None, **_ignored: Json) -> Json:
-    """List the channels that dev-channels has set, or else one without end."""
+    """List the channels that dev-channels has set, or else one that payments do not reduce."""
     channels = _channels(node)
-    listed = [ENDLESS] if channels is None else channels
+    listed = [UNLIMITED] if channels is None else channels
     return {"channels": [c for c in listed if id in (None, c.get("peer_id"))]}
 
 
 def dev_channels(node: "Node", channels: list[Json]) -> Json:
-    """Set what listpeerchannels shows; spendable_msat counts only in state CHANNELD_NORMAL."""
+    """Set the channels of listpeerchannels. Only state CHANNELD_NORMAL makes spendable_msat count."""
     node.state.put(CHANNELS, json.dumps(channels))
     return {}
 
 
 def spendable_msat(node: "Node") -> int | None:
-    """Add up what can be spent; None, which is without limit, if dev-channels was never called."""
+    """Return the sum that can be spent; None (no limit) if dev-channels was never called."""
     channels = _channels(node)
     return None if channels is None else sum(c.get("spendable_msat", 0) for c in _usable(channels))
 
 
 def take(node: "Node", amount_msat: int) -> None:
-    """Let an HTLC take its amount out of the channels, the first ones first."""
+    """Take the amount of an HTLC out of the channels, in their order."""
     channels = _channels(node)
     if channels is None:
         return
@@ -48,7 +48,7 @@ def take(node: "Node", amount_msat: int) -> None:
 
 
 def give_back(node: "Node", amount_msat: int) -> None:
-    """Let a failed HTLC put its amount back."""
+    """Put the amount of a failed HTLC back into the first channel."""
     channels = _channels(node)
     if usable := _usable(channels or []):
         _change(usable[0], amount_msat)

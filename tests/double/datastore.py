@@ -1,4 +1,4 @@
-"""The datastore commands, by lightningd/datastore.c."""
+"""The datastore commands, after lightningd/datastore.c."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ Key = tuple[str, ...]
 
 
 def key(name: str, value: Json) -> Key:
-    """Take a string, or a list of strings."""
+    """Parse a string, or a list of strings."""
     parts = value if isinstance(value, list) else [value]
     if not parts:
         raise BadParam(name, "should not be empty", value)
@@ -34,7 +34,7 @@ def key(name: str, value: Json) -> Key:
 
 
 def mode(name: str, value: Json) -> str:
-    """Take one of the five modes."""
+    """Parse one of the five modes."""
     if value not in MODES:
         listed = ", ".join(f"'{m}'" for m in MODES[:-1])
         raise BadParam(name, f"should be {listed}, or '{MODES[-1]}'", value)
@@ -42,7 +42,12 @@ def mode(name: str, value: Json) -> str:
 
 
 def content(hex_: bytes | None, string: str | None) -> bytes:
-    """Take exactly one of the two ways to give bytes (also for makesecret)."""
+    """Return the bytes that were given as hex or as string (also for makesecret).
+
+    Raises:
+        RpcError: both were given, or neither.
+
+    """
     if string is not None and hex_ is not None:
         raise RpcError(INVALID_PARAMS, "Cannot have both hex and string")
     if string is None and hex_ is None:
@@ -85,7 +90,7 @@ def datastore(
 
 
 def listdatastore(node: "Node", key: Key | None) -> Json:
-    """List an entry and its children; deeper ones only by the name of their branch."""
+    """List an entry and its children; of deeper entries, only the key of the child above them."""
     key = key or ()
     listed: dict[Key, Json] = {}
     for name, data, generation in _below(node, key):
@@ -109,7 +114,7 @@ def deldatastore(node: "Node", key: Key, generation: int | None) -> Json:
 
 
 def datastoreusage(node: "Node", key: Key | None) -> Json:
-    """Add up the bytes of an entry and all below it."""
+    """Return how many bytes an entry and all entries below it take."""
     total = sum(len(data) + len(_blob(name)) for name, data, _ in _below(node, key or ()))
     shown = f"[{','.join(key or ())}]"
     return {"datastoreusage": {"key": shown, "total_bytes": total}}
@@ -135,7 +140,7 @@ def _below(node: "Node", key: Key) -> Iterator[tuple[Key, bytes, int]]:
 
 
 def _check_relatives(node: "Node", key: Key, exists: bool) -> None:
-    """An entry has no children: neither this one, nor one it would be the child of."""
+    """Raise RpcError if a new entry would be the parent or the child of another."""
     if exists:
         return
     if next(_below(node, key), None):

@@ -1,4 +1,4 @@
-"""The `decode` command, by plugins/offers.c: BOLT11 in full, of BOLT12 what our own bulk.py writes."""
+"""The `decode` command, after plugins/offers.c: BOLT11, and the BOLT12 fields that bulk.py writes."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from tests.double.node import Node
 
 BOLT12 = {"lno": "offer", "lni": "invoice", "lnr": "invoice_request"}
-MIN_WORDS = 4  # for one TLV record, even if it is empty
-# TLV types of BOLT12 to the fields of `decode`, and what they hold.
+MIN_WORDS = 4  # of an empty TLV record
+# For each TLV type of BOLT12: the field of `decode` and its type.
 FIELDS = {
     8: ("offer_amount_msat", int),
     10: ("offer_description", str),
@@ -27,7 +27,7 @@ FIELDS = {
 
 
 def decode(node: "Node", string: str) -> Json:
-    """Show what an invoice says, of whatever network."""
+    """Return the fields of an invoice of any network."""
     string = params.invstring("string", string)
     if string[:3] in BOLT12:
         return _bolt12(string)

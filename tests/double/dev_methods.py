@@ -1,4 +1,4 @@
-"""What the double can do and lightningd cannot: play the rest of the world, and trouble."""
+"""Commands that lightningd does not have: they simulate payers, blocks and faults."""
 
 import secrets
 from typing import TYPE_CHECKING
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def pay(node: "Node", bolt11: str | None, label: str | None, amount_msat: int | None) -> Json:
-    """Let somebody pay an invoice, which is given by its string or by its label."""
+    """Simulate the payment of one of our invoices, given by its string or its label."""
     return invoices.as_json(invoices.pay(node, bolt11, label, amount_msat))
 
 
 def block(node: "Node") -> Json:
-    """Let a block be found."""
+    """Simulate a new block."""
     node.state.next("blocks")
     height = 101 + int(node.state.get("blocks") or 0)
     event = {"hash": secrets.token_hex(32), "height": height}
@@ -26,21 +26,23 @@ def block(node: "Node") -> Json:
 
 
 def delay(node: "Node", method: str, seconds: float) -> Json:
-    """Answer a method so much later; what it does, it does at once. 0 ends it."""
+    """Delay the answers of a method by `seconds`, though not its effect. 0 ends this."""
     node.fault_of(method).delay = seconds
     return {}
 
 
 def fail(node: "Node", method: str, code: int, message: str, times: int) -> Json:
-    """Let the next call or calls of a method fail, without doing anything."""
+    """Make the next `times` calls of a method fail without any effect."""
     fault = node.fault_of(method)
     fault.error, fault.times = RpcError(code, message), times
     return {}
 
 
 def answer(node: "Node", method: str, text: str | None, times: int) -> Json:
-    """Answer the next call or calls of a method with this text, in which ID stands for that of the
-    call, and hang up; without a text only hang up. What the method does, it does.
+    """Answer the next `times` calls of a method with this text, and close the connection.
+
+    ID in the text becomes the id of the call. Without a text, only close the connection. The method
+    has its effect in any case.
     """
     fault = node.fault_of(method)
     fault.answer, fault.answers = text, times
@@ -48,7 +50,7 @@ def answer(node: "Node", method: str, text: str | None, times: int) -> Json:
 
 
 def commits(node: "Node") -> Json:
-    """Count, by method, the transactions that wrote something since the start."""
+    """Return, by method, the number of transactions that have written something since the start."""
     counts = dict(node.state.commits)
     return {"commits": counts, "total": sum(counts.values())}
 

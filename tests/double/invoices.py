@@ -1,4 +1,4 @@
-"""The invoice commands, by lightningd/invoice.c and wallet/invoices.c."""
+"""The invoice commands, after lightningd/invoice.c and wallet/invoices.c."""
 
 import asyncio
 import hashlib
@@ -44,9 +44,9 @@ def invoice(
     """Make an invoice."""
     if len(_escaped(label)) > LABEL_BYTES:
         raise RpcError(INVALID_PARAMS, f"Label '{label}' over {LABEL_BYTES} bytes")
-    size, most = len(description.encode()), 639 if node.settings.is_since("25.12") else 640
-    if size > most and not deschashonly:
-        message = f"Description greater than {most} bytes invalid (description length {size})"
+    size, maximum = len(description.encode()), 639 if node.settings.is_since("25.12") else 640
+    if size > maximum and not deschashonly:
+        message = f"Description greater than {maximum} bytes invalid (description length {size})"
         raise RpcError(INVALID_PARAMS, message)
     preimage = preimage or secrets.token_bytes(32)
     content = Bolt11(
@@ -78,7 +78,7 @@ def invoice(
 
 
 def createinvoice(node: "Node", invstring: str, label: str, preimage: bytes) -> Json:
-    """Sign and store an invoice the caller made up; of `d` and `h`, it gets `h` only."""
+    """Sign and store an invoice that the caller wrote, without its `d` if it has an `h`."""
     try:
         currency = bolt11.CURRENCIES[node.settings.network]
         content = bolt11.decode(invstring, check_signature=False, currency=currency)
@@ -132,7 +132,7 @@ def listinvoices(
     start: int,
     limit: int | None,
 ) -> Json:
-    """List invoices: one, or all, or a page."""
+    """List one invoice, all, or a page."""
     if sum(x is not None for x in (label, invstring, payment_hash, offer_id)) > 1:
         message = "Can only specify one of {label}, {invstring}, {payment_hash} or {offer_id}"
         raise RpcError(INVALID_PARAMS, message)
@@ -157,9 +157,9 @@ def listinvoices(
 
 
 def waitanyinvoice(node: "Node", lastpay_index: int, timeout: int | None) -> Json:
-    """Give the invoice paid next after a certain one, now or when there is one.
+    """Return the first invoice paid after `lastpay_index`; wait for one if there is none yet.
 
-    As in lightningd, whoever waits gets the next that is paid, whatever its number.
+    As in lightningd, a waiting call gets the next paid invoice, whatever its pay_index.
     """
     after = lastpay_index - params.U64 if lastpay_index >= params.U64 // 2 else lastpay_index
     query = "SELECT * FROM invoices WHERE pay_index > ? ORDER BY pay_index LIMIT 1"
@@ -180,7 +180,7 @@ async def _wait_for_payment(node: "Node", seconds: int | None) -> Json:
 
 
 def pay(node: "Node", bolt11: str | None, label: str | None, amount_msat: int | None) -> sqlite3.Row:
-    """Let an unpaid invoice be paid (dev-pay); tells the plugins."""
+    """Mark an unpaid invoice as paid and notify the plugins (dev-pay)."""
     _expire(node)
     row = _find(node, "label", label) if label is not None else _find(node, "bolt11", bolt11)
     if not row:
@@ -212,7 +212,7 @@ def pay(node: "Node", bolt11: str | None, label: str | None, amount_msat: int | 
 
 
 def as_json(row: sqlite3.Row) -> Json:
-    """Show an invoice as listinvoices does."""
+    """Return an invoice as listinvoices shows it."""
     fields: dict[str, Json] = {
         "label": row["label"],
         "bolt11": row["bolt11"],

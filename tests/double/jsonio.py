@@ -1,6 +1,6 @@
-"""JSON as it travels on lightningd's sockets and pipes: objects one after the other.
+"""JSON on lightningd's sockets and pipes, where one object follows another.
 
-Only splitting and printing; what the objects mean is decided elsewhere.
+This module splits and prints objects. What they mean is decided elsewhere.
 """
 
 import json
@@ -13,21 +13,21 @@ Json = Any
 
 
 class JsonError(ValueError):
-    """The stream holds something that can never become a JSON object."""
+    """The stream contains something that cannot become a JSON object."""
 
 
 class EscapedText(str):
-    r"""A JSON string written with a `\u` escape, which lightningd refuses in places."""
+    r"""A JSON string written with a `\u` escape, which some parameters of lightningd refuse."""
 
     __slots__ = ()
 
 
-# An escaped backslash before a `u` is no such escape.
+# An escaped backslash before a `u` is not such an escape.
 _ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\u")
 
 
 class _TokenDecoder(json.JSONDecoder):
-    r"""A decoder that remembers which strings were written with `\u`."""
+    r"""A decoder that returns strings written with `\u` as EscapedText."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,23 +44,20 @@ _DECODER = _TokenDecoder()
 
 
 class JsonSplitter:
-    """Cuts a byte stream into JSON objects, however the bytes were chunked."""
+    """Splits a byte stream into JSON objects, whatever the chunks."""
 
     def __init__(self) -> None:
         self._buffer = b""
 
     def feed(self, data: bytes) -> Iterator[Json]:
-        """Add what was read.
-
-        Yields:
-            The objects that are complete now.
+        """Yield the objects that `data` completes.
 
         Raises:
-            JsonError: the stream goes on with something that is not JSON or not UTF-8.
+            JsonError: the stream continues with something that is not JSON or not UTF-8.
 
         """
         self._buffer += data
-        # Nothing can be complete before a closing brace.
+        # No object is complete before a closing brace.
         if b"}" in data:
             yield from self._complete_objects()
         if self._buffer.strip()[:1] not in (b"", b"{"):
@@ -89,10 +86,10 @@ def _may_continue(error: json.JSONDecodeError, text: str) -> bool:
 
 
 def dumps(value: Json) -> bytes:
-    """Print one object as lightningd does: compact, UTF-8, followed by an empty line."""
+    """Return one object as lightningd prints it: compact, UTF-8, followed by an empty line."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
 
 
 def token(value: Json) -> str:
-    """Give the text of a value as it stood in the JSON source, a string without its quotes."""
+    """Return the text of a value as in the JSON source; a string without its quotes."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

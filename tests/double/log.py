@@ -1,4 +1,4 @@
-"""The log: lines as lightningd prints them, to stdout and to a file."""
+"""The log: lines in lightningd's format, to stdout and to a file."""
 
 import contextlib
 import sys
@@ -18,7 +18,7 @@ LEVELS = {
 
 
 class Log:
-    """Where every part of the double writes what happens."""
+    """The log of the double and of its plugins."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._file = path.open("a", encoding="utf-8") if path else None
@@ -31,6 +31,6 @@ class Log:
             if self._file:
                 self._file.write(entry)
                 self._file.flush()
-            with contextlib.suppress(BrokenPipeError):  # nobody reads any more: the end is near
+            with contextlib.suppress(BrokenPipeError):  # the reader has gone, so we will be stopped
                 sys.stdout.write(entry)
                 sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The double itself: owns the parts, carries out commands, starts and ends."""
+"""The double itself: owns the parts, runs commands, starts and stops."""
 
 import asyncio
 import hashlib
@@ -31,7 +31,14 @@ from tests.double.wait import Waiters
 
 @dataclass
 class Fault:
-    """What dev-delay, dev-fail and dev-answer have in store for a method."""
+    """What dev-delay, dev-fail and dev-answer have set for a method.
+
+    Attributes:
+        delay: by which answers are late, in seconds.
+        error: the error of the next `times` calls.
+        answer: the text that the next `answers` calls get instead; None closes the connection only.
+
+    """
 
     delay: float = 0.0
     error: RpcError | None = None
@@ -68,13 +75,8 @@ class Node:
         self.mirror = Mirror(self.state)
 
     async def run(self) -> int:
-        """Live until `stop` or SIGTERM.
-
-        Returns:
-            The exit code.
-
-        """
-        self._watch_for_the_end()
+        """Run until `stop` or SIGTERM, and return the exit code."""
+        self._stop_on_signals()
         try:
             await self.plugins.read_manifests()
         except (OptionError, OSError) as error:
@@ -99,10 +101,10 @@ class Node:
         self.state.close()
 
     async def call(self, method: str, given: Json) -> Json:
-        """Carry out one of our own commands, in one transaction.
+        """Run one of our own commands in one transaction and return its result.
 
         Raises:
-            RpcError: it refuses, or there is no such command.
+            RpcError: the command fails, or does not exist.
 
         """
         command = self.commands.get(method)
@@ -121,7 +123,12 @@ class Node:
 
     @asynccontextmanager
     async def faults(self, method: str) -> AsyncIterator[None]:
-        """Let the call in the body fail or be late as the dev methods have ordered."""
+        """Fail or delay the call in the body as the dev methods have set.
+
+        Raises:
+            RpcError: dev-fail has set one.
+
+        """
         fault = self.fault.get(method, Fault())
         if fault.error and fault.times:
             fault.times -= 1
@@ -131,20 +138,20 @@ class Node:
             await asyncio.sleep(fault.delay)
 
     def fault_of(self, method: str) -> Fault:
-        """Give the fault of a method, to be changed."""
+        """Return the fault of a method, for the caller to change."""
         return self.fault.setdefault(method, Fault())
 
     def has_method(self, name: str) -> bool:
-        """Tell whether anybody offers this command."""
+        """Return True if the double or a plugin has this command."""
         return name in self.commands or self.plugins.find(name) is not None
 
     def features(self) -> Json:
-        """Give our feature bits, for getinfo and `init`."""
+        """Return our feature bits, for getinfo and `init`."""
         init, node = "800898880a8a59a1", "808898880a8a59a1"
         return {"init": init, "node": node, "channel": "", "invoice": "02000002024100"}
 
     def abort(self, reason: str) -> None:
-        """Die as lightningd dies of a failed assertion."""
+        """End the process as a failed assertion in lightningd does."""
         self.log.add("broken", "lightningd", reason)
         os.abort()
 
@@ -156,10 +163,10 @@ class Node:
             self.log.add("broken", "lightningd", f"bug in the double's {method}: {text}")
             raise RpcError(LIGHTNINGD, f"bug in the double: {error}") from error
 
-    def _watch_for_the_end(self) -> None:
+    def _stop_on_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
         if stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
-            # Becomes readable when whoever reads our log has gone.
+            # A pipe's end becomes readable when its reader has gone.
             loop.add_reader(sys.stdout.fileno(), self.stopping.set)

@@ -1,6 +1,6 @@
-"""Options of plugins: what a manifest declares, what the user set, what `init` is told.
+"""Options of plugins: as a manifest declares them, as the user sets them, as `init` gets them.
 
-By lightningd/plugin.c (plugin_opt_add, json_add_plugin_options) and lightningd/configs.c.
+After lightningd/plugin.c (plugin_opt_add, json_add_plugin_options) and lightningd/configs.c.
 """
 
 import re
@@ -12,17 +12,17 @@ from tests.double.jsonio import Json, token
 TYPES = ("string", "string-conceal", "int", "bool", "flag")
 TRUE = ("true", "yes", "1", "on")
 FALSE = ("false", "no", "0", "off")
-# Values an option was given, in order; None is a bare `--name`.
+# The values given to an option, in order; None is a bare `--name`.
 Given = Sequence[str | None]
 
 
 class OptionError(ValueError):
-    """An option that cannot be declared or set; the message is lightningd's."""
+    """An option cannot be declared or set; the message is lightningd's."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option a plugin declares."""
+    """One option that a plugin declares."""
 
     name: str
     type: str
@@ -31,7 +31,7 @@ class Option:
     plugin: str
 
     def as_init(self, given: Given) -> Json:
-        """Give the value for `init`; None means that it is not mentioned there."""
+        """Return the value for `init`; None if the option is omitted there."""
         if self.type == "flag":
             return True if given else None
         values = [v or "" for v in given] or ([self.default] if self.default is not None else [])
@@ -41,7 +41,7 @@ class Option:
         return shown if self.multi else shown[-1]
 
     def as_config(self, given: Given, sources: Sequence[str]) -> Json:
-        """Give the entry for `listconfigs`; None if there is none."""
+        """Return the entry for `listconfigs`; None if there is none."""
         source = sources[-1] if sources else "default"
         if self.type == "flag":
             return {"set": bool(given), "source": source, "plugin": self.plugin}
@@ -56,12 +56,7 @@ class Option:
         return {f"value_{kind}": value, "source": source, "plugin": self.plugin}
 
     def check(self, value: str | None) -> None:
-        """Refuse a value of the wrong type.
-
-        Raises:
-            OptionError: it is one.
-
-        """
+        """Raise OptionError if the value is of the wrong type."""
         if self.type == "flag":
             if value is not None:
                 raise OptionError("doesn't allow an argument")
@@ -84,10 +79,10 @@ class Option:
 
 
 def declare(declared: Json, plugin: str) -> Option:
-    """Read an option of a manifest.
+    """Return the option that a manifest declares.
 
     Raises:
-        OptionError: lightningd would not have it.
+        OptionError: lightningd would refuse it.
 
     """
     if not {"name", "type", "description"} <= declared.keys():
@@ -112,11 +107,9 @@ def declare(declared: Json, plugin: str) -> Option:
 def given_values(
     option: Option, cmdline: Mapping[str, Given], started: Mapping[str, Given]
 ) -> tuple[Given, Sequence[str]]:
-    """Combine the command line with what `plugin start` said: one adds up, the other overrides.
+    """Return the values of an option and the source of each.
 
-    Returns:
-        The values and, for each, where it comes from.
-
+    Values of `plugin start` override those of the command line. Those of a multi option are added.
     """
     first, second = cmdline.get(option.name, ()), started.get(option.name, ())
     if second and not option.multi:

@@ -1,7 +1,7 @@
-"""Command parameters and errors, by the rules of lightningd's common/json_param.c.
+"""Command parameters and errors, after lightningd's common/json_param.c.
 
-lightningd looks at the text of a token more than at its JSON type: `"1000"` is as good as `1000`
-where a number is wanted. The parsers here do the same: they accept and refuse the same things.
+lightningd looks at the text of a token more than at its JSON type: it accepts `"1000"` for a number
+as well as `1000`. The parsers here accept and refuse the same values.
 """
 
 import re
@@ -23,7 +23,7 @@ INDEXES = ("created", "updated", "deleted")
 
 
 class RpcError(Exception):
-    """A command's refusal, as the caller gets it."""
+    """The error of a command, as the caller gets it."""
 
     def __init__(self, code: int, message: str, data: Json = None) -> None:
         super().__init__(message)
@@ -31,13 +31,13 @@ class RpcError(Exception):
         self.data = data
 
     def as_json(self) -> Json:
-        """Give the `error` member of the reply."""
+        """Return the `error` member of the reply."""
         error = {"code": self.code, "message": str(self)}
         return error if self.data is None else {**error, "data": self.data}
 
 
 class BadParam(RpcError):
-    """A parameter of the wrong form; lightningd tells the token to the log only."""
+    """A malformed parameter; lightningd writes its token to the log only."""
 
     def __init__(self, name: str, rule: str, value: Json) -> None:
         super().__init__(INVALID_PARAMS, f"{name}: {rule}: invalid token (see logs for details)")
@@ -57,27 +57,24 @@ class Param:
     default: Any = None
 
 
-# For a command that looks at its parameters itself; it gets them as `given`.
+# For a command that parses its parameters itself; it gets them as `given`.
 ANYTHING = Param("given", lambda _name, value: value)
 
 
 def opt(name: str, parse: Parser, default: Any = None) -> Param:
-    """Declare an optional parameter."""
+    """Return an optional parameter."""
     return Param(name, parse, required=False, default=default)
 
 
 def usage(params: Sequence[Param]) -> str:
-    """Print parameters as `help` does."""
+    """Return the parameters as `help` prints them."""
     if ANYTHING in params:
         return "subcommand=start|stop|startdir|rescan|list"
     return " ".join(p.name if p.required else f"[{p.name}]" for p in params)
 
 
 def parse_params(params: Sequence[Param], given: Json) -> dict[str, Any]:
-    """Check what a caller gave against what a command takes.
-
-    Returns:
-        A value for every parameter, names as Python identifiers.
+    """Return a value for every parameter, under its name as a Python identifier.
 
     Raises:
         RpcError: too many, unknown, missing or malformed parameters.
@@ -116,24 +113,24 @@ def _pair_up(params: Sequence[Param], given: Json) -> dict[str, Json]:
 
 
 def raw(name: str, value: Json) -> Json:
-    """Take anything."""
+    """Accept anything."""
     return value
 
 
 def string(name: str, value: Json) -> str:
-    """Take the text of any token."""
+    """Return the text of any token."""
     return token(value)
 
 
 def text(name: str, value: Json) -> str:
-    r"""Take a JSON string without `\u` escapes."""
+    r"""Parse a JSON string without `\u` escapes."""
     if not isinstance(value, str) or isinstance(value, EscapedText):
         raise BadParam(name, "should be a string (without \\u)", value)
     return value
 
 
 def label(name: str, value: Json) -> str:
-    """Take a string, or a number without sign or fraction."""
+    """Parse a string, or a number without sign or fraction."""
     if isinstance(value, str):
         return value
     if not re.fullmatch("[0-9]+", token(value)):
@@ -142,14 +139,14 @@ def label(name: str, value: Json) -> str:
 
 
 def boolean(name: str, value: Json) -> bool:
-    """Take `true` or `false`."""
+    """Parse `true` or `false`."""
     if not isinstance(value, bool):
         raise BadParam(name, "should be 'true' or 'false'", value)
     return value
 
 
 def u64(name: str, value: Json) -> int:
-    """Take what strtoull takes: also a negative number, which wraps around."""
+    """Parse what strtoull accepts: also a negative number, which wraps around."""
     try:
         number = int(token(value), 0)
     except ValueError:
@@ -160,14 +157,14 @@ def u64(name: str, value: Json) -> int:
 
 
 def integer(name: str, value: Json) -> int:
-    """Take a number of no more than 32 bits, as plugins do."""
+    """Parse a number of no more than 32 bits, as plugins do."""
     if not re.fullmatch("[0-9]{1,9}", token(value)):
         raise BadParam(name, "should be an integer", value)
     return int(token(value))
 
 
 def signed(name: str, value: Json) -> int:
-    """Take a number with a sign; only our own methods do."""
+    """Parse a number with an optional sign; only our dev methods accept one."""
     try:
         return int(token(value))
     except ValueError:
@@ -175,7 +172,7 @@ def signed(name: str, value: Json) -> int:
 
 
 def u32(name: str, value: Json) -> int:
-    """Take a 32 bit number."""
+    """Parse a 32 bit number."""
     try:
         number = u64(name, value)
     except BadParam:
@@ -186,7 +183,7 @@ def u32(name: str, value: Json) -> int:
 
 
 def binary(name: str, value: Json) -> bytes | None:
-    """Take hex digits; lightningd treats anything else as if it were not there."""
+    """Parse hex digits; lightningd treats anything else as if the parameter were absent."""
     digits = token(value)
     if len(digits) % 2 or not re.fullmatch("[0-9a-fA-F]*", digits):
         return None
@@ -194,54 +191,54 @@ def binary(name: str, value: Json) -> bytes | None:
 
 
 def hash32(name: str, value: Json) -> bytes:
-    """Take 32 bytes in hex."""
+    """Parse 32 bytes in hex."""
     if not re.fullmatch("[0-9a-fA-F]{64}", token(value)):
         raise BadParam(name, "should be a 32 byte hex value", value)
     return bytes.fromhex(token(value))
 
 
 def node_id(name: str, value: Json) -> str:
-    """Take a public key in hex."""
+    """Parse a public key in hex."""
     if not re.fullmatch("0[23][0-9a-fA-F]{64}", token(value)):
         raise BadParam(name, "should be a node id", value)
     return token(value)
 
 
 def preimage(name: str, value: Json) -> bytes:
-    """Take a payment preimage."""
+    """Parse a payment preimage."""
     if not re.fullmatch("[0-9a-fA-F]{64}", token(value)):
         raise BadParam(name, "should be 64 hex digits", value)
     return bytes.fromhex(token(value))
 
 
 def invstring(name: str, value: Json) -> str:
-    """Take an invoice, also in upper case or as a `lightning:` URI."""
+    """Return an invoice in lower case and without the prefix of a `lightning:` URI."""
     return token(value).lower().removeprefix("lightning:")
 
 
 def pubkey(name: str, value: Json) -> str:
-    """Take a public key where a plugin of lightningd's looks at it."""
+    """Parse a public key as the plugins of lightningd do."""
     if not re.fullmatch("0[23][0-9a-fA-F]{64}", token(value)):
         raise BadParam(name, "should be a compressed pubkey", value)
     return token(value).lower()
 
 
 def index(name: str, value: Json) -> str:
-    """Take the name of an index."""
+    """Parse the name of an index."""
     if value not in INDEXES:
         raise BadParam(name, "unknown index", value)
     return token(value)
 
 
 def array(name: str, value: Json) -> list[Json]:
-    """Take a list."""
+    """Parse a list."""
     if not isinstance(value, list):
         raise BadParam(name, "should be an array", value)
     return value
 
 
 def msat_or_any(name: str, value: Json) -> int | None:
-    """Take a positive amount (`1000`, `1sat`, `0.5btc`) or `any`, which is None."""
+    """Return a positive amount (`1000`, `1sat`, `0.5btc`) in msat, None for `any`."""
     if token(value) == "any":
         return None
     amount = _msat(token(value))
@@ -251,7 +248,7 @@ def msat_or_any(name: str, value: Json) -> int | None:
 
 
 def msat(name: str, value: Json) -> int:
-    """Take an amount, also 0."""
+    """Return an amount in msat; 0 is allowed."""
     amount = _msat(token(value))
     if amount is None:
         raise BadParam(name, "should be a millisatoshi amount", value)

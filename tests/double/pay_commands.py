@@ -1,4 +1,4 @@
-"""xpay, pay, xkeysend and keysend: what they accept. What becomes of it is in paying.py."""
+"""xpay, pay, xkeysend and keysend: their parameters. paying.py makes the payments."""
 
 import hashlib
 import secrets
@@ -56,8 +56,10 @@ def xpay(
 
 
 def pay(node: "Node", given: Json) -> Awaitable[Json]:
-    """Pay an invoice. From 26.06 on xpay does it, and ignores what it does not know; the old `pay` is
-    left for calls with more than two parameters by position.
+    """Pay an invoice.
+
+    Since 26.06, xpay does it and ignores unknown parameters. The old `pay` then serves only calls
+    with more than two parameters by position.
     """
     can_redirect = node.settings.is_since("26.06")
     is_old = not can_redirect or (isinstance(given, list) and len(given) > 2)
@@ -69,8 +71,8 @@ def pay(node: "Node", given: Json) -> Awaitable[Json]:
     if is_old and can_redirect and node.settings.refuses_deprecated:
         raise RpcError(METHOD_NOT_FOUND, 'Command "pay" is deprecated')
     node.pay_commands.append("pay" if is_old else "xpay")
-    wanted = (parsed[name] for name in ("bolt11", "amount_msat", "maxfee", "label"))
-    return _pay_invoice(node, OldPay() if is_old else Pay(), *wanted)
+    arguments = (parsed[name] for name in ("bolt11", "amount_msat", "maxfee", "label"))
+    return _pay_invoice(node, OldPay() if is_old else Pay(), *arguments)
 
 
 def _pay_invoice(
@@ -83,9 +85,9 @@ def _pay_invoice(
 ) -> Awaitable[Json]:
     content = _invoice(node, invstring)
     amount = _amount(content, amount_msat)
-    late = int(time.time()) - content.created_at - content.expiry
-    if late > 0:
-        raise RpcError(INVOICE_EXPIRED, f"Invoice expired {late} seconds ago")
+    seconds_ago = int(time.time()) - content.created_at - content.expiry
+    if seconds_ago > 0:
+        raise RpcError(INVOICE_EXPIRED, f"Invoice expired {seconds_ago} seconds ago")
     return node.payer.pay(
         Payment(
             style,
@@ -135,7 +137,7 @@ def xkeysend(
 ) -> Awaitable[Json]:
     """Pay a node without an invoice."""
     tlvs = extratlvs or {}
-    # It overwrites a preimage that is given.
+    # xkeysend overwrites a preimage in extratlvs.
     refusal = _refusal(tlvs)
     return _keysend(node, "xkeysend", Xpay(), destination, amount_msat, label, maxfee, tlvs, refusal)
 
@@ -153,7 +155,7 @@ def keysend(
     if node.settings.refuses_deprecated and node.settings.is_since("26.06"):
         raise RpcError(METHOD_NOT_FOUND, "Command 'keysend' is deprecated")
     tlvs = extratlvs or {}
-    # It sends a preimage that is given beside its own, which no payee accepts.
+    # keysend sends a preimage in extratlvs beside its own, and every payee refuses that.
     twice = RpcError(DESTINATION_PERM_FAIL, NO_KEYSEND) if KEYSEND_PREIMAGE in tlvs else None
     refusal = twice or _refusal(tlvs)
     return _keysend(node, "keysend", Keysend(), destination, amount_msat, label, maxfee, tlvs, refusal)
@@ -202,9 +204,9 @@ def _keysend(
 
 
 def _refusal(tlvs: Mapping[int, bytes]) -> RpcError | None:
-    """Say no for the payee to what BOLT4 makes it refuse: even types that it does not know."""
-    is_strange = any(number < FIRST_CUSTOM_TLV and number % 2 == 0 for number in tlvs)
-    return RpcError(DESTINATION_PERM_FAIL, NO_KEYSEND) if is_strange else None
+    """Return the payee's error if BOLT4 makes it refuse: for even types that it does not know."""
+    is_unknown_even = any(number < FIRST_CUSTOM_TLV and number % 2 == 0 for number in tlvs)
+    return RpcError(DESTINATION_PERM_FAIL, NO_KEYSEND) if is_unknown_even else None
 
 
 def dev_payment_release(
@@ -215,7 +217,7 @@ def dev_payment_release(
     message: str,
     preimage: bytes | None,
 ) -> Json:
-    """Let a held payment go on: from the route search to its parts, or from there to its end."""
+    """Release a held payment: from the route search to its parts, or from pending parts to its end."""
     held = node.payer.held()
     if payment_hash is None:
         if len(held) != 1:
@@ -228,50 +230,50 @@ def dev_payment_release(
 
 
 def dev_payments_held(node: "Node") -> Json:
-    """List the payments that dev-payment-release can let go on."""
+    """List the payments that dev-payment-release can release."""
     return {"held": [{"payment_hash": h.hex(), "at": where} for h, where in node.payer.held()]}
 
 
 def dev_keysends(node: "Node") -> Json:
-    """List what was sent by keysend and xkeysend since the start, with its TLVs."""
+    """List the payments of keysend and xkeysend since the start, with their TLVs."""
     return {"keysends": node.keysends}
 
 
 def dev_pay_commands(node: "Node") -> Json:
-    """List which commands have paid invoices since the start, or tried to."""
+    """List the commands that have paid an invoice since the start, or have tried to."""
     return {"commands": node.pay_commands}
 
 
 def getroutes(
     node: "Node", destination: str, amount_msat: int, maxparts: int | None, **_ignored: Json
 ) -> Json:
-    """Find paths, if the payee is there and the channels can carry the amount; or one, by itself."""
+    """Return a route if the payee is reachable and the channels (one if maxparts is 1) suffice."""
     channels = listpeerchannels(node, None)["channels"]
     amounts = [channel.get("spendable_msat", 0) for channel in channels]
-    most = max(amounts, default=0) if maxparts == 1 else sum(amounts)
-    if destination in node.unreachable or amount_msat > most:
+    maximum = max(amounts, default=0) if maxparts == 1 else sum(amounts)
+    if destination in node.unreachable or amount_msat > maximum:
         raise RpcError(ROUTE_NOT_FOUND, "We could not find a usable set of paths.")
     return {"probability_ppm": 1_000_000, "routes": [{"amount_msat": amount_msat, "path": []}]}
 
 
 def listnodes(node: "Node", id: str) -> Json:
-    """Know every node that there is a way to."""
+    """List a node unless dev-unreachable has named it."""
     return {"nodes": [] if id in node.unreachable else [{"nodeid": id}]}
 
 
 def askrene_listreservations(node: "Node", **_ignored: Json) -> Json:
-    """List nothing: the double reserves nothing."""
+    """Return an empty list: the double has no reservations."""
     return {"reservations": []}
 
 
 def dev_unreachable(node: "Node", destinations: list[str]) -> Json:
-    """Name the nodes that nobody knows a way to; all others are there."""
+    """Set the nodes that have no route to them; all others are reachable."""
     node.unreachable = set(destinations)
     return {}
 
 
 def extra_tlvs(name: str, value: Json) -> dict[int, bytes]:
-    """Take an object of numbers and hex strings."""
+    """Parse an object of TLV types and hex strings."""
     if not isinstance(value, dict):
         raise BadParam(name, "should be an object", value)
     return {_tlv_type(number): _tlv_value(number, digits) for number, digits in value.items()}
@@ -345,7 +347,7 @@ DEV_PARAMS = (opt("dev_use_shadow", params.boolean),)
 
 
 def usage_of(name: str, settings: Settings) -> str | None:
-    """Return what `help` says of the parameters of pay and keysend; None for other commands."""
+    """Return the parameters of pay and keysend as `help` prints them; None for other commands."""
     is_deprecated = settings.is_since("26.06")
     if name == "pay":
         usage = params.usage(PAY_PARAMS)
@@ -356,13 +358,13 @@ def usage_of(name: str, settings: Settings) -> str | None:
 
 
 def commands_of(settings: Settings) -> dict[str, tuple[Any, ...]]:
-    """Return the commands of the version that is played."""
+    """Return the commands of the version that the double plays."""
     is_new = settings.is_since("26.06")
     removed = set() if is_new else {"xkeysend"}
     removed |= {"pay", "keysend"} if settings.is_since("27.03") else set()
     commands = {name: command for name, command in _COMMANDS.items() if name not in removed}
-    more = XPAY_PARAMS_SINCE_26_06 if is_new else ()
-    return {**commands, "xpay": (xpay, *XPAY_PARAMS, *more, *DEV_PARAMS)}
+    added = XPAY_PARAMS_SINCE_26_06 if is_new else ()
+    return {**commands, "xpay": (xpay, *XPAY_PARAMS, *added, *DEV_PARAMS)}
 
 
 _COMMANDS: dict[str, tuple[Any, ...]] = {

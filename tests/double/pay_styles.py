@@ -1,4 +1,4 @@
-"""How xpay, pay, xkeysend and keysend answer: the fields of a success, the codes of a failure."""
+"""The answers of xpay, pay, xkeysend and keysend: the fields of a success, the codes of a failure."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from tests.double.paying import (
 )
 
 STOPPED_ERROR = 210
-RAN_OUT = "Ran out of routes to try after 1 attempt: see `paystatus`"
+NO_MORE_ROUTES = "Ran out of routes to try after 1 attempt: see `paystatus`"
 
 
 def _sums(payment: Payment, rows: Sequence[sqlite3.Row]) -> Json:
@@ -30,44 +30,44 @@ def _sums(payment: Payment, rows: Sequence[sqlite3.Row]) -> Json:
 
 
 class Xpay:
-    """xpay and xkeysend."""
+    """The answers of xpay and xkeysend."""
 
-    numbers_one_part = True
-    asks_first = False
+    numbers_single_part = True
+    looks_for_complete_first = False
 
     def success(self, payment: Payment, rows: Sequence[sqlite3.Row]) -> Json:
-        """Count the parts; those still pending are taken for successful."""
+        """Return the sums and the numbers of parts; a pending part counts as successful."""
         failed = sum(row["status"] == "failed" for row in rows)
         counts = {"failed_parts": failed, "successful_parts": len(rows) - failed}
         return {**_sums(payment, rows), **counts}
 
     def already_paid(self, payment: Payment, rows: Sequence[sqlite3.Row]) -> Json:
-        """Refuse to pay again."""
+        """Raise the error of a second payment."""
         raise RpcError(ALREADY_PAID, "Already paid this invoice successfully")
 
     def failure(self, payment: Payment, error: RpcError, *, is_pending: bool) -> RpcError:
-        """Leave the error as it is: it does not say whether a part is pending."""
+        """Return the error unchanged: it does not say whether a part is pending."""
         return error
 
 
 class OldXpay(Xpay):
-    """xpay before 26.06."""
+    """The answers of xpay before 26.06."""
 
     def already_paid(self, payment: Payment, rows: Sequence[sqlite3.Row]) -> Json:
-        """Refuse to pay again."""
+        """Raise the error of a second payment."""
         raise RpcError(ALREADY_PAID_BEFORE_26_06, "Already paid this invoice successfully")
 
     def failure(self, payment: Payment, error: RpcError, *, is_pending: bool) -> RpcError:
-        """Have one code for all that has no route."""
+        """Return ROUTE_NOT_FOUND also for a route that is too expensive."""
         is_costly = error.code == ROUTE_TOO_EXPENSIVE
         return RpcError(ROUTE_NOT_FOUND, str(error)) if is_costly else error
 
 
 class Pay(Xpay):
-    """pay, which xpay has taken over (xpay-handle-pay)."""
+    """The answers of `pay` when xpay handles it (xpay-handle-pay)."""
 
     def success(self, payment: Payment, rows: Sequence[sqlite3.Row]) -> Json:
-        """Give the fields of the old `pay`."""
+        """Return the fields of the old `pay`."""
         return {
             **_sums(payment, rows),
             "parts": len(rows),
@@ -78,20 +78,20 @@ class Pay(Xpay):
         }
 
     def already_paid(self, payment: Payment, rows: Sequence[sqlite3.Row]) -> Json:
-        """Give the payment that was made before; only created_at is whole seconds then."""
+        """Return the earlier payment; here created_at is in whole seconds."""
         amount = sum(row["amount_msat"] for row in rows)
         before = {"amount_msat": amount, "created_at": rows[0]["created_at"]}
         return {**self.success(payment, rows), **before}
 
 
 class OldPay(Pay):
-    """The old `pay`, which lightningd does not hand to xpay."""
+    """The answers of the old `pay`, which lightningd does not hand to xpay."""
 
-    numbers_one_part = False
-    asks_first = True
+    numbers_single_part = False
+    looks_for_complete_first = True
 
     def failure(self, payment: Payment, error: RpcError, *, is_pending: bool) -> RpcError:
-        """Say beside code and message whether a part is pending."""
+        """Return an error that also says whether a part is pending."""
         status = "pending" if is_pending else "failed"
         if error.code == DESTINATION_PERM_FAIL:
             message = "failed: WIRE_INCORRECT_OR_UNKNOWN_PAYMENT_DETAILS (reply from remote)"
@@ -104,17 +104,17 @@ class OldPay(Pay):
             )
             return _ErrorWithFields(0, message, attempts)
         if error.code in (ROUTE_NOT_FOUND, ROUTE_TOO_EXPENSIVE):
-            return _ErrorWithFields(STOPPED_ERROR, RAN_OUT, attempts)
+            return _ErrorWithFields(STOPPED_ERROR, NO_MORE_ROUTES, attempts)
         return _ErrorWithFields(error.code, str(error), attempts)
 
 
 class Keysend(Pay):
-    """The old keysend."""
+    """The answers of the old keysend."""
 
-    numbers_one_part = False
+    numbers_single_part = False
 
     def failure(self, payment: Payment, error: RpcError, *, is_pending: bool) -> RpcError:
-        """Put everything down to routes that ran out, or to a payee that does not understand."""
+        """Return one of two errors: the payee does not support keysend, or there are no more routes."""
         status = "pending" if is_pending else "failed"
         if error.code == DESTINATION_PERM_FAIL:
             message = (
@@ -124,18 +124,18 @@ class Keysend(Pay):
             attempts = [_attempt(payment, status, message)]
             return _ErrorWithFields(0, message, {"attempts": attempts})
         attempts = [_attempt(payment, status, str(error))]
-        return _ErrorWithFields(STOPPED_ERROR, RAN_OUT, {"attempts": attempts})
+        return _ErrorWithFields(STOPPED_ERROR, NO_MORE_ROUTES, {"attempts": attempts})
 
 
 class _ErrorWithFields(RpcError):
-    """An error with further fields beside code and message, not below `data`."""
+    """An error with fields beside code and message that are not in `data`."""
 
     def __init__(self, code: int, message: str, fields: Json) -> None:
         super().__init__(code, message)
         self._fields = fields
 
     def as_json(self) -> Json:
-        """Give the `error` member of the reply."""
+        """Return the `error` member of the reply."""
         return {**super().as_json(), **self._fields}
 
 

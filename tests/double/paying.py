@@ -1,8 +1,8 @@
-"""The life of a payment: route search, parts that are pending, their end, the answer.
+"""The life of a payment: the route search, pending parts, their end, the answer.
 
-By plugins/xpay/xpay.c and check_progress in lightningd/pay.c. A payment goes on when whoever asked for
-it has gone. Its parts are in the database, so they survive a restart; what is still in the route
-search is lost then, as lightningd loses it.
+After plugins/xpay/xpay.c and check_progress in lightningd/pay.c. A payment continues when its caller
+has gone. Its parts are in the database, so they survive a restart. A payment that is still in the
+route search is then lost, as in lightningd.
 """
 
 import asyncio
@@ -38,22 +38,22 @@ class Style(Protocol):
     """How one of the commands answers.
 
     Attributes:
-        numbers_one_part: whether it numbers the part of a payment that has only one.
-        asks_first: whether it looks for a payment that is made already before it begins another.
+        numbers_single_part: True if a single part has the partid 1, not 0.
+        looks_for_complete_first: True if a complete part of any partid means that the payment is made.
 
     """
 
-    numbers_one_part: bool
-    asks_first: bool
+    numbers_single_part: bool
+    looks_for_complete_first: bool
 
     def success(self, payment: "Payment", rows: Sequence[sqlite3.Row]) -> Json:
-        """Give the answer for a payment whose parts are these."""
+        """Return the answer for a payment with these parts."""
 
     def already_paid(self, payment: "Payment", rows: Sequence[sqlite3.Row]) -> Json:
-        """Answer, or raise, when these parts have paid it before."""
+        """Return the answer, or raise RpcError, if these parts have paid it before."""
 
     def failure(self, payment: "Payment", error: RpcError, *, is_pending: bool) -> RpcError:
-        """Give the error as this command does; something of the payment may be pending, or begin."""
+        """Return the error as this command shows it; `is_pending` if a part is or may become pending."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ class Payment:
     bolt11: str | None = None
     groupid: int = field(default_factory=lambda: secrets.randbits(62))
     started_at: float = field(default_factory=time.time)
-    # What the payee will say of it in any case.
+    # The payee's error, whatever the plan.
     refusal: RpcError | None = None
 
 
 @dataclass(frozen=True)
 class Held:
-    """A payment that dev-payment-release has to let go on."""
+    """A payment that waits for dev-payment-release."""
 
     payment: Payment
     plan: Plan
@@ -83,7 +83,7 @@ class Held:
 
 
 class Payer:
-    """All payments under way."""
+    """All payments in flight."""
 
     def __init__(self, node: "Node") -> None:
         self._node = node
@@ -91,16 +91,11 @@ class Payer:
         self._pending: dict[bytes, Held] = {}
 
     def pay(self, payment: Payment) -> asyncio.Future[Json]:
-        """Begin a payment.
-
-        Returns:
-            Its answer; whether anybody waits for it makes no difference.
-
-        """
+        """Begin a payment and return its answer; the payment continues if nobody awaits that."""
         answer = asyncio.get_running_loop().create_future()
         answer.add_done_callback(lambda a: a.cancelled() or a.exception())
         plan = plans.take(self._node.state, payment.payment_hash)
-        self._node.state.commit("sendpay")  # before the log tells a test that it may kill us
+        self._node.state.commit("sendpay")  # before a log line lets a test kill us
         held = Held(payment, plan, answer)
         if plan.hold_route or plan.error_in_route:
             self._in_route[payment.payment_hash] = held
@@ -108,33 +103,33 @@ class Payer:
                 _refuse(held, plan.error_in_route.as_error(), is_pending=True)
             self._log(payment, "held in the route search")
         else:
-            self._go_on(held)
+            self._continue(held)
         return answer
 
     def is_paying(self, payment_hash: bytes) -> bool:
-        """Tell whether a command is still at work on it."""
+        """Return True if a payment of this hash is in the route search or held pending."""
         return payment_hash in self._in_route or payment_hash in self._pending
 
     def held(self) -> list[tuple[bytes, str]]:
-        """List the hashes of what is held, and where."""
+        """Return the payment hashes of all held payments, each with `route` or `pending`."""
         query = "SELECT DISTINCT payment_hash FROM sendpays WHERE status = 'pending'"
         pending = [row["payment_hash"] for row in self._node.state.db.execute(query)]
         return [*((h, "route") for h in self._in_route), *((h, "pending") for h in pending)]
 
     def release(self, payment_hash: bytes, preimage: bytes | None, error: RpcError) -> str:
-        """Let a held payment go on: out of the route search, or to its end.
+        """Release a held payment, from the route search or from pending to its end.
 
         Args:
-            payment_hash: which one.
-            preimage: completes its pending parts; None lets them fail.
-            error: what the command answers then.
+            payment_hash: the payment's.
+            preimage: completes its pending parts; None makes them fail.
+            error: the answer of the command if they fail.
 
         Returns:
-            Where it was: `route`, `pending` or `nowhere`.
+            The state the payment was in: `route`, `pending` or `nowhere`.
 
         """
         if held := self._in_route.pop(payment_hash, None):
-            self._go_on(held)
+            self._continue(held)
             return "route"
         rows = sendpays.of_hash(self._node.state, payment_hash)
         pending = [row for row in rows if row["status"] == "pending"]
@@ -143,7 +138,7 @@ class Payer:
             self._answer(held, error if preimage is None else None)
         return "pending" if pending else "nowhere"
 
-    def _go_on(self, held: Held) -> None:
+    def _continue(self, held: Held) -> None:
         payment, plan = held.payment, held.plan
         try:
             fee_msat = self._find_route(payment, plan)
@@ -159,14 +154,19 @@ class Payer:
         self._send(held, fee_msat)
 
     def _find_route(self, payment: Payment, plan: Plan) -> int:
-        """Return the fee, as far as there is a way to the payee and enough to spend."""
+        """Return the fee in msat.
+
+        Raises:
+            RpcError: the payee is unknown, the channels have too little, or the fee is over maxfee.
+
+        """
         if payment.destination.hex() == self._node.id:
             return 0
         if plans.preimage_of(self._node.state, payment.payment_hash) is None:
             message = f"Failed: {UNKNOWN_DESTINATION} node {payment.destination.hex()}"
             raise RpcError(ROUTE_NOT_FOUND, message)
-        usual = 1 + payment.amount_msat * 10 // 1_000_000
-        fee_msat = usual if plan.fee_msat is None else plan.fee_msat
+        default = 1 + payment.amount_msat * 10 // 1_000_000
+        fee_msat = default if plan.fee_msat is None else plan.fee_msat
         spendable = channels.spendable_msat(self._node)
         if spendable is not None and spendable < payment.amount_msat + fee_msat:
             message = (
@@ -180,17 +180,22 @@ class Payer:
         return fee_msat
 
     def _check_progress(self, payment: Payment, plan: Plan) -> list[sqlite3.Row] | None:
-        """Refuse a second payment beside one under way; give the parts if it is paid already."""
+        """Return the complete parts if it is paid already, None if it can be paid.
+
+        Raises:
+            RpcError: another payment of this hash is in flight, or has paid in another way.
+
+        """
         rows = sendpays.of_hash(self._node.state, payment.payment_hash)
         complete = [row for row in rows if row["status"] == "complete"]
-        if complete and payment.style.asks_first:
+        if complete and payment.style.looks_for_complete_first:
             return complete
         for row in rows:
             if row["status"] == "complete" and row["partid"] == _first_partid(payment, plan):
-                paid, now = row["amount_msat"], _amounts(payment, plan.parts)[0]
-                if paid == now:
+                paid, asked = row["amount_msat"], _amounts(payment, plan.parts)[0]
+                if paid == asked:
                     return complete
-                message = f"Already succeeded with amount {paid}msat (not {now}msat)"
+                message = f"Already succeeded with amount {paid}msat (not {asked}msat)"
                 raise _inject_error(RHASH_ALREADY_USED, message)
             if row["status"] == "pending":
                 message = (
@@ -223,7 +228,7 @@ class Payer:
     def _deliver(self, held: Held, rows: list[sqlite3.Row]) -> None:
         payment = held.payment
         refusal = payment.refusal or self._own_refusal(payment)
-        preimage = None if refusal else self._pay_oneself(payment)
+        preimage = None if refusal else self._preimage(payment)
         self._resolve(rows[:1] if held.plan.answer_early and preimage else rows, preimage)
         self._answer(held, refusal)
 
@@ -234,15 +239,15 @@ class Payer:
             _set(held.answer, held.payment.style.success(held.payment, self._own_rows(held.payment)))
 
     def _own_refusal(self, payment: Payment) -> RpcError | None:
-        """Say no for ourselves to a payment of an invoice that is not there to be paid."""
+        """Return our error as the payee if we have no unpaid invoice for the payment, else None."""
         if payment.destination.hex() != self._node.id:
             return None
         query = "SELECT 1 FROM invoices WHERE payment_hash = ? AND status = 'unpaid'"
         is_unpaid = self._node.state.db.execute(query, (payment.payment_hash,)).fetchone()
         return None if is_unpaid else RpcError(DESTINATION_PERM_FAIL, UNKNOWN_TO_PAYEE)
 
-    def _pay_oneself(self, payment: Payment) -> bytes:
-        """Return the preimage; an invoice of our own is paid by this."""
+    def _preimage(self, payment: Payment) -> bytes:
+        """Return the preimage. If the invoice is our own, mark it as paid first."""
         if payment.destination.hex() == self._node.id:
             paid = invoices.pay(self._node, payment.bolt11, None, payment.amount_msat)
             plans.keep_preimage(self._node.state, paid["preimage"])
@@ -251,7 +256,7 @@ class Payer:
         return preimage
 
     def _add_parts(self, payment: Payment, plan: Plan, fee_msat: int) -> None:
-        """Write down the parts; the first has the whole fee."""
+        """Store the parts as pending; the first carries the whole fee."""
         for number, amount in enumerate(_amounts(payment, plan.parts)):
             sent = amount + fee_msat if number == 0 else amount
             row = {
@@ -278,22 +283,22 @@ class Payer:
         rows = sendpays.of_hash(self._node.state, payment.payment_hash)
         return [row for row in rows if row["groupid"] == payment.groupid]
 
-    def _log(self, payment: Payment, what: str) -> None:
-        self._node.log.add("info", "payments", f"payment {payment.payment_hash.hex()}: {what}")
+    def _log(self, payment: Payment, event: str) -> None:
+        self._node.log.add("info", "payments", f"payment {payment.payment_hash.hex()}: {event}")
 
 
 def _first_partid(payment: Payment, plan: Plan) -> int:
-    return 1 if payment.style.numbers_one_part or plan.parts > 1 else 0
+    return 1 if payment.style.numbers_single_part or plan.parts > 1 else 0
 
 
 def _amounts(payment: Payment, parts: int) -> list[int]:
-    """Divide the amount; the first part has what is left over."""
+    """Return the amounts of the parts in msat; the first also has the remainder."""
     each = payment.amount_msat // parts
     return [payment.amount_msat - each * (parts - 1), *[each] * (parts - 1)]
 
 
 def _inject_error(code: int, message: str) -> RpcError:
-    """Give an error of injectpaymentonion as xpay passes it on when it did not expect it."""
+    """Return an error of injectpaymentonion in the form xpay gives to unexpected ones."""
     shown = dumps({"code": code, "message": message}).decode().strip()
     return RpcError(PLUGIN_ERROR, f"Unexpected injectpaymentonion error {code}: {shown}")
 

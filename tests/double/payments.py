@@ -1,4 +1,4 @@
-"""Lists of outgoing payments, by lightningd/pay.c and xpay/listpays.c; dev-payment writes some down."""
+"""Lists of outgoing payments, after lightningd/pay.c and xpay/listpays.c; dev-payment adds some."""
 
 import hashlib
 import secrets
@@ -28,9 +28,9 @@ def dev_payment(
     label: str | None,
     parts: list[Json],
 ) -> Json:
-    """Write down a payment by its parts, or change parts that are there (same groupid and partid).
+    """Store the parts of a payment, or change existing parts (same groupid and partid).
 
-    A part has fields of listsendpays; each has a default: status `complete`, amount_msat 1000,
+    A part has the fields of listsendpays. The defaults: status `complete`, amount_msat 1000,
     amount_sent_msat the same, created_at and completed_at now, groupid 1, partid by position.
     """
     preimage = preimage or secrets.token_bytes(32)
@@ -40,18 +40,18 @@ def dev_payment(
     for number, part in enumerate(parts, start=1):
         given = {"groupid": 1, "partid": number, **part}
         row = _part(given, preimage)
-        # `pay` gives these only with the first part of a group, xpay with each.
-        first = given["partid"] <= 1
+        # `pay` stores these only with the first part of a group, xpay with each.
+        is_first = given["partid"] <= 1
         _put(
             node,
             {
                 **row,
                 "payment_hash": payment_hash,
                 "destination": destination,
-                "bolt11": bolt11 if first else None,
-                "bolt12": bolt12 if first else None,
-                "description": description if first else None,
-                "label": label if first else None,
+                "bolt11": bolt11 if is_first else None,
+                "bolt12": bolt12 if is_first else None,
+                "description": description if is_first else None,
+                "label": label if is_first else None,
             },
         )
     return _listed(sendpays.of_hash(node.state, payment_hash))
@@ -79,7 +79,7 @@ def listpays(
     start: int,
     limit: int | None,
 ) -> Json:
-    """List payments: the parts of one attempt (groupid) are one entry."""
+    """List payments; the parts of one attempt (groupid) are one entry."""
     groups: dict[tuple[bytes, int], list[sqlite3.Row]] = {}
     for row in _rows(node, bolt11, payment_hash, status, index, start, limit):
         groups.setdefault((row["payment_hash"], row["groupid"]), []).append(row)
@@ -99,7 +99,7 @@ def _rows(
     start: int,
     limit: int | None,
 ) -> list[sqlite3.Row]:
-    """Select as lightningd does: with a hash, the status, index and limit count for nothing."""
+    """Return the rows that lightningd would: with a hash it ignores status, index and limit."""
     if bolt11 is not None and payment_hash is not None:
         message = "Can only specify one of {bolt11} or {payment_hash}"
         raise RpcError(INVALID_PARAMS, message)
@@ -121,7 +121,7 @@ def _hash_of_invstring(node: "Node", invstring: str) -> bytes:
         currency = bolt11_.CURRENCIES[node.settings.network]
         return bolt11_.decode(invstring, currency=currency).payment_hash
     except Bolt11Error as error:
-        # The message is that of the second try, as a BOLT12 invoice.
+        # lightningd tries BOLT12 last, so the message is about that.
         raise RpcError(INVALID_PARAMS, "Invalid invstring: invalid bech32 string") from error
 
 
@@ -135,7 +135,7 @@ def _hash_of(bolt11: str | None, preimage: bytes) -> bytes:
 
 
 def _destination_of(bolt11: str | None) -> bytes | None:
-    """A payment that dev-payment gives no proper invoice for has none, as one to a blinded path."""
+    """Return the payee; None without a valid invoice, as for a payment to a blinded path."""
     try:
         return bolt11_.decode(bolt11).payee if bolt11 is not None else None
     except Bolt11Error:
@@ -200,8 +200,8 @@ def _merged_status(node: "Node", rows: list[sqlite3.Row]) -> str:
     states = {row["status"] for row in rows}
     if "complete" in states:
         return "complete"
-    ongoing = "pending" in states or node.payer.is_paying(rows[0]["payment_hash"])
-    return "pending" if ongoing else "failed"
+    is_pending = "pending" in states or node.payer.is_paying(rows[0]["payment_hash"])
+    return "pending" if is_pending else "failed"
 
 
 def _first(rows: list[sqlite3.Row], column: str) -> Json:

@@ -1,4 +1,4 @@
-"""What shall become of payments (dev-payment-plan), and invoices of others that they can pay."""
+"""Plans for the course of payments (dev-payment-plan), and payable invoices of other nodes."""
 
 import hashlib
 import json
@@ -24,30 +24,37 @@ PLANS = "payment_plans"
 
 @dataclass(frozen=True)
 class Failure:
-    """An error that a payment ends with, and whether it leaves failed parts behind."""
+    """The error of a failed payment.
+
+    Attributes:
+        code: of the error.
+        message: of the error.
+        rows: True if the payment leaves failed parts in sendpays.
+
+    """
 
     code: int
     message: str
     rows: bool = True
 
     def as_error(self) -> RpcError:
-        """Give the error as the caller gets it."""
+        """Return the error that the caller gets."""
         return RpcError(self.code, self.message)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What shall become of one payment.
+    """The planned course of one payment.
 
     Attributes:
         fee_msat: its fee; None for that of a channel with base 1 msat and 10 ppm.
-        parts: how many parts it has.
-        hold_route: it stays in the route search, without a row in sendpays, until released.
-        hold: its parts stay pending until released.
-        answer_early: the command succeeds with the first part, the others stay pending.
-        fail: it fails.
-        error_while_pending: the command fails, all but the last of several parts stay pending.
-        error_in_route: the command fails while it is in the route search, and goes on when released.
+        parts: its number of parts.
+        hold_route: it stays in the route search, without a row in sendpays, until it is released.
+        hold: its parts stay pending until it is released.
+        answer_early: the command succeeds with the first part, and the others stay pending.
+        fail: it fails with this error.
+        error_while_pending: the command fails; of several parts, all but the last stay pending.
+        error_in_route: the command fails during the route search; the payment continues when released.
 
     """
 
@@ -62,7 +69,7 @@ class Plan:
 
 
 def take(state: State, payment_hash: bytes) -> Plan:
-    """Take the plan for a payment, that of its hash or else that of the next; each serves once."""
+    """Remove and return the plan for a payment: that for its hash, else that for the next payment."""
     plans = _plans(state)
     plan = plans.pop(payment_hash.hex(), None) or plans.pop(NEXT, None)
     state.put(PLANS, json.dumps(plans))
@@ -73,7 +80,7 @@ def take(state: State, payment_hash: bytes) -> Plan:
 
 
 def dev_payment_plan(node: "Node", payment_hash: bytes | None, **plan: Json) -> Json:
-    """Say what shall become of one payment: that of a hash, or the next there is."""
+    """Set the plan for the payment of a hash, or for the next payment."""
     given = {name: value for name, value in plan.items() if value is not None}
     name = payment_hash.hex() if payment_hash else NEXT
     plans = {**_plans(node.state), name: asdict(Plan(**given))}
@@ -96,7 +103,7 @@ def dev_foreign_invoice(
     network: str | None,
     preimage: bytes | None,
 ) -> Json:
-    """Make an invoice of some other node, which we can pay."""
+    """Make an invoice of another node that we can pay."""
     preimage = preimage or secrets.token_bytes(32)
     content = Bolt11(
         currency=bolt11.CURRENCIES[network or node.settings.network],
@@ -120,13 +127,13 @@ def dev_foreign_invoice(
 
 
 def keep_preimage(state: State, preimage: bytes) -> None:
-    """Remember the preimage of a payment that can be made."""
+    """Store a preimage, which makes its payment possible."""
     row = (hashlib.sha256(preimage).digest(), preimage)
     state.db.execute("INSERT OR REPLACE INTO preimages VALUES (?, ?)", row)
 
 
 def preimage_of(state: State, payment_hash: bytes) -> bytes | None:
-    """Look up a preimage; None if nobody here knows it."""
+    """Return a stored preimage; None if it is unknown."""
     query = "SELECT preimage FROM preimages WHERE payment_hash = ?"
     row = state.db.execute(query, (payment_hash,)).fetchone()
     preimage: bytes | None = row and row["preimage"]

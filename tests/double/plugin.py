@@ -1,8 +1,8 @@
-"""One plugin process and the protocol with it, by lightningd/plugin.c.
+"""One plugin process and the protocol with it, after lightningd/plugin.c.
 
-States: AWAITING_MANIFEST → NEEDS_INIT → AWAITING_INIT → ACTIVE; from each of them `kill` leads out,
-and after it the plugin never comes back: `plugin start` makes a new one. Every request that is
-under way is answered even then, by lightningd's own "Plugin terminated".
+States: AWAITING_MANIFEST → NEEDS_INIT → AWAITING_INIT → ACTIVE. `kill` ends each of them for good:
+`plugin start` makes a new Plugin. A pending request is then answered with lightningd's "Plugin
+terminated".
 """
 
 import asyncio
@@ -25,7 +25,7 @@ Notify = Callable[[Json], None]
 
 
 class PluginState(Enum):
-    """How far a plugin is, in the words lightningd has for it."""
+    """The stage of a plugin; the values are lightningd's words."""
 
     AWAITING_MANIFEST = "before replying to getmanifest"
     NEEDS_INIT = "before we sent init"
@@ -34,7 +34,7 @@ class PluginState(Enum):
 
 
 class PluginGone(Exception):
-    """The plugin was killed, or killed itself, while something waited for it."""
+    """The plugin ended while a caller waited for it."""
 
 
 class Plugin:
@@ -65,10 +65,10 @@ class Plugin:
         self.host.node.log.add(level, f"plugin-{self.name}", message)
 
     async def start(self) -> None:
-        """Start the process and learn its manifest.
+        """Start the process and read its manifest.
 
         Raises:
-            PluginGone: it ended, disabled itself or has a manifest lightningd refuses.
+            PluginGone: it ended, disabled itself or has a manifest that lightningd refuses.
             OSError: it cannot be executed.
 
         """
@@ -93,7 +93,7 @@ class Plugin:
         self.state = PluginState.NEEDS_INIT
 
     async def init(self, options: Json, configuration: Json) -> None:
-        """Configure the plugin. An error as answer counts as success, as it does in lightningd.
+        """Configure the plugin. As in lightningd, an error as answer counts as success.
 
         Raises:
             PluginGone: it ended or disabled itself.
@@ -107,7 +107,7 @@ class Plugin:
         self.state = PluginState.ACTIVE
 
     async def request(self, request: Json, prefix: str = "", notify: Notify | None = None) -> Json:
-        """Send a request under an id of ours and wait for the reply, which carries that id."""
+        """Send a request with an id of ours and return the reply, which has that id too."""
         prefix = f"{prefix}/" if prefix else ""
         id_ = f"{prefix}cln:{request['method']}#{self.host.next_id()}"
         future: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
@@ -116,15 +116,15 @@ class Plugin:
         return await future
 
     def notify(self, topic: str, params: Json) -> bool:
-        """Send a notification if the plugin wants it; tell whether it did."""
-        wanted = topic in self.subscriptions or ("*" in self.subscriptions and topic != "log")
-        if self.state is not PluginState.ACTIVE or not wanted:
+        """Send a notification if the plugin subscribed to it; return True if it did."""
+        is_subscribed = topic in self.subscriptions or ("*" in self.subscriptions and topic != "log")
+        if self.state is not PluginState.ACTIVE or not is_subscribed:
             return False
         self._send({"jsonrpc": "2.0", "method": topic, "params": params})
         return True
 
     def kill(self, level: str, reason: str) -> None:
-        """End the process at once and answer for it what it left unanswered."""
+        """Kill the process and answer its pending requests with an error."""
         if self.gone.is_set():
             return
         self.log(level, f"Killing plugin: {reason}")
@@ -140,22 +140,17 @@ class Plugin:
                 future.set_result({"jsonrpc": "2.0", "id": id_, "error": error})
 
     def give_up(self, level: str, reason: str) -> NoReturn:
-        """Kill the plugin and tell whoever waits for it.
-
-        Raises:
-            PluginGone: always.
-
-        """
+        """Kill the plugin and raise PluginGone."""
         self.kill(level, reason)
         raise PluginGone(reason)
 
     async def wait(self) -> None:
-        """Wait until the killed process is gone."""
+        """Wait until the killed process has ended."""
         await self._process.wait()
         await self._reader
 
     def drop_requests(self) -> None:
-        """Stop waiting for replies: lightningd is shutting down."""
+        """Cancel all pending requests, because lightningd is shutting down."""
         for future, _ in self._pending.values():
             future.cancel()
         self._pending.clear()
@@ -171,7 +166,7 @@ class Plugin:
         return reply
 
     def _send(self, message: Json) -> None:
-        # Never waits for the plugin to read: what it does not take stays in the buffer.
+        # Does not wait for the plugin to read: unread messages stay in the buffer.
         if self._process.stdin and not self.gone.is_set():
             self._process.stdin.write(dumps(message))
 
@@ -256,5 +251,5 @@ class Plugin:
         for name, values in self.started_options.items():
             if name not in declared:
                 raise OptionError(f"unknown parameter {name}")
-            if declared[name].type != "flag":  # lightningd does not look at a flag's value
+            if declared[name].type != "flag":  # lightningd ignores a flag's value
                 declared[name].check(values[0])

@@ -1,6 +1,6 @@
-"""All plugins: starting and stopping them, their options, methods and notifications.
+"""All plugins: their start and stop, options, methods and notifications.
 
-By lightningd/plugin.c and lightningd/plugin_control.c.
+After lightningd/plugin.c and lightningd/plugin_control.c.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ TOPICS = frozenset(
 
 
 class PluginHost:
-    """The plugins that are alive."""
+    """The running plugins."""
 
     def __init__(self, node: "Node") -> None:
         self.node = node
@@ -41,7 +41,7 @@ class PluginHost:
         self._dying: set[asyncio.Task[None]] = set()
 
     def next_id(self) -> int:
-        """Number requests to plugins."""
+        """Return the number of the next request to a plugin."""
         self._last_id += 1
         return self._last_id
 
@@ -49,7 +49,7 @@ class PluginHost:
         """Start the plugins of the command line.
 
         Raises:
-            OptionError: an option belongs to nobody, or its value is of the wrong type.
+            OptionError: no plugin has declared an option, or its value is of the wrong type.
             OSError: a plugin cannot be executed.
 
         """
@@ -74,11 +74,11 @@ class PluginHost:
         self._startup = False
 
     def find(self, method: str) -> Plugin | None:
-        """Find the plugin that offers a method."""
+        """Return the plugin that has a method; None if there is none."""
         return next((p for p in self.plugins if method in p.methods), None)
 
     def has_option(self, name: str) -> bool:
-        """Tell whether a plugin has declared this option."""
+        """Return True if a plugin has declared this option."""
         return any(option.name == name for option in self._options())
 
     def notify(self, topic: str, event: Json) -> None:
@@ -87,22 +87,22 @@ class PluginHost:
             plugin.notify(topic, {topic: event})
 
     def forget(self, plugin: Plugin) -> None:
-        """Drop a killed plugin, its methods and its options."""
+        """Remove a killed plugin with its methods and options."""
         self.plugins.remove(plugin)
         task = asyncio.create_task(plugin.wait())
         self._dying.add(task)
         task.add_done_callback(self._dying.discard)
 
     async def shut_down(self) -> None:
-        """End all plugins: ask those that listen, kill those that do not or take too long."""
+        """End all plugins: notify subscribers of `shutdown`, kill the others and the slow ones."""
         self.closing = True
         for plugin in list(self.plugins):
             plugin.drop_requests()
             if not plugin.notify("shutdown", {"shutdown": {}}):
                 plugin.kill("debug", "lightningd shuts down")
-        waiting = [asyncio.create_task(plugin.gone.wait()) for plugin in self.plugins]
-        if waiting:
-            await asyncio.wait(waiting, timeout=self.node.settings.shutdown_timeout_s)
+        ends = [asyncio.create_task(plugin.gone.wait()) for plugin in self.plugins]
+        if ends:
+            await asyncio.wait(ends, timeout=self.node.settings.shutdown_timeout_s)
         for plugin in list(self.plugins):
             message = f"{plugin.name}: failed to self-terminate in time, killing."
             self.node.log.add("debug", "lightningd", message)
@@ -110,7 +110,7 @@ class PluginHost:
         await asyncio.gather(*self._dying)
 
     def configs(self) -> Json:
-        """Show the plugins' options for listconfigs; None for those that have no value."""
+        """Return the plugins' options for listconfigs; None for an option without a value."""
         return {
             option.name: option.as_config(*self._given(plugin, option))
             for plugin in self.plugins
@@ -218,7 +218,7 @@ def _same_plugin(path: Path, name: str) -> bool:
 
 
 def start_options(given: Json) -> dict[str, Given]:
-    """Read the options of `plugin start`, which can only be given by name."""
+    """Return the options of `plugin start`; they can only be given by name."""
     if isinstance(given, list):
         if len(given) > 2:
             raise RpcError(INVALID_PARAMS, "Extra parameters must be in object")

@@ -1,4 +1,4 @@
-"""A double as a process for tests: start it, search its log, kill it, start it again."""
+"""A double as a process for tests: start it, search its log, kill it, restart it."""
 
 import os
 import re
@@ -14,11 +14,11 @@ from typing import Any, Self
 
 from pyln.client import LightningRpc
 
-# Against hanging only: long enough for a machine that does other work as well.
+# Only to end tests that hang: enough time for a busy machine.
 PATIENCE_S = 60.0
 ROOT = Path(__file__).resolve().parents[2]
 STARTED = "Server started with public key"
-# An option's value; a list repeats the option, None gives it without a value (a flag).
+# An option's value: a list repeats the option, None is a flag without a value.
 OptionValue = str | list[str] | None
 
 
@@ -26,11 +26,11 @@ class LightningdDouble:
     """A lightningd double that runs one plugin.
 
     Args:
-        directory: the lightning directory; the state in it outlives the process.
+        directory: the lightning directory; its state survives the process.
         plugin: the plugin's executable.
         options: options for the double (`proxy`, `network`) or the plugin.
-        python: the interpreter, for the double and, by way of PATH, for `#!/usr/bin/env python3`.
-        env: environment variables to add.
+        python: the interpreter, for the double and, through PATH, for `#!/usr/bin/env python3`.
+        env: additional environment variables.
 
     """
 
@@ -67,12 +67,12 @@ class LightningdDouble:
 
     @property
     def socket(self) -> Path:
-        """Where `lightning-cli --rpc-file` finds the double."""
+        """The JSON-RPC socket, as for `lightning-cli --rpc-file`."""
         return self.directory / str(self.options.get("network", "regtest")) / "lightning-rpc"
 
     @property
     def rpc(self) -> Any:
-        """A fresh LightningRpc; Any, because its own hints are not fit for strict checking."""
+        """A new LightningRpc; Any, because its type hints fail strict checking."""
         return LightningRpc(str(self.socket))  # type: ignore[no-untyped-call]
 
     @property
@@ -83,12 +83,12 @@ class LightningdDouble:
 
     @property
     def plugin_pid(self) -> int:
-        """The process id of the plugin that was started last."""
+        """The process id of the last plugin that was started."""
         started = rf"started\((\d+)\) {re.escape(str(self.plugin))}$"
         return int([m[1] for line in self._lines if (m := re.search(started, line))][-1])
 
     def start(self) -> None:
-        """Start and wait until the plugin is initialised, or has disabled itself.
+        """Start the double and wait until the plugin is initialised or has disabled itself.
 
         Raises:
             RuntimeError: the double ended instead.
@@ -115,12 +115,7 @@ class LightningdDouble:
             raise
 
     def stop(self, timeout: float = PATIENCE_S) -> int:
-        """End the double as a service manager does, if it still runs.
-
-        Returns:
-            Its exit code.
-
-        """
+        """End the double as a service manager does, if it still runs, and return its exit code."""
         assert self._process
         if self._process.poll() is None:
             self._process.terminate()
@@ -131,26 +126,23 @@ class LightningdDouble:
         return self.wait()
 
     def kill(self) -> None:
-        """Let the double die without a chance to do anything."""
+        """Kill the double with SIGKILL, so that it cannot clean up."""
         assert self._process
         self._process.kill()
         self.wait()
 
     def wait(self, timeout: float = PATIENCE_S) -> int:
-        """Wait until the double has ended by itself, and its plugin too.
-
-        Returns:
-            The double's exit code.
+        """Wait until the double and its plugin have ended, and return the double's exit code.
 
         Raises:
-            TimeoutError: one of them lives on.
+            TimeoutError: one of them still runs.
 
         """
         assert self._process
         assert self._drain
         code = self._process.wait(timeout)
         self._drain.join(timeout)
-        if self._drain.is_alive():  # the plugin has the same stderr
+        if self._drain.is_alive():  # the plugin holds the same stderr open
             raise TimeoutError(f"a plugin outlives the double:\n{self._tail()}")
         return code
 
@@ -160,31 +152,28 @@ class LightningdDouble:
         self.start()
 
     def kill_plugin(self) -> None:
-        """Let the plugin die, and wait until the double has noticed."""
+        """Kill the plugin with SIGKILL and wait until the double has noticed."""
         position = self.mark()
         os.kill(self.plugin_pid, signal.SIGKILL)
         name = re.escape(self.plugin.name)
         self.wait_for_log(rf"plugin-{name}: Killing plugin: exited", since=position)
 
     def log_lines(self) -> list[str]:
-        """All lines since the first start."""
+        """Return all log lines since the first start."""
         with self._changed:
             return list(self._lines)
 
     def mark(self) -> int:
-        """The present end of the log, for `since`."""
+        """Return the current end of the log, for `since`."""
         with self._changed:
             return len(self._lines)
 
     def wait_for_log(self, regex: str, timeout: float = PATIENCE_S, since: int = 0) -> str:
-        """Wait until a line matches; those that are there already count, from `since` on.
-
-        Returns:
-            The first such line.
+        """Return the first line after `since` that matches; wait for it if there is none yet.
 
         Raises:
-            TimeoutError: none came in time.
-            RuntimeError: none came, and the double has ended.
+            TimeoutError: there is none after `timeout` seconds.
+            RuntimeError: there is none, and the double has ended.
 
         """
         deadline = time.monotonic() + timeout

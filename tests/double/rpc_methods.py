@@ -1,4 +1,4 @@
-"""The commands that are neither invoices, datastore nor the double's own, and the table of all."""
+"""The general commands of lightningd, and the table of all commands."""
 
 import hmac
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ FIRST_BLOCK = 101
 
 
 def getinfo(node: "Node") -> Json:
-    """Tell about the node."""
+    """Return the facts about the node."""
     return {
         "id": node.id,
         "alias": "DOUBLE",
@@ -49,7 +49,7 @@ def getinfo(node: "Node") -> Json:
 
 
 def help_(node: "Node", command: str | None) -> Json:
-    """List all commands, or one, with their parameters."""
+    """List all commands, or one, with parameters."""
     usages = {
         name: pay_commands.usage_of(name, node.settings) or usage(spec)
         for name, (_, *spec) in node.commands.items()
@@ -70,7 +70,7 @@ def makesecret(node: "Node", hex: bytes | None, string: str | None) -> Json:
 
 
 def listconfigs(node: "Node", config: str | None) -> Json:
-    """Show the options in force."""
+    """Return the options in effect and their sources."""
     settings = node.settings
     source = "cmdline" if settings.proxy else "default"
     configs: dict[str, Json] = {
@@ -91,7 +91,7 @@ def listconfigs(node: "Node", config: str | None) -> Json:
 
 
 async def stop(node: "Node") -> Json:
-    """End the double; the answer comes when the plugins have ended."""
+    """End the double; answer when the plugins have ended."""
     node.log.add("unusual", "lightningd", "JSON-RPC shutdown")
     node.stopping.set()
     await node.stopped.wait()
@@ -117,7 +117,7 @@ async def plugin(node: "Node", given: Json) -> Json:
 
 
 def listfunds(node: "Node", **_ignored: Json) -> Json:
-    """List no funds."""
+    """Return empty lists: the double has no wallet."""
     return {"outputs": [], "channels": []}
 
 
@@ -128,7 +128,7 @@ _COMMANDS: dict[str, tuple[Any, ...]] = {
     "listconfigs": (listconfigs, opt("config", params.string)),
     "stop": (stop,),
     "plugin": (plugin, params.ANYTHING),
-    "notifications": (getinfo, Param("enable", params.boolean)),  # the connection's own business
+    "notifications": (getinfo, Param("enable", params.boolean)),  # rpc_server.py answers it
     "listfunds": (listfunds, opt("spent", params.boolean)),
     **invoices.COMMANDS,
     **datastore.COMMANDS,
@@ -143,8 +143,8 @@ _COMMANDS: dict[str, tuple[Any, ...]] = {
 
 
 def commands_of(settings: Settings) -> dict[str, tuple[Any, ...]]:
-    """Return the handler and the parameters of each command of the version that is played.
+    """Return, for the version that the double plays, the handler and the parameters of each command.
 
-    A handler gets the node and every parameter by name.
+    A handler gets the node, and every parameter by name.
     """
     return {**_COMMANDS, **pay_commands.commands_of(settings)}

@@ -1,4 +1,4 @@
-"""The JSON-RPC socket: connections, requests and replies; what a command does is elsewhere."""
+"""The JSON-RPC socket: connections, requests and replies. The commands are elsewhere."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ SOCKET = "lightning-rpc"
 
 
 class RpcServer:
-    """The listening socket. Every request is a task of its own: a slow one holds up nothing."""
+    """The listening socket. Every request is a task of its own, so a slow one delays no other."""
 
     def __init__(self, node: "Node") -> None:
         self.node = node
@@ -26,24 +26,24 @@ class RpcServer:
         self._server: asyncio.Server
 
     async def listen(self) -> None:
-        """Open the socket in the working directory, where no path is too long for it."""
+        """Open the socket by a relative path, which cannot exceed the length limit of unix sockets."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(SOCKET)
         self._server = await asyncio.start_unix_server(self._serve, SOCKET)
 
     def stop_listening(self) -> None:
-        """Take no new connections, as lightningd when it stops; those that are there go on."""
+        """Refuse new connections, as lightningd does when it stops; open ones continue."""
         self._server.close()
 
     async def close(self) -> None:
-        """Send what is still to be sent, then close all connections."""
+        """Wait 0.2 seconds at most for pending answers, then close all connections."""
         if self.tasks:
             await asyncio.wait(self.tasks, timeout=0.2)
         for task in self.tasks:
             task.cancel()
         for connection in self._connections:
             connection.writer.close()
-        # asyncio would cancel them at its end, and its own callback then logs a traceback.
+        # At its end, asyncio would cancel these tasks, and its own callback would log a traceback.
         if self._serving:
             await asyncio.wait(self._serving, timeout=5)
 
@@ -64,7 +64,7 @@ class RpcServer:
         except ConnectionError:
             pass
         finally:
-            # A client may close its half and still wait for the answers to come.
+            # A client may close its half and still wait for answers.
             await asyncio.gather(*connection.pending, return_exceptions=True)
             self._connections.discard(connection)
             writer.close()
@@ -85,7 +85,7 @@ class Connection:
             self.writer.write(dumps(message))
 
     def start(self, request: Json) -> None:
-        """Carry out one request, beside those that are under way."""
+        """Start to answer one request, concurrently with the pending ones."""
         task = asyncio.create_task(self._answer(request))
         for tasks in (self.server.tasks, self.pending):
             tasks.add(task)
@@ -95,7 +95,7 @@ class Connection:
         id_ = request.get("id")
         try:
             _check_envelope(request)
-            reply = await self._carry_out(request)
+            reply = await self._execute(request)
         except RpcError as error:
             reply = _failure(id_, error)
         fault = self.server.node.fault_of(str(request.get("method")))
@@ -110,7 +110,7 @@ class Connection:
             self.writer.write(answer.replace("ID", id_).encode())
         self.writer.close()
 
-    async def _carry_out(self, request: Json) -> Json:
+    async def _execute(self, request: Json) -> Json:
         node, id_ = self.server.node, request["id"]
         if request["method"] == "notifications":
             enable = request["params"]
@@ -128,7 +128,7 @@ class Connection:
         return Notifier(self, id_)
 
     def notify(self, message: Json) -> None:
-        """Pass on a plugin's message or progress, if the client asked for such."""
+        """Pass on a plugin's message or progress if the client has enabled notifications."""
         if self._notifications:
             self.send(message)
 
@@ -166,7 +166,7 @@ def _failure(id_: Json, error: RpcError) -> Json:
 
 
 def _filtered(value: Json, wanted: Json) -> Json:
-    """Keep what the request's `filter` names."""
+    """Return only the fields that the request's `filter` names."""
     if isinstance(wanted, list) and isinstance(value, list):
         return [_filtered(entry, wanted[0]) for entry in value]
     if isinstance(wanted, dict) and isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The table of outgoing parts, by wallet/wallet.c: written down as pending, then completed or failed."""
+"""The table of outgoing parts, after wallet/wallet.c: a part is pending, then complete or failed."""
 
 import sqlite3
 import time
@@ -8,15 +8,10 @@ from tests.double.state import State
 
 
 def add(state: State, row: Json) -> int:
-    """Write down a part; its fields are the columns.
-
-    Returns:
-        Its created_index.
-
-    """
+    """Store a part, whose fields are the columns, and return its created_index."""
     row = {"status": "pending", "created_at": int(time.time()), **row}
     if row["status"] != "pending":
-        # lightningd makes it pending first.
+        # lightningd stores it as pending first, so this is an update.
         row["updated_index"] = state.next("sendpay_updated_index")
     marks = ", ".join("?" * len(row))
     cursor = state.db.execute(
@@ -27,7 +22,7 @@ def add(state: State, row: Json) -> int:
 
 
 def resolve(state: State, created_index: int, preimage: bytes | None, at: int | None = None) -> None:
-    """Complete a part, or without a preimage let it fail."""
+    """Complete a part; without a preimage, mark it as failed."""
     status = "failed" if preimage is None else "complete"
     state.db.execute(
         "UPDATE sendpays SET status = ?, payment_preimage = ?, erroronion = ?, completed_at = ?,"
@@ -44,7 +39,7 @@ def resolve(state: State, created_index: int, preimage: bytes | None, at: int | 
 
 
 def of_hash(state: State, payment_hash: bytes) -> list[sqlite3.Row]:
-    """List the parts of all attempts to pay something."""
+    """Return the parts of all attempts to pay a hash, oldest first."""
     query = "SELECT * FROM sendpays WHERE payment_hash = ? ORDER BY id"
     return state.db.execute(query, (payment_hash,)).fetchall()
 
@@ -52,7 +47,7 @@ def of_hash(state: State, payment_hash: bytes) -> list[sqlite3.Row]:
 def page(
     state: State, status: str | None, index: str | None, start: int, limit: int | None
 ) -> list[sqlite3.Row]:
-    """List a page of all parts; by `updated`, those which were never updated are not in it."""
+    """Return a page of all parts; the index `updated` omits parts that were never updated."""
     column = "updated_index" if index == "updated" else "id"
     query = (
         f"SELECT * FROM sendpays WHERE {column} >= ? AND (? IS NULL OR status = ?)"
@@ -63,7 +58,7 @@ def page(
 
 
 def as_json(row: sqlite3.Row) -> Json:
-    """Show a part as listsendpays does."""
+    """Return a part as listsendpays shows it."""
     fields = {
         "created_index": row["id"],
         "id": row["id"],

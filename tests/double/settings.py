@@ -10,16 +10,17 @@ from tests.double.bolt11 import CURRENCIES
 from tests.double.jsonio import Json
 from tests.double.options import TRUE
 
-# What the double follows where the version makes no difference.
+# The version that the double plays by default.
 NEWEST = "v26.06.6"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the double was started with; options it does not know are for plugins to claim.
+    """The options of the double.
 
     Attributes:
         version: the version of lightningd that the double plays.
+        plugin_options: options that the double does not know, for its plugins.
 
     """
 
@@ -36,7 +37,7 @@ class Settings:
 
     @property
     def network_directory(self) -> Path:
-        """Where lightningd keeps the files of this network."""
+        """The directory with lightningd's files for this network."""
         return self.directory / self.network
 
     def is_since(self, version: str) -> bool:
@@ -44,7 +45,7 @@ class Settings:
         return parse_version(self.version) >= parse_version(version)
 
     def proxy_address(self) -> Json:
-        """Give the proxy as `init` does."""
+        """Return the proxy as `init` shows it."""
         host, _, port = (self.proxy or "").rpartition(":")
         host = host.strip("[]") or self.proxy or ""
         kind = "ipv6" if ":" in host else "ipv4" if host.replace(".", "").isdigit() else "dns"
@@ -52,7 +53,7 @@ class Settings:
 
 
 def parse(arguments: Sequence[str]) -> Settings:
-    """Read the command line; everything of the form --name or --name=value is accepted."""
+    """Return the options of the command line. Any --name and --name=value is accepted."""
     parser = argparse.ArgumentParser(prog="tests.double", allow_abbrev=False)
     parser.add_argument("--lightning-dir", type=Path, required=True)
     parser.add_argument("--network", choices=CURRENCIES, default="regtest")
@@ -68,7 +69,7 @@ def parse(arguments: Sequence[str]) -> Settings:
     options: dict[str, list[str | None]] = {}
     for other in others:
         if not other.startswith("--"):
-            parser.error(f"no arguments: {other}")
+            parser.error(f"not an option: {other}")
         name, equals, value = other[2:].partition("=")
         options.setdefault(name, []).append(value if equals else None)
     return Settings(

@@ -1,8 +1,8 @@
-"""The `sql` commands, by plugins/sql.c: read-only queries over a mirror of invoices and payments.
+"""The `sql` commands, after plugins/sql.c: read-only queries over a mirror of invoices and payments.
 
-The mirror is filled as lightningd fills it: new rows by `created_index`, changed rows by
-`updated_index`, everything anew after a deletion. A text in it is the text of the JSON token, with
-its escapes, because the plugin stores it unread.
+The mirror is filled as in lightningd: new rows by `created_index`, changed rows by `updated_index`,
+all rows again after a deletion. Text in it has the escapes of the JSON token, because lightningd's
+plugin does not decode it.
 """
 
 import re
@@ -87,7 +87,7 @@ _SHORT_ESCAPES = {"\n": "\\n", "\b": "\\b", "\f": "\\f", "\r": "\\r", "\t": "\\t
 
 
 class Mirror:
-    """The plugin's own database, in memory."""
+    """The database of lightningd's sql plugin, in memory."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -105,10 +105,10 @@ class Mirror:
         self._updated = dict.fromkeys(TABLES, 0)
 
     def query(self, query: str) -> list[list[Json]]:
-        """Answer a query; only the first statement counts.
+        """Return the rows of a query's first statement; any others are ignored.
 
         Raises:
-            RpcError: it is malformed, or does more than reading.
+            RpcError: it is malformed, or would do more than read.
 
         """
         for table in TABLES:
@@ -139,7 +139,7 @@ class Mirror:
             self._db.execute(f"DELETE FROM {table}")
             self._deleted[table], self._updated[table] = deleted, 0
         newest = _highest(self._db, table, "created_index")
-        # The plus keeps SQLite from going through all rows by `id`.
+        # The plus stops SQLite from scanning all rows by `id`.
         self._copy(table, f"updated_index > {self._updated[table]:d} AND +id <= {newest:d}")
         self._copy(table, f"id > {newest:d}")
         self._updated[table] = _highest(self._state.db, table, "updated_index")
@@ -158,12 +158,12 @@ class Mirror:
 
 
 def sql(node: "Node", query: str) -> Json:
-    """Answer a query over the mirror."""
+    """Return the rows of a query over the mirror."""
     return {"rows": node.mirror.query(query)}
 
 
 def listsqlschemas(node: "Node", table: str | None) -> Json:
-    """Show the tables."""
+    """List the tables."""
     if table is not None and table not in TABLES:
         raise BadParam("table", "Unknown table", table)
     return {

@@ -1,7 +1,7 @@
-"""All the double remembers: one SQLite file, one transaction a request.
+"""The stored state of the double: one SQLite file, one transaction per request.
 
-lightningd opens a transaction before every request and commits it after; so does the dispatcher
-here, and `commits` counts those that wrote something.
+lightningd opens a transaction before every request and commits it afterwards. So does the double;
+`commits` counts the transactions that wrote something.
 """
 
 import sqlite3
@@ -37,7 +37,7 @@ class State:
     def __init__(self, path: Path) -> None:
         self.db = sqlite3.connect(path)
         self.db.row_factory = sqlite3.Row
-        # What a killed process wrote stays; only a power cut would lose it.
+        # Writes survive a killed process without it; only a power cut would lose them.
         self.db.execute("PRAGMA synchronous = OFF")
         self.db.executescript(SCHEMA)
         self.commits: Counter[str] = Counter()
@@ -51,11 +51,11 @@ class State:
         self.after_commit()
 
     def rollback(self) -> None:
-        """Forget what a failed request wrote."""
+        """Discard the writes of a failed request."""
         self.db.rollback()
 
     def get(self, name: str) -> bytes | int | str | None:
-        """Look up a variable."""
+        """Return a variable; None if it is not set."""
         row = self.db.execute("SELECT value FROM vars WHERE name = ?", (name,)).fetchone()
         value: bytes | int | str | None = row and row["value"]
         return value
@@ -65,7 +65,7 @@ class State:
         self.db.execute("INSERT OR REPLACE INTO vars VALUES (?, ?)", (name, value))
 
     def secret(self, name: str, fresh: bytes) -> bytes:
-        """Look up a secret; the first time, keep `fresh`."""
+        """Return a secret; the first time, store and return `fresh`."""
         value = self.get(name)
         if isinstance(value, bytes):
             return value
@@ -74,7 +74,7 @@ class State:
         return fresh
 
     def next(self, name: str) -> int:
-        """Count up a variable, from 1."""
+        """Increment a variable, which starts at 0, and return it."""
         value = int(self.get(name) or 0) + 1
         self.put(name, value)
         return value

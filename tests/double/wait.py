@@ -1,4 +1,4 @@
-"""The `wait` command, by lightningd/wait.c: counters that only go up, and who waits for one."""
+"""The `wait` command, after lightningd/wait.c: counters that only rise, and calls that wait for one."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from tests.double.state import State
 if TYPE_CHECKING:
     from tests.double.node import Node
 
-# Subsystems to our tables; of the others nothing ever happens here.
+# The tables of subsystems. The other subsystems never change here.
 TABLES = {"invoices": "invoices", "sendpays": "sendpays"}
 SUBSYSTEMS = (*TABLES, "forwards", "htlcs", "chainmoves", "channelmoves", "networkevents")
 VARIABLES = {"invoices": "invoice", "sendpays": "sendpay"}
@@ -21,7 +21,7 @@ VARIABLES = {"invoices": "invoice", "sendpays": "sendpay"}
 
 @dataclass(frozen=True)
 class Waiter:
-    """A call that waits until an index has come to a value."""
+    """A call that waits until an index has reached a value."""
 
     subsystem: str
     index: str
@@ -30,7 +30,7 @@ class Waiter:
 
 
 class Waiters:
-    """All such calls; they are looked at after each transaction."""
+    """All waiting calls. They are checked after each transaction."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -41,7 +41,7 @@ class Waiters:
         return len(self._waiters)
 
     async def wait(self, subsystem: str, index: str, next_value: int) -> Json:
-        """Wait for one index."""
+        """Wait until the index reaches `next_value`, and return the answer."""
         answer = asyncio.get_running_loop().create_future()
         self._waiters.append(Waiter(subsystem, index, next_value, answer))
         return await answer
@@ -57,13 +57,13 @@ class Waiters:
             return False
         details = _details(self._state, waiter.subsystem, waiter.index, value)
         answer = {"subsystem": waiter.subsystem, waiter.index: value, waiter.subsystem: details}
-        # As long as deprecated APIs are allowed, which they are unless somebody forbids it.
+        # `details` is deprecated; lightningd shows it unless deprecated APIs are disallowed.
         waiter.answer.set_result({**answer, "details": details})
         return True
 
 
 def wait(node: "Node", subsystem: str, indexname: str, nextvalue: int) -> Json:
-    """Answer when an index has come to `nextvalue`: at once if it is there already."""
+    """Answer when an index has reached `nextvalue`; at once if it already has."""
     value = current(node.state, subsystem, indexname)
     if value >= nextvalue:
         return {"subsystem": subsystem, indexname: value}
@@ -71,7 +71,7 @@ def wait(node: "Node", subsystem: str, indexname: str, nextvalue: int) -> Json:
 
 
 def current(state: State, subsystem: str, index: str) -> int:
-    """Give the present value of an index."""
+    """Return the current value of an index."""
     if subsystem not in TABLES:
         return 0
     if index != "created":
@@ -82,7 +82,7 @@ def current(state: State, subsystem: str, index: str) -> int:
 
 
 def note_deleted(state: State, subsystem: str, details: Json) -> None:
-    """Count a row that is deleted, and keep what waiters are told of it."""
+    """Count a deleted row, and store its details for the answers of waiters."""
     name = f"{VARIABLES[subsystem]}_deleted"
     state.next(f"{name}_index")
     state.put(f"{name}_details", json.dumps(details))

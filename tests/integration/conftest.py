@@ -1,4 +1,4 @@
-"""Real nodes for the tests here, or, where they are not on PATH, a skip that nobody overlooks."""
+"""Provides real nodes, or skips the integration tests loudly if lightningd or bitcoind is missing."""
 
 import os
 import shutil
@@ -24,8 +24,8 @@ from tests.support.lightningd_version import running_version  # noqa: E402
 from tests.support.not_run import NotRun, say_why_skipped  # noqa: E402
 
 if not MISSING:
-    # pyln-testing reads these when it is imported. Deprecated commands are there as they are for owners,
-    # whose lightningd allows them.
+    # pyln-testing reads these when it is imported. Deprecated commands are allowed, as they are by
+    # lightningd's default.
     os.environ.update(VALGRIND="0", TEST_NETWORK="regtest", RUST="0", DEPRECATED_APIS="1")
     from tests.integration.pyln_fixtures import *  # noqa: F403
 
@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
-    """Have the last word, after the list of the skipped tests."""
+    """Report what did not run at the very end, after the list of the skipped tests."""
     yield
     say_why_skipped(terminalreporter)
     _not_run.say(terminalreporter)

@@ -1,4 +1,4 @@
-"""The machinery of the contract tests: the same calls on a real node and on the double, compared."""
+"""Runs the same calls on a real node and on the double, and compares the answers (contract tests)."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from tests.integration.shapes import differences
 from tests.support.channel import Json
 
 Answers = dict[str, Json]
-# Parameters, or how to make them of the earlier answers.
+# Parameters, or a function that makes them from the earlier answers.
 Params = Any
-# What no RPC method does, and each node has its own way for. It gets the parameters.
+# A step that is no RPC method and that each node does in its own way. It gets the parameters.
 Action = Callable[[Any, Json], Any]
 
 
@@ -21,11 +21,11 @@ class Step:
     """A call, and the error code that lightningd must answer; None for success.
 
     Attributes:
-        name: what `answers` has the answer under.
+        name: the key of the answer in `Answers`.
         method: an RPC method, or the name of an action.
         params: its parameters, which may depend on earlier answers.
         code: the error code.
-        compared: whether the double's answer must have the same shape.
+        compared: True if the double's answer must have the same shape.
 
     """
 
@@ -38,19 +38,19 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a call returned, or the error object."""
+    """The result of a call, or its error object."""
 
     result: Any = None
     error: Any = None
 
 
 def call(name: str, method: str, code: int | None = None, /, **params: Any) -> Step:
-    """Make a step of a call with these parameters."""
+    """Return a step that calls a method with these parameters."""
     return Step(name, method, params, code)
 
 
 def run(socket: str, steps: Iterable[Step], actions: Mapping[str, Action]) -> dict[str, Outcome]:
-    """Run all steps on a node."""
+    """Run all steps on a node; return their outcomes by name."""
     outcomes: dict[str, Outcome] = {}
     answers: Answers = {}
     for step in steps:
@@ -68,7 +68,7 @@ def run(socket: str, steps: Iterable[Step], actions: Mapping[str, Action]) -> di
 
 
 def check(step: Step, real: Mapping[str, Outcome], double: Mapping[str, Outcome]) -> None:
-    """Check that both answered a step alike, and as the step says."""
+    """Assert that both outcomes of a step have the same shape and the step's error code."""
     expected, got = real[step.name], double[step.name]
     assert (expected.error or {}).get("code") == step.code, expected
     assert (got.error or {}).get("code") == step.code, got

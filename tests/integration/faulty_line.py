@@ -1,4 +1,4 @@
-"""A line of three real nodes: l1, with the plugin that can be made to fail, pays l3 through l2."""
+"""A line of three real nodes: l1, which runs faulty_plugin.py, pays l3 through l2."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,7 @@ from tests.support.restartable_relay import RestartableRelay
 
 @pytest.fixture(scope="module")
 def nodes(node_factory: Any, bitcoind: Any, relay: RestartableRelay) -> list[RealNode]:
-    """Half of each channel is on each side."""
+    """The three nodes. Each side of a channel has half of its capacity."""
     options = [plugin_options(relay.url, {"plugin": str(FAULTY_PLUGIN)}), {}, {}]
     return line(node_factory, bitcoind, options, pushed_msat=CAPACITY_SAT * 500)
 
@@ -28,4 +28,4 @@ def node(nodes: list[RealNode]) -> RealNode:
 def payee(nodes: list[RealNode]) -> Iterator[RealPayee]:
     payee = RealPayee(nodes[2].pyln)
     yield payee
-    payee.let_go()
+    payee.stop_holding()

@@ -1,5 +1,7 @@
-"""Three real nodes in a line, for tests about payees and apps that mean harm: l1, with the plugin, has
-two channels to l2, and pays l2 and l3. Deprecated commands are allowed, as is lightningd's default.
+"""Three real nodes in a line, for tests with hostile payees and apps.
+
+l1, with the plugin, has two channels to l2, and pays l2 and l3. Deprecated commands are allowed, as they
+are by lightningd's default.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,15 +24,15 @@ from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import wait_until
 
 SLOW_PLUGIN = ROOT / "tests" / "support" / "slow_plugin.py"
-# Until lightningd may not begin anything any more for a payment that failed, and the plugin knows it.
+# By then lightningd can start no more parts of a failed payment, and the plugin knows that.
 END_TIMEOUT_S = 180.0
-# Options of the payer's, beside the plugin's own.
+# Options of the payer, besides the plugin's own.
 PAYER_OPTIONS: dict[str, Any] = {"allow-deprecated-apis": True}
 
 
 @pytest.fixture(scope="module")
 def payer_options() -> dict[str, Any]:
-    """What l1 is started with; a module may have its own."""
+    """The options of l1; a module may override this fixture."""
     return PAYER_OPTIONS
 
 
@@ -38,7 +40,10 @@ def payer_options() -> dict[str, Any]:
 def nodes(
     node_factory: Any, bitcoind: Any, relay: RestartableRelay, payer_options: dict[str, Any]
 ) -> list[RealNode]:
-    """Half of each announced channel is on each side; the second channel is all l1's."""
+    """The three nodes.
+
+    Each side of the first channels has half of the capacity; l1 has all of the second channel's.
+    """
     options = [plugin_options(relay.url, payer_options), {}, {}]
     nodes = line(node_factory, bitcoind, options, pushed_msat=CAPACITY_SAT * 500)
     second_channel(bitcoind, nodes[0], nodes[1], CAPACITY_SAT // 4)
@@ -47,7 +52,7 @@ def nodes(
 
 @pytest.fixture
 def node(nodes: list[RealNode], payer_options: dict[str, Any]) -> RealNode:
-    """l1; if a test has ended it, it runs again, so that each test shows its own fault."""
+    """l1, which is started again if the test before has ended it."""
     node = RealNode(nodes[0].pyln, Path(payer_options.get("plugin", PLUGIN)))
     wait_until(lambda: not is_running(node) or is_answering(node), "lightningd to answer or to end")
     if not is_running(node):
@@ -58,18 +63,18 @@ def node(nodes: list[RealNode], payer_options: dict[str, Any]) -> RealNode:
 
 @pytest.fixture
 def payee(nodes: list[RealNode]) -> Iterator[RealPayee]:
-    """l3, which costs a fee."""
+    """l3, whose payments cost a fee."""
     payee = RealPayee(nodes[2].pyln)
     yield payee
-    payee.let_go()
+    payee.stop_holding()
 
 
 @pytest.fixture
 def neighbour(nodes: list[RealNode]) -> Iterator[RealPayee]:
-    """l2, which can be paid in parts over two channels."""
+    """l2, which can be paid in parts over the two channels."""
     neighbour = RealPayee(nodes[1].pyln)
     yield neighbour
-    neighbour.let_go()
+    neighbour.stop_holding()
 
 
 def is_running(node: RealNode) -> bool:
@@ -96,31 +101,31 @@ def is_alive(node: RealNode) -> bool:
 
 
 def spendable_msat(node: RealNode) -> int:
-    """Return what the node can send over all its channels, as listpeerchannels says."""
+    """Return what the node can send over all its channels, in msat (listpeerchannels)."""
     return sum(spendable_by_channel(node))
 
 
 def spendable_by_channel(node: RealNode) -> list[int]:
-    """Return what the node can send over each of its channels, in msat."""
+    """Return what the node can send over each of its channels, in msat (listpeerchannels)."""
     channels = node.rpc.listpeerchannels()["channels"]
     return [int(channel["spendable_msat"]) for channel in channels]
 
 
 def two_part_amount(node: RealNode) -> int:
-    """Return an amount in msat that fits, with a wide margin, in two channels but not in one."""
+    """Return an amount in msat that needs two channels, and fits into them with a wide margin."""
     largest, *others = sorted(spendable_by_channel(node), reverse=True)
     return largest + others[0] // 2
 
 
 def parts(node: RealNode, payment_hash: str = "") -> list[Json]:
-    """Return the parts of a payment, or of all payments, that lightningd knows of."""
+    """Return the parts of a payment, or of all payments, that lightningd lists."""
     params = {"payment_hash": payment_hash} if payment_hash else {}
     listed: list[Json] = node.rpc.call("listsendpays", params)["payments"]
     return listed
 
 
 def sent_or_pending_msat(node: RealNode, *payment_hashes: str) -> int:
-    """Return what has left the node, or still may, for these payments."""
+    """Return the sum of all parts of these payments that have not failed, in msat."""
     return sum(
         part["amount_sent_msat"]
         for payment_hash in payment_hashes
@@ -130,33 +135,33 @@ def sent_or_pending_msat(node: RealNode, *payment_hashes: str) -> int:
 
 
 def reservations(node: RealNode) -> list[Json]:
-    """Return what askrene believes to be in use."""
+    """Return askrene's reservations."""
     listed: list[Json] = node.rpc.call("askrene-listreservations")["reservations"]
     return listed
 
 
 def ask_patiently(node: RealNode, app: ConnectedApp, method: str, params: Json) -> Answer:
-    """Ask, and wait for the answer until a failed payment is certain to have ended."""
+    """Return the answer to a request, which may take as long as a failed payment takes to end."""
     request = app.request(method, params)
     app.send(request)
     return patient_answer(node, app, request)
 
 
 def patient_answer(node: RealNode, app: ConnectedApp, request: Json) -> Answer:
-    """Wait for an answer, as long as a failed payment may take to end."""
-    wait_living(node, lambda: app.answers_to(request["id"]), "an answer")
+    """Return the answer to a request already sent; waits as long as a failed payment takes to end."""
+    wait_while_running(node, lambda: app.answers_to(request["id"]), "an answer")
     return app.answer_to(request)
 
 
 def wait_until_free(node: RealNode, app: ConnectedApp) -> None:
-    """Wait until nothing of a connection is reserved in its books or pending."""
-    wait_living(
+    """Wait until a connection has no pending payment. Asserts that nothing is reserved then."""
+    wait_while_running(
         node, lambda: not budget_of(node, app.name)["pending_payments"], "all payments to have ended"
     )
     assert books(node, app)[1] == 0
 
 
-def wait_living(node: RealNode, condition: Callable[[], object], what: str) -> None:
-    """Wait, as long as a failed payment may take to end, and as long as lightningd lives."""
+def wait_while_running(node: RealNode, condition: Callable[[], object], what: str) -> None:
+    """Wait as long as a failed payment may take to end. Asserts that lightningd still runs."""
     wait_until(lambda: not is_running(node) or condition(), what, END_TIMEOUT_S)
-    assert is_running(node), f"lightningd ended while we waited for {what}"
+    assert is_running(node), f"lightningd ended during the wait for {what}"

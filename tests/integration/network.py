@@ -1,4 +1,4 @@
-"""Nodes in a line with channels between them, for payments that come from elsewhere."""
+"""Nodes in a line with channels between them, for payments from one node to another."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,9 +14,9 @@ from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import wait_until
 
 CAPACITY_SAT = 1_000_000
-# What the receiver of `paid_node` can send from the beginning.
+# What the receiver of `paid_node` can send at first.
 PUSHED_MSAT = 300_000_000
-# What the opener pays for the funding transaction, generously.
+# More than the opener pays for the funding transaction.
 _OPENING_FEE_SAT = 100_000
 
 
@@ -30,17 +30,17 @@ def line(
 ) -> list[RealNode]:
     """Start nodes and open a channel from each to the next: l1 → l2 → l3 …
 
-    Every channel is announced and usable, and every node knows of all channels and nodes. Fees are
-    lightningd's own: 1 msat and 10 ppm.
+    Every channel is announced and usable, and every node knows all channels and nodes. Fees are
+    lightningd's defaults: 1 msat and 10 ppm.
 
     Args:
-        node_factory, bitcoind: pyln-testing's, of the fixtures.
-        options: of each node, on its command line.
+        node_factory, bitcoind: pyln-testing's fixtures.
+        options: the command line options of each node.
         capacity_sat: of each channel.
-        pushed_msat: what the far side of each channel has from the beginning.
+        pushed_msat: what the far side of each channel has at first.
 
     """
-    # Tests stop nodes and start them again; pyln-testing takes every reconnection for an error.
+    # Tests restart nodes. Without `may_reconnect` pyln-testing counts each reconnection as an error.
     opts = [{"may_reconnect": True, **given} for given in options]
     nodes = node_factory.get_nodes(len(opts), opts=opts)
     _fund(bitcoind, nodes[:-1], capacity_sat)
@@ -50,7 +50,7 @@ def line(
         near.rpc.fundchannel(far.info["id"], capacity_sat, push_msat=pushed_msat)["txid"]
         for near, far in pairwise(nodes)
     ]
-    # Deep enough to be announced.
+    # Channels are announced after six blocks.
     bitcoind.generate_block(6, wait_for_mempool=opened)
     sync_blockheight(bitcoind, nodes)  # type: ignore[no-untyped-call]
     line = [RealNode(node) for node in nodes]
@@ -59,7 +59,7 @@ def line(
 
 
 def second_channel(bitcoind: Any, near: RealNode, far: RealNode, capacity_sat: int) -> None:
-    """Open one more channel between neighbours, and wait until it can be used."""
+    """Open a second channel between neighbours, and wait until it can be used."""
     _fund(bitcoind, [near.pyln], capacity_sat)
     opened = near.rpc.fundchannel(far.id, capacity_sat)["txid"]
     bitcoind.generate_block(6, wait_for_mempool=opened)
@@ -99,10 +99,10 @@ def _knows_all(node: RealNode, length: int) -> bool:
 
 
 class PaidNode(RealNode):
-    """A node whose invoices are paid by a neighbour of its, over their channel.
+    """A node whose invoices a neighbour pays over their channel.
 
     Args:
-        receiver: with the plugin.
+        receiver: the node with the plugin.
         payer: the neighbour.
 
     """
@@ -112,12 +112,12 @@ class PaidNode(RealNode):
         self.payer = payer
 
     def pay(self, invoice: str, amount_msat: int | None = None) -> None:
-        """Have the neighbour pay, as soon as the channel can be used."""
+        """Wait until the channel can be used, and let the neighbour pay."""
         self.wait_for_channel()
         self.payer.pay(invoice, amount_msat)
 
     def wait_for_channel(self) -> None:
-        """Have the neighbour connect again, as after a restart, and wait until it can send."""
+        """Let the neighbour connect again, as after a restart, and wait until it can send."""
         self.payer.rpc.connect(self.id, "127.0.0.1", self.pyln.port)
         wait_until(lambda: self.channel.get("reestablished"), "the channel to be reestablished")
 
@@ -131,7 +131,7 @@ class PaidNode(RealNode):
 
 @pytest.fixture(scope="module", name="node")
 def paid_node(node_factory: Any, bitcoind: Any, relay: RestartableRelay) -> PaidNode:
-    """A node with the plugin that a neighbour pays; a module imports it in the place of `node`."""
+    """A node with the plugin that a neighbour pays; importing it overrides the fixture `node`."""
     options = [{}, plugin_options(relay.url)]
     payer, receiver = line(node_factory, bitcoind, options, pushed_msat=PUSHED_MSAT)
     return PaidNode(receiver, payer)

@@ -1,7 +1,7 @@
-"""pyln-testing's fixtures with wider scopes: one bitcoind for all, shared nodes for each module.
+"""pyln-testing's fixtures with wider scopes: one bitcoind for all modules, and nodes for each module.
 
-pyln-testing gives every test its own, which would take an hour. Its checks of the nodes (BROKEN lines,
-crashes, leaks, exit codes) stay as they are; they run when a module ends.
+pyln-testing starts new ones for every test, which would take an hour. Its checks of the nodes (BROKEN
+lines, crashes, leaks, exit codes) are unchanged; they run at the end of a module.
 """
 
 import inspect
@@ -36,26 +36,27 @@ node_factory = _of_module(pyln.node_factory)
 
 @pytest.fixture(scope="session")
 def bitcoind(request: pytest.FixtureRequest, test_base_dir: str) -> Iterator[Any]:
-    """A chain of regtest that grows from module to module."""
+    """bitcoind on a regtest chain that grows from module to module."""
     directory = str(Path(test_base_dir) / "bitcoind")
     for bitcoind in inspect.unwrap(pyln.bitcoind)(request, directory, None):
-        # lightningd may date a transaction up to 100 blocks back. Bitcoin Knots relays none of block 21.
+        # A transaction's locktime may be up to 100 blocks back (lightningd), and Bitcoin Knots relays
+        # none with the locktime 21. So the chain must be longer than that.
         bitcoind.generate_block(100)
         yield bitcoind
 
 
 @pytest.fixture(scope="module")
 def test_name(request: pytest.FixtureRequest) -> str:
-    """The name of the module's directory, which pyln-testing leaves when its checks fail."""
+    """The name of the module's directory, which pyln-testing keeps if its checks fail."""
     return str(request.node.path.stem)
 
 
 class _Node(LightningNode):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
-        # Where there is one, all nodes would listen on its default port.
+        # If cln-grpc is installed, all nodes would listen on its default port.
         self.daemon.opts["disable-plugin"] = "cln-grpc"
-        # `#!/usr/bin/env python3` shall be the interpreter of this run.
+        # `#!/usr/bin/env python3` must find the interpreter of the tests.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         self.daemon.env["PATH"] = path
 
@@ -74,7 +75,7 @@ def node(node_factory: Any, relay: RestartableRelay) -> Iterator[RealNode]:
 
 @pytest.fixture
 def make_node(node_factory: Any, relay: RestartableRelay) -> Iterator[MakeNode]:
-    """Start nodes for one test, which stop after it. Their checks come when the module ends."""
+    """A function that starts nodes for one test. pyln-testing checks them at the end of the module."""
     started: list[RealNode] = []
 
     def make(options: Options | None = None, plugin: Path = PLUGIN) -> RealNode:

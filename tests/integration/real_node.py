@@ -1,4 +1,4 @@
-"""A node of pyln-testing as the shared cases see it (tests/cases/node.py)."""
+"""A node of pyln-testing with the interface of the shared cases (tests/cases/node.py)."""
 
 import os
 import re
@@ -21,11 +21,11 @@ class RealNode:
     """A running lightningd.
 
     Args:
-        lightning_node: pyln-testing's LightningNode, started.
-        plugin: our plugin on its command line.
+        lightning_node: a started LightningNode of pyln-testing.
+        plugin: the path of the plugin on its command line.
 
     Attributes:
-        pyln: the node with all that pyln-testing can do.
+        pyln: the LightningNode.
 
     """
 
@@ -36,20 +36,20 @@ class RealNode:
 
     @property
     def rpc(self) -> Any:
-        """A fresh LightningRpc. pyln-testing's own would put a `check` before each call."""
+        """A new LightningRpc. pyln-testing's own sends a `check` before each call."""
         return LightningRpc(str(self.directory / self._socket))  # type: ignore[no-untyped-call]
 
     def hide_rpc_socket(self) -> None:
-        """Take the RPC socket away from where the plugin looks for it."""
+        """Move the RPC socket away from where the plugin looks for it."""
         self._socket = hidden_socket(self.directory)
 
     def show_rpc_socket(self) -> None:
-        """Put it back."""
+        """Move the RPC socket back."""
         self._socket = shown_socket(self.directory)
 
     @property
     def directory(self) -> Path:
-        """The network's directory."""
+        """The directory of the network, inside the lightning directory."""
         return Path(self.pyln.daemon.lightning_dir) / "regtest"
 
     @property
@@ -69,40 +69,40 @@ class RealNode:
         return int(pid)
 
     def stop_plugin(self) -> None:
-        """`plugin stop`, and wait until the process is gone."""
+        """Stop the plugin with `plugin stop`, and wait until its process has ended."""
         pid = self.plugin_pid
         self.rpc.plugin_stop(str(self._plugin))
         wait_until_gone(pid)
 
     def start_plugin(self, options: Options | None = None) -> None:
-        """`plugin start` with these options."""
+        """Start the plugin with `plugin start` and these options."""
         self.rpc.call("plugin", {"subcommand": "start", "plugin": str(self._plugin), **(options or {})})
 
     def kill_plugin(self) -> None:
-        """SIGKILL the plugin, and wait until lightningd has noticed."""
+        """Kill the plugin with SIGKILL, and wait until lightningd has noticed."""
         os.kill(self.plugin_pid, signal.SIGKILL)
         self.wait_until_plugin_died()
 
     def wait_until_plugin_died(self) -> None:
-        """Wait until lightningd has noticed that the plugin ended by itself."""
+        """Wait until lightningd has noticed that the plugin has ended."""
         wait_until(lambda: not self._lists_plugin(), "lightningd to notice that the plugin died")
 
     def restart_node(self) -> None:
-        """Stop lightningd and start it with the same options."""
+        """Stop lightningd, and start it again with the same options."""
         self.pyln.restart(timeout=STOP_TIMEOUT_S)
 
     def kill_node(self) -> None:
-        """SIGKILL lightningd, and wait until the plugin has ended too."""
+        """Kill lightningd with SIGKILL, and wait until the plugin has ended too."""
         pid = self.plugin_pid
         self.pyln.daemon.kill()
         wait_until_gone(pid)
 
     def start_node(self) -> None:
-        """Start lightningd again after a kill."""
+        """Start lightningd again after it was killed or stopped."""
         self.pyln.start()
 
     def begin_anew(self) -> None:
-        """Start lightningd or the plugin again, if a test has left them ended."""
+        """Start lightningd or the plugin again, if a test has left it stopped."""
         self.show_rpc_socket()
         if self.pyln.daemon.proc.poll() is not None:
             self.start_node()
@@ -110,20 +110,20 @@ class RealNode:
             self.start_plugin()
 
     def pay(self, invoice: str, amount_msat: int | None = None) -> None:
-        """Have the node pay its own invoice, which needs no channel."""
+        """Let the node pay its own invoice, which needs no channel."""
         amount = {} if amount_msat is None else {"amount_msat": amount_msat}
         self.rpc.call("xpay", {"invstring": invoice, **amount})
 
     def log_text(self) -> str:
-        """Lightningd's whole log."""
+        """lightningd's whole log."""
         return Path(self.pyln.daemon.stdout_filename).read_text(encoding="utf-8", errors="replace")
 
     def mark(self) -> int:
-        """The present end of the log."""
+        """The number of lines that the log has now."""
         return len(self.log_text().splitlines())
 
     def wait_for_log(self, regex: str, timeout: float = PATIENCE_S, since: int = 0) -> str:
-        """Wait for a line of the log, from `since` on."""
+        """Return the first line of the log that matches, from line `since` on, once there is one."""
         pattern = re.compile(regex)
 
         def found() -> str:
@@ -137,7 +137,7 @@ class RealNode:
 
 
 def wait_until_gone(pid: int) -> None:
-    """Wait until a process has ended, whether or not anybody has asked for its exit code."""
+    """Wait until a process has ended, even if nobody has asked for its exit code."""
 
     def is_gone() -> bool:
         try:

@@ -1,4 +1,4 @@
-"""A real NWC client, rust-nostr's, and what it sent and got: taken off the relay as it went by."""
+"""A real NWC client, rust-nostr's, together with its events as the relay saw them."""
 
 import asyncio
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from tests.support.channel import KIND_REQUEST, Json, RelaySocket
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request event, the answer to it, and what rust-nostr made of that."""
+    """A request event, the answer to it, and rust-nostr's reading of that answer."""
 
     event: Json
     answer: Answer
@@ -26,7 +26,7 @@ class Asked:
 
 
 class SdkApp:
-    """The app at the other end of a URI with one relay."""
+    """An app with a connection URI that names one relay."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -53,16 +53,16 @@ class SdkApp:
 
     @property
     def connection_id(self) -> str:
-        """The connection's part of its invoices' labels."""
+        """The connection's id, which is part of the labels of its invoices."""
         return str(self._app.pubkey[:16])
 
     def make_invoice(
         self, amount: int, description: str | None = None, description_hash: str | None = None
     ) -> Asked:
-        """Ask for an invoice, as apps do.
+        """Request an invoice, and wait for the answer.
 
         Raises:
-            NostrSdkError: the wallet refused or did not answer.
+            NostrSdkError: the answer is an error, or there was none.
 
         """
         request = MakeInvoiceRequest(
@@ -75,6 +75,6 @@ class SdkApp:
         return Asked(event, self._app.answer_to(event), response)
 
     def replay(self, event: Json) -> Answer:
-        """Send a request event once more, on a new socket, and wait for the answer to that."""
+        """Send a request event again on a new socket, and return the new answer."""
         with App(self.uri) as again:
             return again.ask_with(event)

@@ -1,10 +1,10 @@
-"""Comparing two JSON values by their field names and types."""
+"""Compares two JSON values by their field names and types."""
 
 from typing import Any
 
 
 def differences(real: Any, double: Any, where: str) -> list[str]:
-    """Say where the double's value has another shape than lightningd's, all the way down.
+    """Return a line for each place, at any depth, where the double's value differs in shape.
 
     Arrays of the same length are compared entry by entry, others by their first entries.
     """

@@ -1,4 +1,4 @@
-"""Invoices that lightningd's autoclean removes, and the records kept beside them."""
+"""Invoices that lightningd's autoclean deletes, and the plugin's records of them."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.cases.node import PLUGIN, MakeNode, NodeUnderTest
 from tests.cases.receiving import listed, lookup, make
 from tests.support.waiting import wait_until
 
-# The plugin, with a shorter wait before it takes an invoice for gone for good: that is a minute.
+# The plugin with a short grace period before it deletes the record of a deleted invoice; it is a minute.
 IMPATIENT_PLUGIN = f"""#!/usr/bin/env python3
 import runpy, sys
 sys.path.insert(0, {str(PLUGIN.parent)!r})
@@ -30,7 +30,7 @@ def node(make_node: MakeNode, tmp_path: Path) -> NodeUnderTest:
 
 
 def records(node: NodeUnderTest, app: ConnectedApp) -> set[str]:
-    """Return the request ids of the invoices of an app beside which something is kept."""
+    """Return the request ids of an app's invoices that have a record."""
     key = ["nwc", "invoices", app.pubkey[:16]]
     return {entry["key"][3] for entry in node.rpc.call("listdatastore", {"key": key})["datastore"]}
 
@@ -41,16 +41,18 @@ def labels(node: NodeUnderTest) -> set[str]:
 
 
 def autoclean(node: NodeUnderTest, subsystem: str) -> int:
-    """Remove what is at least a second old and return how much that was."""
+    """Let autoclean delete what is at least a second old; return how much it deleted."""
     done = node.rpc.call("autoclean-once", {"subsystem": subsystem, "age": 1})
     return int(done["autoclean"][subsystem]["cleaned"])
 
 
 def wait_until_cleaned(node: NodeUnderTest, subsystem: str) -> None:
-    wait_until(lambda: autoclean(node, subsystem) == 1, f"autoclean to take one of {subsystem}")
+    wait_until(lambda: autoclean(node, subsystem) == 1, f"autoclean to delete one of {subsystem}")
 
 
-def test_autoclean(node: NodeUnderTest, connect: Connect) -> None:
+def test_a_cleaned_invoice_is_not_found_and_its_record_is_deleted(
+    node: NodeUnderTest, connect: Connect
+) -> None:
     app, whole = connect(), connect(view="node")
     paid, expired, unpaid = make(app), make(app, expiry=1), make(app)
     node.pay(paid["invoice"])
@@ -61,11 +63,11 @@ def test_autoclean(node: NodeUnderTest, connect: Connect) -> None:
 
     wait_until_cleaned(node, "paidinvoices")
     wait_until_cleaned(node, "expiredinvoices")
-    # The node has paid the first itself: that payment is still there for who sees everything.
-    for gone, who in ((paid, [app]), (expired, [app, whole])):
-        for each in who:
-            for way in ("payment_hash", "invoice"):
-                assert each.ask("lookup_invoice", {way: gone[way]}).code == "NOT_FOUND"
+    # The node has paid the first invoice itself, and that payment is still shown to `whole`.
+    for deleted, apps in ((paid, [app]), (expired, [app, whole])):
+        for each in apps:
+            for key in ("payment_hash", "invoice"):
+                assert each.ask("lookup_invoice", {key: deleted[key]}).code == "NOT_FOUND"
     for each in (app, whole):
         left = listed(each, unpaid=True, type="incoming")
         assert left == {"transactions": [unpaid], "total_count": 1}
@@ -73,7 +75,9 @@ def test_autoclean(node: NodeUnderTest, connect: Connect) -> None:
 
     node.stop_plugin()
     node.start_plugin()
-    wait_until(lambda: records(node, app) == labels(node), "the records of those that are gone to go")
+    wait_until(
+        lambda: records(node, app) == labels(node), "the records of deleted invoices to be deleted"
+    )
     wait_until_announced(node, app.name)
     assert lookup(app, unpaid) == unpaid
     assert unpaid["metadata"]

@@ -1,4 +1,4 @@
-"""get_info follows the chain."""
+"""The block that get_info shows."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tests.support.channel import Json
 from tests.support.waiting import wait_until
 
 
-def test_block_of_get_info(node: RealNode, bitcoind: Any, app: ConnectedApp) -> None:
+def test_get_info_shows_the_newest_block(node: RealNode, bitcoind: Any, app: ConnectedApp) -> None:
     for _ in range(2):
         bitcoind.generate_block(1)
         height, tip = bitcoind.rpc.getblockcount(), bitcoind.rpc.getbestblockhash()
@@ -17,13 +17,14 @@ def test_block_of_get_info(node: RealNode, bitcoind: Any, app: ConnectedApp) -> 
             info: Json = app.ask("get_info").result
             return info if info["block_height"] == height and "block_hash" in info else None
 
-        info = wait_until(is_known, f"get_info to know block {height}")
+        info = wait_until(is_known, f"get_info to show block {height}")
         assert info is not None
         assert info["block_hash"] == tip
 
 
-def test_block_hash_after_a_reorg(node: RealNode, bitcoind: Any, app: ConnectedApp) -> None:
-    """The block of the same height that is in force counts."""
+def test_get_info_shows_the_new_block_hash_after_a_reorg(
+    node: RealNode, bitcoind: Any, app: ConnectedApp
+) -> None:
     height = bitcoind.rpc.getblockcount()
     bitcoind.simple_reorg(height)
     tip = bitcoind.rpc.getbestblockhash()

@@ -1,5 +1,7 @@
-"""lightningd ends while an app's payment is in flight: the first time nothing changes, the second time
-within an hour that app's payments are suspended until the owner resumes them.
+"""lightningd ends while an app's payment is in flight.
+
+The first time nothing changes. The second time within an hour, that app's payments are suspended until
+the owner resumes them.
 """
 
 from tests.cases.fixtures import Connect, ConnectedApp, wait_until_announced
@@ -12,7 +14,9 @@ from tests.support.channel import Json
 from tests.support.waiting import wait_until
 
 
-def test_suspended_after_two_stops(node: RealNode, payee: RealPayee, connect: Connect) -> None:
+def test_an_app_is_suspended_when_lightningd_ended_twice_during_its_payments(
+    node: RealNode, payee: RealPayee, connect: Connect
+) -> None:
     app, other = connect(budget="1000sat"), connect(budget="1000sat")
     payee.hold()
     for count in (1, 2):
@@ -43,7 +47,7 @@ def test_suspended_after_two_stops(node: RealNode, payee: RealPayee, connect: Co
 
 
 def described(node: RealNode, app: ConnectedApp) -> Json:
-    """Return how nwc-list shows a connection."""
+    """Return a connection as nwc-list shows it."""
     [shown] = node.rpc.call("nwc-list", {"name": app.name})["connections"]
     described: Json = shown
     return described

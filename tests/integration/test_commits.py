@@ -10,7 +10,7 @@ ROUNDS = 20
 
 
 def commits(node: RealNode) -> int:
-    """Return how often lightningd has written to its database: it counts in `vars` at each commit."""
+    """Return how often lightningd has committed to its database; it counts that in the table `vars`."""
     path = node.directory / "lightningd.sqlite3"
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
@@ -22,9 +22,9 @@ def commits(node: RealNode) -> int:
 
 
 def commits_of(node: RealNode, action: Callable[[int], object]) -> int:
-    """Return the commits that one action costs, the smallest of several rounds.
+    """Return the number of commits that one action costs: the smallest of several rounds.
 
-    A node also writes by itself now and then; that can add to a round, and take nothing away.
+    The node also commits by itself now and then, which can only make a round look more expensive.
     """
     costs = []
     for number in range(ROUNDS):
@@ -40,7 +40,7 @@ def bare_invoice(node: RealNode, label: str) -> None:
     )
 
 
-def test_one_commit(node: RealNode, app: ConnectedApp) -> None:
+def test_make_invoice_costs_one_commit(node: RealNode, app: ConnectedApp) -> None:
     bare = commits_of(node, lambda number: bare_invoice(node, f"bare {number}"))
     params = {"amount": 1000, "description": "coffee", "expiry": 600}
     ours = commits_of(node, lambda _: app.ask("make_invoice", params).result)
@@ -48,8 +48,10 @@ def test_one_commit(node: RealNode, app: ConnectedApp) -> None:
     assert ours == bare
 
 
-def test_bare_hash_is_one_commit(node: RealNode, app: ConnectedApp) -> None:
-    """Its template is made once for some minutes."""
+def test_make_invoice_with_a_description_hash_alone_costs_one_commit(
+    node: RealNode, app: ConnectedApp
+) -> None:
+    """Its template is made once, and used for some minutes."""
     params = {"amount": 1000, "description_hash": "5a" * 32}
     assert commits_of(node, lambda _: app.ask("make_invoice", params).result) == 1
 
@@ -58,7 +60,7 @@ def test_get_info_writes_nothing(node: RealNode, app: ConnectedApp) -> None:
     assert commits_of(node, lambda _: app.ask("get_info").result) == 0
 
 
-def test_connection_is_one_commit(node: RealNode) -> None:
+def test_connecting_and_revoking_cost_one_commit_each(node: RealNode) -> None:
     names = [f"commits {number}" for number in range(ROUNDS)]
     assert commits_of(node, lambda number: node.rpc.call("nwc-connect", [names[number]])) == 1
     assert commits_of(node, lambda number: node.rpc.call("nwc-revoke", [names[number]])) == 1

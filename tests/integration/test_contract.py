@@ -1,9 +1,9 @@
 """The test double answers as lightningd does: same fields, same JSON types, same error codes.
 
-Both run the same calls, each building on those before; then each pair of answers is compared. What is
-compared is every call the plugin makes (nwc/cln/node.py and history.py), and what people see of the
-plugin itself. The double plays the version of lightningd that runs; a line without `since` or `before`
-holds for every supported version. Calls about payments, which need more than one node, are in
+Both run the same calls, each building on those before; then each pair of answers is compared. The calls
+are those that the plugin makes (nwc/cln/node.py and history.py), and those with which people use the
+plugin. The double plays the version of lightningd that runs; a line without `since` or `before` holds
+for every supported version. Calls about payments need more than one node and are in
 test_contract_paying.py.
 """
 
@@ -45,7 +45,7 @@ def invoice(name: str, code: int | None = None, /, **params: Any) -> Step:
 
 
 def template(name: str, preimage: str) -> tuple[Step, Step]:
-    """Make an invoice for its string and delete it, as the plugin does."""
+    """Return steps that make an invoice for its string and delete it, as the plugin does."""
     deletion = {"label": name, "status": "unpaid"}
     return invoice(name, preimage=preimage), Step(f"{name} gone", "delinvoice", deletion)
 
@@ -89,12 +89,12 @@ def store(name: str, key: list[str], mode: Any, code: int | None = None, **param
     return Step(name, "datastore", {k: v for k, v in given.items() if v is not ...}, code)
 
 
-# In the place of an RPC method: an invoice is paid. How is for the node to know, and not compared.
+# An action instead of an RPC method: each node pays an invoice in its own way, which is not compared.
 PAY = "(pay)"
 
 
 class _Recorder(Node):
-    """Writes down queries; the node holds one row of everything."""
+    """Records queries, and answers them as a node with one row in each table."""
 
     def __init__(self) -> None:
         self.queries: list[str] = []
@@ -125,12 +125,12 @@ async def _ask_all(history: History) -> None:
 
 
 def queries(name: str) -> tuple[Step, ...]:
-    """Every query of nwc/cln/history.py."""
+    """Return a step for every query of nwc/cln/history.py."""
     node = _Recorder()
     asyncio.run(_ask_all(History(node)))
     assert len(node.queries) > 20
-    asked = enumerate(node.queries)
-    return tuple(call(f"{name} {number}", "sql", query=query) for number, query in asked)
+    numbered = enumerate(node.queries)
+    return tuple(call(f"{name} {number}", "sql", query=query) for number, query in numbered)
 
 
 def of_hash(name: str, method: str, source: str) -> Step:
@@ -185,7 +185,7 @@ STEPS = (
     call("list an unknown hash", "listinvoices", payment_hash="00" * 32),
     call("list a short hash", "listinvoices", BAD, payment_hash="00"),
     # payments
-    call("none was paid", "waitanyinvoice", 904, lastpay_index=0, timeout=0),
+    call("wait before a payment", "waitanyinvoice", 904, lastpay_index=0, timeout=0),
     call("listsendpays of nothing", "listsendpays", payment_hash="00" * 32),
     call("listsendpays of a short hash", "listsendpays", BAD, payment_hash="00"),
     *queries("query before"),
@@ -201,11 +201,11 @@ STEPS = (
         for table in ("invoices", "sendpays")
         for name in ("created", "updated", "deleted")
     ),
-    call("query that is none", "sql", -1, query="SELEKT 1"),
-    call("query of nothing", "sql", BAD),
+    call("invalid query", "sql", -1, query="SELEKT 1"),
+    call("sql without a query", "sql", BAD),
     call("delete paid as unpaid", "delinvoice", 906, label="to be paid", status="unpaid"),
     call("delete paid", "delinvoice", label="to be paid", status="paid"),
-    call("wait for what is deleted", "waitanyinvoice", 904, lastpay_index=0, timeout=0),
+    call("wait for a deleted invoice", "waitanyinvoice", 904, lastpay_index=0, timeout=0),
     *queries("query after deletion"),
     # decode
     *(decoded(f"decode {n}", n) for n in ("plain", "any amount", "hash of a text", "d and h")),
@@ -255,7 +255,7 @@ STEPS = (
     call("delete key", "deldatastore", key=["t", "a", "1"]),
     call("delete key again", "deldatastore", 1200, key=["t", "a", "1"]),
     call("delete branch", "deldatastore", 1200, key=["t", "a"]),
-    # the plugin as people meet it
+    # the plugin as people use it
     call("help", "help", command="nwc-connect"),
     call("help of nothing", "help", -32601, command="no-such-method"),
     Step("connect", "nwc-connect", ["contract", None, None, None, None, "1d"]),
@@ -285,7 +285,7 @@ STEPS = (
         -3,
     ),
     call("start it", "plugin", subcommand="start", plugin=str(PLUGIN)),
-    call("start what is not there", "plugin", BAD, subcommand="start", plugin="/no/plugin"),
+    call("start a missing plugin", "plugin", BAD, subcommand="start", plugin="/no/plugin"),
     call("unknown subcommand", "plugin", BAD, subcommand="nonsense"),
 )
 
@@ -296,7 +296,7 @@ def pay_oneself(rpc: Any, params: Json) -> None:
 
 
 def pay_in_double(rpc: Any, params: Json) -> None:
-    """Let the double's invoice be paid, and let it be the double that did it."""
+    """Pay the double's invoice, as a payment of the double itself."""
     invoice = params["invstring"]
     rpc.call("dev-pay", {"bolt11": invoice})
     rpc.call("dev-payment", {"bolt11": invoice, "preimage": PAID_PREIMAGE})
@@ -317,11 +317,13 @@ def double(
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
-def test_same_answer(step: Step, real: dict[str, Outcome], double: dict[str, Outcome]) -> None:
+def test_the_double_answers_as_lightningd_does(
+    step: Step, real: dict[str, Outcome], double: dict[str, Outcome]
+) -> None:
     check(step, real, double)
 
 
-def test_every_call_of_the_plugin_is_here() -> None:
+def test_every_rpc_call_of_the_plugin_is_compared() -> None:
     source = "".join(map(inspect.getsource, (node_module, history_module, counts_module)))
     called = set(re.findall(r'call\(\s*"([a-z]+)"', source))
     assert {"invoice", "sql", "waitanyinvoice"} <= called

@@ -1,7 +1,7 @@
 """The test double pays as lightningd does: same fields, same types, same error codes.
 
-The real node has two others behind it, payer → middle → payee, so that a payment costs a fee. What the
-payee does with a payment is told to the double by dev-payment-plan. The double plays the version of
+The real node has two others behind it, payer → middle → payee, so that a payment costs a fee. For the
+double, dev-payment-plan sets what the payee does with a payment. The double plays the version of
 lightningd that runs; a line without `since` or `before` holds for every supported version.
 """
 
@@ -29,7 +29,7 @@ from tests.support.waiting import wait_until
 BAD = -32602
 TIMEOUT_S = 20
 NOBODY = "02" * 33
-# As a real node made it; what a double says of it is not compared, but its type.
+# Made by a real node. Of the double's answer to it only the type is compared.
 OFFER = (
     "lno1qgsqvgnwgcg35z6ee2h3yczraddm72xrfua9uve2rlrm9deu7xyfzrcgqgp7szsrdanxvy8wqvuytqpdyk6wqaxvl47d3"
     "vee5swuwklej79qxjqqg394r4ptqaue5qkk50md2d3lher7m7ljflm9tm82fhtmgjmrlat6qz7vygwu8lv3w5pqy4vy48lpk3r"
@@ -38,12 +38,13 @@ OFFER = (
     "rp9jfy7gy2mgwy3p6v4ze7k58n30rt0usuj63kumm7vj9zkt07kxuvaqwsm2s950xug93pq08vhlwxs4zvcktzywmgecr3pj09"
     "6tyukvt7upuz9k2s0xkvwq7nz"
 )
-# Actions: an invoice of the payee, what it does with payments, a call that goes on beside the others.
+# Actions: make an invoice of the payee, set what it does with payments, begin a call that runs beside
+# the others, wait until a payment is pending, end such a call.
 FOREIGN, PAYEE, BEGIN, PENDING, END = "(invoice)", "(payee)", "(begin)", "(pending)", "(end)"
 
 
 def stranger(**fields: Any) -> str:
-    """Make an invoice of a node that nobody knows."""
+    """Return an invoice of a node that is not in the network."""
     given: dict[str, Any] = {
         "currency": "bcrt",
         "created_at": int(time.time()),
@@ -64,13 +65,13 @@ def payee(does: str) -> Step:
     return Step(f"payee: {does} ({secrets.token_hex(4)})", PAYEE, {"mode": does}, compared=False)
 
 
-# Error codes of xpay, and of pay by name, which xpay does from 26.06 on.
+# Error codes of xpay, and of pay with named parameters, which xpay handles from 26.06 on.
 PAID_ALREADY, TOO_COSTLY = (219, 206) if runs_since("26.06") else (218, 205)
 PAY_NO_ROUTE, PAY_TOO_COSTLY = (205, 206) if runs_since("26.06") else (0, 210)
 
 
 def xpay(name: str, source: str, code: int | None = None, /, label: Any = None, **params: Any) -> Step:
-    """Make a step of xpay, which has labels from 26.06 on."""
+    """Return a step of xpay; it gets the label from 26.06 on, when xpay has one."""
     if label is not None and runs_since("26.06"):
         params["label"] = label
     return Step(name, "xpay", lambda a: {"invstring": a[source]["bolt11"], **params}, code)
@@ -80,18 +81,18 @@ def pay(name: str, source: str, code: int | None = None, /, **params: Any) -> St
     return Step(name, "pay", lambda a: {"bolt11": a[source]["bolt11"], **params}, code)
 
 
-# What the plugin gives to pay beside the invoice: amount, label, and so on to maxfee.
+# The parameters that the plugin gives to pay after the invoice, from the amount and the label to maxfee.
 AS_THE_PLUGIN = [None, "by position", None, None, 30, None, None, None, None, 5000]
 
 
 def pay_by_position(name: str, source: str, code: int | None = None, /, maxfee: int = 5000) -> Step:
-    """Make a step of the old `pay`, which the plugin uses, whatever the version."""
+    """Return a step of the old `pay`, which the plugin uses in every version."""
     rest = [*AS_THE_PLUGIN[:-1], maxfee]
     return Step(name, "pay", lambda a: [a[source]["bolt11"], *rest], code)
 
 
 def listed(source: str, when: str) -> tuple[Step, ...]:
-    """List a payment in every way there is."""
+    """Return steps that list a payment in every possible way."""
 
     def by_hash(answers: Answers) -> Json:
         return {"payment_hash": answers[source]["payment_hash"]}
@@ -115,7 +116,7 @@ def listed(source: str, when: str) -> tuple[Step, ...]:
 
 
 def begin(name: str, method: str, params: Callable[[Answers], Json]) -> Step:
-    """Begin a call that does not answer at once."""
+    """Return a step that begins a call which is not answered at once."""
     return Step(
         name, BEGIN, lambda a: {"name": name, "method": method, "params": params(a)}, None, False
     )
@@ -126,21 +127,22 @@ def end(name: str, begun: str, code: int | None = None, *, compared: bool = True
 
 
 def end_of_wait(name: str, begun: str) -> Step:
-    """Make a step of an event's end.
+    """Return a step that ends a call of `wait`.
 
-    Before 25.05 there is no field with the name of the subsystem. The plugin waits for no event.
+    Before 25.05 its answer lacks the field with the name of the subsystem, so it is not compared. The
+    plugin never waits for such an event.
     """
     return end(name, begun, compared=runs_since("25.05"))
 
 
 def pending(source: str) -> Step:
-    """Wait until a payment has a pending part."""
+    """Return a step that waits until a payment has a pending part."""
     name = f"{source} is pending"
     return Step(name, PENDING, lambda a: {"payment_hash": a[source]["payment_hash"]}, None, False)
 
 
 def next_index(subsystem: str, index: str, source: str) -> Callable[[Answers], Json]:
-    """Parameters to wait for the next event."""
+    """Return the parameters with which `wait` waits for the next event."""
 
     def params(answers: Answers) -> Json:
         following = answers[source][index] + 1
@@ -155,7 +157,7 @@ def wait_now(subsystem: str, index: str, when: str) -> Step:
 
 
 def by_keysend(method: str) -> tuple[Step, ...]:
-    """The same calls of keysend and xkeysend; most of their codes differ."""
+    """Return the steps of keysend or xkeysend; most of their error codes differ."""
     none, costly, refused = (210, 210, 0) if method == "keysend" else (205, TOO_COSTLY, 203)
 
     def to_payee(name: str, code: int | None = None, /, **params: Any) -> Step:
@@ -215,7 +217,7 @@ STEPS = (
     call("decode an address", "decode", BAD, string="user@example.com"),
     call("decode nothing", "decode", BAD, string=""),
     call("decode null", "decode", BAD, string=None),
-    # what xpay and pay refuse before they do anything
+    # refused by xpay and pay before they send anything
     foreign("any amount", 0),
     xpay("xpay without amount", "any amount", BAD),
     pay("pay without amount", "any amount", BAD),
@@ -268,16 +270,16 @@ STEPS = (
     *since("26.06", xpay("xpay what pay has paid", "bought by pay", PAID_ALREADY)),
     xpay("xpay what pay has paid by position", "bought by position", -3),
     *listed("bought by pay", "paid by pay"),
-    # one's own
+    # payments to oneself
     call("own", "invoice", amount_msat=1000, label="own", description="x"),
     xpay("xpay oneself", "own", label="own"),
     *listed("own", "to oneself"),
     xpay("xpay oneself again", "own", PAID_ALREADY),
     call("own again", "invoice", amount_msat=1000, label="own again", description="x"),
     call("delete own again", "delinvoice", label="own again", status="unpaid"),
-    xpay("xpay oneself what is deleted", "own again", 203),
+    xpay("xpay oneself a deleted invoice", "own again", 203),
     *listed("own again", "to oneself in vain"),
-    # the payee says no
+    # the payee refuses
     foreign("refused"),
     payee("refuse"),
     xpay("xpay refused", "refused", 203, label="in vain"),
@@ -285,7 +287,7 @@ STEPS = (
     payee("accept"),
     xpay("xpay after a refusal", "refused"),
     *listed("refused", "after a refusal"),
-    # under way
+    # in flight
     *(
         wait_now(subsystem, index, "now")
         for subsystem in ("sendpays", "invoices", "forwards")
@@ -303,9 +305,9 @@ STEPS = (
     pending("held"),
     end_of_wait("a pending part was created", "creation"),
     *listed("held", "pending"),
-    xpay("xpay of what is under way", "held", -3),
-    # Before 26.06 it waits until the payment has ended.
-    *since("26.06", pay("pay of what is under way", "held", -3)),
+    xpay("xpay of a pending payment", "held", -3),
+    # Before 26.06 `pay` waits until the payment has ended.
+    *since("26.06", pay("pay of a pending payment", "held", -3)),
     payee("accept"),
     end("a held xpay", "held xpay"),
     end_of_wait("a part was updated", "update"),
@@ -321,11 +323,11 @@ STEPS = (
     begin("invoice creation", "wait", next_index("invoices", "created", "invoices created now")),
     begin("invoice update", "wait", next_index("invoices", "updated", "invoices updated now")),
     begin("invoice deletion", "wait", next_index("invoices", "deleted", "invoices deleted now")),
-    call("to be seen", "invoice", amount_msat=1000, label="to be seen", description="x"),
+    call("watched", "invoice", amount_msat=1000, label="watched", description="x"),
     end_of_wait("an invoice was created", "invoice creation"),
-    xpay("pay what is seen", "to be seen"),
+    xpay("pay the watched invoice", "watched"),
     end_of_wait("an invoice was updated", "invoice update"),
-    call("delete what is seen", "delinvoice", label="to be seen", status="paid"),
+    call("delete the watched invoice", "delinvoice", label="watched", status="paid"),
     end_of_wait("an invoice was deleted", "invoice deletion"),
     # lists
     call("listsendpays", "listsendpays"),
@@ -349,7 +351,7 @@ STEPS = (
     call("hash and start", "listsendpays", BAD, payment_hash="00" * 32, index="created", start=1),
     call("hash and bolt11", "listsendpays", BAD, payment_hash="00" * 32, bolt11=stranger()),
     Step(
-        "a hash is stronger than the status",
+        "a hash overrides the status",
         "listsendpays",
         lambda a: {"payment_hash": a["bought"]["payment_hash"], "status": "failed"},
     ),
@@ -361,24 +363,29 @@ STEPS = (
 
 
 class Calls:
-    """Calls that go on beside the others."""
+    """Calls that run beside the others."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._begun: dict[str, socket.socket] = {}
 
     def begin(self, rpc: Any, params: Json) -> None:
-        """Send a request; when this returns, the node has read it."""
+        """Send a request, and wait until the node has read it."""
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(TIMEOUT_S)
         connection.connect(self._path)
         request = {"jsonrpc": "2.0", "id": "begun", "method": params["method"]}
         connection.sendall(json.dumps({**request, "params": params["params"]}).encode())
         self._begun[params["name"]] = connection
-        rpc.getinfo()  # it reads requests in the order in which they come
+        rpc.getinfo()  # the node reads requests in the order of their arrival
 
     def end(self, _rpc: Any, params: Json) -> Any:
-        """Receive the answer."""
+        """Return the result of a call that was begun.
+
+        Raises:
+            RpcError: the answer is an error.
+
+        """
         received = b""
         with self._begun.pop(params["name"]) as connection:
             while not received.endswith(b"\n\n"):
@@ -389,7 +396,7 @@ class Calls:
         return reply["result"]
 
     def as_actions(self) -> dict[str, Action]:
-        """All that has to do with them."""
+        """Return the actions that begin and end such calls, and wait for their payments."""
         return {BEGIN: self.begin, END: self.end, PENDING: wait_until_pending}
 
 
@@ -402,10 +409,10 @@ def wait_until_pending(rpc: Any, params: Json) -> None:
 
 @pytest.fixture(scope="module")
 def real(node_factory: Any) -> dict[str, Outcome]:
-    # As everywhere but in pyln-testing, so that keysend is there.
+    # lightningd's default, which pyln-testing changes. Without it there is no keysend.
     options = {"allow-deprecated-apis": True}
     payee_options = {**options, "plugin": str(PAYEE_PLUGIN)}
-    # lightningd finds an xkeysend of 0 very strange.
+    # lightningd logs an xkeysend of 0 msat as BROKEN.
     payer_options = {**options, "broken_log": "getroutes for 0msat"}
     everyone = [payer_options, options, payee_options]
     nodes = node_factory.line_graph(3, opts=everyone, wait_for_announce=True)
@@ -416,16 +423,16 @@ def real(node_factory: Any) -> dict[str, Outcome]:
         made = payee_node.rpc.invoice(amount, secrets.token_hex(8), "of the payee")
         return {**made, "payee": payee_node.id}
 
-    def be(_rpc: Any, params: Json) -> None:
+    def set_mode(_rpc: Any, params: Json) -> None:
         payee_node.rpc.call("htlcs", params)
 
     path = str(payer.directory / "lightning-rpc")
-    actions = {FOREIGN: invoice, PAYEE: be, **Calls(path).as_actions()}
+    actions = {FOREIGN: invoice, PAYEE: set_mode, **Calls(path).as_actions()}
     return run(path, STEPS, actions)
 
 
 class DoublesPayee:
-    """What the payee does is for the double to know before it pays."""
+    """The actions for the double's payee, whose behaviour must be set before the double pays."""
 
     def __init__(self) -> None:
         self._hash = ""
@@ -435,14 +442,14 @@ class DoublesPayee:
         self._hash = made["payment_hash"]
         return made
 
-    def be(self, rpc: Any, params: Json) -> None:
+    def set_mode(self, rpc: Any, params: Json) -> None:
         unknown = "Destination said it doesn't know invoice: incorrect_or_unknown_payment_details"
-        no = {"code": 203, "message": unknown}
+        refusal = {"code": 203, "message": unknown}
         if rpc.call("dev-payments-held")["held"]:
             outcome = "failed" if params["mode"] == "refuse" else "complete"
-            rpc.call("dev-payment-release", {"outcome": outcome, **no})
+            rpc.call("dev-payment-release", {"outcome": outcome, **refusal})
         elif params["mode"] != "accept":
-            plan: Json = {"hold": True} if params["mode"] == "hold" else {"fail": no}
+            plan: Json = {"hold": True} if params["mode"] == "hold" else {"fail": refusal}
             rpc.call("dev-payment-plan", {"payment_hash": self._hash, **plan})
 
 
@@ -453,24 +460,27 @@ def double(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Outco
         channel = {"state": "CHANNELD_NORMAL", "spendable_msat": 10**9}
         running.rpc.call("dev-channels", {"channels": [channel]})
         running.rpc.call("dev-unreachable", {"destinations": [NOBODY]})
-        there, path = DoublesPayee(), str(running.socket)
-        actions = {FOREIGN: there.invoice, PAYEE: there.be, **Calls(path).as_actions()}
+        payee, path = DoublesPayee(), str(running.socket)
+        actions = {FOREIGN: payee.invoice, PAYEE: payee.set_mode, **Calls(path).as_actions()}
         yield run(path, STEPS, actions)
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
-def test_same_answer(step: Step, real: dict[str, Outcome], double: dict[str, Outcome]) -> None:
+def test_the_double_answers_as_lightningd_does(
+    step: Step, real: dict[str, Outcome], double: dict[str, Outcome]
+) -> None:
     check(step, real, double)
 
 
-def test_type_of_an_offer(real: dict[str, Outcome], double: dict[str, Outcome]) -> None:
+def test_decode_names_the_type_of_an_offer(real: dict[str, Outcome], double: dict[str, Outcome]) -> None:
     for outcomes in (real, double):
         decoded = outcomes["decode an offer"].result
         assert (decoded["type"], decoded["valid"]) == ("bolt12 offer", True)
 
 
-def test_sums(real: dict[str, Outcome], double: dict[str, Outcome]) -> None:
-    """A command's amount_sent_msat is that of the parts, in both."""
+def test_the_amount_sent_is_the_sum_of_the_parts(
+    real: dict[str, Outcome], double: dict[str, Outcome]
+) -> None:
     for outcomes in (real, double):
         parts = outcomes["listsendpays paid by xpay"].result["payments"]
         sent = sum(part["amount_sent_msat"] for part in parts)

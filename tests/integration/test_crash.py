@@ -1,4 +1,4 @@
-"""lightningd dies or is stopped in the middle of things: nothing is lost, nothing happens twice."""
+"""lightningd or the plugin is killed or stopped: nothing is lost, and nothing happens twice."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,7 +17,7 @@ TEMPLATE = "nwc:template:"
 
 
 def invoices_of(node: RealNode, app: App) -> dict[str, Json]:
-    """Return the invoices of a connection by the ids of their requests."""
+    """Return the invoices of a connection by their request ids."""
     prefix = f"nwc:{app.pubkey[:16]}:"
     listed = node.rpc.listinvoices()["invoices"]
     return {i["label"].removeprefix(prefix): i for i in listed if i["label"].startswith(prefix)}
@@ -29,12 +29,14 @@ def templates(node: RealNode) -> list[str]:
 
 
 def params_of(number: int) -> Json:
-    """Return parameters of make_invoice, by turns for one RPC call and for a bare hash."""
+    """Return parameters of make_invoice: odd numbers give a description, even ones a hash alone."""
     kind = {"description": "x"} if number % 2 else {"description_hash": f"{number:064x}"}
     return {"amount": number, **kind}
 
 
-def test_node_killed_under_load(node: RealNode, app: ConnectedApp) -> None:
+def test_invoices_are_neither_lost_nor_made_twice_when_lightningd_is_killed(
+    node: RealNode, app: ConnectedApp
+) -> None:
     requests = [app.request("make_invoice", params_of(n)) for n in range(1, BURST + 1)]
     received = app.channels[0].received
     with ThreadPoolExecutor(1) as sender:
@@ -47,7 +49,7 @@ def test_node_killed_under_load(node: RealNode, app: ConnectedApp) -> None:
 
     node.start_node()
     wait_until_announced(node, app.name)
-    wait_until(lambda: not templates(node), "those of before to be deleted")
+    wait_until(lambda: not templates(node), "the templates to be deleted")
     with App(app.uri) as again:
         second = {request["id"]: again.ask_with(request).result for request in requests}
 
@@ -65,14 +67,14 @@ def send_all(app: App, requests: list[Json]) -> None:
 
 
 def results(app: App, received: EventLog, requests: list[Json]) -> dict[str, Json]:
-    """Return what was answered; a node that is gone makes an error of some requests."""
+    """Return the results so far by request id, without errors, which some requests got at the kill."""
     by_id = {request["id"]: request for request in requests}
     answered = {tag(event, "e") or "": event for event in received.all()}
     opened = {i: app.open(event, by_id[i]).body for i, event in answered.items()}
     return {i: body["result"] for i, body in opened.items() if body["error"] is None}
 
 
-def test_connection_outlives_a_kill(node: RealNode, app: ConnectedApp) -> None:
+def test_a_connection_survives_a_kill_of_lightningd(node: RealNode, app: ConnectedApp) -> None:
     keys = ("name", "client_pubkey", "wallet_pubkey", "methods", "created_at", "expires_at")
     [before] = node.rpc.call("nwc-list", [app.name])["connections"]
     node.kill_node()
@@ -84,7 +86,7 @@ def test_connection_outlives_a_kill(node: RealNode, app: ConnectedApp) -> None:
 
 
 @pytest.mark.parametrize("expiry", [1, 3600], ids=["expired", "unpaid"])
-def test_template_of_a_crash_is_swept(node: RealNode, expiry: int) -> None:
+def test_a_template_left_by_a_crash_is_deleted(node: RealNode, expiry: int) -> None:
     node.stop_plugin()
     label = f"{TEMPLATE}0"
     node.rpc.invoice(1000, label, "", expiry=expiry)
@@ -94,8 +96,9 @@ def test_template_of_a_crash_is_swept(node: RealNode, expiry: int) -> None:
     wait_until(lambda: not templates(node), "the template to be deleted")
 
 
-def test_paid_template_does_not_matter(node: RealNode, app: ConnectedApp) -> None:
-    """Other people's labels are left alone, even those that look like ours."""
+def test_a_foreign_invoice_with_a_label_like_a_templates_is_left_alone(
+    node: RealNode, app: ConnectedApp
+) -> None:
     node.stop_plugin()
     label = f"{TEMPLATE}x"
     node.rpc.invoice(1000, label, "")
@@ -106,7 +109,7 @@ def test_paid_template_does_not_matter(node: RealNode, app: ConnectedApp) -> Non
     node.rpc.delinvoice(label, "unpaid")
 
 
-def test_command_line_options_outlive_the_plugin(make_node: MakeNode) -> None:
+def test_command_line_options_survive_a_restart_of_the_plugin(make_node: MakeNode) -> None:
     node = make_node({"nwc-invoice-expiry": 4321})
     node.stop_plugin()
     node.start_plugin()
@@ -121,7 +124,7 @@ def test_command_line_options_outlive_the_plugin(make_node: MakeNode) -> None:
 
 
 @pytest.mark.parametrize("is_reachable", [True, False], ids=["relay", "no relay"])
-def test_clean_shutdown(make_node: MakeNode, is_reachable: bool) -> None:
+def test_the_plugin_ends_cleanly_when_lightningd_stops(make_node: MakeNode, is_reachable: bool) -> None:
     node = make_node({} if is_reachable else {"nwc-relay": f"ws://127.0.0.1:{free_port()}"})
     assert isinstance(node, RealNode)
     name = fresh_name()

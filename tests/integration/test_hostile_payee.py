@@ -1,5 +1,6 @@
-"""Payees that refuse, hold or take HTLCs as no honest node does: lightningd stays alive, and the books
-say what was sent.
+"""Payees that refuse, hold or take HTLCs as no honest node does.
+
+lightningd stays alive, and what was sent is booked.
 """
 
 import secrets
@@ -27,7 +28,7 @@ from tests.integration.real_node import RealNode
 from tests.support.faults import FAULTY_PLUGIN
 from tests.support.waiting import wait_until
 
-# BOLT4 has no such codes: of a permanent failure, of another layer, of nothing at all.
+# Codes that BOLT4 does not assign: one with the flag PERM, one with NODE and UPDATE, and 0.
 UNKNOWN_CODES = ["4010", "3fff", "0000"]
 # BOLT4: temporary_node_failure, required_node_feature_missing, mpp_timeout, and a message cut short.
 KNOWN_CODES = ["2002", "6003", "0017", "400f"]
@@ -36,16 +37,15 @@ DELAY_S = 6
 
 @pytest.fixture(scope="module")  # type: ignore[no-redef]
 def payer_options() -> dict[str, Any]:
-    """The plugin that is less patient: the end of a failed payment is certain earlier."""
+    """Options with faulty_plugin.py, whose short timeouts end a failed payment earlier."""
     return {**PAYER_OPTIONS, "plugin": str(FAULTY_PLUGIN)}
 
 
 @pytest.mark.parametrize("method", ["pay_invoice", "pay_keysend"])
 @pytest.mark.parametrize("failure", UNKNOWN_CODES + KNOWN_CODES)
-def test_refused_with_any_code(
+def test_a_payment_refused_with_any_code_fails_and_leaves_the_budget_whole(
     node: RealNode, payee: RealPayee, connect: Connect, method: str, failure: str
 ) -> None:
-    """A payment of 1 sat, again and again: it fails, and the budget is whole again."""
     app = connect(budget="10sat")
     payee.refuse(failure)
     for _ in range(3):
@@ -58,7 +58,9 @@ def test_refused_with_any_code(
         assert books(node, app) == (0, 0)
 
 
-def test_keysend_that_needs_two_parts(node: RealNode, neighbour: RealPayee, connect: Connect) -> None:
+def test_a_keysend_that_needs_two_parts_is_booked_as_received(
+    node: RealNode, neighbour: RealPayee, connect: Connect
+) -> None:
     app = connect(budget="unlimited")
     before_msat = neighbour.received_msat()
     amount_msat = two_part_amount(node)
@@ -74,7 +76,7 @@ def test_keysend_that_needs_two_parts(node: RealNode, neighbour: RealPayee, conn
 
 @dataclass(frozen=True)
 class PartlyTaken:
-    """A payment of which the payee took the first part and refused the others."""
+    """A payment whose payee took the first part and refused the others."""
 
     app: ConnectedApp
     payment_hash: str
@@ -98,21 +100,27 @@ def partly_taken(node: RealNode, neighbour: RealPayee, connect: Connect) -> Part
     return PartlyTaken(app, invoice["payment_hash"], really_sent(node, invoice["payment_hash"]))
 
 
-def test_later_parts_fail_after_the_first_is_taken(node: RealNode, partly_taken: PartlyTaken) -> None:
-    """The payee gave its preimage for less than it asked: what was sent is booked."""
+def test_of_a_partly_taken_payment_only_what_was_sent_is_booked(
+    node: RealNode, partly_taken: PartlyTaken
+) -> None:
+    """The payee gave its preimage for less than it asked for."""
     statuses = {part["status"] for part in parts(node, partly_taken.payment_hash)}
     assert statuses == {"complete", "failed"}
     assert books(node, partly_taken.app) == (partly_taken.sent_msat, 0)
 
 
-def test_notification_says_what_was_sent(partly_taken: PartlyTaken) -> None:
-    told = partly_taken.app.wait_for_notifications(partly_taken.payment_hash)
-    amounts = {n.transaction["amount"] + n.transaction["fees_paid"] for n in told}
+def test_the_notification_of_a_partly_taken_payment_shows_what_was_sent(
+    partly_taken: PartlyTaken,
+) -> None:
+    notifications = partly_taken.app.wait_for_notifications(partly_taken.payment_hash)
+    amounts = {n.transaction["amount"] + n.transaction["fees_paid"] for n in notifications}
     assert amounts == {partly_taken.sent_msat}
 
 
-def test_late_part_after_a_success(node: RealNode, neighbour: RealPayee, connect: Connect) -> None:
-    """The payee takes the first part alone while the others wait; if they are sent, they are booked."""
+def test_parts_sent_after_a_success_are_booked(
+    node: RealNode, neighbour: RealPayee, connect: Connect
+) -> None:
+    """The payee takes the first part while the other parts are delayed."""
     node.rpc.plugin_start(str(SLOW_PLUGIN))
     node.rpc.call("delay-command", {"command": "sendonion", "seconds": DELAY_S, "passing": 1})
     app = connect(budget="unlimited")
@@ -127,7 +135,7 @@ def test_late_part_after_a_success(node: RealNode, neighbour: RealPayee, connect
     delayed = node.rpc.call("delayed-commands", {"command": "sendonion"})
     assert delayed["delayed"] > 0
     assert patient_answer(node, app, request).result["preimage"] == preimage
-    wait_until(lambda: passed(node) == delayed["delayed"], "the other parts to be given to lightningd")
+    wait_until(lambda: passed(node) == delayed["delayed"], "the other parts to reach lightningd")
     wait_until_free(node, app)
     assert books(node, app) == (sent_or_pending_msat(node, invoice["payment_hash"]), 0)
     node.rpc.plugin_stop(str(SLOW_PLUGIN))
@@ -138,10 +146,10 @@ def passed(node: RealNode) -> int:
     return int(node.rpc.call("delayed-commands", {"command": "sendonion"})["passed"])
 
 
-def test_part_taken_after_another_was_refused(
+def test_a_part_taken_after_another_was_refused_is_booked(
     node: RealNode, neighbour: RealPayee, connect: Connect
 ) -> None:
-    """Lightningd has answered with an error by then; while a part is held, the budget is charged."""
+    """lightningd has answered with an error by then. While a part is held, its amount is reserved."""
     app = connect(budget="unlimited")
     preimage = "7c" * 32
     neighbour.hold()

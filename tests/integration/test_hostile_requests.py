@@ -1,5 +1,6 @@
-"""Requests that no honest app makes: onions that are too large, hints that lead nowhere, amounts that do
-not fit. lightningd stays alive, keeps its liquidity, and is not kept busy.
+"""Requests that no honest app makes: too large onions, hints that lead nowhere, impossible amounts.
+
+lightningd stays alive, keeps its liquidity, and does not become busy.
 """
 
 import secrets
@@ -32,37 +33,36 @@ from tests.support.waiting import wait_until
 AMOUNT_MSAT = 10_000_000
 AT_ONCE = 30
 REFUSED = ("PAYMENT_FAILED", "OTHER")
-# What `pay` would make of one amount that does not fit: some 150 parts, 500 MB.
-MAX_PARTS = 30
+# For an amount that does not fit, `pay` would make some 150 parts and take 500 MB.
 MAX_GROWTH_BYTES = 100_000_000
 
 
 def many_records(payee: RealPayee) -> tuple[str, Json]:
-    """A keysend with 50 records whose types and lengths make most of them: 1,900 bytes."""
+    """A keysend with 50 records of 30 bytes (type, length and value), too many for one onion."""
     records = [{"type": 2**63 + number * 2 + 1, "value": "00" * 20} for number in range(50)]
     return "pay_keysend", {"amount": AMOUNT_MSAT, "pubkey": payee.id, "tlv_records": records}
 
 
 def large_metadata(payee: RealPayee) -> tuple[str, Json]:
-    """An invoice with 639 bytes of payment metadata and a hint of 12 hops, from the payee on."""
+    """An invoice with 639 bytes of payment metadata and a hint of 12 hops, which begins at the payee."""
     hint = [bytes.fromhex(payee.id), *invented_nodes(11)]
     return "pay_invoice", {"invoice": forged_invoice(AMOUNT_MSAT, [hint], metadata=b"\1" * 639)}
 
 
 def node_twice_in_a_row(payee: RealPayee) -> tuple[str, Json]:
-    """An invoice with a hint in which a node follows itself."""
+    """An invoice with a hint that names the same node twice in a row."""
     hint = [bytes.fromhex(payee.id)] * 2
     return "pay_invoice", {"invoice": forged_invoice(AMOUNT_MSAT, [hint])}
 
 
 def node_twice(payee: RealPayee) -> tuple[str, Json]:
-    """An invoice with a hint that returns to a node."""
+    """An invoice with a hint that names the same node twice, with another one in between."""
     hint = [bytes.fromhex(payee.id), *invented_nodes(1), bytes.fromhex(payee.id)]
     return "pay_invoice", {"invoice": forged_invoice(AMOUNT_MSAT, [hint])}
 
 
-def payee_beside_itself(payee: RealPayee) -> tuple[str, Json]:
-    """An invoice with a hint in which the payee is its own neighbour."""
+def payee_as_its_own_neighbour(payee: RealPayee) -> tuple[str, Json]:
+    """An invoice with a hint that ends at the payee, which would be its own neighbour."""
     key = secrets.token_bytes(32)
     hint = [bytes.fromhex(payee.id), public_key(key)]
     return "pay_invoice", {"invoice": forged_invoice(AMOUNT_MSAT, [hint], key=key)}
@@ -82,17 +82,17 @@ each_forgery = pytest.mark.parametrize(
         large_metadata,
         node_twice_in_a_row,
         node_twice,
-        payee_beside_itself,
+        payee_as_its_own_neighbour,
         many_hints,
     ],
 )
 
 
 @each_forgery
-def test_refused_before_anything_is_sent(
+def test_a_forged_request_is_refused_before_anything_is_sent(
     node: RealNode, payee: RealPayee, connect: Connect, forge: Forge
 ) -> None:
-    """Refused in words that name the parameter; thirty at once leave no trace in lightningd."""
+    """The error names the parameter, and thirty requests at once leave no trace in lightningd."""
     app = connect(budget="unlimited")
     before_msat, parts_before = spendable_msat(node), len(parts(node))
     requests = [app.request(*forge(payee)) for _ in range(AT_ONCE)]
@@ -115,10 +115,6 @@ def more_than_all(node: RealNode) -> int:
     return spendable_msat(node) * 101 // 100
 
 
-def all_of_it(node: RealNode) -> int:
-    return spendable_msat(node)
-
-
 def one_bitcoin(_: RealNode) -> int:
     return 100_000_000_000
 
@@ -134,22 +130,21 @@ each_amount = pytest.mark.parametrize(
 
 @pytest.mark.parametrize("method", ["pay_invoice", "pay_keysend"])
 @each_amount
-def test_more_than_the_channels_have(
+def test_an_amount_larger_than_the_channels_is_refused_at_once(
     node: RealNode,
     neighbour: RealPayee,
     connect: Connect,
     choose: Callable[[RealNode], int],
     method: str,
 ) -> None:
-    """It is answered at once, and lightningd is not even asked to try."""
+    """lightningd is not asked to try."""
     app = connect(budget="unlimited")
     amount_msat, parts_before = choose(node), len(parts(node))
-    asked = {"amount": amount_msat, "pubkey": neighbour.id}
+    params: Json = {"amount": amount_msat, "pubkey": neighbour.id}
     if method == "pay_invoice":
         hint = [bytes.fromhex(neighbour.id)]
-        shown = min(amount_msat, 10**18)
-        asked = {"invoice": forged_invoice(shown, [hint])}
-    answer = app.ask(method, asked)
+        params = {"invoice": forged_invoice(min(amount_msat, 10**18), [hint])}
+    answer = app.ask(method, params)
     assert answer.code in ("INSUFFICIENT_BALANCE", "OTHER")
     assert len(parts(node)) == parts_before
     assert books(node, app) == (0, 0)
@@ -157,12 +152,12 @@ def test_more_than_the_channels_have(
 
 
 @pytest.mark.parametrize("is_neighbour", [True, False], ids=["neighbour", "payee"])
-def test_amount_at_the_limit(
+def test_an_amount_at_the_limit_takes_little_memory_and_is_booked(
     node: RealNode, neighbour: RealPayee, payee: RealPayee, connect: Connect, is_neighbour: bool
 ) -> None:
-    """An amount for which there is just no room, with its fee: few attempts, and the books agree.
+    """With its fee the amount just does not fit.
 
-    What is sent of it can lie at the payee for a minute (BOLT4, mpp_timeout).
+    The payee can hold the parts that arrive for a minute (BOLT4, mpp_timeout).
     """
     app, other = connect(budget="unlimited"), connect(budget="1000sat")
     paid = neighbour if is_neighbour else payee
@@ -181,20 +176,22 @@ def test_amount_at_the_limit(
     assert memory(node) - before_bytes < MAX_GROWTH_BYTES
 
 
-def test_amounts_without_a_way_at_once(node: RealNode, payee: RealPayee, connect: Connect) -> None:
-    """Ten apps ask for an amount that fits the node's channels, but not those behind it.
+def test_only_a_few_large_payments_without_a_route_are_tried(
+    node: RealNode, payee: RealPayee, connect: Connect
+) -> None:
+    """Ten apps ask to pay an amount that fits the node's channels, but not those behind them.
 
-    lightningd would make thousands of attempts for each; only a few are tried. The others are refused,
-    as too many, or since those leave nothing in the channels.
+    lightningd would make thousands of attempts for each. All but a few are refused, because of the limit
+    or because the few leave nothing in the channels.
     """
     apps = [connect(budget="unlimited") for _ in range(10)]
     amount_msat = spendable_msat(node) * 92 // 100
     invoices = [payee.invoice(amount_msat) for _ in apps]
-    asked = []
+    requests = []
     for app, invoice in zip(apps, invoices, strict=True):
-        asked.append(app.request("pay_invoice", {"invoice": invoice["bolt11"]}))
-        app.send(asked[-1])
-    answers = [patient_answer(node, app, r) for app, r in zip(apps, asked, strict=True)]
+        requests.append(app.request("pay_invoice", {"invoice": invoice["bolt11"]}))
+        app.send(requests[-1])
+    answers = [patient_answer(node, app, r) for app, r in zip(apps, requests, strict=True)]
     codes = [answer.code for answer in answers]
     assert set(codes) <= {"INSUFFICIENT_BALANCE", "PAYMENT_FAILED", "RATE_LIMITED"}
     tried = [invoice for invoice in invoices if parts(node, invoice["payment_hash"])]
@@ -205,14 +202,14 @@ def test_amounts_without_a_way_at_once(node: RealNode, payee: RealPayee, connect
 
 
 def memory(node: RealNode) -> int:
-    """Return what lightningd and its plugins hold, in bytes."""
+    """Return the memory of lightningd and its plugins (RSS), in bytes."""
     return sum(process.memory_info().rss for process in family(node.pid))
 
 
-# What the plugin has refused all along
+# Invoices that the plugin does not pay
 
 
-def test_own_invoice(node: RealNode, connect: Connect) -> None:
+def test_an_invoice_of_the_node_itself_is_refused(node: RealNode, connect: Connect) -> None:
     app = connect(budget="10sat")
     invoice = node.rpc.call("invoice", {"amount_msat": 1000, "label": "own", "description": "own"})
     refused = app.ask("pay_invoice", {"invoice": invoice["bolt11"]})
@@ -220,7 +217,7 @@ def test_own_invoice(node: RealNode, connect: Connect) -> None:
     assert parts(node, invoice["payment_hash"]) == []
 
 
-def test_bolt12(node: RealNode, payee: RealPayee, connect: Connect) -> None:
+def test_bolt12_is_refused(node: RealNode, payee: RealPayee, connect: Connect) -> None:
     app = connect(budget="10sat")
     offer = payee.rpc.call("offer", {"amount": 1000, "description": "tea"})["bolt12"]
     fetched = node.rpc.call("fetchinvoice", {"offer": offer})["invoice"]
@@ -229,10 +226,10 @@ def test_bolt12(node: RealNode, payee: RealPayee, connect: Connect) -> None:
         assert (refused.code, "BOLT12 is not supported" in refused.message) == ("OTHER", True)
 
 
-def test_honest_payment_still_passes(
+def test_an_honest_payment_still_succeeds(
     node: RealNode, neighbour: RealPayee, payee: RealPayee, connect: Connect
 ) -> None:
-    """After all this, and with a hint of ten hops beside one that is real."""
+    """It comes after all the hostile requests above."""
     app = connect(budget="1000sat")
     for paid in (neighbour, payee):
         invoice = paid.invoice(1000)

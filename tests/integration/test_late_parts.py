@@ -1,6 +1,6 @@
-"""Parts that lightningd begins after its command has failed: the budget is never exceeded.
+"""Parts that lightningd begins after its command has failed never exceed the budget.
 
-The plugin runs with its real patience, so a test takes minutes.
+The plugin runs with its real timeouts, so a test takes minutes.
 """
 
 from typing import Any
@@ -23,13 +23,13 @@ from tests.integration.real_node import RealNode
 from tests.support.channel import Json
 from tests.support.waiting import wait_until
 
-# Longer than the plugin looks for parts where it believes in the error.
+# Longer than the plugin looks for parts after an error that it takes for final.
 DELAY_S = 6
 
 
 @pytest.fixture(scope="module", params=["pay", "xpay"])
 def command(request: pytest.FixtureRequest) -> str:
-    """What lightningd pays with."""
+    """The command with which lightningd pays."""
     return str(request.param)
 
 
@@ -38,16 +38,16 @@ def payer_options(command: str) -> dict[str, Any]:
     return {"allow-deprecated-apis": True, "nwc-pay-command": command}
 
 
-def test_part_begun_after_the_error(
+def test_a_part_begun_after_the_error_is_charged_to_the_budget(
     node: RealNode, neighbour: RealPayee, connect: Connect, command: str
 ) -> None:
-    """The payee refuses the first part, lightningd gives up, and a part that waited is sent later.
+    """The payee refuses the first part, lightningd gives up, and a delayed part is sent after that.
 
     If the budget were free in between, it could be spent twice.
     """
-    slowed = {"pay": "sendonion", "xpay": "askrene-reserve"}[command]
+    delayed = {"pay": "sendonion", "xpay": "askrene-reserve"}[command]
     node.rpc.plugin_start(str(SLOW_PLUGIN))
-    node.rpc.call("delay-command", {"command": slowed, "seconds": DELAY_S, "passing": 1})
+    node.rpc.call("delay-command", {"command": delayed, "seconds": DELAY_S, "passing": 1})
     amount_msat = two_part_amount(node)
     app = connect(budget=f"{amount_msat + amount_msat // 50}msat")
     preimage = "8d" * 32
@@ -56,7 +56,7 @@ def test_part_begun_after_the_error(
     app.send(request := app.request("pay_invoice", {"invoice": invoice["bolt11"]}))
     wait_until(lambda: statuses(node, invoice) == {"failed"}, "the first part to fail")
     neighbour.hold()
-    assert node.rpc.call("delayed-commands", {"command": slowed})["delayed"] > 0
+    assert node.rpc.call("delayed-commands", {"command": delayed})["delayed"] > 0
     wait_until(lambda: "pending" in statuses(node, invoice), "a late part", 3 * DELAY_S)
     spent_msat, reserved_msat = books(node, app)
     assert spent_msat + reserved_msat >= amount_msat
@@ -69,7 +69,7 @@ def test_part_begun_after_the_error(
 
 
 def statuses(node: RealNode, invoice: Json) -> set[str]:
-    """Return how the parts of a payment stand."""
+    """Return the statuses of the parts of a payment."""
     return {part["status"] for part in parts(node, invoice["payment_hash"])}
 
 

@@ -1,4 +1,4 @@
-"""The line of nodes itself, and an invoice that is paid through a node in between."""
+"""A line of nodes, and an invoice that is paid through the node in the middle."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from tests.integration.real_node import RealNode, plugin_options
 from tests.support.restartable_relay import RestartableRelay
 
 AMOUNT_MSAT = 100_000_000
-# Of the node in between: 1 msat and 10 ppm.
+# The fee of the node in the middle: 1 msat and 10 ppm.
 FEE_MSAT = 1 + AMOUNT_MSAT // 100_000
 PUSHED_MSAT = CAPACITY_SAT * 1000 // 2
 
@@ -23,8 +23,8 @@ def nodes(node_factory: Any, bitcoind: Any, relay: RestartableRelay) -> list[Rea
     return line(node_factory, bitcoind, options, pushed_msat=PUSHED_MSAT)
 
 
-def test_everyone_can_pay_everyone(nodes: list[RealNode]) -> None:
-    """At once and in both directions, since half of each channel is on each side."""
+def test_every_node_can_pay_every_other(nodes: list[RealNode]) -> None:
+    """Each side of a channel has half of its capacity."""
     for number, (payer, payee) in enumerate([(0, 2), (2, 0), (0, 1), (1, 0), (1, 2), (2, 1)]):
         made = nodes[payee].rpc.invoice(AMOUNT_MSAT, f"line {number}", "")
         paid = nodes[payer].rpc.call("xpay", {"invstring": made["bolt11"]})
@@ -32,8 +32,9 @@ def test_everyone_can_pay_everyone(nodes: list[RealNode]) -> None:
         assert paid["amount_sent_msat"] - paid["amount_msat"] == fee_msat
 
 
-def test_paid_through_another_node(nodes: list[RealNode], connect: Connect) -> None:
-    """Who is paid pays no fees and gets what was asked for."""
+def test_an_invoice_paid_through_another_node_is_settled_without_fees(
+    nodes: list[RealNode], connect: Connect
+) -> None:
     payer, _, node = nodes
     app = connect(node=node)
     made = make(app, amount=AMOUNT_MSAT)
@@ -41,5 +42,5 @@ def test_paid_through_another_node(nodes: list[RealNode], connect: Connect) -> N
     shown = lookup(app, made)
     check_settled(shown, made)
     assert shown["fees_paid"] == 0
-    told = app.wait_for_notifications(made["payment_hash"])
-    assert [n.transaction for n in told] == [shown, shown]
+    notifications = app.wait_for_notifications(made["payment_hash"])
+    assert [n.transaction for n in notifications] == [shown, shown]

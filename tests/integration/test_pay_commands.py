@@ -1,5 +1,7 @@
-"""Which command pays: `pay` and `keysend` where lightningd has them, `xpay` and `xkeysend` where the
-owner wants it or nothing else is left.
+"""The commands that pay.
+
+These are `pay` and `keysend` if lightningd has them, and `xpay` and `xkeysend` if the owner chooses them
+or lightningd has no others.
 """
 
 from typing import Any
@@ -16,8 +18,8 @@ from tests.support.lightningd_version import runs_since
 from tests.support.waiting import wait_until
 
 ALL = ["pay", "keysend", "xpay", "xkeysend"]
-# What is called, in the order of ALL. `help` still shows `pay` when lightningd refuses it as deprecated,
-# but not `keysend`. Before 26.06 nothing is deprecated, and there is no `xkeysend`.
+# The commands called, in the order of ALL. If lightningd refuses `pay` and `keysend` as deprecated,
+# `help` still shows `pay`, so it is tried. Before 26.06 none is deprecated and there is no `xkeysend`.
 CALLED = {
     "auto": ["pay", "keysend"],
     "xpay": ["xpay", "xkeysend"] if runs_since("26.06") else ["keysend", "xpay"],
@@ -36,8 +38,9 @@ def payer_options(setting: str) -> dict[str, Any]:
     return {**options, "nwc-pay-command": "xpay"} if setting == "xpay" else options
 
 
-def test_command(node: RealNode, payee: RealPayee, connect: Connect, setting: str) -> None:
-    """An invoice and a keysend are paid, each by the command that stands for this setting."""
+def test_each_setting_pays_with_its_commands(
+    node: RealNode, payee: RealPayee, connect: Connect, setting: str
+) -> None:
     app = connect(budget="1000sat")
     node.rpc.plugin_start(str(SLOW_PLUGIN))
     for command in ALL:
@@ -52,10 +55,10 @@ def test_command(node: RealNode, payee: RealPayee, connect: Connect, setting: st
     node.rpc.plugin_stop(str(SLOW_PLUGIN))
 
 
-def test_reservations_have_the_name_of_their_payment(
+def test_a_reservation_carries_the_label_of_its_payment(
     node: RealNode, payee: RealPayee, connect: Connect, setting: str
 ) -> None:
-    """So those that `xpay` has forgotten can be told from those of others, and released."""
+    """So the plugin can find and release the reservations that `xpay` has left behind."""
     app = connect(budget="1000sat")
     payee.hold()
     invoice = payee.invoice(AMOUNT_MSAT)

@@ -1,4 +1,4 @@
-"""Invoices made over Nostr are paid by another node, over announced and unannounced channels."""
+"""Invoices made over Nostr, which another node pays over announced and unannounced channels."""
 
 import hashlib
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from tests.support.lightningd_version import running_version
 from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import wait_until
 
-# Of a text that the node never sees, as LNURL servers do it.
+# The hash of a text that the node never sees, as LNURL servers use it.
 BARE_HASH = hashlib.sha256(b'[["text/plain","Sats for satoshi"]]').hexdigest()
 TEXT = "Ein Kaffee ☕ für Jürgen"
 LONG_TEXT = "Lang ist die Liste. " * 60
@@ -48,7 +48,7 @@ REQUESTS: dict[str, Json] = {
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """A node with the plugin, an app of its, and how the payer finds it."""
+    """A node with the plugin, an app of it, and the hint by which the payer finds the node."""
 
     node: RealNode
     app: SdkApp
@@ -71,7 +71,7 @@ def network(node_factory: Any, relay: RestartableRelay) -> Network:
     payer, announced, unannounced = node_factory.get_nodes(3, opts=[{}, ours, ours])
     node_factory.join_nodes([payer, announced], wait_for_announce=True)
     announced.fundchannel(unannounced, announce_channel=False)
-    # It gives a hint only for a peer that it knows to be reachable.
+    # A node puts only those peers into its hints that it knows to be reachable.
     wait_until(lambda: unannounced.rpc.listchannels()["channels"], "gossip of the announced channel")
     return Network(RealNode(payer), RealNode(announced), RealNode(unannounced))
 
@@ -87,7 +87,9 @@ def receiver(request: pytest.FixtureRequest, network: Network) -> Iterator[Recei
         yield Receiver(node, app, name, hint)
 
 
-def test_double_shows_a_paid_invoice_alike(network: Network, receiver: Receiver, tmp_path: Path) -> None:
+def test_the_double_shows_a_paid_invoice_as_lightningd_does(
+    network: Network, receiver: Receiver, tmp_path: Path
+) -> None:
     asked = receiver.app.make_invoice(21_000, TEXT)
     pay(network.payer, asked.response.invoice, 21_000)
     [real] = invoices_of(receiver)
@@ -100,13 +102,15 @@ def test_double_shows_a_paid_invoice_alike(network: Network, receiver: Receiver,
 
 
 def hint_of(node: RealNode) -> tuple[str, str]:
-    """Return the peer and channel that lead to a node with one unannounced channel (BOLT11 `r`)."""
+    """Return the peer and the channel in the route hint of an unannounced node (BOLT11 `r`)."""
     [channel] = node.rpc.listpeerchannels()["channels"]
     return channel["peer_id"], channel["alias"]["remote"]
 
 
 @pytest.mark.parametrize("wanted", REQUESTS.values(), ids=REQUESTS.keys())
-def test_paid_and_asked_again(network: Network, receiver: Receiver, wanted: Json) -> None:
+def test_a_repeated_request_shows_that_its_invoice_was_paid(
+    network: Network, receiver: Receiver, wanted: Json
+) -> None:
     asked = receiver.app.make_invoice(**wanted)
     check_pending(asked, wanted)
     check_decoded(network.payer.rpc.decode(asked.response.invoice), wanted, receiver.hint)
@@ -131,7 +135,7 @@ def check_pending(asked: Asked, wanted: Json) -> None:
 
 
 def committed_hash(wanted: Json) -> str | None:
-    """Return the hash that the invoice must have in the place of a description."""
+    """Return the hash that the invoice must have instead of a description; None if it has none."""
     text = wanted.get("description", "").encode()
     too_long = hashlib.sha256(text).hexdigest() if len(text) > 639 else None
     return wanted.get("description_hash", too_long)
@@ -168,14 +172,14 @@ def check_stored(receiver: Receiver, asked: Asked, wanted: Json) -> None:
 
 
 def invoices_of(receiver: Receiver) -> list[Json]:
-    """Return the connection's invoices."""
+    """Return the invoices of the receiver's connection."""
     prefix = f"nwc:{receiver.app.connection_id}:"
     invoices: list[Json] = receiver.node.rpc.listinvoices()["invoices"]
     return [i for i in invoices if i["label"].startswith(prefix)]
 
 
 def restart_plugin(receiver: Receiver) -> None:
-    """A plugin that runs on has seen the event, and is silent."""
+    """Restart the plugin, which would ignore an event that it has already seen."""
     receiver.node.stop_plugin()
     receiver.node.start_plugin()
     wait_until_announced(receiver.node, receiver.connection)

@@ -1,6 +1,6 @@
-"""reckless installs the plugin into a running node, removes it and updates it: nothing stored is lost.
+"""reckless installs the plugin into a running node, removes and updates it, and no stored data is lost.
 
-reckless lies beside lightningd. It installs packages from PyPI.
+The program comes with lightningd. It installs packages from PyPI.
 """
 
 import os
@@ -28,7 +28,7 @@ FILES = ("plugin.py", "requirements.txt", "Makefile", "README.md")
 BUDGET_MSAT = 100_000
 PAID_MSAT = 60_000
 GITHUB = "https://github.com/lightningd/plugins"
-# What reckless calls its ways to install Python packages.
+# reckless's names for its ways to install Python packages.
 INSTALLERS = {"pip": "python3venv", "uv": "pythonuvlegacy"}
 _TIMEOUT_S = 300
 
@@ -41,17 +41,17 @@ def run(*command: str | Path, **how: Any) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture(scope="module")
 def pypi(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Skip unless packages can be had."""
-    where = tmp_path_factory.mktemp("packages")
+    """Skip if packages cannot be downloaded from PyPI."""
+    folder = tmp_path_factory.mktemp("packages")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--retries=1"]
-    done = run(*pip, "download", "-q", "--no-deps", "--no-cache-dir", "-d", where, "segno", check=False)
+    done = run(*pip, "download", "-q", "--no-deps", "--no-cache-dir", "-d", folder, "segno", check=False)
     if done.returncode:
         pytest.skip(f"NOT RUN: reckless needs packages from PyPI: {done.stderr.splitlines()[-1]}")
 
 
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the programs that reckless calls."""
+    """A folder with reckless and the programs that it calls."""
     tools = tmp_path_factory.mktemp("tools")
     reckless = Path(shutil.which("lightningd") or "").resolve().with_name("reckless")
     if not reckless.exists():
@@ -69,7 +69,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=INSTALLERS)
 def installer(request: pytest.FixtureRequest, tools: Path) -> str:
-    """pip or uv; skips where this reckless does not know uv."""
+    """pip or uv; skips uv if this version of reckless does not know it."""
     if INSTALLERS[request.param] not in (tools / "reckless").read_text():
         pytest.skip(f"reckless of this version (before v25.09) does not know {request.param}")
     return str(request.param)
@@ -77,7 +77,7 @@ def installer(request: pytest.FixtureRequest, tools: Path) -> str:
 
 @pytest.fixture
 def path(installer: str, tools: Path, pypi: None, tmp_path: Path) -> str:
-    """PATH for reckless, which takes uv where it finds it, and pip elsewhere."""
+    """PATH for reckless, which uses uv if it is on PATH, otherwise pip."""
     others = [d for d in os.environ["PATH"].split(os.pathsep) if not (Path(d) / "uv").exists()]
     if installer == "uv":
         uv = shutil.which("uv")
@@ -93,7 +93,7 @@ def path(installer: str, tools: Path, pypi: None, tmp_path: Path) -> str:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A git repository of this code as it is on the disk, which may be newer than the last commit."""
+    """A git repository with this code as it is on disk, committed or not."""
     source = tmp_path / "source of nwc"
     source.mkdir()
     ignored = shutil.ignore_patterns("__pycache__", "node_modules")
@@ -114,7 +114,7 @@ def commit(source: Path) -> None:
 
 @pytest.fixture(scope="module")
 def nodes(node_factory: Any, bitcoind: Any) -> list[RealNode]:
-    """A node that has no plugin yet, and one that it can pay."""
+    """A node without a plugin, and one that it can pay."""
     return line(node_factory, bitcoind, [{}, {}], pushed_msat=CAPACITY_SAT * 500)
 
 
@@ -128,20 +128,20 @@ class Reckless:
         program = shutil.which("reckless", path=path)
         assert program
         self._knows_update = "update_plugins" in Path(program).read_text()
-        self._where = ["--lightning", str(lightning_dir), "--network", "regtest"]
-        # reckless would ask whether to make it.
+        self._options = ["--lightning", str(lightning_dir), "--network", "regtest"]
+        # If this file is missing, reckless asks whether to make it.
         (node.directory / "config").touch()
 
     def __call__(self, *command: str | Path) -> str:
         environment = {**os.environ, "PATH": self._path}
-        # Not in a folder that holds one named nwc, which reckless would take for the source.
-        where = self.folder.parents[1]
-        done = run("reckless", "-v", *self._where, *command, env=environment, cwd=where, check=False)
+        # A folder named nwc in the current directory would be taken for the source.
+        folder = self.folder.parents[1]
+        done = run("reckless", "-v", *self._options, *command, env=environment, cwd=folder, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def update(self, plugin: str) -> None:
-        """`reckless update`, or what it does where it is not there yet (before v25.05)."""
+        """Run `reckless update`, or uninstall and install if reckless lacks it (before v25.05)."""
         if self._knows_update:
             self("update", plugin)
         else:
@@ -151,7 +151,7 @@ class Reckless:
 
 @pytest.fixture
 def reckless(nodes: list[RealNode], path: str, source: Path) -> Iterator[Reckless]:
-    """reckless, which knows our source and no other."""
+    """reckless with the test's source as its only one."""
     reckless = Reckless(nodes[0], path)
     reckless("source", "add", source)
     reckless("source", "remove", GITHUB)
@@ -175,7 +175,7 @@ def pay(app: App, payee: RealPayee, amount_msat: int) -> Json:
 
 
 def stored(node: RealNode, app: ConnectedApp) -> Json:
-    """Return what the owner and the app can see of the connection, its budget and its payments."""
+    """Return what the owner and the app see of the connection, its budget and its payments."""
     wait_until_announced(node, app.name)
     budget_of(node, app.name)  # waits
     [shown] = node.rpc.call("nwc-list", [app.name])["connections"]
@@ -189,7 +189,7 @@ def stored(node: RealNode, app: ConnectedApp) -> Json:
 
 
 @pytest.mark.timeout(900)
-def test_install_uninstall_install_update(
+def test_connections_and_budgets_survive_uninstall_install_and_update(
     node: RealNode,
     payee: RealPayee,
     reckless: Reckless,

@@ -1,4 +1,4 @@
-"""A node that is made again from its seed alone, and lightning-cli as nwc/INSTALL.md has it."""
+"""A node restored from its seed alone, and the commands of nwc/INSTALL.md for export and import."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ INSTALL = Path(__file__).parents[2] / "nwc" / "INSTALL.md"
 
 
 def shell(node: RealNode, command: str, directory: Path) -> str:
-    """Run a shell command of nwc/INSTALL.md, with lightning-cli for this node, and return its output."""
+    """Run a shell command of nwc/INSTALL.md, with lightning-cli for this node; return its output."""
     cli = f"lightning-cli --lightning-dir={node.pyln.daemon.lightning_dir} --regtest"
     command = command.replace("lightning-cli", cli)
     done = subprocess.run(
@@ -32,10 +32,10 @@ def shell(node: RealNode, command: str, directory: Path) -> str:
     return done.stdout
 
 
-def test_a_node_from_the_same_seed(
+def test_connections_work_on_a_node_restored_from_its_seed(
     node: RealNode, node_factory: Any, relay: RestartableRelay, connect: Connect, tmp_path: Path
 ) -> None:
-    """With the client's key alone, and with an export."""
+    """One connection is restored from the client's key alone, the other from an export."""
     by_hand, by_list = connect(), connect(budget="1000sat", renewal="daily")
     shell(node, "lightning-cli nwc-export > nwc.json", tmp_path)
     again = node_factory.get_node(options=plugin_options(relay.url), start=False)
@@ -60,10 +60,10 @@ def test_a_node_from_the_same_seed(
         node.start_node()
 
 
-def test_a_list_that_is_too_long_for_a_command_line(
+def test_a_list_too_long_for_a_command_line_is_imported_in_parts(
     node: RealNode, relay: RestartableRelay, tmp_path: Path
 ) -> None:
-    """Linux takes 128 KiB for one argument; nwc/INSTALL.md says how to import such a list in parts."""
+    """Linux limits one argument to 128 KiB. The command is that of nwc/INSTALL.md."""
     entries = [
         {
             "name": f"app {number}",

@@ -1,7 +1,7 @@
-"""Payments that another node sends over a channel, and what apps are shown of them.
+"""Payments that another node sends over a channel, and what apps see of them.
 
-The shared cases in which something is paid run here too: in test_receiving.py the node pays itself,
-which takes no channel.
+The shared cases with a payment run here too. In test_receiving.py the node pays itself, which needs no
+channel.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ test_deleted_before_it_was_told = receiving.test_deleted_before_it_was_told
 
 @pytest.fixture
 def whole(connect: Connect) -> ConnectedApp:
-    """An app that sees everything on the node."""
+    """An app that sees the whole node's transactions."""
     return connect(view="node")
 
 
@@ -57,7 +57,7 @@ def whole(connect: Connect) -> ConnectedApp:
 
 
 def send_parts(node: PaidNode, invoice: str, *parts_msat: int) -> None:
-    """Pay with HTLCs of these amounts, whatever the invoice asks for."""
+    """Pay with HTLCs of these amounts in msat, whatever the amount of the invoice."""
     asked = node.payer.rpc.decode(invoice)
     common = {
         "payment_hash": asked["payment_hash"],
@@ -83,7 +83,7 @@ def send_parts(node: PaidNode, invoice: str, *parts_msat: int) -> None:
     [(21_000, [30_500]), (21_000, [11_000, 10_000]), (21_000, [20_000, 20_000]), (0, [1]), (0, [5, 7])],
     ids=["overpaid", "two parts", "overpaid in two parts", "any amount", "any amount in two parts"],
 )
-def test_amount_that_arrived(
+def test_a_transaction_shows_the_amount_that_arrived(
     node: PaidNode, app: ConnectedApp, asked_msat: int, parts_msat: list[int]
 ) -> None:
     made = make(app, amount=asked_msat)
@@ -92,23 +92,23 @@ def test_amount_that_arrived(
     check_settled(lookup(app, made), made, arrived)
     [row] = listed(app)["transactions"]
     check_settled(row, made, arrived)
-    told = app.wait_for_notifications(made["payment_hash"])
-    assert [n.transaction for n in told] == [row, row]
+    notifications = app.wait_for_notifications(made["payment_hash"])
+    assert [n.transaction for n in notifications] == [row, row]
     check_told_once(node, app, row)
 
 
-# Away at the wrong moment
+# Killed at the wrong moment
 
 
-def test_htlc_under_way_as_lightningd_dies(
+def test_an_htlc_accepted_while_lightningd_starts_is_notified_once(
     node: PaidNode, app: ConnectedApp, executor: Executor
 ) -> None:
-    """Lightningd has not taken the payment when it dies, and does at its start, before all else."""
+    """lightningd is killed before it accepts the payment, and accepts it early in its next start."""
     made = make(app)
     node.rpc.plugin_start(str(PAYEE_PLUGIN))
     node.rpc.call("htlcs", {"mode": "hold"})
     paying = executor.submit(node.pay, made["invoice"])
-    wait_until(lambda: is_under_way(node, made), "the HTLC")
+    wait_until(lambda: is_held(node, made), "the HTLC")
     assert lookup(app, made)["state"] == "pending"
     node.kill_node()
     assert not paying.done()
@@ -119,12 +119,13 @@ def test_htlc_under_way_as_lightningd_dies(
     check_told_once(node, app, made)
 
 
-def is_under_way(node: PaidNode, made: Json) -> bool:
+def is_held(node: PaidNode, made: Json) -> bool:
+    """Return True if the HTLC has arrived and waits for its answer."""
     states = {htlc["payment_hash"]: htlc["state"] for htlc in channel_of(node)["htlcs"]}
     return states.get(made["payment_hash"]) == "RCVD_ADD_ACK_REVOCATION"
 
 
-# What was not made over NWC
+# Invoices and payments that were not made over NWC
 
 FIELDS = {
     "type": str,
@@ -142,7 +143,7 @@ FIELDS_OF_SETTLED = {**FIELDS, "preimage": str, "settled_at": int}
 
 
 def check_seen(node: PaidNode, whole: ConnectedApp, own: ConnectedApp, payment_hash: str) -> Json:
-    """Check that a payment is shown everywhere alike to who may see it, and return it."""
+    """Assert that a payment is shown everywhere alike to `whole`, and nowhere to `own`; return it."""
     hash_ = {"payment_hash": payment_hash}
     shown = lookup(whole, hash_)
     assert {name: type(value) for name, value in shown.items()} == FIELDS_OF_SETTLED
@@ -151,9 +152,9 @@ def check_seen(node: PaidNode, whole: ConnectedApp, own: ConnectedApp, payment_h
     assert hashlib.sha256(bytes.fromhex(shown["preimage"])).hexdigest() == payment_hash
     assert shown["created_at"] <= shown["settled_at"] <= shown["expires_at"]
     assert listed(whole, type="incoming", limit=1)["transactions"] == [shown]
-    told = whole.wait_for_notifications(payment_hash)
-    assert [n.transaction for n in told] == [shown, shown]
-    assert sorted(n.event["kind"] for n in told) == [23196, 23197]
+    notifications = whole.wait_for_notifications(payment_hash)
+    assert [n.transaction for n in notifications] == [shown, shown]
+    assert sorted(n.event["kind"] for n in notifications) == [23196, 23197]
 
     assert own.ask("lookup_invoice", hash_).code == "NOT_FOUND"
     assert listed(own, unpaid=True) == {"transactions": [], "total_count": 0}
@@ -163,7 +164,7 @@ def check_seen(node: PaidNode, whole: ConnectedApp, own: ConnectedApp, payment_h
 
 
 def fetch(node: PaidNode, offer: Json, **params: Any) -> str:
-    """Have the node offer something and the neighbour ask for an invoice (BOLT12)."""
+    """Return an invoice that the neighbour fetches for a new offer of the node (BOLT12)."""
     made = node.rpc.call("offer", {"description": fresh_name(), **offer})
     fetched = node.payer.rpc.call("fetchinvoice", {"offer": made["bolt12"], **params})
     return str(fetched["invoice"])
@@ -191,7 +192,7 @@ OFFERS: dict[str, tuple[Json, Json]] = {
 
 
 @pytest.mark.parametrize(("offer", "params"), OFFERS.values(), ids=OFFERS.keys())
-def test_bolt12(
+def test_a_paid_bolt12_invoice_is_shown_to_apps_that_see_the_node(
     node: PaidNode, whole: ConnectedApp, app: ConnectedApp, offer: Json, params: Json
 ) -> None:
     invoice = fetch(node, offer, **params)
@@ -200,7 +201,9 @@ def test_bolt12(
     check_bolt12(node, check_seen(node, whole, app, payment_hash), invoice)
 
 
-def test_bolt12_unpaid(node: PaidNode, whole: ConnectedApp, app: ConnectedApp) -> None:
+def test_an_unpaid_bolt12_invoice_is_shown_as_pending(
+    node: PaidNode, whole: ConnectedApp, app: ConnectedApp
+) -> None:
     invoice = fetch(node, {"amount": 5000})
     payment_hash = node.payer.rpc.decode(invoice)["invoice_payment_hash"]
     shown = lookup(whole, {"payment_hash": payment_hash})
@@ -212,8 +215,8 @@ def test_bolt12_unpaid(node: PaidNode, whole: ConnectedApp, app: ConnectedApp) -
     assert listed(app, unpaid=True)["total_count"] == 0
 
 
-def test_bolt12_by_time(node: PaidNode, whole: ConnectedApp) -> None:
-    """The newest invoice of the node, with no BOLT11 invoice after it."""
+def test_a_bolt12_invoice_is_listed_by_its_time(node: PaidNode, whole: ConnectedApp) -> None:
+    """It is the newest invoice of the node: no BOLT11 invoice comes after it."""
     invoice = fetch(node, {"amount": 5000})
     node.pay(invoice)
     read = node.payer.rpc.decode(invoice)
@@ -231,8 +234,10 @@ def test_bolt12_by_time(node: PaidNode, whole: ConnectedApp) -> None:
         assert (read["invoice_payment_hash"] in hashes) == is_listed, bounds
 
 
-def test_bolt12_refund(node: PaidNode, whole: ConnectedApp, app: ConnectedApp) -> None:
-    """The neighbour hands out the request itself, the node answers with an invoice."""
+def test_a_received_bolt12_refund_is_shown_to_apps_that_see_the_node(
+    node: PaidNode, whole: ConnectedApp, app: ConnectedApp
+) -> None:
+    """The neighbour makes the invoice request, and the node answers it with an invoice."""
     wanted = {"amount": 6000, "description": TEXT}
     request = node.payer.rpc.call("invoicerequest", wanted)["bolt12"]
     sent = node.rpc.call("sendinvoice", {"invreq": request, "label": fresh_name()})
@@ -240,8 +245,10 @@ def test_bolt12_refund(node: PaidNode, whole: ConnectedApp, app: ConnectedApp) -
     check_bolt12(node, check_seen(node, whole, app, sent["payment_hash"]), sent["bolt12"])
 
 
-def test_keysend(node: PaidNode, whole: ConnectedApp, app: ConnectedApp) -> None:
-    """Lightningd makes an invoice of its own for a payment nobody asked for."""
+def test_a_received_keysend_is_shown_to_apps_that_see_the_node(
+    node: PaidNode, whole: ConnectedApp, app: ConnectedApp
+) -> None:
+    """lightningd makes an invoice for such a payment itself."""
     node.wait_for_channel()
     command = "xkeysend" if runs_since("26.06") else "keysend"
     sent = node.payer.rpc.call(command, {"destination": node.id, "amount_msat": 7000})
@@ -262,7 +269,7 @@ INVOICES: dict[str, Json] = {
 
 
 @pytest.mark.parametrize("wanted", INVOICES.values(), ids=INVOICES.keys())
-def test_invoice_of_the_command_line(
+def test_a_paid_invoice_of_the_command_line_is_shown_to_apps_that_see_the_node(
     node: PaidNode, whole: ConnectedApp, app: ConnectedApp, wanted: Json
 ) -> None:
     made = node.rpc.call("invoice", {"label": fresh_name(), **wanted})
@@ -275,7 +282,7 @@ def test_invoice_of_the_command_line(
     assert (shown["created_at"], shown["expires_at"]) == (read["created_at"], made["expires_at"])
 
 
-def test_hash_of_a_description_of_the_command_line(
+def test_a_hashed_description_of_the_command_line_is_shown_in_full(
     node: PaidNode, whole: ConnectedApp, app: ConnectedApp
 ) -> None:
     text = "lang " * 400
@@ -295,7 +302,7 @@ def test_hash_of_a_description_of_the_command_line(
 
 
 def test_balance_follows_the_channel(node: PaidNode, whole: ConnectedApp, app: ConnectedApp) -> None:
-    """What the node can send over its channel, before and after a payment; who only receives has 0."""
+    """An app that sees the node is shown what its channel can send; one that only receives sees 0."""
     wait_until_quiet(node)
     before = check_balance(node, whole)
     assert before >= PUSHED_MSAT // 2
@@ -306,7 +313,7 @@ def test_balance_follows_the_channel(node: PaidNode, whole: ConnectedApp, app: C
 
 
 def wait_until_quiet(node: PaidNode) -> None:
-    """Wait until both sides have done with all payments."""
+    """Wait until neither side has an HTLC left."""
     wait_until(lambda: not (channel_of(node)["htlcs"] or node.channel["htlcs"]), "no HTLC to be left")
 
 

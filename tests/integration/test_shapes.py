@@ -1,4 +1,4 @@
-"""The comparison of the contract test sees what it is there for."""
+"""The comparison of the contract tests finds differences in shape, and no others."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from tests.integration.shapes import differences
         ({"a": [1, "x"]}, {"a": [2, "y"]}),
     ],
 )
-def test_same(real: Any, double: Any) -> None:
+def test_values_of_the_same_shape_do_not_differ(real: Any, double: Any) -> None:
     assert differences(real, double, "x") == []
 
 
@@ -33,5 +33,5 @@ def test_same(real: Any, double: Any) -> None:
         (None, {}, "x: NoneType is dict in the double"),
     ],
 )
-def test_different(real: Any, double: Any, found: str) -> None:
+def test_a_difference_in_shape_is_found(real: Any, double: Any, found: str) -> None:
     assert differences(real, double, "x") == [found]

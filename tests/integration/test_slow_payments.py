@@ -1,6 +1,4 @@
-"""Payments that stay under way for long: what goes on meanwhile, how many there may be, and budgets that
-begin anew.
-"""
+"""Payments that stay pending for long: other requests meanwhile, limits, and budgets that renew."""
 
 import time
 from collections.abc import Iterator
@@ -32,12 +30,12 @@ from tests.support.waiting import wait_for_the_next_second, wait_until
 SPENT_MSAT = AMOUNT_MSAT + FEE_MSAT
 
 
-# Errors while something is under way
+# Errors while a part is pending
 
 
 @pytest.fixture(scope="module")
 def two_channels(nodes: list[RealNode], bitcoind: Any) -> int:
-    """About a quarter of a channel's capacity in each of two; return an amount that needs both."""
+    """Two channels that can each send about a quarter of CAPACITY_SAT; an amount in msat for both."""
     node, neighbour = nodes[0], RealPayee(nodes[1].pyln)
     node.rpc.xpay(neighbour.invoice(CAPACITY_SAT * 250)["bolt11"])
     second_channel(bitcoind, node, neighbour, CAPACITY_SAT // 4)
@@ -45,14 +43,14 @@ def two_channels(nodes: list[RealNode], bitcoind: Any) -> int:
 
 
 @pytest.mark.parametrize("preimage", ["", "5a" * 32], ids=["failed", "taken"])
-def test_error_while_a_part_is_held(
+def test_no_error_is_answered_while_a_part_is_held(
     node: RealNode,
     two_channels: int,
     payee: RealPayee,
     connect: Connect,
     preimage: str,
 ) -> None:
-    """The payee refuses one part and holds the other one, which can still be taken."""
+    """The payee refuses one part and holds the other, which it can still take."""
     app = connect(budget="unlimited")
     payee.hold()
     invoice = payee.invoice(two_channels, preimage=preimage or None)
@@ -76,16 +74,16 @@ def test_error_while_a_part_is_held(
 
 
 def states_of(node: RealNode, invoice: Json) -> list[str]:
-    """Return the states of the parts of a payment."""
+    """Return the statuses of the parts of a payment."""
     listed = node.rpc.call("listsendpays", {"payment_hash": invoice["payment_hash"]})
     return [part["status"] for part in listed["payments"]]
 
 
-# What goes on meanwhile
+# Other requests, and limits
 
 
 @each_that_succeeds
-def test_other_work_goes_on(
+def test_other_requests_are_served_while_a_payment_is_held(
     node: RealNode, nodes: list[RealNode], held: Case, connect: Connect, payee: RealPayee
 ) -> None:
     app, other = held.app, connect(budget="1000sat")
@@ -103,12 +101,14 @@ def test_other_work_goes_on(
     check_books(held)
 
 
-def test_as_many_as_there_may_be(node: RealNode, payee: RealPayee, connect: Connect) -> None:
-    """Four connections cannot take the place of another; a restart of the plugin forgets none."""
+def test_too_many_pending_payments_are_refused_also_after_a_restart(
+    node: RealNode, payee: RealPayee, connect: Connect
+) -> None:
+    """The pending payments of some connections cannot block the first one of another."""
     counts = [*divide(MAX_SHARED + 4, MAX_PER_CONNECTION)]
     apps = [connect(budget="unlimited") for _ in counts]
     payee.hold()
-    asked = [
+    requests = [
         (app, send(app, payee.invoice(1000)))
         for app, count in zip(apps, counts, strict=True)
         for _ in range(count)
@@ -116,17 +116,17 @@ def test_as_many_as_there_may_be(node: RealNode, payee: RealPayee, connect: Conn
     wait_until(lambda: payee.held() == sum(counts), "all to be held")
     check_refused(apps, payee)
     other = connect(budget="unlimited")
-    asked.append((other, send(other, payee.invoice(1000))))
-    wait_until(lambda: payee.held() == sum(counts) + 1, "that of another to be held too")
+    requests.append((other, send(other, payee.invoice(1000))))
+    wait_until(lambda: payee.held() == sum(counts) + 1, "the payment of another to be held too")
     node.kill_plugin()
     node.start_plugin()
     for app in apps:
         wait_until_announced(node, app.name)
-    # A request of the second of one that was refused before the restart is refused with it.
+    # After a restart, a request that is not newer than the last refused one is refused too.
     wait_for_the_next_second()
     check_refused(apps, payee)
     payee.release()
-    for app, request in asked:
+    for app, request in requests:
         assert app.answer_to(request).result["fees_paid"] == payee.fee_msat(1000)
     assert [books(node, app) for app in apps] == [(1001 * count, 0) for count in counts]
     assert pay(apps[0], payee.invoice(1000)).result
@@ -145,20 +145,20 @@ def send(app: ConnectedApp, invoice: Json) -> Json:
 
 
 def check_refused(apps: list[ConnectedApp], payee: RealPayee) -> None:
-    """The first has as many as one may have; the last has few, but there are enough in all."""
+    """Assert that the first app is over the limit for one connection, and the last over that for all."""
     for app, words in ((apps[0], "of this connection"), (apps[-1], "too many payments are")):
         refused = pay(app, payee.invoice(1000))
         assert (refused.code, words in refused.message) == ("RATE_LIMITED", True), refused.message
 
 
-# A budget that begins anew
+# A budget that renews
 
 
 def ask_tomorrow(app: ConnectedApp, method: str, params: Any = None) -> Answer:
     return app.ask(method, params, created_at=int(time.time()) + SECONDS_A_DAY)
 
 
-def test_budget_of_the_next_day(
+def test_a_daily_budget_renews_on_the_next_day(
     node: RealNode, payee: RealPayee, connect: Connect, faults: Faults
 ) -> None:
     app = connect(budget=f"{SPENT_MSAT}msat", renewal="daily")
@@ -185,10 +185,10 @@ def test_budget_of_the_next_day(
     assert really_sent(node, first["payment_hash"], second["payment_hash"]) == 2 * SPENT_MSAT
 
 
-def test_held_into_the_next_day(
+def test_a_payment_held_into_the_next_day_is_charged_to_that_day(
     node: RealNode, payee: RealPayee, connect: Connect, faults: Faults
 ) -> None:
-    """What may still be paid is charged in each period until it ends, and booked in its last."""
+    """A pending payment is charged to each period until it ends, and booked in the last one."""
     app = connect(budget=f"{RESERVED_MSAT}msat", renewal="daily")
     payee.hold()
     request = send(app, payee.invoice(AMOUNT_MSAT))

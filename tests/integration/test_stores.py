@@ -1,4 +1,4 @@
-"""What one app can store (tests/cases/stores.py), on real lightningd."""
+"""The cases of what an app has stored (tests/cases/stores.py), on a real node."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from tests.support.restartable_relay import RestartableRelay
 
 @pytest.fixture(scope="module")
 def nodes(node_factory: Any, bitcoind: Any, relay: RestartableRelay) -> list[RealNode]:
-    """The node under test has all of the channel's capacity."""
+    """Two nodes. The node under test has all of the channel's capacity."""
     return line(node_factory, bitcoind, [plugin_options(relay.url), {}])
 
 

@@ -1,4 +1,4 @@
-"""The node of the cases is the test double."""
+"""Runs the shared cases on the test double."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -25,7 +25,7 @@ from tests.support.restartable_relay import RestartableRelay  # noqa: E402
 
 @pytest.fixture(scope="session")
 def plugin_file() -> Path:
-    """What the node starts."""
+    """The program that the node starts as the plugin."""
     return PLUGIN
 
 
@@ -33,7 +33,7 @@ def plugin_file() -> Path:
 def node(
     tmp_path_factory: pytest.TempPathFactory, relay: RestartableRelay, plugin_file: Path
 ) -> Iterator[DoubleNode]:
-    """A node, shared by the cases of a module."""
+    """A node that the cases of a module share."""
     options = {**BASE_OPTIONS, "nwc-relay": relay.url}
     node = DoubleNode(tmp_path_factory.mktemp("node"), plugin_file, options)
     with node.double, shared(node):
@@ -42,7 +42,7 @@ def node(
 
 @pytest.fixture
 def payee(node: DoubleNode) -> Iterator[DoublePayee]:
-    """Who is paid; no payment is held any more when the test ends."""
+    """A payee. Payments that it still holds at the end of the test are failed."""
     payee = DoublePayee(node)
     yield payee
     payee.release(fail=True)
@@ -52,7 +52,7 @@ def payee(node: DoubleNode) -> Iterator[DoublePayee]:
 def make_node(
     tmp_path_factory: pytest.TempPathFactory, relay: RestartableRelay, plugin_file: Path
 ) -> Iterator[MakeNode]:
-    """Start nodes for one test."""
+    """A function that starts nodes for one test."""
     with ExitStack() as running:
 
         def make(options: Options | None = None, plugin: Path = plugin_file) -> DoubleNode:

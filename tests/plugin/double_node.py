@@ -1,4 +1,4 @@
-"""The node under test, with the test double of lightningd."""
+"""The test double of lightningd with the interface of the shared cases."""
 
 import os
 import signal
@@ -14,11 +14,17 @@ from tests.support.waiting import PATIENCE_S, wait_until
 
 
 class DoubleNode:
-    """Implements NodeUnderTest (tests/cases/node.py)."""
+    """A running double, as NodeUnderTest (tests/cases/node.py).
+
+    Attributes:
+        double: the process of the double.
+        delayed: the RPC methods whose answers are delayed, or were.
+
+    """
 
     def __init__(self, directory: Path, plugin: Path, options: Options) -> None:
         values = {name: str(value) for name, value in options.items()}
-        self.late: set[str] = set()
+        self.delayed: set[str] = set()
         self._socket = SOCKET
         self.double = LightningdDouble(directory, plugin, values)
 
@@ -61,8 +67,8 @@ class DoubleNode:
         self.double.restart()
 
     def begin_anew(self) -> None:
-        # Faults are gone with the process.
-        self.late.clear()
+        # The faults end with the double's process.
+        self.delayed.clear()
         self.show_rpc_socket()
         with suppress(ProcessLookupError):
             os.kill(self.plugin_pid, signal.SIGKILL)
@@ -85,22 +91,23 @@ class DoubleNode:
     # Only the double can do this
 
     def delay(self, method: str, seconds: float) -> None:
-        """Have a method answer so much later; it acts at once. 0 ends it for calls still to come."""
-        self.late.add(method)
+        """Delay a method's answers by some seconds; it still acts at once. 0 ends that for new calls."""
+        self.delayed.add(method)
         self.rpc.call("dev-delay", {"method": method, "seconds": seconds})
 
     def fail(self, method: str, code: int, message: str, times: int = 1) -> None:
-        """Have the next calls of a method fail."""
+        """Make the next calls of a method fail with this error."""
         self.rpc.call("dev-fail", {"method": method, "code": code, "message": message, "times": times})
 
     def answer(self, method: str, text: str | None, times: int = 1) -> None:
-        """Have the next calls of a method answered with this text, with their id for ID in it, and then
-        hang up; None hangs up at once.
+        """Answer the next calls of a method with a text, and then hang up.
+
+        ID in the text is replaced by the call's id. None hangs up without an answer.
         """
         given = {"method": method, "times": times} | ({} if text is None else {"text": text})
         self.rpc.call("dev-answer", given)
 
     def commits(self) -> dict[str, int]:
-        """Return how often each method has written to the database."""
+        """Return how often each method has committed to the database."""
         counts: dict[str, int] = self.rpc.call("dev-commits")["commits"]
         return counts

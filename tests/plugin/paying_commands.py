@@ -1,4 +1,4 @@
-"""Which of lightningd's commands the plugin pays with."""
+"""Checks with which of lightningd's commands the plugin pays."""
 
 from tests.cases.fixtures import Connect, ConnectedApp
 from tests.cases.node import MakeNode, Options
@@ -10,7 +10,7 @@ from tests.plugin.payee import DoublePayee
 def check_paying_commands(
     make_node: MakeNode, connect: Connect, options: Options, invoice_command: str, keysend_command: str
 ) -> tuple[DoubleNode, ConnectedApp]:
-    """Pay an invoice and a keysend on a new node; return the node and the app that has paid."""
+    """Assert that a new node pays an invoice and a keysend by these commands; return it and its app."""
     node = make_node(options)
     assert isinstance(node, DoubleNode)
     payee = DoublePayee(node)

@@ -1,4 +1,4 @@
-"""What a failed test may have left of the node that is shared: the next test finds it in good health."""
+"""A failed test can leave a shared node broken: the next test must find it whole."""
 
 from collections.abc import Callable
 
@@ -18,8 +18,10 @@ LEFT_BEHIND: dict[str, Callable[[DoubleNode], None]] = {
 
 
 @pytest.mark.parametrize("leave", LEFT_BEHIND.values(), ids=LEFT_BEHIND)
-def test_begin_anew(node: DoubleNode, connect: Connect, leave: Callable[[DoubleNode], None]) -> None:
+def test_begin_anew_repairs_what_a_test_left_broken(
+    node: DoubleNode, connect: Connect, leave: Callable[[DoubleNode], None]
+) -> None:
     leave(node)
     node.begin_anew()
-    assert node.late == set()
+    assert node.delayed == set()
     assert connect().ask("make_invoice", {"amount": 1}).result["invoice"]

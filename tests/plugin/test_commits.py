@@ -1,4 +1,4 @@
-"""What a request costs the node: one database commit, for the invoice itself."""
+"""The database commits that a request costs the node: one for the invoice itself."""
 
 import time
 from collections import Counter
@@ -35,17 +35,18 @@ REPLIES = [
 
 
 @pytest.mark.parametrize(("method", "params", "cost"), REPLIES)
-def test_commits(node: DoubleNode, app: ConnectedApp, method: str, params: Json, cost: Json) -> None:
-    app.ask(
-        method, params, tags=[["n", "before"]]
-    )  # a bare hash needs a template, once for some minutes
+def test_a_request_costs_only_these_commits(
+    node: DoubleNode, app: ConnectedApp, method: str, params: Json, cost: Json
+) -> None:
+    # The first bare hash makes a template, which is used for some minutes.
+    app.ask(method, params, tags=[["n", "before"]])
     before = Counter(node.commits())
     app.ask(method, params)
     assert dict(Counter(node.commits()) - before) == cost
 
 
 def test_a_refused_payment_costs_one_commit_in_a_second(node: DoubleNode, app: ConnectedApp) -> None:
-    """The refusal is kept, so that it is final over a restart."""
+    """The refusal is stored, so that it stays final after a restart."""
     created_at = int(time.time())
     costs = []
     for number in range(3):

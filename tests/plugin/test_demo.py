@@ -1,4 +1,4 @@
-"""`make demo` on the double, as a person without lightningd sees it."""
+"""`make demo` on the double, as on a machine without lightningd."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_demo(tmp_path: Path) -> None:
+def test_the_demo_works_without_lightningd(tmp_path: Path) -> None:
     environment = {
         **os.environ,
         "PATH": str(Path(sys.executable).parent),

@@ -1,7 +1,7 @@
-"""One request, one invoice, whatever moment the plugin dies at: what only the double can arrange.
+"""One request makes one invoice, even if the plugin is killed at any moment.
 
-Its `dev-delay` holds back a method's answer; what the method does is done at once. So a kill meanwhile
-is a kill after lightningd's commit, with the answer lost.
+Only the double can test it: its `dev-delay` delays a method's answer, but not what the method does. So a
+kill during the delay is a kill after lightningd's commit, and the answer is lost.
 """
 
 from collections.abc import Iterator
@@ -27,22 +27,22 @@ LONG_S = 600
 
 @pytest.fixture(autouse=True)
 def healthy(node: DoubleNode) -> Iterator[None]:
-    """Leave no fault behind."""
+    """Remove all faults after a test."""
     yield
-    for method in tuple(node.late):
+    for method in tuple(node.delayed):
         node.delay(method, 0)
 
 
 @pytest.fixture
 def app(scripted_relay: ScriptedRelay, connect: Connect) -> ConnectedApp:
-    """An app on a relay that can hand on an event again."""
+    """An app on a relay that can deliver an event again."""
     return connect(relays=[scripted_relay.url], channels=[scripted_relay])
 
 
 def replay_after_kill(
     node: DoubleNode, app: ConnectedApp, relay: ScriptedRelay, request: Json, slow: str
 ) -> Json:
-    """Kill the plugin while it waits for `slow`, start it again and deliver the request once more."""
+    """Kill the plugin while `slow` hangs; return the result of the request when it is repeated."""
     forget_templates(node, app)
     before = node.commits().get(slow, 0)
     node.delay(slow, LONG_S)
@@ -57,14 +57,14 @@ def replay_after_kill(
 
 
 def forget_templates(node: DoubleNode, app: ConnectedApp) -> None:
-    """Make sure that the next bare hash begins with a template."""
+    """Restart the plugin, so that the next bare hash needs a new template."""
     node.kill_plugin()
     node.start_plugin()
     wait_until_announced(node, app.name)
 
 
-def one_invoice(node: DoubleNode, app: ConnectedApp, result: Json, params: Json) -> None:
-    """Check that there is one invoice, the one that was answered."""
+def check_one_invoice(node: DoubleNode, app: ConnectedApp, result: Json, params: Json) -> None:
+    """Assert that the invoice of the answer is the app's only one."""
     [invoice] = invoices_of(node, app)
     assert invoice["bolt11"] == result["invoice"]
     decoded = node.rpc.call("decode", {"string": result["invoice"]})
@@ -72,32 +72,32 @@ def one_invoice(node: DoubleNode, app: ConnectedApp, result: Json, params: Json)
     assert result["metadata"] == params.get("metadata", {})
 
 
-def test_killed_after_the_invoice(
+def test_a_kill_after_the_invoice_makes_no_second_one(
     node: DoubleNode, scripted_relay: ScriptedRelay, app: ConnectedApp
 ) -> None:
     request = app.request("make_invoice", PLAIN)
     result = replay_after_kill(node, app, scripted_relay, request, "invoice")
-    one_invoice(node, app, result, PLAIN)
+    check_one_invoice(node, app, result, PLAIN)
 
 
-def test_killed_after_the_metadata(
+def test_a_kill_after_the_metadata_makes_no_second_invoice(
     node: DoubleNode, scripted_relay: ScriptedRelay, app: ConnectedApp
 ) -> None:
     request = app.request("make_invoice", PLAIN)
     result = replay_after_kill(node, app, scripted_relay, request, "datastore")
-    one_invoice(node, app, result, PLAIN)
+    check_one_invoice(node, app, result, PLAIN)
 
 
 @pytest.mark.parametrize("slow", ["invoice", "createinvoice"])
-def test_killed_between_the_steps_of_a_bare_hash(
+def test_a_kill_between_the_steps_of_a_bare_hash_makes_no_second_invoice(
     node: DoubleNode, scripted_relay: ScriptedRelay, app: ConnectedApp, slow: str
 ) -> None:
     request = app.request("make_invoice", BARE_HASH)
     result = replay_after_kill(node, app, scripted_relay, request, slow)
-    one_invoice(node, app, result, BARE_HASH)
+    check_one_invoice(node, app, result, BARE_HASH)
 
 
-def test_templates_of_a_killed_plugin_are_swept(
+def test_templates_of_a_killed_plugin_are_deleted(
     node: DoubleNode, scripted_relay: ScriptedRelay, app: ConnectedApp
 ) -> None:
     for amount in (1, 1000, 10**6):
@@ -114,10 +114,10 @@ def test_templates_of_a_killed_plugin_are_swept(
 
 
 @each_kind
-def test_stopped_while_lightningd_works(
+def test_a_request_cut_by_plugin_stop_makes_one_invoice_when_repeated(
     node: DoubleNode, scripted_relay: ScriptedRelay, app: ConnectedApp, params: Json
 ) -> None:
-    """`plugin stop` does not wait for a slow lightningd; the request is answered when it comes again."""
+    """`plugin stop` does not wait for a slow lightningd."""
     forget_templates(node, app)
     before = node.commits().get("invoice", 0)
     node.delay("invoice", LONG_S)
@@ -129,11 +129,11 @@ def test_stopped_while_lightningd_works(
     node.start_plugin()
     wait_until_announced(node, app.name)
     result = send_again(app, scripted_relay, request)
-    one_invoice(node, app, result, params)
+    check_one_invoice(node, app, result, params)
 
 
 @pytest.mark.parametrize("slow", ["invoice", "createinvoice"])
-def test_lightningd_died_before_it_answered(
+def test_a_kill_of_lightningd_before_its_answer_makes_no_second_invoice(
     node: DoubleNode, scripted_relay: ScriptedRelay, app: ConnectedApp, slow: str
 ) -> None:
     params = BARE_HASH if slow == "createinvoice" else PLAIN
@@ -146,14 +146,14 @@ def test_lightningd_died_before_it_answered(
     node.double.start()
     wait_until_announced(node, app.name)
     result = send_again(app, scripted_relay, request)
-    one_invoice(node, app, result, params)
+    check_one_invoice(node, app, result, params)
 
 
 @pytest.mark.parametrize("params", [PLAIN, BARE_HASH], ids=["plain", "bare hash"])
-def test_a_failure_can_be_tried_again(node: DoubleNode, app: ConnectedApp, params: Json) -> None:
+def test_a_failed_make_invoice_can_be_retried(node: DoubleNode, app: ConnectedApp, params: Json) -> None:
     forget_templates(node, app)
     node.fail("invoice", -1, "the database is locked")
     assert app.ask("make_invoice", params).code == "INTERNAL"
     assert invoices_of(node, app) == []
     result = app.ask("make_invoice", params, tags=[["n", "2"]]).result
-    one_invoice(node, app, result, params)
+    check_one_invoice(node, app, result, params)

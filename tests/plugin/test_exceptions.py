@@ -1,6 +1,6 @@
-"""Exceptions that nobody expected, with a client's words in them: the log has their places only.
+"""Unexpected exceptions that contain a client's words: the log shows only where they were raised.
 
-Not on real lightningd: pyln-testing takes any error in its log for a fault of the node.
+They are not tested on real lightningd, because pyln-testing counts any error in its log as a fault.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ RAISING_PLUGIN = Path(__file__).parents[1] / "support" / "raising_plugin.py"
 SECRET = "correct horse battery staple"
 
 
-def test_exceptions_are_logged_without_their_words(make_node: MakeNode, connect: Connect) -> None:
+def test_exceptions_are_logged_without_their_messages(make_node: MakeNode, connect: Connect) -> None:
     node = make_node(plugin=RAISING_PLUGIN)
     app = connect(node=node)
     since = node.mark()

@@ -1,4 +1,4 @@
-"""What payees and apps try against the node's money, on the double. On real nodes: tests/integration."""
+"""Attacks of payees and apps on the node's money, on the double. tests/integration has real nodes."""
 
 import secrets
 from typing import Any
@@ -35,11 +35,13 @@ def plan(node: DoubleNode, invoice: Json, **what: Any) -> None:
     node.rpc.call("dev-payment-plan", {"payment_hash": invoice["payment_hash"], **what})
 
 
-# When a payment is over
+# The end of a payment
 
 
-def test_a_late_part(node: DoubleNode, payee: DoublePayee, spender: ConnectedApp) -> None:
-    """The command fails while a part waits to be sent, and no part is visible."""
+def test_a_part_that_waits_for_a_route_keeps_its_reservation(
+    node: DoubleNode, payee: DoublePayee, spender: ConnectedApp
+) -> None:
+    """The command fails while a part waits to be sent, and lightningd lists no part."""
     invoice = payee.invoice(AMOUNT_MSAT)
     plan(node, invoice, error_in_route={"code": 210, "message": "no"})
     request = spender.request("pay_invoice", {"invoice": invoice["bolt11"]})
@@ -54,7 +56,7 @@ def test_a_late_part(node: DoubleNode, payee: DoublePayee, spender: ConnectedApp
     assert books(node, spender) == (really_sent(node, invoice["payment_hash"]), 0)
 
 
-def test_an_error_while_a_part_is_pending(
+def test_a_part_pending_after_an_error_is_reserved_and_then_booked(
     node: DoubleNode, payee: DoublePayee, spender: ConnectedApp
 ) -> None:
     invoice = payee.invoice(AMOUNT_MSAT)
@@ -72,27 +74,28 @@ def test_an_error_while_a_part_is_pending(
 
 
 @pytest.mark.parametrize("fail", [True, False])
-def test_a_success_while_parts_are_pending(
+def test_parts_pending_after_a_success_are_booked_when_they_end(
     node: DoubleNode, payee: DoublePayee, spender: ConnectedApp, fail: bool
 ) -> None:
-    """Answered at once, booked when it is known what it cost."""
+    """The answer does not wait for the parts."""
     invoice = payee.invoice(AMOUNT_MSAT)
     plan(node, invoice, parts=3, answer_early=True)
     answer = pay(spender, invoice)
     check_preimage(answer.result["preimage"], invoice)
     assert books(node, spender) == (0, RESERVED_MSAT)
     payee.release(fail=fail)
-    told = spender.wait_for_notifications(invoice["payment_hash"])
+    notifications = spender.wait_for_notifications(invoice["payment_hash"])
     sent_msat = really_sent(node, invoice["payment_hash"])
     assert (sent_msat < AMOUNT_MSAT) == fail
-    assert {n.transaction["amount"] + n.transaction["fees_paid"] for n in told} == {sent_msat}
+    shown = [n.transaction for n in notifications]
+    assert {one["amount"] + one["fees_paid"] for one in shown} == {sent_msat}
     assert books(node, spender) == (sent_msat, 0)
 
 
-def test_a_failed_payment_that_turns_out_complete(
+def test_a_failed_payment_that_turns_out_complete_is_booked_at_the_next_start(
     node: DoubleNode, payee: DoublePayee, spender: ConnectedApp
 ) -> None:
-    """It is booked at the next start, and the owner is told in the log."""
+    """The log reports it to the owner."""
     invoice = payee.invoice(AMOUNT_MSAT)
     plan(node, invoice, fail=REFUSED)
     assert pay(spender, invoice).code == "PAYMENT_FAILED"
@@ -112,13 +115,13 @@ def test_a_failed_payment_that_turns_out_complete(
     assert books(node, spender) == (really_sent(node, invoice["payment_hash"]), 0)
 
 
-# What is not given to lightningd
+# Requests that are refused before lightningd is asked
 
 
 LARGE_TYPES = [{"type": 2**63 + number, "value": "00" * 18} for number in range(50)]
 
 
-def test_records_that_leave_no_room_for_a_route(
+def test_records_that_leave_no_room_for_a_route_are_refused(
     node: DoubleNode, payee: DoublePayee, spender: ConnectedApp
 ) -> None:
     params = {"amount": 1000, "pubkey": payee.id, "tlv_records": LARGE_TYPES}
@@ -128,7 +131,9 @@ def test_records_that_leave_no_room_for_a_route(
     assert node.rpc.call("dev-keysends")["keysends"] == []
 
 
-def test_more_than_the_node_can_send(node: DoubleNode, payee: DoublePayee, connect: Connect) -> None:
+def test_more_than_the_node_can_send_is_refused(
+    node: DoubleNode, payee: DoublePayee, connect: Connect
+) -> None:
     app = connect(budget="unlimited")
     for amount_msat in (SPENDABLE_MSAT + 1, 10**14):
         invoice = payee.invoice(amount_msat)
@@ -136,7 +141,7 @@ def test_more_than_the_node_can_send(node: DoubleNode, payee: DoublePayee, conne
         assert really_sent(node, invoice["payment_hash"]) == 0
 
 
-def test_an_app_cannot_ask_how_much_the_node_has(
+def test_an_app_cannot_probe_how_much_the_node_has(
     node: DoubleNode, payee: DoublePayee, spender: ConnectedApp
 ) -> None:
     assert pay(spender, payee.invoice(SPENDABLE_MSAT + 1)).code == "QUOTA_EXCEEDED"
@@ -144,12 +149,14 @@ def test_an_app_cannot_ask_how_much_the_node_has(
     assert spender.ask("pay_keysend", params).code == "QUOTA_EXCEEDED"
 
 
-def test_a_hint_that_asks_for_any_fee(node: DoubleNode, payee: DoublePayee, connect: Connect) -> None:
-    """With a cap on one payment, an app can lower the usual limit on the fee, and not raise it."""
+def test_an_app_cannot_raise_the_limit_on_the_fee(
+    node: DoubleNode, payee: DoublePayee, connect: Connect
+) -> None:
+    """If single payments are capped, an app can lower the usual limit on the fee, but not raise it."""
     app = connect(budget="unlimited", max_payment="10sat")
-    dear = payee.invoice(1000)
-    plan(node, dear, fee_msat=FEE_LIMIT_MSAT + 1)
-    refused = pay(app, dear, max_fee=2_032_128_000)
+    expensive = payee.invoice(1000)
+    plan(node, expensive, fee_msat=FEE_LIMIT_MSAT + 1)
+    refused = pay(app, expensive, max_fee=2_032_128_000)
     assert refused.code == "PAYMENT_FAILED"
     assert f"a fee of at most {FEE_LIMIT_MSAT} msat" in refused.message
     fair = payee.invoice(1000)
@@ -161,7 +168,7 @@ def test_a_hint_that_asks_for_any_fee(node: DoubleNode, payee: DoublePayee, conn
 
 
 def stop_the_node(node: DoubleNode, payee: DoublePayee, app: ConnectedApp) -> None:
-    """Lightningd ends while a payment is in flight; the payment fails while it is away."""
+    """Kill lightningd while a payment is in flight, start it again, and fail the payment."""
     payee.hold()
     app.send(app.request("pay_invoice", {"invoice": payee.invoice(AMOUNT_MSAT)["bolt11"]}))
     wait_until(lambda: payee.held() == 1, "the payment to be held")
@@ -171,7 +178,7 @@ def stop_the_node(node: DoubleNode, payee: DoublePayee, app: ConnectedApp) -> No
     wait_until_announced(node, app.name)
 
 
-def test_an_app_that_stops_the_node_twice(
+def test_an_app_that_stops_the_node_twice_is_suspended(
     node: DoubleNode, payee: DoublePayee, spender: ConnectedApp, connect: Connect
 ) -> None:
     other = connect(budget="1000sat")
@@ -192,7 +199,7 @@ def test_an_app_that_stops_the_node_twice(
     check_paid(pay(spender, again := payee.invoice(1000)), again, 1)
 
 
-# Which command pays
+# The command that pays
 
 
 PAYING_COMMANDS = [
@@ -204,7 +211,7 @@ PAYING_COMMANDS = [
 
 
 @pytest.mark.parametrize(("options", "invoice_command", "keysend_command"), PAYING_COMMANDS)
-def test_which_command_pays(
+def test_the_options_decide_which_command_pays(
     make_node: MakeNode,
     connect: Connect,
     options: Any,
@@ -218,6 +225,6 @@ def test_which_command_pays(
 
 
 @pytest.mark.parametrize("value", ["", "XPAY", "renepay", secrets.token_hex(4)])
-def test_a_command_that_nobody_knows(make_node: MakeNode, value: str) -> None:
+def test_an_unknown_pay_command_is_refused(make_node: MakeNode, value: str) -> None:
     node = make_node({"nwc-pay-command": value})
     wait_until(lambda: "nwc-pay-command: must be auto, pay or xpay" in node.log_text(), "the reason")

@@ -1,6 +1,6 @@
-"""lightningd does not answer at all: who asks is told in time, others are served, later all is well.
+"""lightningd hangs: affected requests and commands fail in time, others succeed, and later all succeed.
 
-The plugin here waits some seconds where otherwise it waits for half a minute.
+The plugin is impatient_plugin.py, which waits seconds instead of half a minute.
 """
 
 import threading
@@ -24,8 +24,8 @@ from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import PATIENCE_S, wait_until
 
 LONG_S = 600
-# As many as one app may have under way.
-MANY = 64
+# Requests that hang at once.
+MANY = 32
 
 PLAIN = {"amount": 1000}
 REQUESTS: list[tuple[str, str, Json]] = [
@@ -51,11 +51,11 @@ def node(tmp_path_factory: pytest.TempPathFactory, relay: RestartableRelay) -> I
 
 @pytest.fixture(autouse=True)
 def healthy(node: DoubleNode) -> Iterator[None]:
-    """Leave no fault behind, nor a plugin that knows of one."""
+    """Remove all faults after a test, and restart the plugin, which may still wait for an answer."""
     yield
-    for method in tuple(node.late):
+    for method in tuple(node.delayed):
         node.delay(method, 0)
-    node.late.clear()
+    node.delayed.clear()
     node.kill_plugin()
     node.start_plugin()
 
@@ -68,18 +68,18 @@ def app(connect: Connect) -> ConnectedApp:
 @pytest.mark.parametrize(
     ("rpc_method", "method", "params"), REQUESTS, ids=lambda value: value if type(value) is str else ""
 )
-def test_requests(
+def test_requests_fail_in_time_while_their_rpc_method_hangs_and_others_succeed(
     node: DoubleNode, app: ConnectedApp, rpc_method: str, method: str, params: Json
 ) -> None:
-    """As many as there may be, and some more: the rest of the wallet works, and this too in the end."""
+    """Later they succeed again."""
     since = node.mark()
     node.delay(rpc_method, LONG_S)
-    requests = [app.request(method, params, tags=[["n", str(i)]]) for i in range(MANY // 2)]
+    requests = [app.request(method, params, tags=[["n", str(i)]]) for i in range(MANY)]
     for request in requests:
         app.send(request)
-    for _, other, others_params in [one for one in REQUESTS if one[0] != rpc_method]:
+    for _, other, other_params in [one for one in REQUESTS if one[0] != rpc_method]:
         if other != method:
-            assert works(app, other, others_params), other
+            assert works(app, other, other_params), other
     codes = {app.answer_to(request).code for request in requests}
     assert codes == {"INTERNAL"}
     node.delay(rpc_method, 0)
@@ -94,7 +94,7 @@ def works(app: ConnectedApp, method: str, params: Json) -> bool:
 
 
 def failure_of(node: DoubleNode, method: str, params: Any) -> str:
-    """Have a command fail, and return what the owner is told."""
+    """Return the error message of a command. Asserts that the command fails in time."""
     errors: list[str] = []
 
     def call() -> None:
@@ -119,22 +119,26 @@ def failure_of(node: DoubleNode, method: str, params: Any) -> str:
         ("deldatastore", "nwc-revoke"),
     ],
 )
-def test_commands(node: DoubleNode, connect: Connect, rpc_method: str, command: str) -> None:
-    """The owner is told so in time, and can go on when lightningd can."""
+def test_a_command_fails_in_time_while_lightningd_hangs(
+    node: DoubleNode, connect: Connect, rpc_method: str, command: str
+) -> None:
+    """Commands work again when lightningd does."""
     app = connect(budget="1000sat")
     forget(node)
     given = {"name": fresh_name() if command == "nwc-connect" else app.name}
     more = {"budget": "2000sat"} if command in ("nwc-update", "nwc-connect") else {}
     node.delay(rpc_method, LONG_S)
     assert "lightningd" in failure_of(node, command, {**given, **more})
-    # Nor do those that need what hangs hold up the others.
+    # The command that hangs does not delay others.
     assert node.rpc.call("nwc-status")["version"]
     node.delay(rpc_method, 0)
     wait_until(lambda: answers(node, "nwc-connect", {"name": fresh_name()}), "commands work again")
 
 
-def test_revoked_while_it_hangs(node: DoubleNode, connect: Connect) -> None:
-    """The owner may be losing money; the record follows when lightningd can."""
+def test_a_connection_revoked_while_lightningd_hangs_is_served_no_more(
+    node: DoubleNode, connect: Connect
+) -> None:
+    """The owner may be losing money. The record is deleted as soon as lightningd answers."""
     app, witness = connect(budget="1000sat"), connect()
     node.delay("deldatastore", LONG_S)
     assert f"'{app.name}' is served no more" in failure_of(node, "nwc-revoke", {"name": app.name})
@@ -150,7 +154,7 @@ def test_revoked_while_it_hangs(node: DoubleNode, connect: Connect) -> None:
 
 
 def forget(node: DoubleNode) -> None:
-    """Have the plugin know no more than what it loads."""
+    """Restart the plugin, so that it knows only what it loads."""
     node.kill_plugin()
     node.start_plugin()
     wait_until(lambda: answers(node, "nwc-status", {}), "the connections")
@@ -163,8 +167,7 @@ def answers(node: DoubleNode, command: str, params: Json) -> bool:
         return False
 
 
-def test_command_before_lightningd_answers(node: DoubleNode) -> None:
-    """lightningd is slow at its start: it gets its answers at once, the owner soon."""
+def test_a_command_fails_in_time_while_lightningd_is_slow_at_its_start(node: DoubleNode) -> None:
     node.kill_plugin()
     node.delay("listdatastore", LONG_S)
     node.start_plugin()
@@ -176,12 +179,14 @@ def test_command_before_lightningd_answers(node: DoubleNode) -> None:
 @pytest.mark.parametrize(
     "rpc_method", ["decode", "getinfo", "help", "listsendpays", "listdatastore", "datastore"]
 )
-def test_before_a_payment(node: DoubleNode, connect: Connect, rpc_method: str) -> None:
-    """Nothing is paid; what may have been reserved is free again when lightningd answers."""
+def test_a_hang_before_a_payment_leaves_nothing_reserved(
+    node: DoubleNode, connect: Connect, rpc_method: str
+) -> None:
+    """Nothing is paid. A reservation is released as soon as lightningd answers."""
     payee = DoublePayee(node)
     app = connect(budget="1000sat")
     forget(node)
-    connect()  # once this is heard, so is the first, whose ledger nobody has read yet
+    connect()  # once it is subscribed, `app` is too; `app`'s ledger has not been read yet
     node.delay(rpc_method, LONG_S)
     invoice = payee.invoice(1000)["bolt11"]
     request = app.request("pay_invoice", {"invoice": invoice})
@@ -197,14 +202,16 @@ def test_before_a_payment(node: DoubleNode, connect: Connect, rpc_method: str) -
 
 
 def is_free(node: DoubleNode, app: ConnectedApp) -> bool:
-    """Tell whether nothing is spent or reserved; False while that cannot be said."""
+    """Return True if nothing is spent or reserved; False also if lightningd does not answer."""
     try:
         return books(node, app) == (0, 0)
     except RpcError:
         return False
 
 
-def test_started_while_it_hangs(node: DoubleNode, app: ConnectedApp) -> None:
+def test_a_plugin_started_while_lightningd_hangs_works_later(
+    node: DoubleNode, app: ConnectedApp
+) -> None:
     before = len(invoices_of(node, app))
     node.kill_plugin()
     node.delay("makesecret", LONG_S)

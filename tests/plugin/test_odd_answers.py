@@ -1,4 +1,4 @@
-"""lightningd answers what nobody expects: an error in time, and the next request works."""
+"""lightningd sends malformed or unexpected answers: the request fails, and the next one works."""
 
 import json
 import secrets
@@ -24,7 +24,7 @@ def reply(**member: Any) -> str:
     return json.dumps({"jsonrpc": "2.0", "id": "ID", **member}) + "\n\n"
 
 
-# What is no answer, or none of use, whatever was asked.
+# Malformed answers, and answers that are of no use to any call.
 ANSWERS = {
     "hangs up": None,
     "nothing": "",
@@ -45,11 +45,11 @@ ANSWERS = {
     "huge error": reply(error={"code": -1, "message": MILLION}),
 }
 each_answer = pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
-# One of each sort of them, for what takes longer.
+# One answer of each sort, for tests that take longer.
 SOME = {name: ANSWERS[name] for name in ("hangs up", "half", "null", "empty", "error text")}
 each_of_some = pytest.mark.parametrize("answer", SOME.values(), ids=SOME)
 
-# Requests, and what lightningd is asked for each of them.
+# Requests, and the RPC methods that each of them calls.
 PLAIN = {"amount": 1000, "description": "coffee"}
 BARE_HASH = {"amount": 1000, "description_hash": "5a" * 32}
 REQUESTS: list[tuple[str, Json, tuple[str, ...]]] = [
@@ -65,7 +65,7 @@ REQUESTS: list[tuple[str, Json, tuple[str, ...]]] = [
 
 @pytest.fixture(autouse=True)
 def healthy(node: DoubleNode) -> Iterator[None]:
-    """Leave no fault behind."""
+    """Remove all faults after a test."""
     yield
     for method in {method for _, _, methods in REQUESTS for method in methods}:
         node.answer(method, None, 0)
@@ -82,19 +82,21 @@ def payee(node: DoubleNode) -> DoublePayee:
 
 
 def check_log(node: DoubleNode, since: int) -> None:
-    """Check that what is said of an answer says little: lightningd's words are not for the log."""
-    said = lines(node, "UNUSUAL", since)
-    assert [line for line in said if not line.startswith("the payments of connection")] == []
+    """Assert that the log does not quote lightningd's answers."""
+    unusual = lines(node, "UNUSUAL", since)
+    assert [line for line in unusual if not line.startswith("the payments of connection")] == []
     assert not [line for line in node.log_text().splitlines()[since:] if len(line) > 1000]
 
 
 @each_answer
-def test_requests(node: DoubleNode, app: ConnectedApp, answer: str | None) -> None:
+def test_an_odd_answer_fails_its_request_and_not_the_next_one(
+    node: DoubleNode, app: ConnectedApp, answer: str | None
+) -> None:
     since = node.mark()
-    for method, params, asked in REQUESTS:
+    for method, params, rpc_methods in REQUESTS:
         usual = app.ask(method, params).body["error"]
         before = len(invoices_of(node, app))
-        for rpc_method in asked:
+        for rpc_method in rpc_methods:
             node.answer(rpc_method, answer, 9)
             odd = app.ask(method, params)
             assert odd.code == "INTERNAL", (method, rpc_method)
@@ -102,12 +104,12 @@ def test_requests(node: DoubleNode, app: ConnectedApp, answer: str | None) -> No
             node.answer(rpc_method, answer, 0)
             again = app.ask(method, params).body["error"]
             assert again == usual, (method, rpc_method)
-        assert len(invoices_of(node, app)) <= before + 2 * len(asked)
+        assert len(invoices_of(node, app)) <= before + 2 * len(rpc_methods)
     check_log(node, since)
 
 
 def is_paid(app: ConnectedApp, invoice: Json) -> bool:
-    """Ask for an invoice to be paid. Return False if the node could not do this now."""
+    """Request the payment of an invoice. Return False if the answer is the error INTERNAL."""
     params = {"invoice": invoice["bolt11"]}
     error = app.ask("pay_invoice", params, tags=[["n", secrets.token_hex(4)]]).body["error"]
     assert error is None or error["code"] == "INTERNAL", error
@@ -118,11 +120,11 @@ def is_paid(app: ConnectedApp, invoice: Json) -> bool:
 @pytest.mark.parametrize(
     "rpc_method", ["help", "decode", "getinfo", "listsendpays", "listdatastore", "datastore"]
 )
-def test_before_a_payment(
+def test_an_odd_answer_before_a_payment_leaves_nothing_reserved(
     node: DoubleNode, connect: Connect, payee: DoublePayee, rpc_method: str, answer: str | None
 ) -> None:
-    """Nothing is paid, nothing stays reserved, and the next payment goes through."""
-    node.kill_plugin()  # so that it has asked for nothing yet
+    """Nothing is paid, and the next payment succeeds."""
+    node.kill_plugin()  # a new plugin has not called any of the RPC methods yet
     node.start_plugin()
     app = connect(budget="1000sat")
     since = node.mark()
@@ -133,8 +135,8 @@ def test_before_a_payment(
     node.answer(rpc_method, None, 0)
     if odd.body["error"] is not None:
         wait_until(lambda: books(node, app) == (0, 0), "nothing reserved")
-        # What could not be listed is asked for again after a second at the earliest.
-        wait_until(lambda: is_paid(app, invoice), "the next payment goes through")
+        # After a failed listing, the plugin waits at least a second before it lists again.
+        wait_until(lambda: is_paid(app, invoice), "the next payment to succeed")
     spent, reserved = books(node, app)
     assert (spent // 1000, reserved) == (1, 0)
     check_log(node, since)
@@ -144,8 +146,10 @@ def test_before_a_payment(
 @pytest.mark.parametrize(
     "rpc_method", ["listconfigs", "listinvoices", "listdatastore", "makesecret", "waitanyinvoice"]
 )
-def test_at_the_start(node: DoubleNode, app: ConnectedApp, rpc_method: str, answer: str | None) -> None:
-    """It is tried again until the answer can be read; meanwhile the plugin lives."""
+def test_an_odd_answer_at_the_start_is_retried(
+    node: DoubleNode, app: ConnectedApp, rpc_method: str, answer: str | None
+) -> None:
+    """The plugin runs on meanwhile."""
     node.kill_plugin()
     node.answer(rpc_method, answer)
     since = node.mark()

@@ -1,4 +1,4 @@
-"""The cases about crashes in the middle of a payment, on the double."""
+"""The cases of crashes in the middle of a payment, on the double."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ def node(tmp_path_factory: pytest.TempPathFactory, relay: RestartableRelay) -> I
 
 @each_end
 @each_that_succeeds
-def test_held_while_lightningd_dies(
+def test_a_held_payment_survives_a_kill_of_lightningd(
     node: DoubleNode, held: Case, payee: DoublePayee, failed: bool
 ) -> None:
     node.double.kill()

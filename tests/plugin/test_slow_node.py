@@ -1,4 +1,4 @@
-"""A slow or failing lightningd: an error that gives nothing away, and nobody else waits."""
+"""lightningd is slow or fails: apps get an error without details, and other requests are not delayed."""
 
 from collections.abc import Iterator
 
@@ -20,12 +20,12 @@ SECRET_WORDS = "disk /var/lib/lightning is full"
 
 @pytest.fixture(autouse=True)
 def healthy(node: DoubleNode) -> Iterator[None]:
-    """Leave no fault behind, nor a plugin that waits for a late answer."""
+    """Remove all faults after a test, and restart the plugin if it may still wait for an answer."""
     yield
-    if node.late:
-        for method in tuple(node.late):
+    if node.delayed:
+        for method in tuple(node.delayed):
             node.delay(method, 0)
-        node.late.clear()
+        node.delayed.clear()
         node.kill_plugin()
         node.start_plugin()
 
@@ -41,7 +41,7 @@ def healthy(node: DoubleNode) -> Iterator[None]:
         ("getinfo", "get_info", {}),
     ],
 )
-def test_lightningd_refuses(
+def test_an_error_of_lightningd_reaches_the_app_without_its_words(
     node: DoubleNode,
     app: ConnectedApp,
     rpc_method: str,
@@ -49,7 +49,7 @@ def test_lightningd_refuses(
     params: dict[str, object],
     code: int,
 ) -> None:
-    node.kill_plugin()  # so that it has no template
+    node.kill_plugin()  # a new plugin has no template
     node.start_plugin()
     wait_until_announced(node, app.name)
     position = node.mark()
@@ -63,8 +63,10 @@ def test_lightningd_refuses(
     assert app.ask(method, params, tags=[["n", "2"]]).result
 
 
-def test_lightningd_takes_too_long(node: DoubleNode, app: ConnectedApp) -> None:
-    """A read is answered within the ten seconds that clients wait."""
+def test_a_read_is_answered_in_time_while_lightningd_is_slow(
+    node: DoubleNode, app: ConnectedApp
+) -> None:
+    """Clients wait for ten seconds."""
     node.delay("getinfo", LONG_S)
     request = app.request("get_info")
     app.send(request)
@@ -80,7 +82,7 @@ def test_commands_do_not_wait_for_invoices(node: DoubleNode, app: ConnectedApp) 
     requests = [app.request("make_invoice", {"amount": i}) for i in range(1, 21)]
     for request in requests:
         app.send(request)
-    wait_until(lambda: node.commits().get("invoice", 0) > before, "invoices are under way")
+    wait_until(lambda: node.commits().get("invoice", 0) > before, "lightningd to make an invoice")
     assert node.rpc.call("nwc-list", {"name": app.name})["connections"]
     assert node.rpc.call("nwc-status")["version"]
     assert node.rpc.getinfo()["id"]
@@ -90,11 +92,10 @@ def test_commands_do_not_wait_for_invoices(node: DoubleNode, app: ConnectedApp) 
     assert len(invoices_of(node, app)) == 20
 
 
-def test_too_many_at_once(node: DoubleNode, scripted_relay: ScriptedRelay, connect: Connect) -> None:
-    """While lightningd is slow, a connection has 128 requests under way; more are refused, not queued.
-
-    Each of them is told so: it was not too fast.
-    """
+def test_requests_beyond_128_pending_ones_are_refused(
+    node: DoubleNode, scripted_relay: ScriptedRelay, connect: Connect
+) -> None:
+    """A connection can have 128 pending requests. More are not queued: each gets an error."""
     app = connect(relays=scripted_relay.url, channels=[scripted_relay])
     before = node.commits().get("invoice", 0)
     node.delay("invoice", LONG_S)
@@ -106,28 +107,28 @@ def test_too_many_at_once(node: DoubleNode, scripted_relay: ScriptedRelay, conne
     assert {"under way" in answer.message for answer in refused} == {True}
     assert sorted(app.answered_ids()) == sorted(request["id"] for request in requests[128:])
     wait_until(lambda: node.commits().get("invoice", 0) == before + INVOICES_AT_ONCE, "its turns")
-    # The owner can end it.
+    # The owner can revoke such a connection.
     node.rpc.call("nwc-revoke", {"name": app.name})
     assert node.rpc.call("nwc-list")["connections"] == []
 
 
 def test_reads_do_not_wait_for_invoices(node: DoubleNode, connect: Connect) -> None:
-    """Reads time out early at the client: as many slow invoices as may be must not hold them up."""
+    """Clients wait less long for reads, so slow invoices must not delay them."""
     slow, quick = connect(), connect()
     before = node.commits().get("invoice", 0)
     node.delay("invoice", LONG_S)
     for i in range(1, 21):
         slow.send(slow.request("make_invoice", {"amount": i}))
-    wait_until(lambda: node.commits().get("invoice", 0) > before, "invoices are under way")
+    wait_until(lambda: node.commits().get("invoice", 0) > before, "lightningd to make an invoice")
     request = quick.request("get_info")
     assert quick.ask_with(request).result["pubkey"]
     assert slow.answered_ids() == []
 
 
-def test_slow_makesecret_holds_up_nothing_else(
+def test_a_slow_makesecret_delays_nothing_else(
     node: DoubleNode, relay: RestartableRelay, app: ConnectedApp
 ) -> None:
-    """nwc-connect waits for lightningd; requests of others do not."""
+    """nwc-connect waits for lightningd; requests of other connections do not."""
     node.delay("makesecret", 2)
     try:
         assert app.ask("make_invoice", COFFEE).result["invoice"]

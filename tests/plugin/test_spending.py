@@ -1,4 +1,4 @@
-"""The cases about paying, on the double."""
+"""The cases of payments, on the double."""
 
 from tests.cases.empty_values import *  # noqa: F403
 from tests.cases.fixtures import ConnectedApp, wait_until_announced
@@ -12,10 +12,10 @@ from tests.plugin.payee import DoublePayee
 from tests.support.waiting import wait_until
 
 
-def test_still_without_a_route_when_the_plugin_dies(
+def test_a_payment_still_without_a_route_survives_a_kill_of_the_plugin(
     node: DoubleNode, payee: DoublePayee, spender: ConnectedApp
 ) -> None:
-    """Lightningd knows of no part of it then, but has it in hand: it is not given up at once."""
+    """lightningd lists no part of it then, but still searches for a route."""
     invoice = payee.invoice(AMOUNT_MSAT)
     plan = {"payment_hash": invoice["payment_hash"], "hold_route": True}
     node.rpc.call("dev-payment-plan", plan)

@@ -1,6 +1,6 @@
-"""The plugin is stopped while lightningd works on a request: what is short is finished, the rest is cut.
+"""The plugin is stopped while lightningd works on a request: a short one is finished, a long one is cut.
 
-What needs no slow lightningd is in tests/cases/stopping.py.
+tests/cases/stopping.py has the cases that need no slow lightningd.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from tests.support.patient_plugin import PATIENT_PLUGIN
 from tests.support.scripted_relay import ScriptedRelay
 from tests.support.waiting import PATIENCE_S, wait_until
 
-# The plugin of these tests waits for much longer; long enough that the end comes first.
+# The plugin of these tests waits much longer than SHORT_S. LONG_S is longer than any test.
 SHORT_S = 0.5
 LONG_S = 600
 _numbers = itertools.count(10)
@@ -32,9 +32,9 @@ _numbers = itertools.count(10)
 
 @pytest.fixture(autouse=True)
 def healthy(node: DoubleNode) -> Iterator[None]:
-    """Leave no fault behind, and the plugin running."""
+    """Remove all faults after a test, and start the plugin if it does not run."""
     yield
-    for method in tuple(node.late):
+    for method in tuple(node.delayed):
         node.delay(method, 0)
     if not node.rpc.plugin_list()["plugins"]:
         node.start_plugin()
@@ -42,13 +42,13 @@ def healthy(node: DoubleNode) -> Iterator[None]:
 
 @pytest.fixture
 def app(scripted_relay: ScriptedRelay, connect: Connect) -> ConnectedApp:
-    """An app on a relay that can hand on an event again."""
+    """An app on a relay that can deliver an event again."""
     return connect(relays=[scripted_relay.url], channels=[scripted_relay])
 
 
 @pytest.fixture
 def patient_node(make_node: MakeNode) -> DoubleNode:
-    """A node whose plugin finishes what is short, however busy the machine is."""
+    """A node with patient_plugin.py, which finishes short requests even on a busy machine."""
     node = make_node(plugin=PATIENT_PLUGIN)
     assert isinstance(node, DoubleNode)
     return node
@@ -84,22 +84,22 @@ def kill_node(node: DoubleNode) -> None:
 
 
 def check_quiet(node: DoubleNode, since: int) -> None:
-    """Check that the plugin had nothing to complain of, at its end neither."""
+    """Assert that the plugin has logged no warning and no error, not even at its end."""
     for level in ("UNUSUAL", r"\*\*BROKEN\*\*"):
         assert lines(node, level, since) == []
     log = "\n".join(node.log_text().splitlines()[since:])
     assert "Traceback" not in log, log
 
 
-def begin_again(node: DoubleNode, app: ConnectedApp) -> None:
-    """Start what was ended, with a lightningd that is in good health."""
+def start_again(node: DoubleNode, app: ConnectedApp) -> None:
+    """Start the node or the plugin again, without faults."""
     if not psutil.pid_exists(node.double.pid) or psutil.Process(node.double.pid).status() == "zombie":
         node.double.start()
     else:
-        for method in tuple(node.late):
+        for method in tuple(node.delayed):
             node.delay(method, 0)
         node.start_plugin()
-    node.late.clear()
+    node.delayed.clear()
     wait_until_announced(node, app.name)
 
 
@@ -122,13 +122,13 @@ def begin(node: DoubleNode, app: ConnectedApp, relay: ScriptedRelay, params: Jso
 
 
 @each_end
-def test_what_is_short_is_finished(
+def test_a_short_request_is_finished_before_the_end(
     patient_node: DoubleNode,
     scripted_relay: ScriptedRelay,
     connect: Connect,
     end: Callable[[DoubleNode], None],
 ) -> None:
-    """The answer has left before the process ends."""
+    """The answer is sent before the process ends."""
     node = patient_node
     app = connect(node=node, relays=[scripted_relay.url], channels=[scripted_relay])
     node.delay("invoice", SHORT_S)
@@ -138,7 +138,7 @@ def test_what_is_short_is_finished(
     wait_until_ended(process)
     result = app.answer_to(request).result
     check_quiet(node, position)
-    begin_again(node, app)
+    start_again(node, app)
     assert send_again(app, scripted_relay, request) == result
     [invoice] = invoices_of(node, app)
     assert invoice["bolt11"] == result["invoice"]
@@ -146,26 +146,26 @@ def test_what_is_short_is_finished(
 
 @pytest.mark.parametrize("slow", ["invoice", "createinvoice", "datastore"])
 @pytest.mark.parametrize("end", [*ENDS.values(), kill_node], ids=[*ENDS, "kill -9"])
-def test_what_hangs_is_cut(
+def test_a_hanging_request_is_cut_and_makes_one_invoice_when_repeated(
     node: DoubleNode,
     scripted_relay: ScriptedRelay,
     app: ConnectedApp,
     end: Callable[[DoubleNode], None],
     slow: str,
 ) -> None:
-    """The process ends all the same, and the request is served when it comes again, once."""
-    amount = 1 << next(_numbers)  # for each power of two another template is needed
+    """The process ends nevertheless."""
+    amount = 1 << next(_numbers)  # each power of two needs a template of its own
     params = {**BARE_HASH, "amount": amount, "metadata": {"order": 1}}
     node.delay(slow, LONG_S)
     request = begin(node, app, scripted_relay, params, slow)
     process, position = psutil.Process(node.plugin_pid), node.mark()
     end(node)
     wait_until_ended(process)
-    # Where lightningd itself went, there may have been time to say so.
+    # If lightningd itself ended, the plugin may have had time to answer with an error.
     assert all(app.open(answer, request).code == "INTERNAL" for answer in app.answers_to(request["id"]))
     check_quiet(node, position)
-    begin_again(node, app)
-    wait_until(lambda: not templates(node), "those of before to be deleted")
+    start_again(node, app)
+    wait_until(lambda: not templates(node), "the templates to be deleted")
     result = send_again(app, scripted_relay, request)
     [invoice] = invoices_of(node, app)
     assert invoice["bolt11"] == result["invoice"]
@@ -173,8 +173,10 @@ def test_what_hangs_is_cut(
 
 
 @pytest.mark.parametrize("slow", ["makesecret", "datastore"])
-def test_command_under_way(patient_node: DoubleNode, slow: str) -> None:
-    """An owner whose command is cut off is told so; what is short is finished."""
+def test_a_connection_exists_after_the_end_only_if_its_command_succeeded(
+    patient_node: DoubleNode, slow: str
+) -> None:
+    """A short command is finished before the end; a command that is cut off fails."""
     node = patient_node
     node.delay(slow, SHORT_S)
     made: list[Json] = []
@@ -188,7 +190,7 @@ def test_command_under_way(patient_node: DoubleNode, slow: str) -> None:
     before = node.commits().get(slow, 0)
     asking.start()
     if slow == "datastore":
-        wait_until(lambda: node.commits().get(slow, 0) > before, "the record is written")
+        wait_until(lambda: node.commits().get(slow, 0) > before, "the record to be written")
     stop_plugin(node)
     asking.join(PATIENCE_S)
     node.delay(slow, 0)

@@ -1,4 +1,4 @@
-"""What one app can take: the datastore (tests/cases/stores.py), tasks, and payments in flight."""
+"""Limits for one app: records in the datastore (tests/cases/stores.py), tasks, and pending payments."""
 
 from nwc.wallet.server import MAX_TASKS_PER_CONNECTION
 from nwc.wallet.spending.payments import MAX_PER_CONNECTION, MAX_SHARED
@@ -11,10 +11,10 @@ from tests.support.scripted_relay import ScriptedRelay
 from tests.support.waiting import wait_for_the_next_second, wait_until
 
 
-def test_apps_whose_relay_takes_no_answer_are_ignored_and_no_others(
+def test_only_apps_whose_relay_confirms_no_answers_are_ignored(
     node: DoubleNode, scripted_relay: ScriptedRelay, connect: Connect
 ) -> None:
-    """Each keeps as many answers waiting as one may have; the next of its requests is ignored."""
+    """Each has as many unconfirmed answers as an app may have, so its next request is ignored."""
     honest = connect()
     apps = [connect(relays=[scripted_relay.url], channels=[scripted_relay]) for _ in range(7)]
     scripted_relay.on_event = lambda *_: None
@@ -22,19 +22,19 @@ def test_apps_whose_relay_takes_no_answer_are_ignored_and_no_others(
     for app in apps:
         for _ in range(MAX_TASKS_PER_CONNECTION + 1):
             app.send(app.request())
-    wait_until(lambda: ignored(node) == before + len(apps), "those that are too many to be ignored")
+    wait_until(lambda: ignored(node) == before + len(apps), "one request of each app to be ignored")
     assert honest.ask("get_info").result["pubkey"]
 
 
 def ignored(node: DoubleNode) -> int:
-    """Return how many requests were ignored since too much was going on."""
+    """Return how many requests were ignored because of an overload."""
     return int(node.rpc.call("nwc-status")["events_rejected"].get("overloaded", 0))
 
 
-def test_a_place_for_each_connection_that_has_no_payment_in_flight(
+def test_a_connection_without_pending_payments_can_always_pay(
     node: DoubleNode, payee: DoublePayee, connect: Connect
 ) -> None:
-    """Four apps hold all they can; another one pays all the same, also after a restart."""
+    """Four apps have all the pending payments they can; another can pay, also after a restart."""
     apps = [connect(budget="unlimited") for _ in range(4)]
     held = 0
     for app in apps:
@@ -52,7 +52,7 @@ def test_a_place_for_each_connection_that_has_no_payment_in_flight(
     node.kill_plugin()
     node.start_plugin()
     wait_until_announced(node, other.name)
-    # A request of the second of one that was refused before the restart is refused with it.
+    # After a restart, a request that is not newer than the last refused one is refused too.
     wait_for_the_next_second()
     assert pay(apps[-1], payee.invoice(1000)).code == "RATE_LIMITED"
     assert pay(other, payee.invoice(1000)).result["preimage"]

@@ -1,5 +1,7 @@
-"""The cases about paying, on the double as the oldest lightningd that is supported, and as one without
-`pay` and `keysend`. The other modules have the newest.
+"""The cases of payments, on the double as other versions of lightningd.
+
+These are the oldest supported version, and one without `pay` and `keysend`. The other modules use the
+newest.
 """
 
 from collections.abc import Iterator
@@ -65,7 +67,7 @@ def node(
         ({"dev-version": WITHOUT_PAY}, "xpay", "xkeysend"),
     ],
 )
-def test_which_command_pays(
+def test_version_and_options_decide_which_command_pays(
     make_node: MakeNode,
     connect: Connect,
     options: Options,
@@ -75,8 +77,10 @@ def test_which_command_pays(
     check_paying_commands(make_node, connect, options, invoice_command, keysend_command)
 
 
-def test_pay_is_wanted_and_gone(make_node: MakeNode, connect: Connect) -> None:
-    """The app is told so, and nothing is reserved."""
+def test_a_chosen_pay_command_that_lightningd_lacks_is_an_error(
+    make_node: MakeNode, connect: Connect
+) -> None:
+    """Nothing is reserved."""
     node = make_node({"dev-version": WITHOUT_PAY, "nwc-pay-command": "pay"})
     assert isinstance(node, DoubleNode)
     app = connect(node=node, budget="1000sat")
@@ -88,7 +92,9 @@ def test_pay_is_wanted_and_gone(make_node: MakeNode, connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("version", ["v25.09", "v25.09.1-modded"])
-def test_a_lightningd_that_leaves_parts_pending_is_warned_of(make_node: MakeNode, version: str) -> None:
+def test_the_owner_is_warned_of_a_lightningd_that_leaves_parts_pending(
+    make_node: MakeNode, version: str
+) -> None:
     node = make_node({"dev-version": version})
     warning = warning_of(version)
     assert warning is not None
@@ -97,7 +103,9 @@ def test_a_lightningd_that_leaves_parts_pending_is_warned_of(make_node: MakeNode
 
 
 @pytest.mark.parametrize("version", ["v25.09.2-modded", "v26.06.6"])
-def test_no_other_lightningd_is_warned_of(make_node: MakeNode, version: str) -> None:
+def test_the_owner_is_not_warned_of_other_versions_of_lightningd(
+    make_node: MakeNode, version: str
+) -> None:
     node = make_node({"dev-version": version})
-    wait_until(lambda: "warning" not in node.rpc.call("nwc-status"), "the books to be read")
+    wait_until(lambda: "warning" not in node.rpc.call("nwc-status"), "no warning in nwc-status")
     assert "parts of a failed" not in node.log_text()

@@ -1,4 +1,4 @@
-"""A real NWC client, Alby's JavaScript SDK, in a process of Node.js (tests/clients/alby.mjs)."""
+"""A real NWC client: Alby's JavaScript SDK in a Node.js process (tests/clients/alby.mjs)."""
 
 import json
 import os
@@ -19,8 +19,8 @@ class AlbyError(Exception):
     """The SDK threw an error.
 
     Attributes:
-        name: its class.
-        code: of NIP-47, where it has one.
+        name: the class of the error.
+        code: the NIP-47 error code; None if it has none.
 
     """
 
@@ -31,18 +31,18 @@ class AlbyError(Exception):
 
 
 class AlbyApp:
-    """The app at the other end of a URI.
+    """An app with a connection URI.
 
     Args:
-        node_js: the program.
+        node_js: path of the Node.js program.
         uri: from nwc-connect.
-        encryption: instead of what the SDK chooses.
+        encryption: the scheme to use; the SDK chooses if it is None.
 
     """
 
     def __init__(self, node_js: str, uri: str, encryption: str | None = None) -> None:
         self._answers = EventLog()
-        self._answered = 0
+        self._asked = 0
         self._notifications = EventLog()
         self._process = subprocess.Popen(
             [node_js, "alby.mjs", uri, *([encryption] if encryption else [])],
@@ -65,7 +65,7 @@ class AlbyApp:
         trace: TracebackType | None,
     ) -> None:
         assert self._process.stdin
-        self._process.stdin.close()  # which ends it
+        self._process.stdin.close()  # alby.mjs ends at the end of its input
         try:
             self._process.wait(_STOP_TIMEOUT_S)
         finally:
@@ -74,10 +74,10 @@ class AlbyApp:
             self._reader.join(_STOP_TIMEOUT_S)
 
     def call(self, method: str, params: Any = None) -> Any:
-        """Call a method of the SDK's NWCClient and return what it resolves to.
+        """Return what a method of the SDK's NWCClient resolves to.
 
         Raises:
-            AlbyError: it was rejected.
+            AlbyError: its promise was rejected.
 
         """
         return self._ask({"call": method, "params": params})
@@ -87,28 +87,28 @@ class AlbyApp:
         return self._ask({"get": name})
 
     def subscribe(self, *types: str) -> None:
-        """Subscribe to notifications of these types, and see that the relay knows it."""
+        """Subscribe to notifications of these types, and wait until the relay has the subscription."""
         self.call("subscribeNotifications", list(types))
-        # The SDK does not wait for the relay, but this goes over the same socket, later.
+        # The SDK does not wait for the relay. A later request over the same socket does.
         self.call("getInfo")
 
     def wait_for_notification(self, payment_hash: str) -> Json:
-        """Wait until a payment is told, and return the whole notification."""
+        """Return the notification of a payment, once it has come."""
         found = self._notifications.wait_for(
-            lambda told: told["notification"]["payment_hash"] == payment_hash, "a notification"
+            lambda message: message["notification"]["payment_hash"] == payment_hash, "a notification"
         )
         return found[0]
 
     def notifications(self) -> list[Json]:
-        """Return what was told so far."""
+        """Return the notifications received so far."""
         return self._notifications.all()
 
-    def _ask(self, asked: Json) -> Any:
+    def _ask(self, question: Json) -> Any:
         assert self._process.stdin
-        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.write(json.dumps(question) + "\n")
         self._process.stdin.flush()
-        self._answered += 1
-        answer = self._answers.wait_for(lambda _: True, str(asked), self._answered)[self._answered - 1]
+        self._asked += 1
+        answer = self._answers.wait_for(lambda _: True, str(question), self._asked)[self._asked - 1]
         if error := answer.get("error"):
             raise AlbyError(error["name"], error.get("code"), error["message"])
         return answer.get("result")

@@ -1,6 +1,7 @@
-"""An NWC app for tests: exact about what it sends, strict about what it gets. Not real, see clients.py.
+"""An NWC app for tests: it can send any request and checks each answer strictly.
 
-Its cryptography is rust-nostr's, none of it the plugin's.
+Its cryptography is rust-nostr's; it uses none of the plugin's code. For real clients see alby_app.py and
+rust_app.py.
 """
 
 import json
@@ -30,12 +31,12 @@ NOTIFICATION_KINDS = {KIND_NOTIFICATION: NIP44, KIND_NOTIFICATION_NIP04: NIP04}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response, decrypted; looked at from all sides by `App.open`.
+    """A decrypted response, checked by `App.open`.
 
     Attributes:
         event: the response event.
-        body: its content.
-        encryption: the scheme it came in.
+        body: its decrypted content.
+        encryption: the scheme it was encrypted with.
 
     """
 
@@ -45,14 +46,14 @@ class Answer:
 
     @property
     def result(self) -> Json:
-        """The result of a request that must have succeeded."""
+        """The result. Asserts that the request succeeded."""
         assert self.body["error"] is None, self.body["error"]
         result: Json = self.body["result"]
         return result
 
     @property
     def error(self) -> Json:
-        """The error of a request that must have failed."""
+        """The error. Asserts that the request failed."""
         assert self.body["result"] is None, self.body
         error: Json = self.body["error"]
         assert set(error) == {"code", "message"}
@@ -71,12 +72,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """A notification, decrypted; looked at from all sides by `App.open_notification`.
+    """A decrypted notification, checked by `App.open_notification`.
 
     Attributes:
         event: the notification event.
         type: such as `payment_received`.
-        transaction: what it tells.
+        transaction: its content.
 
     """
 
@@ -90,8 +91,8 @@ class App:
 
     Args:
         uri: from nwc-connect.
-        channels: instead of the relays of the URI.
-        keys: of an app that brought its own, whose URI has no secret.
+        channels: used instead of the relays of the URI.
+        keys: those of an app that brought its own key, whose URI has no secret.
 
     """
 
@@ -118,7 +119,7 @@ class App:
         self.close()
 
     def close(self) -> None:
-        """Leave the relays."""
+        """Disconnect from the relays."""
         for channel in self.channels:
             channel.close()
 
@@ -129,7 +130,7 @@ class App:
 
     @property
     def answer_filter(self) -> Json:
-        """What the app reads."""
+        """The filter (NIP-01) for responses and notifications to this app."""
         kinds = [KIND_RESPONSE, *NOTIFICATION_KINDS]
         return {"kinds": kinds, "authors": [self.wallet_pubkey], "#p": [self.pubkey]}
 
@@ -154,14 +155,15 @@ class App:
         Args:
             method: NIP-47 method.
             params: its parameters.
-            body: plaintext instead of method and parameters.
-            content: the event's content as it is, instead of an encrypted body.
-            encryption: NIP04 sends no tag, None neither (and NIP-04); other schemes use NIP-44.
-            tags: more tags.
+            body: the plaintext, instead of method and parameters.
+            content: the event's content, sent unencrypted instead of a body.
+            encryption: the value of the `encryption` tag. NIP04 and None encrypt by NIP-04 and send no
+                tag; every other value encrypts by NIP-44.
+            tags: further tags.
             created_at: Unix seconds, now by default.
             kind: of the event.
-            wallet_pubkey: another recipient.
-            keys: another sender.
+            wallet_pubkey: the recipient, if it is not this wallet.
+            keys: the sender's, if it is not this app.
 
         """
         sender = keys or self.keys
@@ -197,7 +199,7 @@ class App:
     # Answers
 
     def answers_to(self, event_id: str) -> list[Json]:
-        """Return the answers to a request that have come so far, over all channels."""
+        """Return the answers to a request received so far over all channels."""
         return [
             event
             for channel in self.channels
@@ -205,7 +207,7 @@ class App:
         ]
 
     def answer_to(self, request: Json) -> Answer:
-        """Wait for the answer to a request, over whichever channel, and open it."""
+        """Wait until every channel has the answer to a request; return the first channel's, opened."""
         event_id = request["id"]
         first, *others = self.channels
         if others:
@@ -215,12 +217,12 @@ class App:
         return self.open(found[0], request)
 
     def answered_ids(self) -> list[str]:
-        """Return the ids of all requests that were answered, one for each answer."""
+        """Return the request id of each answer received so far."""
         events = [event for channel in self.channels for event in channel.received.all()]
         return [tag(event, "e") or "" for event in events if event["kind"] == KIND_RESPONSE]
 
     def open(self, event: Json, request: Json) -> Answer:
-        """Check a response event against NIP-47 and decrypt it."""
+        """Return a response, decrypted and checked against NIP-47."""
         assert Event.from_json(json.dumps(event)).verify()
         assert event["kind"] == KIND_RESPONSE
         assert event["pubkey"] == self.wallet_pubkey
@@ -239,7 +241,7 @@ class App:
     # Notifications
 
     def notifications(self) -> list[Notification]:
-        """Return the notifications that have come so far, over all channels."""
+        """Return the notifications received so far over all channels."""
         return [
             self.open_notification(event)
             for channel in self.channels
@@ -247,18 +249,21 @@ class App:
         ]
 
     def wait_for_notifications(self, payment_hash: str) -> list[Notification]:
-        """Wait until a payment was told in both kinds over the first channel; more may follow."""
+        """Return a payment's notifications, once the first channel has one of each kind.
+
+        More may follow.
+        """
         for kind in NOTIFICATION_KINDS:
             self.channels[0].received.wait_for(
                 lambda event, kind=kind: (  # type: ignore[misc]
-                    event["kind"] == kind and self._tells(event, payment_hash)
+                    event["kind"] == kind and self._is_about(event, payment_hash)
                 ),
                 f"notification of kind {kind}",
             )
         return [n for n in self.notifications() if n.transaction["payment_hash"] == payment_hash]
 
     def open_notification(self, event: Json) -> Notification:
-        """Check a notification event against NIP-47 and decrypt it in the scheme of its kind."""
+        """Return a notification, decrypted by the scheme of its kind and checked against NIP-47."""
         assert Event.from_json(json.dumps(event)).verify()
         assert event["pubkey"] == self.wallet_pubkey
         assert event["tags"] == [["p", self.pubkey]]
@@ -272,14 +277,14 @@ class App:
     def _is_notification(self, event: Json) -> bool:
         return event["kind"] in NOTIFICATION_KINDS and tag(event, "p") == self.pubkey
 
-    def _tells(self, event: Json, payment_hash: str) -> bool:
+    def _is_about(self, event: Json, payment_hash: str) -> bool:
         if not self._is_notification(event):
             return False
         return bool(self.open_notification(event).transaction["payment_hash"] == payment_hash)
 
 
 def _body(method: str, params: Any) -> str:
-    """Spell a request as clients do, with escapes only where UTF-8 has no way to say it."""
+    """Return a request's JSON as clients write it: escaped only if UTF-8 cannot encode it."""
     body = {"method": method, "params": params}
     text = json.dumps(body, ensure_ascii=False)
     return text if text.encode(errors="replace").decode() == text else json.dumps(body)
@@ -290,4 +295,4 @@ def _answers(event: Json, event_id: str) -> bool:
 
 
 def _no_float(text: str) -> NoReturn:
-    raise AssertionError(f"all numbers are JSON integers, but here is {text}")
+    raise AssertionError(f"a number is not a JSON integer: {text}")

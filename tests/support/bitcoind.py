@@ -11,13 +11,13 @@ _START_TIMEOUT_S = 60
 
 
 class Bitcoind(Running):
-    """bitcoind without peers and without a wallet; runs until it is left.
+    """bitcoind without peers and without a wallet.
 
     Args:
-        directory: is made, and keeps the chain.
+        directory: where to keep the chain; it must not exist yet.
 
     Attributes:
-        lightningd_options: by which lightningd reaches it.
+        lightningd_options: the options with which lightningd reaches it.
 
     """
 
@@ -26,17 +26,17 @@ class Bitcoind(Running):
         directory.mkdir(parents=True)
         port = free_port()
         self.lightningd_options = [f"--bitcoin-datadir={directory}", f"--bitcoin-rpcport={port}"]
-        self._where = [f"-datadir={directory}", "-regtest", f"-rpcport={port}"]
-        alone = ["-listen=0", "-disablewallet", "-dnsseed=0", "-printtoconsole"]
-        self._process = ChildProcess(["bitcoind", *self._where, *alone])
+        self._options = [f"-datadir={directory}", "-regtest", f"-rpcport={port}"]
+        isolated = ["-listen=0", "-disablewallet", "-dnsseed=0", "-printtoconsole"]
+        self._process = ChildProcess(["bitcoind", *self._options, *isolated])
 
     def _start(self) -> None:
         self._running.callback(self._process.stop)
         self._process.wait_for("Done loading", _START_TIMEOUT_S)
 
     def mine(self, blocks: int, address: str = "") -> None:
-        """Mine blocks, for nobody where no address is given."""
+        """Mine blocks; without an address, anyone can spend their rewards."""
         mine = ["generatetoaddress", str(blocks), address]
         if not address:
             mine = ["generatetodescriptor", str(blocks), "raw(51)"]
-        subprocess.run(["bitcoin-cli", *self._where, *mine], check=True, capture_output=True)
+        subprocess.run(["bitcoin-cli", *self._options, *mine], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""A certificate for TLS on this machine, which nobody trusts who is not told to."""
+"""A self-signed TLS certificate for this machine."""
 
 import datetime
 import ipaddress
@@ -23,7 +23,7 @@ class Certificate:
 
     @classmethod
     def make(cls, directory: Path) -> "Certificate":
-        """Make one, with a key of its own."""
+        """Return a new certificate with a new key, valid for a day and written to `directory`."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
         now = datetime.datetime.now(datetime.UTC)
@@ -42,11 +42,11 @@ class Certificate:
         return cls(path)
 
     def server_context(self) -> ssl.SSLContext:
-        """Return how a server shows it."""
+        """Return a context for a server that presents this certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.path)
         return context
 
     def client_context(self) -> ssl.SSLContext:
-        """Return how a client trusts it, and nothing else."""
+        """Return a context for a client that trusts this certificate alone."""
         return ssl.create_default_context(cafile=str(self.path))

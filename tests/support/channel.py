@@ -1,4 +1,4 @@
-"""Between an app and its wallet: something that takes events and collects what comes back."""
+"""Channels between an app and its wallet: they send events and collect the events that come back."""
 
 import json
 import threading
@@ -22,35 +22,35 @@ KIND_NOTIFICATION_NIP04, KIND_NOTIFICATION = 23196, 23197
 
 
 def tag(event: Json, name: str) -> str | None:
-    """Return the value of the first tag of that name."""
+    """Return the value of the first tag of that name; None if there is none."""
     return next((t[1] for t in event["tags"] if t[0] == name and len(t) > 1), None)
 
 
 class EventLog:
-    """Events in the order in which they came, from any thread, and waiting for one."""
+    """Events in the order of their arrival. Any thread may add to it, read it and wait on it."""
 
     def __init__(self) -> None:
         self._events: list[Json] = []
         self._changed = threading.Condition()
 
     def add(self, event: Json) -> None:
-        """Add one."""
+        """Append an event."""
         with self._changed:
             self._events.append(event)
             self._changed.notify_all()
 
     def all(self, wanted: Callable[[Json], bool] = lambda event: True) -> list[Json]:
-        """Return those wanted."""
+        """Return the events for which `wanted` is true; all by default."""
         with self._changed:
             return [event for event in self._events if wanted(event)]
 
     def wait_for(
         self, wanted: Callable[[Json], bool], what: str, count: int = 1, timeout_s: float = PATIENCE_S
     ) -> list[Json]:
-        """Wait until there are so many of those wanted.
+        """Return the wanted events, once there are at least `count` of them.
 
         Raises:
-            TimeoutError: there never were.
+            TimeoutError: there were fewer after `timeout_s` seconds; names `what`.
 
         """
         deadline = time.monotonic() + timeout_s
@@ -70,18 +70,19 @@ class Channel(Protocol):
         """Send an event to the wallet."""
 
     def close(self) -> None:
-        """Have no more to do with it."""
+        """Disconnect the app from it."""
 
 
 class RelaySocket:
     """An app's connection to a relay that runs elsewhere.
 
-    Reads and publishes on two sockets: LocalRelay answers late on a socket that does both (Nagle).
+    It reads on one socket and publishes on another: on a socket that does both, LocalRelay's answers are
+    delayed by Nagle's algorithm.
 
     Args:
         url: of the relay.
-        filter_: what to read (NIP-01).
-        keys: for AUTH, where the relay wants it (NIP-42); any by default.
+        filter_: which events to read (NIP-01).
+        keys: for AUTH, if the relay requires it (NIP-42); fresh ones by default.
 
     """
 
@@ -114,7 +115,7 @@ class RelaySocket:
         self.close()
 
     def send(self, event: Json) -> None:
-        """Publish an event and see that the relay takes it."""
+        """Publish an event. Asserts that the relay accepts it."""
         with self._lock:
             self._publisher.send(json.dumps(["EVENT", event]))
             while True:
@@ -155,6 +156,6 @@ class RelaySocket:
 
 
 def stored_events(url: str, filter_: Json) -> list[Json]:
-    """Return what a relay has stored."""
+    """Return the stored events of a relay that match a filter."""
     with RelaySocket(url, filter_) as socket:
         return socket.received.all()

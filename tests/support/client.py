@@ -1,7 +1,7 @@
-"""A lean NWC client for measuring: one relay, nothing that an app would do besides.
+"""A minimal NWC client for benchmarks, with one relay.
 
-Encrypting and signing (`prepare`), asking (`ask`) and reading the answer (`open`) are apart, so that a
-benchmark can time the middle part alone. Its primitives are the plugin's own, nwc.nostr.
+Encrypting and signing (`prepare`), asking (`ask`) and reading the answer (`open`) are separate, so that
+a benchmark can time `ask` alone. The cryptography is the plugin's own, nwc.nostr.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ from tests.support.text_connection import TextConnection
 
 Json = dict[str, Any]
 
-_GONE = "the connection to the relay has ended"
+_CLOSED = "the connection to the relay has ended"
 
 
 class RequestRefused(Exception):
-    """The relay did not take a request, or the wallet answered with an error."""
+    """The relay refused a request, or the wallet answered it with an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,10 @@ class ConnectionUri:
 
     @classmethod
     def parse(cls, uri: str) -> Self:
-        """Read a URI with a secret.
+        """Return the parts of a URI; the secret is empty if it has none.
 
         Raises:
-            ValueError: it is not such a URI.
+            ValueError: it is not a connection URI with a relay.
 
         """
         parts = urlsplit(uri)
@@ -77,7 +77,7 @@ class NwcClient(TextConnection):
     async def __aenter__(self) -> Self:
         await ws_connect(lambda: self, self._uri.relays[0])
         if not self.is_open:
-            raise RequestRefused(_GONE)
+            raise RequestRefused(_CLOSED)
         wanted = {
             "kinds": [KIND_RESPONSE],
             "authors": [self._uri.wallet_pubkey],
@@ -96,7 +96,7 @@ class NwcClient(TextConnection):
         await self.close()
 
     def prepare(self, method: str, params: Json) -> Prepared:
-        """Encrypt and sign a request."""
+        """Return a request, encrypted and signed."""
         event = sign_event(
             self._keys,
             kind=KIND_REQUEST,
@@ -109,14 +109,14 @@ class NwcClient(TextConnection):
         return Prepared(event.id, event_message(event))
 
     async def ask(self, request: Prepared) -> Json:
-        """Send a request and wait for the event that answers it.
+        """Send a request and return the event that answers it.
 
         Raises:
-            RequestRefused: the relay did not take it, or is gone.
+            RequestRefused: the relay refused it, or the connection has ended.
 
         """
         if not self.is_open:
-            raise RequestRefused(_GONE)
+            raise RequestRefused(_CLOSED)
         answer: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
         self._pending[request.id] = answer
         self.send(request.frame)
@@ -126,10 +126,10 @@ class NwcClient(TextConnection):
             self._pending.pop(request.id, None)
 
     def open(self, answer: Json) -> Json:
-        """Check and decrypt an answer; return its result.
+        """Return the result of an answer, after checking and decrypting it.
 
         Raises:
-            RequestRefused: the wallet says no.
+            RequestRefused: the answer is an error.
 
         """
         event = parse_event(answer)
@@ -141,15 +141,15 @@ class NwcClient(TextConnection):
         return result
 
     async def request(self, method: str, params: Json) -> Json:
-        """Prepare, ask and open."""
+        """Send a request and return its result: `prepare`, `ask` and `open` in one."""
         return self.open(await self.ask(self.prepare(method, params)))
 
     def received(self, text: str) -> None:
-        """Take what the relay says."""
+        """Handle a message of the relay."""
         match json.loads(text):
             case ["EVENT", _, event]:
                 answered = next(tag[1] for tag in event["tags"] if tag[0] == "e")
-                # Another client with the same URI may have asked.
+                # The request may be that of another client with the same URI.
                 if future := self._pending.pop(answered, None):
                     future.set_result(event)
             case ["OK", str(event_id), False, reason]:
@@ -159,9 +159,9 @@ class NwcClient(TextConnection):
                 self._subscribed.set_result(None)
 
     def lost(self) -> None:
-        """Fail what has no answer."""
+        """Fail every request that has no answer yet."""
         waiting: list[asyncio.Future[Any]] = [self._subscribed, *self._pending.values()]
         self._pending.clear()
         for future in waiting:
             if not future.done():
-                future.set_exception(RequestRefused(_GONE))
+                future.set_exception(RequestRefused(_CLOSED))

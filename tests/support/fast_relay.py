@@ -1,9 +1,9 @@
-"""The least of a relay (NIP-01) that NIP-47 needs, for measuring: it should cost next to nothing.
+"""A relay (NIP-01) with only what NIP-47 needs, for benchmarks: it uses as little CPU time as possible.
 
-It trusts everyone: no signatures are checked. TCP_NODELAY is set on its sockets, so nothing waits for
-Nagle's algorithm, as it does with LocalRelay (some 40 ms for each request). Subscriptions are found by
-their `#p`, so that an event costs the same however many there are. Over HTTP it tells what came
-(`/traffic`) and cuts all connections off (`/cut`).
+It checks no signatures. TCP_NODELAY is set on its sockets, so nothing waits for Nagle's algorithm, as it
+does with LocalRelay (some 40 ms for each request). Subscriptions are looked up by their `#p`, so that
+the cost of an event does not depend on their number. Over HTTP it reports its traffic (`/traffic`) and
+aborts all connections (`/cut`).
 """
 
 import asyncio
@@ -32,7 +32,7 @@ Key = tuple["RelayConnection", str]
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """The parts of a NIP-01 filter in use here; None matches everything."""
+    """The parts of a NIP-01 filter that are used here; None matches everything."""
 
     kinds: frozenset[int] | None
     authors: frozenset[str] | None
@@ -42,7 +42,7 @@ class Filter:
 
     @classmethod
     def parse(cls, value: Json) -> Self:
-        """Read a filter as it comes in a REQ."""
+        """Return the filter of a REQ."""
         kinds, authors, p, e = (
             frozenset(value[name]) if name in value else None
             for name in ("kinds", "authors", "#p", "#e")
@@ -50,7 +50,7 @@ class Filter:
         return cls(kinds, authors, p, e, value.get("since", 0))
 
     def matches(self, event: Json) -> bool:
-        """Tell whether an event is wanted."""
+        """Return True if an event matches."""
         return (
             (self.kinds is None or event["kind"] in self.kinds)
             and (self.authors is None or event["pubkey"] in self.authors)
@@ -66,13 +66,13 @@ def _has_tag(event: Json, name: str, values: frozenset[str] | None) -> bool:
 
 @dataclass(slots=True)
 class Traffic:
-    """What came from clients.
+    """Counts of what clients sent.
 
     Attributes:
-        frames: by type.
-        characters: of all frames of a type.
-        longest: frame of a type.
-        kinds: events by kind.
+        frames: number of frames, by type of message.
+        characters: length of all frames together, by type of message.
+        longest: length of the longest frame in characters, by type of message.
+        kinds: number of events, by kind.
 
     """
 
@@ -82,7 +82,7 @@ class Traffic:
     kinds: Counter[int] = field(default_factory=Counter)
 
     def count(self, message: list[Any], length: int) -> None:
-        """Take note of a frame."""
+        """Count a frame of this length in characters."""
         kind = message[0]
         self.frames[kind] += 1
         self.characters[kind] += length
@@ -92,7 +92,7 @@ class Traffic:
 
 
 class Subscriptions:
-    """Filters by connection and name, found by a key they name in `#p` or by naming none."""
+    """Filters by connection and name, indexed by the keys in their `#p`."""
 
     def __init__(self) -> None:
         self._filters: dict[Key, list[Filter]] = {}
@@ -102,32 +102,32 @@ class Subscriptions:
         return len(self._filters)
 
     def put(self, key: Key, filters: list[Filter]) -> None:
-        """Keep a subscription, in the place of one of the same name."""
+        """Add a subscription, or replace the one of the same name."""
         self.remove(key)
         self._filters[key] = filters
         for p in _all_p(filters):
             self._by_p[p][key] = None
 
     def remove(self, key: Key) -> None:
-        """Forget a subscription."""
+        """Remove a subscription, if there is one."""
         for p in _all_p(self._filters.pop(key, [])):
             self._by_p[p].pop(key, None)
             if not self._by_p[p]:
                 del self._by_p[p]
 
     def remove_all(self, connection: "RelayConnection") -> None:
-        """Forget the subscriptions of a connection."""
+        """Remove the subscriptions of a connection."""
         for key in [key for key in self._filters if key[0] is connection]:
             self.remove(key)
 
-    def wanting(self, event: Json) -> list[Key]:
-        """Return the subscriptions that want an event."""
+    def matching(self, event: Json) -> list[Key]:
+        """Return the subscriptions that match an event."""
         named = [tag[1] for tag in event["tags"] if tag[0] == "p" and len(tag) > 1]
         keys = {key: None for p in (*named, None) for key in self._by_p.get(p, ())}
         return [key for key in keys if any(wanted.matches(event) for wanted in self._filters[key])]
 
     def reading(self, kind: int) -> list[Key]:
-        """Return the subscriptions that name a kind."""
+        """Return the subscriptions whose filters name a kind."""
         return [
             key
             for key, filters in self._filters.items()
@@ -135,7 +135,7 @@ class Subscriptions:
         ]
 
     def recipients(self) -> int:
-        """Return how many keys are named in `#p`."""
+        """Return how many different keys all `#p` together name."""
         return len(self._by_p) - (None in self._by_p)
 
 
@@ -144,10 +144,10 @@ def _all_p(filters: list[Filter]) -> set[str | None]:
 
 
 class Relay:
-    """Subscriptions, and the few events that are not ephemeral.
+    """One relay: its subscriptions, and the few events that it stores because they are not ephemeral.
 
     Args:
-        delay_s: seconds after which it looks at a frame, inf for never; the next one waits no longer.
+        delay_s: seconds by which each frame is delayed; inf if frames are never handled.
 
     """
 
@@ -159,28 +159,28 @@ class Relay:
         self._traffic = Traffic()
 
     async def serve(self, port: int) -> str:
-        """Listen on a port of this machine, 0 for any; returns the URL."""
+        """Listen on a port of this machine, 0 for any free one; return the URL."""
         server = await ws_create_server(self._accept, "127.0.0.1", port)
         return f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
-    def take(self, connection: "RelayConnection", frame: str) -> None:
-        """Look at a frame, now or after the delay."""
+    def handle(self, connection: "RelayConnection", frame: str) -> None:
+        """Handle a frame, now or after the delay."""
         if not self._delay_s:
             self._receive(connection, frame)
         elif self._delay_s != math.inf:
             asyncio.get_running_loop().call_later(self._delay_s, self._receive, connection, frame)
 
-    def greet(self, connection: "RelayConnection") -> None:
-        """Take note of a connection."""
+    def add(self, connection: "RelayConnection") -> None:
+        """Add a new connection."""
         self._connections.add(connection)
 
-    def forget(self, connection: "RelayConnection") -> None:
-        """Take note of the end of a connection."""
+    def remove(self, connection: "RelayConnection") -> None:
+        """Remove a connection that has ended, and its subscriptions."""
         self._connections.discard(connection)
         self._subscriptions.remove_all(connection)
 
     def _accept(self, request: WSUpgradeRequest) -> "RelayConnection | WSUpgradeResponseWithListener":
-        """Answer those who measure; all others want a WebSocket."""
+        """Answer the HTTP requests of a benchmark; open a WebSocket for all others."""
         match request.path:
             case b"/traffic":
                 return _ok(json.dumps(self._describe()))
@@ -216,7 +216,7 @@ class Relay:
 
     def _publish(self, sender: "RelayConnection", event: Json, frame: str) -> None:
         text = frame[frame.index("{") : frame.rindex("}") + 1]
-        for connection, name in self._subscriptions.wanting(event):
+        for connection, name in self._subscriptions.matching(event):
             connection.send(f'["EVENT","{name}",{text}]')
         sender.send(f'["OK","{event["id"]}",true,""]')
         if not 20_000 <= event["kind"] < 30_000:
@@ -231,23 +231,23 @@ class Relay:
 
 
 class RelayConnection(TextConnection):
-    """A client of the relay."""
+    """The connection of a client."""
 
     def __init__(self, relay: Relay) -> None:
         super().__init__()
         self._relay = relay
 
     def begun(self) -> None:
-        """The client is there."""
-        self._relay.greet(self)
+        """Add it to the relay."""
+        self._relay.add(self)
 
     def received(self, text: str) -> None:
-        """Take a frame."""
-        self._relay.take(self, text)
+        """Pass a frame to the relay."""
+        self._relay.handle(self, text)
 
     def lost(self) -> None:
-        """The client has gone."""
-        self._relay.forget(self)
+        """Remove it from the relay."""
+        self._relay.remove(self)
 
 
 def _ok(body: str) -> WSUpgradeResponseWithListener:
@@ -255,13 +255,13 @@ def _ok(body: str) -> WSUpgradeResponseWithListener:
 
 
 async def serve_relays(port: int, relays: list[Relay]) -> None:
-    """Serve until standard input ends; prints the URLs."""
+    """Print the relays' URLs and serve them until standard input ends."""
     print(*[await relay.serve(port) for relay in relays], flush=True)
     await standard_input_ends()
 
 
 if __name__ == "__main__":
     arguments = argument_parser("a minimal relay, or several that are slow")
-    arguments.add_argument("--delay", type=float, nargs="+", default=[0], help="seconds, of each relay")
+    arguments.add_argument("--delay", type=float, nargs="+", default=[0], help="seconds, for each relay")
     chosen = arguments.parse_args()
     uvloop.run(serve_relays(chosen.port, [Relay(delay_s) for delay_s in chosen.delay]))

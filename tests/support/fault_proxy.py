@@ -1,7 +1,7 @@
 """A WebSocket proxy in front of a real relay, in this process, and the faults it can have.
 
-A fault is switched on and off while the proxy runs, alone or with others; what it does not touch goes
-through as it is. The relay behind stays honest: a test may use it directly.
+One or more faults are switched on and off while the proxy runs. Frames that no fault touches pass
+unchanged. The relay behind the proxy stays honest, and a test may use it directly.
 """
 
 import asyncio
@@ -33,10 +33,10 @@ class Line:
     """One connection through the proxy.
 
     Attributes:
-        proxy: whose it is.
+        proxy: the proxy it belongs to.
         client: the socket to the plugin.
         relay: the socket to the relay.
-        subscriptions: those that the relay behind has confirmed.
+        subscriptions: the names of those that the relay has confirmed.
 
     """
 
@@ -47,47 +47,48 @@ class Line:
         self.subscriptions: set[str] = set()
 
     def act(self, count: int = 1) -> None:
-        """Count what a fault has done."""
+        """Add to the proxy's count of what faults have done."""
         self.proxy.acts += count
 
     def abort(self) -> None:
-        """End it without a closing handshake."""
+        """End the connection without a closing handshake."""
         self.client.transport.abort()
 
 
 class Fault:
-    """No fault at all; the others say what they do differently."""
+    """The base class of faults, which does nothing. Subclasses override what they do differently."""
 
     async def accept(self, proxy: "FaultProxy", client: ServerConnection) -> None:
-        """Deal with a client whose handshake has not been answered."""
+        """Act on a new client before its handshake is answered."""
 
     async def run(self, line: Line) -> None:
-        """Do something on every line, as long as it lasts."""
+        """Act on a line; it is called once for each line, and cancelled at the end of the fault."""
 
     async def down(self, line: Line, frames: list[Data]) -> list[Data]:
-        """Return what the plugin gets of what the relay says."""
+        """Return what the plugin receives instead of these frames of the relay."""
         return frames
 
     async def up(self, line: Line, frames: list[Data]) -> list[Data]:
-        """Return what the relay gets of what the plugin says."""
+        """Return what the relay receives instead of these frames of the plugin."""
         return frames
 
     def end(self, line: Line) -> list[Data]:
-        """Return what the plugin is to get now that all is well again."""
+        """Return the frames that the plugin receives when the fault is switched off."""
         return []
 
 
 class FaultProxy(LoopThread):
-    """A relay that is as good as the one behind it, but for its faults.
+    """A proxy that behaves like the relay behind it, apart from its faults.
 
     Args:
-        relay_url: of the relay behind.
+        relay_url: of the relay behind the proxy.
 
     Attributes:
-        acts: what the faults have done since they were switched on, in their own units.
-        requests: the requests that the relay has passed on, as a relay knows them.
-        heard: how often the plugin has said what since the faults were switched on, by type of message.
-        port: where it listens, once it does.
+        acts: how often the faults have acted since they were switched on; each fault counts its own way.
+        requests: the NIP-47 requests that the relay has sent to the plugin.
+        heard: number of messages of the plugin since the faults were switched on, by type.
+        all_off: set while no fault is on.
+        port: the port it listens on, once it is entered.
 
     """
 
@@ -99,27 +100,27 @@ class FaultProxy(LoopThread):
         self._relay_url = relay_url
         self._faults: tuple[Fault, ...] = ()
         self._lines: dict[Line, list[asyncio.Task[None]]] = {}
-        self.all_is_well = asyncio.Event()
-        self.all_is_well.set()
+        self.all_off = asyncio.Event()
+        self.all_off.set()
 
     # From the test's thread
 
     def switch_on(self, *faults: Fault) -> None:
-        """Have these faults from now on, on the lines there are and those to come."""
+        """Switch on these faults, on existing lines and on new ones."""
         self._in_loop(self._switch_on(faults))
 
     def switch_off(self) -> None:
-        """Be an honest relay again, on the lines that are left."""
+        """Switch off all faults, on the lines that are left too."""
         self._in_loop(self._switch_off())
 
     def wait_for_acts(self, count: int) -> None:
-        """Wait until the faults have done so much."""
+        """Wait until `acts` has reached a count."""
         wait_until(lambda: self.acts >= count, f"{count} acts of the fault", 2 * PATIENCE_S)
 
     # In the loop
 
     async def _main(self) -> None:
-        how: dict[str, Any] = {"compression": None, "max_size": None, "ping_interval": None}
+        settings: dict[str, Any] = {"compression": None, "max_size": None, "ping_interval": None}
         async with serve(
             self._serve,
             "127.0.0.1",
@@ -127,7 +128,7 @@ class FaultProxy(LoopThread):
             process_request=self._accept,
             open_timeout=None,
             close_timeout=0,
-            **how,
+            **settings,
         ) as server:
             await self._until_stopped(server)
             await self._switch_off()
@@ -137,7 +138,7 @@ class FaultProxy(LoopThread):
     async def _switch_on(self, faults: tuple[Fault, ...]) -> None:
         self.acts, self._faults = 0, faults
         self.heard.clear()
-        self.all_is_well.clear()
+        self.all_off.clear()
         for line in self._lines:
             self._begin(line)
 
@@ -149,11 +150,11 @@ class FaultProxy(LoopThread):
             tasks.clear()
             for fault in faults:
                 for frame in fault.end(line):
-                    await self._tell(line, frame)
-        self.all_is_well.set()
+                    await self._send_to_plugin(line, frame)
+        self.all_off.set()
 
     def _begin(self, line: Line) -> None:
-        self._lines[line] += [asyncio.create_task(_alone(f.run(line))) for f in self._faults]
+        self._lines[line] += [asyncio.create_task(_until_closed(f.run(line))) for f in self._faults]
 
     async def _accept(self, client: ServerConnection, _: Request) -> None:
         for fault in self._faults:
@@ -164,7 +165,7 @@ class FaultProxy(LoopThread):
             line = Line(self, client, relay)
             self._lines[line] = []
             self._begin(line)
-            pumps = [asyncio.create_task(_alone(pump(line))) for pump in (self._up, self._down)]
+            pumps = [asyncio.create_task(_until_closed(pump(line))) for pump in (self._up, self._down)]
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             tasks = [*pumps, *self._lines.pop(line)]
             for task in tasks:
@@ -190,17 +191,17 @@ class FaultProxy(LoopThread):
             for fault in self._faults:
                 frames = await fault.down(line, frames)
             for one in frames:
-                await self._tell(line, one)
+                await self._send_to_plugin(line, one)
             match _message(frame):
                 case ["EOSE", name]:
                     line.subscriptions.add(name)
 
-    async def _tell(self, line: Line, frame: Data) -> None:
+    async def _send_to_plugin(self, line: Line, frame: Data) -> None:
         with contextlib.suppress(ConnectionClosed):
             await line.client.send(frame)
 
 
-async def _alone(coroutine: Coroutine[Any, Any, None]) -> None:
+async def _until_closed(coroutine: Coroutine[Any, Any, None]) -> None:
     with contextlib.suppress(ConnectionClosed):
         await coroutine
 
@@ -210,11 +211,11 @@ def _message(frame: Data) -> list[Any]:
     return message
 
 
-# Connections that do not come about, or do not last
+# Connections that fail or end
 
 
 class Refuse(Fault):
-    """Ends each connection before the handshake; with a reset, if wanted."""
+    """Ends each connection before the handshake, with a TCP reset if `reset` is true."""
 
     def __init__(self, *, reset: bool = False) -> None:
         self._reset = reset
@@ -236,7 +237,7 @@ class Refuse(Fault):
 
 
 class Drop(Fault):
-    """Ends each connection after so many frames of the relay."""
+    """Ends each connection after a number of frames of the relay."""
 
     def __init__(self, frames: int) -> None:
         self._frames = frames
@@ -257,25 +258,25 @@ class Drop(Fault):
 
 
 class SayNothing(Fault):
-    """Takes TCP connections and does not even answer the handshake."""
+    """Accepts TCP connections and never answers the handshake."""
 
     async def accept(self, proxy: FaultProxy, client: ServerConnection) -> None:
         proxy.acts += 1
-        await proxy.all_is_well.wait()
+        await proxy.all_off.wait()
 
     async def run(self, line: Line) -> None:
         line.abort()
 
 
 class Stall(Fault):
-    """In the middle of a session, passes nothing on and reads nothing."""
+    """Stops reading and passing on frames in the middle of a session."""
 
     async def run(self, line: Line) -> None:
         line.client.transport.pause_reading()
 
     async def down(self, line: Line, frames: list[Data]) -> list[Data]:
         line.act()
-        await line.proxy.all_is_well.wait()
+        await line.proxy.all_off.wait()
         return frames
 
     def end(self, line: Line) -> list[Data]:
@@ -283,11 +284,11 @@ class Stall(Fault):
         return []
 
 
-# What the relay says comes otherwise
+# Frames of the relay that are changed or delayed
 
 
 class Delay(Fault):
-    """Lets every frame wait."""
+    """Delays every frame by some seconds."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -299,7 +300,7 @@ class Delay(Fault):
 
 
 class Reorder(Fault):
-    """Lets the second of two frames pass the first."""
+    """Swaps every two frames."""
 
     def __init__(self) -> None:
         self._held: dict[Line, list[Data]] = {}
@@ -316,10 +317,10 @@ class Reorder(Fault):
 
 
 class Rewrite(Fault):
-    """Puts other frames in the place of some.
+    """Replaces frames by others.
 
     Args:
-        rewrite: returns these, or None where the frame stays.
+        rewrite: returns the frames that replace a frame, or None to leave it unchanged.
 
     """
 
@@ -336,7 +337,7 @@ class Rewrite(Fault):
 
 
 class TakeNothing(Fault):
-    """Says OK true to every event and passes none on."""
+    """Answers every event with OK true and passes none on."""
 
     async def up(self, line: Line, frames: list[Data]) -> list[Data]:
         result: list[Data] = []
@@ -351,12 +352,12 @@ class TakeNothing(Fault):
 
 
 def thrice(frame: Data) -> list[Data]:
-    """Say everything three times."""
+    """Repeat every frame, so that it comes three times."""
     return [frame] * 3
 
 
 def cut(frame: Data) -> list[Data]:
-    """Say half of everything."""
+    """Cut off the second half of every frame."""
     return [frame[: len(frame) // 2]]
 
 
@@ -369,15 +370,20 @@ def deny(frame: Data) -> list[Data] | None:
 
 
 def swallow(frame: Data) -> list[Data] | None:
-    """Say no OK."""
+    """Drop every OK."""
     return [] if _message(frame)[0] == "OK" else None
 
 
-# What the relay says of its own
+# Frames that the proxy makes itself
 
 
 class Say(Fault):
-    """Says, as fast as the socket takes it, what a generator of the line gives."""
+    """Sends frames as fast as the socket takes them.
+
+    Args:
+        frames: yields the frames for a line.
+
+    """
 
     def __init__(self, frames: Callable[[Line], Iterator[Data]]) -> None:
         self._frames = frames
@@ -393,10 +399,11 @@ class Write(Fault):
     """Writes WebSocket frames as bytes (RFC 6455 section 5.2), as fast as the socket takes them.
 
     Args:
-        frame: over and over.
-        times: how often, on each line. So small are they that the buffers of two sockets hold millions.
-        first: once, at the beginning.
-        reads: whether it reads what the plugin says meanwhile.
+        frame: the frame, written again and again.
+        times: how often to write it on each line. The buffers of two sockets hold millions of small
+            frames.
+        first: bytes that are written once, before the frames.
+        reads: False to read nothing that the plugin sends meanwhile.
 
     """
 
@@ -413,7 +420,7 @@ class Write(Fault):
         transport.write(self._first)
         count = 1000
         for _ in range(self._times // count):
-            while transport.get_write_buffer_size():  # noqa: ASYNC110 - nothing announces it
+            while transport.get_write_buffer_size():  # noqa: ASYNC110 - there is no event to wait for
                 await asyncio.sleep(0.001)
             transport.write(self._frame * count)
             line.act(count)
@@ -425,44 +432,44 @@ class Write(Fault):
 
 
 def notices(_: Line) -> Iterator[Data]:
-    """Complain without end."""
+    """Yield NOTICE messages without end."""
     for number in itertools.count():
         yield json.dumps(["NOTICE", f"complaint {number}"])
 
 
 def closings(line: Line) -> Iterator[Data]:
-    """End all subscriptions without end."""
+    """Yield CLOSED messages for all subscriptions without end."""
     while True:
         for name in line.subscriptions or {"nwc1"}:
             yield json.dumps(["CLOSED", name, "error: no more"])
 
 
 def challenges(_: Line) -> Iterator[Data]:
-    """Want AUTH without end (NIP-42)."""
+    """Yield AUTH challenges without end (NIP-42)."""
     for number in itertools.count():
         yield json.dumps(["AUTH", f"challenge {number}"])
 
 
 def garbage(_: Line) -> Iterator[Data]:
-    """Say what is no message."""
+    """Yield frames that are no message of NIP-01, without end."""
     yield from itertools.cycle(
         ["", "{}", '["EVENT"', '["EVENT","nwc1",{}]', '["WHAT","?"]', "\0", "[" * 1000, b"\xff\xfe", b""]
     )
 
 
 def oversize(_: Line) -> Iterator[Data]:
-    """Say more than a megabyte at once."""
+    """Yield frames of two megabytes without end."""
     yield from itertools.repeat("x" * (2 << 20))
 
 
 def forged_ids(line: Line) -> Iterator[Data]:
-    """Pass on a request under other ids."""
+    """Yield a request with false ids, without end."""
     for number in itertools.count():
         yield from _to_all(line, {**_request(line), "id": f"{number:064x}"})
 
 
 def forged_signatures(line: Line) -> Iterator[Data]:
-    """Pass on requests that nobody has signed."""
+    """Yield requests with false signatures, without end."""
     for number in itertools.count():
         event = {**_request(line), "created_at": int(time.time()), "content": f"content {number}"}
         fields = ("pubkey", "created_at", "kind", "tags", "content")
@@ -471,7 +478,7 @@ def forged_signatures(line: Line) -> Iterator[Data]:
 
 
 def strangers(line: Line) -> Iterator[Data]:
-    """Pass on what others have written, to this wallet key and to all the world."""
+    """Yield valid events of a stranger, to this wallet key and to nobody, without end."""
     keys, to_wallet = Keys.generate(), Tag.parse(["p", line.proxy.requests[0]["tags"][0][1]])
     builders = [EventBuilder(Kind(KIND_REQUEST), "x").tags([to_wallet]), EventBuilder(Kind(1), "hello")]
     events = [json.loads(builder.finalize(keys).as_json()) for builder in builders]
@@ -480,7 +487,7 @@ def strangers(line: Line) -> Iterator[Data]:
 
 
 def replays(line: Line) -> Iterator[Data]:
-    """Pass on the requests of before, again and again."""
+    """Yield the first ten requests again and again."""
     while True:
         for event in line.proxy.requests[:10]:
             yield from _to_all(line, event)

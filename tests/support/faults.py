@@ -1,8 +1,8 @@
-"""What a test tells tests/support/faulty_plugin.py, in files beside lightningd's RPC socket.
+"""Controls tests/support/faulty_plugin.py through files beside lightningd's RPC socket.
 
-A point is a moment in serving one request, or in following payments after a start, for example `before
-datastore 2`: `before`, `sent` (lightningd has it, its answer is not read) or `after`, then the RPC
-method or `publish` and the event's kind, then which of them it is.
+A point is a moment in serving one request, or in following payments after a start. `before datastore 2`
+is one: first `before`, `sent` (lightningd has the call, its answer is not read yet) or `after`; then the
+RPC method, or `publish` and the event's kind; then its number among those of the same name.
 """
 
 from pathlib import Path
@@ -13,10 +13,10 @@ CRASH_AT, POINTS, CLOCK = "test-crash-at", "test-points", "test-clock"
 
 
 class Faults:
-    """The files of one node.
+    """The control files of one node.
 
     Args:
-        directory: where its RPC socket is.
+        directory: that of the node's RPC socket.
 
     """
 
@@ -24,25 +24,25 @@ class Faults:
         self._directory = directory
 
     def crash_at(self, point: str) -> None:
-        """Have the plugin kill itself when it comes to this point."""
+        """Make the plugin kill itself when it reaches this point."""
         (self._directory / CRASH_AT).write_text(point)
 
     def record(self) -> None:
-        """Forget the points that were passed so far."""
+        """Start the record of points anew."""
         (self._directory / POINTS).write_text("")
 
     def points(self) -> list[str]:
-        """Return the points that were passed since `record`."""
+        """Return the points that the plugin has passed since `record`."""
         return (self._directory / POINTS).read_text().splitlines()
 
     def shift_clock(self, seconds: int) -> None:
-        """Have the plugin's clock show so much more than it is."""
-        # Whole at once: it is read all the time.
+        """Set the plugin's clock ahead by some seconds."""
+        # The plugin reads this file at any time, so it must never be half written.
         fresh = self._directory / f"{CLOCK}.new"
         fresh.write_text(str(seconds))
         fresh.rename(self._directory / CLOCK)
 
     def clear(self) -> None:
-        """Have the plugin work as it should."""
+        """Remove all faults."""
         for name in (CRASH_AT, POINTS, CLOCK):
             (self._directory / name).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The plugin itself, but it dies where a test wants it to, is less patient, and has a clock to be moved.
+"""The plugin with faults: a test can kill it at a point and shift its clock, and its timeouts are short.
 
-Lightningd runs this instead of plugin.py. Tests steer it with tests/support/faults.py.
+lightningd runs this instead of plugin.py. Tests control it with tests/support/faults.py.
 """
 
 # ruff: noqa: E402 - sys.path first
@@ -15,7 +15,7 @@ from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any
 
-# Not this directory, whose modules have names that others have too.
+# This directory must not be on the path: its modules' names clash with those of others.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from nwc.cln.node import Node
@@ -27,12 +27,12 @@ from nwc.wallet.server import RequestServer
 from nwc.wallet.spending.payments import Payments
 from tests.support.faults import CLOCK, CRASH_AT, POINTS
 
-# Seconds; in nwc a minute or so.
+# Seconds. In nwc these are up to about a minute.
 SHORT = {"RETRY_FOR_S": 1, "UNSENT_GRACE_S": 1.0, "_POLL_FIRST_S": 0.2, "_POLL_MAX_S": 0.5}
 
 
 class Steps:
-    """The steps of one request, or of all that is followed after a start."""
+    """Numbers the steps of one request, or of everything followed after a start."""
 
     def __init__(self) -> None:
         self._counts = Counter[str]()
@@ -45,12 +45,12 @@ class Steps:
 
 directory = Path()
 steps: ContextVar[Steps | None] = ContextVar("steps", default=None)
-# The step whose RPC is under way.
+# The step whose RPC call is pending.
 calling: ContextVar[str | None] = ContextVar("calling", default=None)
 
 
 def reach(point: str) -> None:
-    """Note that this point is passed; or die, if it is the one to die at."""
+    """Record a point, or kill the process if it is the point to die at."""
     crash_at = directory / CRASH_AT
     if crash_at.exists() and crash_at.read_text() == point:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -58,7 +58,7 @@ def reach(point: str) -> None:
         points.write(f"{point}\n")
 
 
-# Where steps are seen
+# Wrappers around the methods that make up the steps
 
 
 async def call(node: Node, method: str, *given: Any) -> Any:
@@ -87,14 +87,14 @@ async def publish(pool: RelayPool, event: Any, urls: Any, timeout_s: float) -> b
         return await original_publish(pool, event, urls, timeout_s)
     step = current.begin(f"publish {event.kind}")
     reach(f"before {step}")
-    taken = await original_publish(pool, event, urls, timeout_s)
+    accepted = await original_publish(pool, event, urls, timeout_s)
     reach(f"after {step}")
-    return taken
+    return accepted
 
 
 async def serve(server: RequestServer, *args: Any, **how: Any) -> None:
     steps.set(Steps())
-    # Each request makes the calls that the first after a start makes.
+    # Without this memory, each request makes the same calls as the first one after a start.
     server._wallet.payments.payer._usage.clear()
     await original_serve(server, *args, **how)
 
@@ -125,7 +125,7 @@ original_start, real_time = Payments.start, time.time
 
 
 def install() -> None:
-    """Put all this in the place of what it is around."""
+    """Replace the plugin's methods by the wrappers, and its timeouts by short ones."""
     patches: list[tuple[Any, str, Any]] = [
         (Node, "_call", call),
         (Node, "__init__", make_node),

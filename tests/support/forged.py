@@ -1,4 +1,4 @@
-"""BOLT11 invoices that no lightningd makes, signed by a payee that is no node of the network."""
+"""BOLT11 invoices that lightningd would not make, signed by a payee that is not in the network."""
 
 import secrets
 import time
@@ -17,12 +17,12 @@ _FEATURES = 0x024100
 
 @dataclass(frozen=True)
 class Hop:
-    """What a route hint says of one channel (BOLT11, field `r`).
+    """The fees and the delay of a channel in a route hint (BOLT11, field `r`).
 
     Attributes:
         fee_base_msat: 32 bits.
         fee_ppm: proportional millionths, 32 bits.
-        cltv_delta: 16 bits.
+        cltv_delta: blocks, 16 bits.
 
     """
 
@@ -43,14 +43,14 @@ def forged_invoice(
     hop: Hop = USUAL,
     **fields: Any,
 ) -> str:
-    """Sign an invoice.
+    """Return a signed invoice.
 
     Args:
-        amount_msat: of the invoice; None for any.
-        hints: route hints, each the public keys of its nodes in their order.
+        amount_msat: of the invoice; None leaves it to the payer.
+        hints: route hints, each the public keys of its nodes in order.
         metadata: the field `m`.
         key: the payee's secret key; a fresh one by default.
-        hop: what the hints say of each of their channels.
+        hop: the fees and the delay of every channel in the hints.
         fields: further fields of Bolt11.
 
     """
@@ -70,17 +70,17 @@ def forged_invoice(
 
 
 def invented_nodes(count: int) -> list[bytes]:
-    """Return public keys of nodes that nobody knows."""
+    """Return random public keys, which belong to no node."""
     return [public_key(secrets.token_bytes(32)) for _ in range(count)]
 
 
 def public_key(key: bytes) -> bytes:
-    """Return the node id of a secret key, as a route hint has it."""
+    """Return the public key of a secret key, as route hints encode it."""
     return PrivateKey(key).public_key.format()
 
 
 def _hint(nodes: Sequence[bytes], hop: Hop) -> bytes:
-    """Write a route hint; its channels are invented."""
+    """Return an encoded route hint with invented channel ids."""
     return b"".join(
         node
         + (number + 1 << 40).to_bytes(8, "big")
@@ -92,7 +92,7 @@ def _hint(nodes: Sequence[bytes], hop: Hop) -> bytes:
 
 
 def _groups(data: bytes) -> tuple[int, ...]:
-    """Cut bytes into groups of five bits."""
+    """Return bytes as groups of five bits."""
     length = -(-len(data) * 8 // 5)
     value = int.from_bytes(data, "big") << length * 5 - len(data) * 8
     return tuple(value >> 5 * i & 31 for i in reversed(range(length)))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The plugin itself, but where it gives lightningd half a minute to answer, it gives it some seconds.
+"""The plugin with short timeouts: it waits seconds for lightningd, not half a minute.
 
-Lightningd runs this instead of plugin.py.
+lightningd runs this instead of plugin.py.
 """
 
 # ruff: noqa: E402 - sys.path first
@@ -10,7 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-# Not this directory, whose modules have names that others have too.
+# This directory must not be on the path: its modules' names clash with those of others.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from nwc import service
@@ -24,12 +24,12 @@ IMPATIENT_PLUGIN = Path(__file__)
 READ_PATIENCE_S = 1.5
 RPC_PATIENCE_S = 3.0
 DELETION_PATIENCE_S = 2.0
-# With room for a machine that is slow itself.
+# Long enough for a slow machine.
 COMMAND_PATIENCE_S = 6.0
 
 
 def install() -> None:
-    """Put all this in the place of what it is shorter than."""
+    """Replace the plugin's timeouts by these."""
     service.COMMAND_TIMEOUT_S = COMMAND_PATIENCE_S
     manager._DELETION_PATIENCE_S = DELETION_PATIENCE_S
     node._OTHER = replace(node._OTHER, timeout_s=RPC_PATIENCE_S)

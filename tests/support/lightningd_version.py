@@ -1,4 +1,4 @@
-"""Which version of lightningd the integration tests run on, and what that means for them."""
+"""The version of lightningd that the integration tests run on, and expectations that depend on it."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 
 @cache
 def running_version() -> str | None:
-    """Return how the lightningd on PATH names its version; None if there is no lightningd."""
+    """Return the version that the lightningd on PATH reports; None if there is no lightningd."""
     program = shutil.which("lightningd")
     if program is None:
         return None
@@ -27,10 +27,10 @@ def runs_since(version: str) -> bool:
 
 
 def since(version: str, *lines: _T) -> tuple[_T, ...]:
-    """Return the lines, which hold from this version on; nothing if an older lightningd runs."""
+    """Return the lines if this version or a later one runs, otherwise nothing."""
     return lines if runs_since(version) else ()
 
 
 def before(version: str, *lines: _T) -> tuple[_T, ...]:
-    """Return the lines, which hold before this version; nothing if this or a later one runs."""
+    """Return the lines if an older version runs, otherwise nothing."""
     return () if runs_since(version) else lines

@@ -1,4 +1,4 @@
-"""A server for tests that runs in this process: an event loop in a thread of its own."""
+"""A base class of servers that run in the tests' process, on an event loop in a thread of their own."""
 
 import asyncio
 import contextlib
@@ -14,13 +14,13 @@ from tests.support.waiting import PATIENCE_S
 
 
 class LoopThread(ABC):
-    """What a WebSocket server needs to run beside a test.
+    """A WebSocket server in a thread of its own.
 
     Args:
-        port: where to listen; 0 for any that is free.
+        port: the port to listen on; 0 for any free one.
 
     Attributes:
-        port: where it listens, once it does.
+        port: the port it listens on, once it is entered.
 
     """
 
@@ -47,19 +47,19 @@ class LoopThread(ABC):
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL it listens on."""
         return f"ws://127.0.0.1:{self.port}"
 
     def _in_loop(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine to its end, from the test's thread."""
+        """Run a coroutine in the loop and wait for its end; called in the test's thread."""
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE_S)
 
     @abstractmethod
     async def _main(self) -> None:
-        """Listen, and serve until the end: see `_until_stopped`."""
+        """Listen, and serve as long as `_until_stopped` waits."""
 
     async def _until_stopped(self, server: Server) -> None:
-        """Say that the server listens, and wait for the end."""
+        """Announce that the server listens, and wait until it is to stop."""
         self.port = next(iter(server.sockets)).getsockname()[1]
         self._started.set()
         await self._stopping.wait()

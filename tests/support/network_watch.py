@@ -1,4 +1,4 @@
-"""What tests/support/watched_plugin.py has written down, in files beside lightningd's RPC socket."""
+"""Reads the files that tests/support/watched_plugin.py writes beside lightningd's RPC socket."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ LOOKUPS, CONNECTS = "test-lookups", "test-connects"
 
 
 def lookups(directory: Path) -> set[str]:
-    """Return the names that the plugin has had resolved on this machine."""
+    """Return the host names that the plugin resolved on this machine."""
     return set((directory / LOOKUPS).read_text().split())
 
 
 def connects(directory: Path) -> set[tuple[str, int]]:
-    """Return the addresses, of hosts and ports, that the plugin has tried to connect to."""
+    """Return the hosts and ports that the plugin tried to connect to."""
     lines = (directory / CONNECTS).read_text().splitlines()
     return {(host, int(port)) for host, port in (line.split() for line in lines)}

@@ -1,4 +1,4 @@
-"""A node with the plugin, for programs: real lightningd and bitcoind on regtest, or the test double."""
+"""A node with the plugin: real lightningd and bitcoind on regtest, or the test double."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ OptionValue = str | list[str] | None
 
 
 class Node(Protocol):
-    """What the real node and the double have in common."""
+    """The interface that the real node and the double have in common."""
 
     directory: Path
 
@@ -56,31 +56,34 @@ class Node(Protocol):
 
 
 def lightning_cli(node: Node, *arguments: str) -> list[str]:
-    """Return the command line of lightning-cli for a node, real or not."""
+    """Return a command line of lightning-cli for a real node or a double."""
     if isinstance(node, RegtestNode):
         return ["lightning-cli", f"--lightning-dir={node.directory}", *arguments]
     return ["lightning-cli", f"--rpc-file={node.socket}", *arguments]
 
 
 def missing_programs() -> list[str]:
-    """Return what a real node needs and PATH does not have."""
+    """Return the programs that a real node needs and that are not on PATH."""
     return [program for program in REAL_PROGRAMS if shutil.which(program) is None]
 
 
 def node_with_plugin(directory: Path, options: Mapping[str, OptionValue]) -> Node:
-    """Return a node that runs the plugin once it is entered: a real one if PATH has all of it."""
+    """Return a node with the plugin, which starts when it is entered.
+
+    It is a real node if all its programs are on PATH, otherwise the double.
+    """
     if missing_programs():
         return LightningdDouble(directory, PLUGIN, options)
     return RegtestNode(directory, PLUGIN, options)
 
 
 class RegtestNode(Running):
-    """lightningd with one plugin, and its own bitcoind, on a chain of a few blocks.
+    """lightningd with one plugin and a bitcoind of its own, on a chain of a few blocks.
 
     Args:
-        directory: the lightning directory; bitcoind has its own below.
+        directory: the lightning directory; that of bitcoind is inside.
         plugin: the plugin's executable.
-        options: for lightningd or the plugin.
+        options: options of lightningd or the plugin.
 
     """
 
@@ -101,7 +104,7 @@ class RegtestNode(Running):
 
     @property
     def rpc(self) -> Any:
-        """A LightningRpc; Any, because its own hints are not fit for strict checking."""
+        """A LightningRpc. Its type is Any because pyln's own hints fail strict checking."""
         return LightningRpc(str(self.socket))  # type: ignore[no-untyped-call]
 
     @property
@@ -117,7 +120,7 @@ class RegtestNode(Running):
         return int(pids[-1])
 
     def restart(self) -> None:
-        """Do `lightning-cli stop`, and start again in the same directory with the same options."""
+        """Stop lightningd by its RPC, and start it again in the same directory with the same options."""
         assert self._lightningd
         self.rpc.stop()
         self._lightningd.wait(STOP_TIMEOUT_S)
@@ -126,7 +129,7 @@ class RegtestNode(Running):
     def _start(self) -> None:
         bitcoind = self._running.enter_context(Bitcoind(self.directory / "bitcoind"))
         bitcoind.mine(BLOCKS)
-        # For lightning-cli, which reads it as well.
+        # lightning-cli reads this file as well.
         (self.directory / "config").write_text("network=regtest\n")
         self._command = [
             "lightningd",
@@ -141,11 +144,11 @@ class RegtestNode(Running):
         self._start_lightningd()
 
     def _start_lightningd(self) -> None:
-        # The plugin says `python3`: that shall be the one that runs this.
+        # The plugin is run by `python3`, which must be the interpreter of the tests.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         self._lightningd = self._running.enter_context(ChildProcess(self._command, {"PATH": path}))
         self._lightningd.wait_for("Server started with public key", 60)
-        # `waitblockheight` of v26.06 can return before getinfo has the height.
+        # In v26.06 `waitblockheight` can return before getinfo has the height.
         rpc = self.rpc
         wait_until(lambda: rpc.getinfo()["blockheight"] >= BLOCKS, "lightningd follows bitcoind")
 

@@ -1,4 +1,4 @@
-"""Tests that need what this machine lacks: they are skipped, in a way that nobody overlooks."""
+"""Skips tests that need something this machine lacks, and reports them where nobody overlooks it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,13 +7,13 @@ import pytest
 
 
 class NotRun:
-    """The tests of a folder, if they cannot run here.
+    """The tests of a folder that perhaps cannot run on this machine.
 
     Args:
-        folder: of the tests.
-        title: what they are.
+        folder: that of the tests.
+        title: the name of these tests in the output.
         reason: why they cannot run; empty if they can.
-        notes: more lines for the end of the output.
+        notes: further lines for the end of the output.
 
     """
 
@@ -25,7 +25,7 @@ class NotRun:
         self._skipped = 0
 
     def skip(self, items: Sequence[pytest.Item]) -> None:
-        """Mark those that cannot run; for `pytest_collection_modifyitems`."""
+        """Mark the folder's tests as skipped if they cannot run; for `pytest_collection_modifyitems`."""
         if not self._reason:
             return
         ours = [item for item in items if self._folder in item.path.parents]
@@ -34,7 +34,7 @@ class NotRun:
             item.add_marker(pytest.mark.skip(reason=self._reason))
 
     def say(self, reporter: pytest.TerminalReporter) -> None:
-        """Say that they did not run; for the end of `pytest_terminal_summary`."""
+        """Report how many tests were skipped, and why; for the end of `pytest_terminal_summary`."""
         if self._skipped:
             reporter.section(f"NOT RUN: {self._title}", sep="!", yellow=True, bold=True)
             reporter.write_line(f"NOT RUN: {self._title}: {self._reason}; {self._skipped} tests skipped")
@@ -43,7 +43,7 @@ class NotRun:
 
 
 def say_why_skipped(reporter: pytest.TerminalReporter) -> None:
-    """Repeat the reasons of tests that were skipped while they ran, where these begin with NOT RUN."""
+    """Report the reasons that begin with NOT RUN, of tests that were skipped while they ran."""
     reports = reporter.stats.get("skipped", [])
     reasons = {str(report.longrepr[2]).removeprefix("Skipped: ") for report in reports}
     if loud := sorted(reason for reason in reasons if reason.startswith("NOT RUN")):

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""The plugin itself, but at its end it gives what is short a minute, where it gives a second or two.
+"""The plugin with long timeouts at its end: a minute instead of a second or two.
 
-So a busy machine does not decide what is finished. Lightningd runs this instead of plugin.py.
+So what it still finishes does not depend on how busy the machine is. lightningd runs this instead of
+plugin.py.
 """
 
 # ruff: noqa: E402 - sys.path first
@@ -9,7 +10,7 @@ import logging
 import sys
 from pathlib import Path
 
-# Not this directory, whose modules have names that others have too.
+# This directory must not be on the path: its modules' names clash with those of others.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from nwc import runner, service
@@ -21,7 +22,7 @@ END_PATIENCE_S = 60.0
 
 
 def install() -> None:
-    """Put all this in the place of what it is longer than."""
+    """Replace the plugin's timeouts by these."""
     service.FINISH_TIMEOUT_S = END_PATIENCE_S
     service.STOP_TIMEOUT_S = END_PATIENCE_S
     runner.REPLY_TIMEOUT_S = END_PATIENCE_S
@@ -31,7 +32,7 @@ def install() -> None:
 if __name__ == "__main__":
     install()
     logging.getLogger("nwc").setLevel(logging.INFO)
-    ours = runner.Runner()
-    ours.exit_on_signals()
-    build_plugin(ours).run()
-    ours.exit()
+    plugin_runner = runner.Runner()
+    plugin_runner.exit_on_signals()
+    build_plugin(plugin_runner).run()
+    plugin_runner.exit()

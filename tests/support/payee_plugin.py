@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""A plugin for a payee of the tests: HTLCs are accepted, held, refused or taken, as `htlcs` says; those
-that are held are answered by `answer-htlcs`.
+"""A plugin for the payee of tests, which accepts, holds, refuses or takes HTLCs.
+
+The command `htlcs` decides what happens to HTLCs; `answer-htlcs` answers those that are held.
 """
 
 from typing import Any
@@ -16,7 +17,7 @@ state = {"mode": "accept", "failure": UNKNOWN_DETAILS, "preimage": ""}
 
 
 def answer_of(action: str, failure: str, preimage: str) -> dict[str, str]:
-    """Return what the hook answers; `accept` leaves the decision to lightningd."""
+    """Return the hook's answer for an action; `accept` leaves the decision to lightningd."""
     match action:
         case "refuse":
             return {"result": "fail", "failure_message": failure}
@@ -28,7 +29,7 @@ def answer_of(action: str, failure: str, preimage: str) -> dict[str, str]:
 
 @plugin.async_hook("htlc_accepted")
 def on_htlc(request: Any, **_: Any) -> None:
-    """Decide about one HTLC, now or later."""
+    """Answer an HTLC, or hold it."""
     if state["mode"] == "hold":
         held.append(request)
     else:
@@ -37,7 +38,7 @@ def on_htlc(request: Any, **_: Any) -> None:
 
 @plugin.method("htlcs")
 def set_mode(mode: str, failure: str = UNKNOWN_DETAILS, preimage: str = "") -> dict[str, int]:
-    """Accept, hold, refuse or take HTLCs from now on; those that are held are answered likewise."""
+    """Accept, hold, refuse or take HTLCs from now on; all but `hold` also answer the held ones."""
     state.update(mode=mode, failure=failure, preimage=preimage)
     return {"answered": 0 if mode == "hold" else _answer_held(mode, 0, failure, preimage)}
 
@@ -46,7 +47,7 @@ def set_mode(mode: str, failure: str = UNKNOWN_DETAILS, preimage: str = "") -> d
 def answer(
     action: str, count: int = 0, failure: str = UNKNOWN_DETAILS, preimage: str = ""
 ) -> dict[str, int]:
-    """Accept, refuse or take held HTLCs, those first that came first; all, if no count is given."""
+    """Accept, refuse or take held HTLCs, the oldest first; all if no count is given."""
     return {"answered": _answer_held(action, count, failure, preimage)}
 
 

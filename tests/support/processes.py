@@ -1,4 +1,4 @@
-"""Child processes of programs that people end with Ctrl-C: started, listened to, and ended for sure."""
+"""Child processes for programs that people end with Ctrl-C: none outlives its program."""
 
 import contextlib
 import os
@@ -22,9 +22,10 @@ _STOP_TIMEOUT_S = 15
 
 @contextlib.contextmanager
 def nothing_left_running() -> Iterator[None]:
-    """End every process started inside, whatever happens: signals, exceptions, or nothing special.
+    """Kill all child processes at the end of the block, also after an exception or a signal.
 
-    The first of the usual signals raises KeyboardInterrupt; later ones cannot disturb the clearing up.
+    The first SIGINT, SIGTERM or SIGHUP raises KeyboardInterrupt; later ones are ignored, so that they
+    cannot interrupt the cleanup.
     """
     before = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
     try:
@@ -44,7 +45,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def family(pid: int) -> list[Any]:
-    """Return a process and all its descendants as psutil shows them; nothing when it has ended."""
+    """Return psutil's objects for a process and all its descendants; none if it has ended."""
     try:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
@@ -53,14 +54,14 @@ def family(pid: int) -> list[Any]:
 
 
 def command_line(process: Any) -> list[str]:
-    """Return the program and arguments of a process as psutil shows it; nothing when it has ended."""
+    """Return the program and arguments of a psutil process; nothing if it has ended."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return list(process.cmdline())
     return []
 
 
 def kill(processes: Sequence[Any]) -> None:
-    """Kill those that still run, and wait until they are gone."""
+    """Kill the processes that still run, and wait until they have ended."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
@@ -68,9 +69,9 @@ def kill(processes: Sequence[Any]) -> None:
 
 
 class ChildProcess:
-    """A program whose output is kept and can be waited for.
+    """A child process whose output is kept and can be waited for.
 
-    Its standard input stays open as long as we live, so that it can notice when we do not.
+    Its standard input stays open until this process ends, so that the child can notice the end.
 
     Args:
         command: program and arguments.
@@ -82,7 +83,7 @@ class ChildProcess:
         self._lines: list[str] = []
         self._changed = threading.Condition()
         self._ended = False
-        # A session of its own: Ctrl-C at the terminal reaches us alone, and we end things in order.
+        # In a session of its own it gets no Ctrl-C of the terminal: this process ends it in order.
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -113,10 +114,11 @@ class ChildProcess:
         return self._process.pid
 
     def wait_for(self, regex: str, timeout_s: float = 30) -> re.Match[str]:
-        """Wait until a line of the output matches; those that are there already count.
+        """Return the match of the first line of the output that matches, once there is one.
 
         Raises:
-            RuntimeError: the program ended without, or the time is over; with the end of the output.
+            RuntimeError: the program ended, or `timeout_s` seconds passed, without such a line; quotes
+                the end of the output.
 
         """
         deadline = time.monotonic() + timeout_s
@@ -137,26 +139,23 @@ class ChildProcess:
         return self._process.poll() is None
 
     def last_lines(self, regex: str, count: int) -> list[str]:
-        """Return the last lines of the output that match."""
+        """Return at most `count` lines of the output that match, the last ones."""
         with self._changed:
             return [line for line in self._lines if re.search(regex, line)][-count:]
 
     def wait(self, timeout_s: float) -> int:
-        """Wait until the program has ended by itself.
-
-        Returns:
-            Its exit code.
+        """Wait until the program ends by itself, and return its exit code.
 
         Raises:
-            subprocess.TimeoutExpired: it lives on.
+            subprocess.TimeoutExpired: it has not ended after `timeout_s` seconds.
 
         """
         return self._process.wait(timeout_s)
 
     def stop(self) -> None:
-        """Ask the program to end, then see to it, its children included."""
+        """Terminate the program, and kill what is left of it and its children."""
         if self._process.poll() is not None:
-            return  # by now its process id may be another's
+            return  # its process id may already belong to another process
         processes = family(self.pid)
         try:
             self._process.terminate()

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The plugin itself, but a request for an invoice fails everywhere at once, with the client's words.
+"""The plugin with a broken make_invoice, which raises and logs the client's description in many places.
 
-Lightningd runs this instead of plugin.py.
+lightningd runs this instead of plugin.py.
 """
 
 # ruff: noqa: E402 - sys.path first
@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-# Not this directory, whose modules have names that others have too.
+# This directory must not be on the path: its modules' names clash with those of others.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from nwc.main import build_plugin
@@ -21,13 +21,13 @@ from nwc.tasks import Tasks
 from nwc.wallet.context import Call, Wallet
 from nwc.wallet.dispatch import METHODS
 
-FAILED = "make_invoice"
+METHOD = "make_invoice"
 
 tasks = Tasks()
 
 
 def fail(words: str) -> None:
-    """Fail with words, and because of an exception with the same words."""
+    """Raise an exception with these words, caused by another one with the same words."""
     try:
         raise KeyError(words)
     except KeyError as error:
@@ -53,7 +53,7 @@ async def handler(_: Wallet, call: Call) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    METHODS[FAILED] = replace(METHODS[FAILED], handler=handler)
+    METHODS[METHOD] = replace(METHODS[METHOD], handler=handler)
     logging.getLogger("nwc").setLevel(logging.INFO)
     runner = Runner()
     build_plugin(runner).run()

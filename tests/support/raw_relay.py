@@ -1,7 +1,7 @@
-"""A relay that speaks WebSocket (RFC 6455) by hand, so that a test can have it speak wrongly.
+"""A relay that implements WebSocket (RFC 6455) itself, so that a test can make it break the protocol.
 
-Honest until told otherwise: it takes what is published and confirms what is asked for. It is also the
-channel of an app in a test, as ScriptedRelay is.
+Until a test makes it misbehave it is honest: it accepts every event and confirms every subscription.
+Like ScriptedRelay it is also the channel of an app in a test.
 """
 
 import base64
@@ -23,7 +23,7 @@ from tests.support.waiting import PATIENCE_S, wait_until
 TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
 CONTINUATION = 0
 FOR_EVER_S = 600.0
-# No frame of an honest client is longer here.
+# Longer than any frame of an honest client in the tests.
 _MAX_READ = 1 << 20
 _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -31,27 +31,27 @@ _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 def frame(
     opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, length: int | None = None
 ) -> bytes:
-    """Spell a frame as a server does, unmasked.
+    """Return the bytes of a server's frame, which is unmasked.
 
     Args:
         opcode: of the frame.
-        payload: as it is.
-        fin: whether it is the last of its message.
+        payload: of the frame.
+        fin: True if it is the last frame of its message.
         rsv: the three reserved bits; 4 is RSV1, "compressed".
-        length: what the header says, if that is not the truth.
+        length: the length in the header, in bytes, if it is to be false.
 
     """
-    said = len(payload) if length is None else length
+    declared = len(payload) if length is None else length
     first = bytes([fin << 7 | rsv << 4 | opcode])
-    if said < 126:
-        return first + bytes([said]) + payload
-    if said < 1 << 16:
-        return first + struct.pack("!BH", 126, said) + payload
-    return first + struct.pack("!BQ", 127, said) + payload
+    if declared < 126:
+        return first + bytes([declared]) + payload
+    if declared < 1 << 16:
+        return first + struct.pack("!BH", 126, declared) + payload
+    return first + struct.pack("!BQ", 127, declared) + payload
 
 
 def accepted(key: bytes, *more: bytes) -> bytes:
-    """Spell the answer to a handshake, with more header lines."""
+    """Return the answer that accepts a handshake, with further header lines."""
     digest = base64.b64encode(hashlib.sha1(key + _ACCEPT_SUFFIX).digest())
     lines = (b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Accept: " + digest, *more)
     return b"HTTP/1.1 101 Switching Protocols\r\n" + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
@@ -61,11 +61,11 @@ class RawRelay:
     """A relay on a free port.
 
     Attributes:
-        handshake: makes, of the client's key, what to answer to the next handshakes instead of the
-            honest answer, a piece at a time.
+        handshake: None, or a function of the client's key that gives the pieces of a dishonest answer
+            to every later handshake.
         received: the events that clients published.
-        port: where it listens.
-        sent_before_hang_up: bytes of each misdeed that could be sent until the client hung up.
+        port: the port it listens on.
+        sent_before_hang_up: for each misbehaviour, the bytes that were sent before the client hung up.
 
     """
 
@@ -96,7 +96,7 @@ class RawRelay:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL it listens on."""
         return f"ws://127.0.0.1:{self.port}"
 
     # As the channel of an app
@@ -107,16 +107,16 @@ class RawRelay:
             client.sendall(frame(TEXT, json.dumps(["EVENT", name, event]).encode()))
 
     def close(self) -> None:
-        """Nothing: the relay outlives the app."""
+        """Do nothing: the relay runs on after the app."""
 
-    # What a test has it do
+    # Misbehaviour
 
     def misbehave(self, pieces: Iterable[bytes], *, is_deaf: bool = False) -> None:
-        """Send bytes as they are to the one subscriber, and wait until it hangs up.
+        """Send raw bytes to the only subscriber, and wait until it hangs up.
 
         Args:
-            pieces: what to send.
-            is_deaf: read nothing meanwhile.
+            pieces: the bytes to send, piece by piece.
+            is_deaf: True to read nothing meanwhile.
 
         """
         [client] = self._subscriptions
@@ -126,7 +126,7 @@ class RawRelay:
         wait_until(lambda: client not in self._subscriptions, "the client hangs up")
 
     def wait_for_subscription(self, wallet_pubkey: str) -> None:
-        """Wait until somebody reads the requests for a wallet key."""
+        """Wait until there is a subscription to the requests for a wallet key."""
         wait_until(
             lambda: any(wallet_pubkey in f.get("#p", ()) for _, f in list(self._subscriptions.values())),
             "a subscription",
@@ -149,12 +149,12 @@ class RawRelay:
                 key = _handshake_key(reader.readline(_MAX_READ) for _ in iter(int, 1))
                 if self.handshake is not None:
                     self._misbehave(client, self.handshake(key))
-                    _wait_for_the_end(client)
+                    _read_to_the_end(client)
                     return
                 client.sendall(accepted(key))
                 while True:
-                    wait_until(lambda: not self._is_deaf, "the test lets it hear", FOR_EVER_S)
-                    self._take(client, *_read_frame(reader))
+                    wait_until(lambda: not self._is_deaf, "the relay may read again", FOR_EVER_S)
+                    self._handle(client, *_read_frame(reader))
             finally:
                 self._subscriptions.pop(client, None)
                 self._open.discard(client)
@@ -167,7 +167,7 @@ class RawRelay:
                 sent += len(piece)
         self.sent_before_hang_up.append(sent)
 
-    def _take(self, client: socket.socket, opcode: int, payload: bytes) -> None:
+    def _handle(self, client: socket.socket, opcode: int, payload: bytes) -> None:
         if opcode == CLOSE:
             raise EOFError
         if opcode == PING:
@@ -195,7 +195,7 @@ def _handshake_key(lines: Iterable[bytes]) -> bytes:
 
 
 def _read_frame(reader: BinaryIO) -> tuple[int, bytes]:
-    """Read one frame of a client, and unmask it."""
+    """Read a frame of a client; return its opcode and its payload, unmasked."""
     opcode, length = _read(reader, 2)
     length &= 127
     if length == 126:
@@ -204,7 +204,7 @@ def _read_frame(reader: BinaryIO) -> tuple[int, bytes]:
         [length] = struct.unpack("!Q", _read(reader, 8))
     mask = _read(reader, 4)
     payload = _read(reader, length)
-    return opcode & 15, bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload))
+    return opcode & 15, bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
 
 
 def _read(reader: BinaryIO, size: int) -> bytes:
@@ -214,14 +214,17 @@ def _read(reader: BinaryIO, size: int) -> bytes:
     return data
 
 
-def _wait_for_the_end(client: socket.socket) -> None:
+def _read_to_the_end(client: socket.socket) -> None:
     while client.recv(_MAX_READ):
         pass
 
 
 @dataclass(frozen=True)
 class Endless:
-    """A piece over and over, until so many bytes are sent, which no client should ever take."""
+    """The first bytes, then a piece again and again, up to `at_most` bytes of it in all.
+
+    A client should hang up long before that.
+    """
 
     first: bytes
     piece: bytes

@@ -1,6 +1,6 @@
-"""The package as reckless installs it, but without reckless: a copy, `.venv`, and a wrapper for both.
+"""Lays out the package as reckless does, without reckless: a copy, `.venv` and a wrapper.
 
-tests/integration/test_reckless.py has reckless itself do it.
+tests/integration/test_reckless.py installs it with reckless itself.
 """
 
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.support.processes import ROOT
 
-# What reckless writes, in short: the package is run as a module that is called like the plugin.
+# A short form of reckless's wrapper, which runs the package as a module with the plugin's name.
 _WRAPPER = """#!{directory}/.venv/bin/python
 import runpy
 import sys
@@ -21,14 +21,11 @@ runpy.run_module("nwc", {{}}, "__main__")
 
 
 def install(directory: Path, venv: Path = Path(sys.prefix)) -> Path:
-    """Copy the package, and nothing else, to where reckless would.
+    """Copy the package alone to where reckless would copy it; return the wrapper that lightningd runs.
 
     Args:
-        directory: is made; reckless calls it `nwc`.
-        venv: what `.venv` shall be.
-
-    Returns:
-        The wrapper, which lightningd would run.
+        directory: the directory to make; reckless calls it `nwc`.
+        venv: the virtual environment that `.venv` links to.
 
     """
     directory.mkdir()

@@ -1,8 +1,8 @@
-"""A relay for tests, in a process of its own so that its CPU time is not ours.
+"""A relay for tests, in a process of its own so that its CPU time is not counted with the tests'.
 
 `python -m tests.support.relay [--port N] [--auth read|write|both]` runs rust-nostr's LocalRelay, a full
-relay. fast_relay.py is the other one, for measuring. Both print their URL and end when their standard
-input does.
+relay. The other relay program, for benchmarks, is fast_relay.py. Both print their URL and end when their
+standard input ends.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from tests.support.processes import ChildProcess
 
 
 class RelayKind(StrEnum):
-    """The relays there are, by the names people use on the command line."""
+    """The relay programs, by their names on the command line."""
 
     FAST = "fast"
     NOSTR_SDK = "nostr-sdk"
@@ -30,7 +30,7 @@ RELAY_MODULES = {RelayKind.FAST: "tests.support.fast_relay", RelayKind.NOSTR_SDK
 
 @dataclass(frozen=True, slots=True)
 class RunningRelay:
-    """Where a relay listens, and its process id."""
+    """The URL and the process id of a relay."""
 
     url: str
     pid: int
@@ -38,7 +38,7 @@ class RunningRelay:
 
 @contextlib.contextmanager
 def running_relay(kind: RelayKind) -> Iterator[RunningRelay]:
-    """Run a relay on a free port of this machine."""
+    """Yield a relay that runs on a free port of this machine."""
     with ChildProcess([sys.executable, "-m", RELAY_MODULES[kind], "--port", "0"]) as process:
         url = process.wait_for(r"^ws://\S+$")[0]
         yield RunningRelay(url, process.pid)
@@ -46,28 +46,28 @@ def running_relay(kind: RelayKind) -> Iterator[RunningRelay]:
 
 @contextlib.contextmanager
 def slow_relays(delays_s: Sequence[float]) -> Iterator[list[str]]:
-    """Run the fast relay once for each delay (inf: it never answers); gives their URLs."""
+    """Yield the URLs of fast relays, one for each delay in seconds (inf: it never answers)."""
     command = [sys.executable, "-m", RELAY_MODULES[RelayKind.FAST], "--delay", *map(str, delays_s)]
     with ChildProcess(command) as process:
         yield process.wait_for(r"^ws://.*$")[0].split()
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser for the command line of a relay program, which knows `--port`."""
+    """Return a parser for the command line of a relay program, with `--port`."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--port", type=int, default=0, help="0, the default, is any free one")
+    parser.add_argument("--port", type=int, default=0, help="0, the default, for any free port")
     return parser
 
 
 async def standard_input_ends() -> None:
-    """Wait until whoever started this program has closed its standard input, or is gone."""
+    """Wait for the end of standard input: the parent process has closed it, or has ended."""
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
 async def _main(port: int, auth: str | None) -> None:
-    # Its default is 60 events a minute, which a demonstration would not notice but a test would.
+    # The default of 60 events a minute is too few for the tests.
     limit = RateLimit(max_reqs=1_000, notes_per_minute=10_000_000)
-    # Port 0 would be taken literally in its URL; without a port it finds a free one.
+    # LocalRelay would put port 0 into its URL literally. Without a port it finds a free one.
     builder = LocalRelayBuilder().addr("127.0.0.1").rate_limit(limit)
     if auth is not None:
         mode = LocalRelayBuilderNip42Mode[auth.upper()]
@@ -82,6 +82,6 @@ async def _main(port: int, auth: str | None) -> None:
 
 if __name__ == "__main__":
     arguments = argument_parser("rust-nostr's LocalRelay")
-    arguments.add_argument("--auth", choices=("read", "write", "both"), help="want AUTH for this")
+    arguments.add_argument("--auth", choices=("read", "write", "both"), help="what needs AUTH (NIP-42)")
     chosen = arguments.parse_args()
     asyncio.run(_main(chosen.port, chosen.auth))

@@ -1,4 +1,4 @@
-"""A relay that a test can kill and bring back under the same URL: rust-nostr's, or the lean one."""
+"""A relay that a test can kill and start again under the same URL: rust-nostr's, or the fast one."""
 
 import subprocess
 import sys
@@ -11,11 +11,11 @@ from tests.support.relay import RELAY_MODULES, RelayKind
 
 
 class RestartableRelay:
-    """A relay in a process of its own. What it stored dies with the process.
+    """A relay in a process of its own. Its stored events are lost with the process.
 
     Args:
-        kind: which relay.
-        auth: what it wants AUTH for (NIP-42): "read", "write" or "both"; rust-nostr's can.
+        kind: which relay program.
+        auth: what needs AUTH (NIP-42): "read", "write" or "both". Only rust-nostr's relay has this.
 
     """
 
@@ -39,17 +39,17 @@ class RestartableRelay:
 
     @property
     def url(self) -> str:
-        """Its URL, while it runs and while it does not."""
+        """Its URL, which stays the same after a restart."""
         return f"ws://127.0.0.1:{self._port}"
 
     @property
     def pid(self) -> int | None:
-        """Its process id, None while it does not run."""
+        """Its process id; None while it does not run."""
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        """Start it and wait until it listens."""
-        # It ends by itself when its standard input does: nothing is left if the tests are killed.
+        """Start the relay and wait until it listens."""
+        # It ends with its standard input, so it does not outlive tests that are killed.
         self._process = subprocess.Popen(
             [sys.executable, "-m", self._module, *self._options],
             cwd=ROOT,
@@ -62,7 +62,7 @@ class RestartableRelay:
         assert line == self.url, f"the relay did not start: {line!r}"
 
     def kill(self) -> None:
-        """Let it die without a closing handshake, if it runs, and wait until it has."""
+        """Kill the relay, if it runs, without a closing handshake, and wait until it has ended."""
         if self._process is None:
             return
         with self._process as process:

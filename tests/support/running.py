@@ -1,4 +1,4 @@
-"""What runs between entering and leaving it, and is made of parts that end in turn."""
+"""A base class of context managers that run several parts."""
 
 from contextlib import ExitStack
 from types import TracebackType
@@ -6,13 +6,13 @@ from typing import Self
 
 
 class Running:
-    """Starts when it is entered. What has started ends when it is left, or if the rest fails."""
+    """Starts its parts on entry, and ends them on exit or if one fails to start."""
 
     def __init__(self) -> None:
         self._running = ExitStack()
 
     def _start(self) -> None:
-        """Start the parts, and have `_running` end them."""
+        """Start the parts, and register their ends with `_running`."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:

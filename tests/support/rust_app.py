@@ -1,4 +1,4 @@
-"""What rust-nostr's NWC client shows, as plain JSON, and the notifications it gets."""
+"""The answers and notifications of rust-nostr's NWC client, as plain JSON."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ from tests.support.waiting import PATIENCE_S
 
 
 def transaction_of(shown: LookupInvoiceResponse) -> Json:
-    """Return a transaction as NIP-47 spells it, without the fields that are not there."""
+    """Return a transaction in NIP-47's JSON, without absent fields."""
     fields = {_name(name): _plain(value) for name, value in vars(shown).items() if value is not None}
     return {
         name: value.lower() if name in ("type", "state") else value for name, value in fields.items()
@@ -35,7 +35,7 @@ def _name(field: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return what is inside of rust-nostr's types."""
+    """Return the plain value inside rust-nostr's types."""
     if isinstance(value, Timestamp):
         return value.as_secs()
     if isinstance(value, JsonValue):
@@ -48,9 +48,9 @@ def _plain(value: Any) -> Any:
 
 
 class Notifications:
-    """The notifications of a connection, over the client that asks too.
+    """The notifications of a connection, received over the same client as the answers.
 
-    rust-nostr's Python package has no subscription to them of its own.
+    rust-nostr's Python package has no method that subscribes to them.
     """
 
     def __init__(self, stream: ClientNotificationStream, uri: NostrWalletConnectUri) -> None:
@@ -60,27 +60,27 @@ class Notifications:
 
     @classmethod
     async def of(cls, nwc: NostrWalletConnect, uri: str) -> Self:
-        """Subscribe, and see that the relay knows it."""
+        """Return the notifications of a client, once the relay has the subscription."""
         parsed = NostrWalletConnectUri.parse(uri)
-        await nwc.get_info()  # which connects
+        await nwc.get_info()  # connects the client
         client = nwc.client()
         kinds = [Kind(KIND_NOTIFICATION), Kind(KIND_NOTIFICATION_NIP04)]
         wanted = Filter().kinds(kinds).author(parsed.public_key())
         stream = client.notifications()
         await client.subscribe(ReqTarget.auto([wanted]))
-        await nwc.get_info()  # over the same socket, later
+        await nwc.get_info()  # uses the same socket, so the relay has the subscription before it
         return cls(stream, parsed)
 
     async def next(self) -> tuple[int, Json]:
-        """Wait for the next; return the event's kind and its content."""
+        """Return the event kind and the content of the next notification, once it has come."""
         async with asyncio.timeout(PATIENCE_S):
             while True:
-                told = await self._stream.next()
-                assert told is not None, "the client was shut down"
-                if isinstance(told, ClientNotification.NEW_EVENT):
-                    kind = told.event.kind().as_u16()
+                message = await self._stream.next()
+                assert message is not None, "the client was shut down"
+                if isinstance(message, ClientNotification.NEW_EVENT):
+                    kind = message.event.kind().as_u16()
                     if kind in (KIND_NOTIFICATION, KIND_NOTIFICATION_NIP04):
-                        return kind, self._open(kind, told.event.content())
+                        return kind, self._open(kind, message.event.content())
 
     def _open(self, kind: int, content: str) -> Json:
         old = kind == KIND_NOTIFICATION_NIP04

@@ -1,6 +1,6 @@
-"""A relay in this process that does what a test tells it, honest or not.
+"""A relay in this process whose behaviour a test controls, honest or not.
 
-It stores nothing by itself, checks nothing, and sends to every subscription whatever it is given.
+It stores nothing by itself, checks nothing, and ignores filters: each event goes to every subscription.
 """
 
 import itertools
@@ -18,12 +18,13 @@ from tests.support.channel import EventLog, Json
 from tests.support.loop_thread import LoopThread
 from tests.support.waiting import wait_until
 
-# What a relay says to an event, a filter or an AUTH, knowing these keys: "" is yes, None is silence.
+# Given an event, a filter or an AUTH event and the keys that are authenticated, returns the reason of a
+# refusal, "" to accept it, or None to give no answer.
 Verdict = Callable[[Json, set[str]], str | None]
 
 
 def takes_all(_what: Json, _known: set[str]) -> str | None:
-    """Say yes."""
+    """Accept everything."""
     return ""
 
 
@@ -31,25 +32,25 @@ class ScriptedRelay(LoopThread):
     """A relay and, for the app in a test, the channel to its wallet.
 
     Args:
-        port: where to listen; 0 for any that is free.
-        tls: what it shows to those who connect, None for plain text.
+        port: the port to listen on; 0 for any free one.
+        tls: the context with its certificate; None for no TLS.
 
     Attributes:
-        received: the events that clients published.
+        received: the events that clients published and that it accepted.
         kept: events that a new subscription gets at once, before its EOSE.
-        is_mute: it takes what comes and never says a word.
-        port: where it listens, once it does.
+        is_mute: True to ignore every message.
+        port: the port it listens on, once it is entered.
         connections_so_far: how many clients have connected.
-        handshakes: the HTTP headers of each.
-        redirect_to: sends clients elsewhere (HTTP 301), instead of serving them.
-        on_event: judges what is published.
-        on_filter: judges what is asked for.
-        on_auth: judges AUTH (NIP-42); whoever is taken is known from then on.
-        challenges: send a new challenge when a client connects, and with each "auth-required:"; only
-            the newest is good.
-        auths: the AUTH events that came.
-        forgets_strangers: a REQ of a client without AUTH gets a challenge and EOSE, and is forgotten
-            (as chorus does).
+        handshakes: the HTTP headers of each handshake.
+        redirect_to: None, or the URL to which each client is redirected (HTTP 301).
+        on_event: the verdict on each published event.
+        on_filter: the verdict on each REQ.
+        on_auth: the verdict on each AUTH (NIP-42); an accepted key is authenticated from then on.
+        challenges: True to send a new challenge when a client connects, and with each
+            "auth-required:"; only the newest is valid.
+        auths: the AUTH events received.
+        forgets_strangers: True to answer a REQ of a client without AUTH with a challenge and EOSE, and
+            then forget it (as chorus does).
         after_eose: further elements of each EOSE message (NIP-67 has one).
 
     """
@@ -78,17 +79,17 @@ class ScriptedRelay(LoopThread):
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL it listens on."""
         return f"wss://127.0.0.1:{self.port}" if self._tls else super().url
 
     # From the test's thread
 
     def send(self, event: Json) -> None:
-        """Deliver an event to every subscription, whatever that asked for."""
+        """Deliver an event to every subscription, whatever its filter."""
         self._in_loop(self._deliver(event))
 
     def send_frame(self, frame: str | bytes) -> None:
-        """Send a frame as it is to every client."""
+        """Send a raw frame to every client."""
         self._in_loop(self._send_frame(frame))
 
     def challenge(self) -> None:
@@ -97,19 +98,19 @@ class ScriptedRelay(LoopThread):
         self.send_frame(json.dumps(["AUTH", self._challenge]))
 
     def forget_keys(self) -> None:
-        """Know nobody any more, without a word."""
+        """Forget all authenticated keys without sending anything."""
         for known in self._known.values():
             known.clear()
 
     def end_subscriptions(self, reason: str) -> None:
-        """Close every subscription with these words."""
+        """Close every subscription (NIP-01 CLOSED) for this reason."""
         names = self.subscription_names()
         self.forget_subscriptions()
         for name in names:
             self.send_frame(json.dumps(["CLOSED", name, reason]))
 
     def forget_subscriptions(self) -> None:
-        """Deliver no more to the subscriptions there are, without a word."""
+        """Forget all subscriptions without sending anything."""
         self._subscriptions.clear()
 
     def subscription_names(self) -> list[str]:
@@ -117,10 +118,10 @@ class ScriptedRelay(LoopThread):
         return [name for _, name in self._subscriptions]
 
     def close(self) -> None:
-        """Nothing: the relay outlives the app."""
+        """Do nothing: the relay runs on after the app."""
 
     def wait_for_subscription(self, wallet_pubkey: str) -> None:
-        """Wait until somebody reads the requests for a wallet key."""
+        """Wait until there is a subscription to the requests for a wallet key."""
         wait_until(lambda: self._is_read(wallet_pubkey), f"a subscription for {wallet_pubkey}")
 
     def filters(self) -> list[Json]:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A plugin for a payer of the tests: some RPC commands reach lightningd later than they were given."""
+"""A plugin for the payer of tests, which delays some RPC commands on their way to lightningd."""
 
 from dataclasses import dataclass
 from threading import Timer
@@ -12,11 +12,13 @@ PASS = {"result": "continue"}
 
 @dataclass
 class Delay:
-    """How a command is delayed: by how much, after how many that pass at once; and what came of it.
+    """The delay of a command, and counts of its calls.
 
     Attributes:
+        seconds: by which each call is delayed.
+        passing: how many more calls pass without a delay first.
         delayed: how many calls were delayed so far.
-        passed: how many of these have reached lightningd.
+        passed: how many of the delayed calls have reached lightningd.
 
     """
 
@@ -44,14 +46,14 @@ def on_command(rpc_command: dict[str, Any], request: Any, **_: Any) -> None:
 
 
 def let_pass(delay: Delay, request: Any) -> None:
-    """Let a delayed call reach lightningd."""
+    """Pass a delayed call on to lightningd."""
     request.set_result(PASS)
     delay.passed += 1
 
 
 @plugin.method("delay-command")
 def set_delay(command: str, seconds: float = 0, passing: int = 0) -> dict[str, int]:
-    """Delay a command from now on, after a number of calls that pass; 0 seconds end that."""
+    """Delay a command from now on, after a number of calls that pass; 0 seconds end the delay."""
     delays.pop(command, None)
     if seconds:
         delays[command] = Delay(float(seconds), int(passing))
@@ -60,7 +62,7 @@ def set_delay(command: str, seconds: float = 0, passing: int = 0) -> dict[str, i
 
 @plugin.method("delayed-commands")
 def count(command: str) -> dict[str, int]:
-    """Return how many calls of a command were delayed since it was set, and how many went on."""
+    """Return how many calls of a command were delayed since it was set, and how many were passed on."""
     return {"delayed": delays[command].delayed, "passed": delays[command].passed}
 
 

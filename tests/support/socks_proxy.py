@@ -1,4 +1,4 @@
-"""A SOCKS5 proxy (RFC 1928, CONNECT only) in this process, which records what it is asked for."""
+"""A SOCKS5 proxy (RFC 1928, CONNECT only) in this process, which records its requests."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ _END_OF_REPLY = b"\x00\x01" + bytes(6)
 
 
 class AddressType(IntEnum):
-    """RFC 1928 section 5."""
+    """The address types of RFC 1928 section 5."""
 
     IPV4 = 1
     NAME = 3
@@ -26,7 +26,7 @@ class AddressType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request: where a client wants to go, and how it has said so."""
+    """A request of a client: the destination, and the type of its address."""
 
     type: AddressType
     host: str
@@ -34,13 +34,13 @@ class Asked:
 
 
 class SocksProxy:
-    """A proxy that can go away and come back.
+    """A proxy that can be stopped and started again.
 
     Args:
-        routes: ports of this machine, by the host that clients ask for. Other hosts are out of reach.
+        routes: the port of this machine for each host that clients ask for. Other hosts are unreachable.
 
     Attributes:
-        port: where it listens.
+        port: the port it listens on.
 
     """
 
@@ -65,7 +65,7 @@ class SocksProxy:
 
     @property
     def address(self) -> str:
-        """Its address, as lightningd's option `proxy` takes it."""
+        """Its address in the form of lightningd's option `proxy`."""
         return f"127.0.0.1:{self.port}"
 
     def asked_for(self, host: str) -> set[Asked]:
@@ -73,14 +73,14 @@ class SocksProxy:
         return {asked for asked in self._asked if asked.host == host}
 
     def start(self) -> None:
-        """Listen."""
+        """Start to listen."""
         started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main(started)), daemon=True)
         self._thread.start()
         assert started.wait(PATIENCE_S)
 
     def stop(self) -> None:
-        """Cut off all that goes through it and listen no more, if it does."""
+        """Close all connections and stop listening, if it listens."""
         if self._loop is not None and self._thread is not None:
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(PATIENCE_S)
@@ -93,10 +93,10 @@ class SocksProxy:
         started.set()
         await self._stopping.wait()
         server.close()
-        # asyncio.run cancels what is being served.
+        # asyncio.run cancels the tasks of open connections.
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Cancelled at the end: start_server of Python 3.11 would complain of a task that says so.
+        # Tasks are cancelled at the end, and start_server of Python 3.11 logs that as an error.
         ends = (OSError, asyncio.IncompleteReadError, asyncio.CancelledError)
         with contextlib.suppress(*ends), contextlib.closing(writer):
             _, count = await reader.readexactly(2)

@@ -1,8 +1,8 @@
-"""A WebSocket connection for what measures, and should cost next to nothing beside what it measures.
+"""A WebSocket connection for benchmarks that uses as little CPU time as possible.
 
-The processes of a benchmark share a machine with the node: what an app and a relay use there, lightningd
-lacks. With picows (on its own transport, aiofastnet) and uvloop, the way over the relay and back takes
-half of what it took with websockets on asyncio (0.12 ms instead of 0.24), and lightningd makes 3 % more
+The app and the relay of a benchmark share the machine with the node, so lightningd lacks the CPU time
+that they use. With picows (on its own transport, aiofastnet) and uvloop, the way to the relay and back
+takes half as long as with websockets on asyncio (0.12 ms instead of 0.24), and lightningd makes 3 % more
 invoices.
 """
 
@@ -14,7 +14,7 @@ _CLOSE_TIMEOUT_S = 5
 
 
 class TextConnection(WSListener):
-    """One end of a connection over which go texts, each in one frame."""
+    """One end of a connection that carries texts, each in one frame."""
 
     def __init__(self) -> None:
         self._transport: WSTransport | None = None
@@ -22,30 +22,30 @@ class TextConnection(WSListener):
         self._is_writable.set()
 
     def begun(self) -> None:
-        """Take note of the beginning of the connection."""
+        """Act on the start of the connection; subclasses override it."""
 
     def received(self, text: str) -> None:
-        """Take what came."""
+        """Act on a text of the other end; subclasses override it."""
 
     def lost(self) -> None:
-        """Take note of the end of the connection."""
+        """Act on the end of the connection; subclasses override it."""
 
     @property
     def is_open(self) -> bool:
-        """Tell whether something can be sent."""
+        """True if texts can be sent."""
         return self._transport is not None and not self._transport.is_disconnected
 
     def send(self, text: str) -> None:
-        """Send a text; waits for nobody."""
+        """Send a text without waiting; do nothing if there is no connection yet."""
         if self._transport is not None:
             self._transport.send(WSMsgType.TEXT, text)
 
     async def drain(self) -> None:
-        """Wait where the other end does not keep up."""
+        """Wait while the other end does not keep up."""
         await self._is_writable.wait()
 
     async def close(self) -> None:
-        """End the connection, whether or not the other end takes note."""
+        """Close the connection, or abort it if the other end does not answer within 5 s."""
         if self._transport is None:
             return
         try:
@@ -57,19 +57,19 @@ class TextConnection(WSListener):
             self.abort()
 
     def abort(self) -> None:
-        """End the connection without a word."""
+        """End the connection without a closing handshake."""
         if self._transport is not None:
             self._transport.underlying_transport.abort()
 
     # Called by picows
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        """Take note of the connection."""
+        """Store the transport of the new connection."""
         self._transport = transport
         self.begun()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Hand on a text, and end when the other end wants to."""
+        """Pass on a text, or end the connection if the other end closes it."""
         if frame.msg_type == WSMsgType.TEXT:
             self.received(frame.get_payload_as_utf8_text())
         elif frame.msg_type == WSMsgType.CLOSE:
@@ -77,14 +77,14 @@ class TextConnection(WSListener):
             transport.disconnect()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """Pass on that it is over; who waits to send need not."""
+        """Release `drain` and announce the end."""
         self._is_writable.set()
         self.lost()
 
     def pause_writing(self) -> None:
-        """Much is still to be sent."""
+        """Make `drain` wait: the send buffer is full."""
         self._is_writable.clear()
 
     def resume_writing(self) -> None:
-        """Most of it is."""
+        """Release `drain`: the send buffer has room again."""
         self._is_writable.set()

@@ -1,10 +1,10 @@
-"""Waiting for a condition, for a bounded time."""
+"""Waiting for a condition, with a timeout."""
 
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-# Against hanging only: long enough for a machine that does other work as well.
+# Only so that a test does not hang: long enough for a machine that does other work as well.
 PATIENCE_S = 60.0
 _PAUSE_S = 0.02
 
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 def wait_until(condition: Callable[[], T], what: str, timeout_s: float = PATIENCE_S) -> T:
-    """Ask again and again until the answer is true, and return it.
+    """Return the first true result of `condition`, which is called again and again.
 
     Raises:
-        TimeoutError: it never was; names `what` and the last answer.
+        TimeoutError: there was none within `timeout_s` seconds; names `what` and the last result.
 
     """
     deadline = time.monotonic() + timeout_s
@@ -27,6 +27,6 @@ def wait_until(condition: Callable[[], T], what: str, timeout_s: float = PATIENC
 
 
 def wait_for_the_next_second() -> None:
-    """Wait until events are dated one second later than now."""
+    """Wait until the clock shows the next Unix second, so that `created_at` of later events differs."""
     now = int(time.time())
     wait_until(lambda: int(time.time()) > now, "the next second")

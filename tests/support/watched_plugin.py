@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The plugin itself, but every name it has resolved and every address it connects to is written down.
+"""The plugin with a record of every host name it resolves and every address it connects to.
 
-Lightningd runs this instead of plugin.py. Python itself reports both (PEP 578, audit hooks), whatever
-library asks. Tests read them with tests/support/network_watch.py.
+lightningd runs this instead of plugin.py. Python's audit hooks (PEP 578) report both, whichever library
+is used. Tests read the record with tests/support/network_watch.py.
 """
 
 # ruff: noqa: E402 - sys.path first
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Not this directory, whose modules have names that others have too.
+# This directory must not be on the path: its modules' names clash with those of others.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from nwc.main import build_plugin
@@ -23,22 +23,22 @@ LOOKUP_EVENTS = {"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostby
 
 
 class WatchedRunner(Runner):
-    """Begins to watch when it knows where to write."""
+    """Starts the record as soon as lightningd has named its directory."""
 
     def start(self, options: dict[str, Any], configuration: dict[str, Any]) -> dict[str, Any]:
         directory = Path(configuration["lightning-dir"])
         (directory / LOOKUPS).touch()
 
-        def note(file: str, what: object) -> None:
+        def record(file: str, line: str) -> None:
             with (directory / file).open("a") as lines:
-                lines.write(f"{what}\n")
+                lines.write(f"{line}\n")
 
         def hook(event: str, args: tuple[Any, ...]) -> None:
             if event in LOOKUP_EVENTS:
-                note(LOOKUPS, args[0])
+                record(LOOKUPS, str(args[0]))
             elif event == "socket.connect" and args[0].family != socket.AF_UNIX:
                 host, port, *_ = args[1]
-                note(CONNECTS, f"{host} {port}")
+                record(CONNECTS, f"{host} {port}")
 
         sys.addaudithook(hook)
         return super().start(options, configuration)

@@ -1,4 +1,4 @@
-"""Hypothesis without its deadline: a busy machine is no failure."""
+"""Fixtures of the unit tests. Hypothesis has no deadline, since the machine may be busy."""
 
 import os
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "unit"))
 def lightningd(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Double]:
-    """A double without plugins, in this process. Its parameter, if any, is for its Settings."""
-    monkeypatch.chdir(tmp_path)  # and back: the double goes to its directory
+    """Yield a double without plugins, in this process. A parameter has keyword arguments of Settings."""
+    monkeypatch.chdir(tmp_path)  # restored after the test; the double changes its directory
     double = Double(Settings(tmp_path, **getattr(request, "param", {})))
     yield double
     double.close()

@@ -1,4 +1,4 @@
-"""What several unit tests need: keys, request events, arbitrary JSON."""
+"""Helpers of several unit tests: keys, request events, arbitrary JSON."""
 
 import asyncio
 import json
@@ -20,12 +20,12 @@ WALLET = KeyPair.generate()
 CLIENT = KeyPair.generate()
 STRANGER = KeyPair.generate()
 
-# Runs a program that must not read or write where file modes forbid it; root may do so everywhere.
+# Prefix of a command that must obey file modes. Root could read and write everything without it.
 OBEYING_FILE_MODES: tuple[str, ...] = ()
 if os.geteuid() == 0:
     OBEYING_FILE_MODES = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 
-# Values as `json.loads` makes them: also NaN, infinity and lone surrogates, which JSON text can spell.
+# Values that `json.loads` can return, also NaN, infinity and lone surrogates.
 ANY_TEXT = st.text(st.characters(), max_size=30)
 JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none()
@@ -41,12 +41,12 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
 
 
 def cipher_of_client() -> Cipher:
-    """The client's side of the conversation."""
+    """Return the cipher of the client."""
     return Cipher(CLIENT, WALLET.public_key)
 
 
 def cipher_of_wallet() -> Cipher:
-    """Our side of the conversation."""
+    """Return the cipher of the wallet service."""
     return Cipher(WALLET, CLIENT.public_key)
 
 
@@ -62,7 +62,7 @@ def request_event(
     kind: int = KIND_REQUEST,
     more_tags: Sequence[Sequence[str]] = (),
 ) -> Event:
-    """Make a request event of the client, signed."""
+    """Return a signed request event of the client."""
     text = plaintext if isinstance(plaintext, str) else json.dumps(plaintext)
     if content is None:
         content = cipher_of_client().encrypt(scheme, text)
@@ -79,14 +79,14 @@ def as_json(event: Event) -> dict[str, Any]:
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
-    """Wait for a condition that nothing announces."""
+    """Wait until a condition holds, by polling; raise TimeoutError after `timeout_s` seconds."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
 
 class Errors(logging.Handler):
-    """What is logged as an error: there is none to be."""
+    """A handler that keeps what is logged at level ERROR. Tests check that there is nothing."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)

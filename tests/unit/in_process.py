@@ -28,19 +28,19 @@ from tests.double.node import Node as Double
 from tests.double.params import RpcError
 
 RELAY = "wss://relay.example"
-START = 1_700_000_000  # when the first invoices of the tests are made
-NEVER = 10**9  # seconds until invoices expire that shall not
+START = 1_700_000_000  # Unix seconds of the first invoices
+NEVER = 10**9  # expiry in seconds of invoices that must not expire
 ALICE, BOB = "a1" * 8, "b0" * 8
 
 
 class InProcessNode(Node):
-    """A Node whose calls go straight to a double.
+    """A Node that calls a double directly.
 
     Attributes:
         lightningd: the double.
-        calls: methods that were called, in order, with their parameters.
-        away: while set, lightningd does not answer.
-        before: called, and awaited, before each call with its method and parameters.
+        calls: the called methods with their parameters, in order.
+        away: while True, each call raises NodeUnavailableError.
+        before: awaited before each call, with its method and parameters.
 
     """
 
@@ -54,7 +54,7 @@ class InProcessNode(Node):
     async def _call(self, method: str, params: Params, bounds: Bounds, name: str = "") -> Any:
         given = json.loads(json.dumps(params))
         self.calls.append((method, given))
-        await self._notify()  # also lets calls that are begun together overlap
+        await self._notify()  # this also lets concurrent calls overlap
         if self.before is not None:
             await self.before(method, given)
         if self.away:
@@ -76,13 +76,13 @@ class InProcessNode(Node):
         return paid
 
     async def called(self, is_reached: Callable[[], bool], timeout_s: float = 10) -> None:
-        """Wait until a condition holds that the beginning or the end of some call brings about."""
+        """Wait until a condition holds; check it whenever a call starts or ends."""
         async with asyncio.timeout(timeout_s), self._changed:
             await self._changed.wait_for(is_reached)
 
 
 def connection(id_: str = ALICE, view: View = View.OWN, **fields: Any) -> Connection:
-    """Make a connection with this id."""
+    """Return a connection with this id."""
     return Connection(
         name=f"app {id_}",
         client_pubkey=id_.ljust(64, "0"),
@@ -94,7 +94,7 @@ def connection(id_: str = ALICE, view: View = View.OWN, **fields: Any) -> Connec
 
 
 def call(asking: Connection, params: Json) -> Call:
-    """Make a call of a connection."""
+    """Return a call of a connection."""
     return Call("00" * 32, params, asking)
 
 
@@ -107,7 +107,7 @@ def make_wallet(
     tip: ChainTip | None = None,
     connection_of: Callable[[str], Connection | None] = lambda _: None,
 ) -> Wallet:
-    """Make a wallet on a node; its payments tell nobody."""
+    """Return a wallet on a node; its payments notify nobody."""
     payments = Payments(
         Payer(node),
         Ledgers(node),
@@ -122,7 +122,7 @@ def make_wallet(
 
 
 class World:
-    """A node, a wallet on it, and what happens there."""
+    """A node and a wallet on it, with functions that make and pay invoices."""
 
     def __init__(self, lightningd: Double) -> None:
         self.node = InProcessNode(lightningd)
@@ -136,7 +136,7 @@ class World:
         return answer
 
     async def invoices(self, asking: Connection, count: int, **fields: Any) -> None:
-        """Make invoices of a connection, the first at START, one a second."""
+        """Make invoices of a connection, one per second from START on."""
         prefix = f"nwc:{asking.id}:"
         fields = {"created_at": START, "label_prefix": prefix, **fields}
         await self.dev("dev-invoices", count=count, **fields)
@@ -151,7 +151,7 @@ class World:
         record: InvoiceRecord | None = None,
         **fields: Any,
     ) -> Json:
-        """Make one invoice of a connection, now, with the record beside it."""
+        """Make one invoice of a connection now, and store its record."""
         request_id = f"{number:064x}"
         await self.wallet.records.keep(asking, request_id, record or InvoiceRecord())
         label = invoice_label(asking, request_id)
@@ -161,11 +161,11 @@ class World:
         return {**made, "label": label}
 
     async def pay(self, label: str, amount_msat: int | None = None) -> Json:
-        """Let somebody pay an invoice."""
+        """Pay an invoice from outside."""
         return await self.dev("dev-pay", label=label, amount_msat=amount_msat)
 
     async def payment(self, *parts: Json, **fields: Any) -> Json:
-        """Write down an outgoing payment; returns its first part."""
+        """Add an outgoing payment to the node; return its first part."""
         made = await self.dev("dev-payment", parts=list(parts) or [{}], **fields)
         first: Json = made["payments"][0]
         return first
@@ -179,9 +179,9 @@ class World:
         return await lookup_invoice(self.wallet, call(asking, params))
 
     async def not_found(self, asking: Connection, **params: Any) -> tuple[str, str]:
-        """Call lookup_invoice, which must fail; returns code and message."""
+        """Call lookup_invoice, which must fail; return the code and message of its error."""
         try:
             found = await self.lookup(asking, **params)
         except Nip47Error as error:
             return error.code, error.message
-        raise AssertionError(f"it was found: {found}")
+        raise AssertionError(f"lookup_invoice found {found}")

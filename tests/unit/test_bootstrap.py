@@ -1,4 +1,4 @@
-"""plugin.py started by a Python that cannot run it."""
+"""What plugin.py does if its Python cannot run it."""
 
 import io
 import json
@@ -29,7 +29,7 @@ OLD_PYTHONS = ("3.6", "3.7", "3.8", "3.9", "3.10")
 
 @pytest.fixture
 def plugin(tmp_path: Path) -> Path:
-    """A copy of the plugin without a .venv, in a folder that a shell has to be told of with quotes."""
+    """Return a copy of plugin.py without a .venv, in a folder whose path needs quotes in a shell."""
     directory = tmp_path / "café with a space"
     directory.mkdir()
     for name in ("plugin.py", "Makefile"):
@@ -71,7 +71,7 @@ def make_install(plugin: Path) -> str:
 
 
 def check_disabled(done: "subprocess.CompletedProcess[str]", reason: str, repair: str) -> None:
-    """Check that lightningd got the options first, and the reason with the answer to `init`."""
+    """Check that lightningd gets the options first, and the reason with the answer to `init`."""
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     declared, log, disabled = answers(done.stdout)
@@ -87,7 +87,7 @@ def check_disabled(done: "subprocess.CompletedProcess[str]", reason: str, repair
 
 
 @pytest.mark.parametrize("indent", [None, 2])
-def test_lightningd_is_told_what_to_install(plugin: Path, indent: int | None) -> None:
+def test_missing_packages_disable_the_plugin(plugin: Path, indent: int | None) -> None:
     stdin = "".join(json.dumps(request, indent=indent) + "\n\n" for request in (GETMANIFEST, INIT))
     done = run(plugin, by_lightningd=True, stdin=stdin)
     check_disabled(
@@ -96,7 +96,7 @@ def test_lightningd_is_told_what_to_install(plugin: Path, indent: int | None) ->
 
 
 @pytest.mark.parametrize("locale", ["C", "POSIX"])
-def test_under_a_posix_locale(plugin: Path, locale: str) -> None:
+def test_the_reason_is_shown_under_a_posix_locale(plugin: Path, locale: str) -> None:
     odd = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     python = (BARE_PYTHON[0], "-S")
     done = run(plugin, by_lightningd=True, stdin=BOTH, python=python, **odd)
@@ -105,28 +105,30 @@ def test_under_a_posix_locale(plugin: Path, locale: str) -> None:
     assert make_install(plugin) in done.stderr
 
 
-def test_python_that_does_not_look_beside_the_script(plugin: Path) -> None:
+def test_the_folder_nwc_is_found_with_pythonsafepath(plugin: Path) -> None:
     python = (BARE_PYTHON[0], "-S")
     done = run(plugin, by_lightningd=True, stdin=BOTH, python=python, PYTHONSAFEPATH="1")
     check_disabled(done, "Python packages are missing", make_install(plugin))
 
 
 @pytest.mark.parametrize("version", OLD_PYTHONS)
-def test_old_pythons(plugin: Path, version: str) -> None:
+def test_an_old_python_disables_the_plugin(plugin: Path, version: str) -> None:
     python = shutil.which(f"python{version}")
     probe = [python or "", "-c", "import sys; print(sys.version_info[:2])"]
     if python is None or subprocess.run(probe, capture_output=True, check=False).returncode:
-        pytest.skip(f"no Python {version} here; test_architecture.py has it parsed at least")
+        pytest.skip(
+            f"no Python {version} here; test_architecture.py only checks that it can parse the files"
+        )
     done = run(plugin, by_lightningd=True, stdin=BOTH, python=(python,))
     check_disabled(done, f"Python 3.11 or newer is needed, this is {version}.", make_install(plugin))
 
 
-def test_a_request_that_never_comes_is_not_waited_for(plugin: Path) -> None:
+def test_the_plugin_exits_if_stdin_is_closed(plugin: Path) -> None:
     done = run(plugin, by_lightningd=True)
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_a_person_is_told_too(plugin: Path) -> None:
+def test_a_start_by_hand_shows_the_reason(plugin: Path) -> None:
     done = run(plugin, by_lightningd=False)
     assert done.returncode == 1
     assert done.stdout == ""
@@ -134,7 +136,7 @@ def test_a_person_is_told_too(plugin: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_plugin_py_alone(plugin: Path) -> None:
+def test_plugin_py_without_the_folder_nwc_disables_itself(plugin: Path) -> None:
     shutil.rmtree(plugin.parent / "nwc")
     done = run(plugin, by_lightningd=True, stdin=BOTH)
     [answer] = answers(done.stdout)
@@ -144,7 +146,7 @@ def test_plugin_py_alone(plugin: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "segno~=1.6\n", "\xff"])
-def test_requirements_that_cannot_be_read(plugin: Path, text: str | None) -> None:
+def test_an_unreadable_requirements_txt_disables_the_plugin(plugin: Path, text: str | None) -> None:
     requirements = plugin.parent / "nwc" / "requirements.txt"
     if text is None:
         requirements.unlink()
@@ -157,7 +159,7 @@ def test_requirements_that_cannot_be_read(plugin: Path, text: str | None) -> Non
 @pytest.mark.parametrize(
     "error", ["ImportError('no\\n symbol')", "OSError('libssl')", "SyntaxError('x')"]
 )
-def test_packages_that_are_there_and_broken(plugin: Path, error: str) -> None:
+def test_a_broken_package_disables_the_plugin(plugin: Path, error: str) -> None:
     (plugin.parent / "segno.py").write_text(f"raise {error}\n")
     done = run(plugin, by_lightningd=True, stdin=BOTH, python=(sys.executable,))
     check_disabled(
@@ -178,23 +180,23 @@ def make_venv(plugin: Path, script: str) -> Path:
 
 @pytest.mark.parametrize("by_lightningd", [True, False])
 @pytest.mark.parametrize("python", [BARE_PYTHON, (sys.executable,)], ids=["bare", "complete"])
-def test_the_venv_comes_first(plugin: Path, by_lightningd: bool, python: tuple[str, ...]) -> None:
-    """Also if the Python that lightningd runs plugin.py with has all packages."""
+def test_the_venv_is_preferred(plugin: Path, by_lightningd: bool, python: tuple[str, ...]) -> None:
+    """Even if the Python that runs plugin.py has all packages."""
     make_venv(plugin, '#!/bin/sh\nprintf "%s\\n" "$@"\ncat\n')
     done = run(plugin, by_lightningd=by_lightningd, stdin="the request", python=python)
     assert done.stdout == f"{plugin}\nan argument\nthe request"
     assert done.returncode == 0
 
 
-def test_a_venv_that_is_none_is_entered_once(plugin: Path) -> None:
+def test_a_venv_that_runs_another_python_is_entered_once(plugin: Path) -> None:
     make_venv(plugin, f'#!/bin/sh\nexec {BARE_PYTHON[0]} -S "$@"\n')
     done = run(plugin, by_lightningd=True, stdin=BOTH)
     check_disabled(done, "Python packages are missing", make_install(plugin))
 
 
 @pytest.mark.parametrize("state", ["a link to nowhere", "not executable", "no program"])
-def test_a_venv_that_cannot_be_used(plugin: Path, state: str) -> None:
-    python = make_venv(plugin, "\x7fELF is the beginning of nothing")
+def test_an_unusable_venv_is_named(plugin: Path, state: str) -> None:
+    python = make_venv(plugin, "\x7fELF, and nothing else of a program")
     if state == "a link to nowhere":
         python.unlink()
         python.symlink_to("/nowhere/python3.99")
@@ -204,7 +206,7 @@ def test_a_venv_that_cannot_be_used(plugin: Path, state: str) -> None:
     check_disabled(done, f"; '{python}' cannot be run", make_install(plugin))
 
 
-def test_another_environment_that_has_all_is_good_enough(plugin: Path) -> None:
+def test_a_python_with_all_packages_needs_no_venv(plugin: Path) -> None:
     done = run(
         plugin, by_lightningd=True, stdin=json.dumps(GETMANIFEST) + "\n\n", python=(sys.executable,)
     )
@@ -219,7 +221,7 @@ def test_another_environment_that_has_all_is_good_enough(plugin: Path) -> None:
     "closed",
     ["nwc/requirements.txt", "nwc/service.py", "nwc/cln", ".venv", ".venv/bin", ".venv/bin/python"],
 )
-def test_files_that_cannot_be_read(plugin: Path, closed: str) -> None:
+def test_an_unreadable_file_is_named(plugin: Path, closed: str) -> None:
     make_venv(plugin, f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
     (plugin.parent / "Makefile").touch()
     path = plugin.parent / closed
@@ -230,8 +232,8 @@ def test_files_that_cannot_be_read(plugin: Path, closed: str) -> None:
     check_disabled(done, f" cannot read '{path}'. Run as root: chown -R ", repair)
 
 
-def test_a_python_that_cannot_be_reached(plugin: Path, tmp_path: Path) -> None:
-    """The `.venv` of root often has a Python in root's home folder."""
+def test_a_python_in_a_closed_folder_is_named(plugin: Path, tmp_path: Path) -> None:
+    """A `.venv` made by root often links to a Python in root's home folder."""
     python = make_venv(plugin, "")
     home = tmp_path / "home"
     home.mkdir()
@@ -244,7 +246,7 @@ def test_a_python_that_cannot_be_reached(plugin: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("closed", ["nwc", "nwc/bootstrap.py", "nwc/manifest.py"])
-def test_a_package_that_cannot_be_read(plugin: Path, closed: str) -> None:
+def test_an_unreadable_folder_nwc_is_named(plugin: Path, closed: str) -> None:
     path = plugin.parent / closed
     path.chmod(0)
     done = run(plugin, by_lightningd=True, stdin=BOTH, python=(*OBEYING_FILE_MODES, *BARE_PYTHON))
@@ -257,14 +259,14 @@ def test_a_package_that_cannot_be_read(plugin: Path, closed: str) -> None:
 # Versions
 
 
-def test_every_requirement_can_be_read() -> None:
+def test_every_requirement_is_parsed() -> None:
     lines = [line.partition("#")[0].strip() for line in REQUIREMENTS.read_text().splitlines()]
     names = {bootstrap._parse_requirement(line)[0] for line in lines if line}
     assert names >= {"pyln-client", "websockets", "cryptography", "python-socks", "segno", "coincurve"}
 
 
 @pytest.mark.parametrize("text", ["a", "a~=1", "a>=1; sys_platform == 'x'", "a @ https://x", "-r other"])
-def test_other_requirements_are_not_guessed_at(text: str) -> None:
+def test_a_requirement_of_another_form_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=re.escape(repr(text))):
         bootstrap._parse_requirement(text)
 
@@ -279,7 +281,7 @@ def test_other_requirements_are_not_guessed_at(text: str) -> None:
         ('a>=1; python_version >= "4.0"', False),
     ],
 )
-def test_requirements_of_other_pythons(text: str, is_for_us: bool) -> None:
+def test_requirements_of_other_pythons_are_recognized(text: str, is_for_us: bool) -> None:
     assert bootstrap._parse_requirement(text) == ("a", ">=1", is_for_us)
 
 
@@ -301,11 +303,11 @@ def test_requirements_of_other_pythons(text: str, is_for_us: bool) -> None:
         ("unknown", ">=1", False),
     ],
 )
-def test_versions(version: str, bounds: str, expected: bool) -> None:
+def test_versions_are_compared_with_their_bounds(version: str, bounds: str, expected: bool) -> None:
     assert bootstrap._is_within(version, bounds) is expected
 
 
-def test_versions_that_are_wrong_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_and_wrong_versions_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def version(name: str) -> str:
         if name == "segno":
             raise metadata.PackageNotFoundError(name)
@@ -318,18 +320,18 @@ def test_versions_that_are_wrong_are_named(monkeypatch: pytest.MonkeyPatch) -> N
     )
 
 
-# In this process, so that it can be watched
+# In this process, so that the test can read the rest of stdin
 
 
 @pytest.fixture
 def stdin(monkeypatch: pytest.MonkeyPatch) -> io.TextIOWrapper:
-    stdin = io.TextIOWrapper(io.BytesIO(f"{BOTH}not read any more".encode()))
+    stdin = io.TextIOWrapper(io.BytesIO(f"{BOTH}to be left unread".encode()))
     monkeypatch.setattr(sys, "stdin", stdin)
     monkeypatch.setattr(bootstrap, "MINIMUM_PYTHON", (99, 0))
     return stdin
 
 
-def test_an_old_python_is_told(
+def test_a_disabled_plugin_reads_nothing_after_init(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     stdin: io.TextIOWrapper,
@@ -342,8 +344,8 @@ def test_an_old_python_is_told(
     declared, _, disabled = answers(capfdbinary.readouterr().out.decode())
     assert declared["id"] == GETMANIFEST["id"]
     assert "Python 3.11 or newer is needed, this is 3." in disabled["result"]["disable"]
-    assert stdin.buffer.read() == b"not read any more"
+    assert stdin.buffer.read() == b"to be left unread"
 
 
-def test_a_good_python_goes_on(tmp_path: Path) -> None:
+def test_require_packages_returns_under_a_good_python(tmp_path: Path) -> None:
     bootstrap.require_packages(tmp_path / "plugin.py")

@@ -1,4 +1,4 @@
-"""What the bundle is built of: exact versions, each of which the plugin accepts."""
+"""The packages of the bundle: each has an exact version, which the plugin accepts."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 
 def requirements(path: Path) -> Iterator[Requirement]:
-    """Yield what a requirements file asks for, hashes and comments left out."""
+    """Yield the requirements of a file, without hashes and comments."""
     for line in path.read_text().replace("\\\n", " ").splitlines():
         if text := line.partition("#")[0].partition("--hash")[0].strip():
             yield Requirement(text)
@@ -24,7 +24,7 @@ def applies(requirement: Requirement, python: str) -> bool:
     return requirement.marker is None or requirement.marker.evaluate(environment)
 
 
-def test_all_is_pinned_with_hashes() -> None:
+def test_every_package_is_pinned_with_hashes() -> None:
     assert all(re.fullmatch(r"==[^,*]+", str(locked.specifier)) for locked in requirements(LOCK))
     entries = re.split(r"\n(?=[a-z])", LOCK.read_text())[1:]
     assert len(entries) == len(list(requirements(LOCK)))
@@ -32,7 +32,7 @@ def test_all_is_pinned_with_hashes() -> None:
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_the_plugin_accepts_what_is_pinned(python: str) -> None:
+def test_the_plugin_accepts_every_pinned_version(python: str) -> None:
     pinned = {locked.name: locked for locked in requirements(LOCK) if applies(locked, python)}
     for asked in requirements(ROOT / "nwc" / "requirements.txt"):
         if applies(asked, python):

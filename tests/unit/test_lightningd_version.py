@@ -1,4 +1,4 @@
-"""The integration tests know which version of lightningd they run on."""
+"""Which version of lightningd the integration tests run on."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.support.lightningd_version import before, running_version, since
 
 
 @pytest.fixture(autouse=True)
-def nothing_remembered() -> Iterator[None]:
+def empty_cache() -> Iterator[None]:
     running_version.cache_clear()
     yield
     running_version.cache_clear()
@@ -18,7 +18,7 @@ def nothing_remembered() -> Iterator[None]:
 
 @pytest.fixture
 def lightningd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Have only this lightningd on PATH."""
+    """Make this the only lightningd on PATH."""
     program = tmp_path / "lightningd"
     program.write_text(f"#!/bin/sh\necho '{request.param}'\n")
     program.chmod(0o755)
@@ -36,13 +36,13 @@ def lightningd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.
     ],
     indirect=["lightningd"],
 )
-def test_lines_hold_since_a_version_or_before_it(version: str, is_since: bool) -> None:
+def test_since_and_before_select_by_the_version(version: str, is_since: bool) -> None:
     assert running_version() == version
     assert since("26.06", 1, 2) == ((1, 2) if is_since else ())
     assert before("26.06", 1, 2) == (() if is_since else (1, 2))
 
 
-def test_without_lightningd_the_newest_lines_are_collected(
+def test_without_lightningd_the_newest_version_is_assumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

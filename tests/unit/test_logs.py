@@ -1,4 +1,4 @@
-"""What is left of an exception in the log."""
+"""An exception is logged with type and place, but without its message."""
 
 import io
 import json
@@ -16,7 +16,9 @@ SECRET = "correct horse battery staple"
 
 
 def fail(error: BaseException, cause: BaseException | None = None) -> None:
-    raise error from cause
+    if cause is not None:
+        raise error from cause
+    raise error
 
 
 def formatted(error: BaseException) -> str:
@@ -25,7 +27,7 @@ def formatted(error: BaseException) -> str:
     return logs.PlacesFormatter().format(record)
 
 
-def test_place_and_type_without_words() -> None:
+def test_an_exception_is_logged_without_its_message() -> None:
     try:
         fail(KeyError(SECRET), ValueError(SECRET))
     except KeyError as error:
@@ -39,7 +41,7 @@ def test_place_and_type_without_words() -> None:
     assert SECRET not in text
 
 
-def test_what_was_being_handled_is_shown() -> None:
+def test_the_exception_that_was_being_handled_is_logged_too() -> None:
     try:
         try:
             fail(ValueError(SECRET))
@@ -47,18 +49,18 @@ def test_what_was_being_handled_is_shown() -> None:
             fail(KeyError(SECRET))
     except KeyError as error:
         text = formatted(error)
-    assert "KeyError" in text.splitlines()
+    assert text.splitlines().index("ValueError") < text.splitlines().index("KeyError")
     assert SECRET not in text
 
 
-def test_an_endless_chain_ends() -> None:
+def test_a_circular_chain_of_causes_ends() -> None:
     first, second = KeyError(SECRET), ValueError(SECRET)
     first.__cause__, second.__cause__ = second, first
     assert formatted(first).count("Traceback") == 10
 
 
 class Output:
-    """A plugin whose standard output is kept."""
+    """A plugin whose standard output is in memory."""
 
     def __init__(self) -> None:
         self.bytes = io.BytesIO()
@@ -82,8 +84,8 @@ def output() -> Iterator[Output]:
         root.removeHandler(handler)
 
 
-def test_pyln_logs_no_words(output: Output) -> None:
-    """Neither for a method nor for a notification, and lightningd gets no words either."""
+def test_pyln_logs_no_message_of_an_exception(output: Output) -> None:
+    """This holds for methods and notifications; the answer to lightningd has no message either."""
 
     def handler(**_: Any) -> None:
         fail(KeyError(SECRET))
@@ -96,12 +98,12 @@ def test_pyln_logs_no_words(output: Output) -> None:
     assert answer["error"] == {"code": -32603, "message": "internal error; see lightningd's log"}
     assert "strange failed" in output.text
     assert "stranger failed" in output.text
-    assert "KeyError(SECRET)" in output.text  # the line of the program
+    assert "KeyError(SECRET)" in output.text  # the source line in the traceback
     assert SECRET not in output.text
 
 
 @pytest.mark.parametrize("name", ["websockets.client", "asyncio"])
-def test_frames_and_arguments_stay_out(output: Output, name: str) -> None:
+def test_libraries_log_no_frames_and_arguments(output: Output, name: str) -> None:
     logger = logging.getLogger(name)
     logging.getLogger().setLevel(logging.DEBUG)
     try:

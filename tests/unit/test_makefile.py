@@ -1,4 +1,4 @@
-"""What `make install` says where it cannot succeed. No package is installed: Python is a stand-in."""
+"""What `make install` shows, above all if it fails. Python is a stand-in that installs no package."""
 
 import os
 import shlex
@@ -14,7 +14,7 @@ from tests.unit.helpers import OBEYING_FILE_MODES
 
 ROOT = Path(__file__).parents[2]
 
-# Stands for the Python of the .venv. It is complete once pip has run, unless a file `broken` is there.
+# Stands for the Python of .venv. It has its packages once pip has run, unless a file `broken` exists.
 IN_VENV = """#!/bin/sh
 case "$*" in
   "-m ensurepip"*) ;;
@@ -26,7 +26,7 @@ case "$*" in
   *) exec PYTHON "$@" ;;
 esac
 """
-# Stands for the Python that makes the .venv.
+# Stands for the Python that makes .venv.
 PYTHON = """#!/bin/sh
 case "$*" in
   "-m venv"*) mkdir -p .venv/bin && cp in_venv .venv/bin/python ;;
@@ -41,7 +41,7 @@ def write_script(path: Path, text: str) -> None:
 
 
 def folder(path: Path) -> Path:
-    """Make a folder with what `make install` needs."""
+    """Make and return a folder with the files that `make install` needs."""
     (path / "nwc").mkdir(parents=True)
     for name in ("Makefile", "requirements.txt", "nwc/requirements.txt"):
         shutil.copy(ROOT / name, path / name)
@@ -54,7 +54,7 @@ def make_install(
     where: Path, path: str = "", *, wrapper: tuple[str, ...] = (), **environment: str
 ) -> "subprocess.CompletedProcess[str]":
     path = f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]
-    # That of a `make` above us would be inherited.
+    # The variables of an outer `make` would be inherited.
     variables = {
         name: text for name, text in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
     }
@@ -73,24 +73,24 @@ def make_install(
     ("name", "shown"),
     [("plain", "{path}/plugin.py"), ("café with a space", "'{path}/plugin.py'")],
 )
-def test_ready(tmp_path: Path, name: str, shown: str) -> None:
+def test_make_install_shows_the_option_for_lightningd(tmp_path: Path, name: str, shown: str) -> None:
     where = folder(tmp_path / name)
     done = make_install(where)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"Ready: lightningd --plugin={shown.format(path=where)}\n" in done.stdout
 
 
-def test_a_package_that_is_missing_later_is_installed(tmp_path: Path) -> None:
+def test_make_install_repairs_an_incomplete_venv(tmp_path: Path) -> None:
     where = folder(tmp_path / "x")
     make_install(where)
     (where / ".venv" / "packages").unlink()
     done = make_install(where)
-    assert "is not complete; making it anew" in done.stdout
+    assert "is incomplete; making it again" in done.stdout
     assert "Ready:" in done.stdout
     assert (where / ".venv" / "packages").exists()
 
 
-def test_not_ready_if_the_plugin_cannot_run(tmp_path: Path) -> None:
+def test_a_plugin_that_cannot_run_is_not_ready(tmp_path: Path) -> None:
     where = folder(tmp_path / "x")
     (where / "broken").touch()
     done = make_install(where)
@@ -99,7 +99,7 @@ def test_not_ready_if_the_plugin_cannot_run(tmp_path: Path) -> None:
     assert "Ready:" not in done.stdout
 
 
-def test_colon_in_the_path(tmp_path: Path) -> None:
+def test_a_path_with_a_colon_is_refused(tmp_path: Path) -> None:
     where = folder(tmp_path / "a:b")
     done = make_install(where)
     assert done.returncode != 0
@@ -108,8 +108,8 @@ def test_colon_in_the_path(tmp_path: Path) -> None:
     assert "python3-venv" not in done.stderr
 
 
-def test_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
-    """Root may write everywhere, so `touch` is a stand-in too."""
+def test_an_unwritable_folder_is_refused(tmp_path: Path) -> None:
+    """`touch` is a stand-in too, since root may write everywhere."""
     where = folder(tmp_path / "x")
     write_script(tmp_path / "touch", "#!/bin/sh\nexit 1\n")
     done = make_install(where, str(tmp_path))
@@ -119,7 +119,7 @@ def test_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     assert "python3-venv" not in done.stderr
 
 
-def test_python_that_cannot_make_an_environment(tmp_path: Path) -> None:
+def test_a_python_that_cannot_make_a_venv_is_refused(tmp_path: Path) -> None:
     where = folder(tmp_path / "x")
     stand_in = PYTHON.replace('"-m venv"*)', '*ensurepip*) exit 1 ;;\n  "-m venv"*)')
     write_script(where / "python", stand_in)
@@ -128,12 +128,12 @@ def test_python_that_cannot_make_an_environment(tmp_path: Path) -> None:
     assert "apt install python3-venv" in done.stderr
 
 
-# Whose files they are
+# Files of another user
 
 
 @pytest.mark.parametrize("closed", ["", ".venv", ".venv/bin"])
-def test_who_can_start_it_is_shown(closed: str) -> None:
-    """Below pytest's folder all are closed to others."""
+def test_a_folder_that_is_closed_to_other_users_is_named(closed: str) -> None:
+    """It needs its own folder, since pytest's is closed to other users."""
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         Path(directory).chmod(0o755)
         where = folder(Path(directory) / "a plugin")
@@ -144,8 +144,8 @@ def test_who_can_start_it_is_shown(closed: str) -> None:
     assert done.stdout.endswith(f": other users cannot enter {where / closed}\n")
 
 
-def test_environment_that_another_user_has_made(tmp_path: Path) -> None:
-    """This user cannot write to it, as if it were of root."""
+def test_an_incomplete_venv_of_another_user_is_refused(tmp_path: Path) -> None:
+    """This user cannot write to it, as if root had made it."""
     where = folder(tmp_path / "x")
     make_install(where)
     (where / ".venv" / "packages").unlink()
@@ -153,12 +153,12 @@ def test_environment_that_another_user_has_made(tmp_path: Path) -> None:
     done = make_install(where, wrapper=OBEYING_FILE_MODES)
     (where / ".venv").chmod(0o755)
     assert done.returncode != 0
-    assert "cannot delete .venv, which another user has made. Run as root: rm -r .venv" in done.stderr
+    assert "cannot delete .venv, which another user made. Run as root: rm -r .venv" in done.stderr
     assert str(where) in done.stderr
     assert done.stderr.count("\n") == 3  # with make's own line
 
 
-def test_environment_that_cannot_be_entered(tmp_path: Path) -> None:
+def test_a_closed_venv_is_refused(tmp_path: Path) -> None:
     where = folder(tmp_path / "x")
     make_install(where)
     (where / ".venv").chmod(0)
@@ -172,8 +172,8 @@ def test_environment_that_cannot_be_entered(tmp_path: Path) -> None:
 # When pip fails
 
 
-def test_without_a_network(tmp_path: Path) -> None:
-    """pip itself runs, since it is its words that tell this failure from others."""
+def test_a_missing_network_is_named(tmp_path: Path) -> None:
+    """The real pip runs, since the Makefile recognizes this failure by what pip prints."""
     where = folder(tmp_path / "x")
     write_script(where / "in_venv", IN_VENV.replace("touch .venv/packages", 'exec PYTHON "$@"'))
     (where / "requirements.txt").write_text("nwc-is-no-package-of-this-name\n")
@@ -184,7 +184,7 @@ def test_without_a_network(tmp_path: Path) -> None:
     assert "No matching distribution" in (where / ".venv" / "pip.log").read_text()
 
 
-def test_pip_that_fails(tmp_path: Path) -> None:
+def test_the_last_line_of_a_failed_pip_is_shown(tmp_path: Path) -> None:
     where = folder(tmp_path / "x")
     error = 'Traceback (most recent call last):\\n  File "x"\\n    x()\\nKeyError: 1\\n'
     fails = f"{{ printf '{error}' >&2; exit 1; }}"
@@ -197,8 +197,8 @@ def test_pip_that_fails(tmp_path: Path) -> None:
     assert not (where / ".venv" / "installed").exists()
 
 
-def test_pip_that_is_too_old_is_replaced(tmp_path: Path) -> None:
-    """By the one that Python brings: the old one may not run in a newer Python."""
+def test_an_old_pip_is_replaced(tmp_path: Path) -> None:
+    """Python brings the new one; the old one may fail in a newer Python."""
     where = folder(tmp_path / "x")
     text = IN_VENV.replace('ensurepip"*)', 'ensurepip --upgrade"*) touch .venv/pip')
     write_script(where / "in_venv", text.replace("touch .venv/packages", "cp .venv/pip .venv/packages"))

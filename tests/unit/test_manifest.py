@@ -1,4 +1,4 @@
-"""What lightningd learns before the plugin runs, against what the plugin says and does when it runs."""
+"""The manifest that a disabled plugin declares is that of the running plugin."""
 
 import inspect
 from typing import Any
@@ -7,14 +7,14 @@ from nwc import main, manifest
 from nwc.runner import Runner
 
 
-def described_by_pyln() -> dict[str, Any]:
+def manifest_of_pyln() -> dict[str, Any]:
     built = main.build_plugin(Runner())
     answer: Any = built._getmanifest()
     return dict(answer)
 
 
-def test_it_is_what_the_running_plugin_says() -> None:
-    declared, running = manifest.manifest(), described_by_pyln()
+def test_the_manifest_is_that_of_the_running_plugin() -> None:
+    declared, running = manifest.manifest(), manifest_of_pyln()
     assert list(declared["options"]) == [
         {name: value for name, value in option.items() if name not in ("deprecated", "dynamic")}
         for option in running["options"]
@@ -24,7 +24,7 @@ def test_it_is_what_the_running_plugin_says() -> None:
         assert declared[field] == running[field], field
 
 
-def test_declared_parameters_are_those_of_the_functions() -> None:
+def test_the_declared_parameters_are_those_of_the_functions() -> None:
     assert [command.name for command in manifest.COMMANDS] == list(main.FUNCTIONS)
     for command in manifest.COMMANDS:
         _, *parameters = inspect.signature(main.FUNCTIONS[command.name]).parameters.values()

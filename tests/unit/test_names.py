@@ -1,6 +1,6 @@
 """Names of connections. Invisible characters are written as escapes."""
 
-# ruff: noqa: RUF001 - look-alikes are what this is about
+# ruff: noqa: RUF001 - look-alike characters are tested here
 import ast
 import unicodedata
 from typing import Any
@@ -36,19 +36,19 @@ WALES = "🏴\U000e0067\U000e0062\U000e0077\U000e006c\U000e0073\U000e007f"
         "שלום",
         "สวัสดี",
         "My\u3000phone",
-        "\U0001fae9",  # an emoji that Python 3.11 does not know
+        "\U0001fae9",  # an emoji that is newer than Python 3.11
         "5 € / week",
         'it\'s "mine"',
     ],
 )
-def test_names(name: str) -> None:
+def test_valid_names_are_unchanged(name: str) -> None:
     assert parse_name(f" {name}\n") == name
 
 
 @pytest.mark.parametrize(
     ("value", "name"), [(5, "5"), ("e\u0301" * 64, "é" * 64), ("\u1112\u1161\u11ab", "한")]
 )
-def test_the_name_that_is_kept(value: object, name: str) -> None:
+def test_a_name_is_stored_as_text_in_normal_form_c(value: object, name: str) -> None:
     assert parse_name(value) == name
 
 
@@ -105,7 +105,7 @@ def test_the_name_that_is_kept(value: object, name: str) -> None:
         {},
     ],
 )
-def test_no_names(value: object) -> None:
+def test_other_values_are_refused(value: object) -> None:
     with pytest.raises(
         ValueError, match=r"^must be 1 to 64 printable characters, at least one"
     ) as caught:
@@ -114,7 +114,7 @@ def test_no_names(value: object) -> None:
     assert str(caught.value).isprintable()
 
 
-def test_the_character_that_is_wrong_is_named() -> None:
+def test_the_error_names_the_wrong_character() -> None:
     with pytest.raises(ValueError, match=r"; got 'a\\u202eb' with U\+202E$"):
         parse_name("a\u202eb")
 
@@ -122,8 +122,8 @@ def test_the_character_that_is_wrong_is_named() -> None:
 @given(
     JSON_VALUES | ANY_TEXT | st.text(st.sampled_from("a 🏴\u200c\u200d\ufe0f\u0301\u202e\U000e007f\n"))
 )
-def test_any_name(value: Any) -> None:
-    """A name is bounded, in normal form C, and stays one line wherever it is logged."""
+def test_any_value_is_refused_or_becomes_a_safe_name(value: Any) -> None:
+    """A safe name is bounded, in normal form C, and one line in the log."""
     try:
         name = parse_name(value)
     except ValueError:
@@ -146,12 +146,12 @@ def test_any_text_can_be_looked_up(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["", " ", None, True, 1.5, [], {}, "x" * 1001])
-def test_what_nobody_looks_up(value: object) -> None:
+def test_other_values_cannot_be_looked_up(value: object) -> None:
     with pytest.raises(ValueError, match=r"^must be 1 to 64 printable characters"):
         parse_typed_name(value)
 
 
-def test_same_form() -> None:
+def test_same_form_ignores_the_normal_form_and_outer_spaces() -> None:
     assert same_form("cafe\u0301") == same_form(" café") != same_form("cafe")
 
 
@@ -183,7 +183,7 @@ ALIKE = [
 
 
 @pytest.mark.parametrize(("one", "other"), ALIKE)
-def test_names_that_look_alike(one: str, other: str) -> None:
+def test_names_that_look_alike_are_found(one: str, other: str) -> None:
     assert names_like(one, ["Zaps", other, "zapper"]) == [other]
     assert names_like(other, [one]) == [one]
 
@@ -200,11 +200,11 @@ def test_names_that_look_alike(one: str, other: str) -> None:
         ("a", ""),
     ],
 )
-def test_names_that_do_not_look_alike(one: str, other: str) -> None:
+def test_other_names_do_not_look_alike(one: str, other: str) -> None:
     assert names_like(one, [other]) == []
 
 
 @given(ANY_TEXT, ANY_TEXT)
-def test_looking_alike_goes_both_ways(one: str, other: str) -> None:
+def test_looking_alike_is_symmetric(one: str, other: str) -> None:
     assert bool(names_like(one, [other])) == bool(names_like(other, [one]))
     assert names_like(one, [one]) == [one]

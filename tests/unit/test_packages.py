@@ -1,4 +1,4 @@
-"""coincurve and its fork install into one folder; with both there, chance decides which code signs."""
+"""coincurve and its fork install into one folder. With both, chance decides which of them signs."""
 
 from importlib.metadata import packages_distributions
 
@@ -13,7 +13,7 @@ def test_one_distribution_owns_coincurve() -> None:
     assert owners <= {"coincurve", "coincurve-cp314-fix"}
 
 
-def test_it_signs() -> None:
+def test_coincurve_signs_and_verifies() -> None:
     # BIP-340, test vector 0: the public key of the secret 3.
     keys = KeyPair.from_secret((3).to_bytes(32, "big"))
     assert keys.public_key == "f9308a019258c31049344f85f89d5229b531c845836f99b08601f113bce036f9"

@@ -1,4 +1,4 @@
-"""Between pyln's thread and the service's, and what an owner is told when a command fails."""
+"""How a command runs between the threads of pyln and of the service, and how its errors are shown."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ from nwc.wallet.connections.manager import StillStoredError
 
 
 class Request:
-    """What pyln hands to a command, with the thread in which it is answered."""
+    """A pyln request that keeps its answer and the name of the thread that answered."""
 
     def __init__(self) -> None:
         self.answered = threading.Event()
@@ -33,11 +33,12 @@ class Request:
         self.answered.set()
 
 
-async def command(_core: Any) -> dict[str, Any]:
-    raise AssertionError("the service would run it")
+async def command(_app: Any) -> dict[str, Any]:
+    raise AssertionError("only a real service runs it")
 
 
-def test_the_loop_does_not_wait_until_lightningd_has_read_an_answer() -> None:
+def test_the_thread_of_the_service_writes_no_answers() -> None:
+    """Writing an answer blocks until lightningd reads it."""
     done: list[Future[Any]] = []
 
     def run(_action: Any) -> Future[Any]:
@@ -49,7 +50,7 @@ def test_the_loop_does_not_wait_until_lightningd_has_read_an_answer() -> None:
     good, bad = Request(), Request()
     for request in (good, bad):
         runner.background(command)(request)
-    # As the service's loop does.
+    # The loop of the service does this.
     done[1].set_exception(ArgumentError("name: is wrong"))
     done[0].set_result({"a": 1})
     for request in (good, bad):
@@ -59,7 +60,7 @@ def test_the_loop_does_not_wait_until_lightningd_has_read_an_answer() -> None:
     assert bad.answer.message == "name: is wrong"
 
 
-def test_nothing_is_begun_while_the_plugin_ends() -> None:
+def test_no_command_starts_while_the_plugin_stops() -> None:
     runner, request = Runner(), Request()
     runner._service = SimpleNamespace(run=command)  # type: ignore[assignment]
     runner._ending.acquire()
@@ -68,7 +69,7 @@ def test_nothing_is_begun_while_the_plugin_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "words"),
+    ("error", "code", "message"),
     [
         (ArgumentError("name: must be short"), -32602, "name: must be short"),
         (RpcCallError("datastore", 1202, "exists"), 1202, "lightningd could not do this: exists"),
@@ -77,7 +78,7 @@ def test_nothing_is_begun_while_the_plugin_ends() -> None:
             -32603,
             "lightningd could not do this: datastore: away",
         ),
-        (StillStoredError("'a' is served no more"), -32603, "'a' is served no more"),
+        (StillStoredError("'a' is still stored"), -32603, "'a' is still stored"),
         (
             TimeoutError(),
             -32603,
@@ -88,7 +89,7 @@ def test_nothing_is_begun_while_the_plugin_ends() -> None:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
-def test_what_the_owner_is_told(error: BaseException, code: int, words: str) -> None:
+def test_each_error_has_its_code_and_message(error: BaseException, code: int, message: str) -> None:
     done: Future[Any] = Future()
     if isinstance(error, asyncio.CancelledError):
         done.cancel()
@@ -97,4 +98,4 @@ def test_what_the_owner_is_told(error: BaseException, code: int, words: str) -> 
     request: Any = Request()
     _reply(request, done)
     assert request.answer.code == code
-    assert request.answer.message.startswith(words)
+    assert request.answer.message.startswith(message)

@@ -1,4 +1,4 @@
-"""How the service wires its parts; the parts are tested by themselves, the whole through relays."""
+"""How the service connects its parts. The parts have their own tests; tests/cases test the whole."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ from tests.unit.helpers import CLIENT, until
 from tests.unit.in_process import START, World
 from tests.unit.wallet.scene import settled
 
-# Nobody listens there.
+# No relay listens here.
 RELAY = "ws://127.0.0.1:9"
 APP = Connection(
     "app", CLIENT.public_key, (RELAY,), START, budget=Budget(BudgetKind.RECEIVED, since=START)
@@ -43,7 +43,7 @@ PENDING = ("nwc", "notifications", "pending", APP.client_pubkey)
 
 
 class Scene:
-    """A core over a node; what is told is put aside, since there is no relay."""
+    """An App over a node. There is no relay, so notifications stay pending in the datastore."""
 
     def __init__(self, lightningd: Double, *, notifications: bool = True) -> None:
         self.world = World(lightningd)
@@ -58,23 +58,23 @@ class Scene:
             proxy=None,
             always_use_proxy=False,
         )
-        self.core = App(settings, self.node, ChainTip())
+        self.app = App(settings, self.node, ChainTip())
         self.service = Service(settings)
         self.service._node = self.node
         self.service._core = asyncio.get_running_loop().create_future()
         self.late: list[PaymentRecord] = []
-        self.core.server.answer_payment = self._answer_late  # type: ignore[method-assign]
+        self.app.server.answer_payment = self._answer_late  # type: ignore[method-assign]
 
     async def _answer_late(self, client_pubkey: str, record: PaymentRecord) -> None:
         self.late.append(record)
 
     async def load(self) -> None:
-        """Start, and wait until the books are read and paid invoices are followed."""
-        await self.service._load(self.core)
-        await self.node.called(lambda: self.lists("nwc", "revoked"))
-        await self.follows()
+        """Start the service; wait until the books are read and paid invoices are followed."""
+        await self.service._load(self.app)
+        await self.node.called(lambda: self.has_listed("nwc", "revoked"))
+        await self.until_following()
 
-    async def follows(self) -> None:
+    async def until_following(self) -> None:
         """Wait until paid invoices are followed."""
 
         def follows(method: str, params: dict[str, Any]) -> bool:
@@ -82,15 +82,15 @@ class Scene:
 
         await self.node.called(lambda: any(follows(*call) for call in self.node.calls))
 
-    def lists(self, *key: str) -> bool:
-        """Tell whether lightningd was asked to list this key."""
+    def has_listed(self, *key: str) -> bool:
+        """Return True if lightningd was asked to list this key."""
         return ("listdatastore", {"key": list(key)}) in self.node.calls
 
     async def ledger(self) -> Ledger:
-        return await self.core.payments.ledgers.of(APP.client_pubkey)
+        return await self.app.payments.ledgers.of(APP.client_pubkey)
 
-    async def dealt_with(self, pay_index: int) -> None:
-        """Wait until the position is at a payment."""
+    async def until_handled(self, pay_index: int) -> None:
+        """Wait until the stored position is at a paid invoice."""
         key = ("nwc", "notifications", "position")
 
         def position() -> str:
@@ -98,7 +98,7 @@ class Scene:
 
         await self.node.called(lambda: position() == str(pay_index))
 
-    async def aside(self) -> list[str]:
+    async def pending_notifications(self) -> list[str]:
         return await self.node.datastore_keys(PENDING)
 
 
@@ -113,54 +113,54 @@ async def scene(
     scene = Scene(lightningd, **getattr(request, "param", {}))
     await ConnectionStore(scene.node).create(APP)
     yield scene
-    await scene.core.stop()
+    await scene.app.stop()
     scene.service._loop.close()
 
 
 OFF = pytest.mark.parametrize("scene", [{"notifications": False}], indirect=True)
 
 
-async def paid(scene: Scene, asking: Connection, number: int, amount_msat: int) -> None:
+async def receive(scene: Scene, asking: Connection, number: int, amount_msat: int) -> None:
     made = await scene.world.invoice(asking, number, amount_msat=amount_msat)
     await scene.world.pay(made["label"])
 
 
-async def test_what_is_received_is_counted_and_told(scene: Scene) -> None:
+async def test_a_received_payment_is_counted_and_notified(scene: Scene) -> None:
     await scene.load()
-    await paid(scene, APP, 1, 5000)
-    await scene.dealt_with(1)
-    await paid(scene, APP, 2, 7000)
-    await scene.dealt_with(2)
+    await receive(scene, APP, 1, 5000)
+    await scene.until_handled(1)
+    await receive(scene, APP, 2, 7000)
+    await scene.until_handled(2)
     ledger = await scene.ledger()
     assert (ledger.received_msat, ledger.received_pay_index) == (12_000, 2)
-    assert await scene.aside() == ["1", "2"]
+    assert await scene.pending_notifications() == ["1", "2"]
 
 
 @OFF
-async def test_what_is_received_is_counted_without_notifications(scene: Scene) -> None:
+async def test_a_received_payment_is_counted_without_notifications(scene: Scene) -> None:
     await scene.node.datastore_put((*PENDING, "7"), "1")
     await scene.load()
-    await paid(scene, APP, 1, 5000)
-    await scene.dealt_with(1)
+    await receive(scene, APP, 1, 5000)
+    await scene.until_handled(1)
     assert (await scene.ledger()).received_msat == 5000
-    assert await scene.aside() == []
+    assert await scene.pending_notifications() == []
 
 
-async def test_what_others_received_is_not_counted(scene: Scene) -> None:
+async def test_payments_to_others_are_not_counted(scene: Scene) -> None:
     await scene.load()
     other = Connection("other", "a1" * 32, (RELAY,), START, view=View.NODE)
-    await paid(scene, other, 1, 5000)
+    await receive(scene, other, 1, 5000)
     await scene.node.invoice(amount_msat=1000, label="shop", description="", expiry=60)
     await scene.world.pay("shop")
-    await scene.dealt_with(2)
+    await scene.until_handled(2)
     assert await scene.ledger() == Ledger()
-    assert await scene.aside() == []
+    assert await scene.pending_notifications() == []
 
 
-async def test_what_cannot_be_told_is_counted_once(
+async def test_a_payment_whose_notification_fails_is_counted_once(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lightningd fails between counting and putting aside; both are tried again."""
+    """lightningd fails after the amount is counted, so counting and notifying are retried."""
     monkeypatch.setattr("nwc.wallet.paid_invoices.RETRY_FIRST_S", 0)
     await scene.load()
 
@@ -170,25 +170,25 @@ async def test_what_cannot_be_told_is_counted_once(
             await scene.world.dev("dev-fail", method="datastore", code=-1, message="busy", times=1)
 
     scene.node.before = fail_once
-    await paid(scene, APP, 1, 5000)
-    await scene.dealt_with(1)
+    await receive(scene, APP, 1, 5000)
+    await scene.until_handled(1)
     assert (await scene.ledger()).received_msat == 5000
-    assert await scene.aside() == ["1"]
+    assert await scene.pending_notifications() == ["1"]
 
 
 @OFF
-async def test_what_is_sent_is_not_told_without_notifications(scene: Scene) -> None:
+async def test_a_sent_payment_is_not_notified_without_notifications(scene: Scene) -> None:
     await scene.load()
-    await scene.core._tell_of_sent(APP.id, settled(1))
-    assert await scene.aside() == []
+    await scene.app._tell_of_sent(APP.id, settled(1))
+    assert await scene.pending_notifications() == []
 
 
-async def test_what_was_sent_before_the_start_is_told(scene: Scene) -> None:
-    """It is put aside when lightningd takes it, and then known as told."""
+async def test_a_payment_sent_before_the_start_is_notified(scene: Scene) -> None:
+    """Its notification is stored once lightningd accepts it. Only then does the ledger forget it."""
     record = settled(1, created_at=int(time.time()))
     request_id = record.payment.request_id
-    await scene.core.payments.records.keep(APP.id, record)
-    await scene.core.payments.ledgers.change(
+    await scene.app.payments.records.keep(APP.id, record)
+    await scene.app.payments.ledgers.change(
         APP.client_pubkey, lambda _: Ledger(total_spent_msat=1007, untold=(request_id,))
     )
 
@@ -199,15 +199,15 @@ async def test_what_was_sent_before_the_start_is_told(scene: Scene) -> None:
 
     scene.node.before = fail_once
     await scene.load()
-    ledgers = scene.core.payments.ledgers
+    ledgers = scene.app.payments.ledgers
     await scene.node.called(lambda: not ledgers.known(APP.client_pubkey).untold)
-    assert await scene.aside() == [f"sent-{APP.id}-{request_id}"]
+    assert await scene.pending_notifications() == [f"sent-{APP.id}-{request_id}"]
 
 
-async def test_payments_under_way_are_followed_once(scene: Scene) -> None:
-    """Also when lightningd fails in the middle of the start: each is answered once."""
+async def test_pending_payments_are_followed_once(scene: Scene) -> None:
+    """Even if lightningd fails during the start, each is answered once."""
     payment = settled(1).payment
-    await scene.core.payments.ledgers.change(
+    await scene.app.payments.ledgers.change(
         APP.client_pubkey, lambda _: Ledger(reservations={payment.request_id: payment})
     )
     fields = {"payment_hash": payment.payment_hash, "preimage": "aa" * 32}
@@ -228,8 +228,8 @@ async def test_payments_under_way_are_followed_once(scene: Scene) -> None:
     assert (await scene.ledger()).reservations
     await scene.world.payment({"status": "complete"}, **fields)
     await until(lambda: bool(scene.late))
-    await scene.core.payments.stop()
-    ended = await scene.core.payments.records.get(APP.id, payment.request_id)
+    await scene.app.payments.stop()
+    ended = await scene.app.payments.records.get(APP.id, payment.request_id)
     assert ended is not None
     assert ended.is_settled
     assert failures < 0
@@ -238,12 +238,12 @@ async def test_payments_under_way_are_followed_once(scene: Scene) -> None:
 
 
 async def test_a_connection_with_a_damaged_ledger_can_be_revoked(scene: Scene) -> None:
-    """The ledger stays: nobody can tell what is under way."""
+    """The ledger is kept: it may have pending payments."""
     key = ("nwc", "ledgers", APP.client_pubkey)
     await scene.node.datastore_put(key, "{}")
     await scene.load()
-    await scene.core.manager.revoke("app")
-    assert len(scene.core.connections) == 0
+    await scene.app.manager.revoke("app")
+    assert len(scene.app.connections) == 0
     assert await scene.node.datastore_get(key) == "{}"
 
 
@@ -251,8 +251,8 @@ OTHER = replace(APP, name="other", client_pubkey=KeyPair.from_secret(bytes([7]) 
 
 
 @pytest.fixture
-def refusing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception | None], None]:
-    """Return what has lightningd fail to change records, None to end that."""
+def refuse_changes(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception | None], None]:
+    """Return a function that makes lightningd refuse changes of records; None ends this."""
     monkeypatch.setattr(manager, "_RETRY_FIRST_S", 0.01)
     faults: list[Exception | None] = [None]
 
@@ -262,7 +262,7 @@ def refusing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Callable[[Excepti
 
     def begin(fault: Exception | None) -> None:
         faults.append(fault)
-        # What is to succeed has time for it, however busy the machine is.
+        # A deletion that can succeed has enough time, even on a busy machine.
         monkeypatch.setattr(manager, "_DELETION_PATIENCE_S", PATIENCE_S if fault is None else 0.01)
 
     scene.node.before = fail
@@ -270,7 +270,7 @@ def refusing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Callable[[Excepti
 
 
 def served(scene: Scene, record: Connection) -> bool:
-    return scene.core.connections.of_client(record.client_pubkey) is not None
+    return scene.app.connections.of_client(record.client_pubkey) is not None
 
 
 def names(scene: Scene) -> list[str]:
@@ -281,46 +281,48 @@ def names(scene: Scene) -> list[str]:
 @pytest.mark.parametrize(
     "fault", [NodeUnavailableError("away"), RpcCallError("deldatastore", -1, "disk full")]
 )
-async def test_revoked_at_once_and_deleted_when_lightningd_can(
-    scene: Scene, refusing: Callable[..., None], caplog: pytest.LogCaptureFixture, fault: NodeError
+async def test_a_connection_is_revoked_at_once_and_deleted_when_lightningd_can(
+    scene: Scene, refuse_changes: Callable[..., None], caplog: pytest.LogCaptureFixture, fault: NodeError
 ) -> None:
     """An owner who revokes may be losing money."""
     caplog.set_level("INFO")
     await scene.load()
-    await paid(scene, APP, 1, 5000)
-    refusing(fault)
+    await receive(scene, APP, 1, 5000)
+    refuse_changes(fault)
     for _ in range(2):
         with pytest.raises(StillStoredError, match="'app' is served no more"):
-            await scene.core.manager.revoke("app")
+            await scene.app.manager.revoke("app")
         assert not served(scene, APP)
     assert "connection 'app' is revoked, but" in caplog.text
     assert "'app' revoked" not in caplog.text
     with pytest.raises(ManagementError, match=r"pubkey: .*being deleted"):
-        await scene.core.manager.create(replace(APP, name="again"))
+        await scene.app.manager.create(replace(APP, name="again"))
     with pytest.raises(ManagementError, match=r"name: .*being deleted"):
-        await scene.core.manager.create(replace(OTHER, name="app"))
-    refusing(None)
+        await scene.app.manager.create(replace(OTHER, name="app"))
+    refuse_changes(None)
     await until(lambda: "'app' revoked" in caplog.text)
     assert names(scene) == []
-    await scene.core.manager.create(APP)
+    await scene.app.manager.create(APP)
     assert (await scene.ledger()).received_msat == 0
 
 
-async def test_others_can_be_revoked_meanwhile(scene: Scene, refusing: Callable[..., None]) -> None:
+async def test_others_can_be_revoked_while_a_deletion_fails(
+    scene: Scene, refuse_changes: Callable[..., None]
+) -> None:
     await ConnectionStore(scene.node).create(OTHER)
     await scene.load()
-    refusing(RpcCallError("deldatastore", -1, "disk full"))
+    refuse_changes(RpcCallError("deldatastore", -1, "disk full"))
     for record in (APP, OTHER):
         with pytest.raises(StillStoredError):
-            await scene.core.manager.revoke(record.name)
+            await scene.app.manager.revoke(record.name)
         assert not served(scene, record)
 
 
 @pytest.mark.parametrize("later", [-1, 1])
-async def test_the_newest_has_a_name_that_two_have(
+async def test_of_two_connections_with_one_name_the_newer_is_served(
     scene: Scene, caplog: pytest.LogCaptureFixture, later: int
 ) -> None:
-    """The older can be one that could not be deleted."""
+    """The older one may be a connection whose deletion failed."""
     other = replace(OTHER, name="app", created_at=START + later)
     await ConnectionStore(scene.node).create(other)
     await scene.load()
@@ -330,7 +332,7 @@ async def test_the_newest_has_a_name_that_two_have(
     assert f"connection {older.id} is not served: the name is taken" in caplog.text
 
 
-async def test_a_change_under_way_does_not_bring_it_back(scene: Scene) -> None:
+async def test_a_pending_change_does_not_bring_a_revoked_connection_back(scene: Scene) -> None:
     await scene.load()
     is_stored = asyncio.Event()
 
@@ -340,10 +342,10 @@ async def test_a_change_under_way_does_not_bring_it_back(scene: Scene) -> None:
 
     scene.node.before = hang
     changing = asyncio.create_task(
-        scene.core.manager.change("app", lambda old: replace(old, name="renamed"))
+        scene.app.manager.change("app", lambda old: replace(old, name="renamed"))
     )
     await asyncio.sleep(0)
-    revoking = asyncio.create_task(scene.core.manager.revoke("app"))
+    revoking = asyncio.create_task(scene.app.manager.revoke("app"))
     await asyncio.sleep(0)
     assert not served(scene, APP)
     is_stored.set()
@@ -363,10 +365,12 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("more", "problem"), CHANGES, ids=str)
-async def test_a_budget_taken_away_stays_away(scene: Scene, more: dict[str, Any], problem: str) -> None:
-    """A change that begins while another is being stored goes on from what that leaves."""
+async def test_a_later_change_does_not_bring_a_removed_budget_back(
+    scene: Scene, more: dict[str, Any], problem: str
+) -> None:
+    """A change that begins while another is being stored starts from its result."""
     await scene.load()
-    await commands.update(scene.core, "app", budget="50000sat", renewal="weekly")
+    await commands.update(scene.app, "app", budget="50000sat", renewal="weekly")
     is_storing, is_stored = asyncio.Event(), asyncio.Event()
 
     async def hang(method: str, _: Any) -> None:
@@ -375,56 +379,56 @@ async def test_a_budget_taken_away_stays_away(scene: Scene, more: dict[str, Any]
             await is_stored.wait()
 
     scene.node.before = hang
-    taking = asyncio.create_task(commands.update(scene.core, "app", budget="nothing"))
+    removing = asyncio.create_task(commands.update(scene.app, "app", budget="nothing"))
     await is_storing.wait()
-    changing = asyncio.create_task(commands.update(scene.core, "app", **more))
+    changing = asyncio.create_task(commands.update(scene.app, "app", **more))
     await asyncio.sleep(0)
     is_stored.set()
-    await taking
+    await removing
     if problem:
         with pytest.raises(commands.ArgumentError, match=problem):
             await changing
     else:
         await changing
-    [live] = scene.core.connections.all()
+    [live] = scene.app.connections.all()
     assert live.record.budget == Budget()
     assert json.loads(str(await stored(scene, APP)))["budget"]["kind"] == "nothing"
 
 
-async def test_names_stored_by_earlier_versions(scene: Scene) -> None:
-    """Two names could differ by their normal form alone; each is served and can be revoked."""
+async def test_names_that_differ_in_their_normal_form_are_both_served(scene: Scene) -> None:
+    """Earlier versions stored such names. Both connections can be revoked."""
     composed = replace(OTHER, name="café")
     decomposed = replace(APP, name="cafe\u0301")
     await ConnectionStore(scene.node).replace(decomposed)
     await ConnectionStore(scene.node).create(composed)
     await scene.load()
-    assert scene.core.manager.find("café").record == composed
-    assert scene.core.manager.find("cafe\u0301").record == decomposed
-    both = [asyncio.create_task(scene.core.manager.revoke(r.name)) for r in (composed, decomposed)]
+    assert scene.app.manager.find("café").record == composed
+    assert scene.app.manager.find("cafe\u0301").record == decomposed
+    both = [asyncio.create_task(scene.app.manager.revoke(r.name)) for r in (composed, decomposed)]
     assert [(await task).record for task in both] == [composed, decomposed]
     assert names(scene) == []
 
 
-async def test_revoke_finds_a_name_in_another_form_again(
-    scene: Scene, refusing: Callable[[Exception | None], None]
+async def test_a_repeated_revoke_finds_a_name_in_another_form(
+    scene: Scene, refuse_changes: Callable[[Exception | None], None]
 ) -> None:
     await ConnectionStore(scene.node).replace(replace(APP, name="café"))
     await scene.load()
-    refusing(NodeUnavailableError("away"))
+    refuse_changes(NodeUnavailableError("away"))
     for form in ("cafe\u0301", "café"):
         with pytest.raises(StillStoredError):
-            await scene.core.manager.revoke(form)
-    refusing(None)
-    assert (await scene.core.manager.revoke("cafe\u0301")).record.name == "café"
+            await scene.app.manager.revoke(form)
+    refuse_changes(None)
+    assert (await scene.app.manager.revoke("cafe\u0301")).record.name == "café"
 
 
 async def test_a_stored_name_can_be_changed_to_its_normal_form(scene: Scene) -> None:
     await ConnectionStore(scene.node).replace(replace(APP, name="cafe\u0301"))
     await scene.load()
-    await scene.core.manager.change("café", lambda old: replace(old, name="café"))
+    await scene.app.manager.change("café", lambda old: replace(old, name="café"))
     assert names(scene) == ["café"]
     with pytest.raises(ManagementError, match="there is a connection 'café' already"):
-        await scene.core.manager.create(replace(OTHER, name="café"))
+        await scene.app.manager.create(replace(OTHER, name="café"))
 
 
 async def test_nothing_is_paid_once_it_is_revoked(scene: Scene) -> None:
@@ -444,9 +448,9 @@ async def test_nothing_is_paid_once_it_is_revoked(scene: Scene) -> None:
 
     writing = asyncio.Event()
     scene.node.before = hang
-    paying = asyncio.create_task(scene.core.payments.pay(rich, settled(1).payment, send))
+    paying = asyncio.create_task(scene.app.payments.pay(rich, settled(1).payment, send))
     await writing.wait()
-    revoking = asyncio.create_task(scene.core.manager.revoke("other"))
+    revoking = asyncio.create_task(scene.app.manager.revoke("other"))
     await asyncio.sleep(0)
     is_stored.set()
     with pytest.raises(Nip47Error, match="this connection has ended") as caught:
@@ -457,23 +461,23 @@ async def test_nothing_is_paid_once_it_is_revoked(scene: Scene) -> None:
 
 async def test_a_revoked_connection_leaves_no_ledger(scene: Scene) -> None:
     await scene.load()
-    await paid(scene, APP, 1, 5000)
-    await scene.dealt_with(1)
+    await receive(scene, APP, 1, 5000)
+    await scene.until_handled(1)
     key = ("nwc", "ledgers", APP.client_pubkey)
     assert await scene.node.datastore_get(key)
-    await scene.core.manager.revoke("app")
+    await scene.app.manager.revoke("app")
     assert await scene.node.datastore_get(key) is None
     with pytest.raises(Nip47Error, match="ended"):
-        scene.core.payments._budget_of(APP.client_pubkey, START)
+        scene.app.payments._budget_of(APP.client_pubkey, START)
 
 
-async def test_a_command_does_not_wait_for_ever(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It goes on, though: what it has begun must not be left half done."""
+async def test_a_command_has_a_timeout(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It continues after the timeout, since it must not be left half done."""
     monkeypatch.setattr(module, "COMMAND_TIMEOUT_S", 0.05)
-    goes_on, done = asyncio.Event(), asyncio.Event()
+    may_finish, done = asyncio.Event(), asyncio.Event()
 
-    async def command(core: App) -> None:
-        await goes_on.wait()
+    async def command(app: App) -> None:
+        await may_finish.wait()
         done.set()
 
     with pytest.raises(TimeoutError):  # lightningd has not answered yet
@@ -481,42 +485,44 @@ async def test_a_command_does_not_wait_for_ever(scene: Scene, monkeypatch: pytes
     await scene.load()
     with pytest.raises(TimeoutError):
         await scene.service._in_time(command)
-    goes_on.set()
+    may_finish.set()
     async with asyncio.timeout(PATIENCE_S):
         await done.wait()
 
 
 async def test_a_stop_leaves_no_template(scene: Scene) -> None:
     await scene.load()
-    await scene.core.wallet.templates.get(1000)
+    await scene.app.wallet.templates.get(1000)
     assert await scene.node.invoice_by_label("nwc:template:0")
-    await scene.core.stop()
+    await scene.app.stop()
     assert await scene.node.invoice_by_label("nwc:template:0") is None
 
 
-async def test_a_stop_while_lightningd_is_away(scene: Scene) -> None:
+async def test_a_stop_without_lightningd_leaves_the_template(scene: Scene) -> None:
     await scene.load()
-    await scene.core.wallet.templates.get(1000)
+    await scene.app.wallet.templates.get(1000)
     scene.node.away = True
-    await scene.core.stop()
+    await scene.app.stop()
     scene.node.away = False
-    assert await scene.node.invoice_by_label("nwc:template:0"), "it goes at the next start"
+    assert await scene.node.invoice_by_label("nwc:template:0"), "the next start deletes it"
 
 
-async def test_a_slow_start_is_told_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_slow_start_is_logged_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(10):
         scene.service._note_not_loaded(NodeUnavailableError("listdatastore: away"))
-    told = [record for record in caplog.records if record.levelname != "DEBUG"]
-    assert [record.message for record in told] == ["connections are not loaded yet: listdatastore: away"]
-    assert told[0].levelname == "INFO"
+    logged = [record for record in caplog.records if record.levelname != "DEBUG"]
+    assert [record.message for record in logged] == [
+        "connections are not loaded yet: listdatastore: away"
+    ]
+    assert logged[0].levelname == "INFO"
 
 
-# A change of a connection whose answer is lost
+# Changes of a connection whose answer is lost
 
 
 @pytest.fixture
-def lost(scene: Scene) -> Callable[[], None]:
-    """Return what has the answer to the next write to the datastore get lost."""
+def lose_next_answer(scene: Scene) -> Callable[[], None]:
+    """Return a function that drops the answer to the next write to the datastore."""
     call = scene.node.call
 
     async def lose(method: str, **params: Any) -> Any:
@@ -536,39 +542,41 @@ async def stored(scene: Scene, record: Connection) -> str | None:
     return await scene.node.datastore_get(("nwc", "connections", record.client_pubkey))
 
 
-async def test_a_connection_that_nobody_was_shown(scene: Scene, lost: Callable[[], None]) -> None:
+async def test_a_connection_whose_creation_failed_is_deleted(
+    scene: Scene, lose_next_answer: Callable[[], None]
+) -> None:
     await scene.load()
     record = replace(APP, name="another", client_pubkey=KeyPair.generate().public_key)
-    lost()
+    lose_next_answer()
     with pytest.raises(NodeUnavailableError):
-        await scene.core.manager.create(record)
+        await scene.app.manager.create(record)
     assert await stored(scene, record)
     with pytest.raises(ManagementError, match="being deleted"):
-        await scene.core.manager.create(record)
-    await until(lambda: not scene.core.manager._in_doubt)
-    await scene.core.manager.create(record)
+        await scene.app.manager.create(record)
+    await until(lambda: not scene.app.manager._in_doubt)
+    await scene.app.manager.create(record)
     assert await stored(scene, record) == record.to_json()
 
 
-async def test_a_change_that_was_refused(scene: Scene, lost: Callable[[], None]) -> None:
-    """It does not come to be after the next start."""
+async def test_a_failed_change_is_undone(scene: Scene, lose_next_answer: Callable[[], None]) -> None:
+    """Otherwise it would take effect at the next start."""
     await scene.load()
-    lost()
+    lose_next_answer()
     with pytest.raises(NodeUnavailableError):
-        await scene.core.manager.change(
+        await scene.app.manager.change(
             "app", lambda old: replace(old, budget=Budget(BudgetKind.UNLIMITED))
         )
     assert await stored(scene, APP) != APP.to_json()
-    await until(lambda: not scene.core.manager._in_doubt)
+    await until(lambda: not scene.app.manager._in_doubt)
     assert await stored(scene, APP) == APP.to_json()
 
 
-# While the books are not read
+# Before the books are read
 
 
 @pytest.fixture
-def unread(scene: Scene) -> Callable[[], None]:
-    """Have lightningd fail to list the books; returns what ends that."""
+def end_failure(scene: Scene) -> Callable[[], None]:
+    """Make lightningd fail to list the books; return a function that ends this."""
 
     async def fail(method: str, params: Any) -> None:
         if method == "listdatastore" and params["key"][:2] in (["nwc", "ledgers"], ["nwc", "payments"]):
@@ -581,55 +589,55 @@ def unread(scene: Scene) -> Callable[[], None]:
     return mend
 
 
-async def test_the_owner_can_end_a_connection_while_the_books_are_not_read(
-    scene: Scene, unread: Callable[[], None]
+async def test_a_connection_can_be_revoked_before_the_books_are_read(
+    scene: Scene, end_failure: Callable[[], None]
 ) -> None:
-    await scene.service._load(scene.core)
-    shown = await commands.list_(scene.core, "app")
+    await scene.service._load(scene.app)
+    shown = await commands.list_(scene.app, "app")
     assert "still reading its books" in shown["connections"][0]["budget"]["warning"]
-    assert "still reading its books" in (await commands.status(scene.core))["warning"]
-    assert (await commands.revoke(scene.core, "app"))["revoked"]
+    assert "still reading its books" in (await commands.status(scene.app))["warning"]
+    assert (await commands.revoke(scene.app, "app"))["revoked"]
     assert names(scene) == []
-    assert not scene.core.payments.is_started
-    unread()
-    await scene.node.called(lambda: scene.core.payments.is_started)
-    assert "warning" not in await commands.status(scene.core)
+    assert not scene.app.payments.is_started
+    end_failure()
+    await scene.node.called(lambda: scene.app.payments.is_started)
+    assert "warning" not in await commands.status(scene.app)
 
 
-async def test_apps_receive_while_the_books_are_not_read(
-    scene: Scene, unread: Callable[[], None]
+async def test_apps_receive_before_the_books_are_read(
+    scene: Scene, end_failure: Callable[[], None]
 ) -> None:
-    """What comes in is counted too, and is there when the books are read."""
-    await scene.service._load(scene.core)
-    await scene.follows()
+    """The amount is counted too, and is still there when the books are read."""
+    await scene.service._load(scene.app)
+    await scene.until_following()
     call = Call(f"{1:064x}", {"amount": 5000}, APP)
-    made = await make_invoice(scene.core.wallet, call)
+    made = await make_invoice(scene.app.wallet, call)
     scene.node.before = None
-    ledgers = scene.core.payments.ledgers
+    ledgers = scene.app.payments.ledgers
     await scene.world.pay(invoice_label(APP, call.request_id))
-    await scene.dealt_with(1)
+    await scene.until_handled(1)
     assert made["invoice"]
     assert (await ledgers.of(APP.client_pubkey)).received_msat == 5000
 
 
-async def test_what_a_connection_that_is_not_served_receives_is_counted(scene: Scene) -> None:
-    """Its record is of another version of the plugin; with that one it may spend what came in."""
+async def test_payments_to_an_unserved_connection_are_counted(scene: Scene) -> None:
+    """Another version of the plugin wrote its record and may let it spend this amount."""
     key = ("nwc", "connections", APP.client_pubkey)
     await scene.node.datastore_put(key, '{"version":99}')
     await scene.load()
     assert not served(scene, APP)
-    await paid(scene, APP, 1, 5000)
-    await scene.dealt_with(1)
+    await receive(scene, APP, 1, 5000)
+    await scene.until_handled(1)
     assert (await scene.ledger()).received_msat == 5000
 
 
-async def test_the_payments_of_a_revoked_connection_are_read_after_a_start(scene: Scene) -> None:
-    await scene.core.payments.records.keep(APP.id, settled(1, created_at=int(time.time())))
+async def test_the_payments_of_a_revoked_connection_are_read_at_the_next_start(scene: Scene) -> None:
+    await scene.app.payments.records.keep(APP.id, settled(1, created_at=int(time.time())))
     await scene.load()
-    await scene.core.manager.revoke("app")
+    await scene.app.manager.revoke("app")
     again = Scene(scene.node.lightningd)
     await again.load()
-    await again.node.called(lambda: again.lists("nwc", "payments", APP.id))
-    await until(lambda: again.core.payments.records.count_settled(APP.id) == 1)
-    await again.core.stop()
+    await again.node.called(lambda: again.has_listed("nwc", "payments", APP.id))
+    await until(lambda: again.app.payments.records.count_settled(APP.id) == 1)
+    await again.app.stop()
     again.service._loop.close()

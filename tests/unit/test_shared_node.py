@@ -1,4 +1,4 @@
-"""A test that fails leaves the next ones a node (tests/cases/shared.py)."""
+"""A shared node is reset after a test that fails (tests/cases/shared.py)."""
 
 import subprocess
 import sys
@@ -46,7 +46,7 @@ def test_after_that(node):
         (False, False, "3 passed"),
     ],
 )
-def test_a_node_begins_anew_after_a_failure(
+def test_a_shared_node_is_reset_after_a_failure(
     tmp_path: Path, fails: bool, fails_at_its_end: bool, outcome: str
 ) -> None:
     test = tmp_path / "test_it.py"

@@ -1,4 +1,4 @@
-"""What lightningd passes on to a command, whatever it is, must not end the plugin."""
+"""No parameters that lightningd passes on to a command may end the plugin."""
 
 import json
 from typing import Any
@@ -28,34 +28,34 @@ def message(params: str) -> bytes:
         (f'["\\"{DIGITS}\\\\",{DIGITS}]', [f'"{DIGITS}\\', float("inf")]),
     ],
 )
-def test_numbers_without_end(params: str, read: object) -> None:
+def test_huge_numbers_become_infinite(params: str, read: object) -> None:
     assert json.loads(readable(message(params)))["params"] == read
 
 
 @pytest.mark.parametrize("deep", [DEEP, '{"a":' * 50_000 + "1" + "}" * 50_000])
-def test_nesting_without_end(deep: str) -> None:
+def test_deep_nesting_is_cut(deep: str) -> None:
     read: Any = json.loads(readable(message(f'["before",{deep},"after"]')))
     before, inner, after = read["params"]
     assert (before, after, read["id"]) == ("before", "after", "cli:nwc-list#1")
-    assert inner  # nested still
+    assert inner  # still nested
 
 
 @given(JSON_TEXTS.filter(lambda text: text.count("[") == text.count("]")))
-def test_what_is_json_can_be_read(params: str) -> None:
+def test_all_json_can_be_read(params: str) -> None:
     sent = message(params)
     try:
         expected = json.loads(sent)
     except RecursionError:
         json.loads(readable(sent))
     except ValueError:
-        return  # no JSON, or a number of thousands of digits
+        return  # not JSON, or a number of thousands of digits
     else:
         assert readable(sent) == sent
         assert expected["id"] == "cli:nwc-list#1"
 
 
 @pytest.mark.parametrize("params", [f"[{DEEP}]", f"[{DIGITS}]"])
-def test_the_plugin_takes_it(params: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plugin_dispatches_such_messages(params: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     plugin = NwcPlugin(autopatch=False)
     monkeypatch.setattr(plugin, "_dispatch_request", lambda request: asked.append(request.id))

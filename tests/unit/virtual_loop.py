@@ -1,15 +1,15 @@
-"""An event loop whose time passes only where everything waits for it, and then at once."""
+"""An event loop with virtual time: when all tasks wait, the clock jumps to the next timer."""
 
 import asyncio
 import selectors
 
 
 class Deadlock(Exception):
-    """Everything waits, and for no time."""
+    """All tasks wait, and there is no timer."""
 
 
 class _Selector(selectors.SelectSelector):
-    """Never waits: moves its clock on by what it was to wait."""
+    """Advances its clock by each timeout instead of waiting."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,18 +25,18 @@ class _Selector(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Sleeping for a day takes no time. Begins at 0 seconds."""
+    """Sleeping for a day takes no time. The clock starts at 0 seconds."""
 
     def __init__(self) -> None:
         self._virtual = _Selector()
         super().__init__(self._virtual)
-        self.set_debug(False)  # it would warn of steps that take long by this clock
+        self.set_debug(False)  # it would warn of callbacks that are slow by this clock
 
     def time(self) -> float:
         return self._virtual.now
 
     def end(self) -> None:
-        """Cancel what still runs, and close."""
+        """Cancel all tasks and close the loop."""
         tasks = asyncio.all_tasks(self)
         for task in tasks:
             task.cancel()

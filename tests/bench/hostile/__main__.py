@@ -1,10 +1,11 @@
-"""An hour of an app that means harm, on real lightningd: does the node live, and do others notice?
+"""An hour with a hostile app on real lightningd: the node must survive, and other apps not notice.
 
     python -m tests.bench.hostile [--minutes N] [--seed N]
 
-One app with a budget of 1,000 sat asks for whatever may hurt; its payee refuses, holds or settles late.
-Beside it an app makes invoices and one pays small ones. At the end the payments are held against the
-books. Exit code 0 only if all is as it must be. Needs lightningd and bitcoind on PATH.
+A hostile app with a budget of 1,000 sat sends every request that may do harm. Its payee refuses HTLCs,
+holds them or settles them late. An honest app makes invoices, and another one pays small ones. At the
+end the payments are compared with the ledgers. The exit code is 0 only without findings. It needs
+lightningd and bitcoind on PATH.
 """
 
 import argparse
@@ -43,12 +44,12 @@ BUDGET = "1000sat"
 ROWS = 20
 MODE_EVERY_S = (0.5, 2.0, 5.0)
 MAX_FINDINGS = 30
-# Of a lightningd that has ended: assertions, backtraces, and what it says last.
-_TELLING = r"BROKEN|UNUSUAL|Assertion|FATAL|^0x|^\t|plugin-|Last"
+# Log lines that explain why a lightningd has ended: assertions, backtraces, plugins.
+_EXPLAINING = r"BROKEN|UNUSUAL|Assertion|FATAL|^0x|^\t|plugin-|Last"
 LAST_LINES = 60
 MB = 1e6
 HONEST_METHODS = ("make_invoice", "get_balance", "pay_invoice")
-# A payment's time is its payee's too.
+# The time of a payment depends on its payee, so it is not judged.
 JUDGED_METHODS = ("make_invoice", "get_balance")
 
 
@@ -61,7 +62,7 @@ class Chosen:
 
 
 class Run:
-    """One run on a network that is there."""
+    """One run on a running network."""
 
     def __init__(self, chosen: Chosen, network: Network) -> None:
         self.hostile, self.receiver, self.payer = Record(), Record(), Record()
@@ -74,11 +75,11 @@ class Run:
 
     @property
     def honest(self) -> tuple[Record, ...]:
-        """The records of those that mean no harm."""
+        """The records of the honest apps."""
         return self.receiver, self.payer
 
     async def go(self) -> None:
-        """Let all apps work for the chosen time, or until lightningd or the plugin has ended."""
+        """Run all apps for the chosen time, or until lightningd or the plugin ends."""
         uris = await asyncio.to_thread(self._connect)
         async with AsyncExitStack() as opened:
             hostile, receiver, payer = [await opened.enter_async_context(NwcClient(u)) for u in uris]
@@ -106,11 +107,11 @@ class Run:
             )
         ]
 
-        def are_announced() -> bool:
+        def are_published() -> bool:
             shown = connections(self._network.payer)
             return all(r["info_event"] == "published" for one in shown for r in one["relays"])
 
-        wait_until(are_announced, "the connections to be announced")
+        wait_until(are_published, "the info events of the connections")
         return uris
 
     def _scene(self) -> Scene:
@@ -126,7 +127,7 @@ class Run:
         )
 
     async def _change_modes(self) -> None:
-        """Have the payee do something else every few seconds; what it held is answered likewise."""
+        """Give the payee another mode every few seconds; it also applies to the HTLCs that it holds."""
         while True:
             mode, _, failure = self._rng.choice(MODES).partition(" ")
             params = {"mode": mode, **({"failure": failure} if failure else {})}
@@ -145,7 +146,7 @@ class Run:
 
     @property
     def is_alive(self) -> bool:
-        """True if lightningd and the plugin are the processes that they were."""
+        """True if lightningd and the plugin are still the same processes."""
         payer = self._network.payer
         return payer.process.is_running and (payer.pid, payer.plugin_pid) == self._pids
 
@@ -161,62 +162,67 @@ class Run:
 
 
 def invoice(node: Lightningd, amount_msat: int | None) -> str:
-    """Make an invoice."""
+    """Return a new invoice of a node; None is for any amount."""
     amount = "any" if amount_msat is None else amount_msat
     label = {"label": secrets.token_hex(8), "description": "bench", "amount_msat": amount}
     return str(node.rpc.call("invoice", label)["bolt11"])
 
 
 def judge(run: Run, network: Network, before: Money) -> list[str]:
-    """Return what is not as it must be, and print the figures."""
+    """Print the figures, and return the findings."""
     print_outcomes("hostile", run.hostile)
     for record, name in zip(run.honest, ("receiver", "payer"), strict=True):
         print_outcomes(name, record)
-    wrong = [failure for record in run.honest for failure in record.failures]
+    found = [failure for record in run.honest for failure in record.failures]
     for record in run.honest:
         for method in HONEST_METHODS:
             p50, p99, worst = percentiles(record.latencies_ms.get(method, []))
             if worst:
                 print(f"{method:16} p50 {p50:.0f} ms, p99 {p99:.0f} ms, worst {worst:.0f} ms")
             if method in JUDGED_METHODS and p99 > MAX_P99_MS:
-                wrong.append(f"{method}: p99 {p99:.0f} ms; at most {MAX_P99_MS:.0f}")
+                found.append(f"{method}: p99 {p99:.0f} ms; at most {MAX_P99_MS:.0f} are allowed")
     if run.died_at is not None:
-        print("\n".join(network.payer.process.last_lines(_TELLING, LAST_LINES)))
-        return [*wrong, f"lightningd or the plugin ended after {run.died_at:.0f} s"]
+        print("\n".join(network.payer.process.last_lines(_EXPLAINING, LAST_LINES)))
+        return [*found, f"lightningd or the plugin ended after {run.died_at:.0f} s"]
     try:
         wait_until_quiet(network)
     except TimeoutError as error:
-        wrong.append(str(error))
-    wrong += findings(network, before)
+        found.append(str(error))
+    found += findings(network, before)
     seconds = restart_plugin(network.payer, str(PLUGIN))
-    print(f"the plugin was back {seconds:.1f} s after `plugin start`")
+    print(f"the plugin was ready {seconds:.1f} s after `plugin start`")
     if seconds > MAX_RESTART_S:
-        wrong.append(f"the plugin needed {seconds:.1f} s to start; at most {MAX_RESTART_S:.0f}")
-    return wrong
+        found.append(
+            f"the plugin took {seconds:.1f} s to start; at most {MAX_RESTART_S:.0f} are allowed"
+        )
+    return found
 
 
 def print_outcomes(name: str, record: Record) -> None:
-    """Print how an app's requests ended."""
+    """Print the outcomes of an app's requests, by method."""
     outcomes: dict[str, Counter[str]] = {}
     for (method, outcome), count in record.outcomes.items():
         outcomes.setdefault(method, Counter())[outcome] += count
     for method, counts in sorted(outcomes.items()):
-        print(f"{name:10}{method:20}", ", ".join(f"{n} {what}" for what, n in counts.most_common()))
+        listed = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
+        print(f"{name:10}{method:20}", listed)
 
 
 def arguments() -> Chosen:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=60, help="default 60; the end takes more")
+    parser.add_argument(
+        "--minutes", type=float, default=60, help="default 60; the checks at the end take longer"
+    )
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="default: any")
     return Chosen(**vars(parser.parse_args()))
 
 
 def main() -> int:
-    """Run it; returns the exit code."""
+    """Run the benchmark, and return the exit code."""
     chosen = arguments()
     if missing := missing_programs():
-        print(f"needs {', '.join(missing)} on PATH")
+        print(f"missing on PATH: {', '.join(missing)}")
         return 2
     print(f"node: {describe_node()}; {describe_machine()}")
     print(f"{chosen.minutes:g} minutes, --seed {chosen.seed}; payee: {PAYEE_PLUGIN.name}\n")
@@ -234,11 +240,11 @@ def main() -> int:
         run = Run(chosen, network)
         asyncio.run(run.go())
         print()
-        wrong = judge(run, network, before)
-    for finding in wrong[:MAX_FINDINGS]:
+        found = judge(run, network, before)
+    for finding in found[:MAX_FINDINGS]:
         print(f"WRONG: {finding}")
-    print(f"{len(wrong)} things are wrong" if wrong else "All is as it must be.")
-    return 1 if wrong else 0
+    print(f"{len(found)} findings" if found else "Everything is right.")
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

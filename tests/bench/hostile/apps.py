@@ -1,4 +1,4 @@
-"""The apps of a run: one that means harm, one that makes invoices, one that pays small ones."""
+"""The apps of a run: a hostile one, one that makes invoices, one that pays small ones."""
 
 import asyncio
 import random
@@ -11,22 +11,22 @@ from dataclasses import dataclass, field
 from tests.bench.hostile.attacks import Attacks, Request
 from tests.support.client import NwcClient, RequestRefused
 
-# An app's patience; a payment that failed is certain to have ended then, too.
+# A payment has certainly ended by then, also a failed one.
 ANSWER_TIMEOUT_S = 180
-# Requests of the hostile app without an answer so far; its relay has to hold them.
-MAX_WAITING = 400
+# Of the hostile app's requests without an answer; its relay has to keep them.
+MAX_PENDING = 400
 RECEIVE_EVERY_S, PAY_EVERY_S = 1.0, 5.0
 PAID_MSAT = 10_000
 
 
 @dataclass
 class Record:
-    """What became of an app's requests.
+    """The outcomes of an app's requests.
 
     Attributes:
         outcomes: how often each method had each outcome: `ok`, an error code, or `no answer`.
-        latencies_ms: of the answers, by method.
-        failures: what went wrong for an honest app.
+        latencies_ms: the latencies of the answers, by method.
+        failures: the failed requests of an honest app.
 
     """
 
@@ -36,12 +36,12 @@ class Record:
 
     @property
     def asked(self) -> int:
-        """How many requests have ended."""
+        """The number of requests that have ended."""
         return self.outcomes.total()
 
 
 async def ask(client: NwcClient, record: Record, request: Request) -> str:
-    """Send a request, and note and return its outcome."""
+    """Send a request, record its outcome and return it."""
     method, params = request
     begun = time.perf_counter()
     try:
@@ -59,19 +59,19 @@ async def ask(client: NwcClient, record: Record, request: Request) -> str:
 
 
 async def attack(client: NwcClient, record: Record, attacks: Attacks, rng: random.Random) -> None:
-    """Ask, for ever; answers are waited for beside that."""
-    waiting: set[asyncio.Task[str]] = set()
+    """Send bursts of requests forever, without waiting for their answers."""
+    pending: set[asyncio.Task[str]] = set()
     for burst in attacks:
-        # Invoices are made by a blocking call; others shall have their turn.
+        # The next burst makes invoices by blocking calls, so the other tasks run first.
         await asyncio.sleep(rng.choice((0.01, 0.1, 0.2, 0.5)))
         for request in burst:
-            if len(waiting) < MAX_WAITING:
-                waiting.add(task := asyncio.create_task(ask(client, record, request)))
-                task.add_done_callback(waiting.discard)
+            if len(pending) < MAX_PENDING:
+                pending.add(task := asyncio.create_task(ask(client, record, request)))
+                task.add_done_callback(pending.discard)
 
 
 async def receive(client: NwcClient, record: Record) -> None:
-    """Ask for an invoice and for the balance, for ever."""
+    """Request an invoice and the balance, forever."""
     while True:
         for request in (("make_invoice", {"amount": 21_000, "description": "tea"}), ("get_balance", {})):
             await _expect_success(client, record, request)
@@ -79,7 +79,7 @@ async def receive(client: NwcClient, record: Record) -> None:
 
 
 async def pay(client: NwcClient, record: Record, invoice: Callable[[int], str]) -> None:
-    """Pay a small invoice of an honest payee, for ever."""
+    """Pay small invoices of an honest payee, forever."""
     while True:
         made = await asyncio.to_thread(invoice, PAID_MSAT)
         await _expect_success(client, record, ("pay_invoice", {"invoice": made}))
@@ -94,7 +94,7 @@ async def _expect_success(client: NwcClient, record: Record, request: Request) -
 
 
 async def cancel(*tasks: asyncio.Task[None]) -> None:
-    """End these tasks."""
+    """Cancel tasks and wait until they have ended."""
     for task in tasks:
         task.cancel()
     for task in tasks:

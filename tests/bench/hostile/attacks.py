@@ -1,5 +1,6 @@
-"""What a hostile app asks for: a random mixture of everything that was ever seen to hurt, and of noise
-around it. The same seed gives the same requests, but for keys and hashes.
+"""The requests of a hostile app: a random mixture of all that have ever done harm, and of noise.
+
+The same seed gives the same requests, except for keys and hashes.
 """
 
 import random
@@ -11,12 +12,12 @@ from tests.support.channel import Json
 from tests.support.forged import Hop, forged_invoice, invented_nodes, public_key
 
 Request = tuple[str, Json]
-# What the payee of the hostile app does with HTLCs: BOLT4 knows some of these failure codes.
+# The failure codes with which the hostile app's payee refuses HTLCs, in hex; BOLT4 defines some of them.
 FAILURES = ("4010", "3fff", "0000", "2002", "400f")
 MODES = ("accept", "accept", "hold", *(f"refuse {failure}" for failure in FAILURES))
 _AMOUNTS_MSAT = (0, 1, 999, 1000, 5_000, 400_000, 10**6, 10**9, 10**11, 2**62, 2**63, 2**64)
-# What max_fee allows is reserved, so a large one is rare: it would leave no budget for the rest.
-_FURTHER: tuple[Json, ...] = (
+# A large max_fee is rare: it is reserved, which leaves no budget for other requests.
+_EXTRA_PARAMS: tuple[Json, ...] = (
     *[{}] * 150,
     *[{"max_fee": 0}] * 30,
     *[{"metadata": {"a": "b" * 500}}] * 15,
@@ -27,13 +28,13 @@ _FURTHER: tuple[Json, ...] = (
 
 @dataclass(frozen=True)
 class Scene:
-    """Whom the hostile app knows.
+    """The nodes that the hostile app knows.
 
     Attributes:
         payer, middle, payee: node ids.
-        invoice: makes an invoice of the payee, of so many msat; None for any amount.
-        own_invoice: makes an invoice of the payer.
-        offer: of the payee (BOLT12).
+        invoice: makes an invoice of the payee for an amount in msat; None is for any amount.
+        own_invoice: makes an invoice of the payer for an amount in msat.
+        offer: an offer of the payee (BOLT12).
 
     """
 
@@ -49,8 +50,8 @@ class Attacks:
     """An endless supply of requests.
 
     Args:
-        rng: of the seed.
-        scene: whom it concerns.
+        rng: source of all choices, from the seed.
+        scene: the nodes they concern.
 
     """
 
@@ -98,21 +99,21 @@ class Attacks:
         return "pay_invoice", {"invoice": self._invoice(None), "amount": amount}
 
     def _again(self) -> Request:
-        """An invoice that was tried before: paid, refused, or pending."""
+        """Return a payment of an earlier invoice, which is paid, refused or pending."""
         invoice = self._rng.choice(self._invoices) if self._invoices else self._invoice(1000)
         return "pay_invoice", {"invoice": invoice}
 
-    # Payments that cannot
+    # Payments that usually fail
 
     def _large_amount(self) -> Request:
-        """Above the budget, most of them above all channels."""
+        """Return a payment above the budget, in most cases also above the capacity of all channels."""
         amount = self._rng.choice((1_001_000, 500_000_000, 1_450_000_000, 10**11, 10**15))
         if self._rng.random() < 0.5:
             return "pay_keysend", {"amount": amount, "pubkey": self._scene.middle}
         return "pay_invoice", {"invoice": self._invoice(amount)}
 
     def _strange_keysend(self) -> Request:
-        """To nobody, to oneself, with records of all sizes, with large types."""
+        """Return a keysend to any key, also our own or an unknown one, with records of many sizes."""
         nobody = public_key(secrets.token_bytes(32)).hex()
         records = [
             {
@@ -128,7 +129,7 @@ class Attacks:
         }
 
     def _forged(self) -> Request:
-        """An invoice of nobody, with hints through whoever there is and with fields at their limits."""
+        """Return a payment to an unknown node, with hints of all kinds and fields at their limits."""
         key = secrets.token_bytes(32)
         known = [
             bytes.fromhex(id_) for id_ in (self._scene.payer, self._scene.middle, self._scene.payee)

@@ -1,5 +1,6 @@
-"""Three lightningd on one regtest chain, in a line: the payer, with the plugin, has two channels to the
-middle, and the middle one to the payee.
+"""Three lightningd nodes in a line on one regtest chain.
+
+The payer, which runs the plugin, has two channels to the middle node. That has one to the payee.
 """
 
 import os
@@ -26,8 +27,8 @@ _START_TIMEOUT_S = 60
 # Coinbase outputs can be spent after 100 blocks.
 _MATURE = 101
 _ANNOUNCED = 6
-# Regtest has no traffic to estimate from; gossip and blocks come at once for the tests' sake. As a
-# developer one has no deprecated commands, but owners have.
+# Regtest has no traffic to estimate fees from. Fast gossip and polling save time. --developer turns off
+# deprecated commands, which real nodes have.
 _DEVELOPER = ("--developer", "--dev-fast-gossip", "--allow-deprecated-apis=true")
 _OPTIONS = ("--network=regtest", "--force-feerates=1000", *_DEVELOPER)
 _FAST = ("--dev-bitcoind-poll=1", "--disable-dns", "--log-level=info", "--autolisten=false")
@@ -38,9 +39,9 @@ class Lightningd:
 
     Args:
         directory: the lightning directory.
-        chain: options by which it reaches bitcoind.
-        plugin: loaded at the start.
-        options: for lightningd or the plugin.
+        chain: the options to reach bitcoind.
+        plugin: a plugin to load at the start.
+        options: options for lightningd or the plugin.
 
     """
 
@@ -58,19 +59,19 @@ class Lightningd:
         given = [f"--{name}={value}" for name, value in (options or {}).items()]
         command = ["lightningd", f"--lightning-dir={directory}", f"--addr=127.0.0.1:{self.port}"]
         loaded = [f"--plugin={plugin}"] if plugin else []
-        # The plugins say `python3`: that shall be the one that runs this.
+        # The plugins run `python3`, which has to be the Python that runs this.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         self.process = ChildProcess(
             [*command, *_OPTIONS, *_FAST, *chain, *loaded, *given], {"PATH": path}
         )
 
     def wait_until_started(self) -> None:
-        """Return when it serves RPC."""
+        """Wait until it answers RPC."""
         self.process.wait_for("Server started with public key", _START_TIMEOUT_S)
 
     @property
     def rpc(self) -> Any:
-        """A LightningRpc; Any, because its own hints are not fit for strict checking."""
+        """A LightningRpc; Any, because its type hints fail strict checking."""
         return LightningRpc(str(self._directory / "regtest" / "lightning-rpc"))  # type: ignore[no-untyped-call]
 
     @property
@@ -85,12 +86,12 @@ class Lightningd:
 
     @property
     def plugin_pid(self) -> int:
-        """The process id of the plugin, 0 while there is none."""
+        """The process id of the plugin; 0 if it does not run."""
         pids = [p.pid for p in family(self.pid) if str(self._plugin) in command_line(p)[:3]]
         return int(pids[-1]) if pids else 0
 
     def rss(self, program: str = "") -> int:
-        """Return what lightningd and its plugins hold, in bytes; or only the one of this name."""
+        """Return the memory of lightningd and its plugins, or only of one program, in bytes."""
         return sum(_rss(process) for process in family(self.pid) if program in ("", _name(process)))
 
 
@@ -107,11 +108,11 @@ def _name(process: Any) -> str:
 
 
 class Network(Running):
-    """The nodes, running and connected once it is entered.
+    """The nodes; entering it starts and connects them.
 
     Args:
-        directory: where everything is.
-        options: of the plugin.
+        directory: the directory of all files.
+        options: the options of the plugin.
 
     Attributes:
         payer, middle, payee: the nodes.
@@ -153,14 +154,14 @@ class Network(Running):
         return node
 
     def _open(self, near: Lightningd, far: Lightningd, pushed_msat: int) -> None:
-        """Open an announced channel, and wait until both ends, and the payer, can use it."""
+        """Open an announced channel, and wait until both ends and the payer can use it."""
         wait_until(lambda: _has_funds(near), "funds", _START_TIMEOUT_S)
         near.rpc.connect(far.id, "127.0.0.1", far.port)
         near.rpc.fundchannel(far.id, CAPACITY_SAT, push_msat=pushed_msat)
         self._bitcoind.mine(_ANNOUNCED)
         wait_until(lambda: _is_usable(near, far), "a channel", _START_TIMEOUT_S)
         opened = len(_channels(near, far))
-        wait_until(lambda: self._payer_knows(near) >= opened, "its gossip", _START_TIMEOUT_S)
+        wait_until(lambda: self._payer_knows(near) >= opened, "its announcement", _START_TIMEOUT_S)
 
     def _payer_knows(self, source: Lightningd) -> int:
         """Return how many announced channels of a node the payer knows."""

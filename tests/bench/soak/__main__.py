@@ -1,10 +1,10 @@
-"""An hour in the life of the plugin: steady load, and relays, plugin and node that come and go.
+"""An hour of steady load on the plugin, while relays, plugin and node are killed and restarted.
 
     python -m tests.bench.soak [--minutes N] [--rate N] [--seed N]
 
-In the first two thirds everything is killed and restarted in turn; in the last only relays are, and the
-plugin's memory, descriptors and threads have to stay what they are. At the end the node's books are held
-against what the clients were told. Exit code 0 only if all is as it must be.
+In the first two thirds, everything is killed and restarted in turn. In the last third only the relays
+are, and the plugin's memory, descriptors and threads must not grow. At the end, the node's books are
+compared with the answers and notifications of the clients. The exit code is 0 only without findings.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from tests.support.processes import nothing_left_running
 from tests.support.relay import RelayKind
 from tests.support.restartable_relay import RestartableRelay
 
-# What a run may take beyond its minutes: recovering, sending again to the end, reading the node's books.
+# How much longer than its minutes a run may take: to recover, to send again, to read the node's books.
 EXTRA_S = 900
 REPLAYED = 8
 REPLAY_YOUNGER_THAN_S = 100
@@ -58,7 +58,7 @@ class Chosen:
 
     @property
     def seconds(self) -> float:
-        """How long the load goes on."""
+        """The duration of the load."""
         return self.minutes * 60
 
 
@@ -76,20 +76,20 @@ class Soak:
         self._plugin_pid = scene.node.plugin_pid
 
     async def run(self) -> tuple[Rests, NodeBooks]:
-        """Do everything, and return what is left to judge."""
+        """Run the load and the misfortunes; return the plugin's vitals at rest and the node's books."""
         self._load.clients = await asyncio.to_thread(self._connect)
         async with asyncio.timeout(self._chosen.seconds + EXTRA_S), asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(client.run()) for client in self._load.clients]
             background += [tasks.create_task(self._load.run()), tasks.create_task(self._print_rows())]
             rests = await self._live()
             rpc = self._scene.node.rpc
-            await asyncio.to_thread(reconcile.wait_until_told, rpc, self.books)
+            await asyncio.to_thread(reconcile.wait_until_notified, rpc, self.books)
             for task in background:
                 task.cancel()
         return rests, await asyncio.to_thread(reconcile.read_node, self._scene.node.rpc)
 
     def _connect(self) -> list[Client]:
-        """Make the connections, with two clients for each: one of today, one that knows NIP-04 only."""
+        """Create the connections, each with two clients: one with NIP-44 and one with NIP-04 only."""
         rpc = self._scene.node.rpc
         uris = [rpc.call("nwc-connect", [f"app {n}"])["uri"] for n in range(self._chosen.connections)]
         self._scene.wait_until_recovered()
@@ -102,26 +102,26 @@ class Soak:
     async def _live(self) -> Rests:
         seconds = self._chosen.seconds
         self._load.resume()
-        await self._go_through(plan(self._plans, list(Misfortune), seconds * 2 / 3), seconds * 2 / 3)
+        await self._play(plan(self._plans, list(Misfortune), seconds * 2 / 3), seconds * 2 / 3)
         self._load.ask(BURST)
         await asyncio.sleep(seconds / 30)
         begin, asked = await self._at_rest(), len(self.books.asked)
         self._load.resume()
         rest = seconds / 3 - seconds / 30
-        await self._go_through(plan(self._plans, OF_RELAYS, rest), rest)
+        await self._play(plan(self._plans, OF_RELAYS, rest), rest)
         return Rests(begin, await self._at_rest(), len(self.books.asked) - asked)
 
-    async def _go_through(self, planned: Sequence[Planned], seconds: float) -> None:
+    async def _play(self, planned: Sequence[Planned], seconds: float) -> None:
         began = time.monotonic()
         for next_ in planned:
             await asyncio.sleep(began + next_.after_s - time.monotonic())
-            await self._suffer(next_)
+            await self._cause(next_)
         await asyncio.sleep(began + seconds - time.monotonic())
 
-    async def _suffer(self, planned: Planned) -> None:
+    async def _cause(self, planned: Planned) -> None:
         trouble = Trouble(planned.misfortune, time.time())
         self.books.troubles.append(trouble)
-        await asyncio.to_thread(self._scene.happen, planned.misfortune, planned.down_s)
+        await asyncio.to_thread(self._scene.cause, planned.misfortune, planned.down_s)
         self._plugin_pid = self._scene.node.plugin_pid
         await asyncio.to_thread(self._scene.wait_until_recovered)
         trouble.ended_at = time.time()
@@ -131,30 +131,30 @@ class Soak:
             self._load.ask(BURST)
 
     def _replay(self) -> None:
-        """Send some requests again that the plugin has answered: its new process knows none of them."""
+        """Send some answered requests again: the plugin's new process does not know them."""
         now = time.time()
-        young = [
+        recent = [
             asked
             for asked in self.books.asked.values()
             if asked.answers and now - asked.sent_at < REPLAY_YOUNGER_THAN_S
         ]
-        for asked in self._rng.sample(young, min(REPLAYED, len(young))):
+        for asked in self._rng.sample(recent, min(REPLAYED, len(recent))):
             self.books.replayed.add(asked.event["id"])
             asked.app.send(asked.event)
 
     async def _at_rest(self) -> Vitals:
-        """Pause the load until nothing is under way, and return the least the plugin holds then."""
+        """Pause the load until no request is pending, and return the plugin's lowest vitals then."""
         await self._load.pause()
-        looks = []
+        samples = []
         for _ in range(10):
             await asyncio.sleep(REST_S / 10)
-            looks.append(self._look())
-        return min(looks, key=lambda look: (look.fds, look.threads, look.rss))
+            samples.append(self._plugin_vitals())
+        return min(samples, key=lambda sample: (sample.fds, sample.threads, sample.rss))
 
-    def _look(self) -> Vitals:
-        look = Vitals.of(self._plugin_pid)
-        assert look is not None, "the plugin died by itself"
-        return look
+    def _plugin_vitals(self) -> Vitals:
+        vitals = Vitals.of(self._plugin_pid)
+        assert vitals is not None, "the plugin died by itself"
+        return vitals
 
     def _seconds(self) -> float:
         return time.time() - self._began_at
@@ -170,16 +170,24 @@ def arguments() -> Chosen:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
-        "--minutes", type=float, default=60, help="default 60; the end takes a little more"
+        "--minutes",
+        type=float,
+        default=60,
+        help="default 60; the checks at the end take a little longer",
     )
-    parser.add_argument("--rate", type=float, default=4, help="requests a second (default 4)")
-    parser.add_argument("--connections", type=int, default=8, help="with two clients each (default 8)")
+    parser.add_argument("--rate", type=float, default=4, help="requests per second (default 4)")
+    parser.add_argument(
+        "--connections",
+        type=int,
+        default=8,
+        help="number of connections, with two clients each (default 8)",
+    )
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="default: any")
     return Chosen(**vars(parser.parse_args()))
 
 
 def main() -> int:
-    """Run it; returns the exit code."""
+    """Run the soak, and return the exit code."""
     chosen = arguments()
     print_setting(chosen.minutes, chosen.rate, chosen.connections, chosen.seed)
     with (

@@ -1,7 +1,7 @@
-"""What was asked, what was answered and told, and which misfortunes there were. No I/O.
+"""The clients' books: requests, answers, notifications and misfortunes. No I/O.
 
-A request's answers are told apart by the ids of their events: the same event over two relays, or to two
-clients of a connection, is one answer. `findings` says what was not as it must be.
+The id of its event identifies an answer: the same event over two relays, or to two clients of a
+connection, is one answer. `findings` yields everything that is wrong.
 """
 
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from tests.support.channel import Json
 
 OK = "ok"
 INTERNAL = "INTERNAL"
-# What comes later than this after its request was not swallowed by relays that died then.
-UNDER_WAY_S = 20.0
-# Of one request, these stay as they are, whether or not its invoice is paid in between.
-LASTING = (
+# Relays that die later than this after a request cannot have lost its answer.
+MAX_DELIVERY_S = 20.0
+# The fields that are the same in all answers to a request, whether or not its invoice is paid meanwhile.
+CONSTANT_FIELDS = (
     "invoice",
     "payment_hash",
     "amount",
@@ -29,14 +29,14 @@ LASTING = (
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A request to make, and what has to be the answer.
+    """A request to send, and its expected outcome.
 
     Attributes:
-        method: NIP-47 method.
+        method: the NIP-47 method.
         params: its parameters.
         outcome: `ok` or an error code.
         encryption: the scheme.
-        alone: it comes by itself, not in a burst.
+        alone: False for a request of a burst.
 
     """
 
@@ -49,7 +49,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One distinct answer: when it came, its outcome, and the result of a make_invoice."""
+    """One distinct answer: its time (Unix seconds), its outcome, and the result of a make_invoice."""
 
     at: float
     outcome: str
@@ -69,12 +69,12 @@ class Asked:
 
     @property
     def results(self) -> list[Json]:
-        """The results of make_invoice it was answered with."""
+        """The results of make_invoice in its answers."""
         return [answer.result for answer in self.answers if answer.result is not None]
 
     @property
     def connection_id(self) -> str:
-        """As it is in labels."""
+        """The connection's id, as in labels."""
         return str(self.app.pubkey[:16])
 
     def __str__(self) -> str:
@@ -83,7 +83,7 @@ class Asked:
 
 @dataclass(slots=True)
 class Trouble:
-    """A misfortune: from before it happened until everything was connected again."""
+    """A misfortune that has happened, from just before it until everything was connected again."""
 
     misfortune: Misfortune
     began_at: float
@@ -92,23 +92,24 @@ class Trouble:
 
 @dataclass(slots=True)
 class Books:
-    """Everything that is known from the clients' side.
+    """Everything that the clients know.
 
     Attributes:
-        asked: by event id.
-        open: ids of those that wait for an answer.
-        told: notifications of a payment, by payment hash and kind: when each distinct one came.
-        troubles: in their order.
-        wrong: what was seen to be wrong when it came.
-        copies: events that had come before, over another relay or to another client.
-        replayed: ids of answered requests that were sent again after a restart.
-        cut_payments: payments whose end was not seen, since the node stopped.
+        asked: the requests, by event id.
+        open: event ids of pending requests.
+        notified: the times of distinct notifications of a payment, by payment hash and kind.
+        troubles: the misfortunes, in order.
+        wrong: errors that were found during the run.
+        copies: number of events that had come before, over another relay or to another client.
+        replayed: event ids of answered requests that were sent again after a restart.
+        cut_payments: number of payments with an unknown end, because the node stopped.
+        events: ids of all received events.
 
     """
 
     asked: dict[str, Asked] = field(default_factory=dict)
     open: set[str] = field(default_factory=set)
-    told: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    notified: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     troubles: list[Trouble] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     copies: int = 0
@@ -118,11 +119,11 @@ class Books:
 
     @property
     def is_calm(self) -> bool:
-        """Tell that no misfortune goes on."""
+        """True if there is no misfortune now."""
         return not self.troubles or self.troubles[-1].ended_at != float("inf")
 
     def is_new(self, event_id: str) -> bool:
-        """Note that an event has come; tells whether it is the first copy."""
+        """Record an event, and return True if it is the first copy."""
         if event_id in self.events:
             self.copies += 1
             return False
@@ -130,7 +131,7 @@ class Books:
         return True
 
     def during(self, begin: float, end: float, *misfortunes: Misfortune) -> list[Trouble]:
-        """Return the troubles of these sorts that went on at some time in between."""
+        """Return the troubles of these sorts that overlap with a period."""
         return [
             trouble
             for trouble in self.troubles
@@ -140,44 +141,44 @@ class Books:
         ]
 
     def is_excused(self, asked: Asked) -> bool:
-        """Tell whether a request's answer may have died with both relays."""
+        """Return True if a request's answer may have been lost with both relays."""
         return any(
-            asked.sent_at - 1 <= trouble.began_at <= asked.sent_at + UNDER_WAY_S
+            asked.sent_at - 1 <= trouble.began_at <= asked.sent_at + MAX_DELIVERY_S
             for trouble in self.troubles
             if trouble.misfortune is Misfortune.BOTH_RELAYS
         )
 
     @property
     def excused(self) -> list[Asked]:
-        """Those without an answer that cannot be blamed on the plugin."""
+        """The requests without an answer that are not the plugin's fault."""
         return [a for a in self.asked.values() if not a.answers and self.is_excused(a)]
 
     @property
     def unanswered(self) -> list[Asked]:
-        """Those without an answer that should have one."""
+        """The requests without an answer that should have one."""
         return [a for a in self.asked.values() if not a.answers and not self.is_excused(a)]
 
     @property
     def answered_again(self) -> list[Asked]:
-        """Those that a plugin answered once more after a restart."""
+        """The requests with more than one answer, as after a restart of the plugin."""
         return [asked for asked in self.asked.values() if len(asked.answers) > 1]
 
     @property
     def doubled(self) -> list[Asked]:
-        """Those with more answers than a plugin's lives can explain."""
-        return [a for a in self.answered_again if len(a.answers) > 1 + self._lives_between(a)]
+        """The requests with more answers than restarts of the plugin can explain."""
+        return [a for a in self.answered_again if len(a.answers) > 1 + self._restarts(a)]
 
     @property
     def contradicted(self) -> list[Asked]:
-        """Those whose answers name different invoices."""
+        """The requests whose answers have different invoices."""
         return [asked for asked in self.answered_again if not _are_the_same(asked)]
 
-    def _lives_between(self, asked: Asked) -> int:
+    def _restarts(self, asked: Asked) -> int:
         last = max(answer.at for answer in asked.answers)
         return len(self.during(asked.sent_at, last, *RESTARTS_PLUGIN))
 
     def latencies_ms(self) -> list[float]:
-        """Return how long the first answer took, where all was well in the meantime."""
+        """Return the latencies of first answers without a misfortune meanwhile."""
         return [
             (asked.answers[0].at - asked.sent_at) * 1000
             for asked in self.asked.values()
@@ -187,10 +188,10 @@ class Books:
         ]
 
     def findings(self) -> Iterator[str]:
-        """Say what is not as it must be."""
+        """Yield everything that is wrong."""
         yield from self.wrong
         for asked in self.unanswered:
-            yield f"{asked}: no answer, sent at {asked.sent_at:.1f}"
+            yield f"{asked}: no answer to the request of {asked.sent_at:.1f}"
         for asked in self.doubled:
             yield f"{asked}: {len(asked.answers)} answers"
         for asked in self.contradicted:
@@ -200,10 +201,10 @@ class Books:
                 if not self._is_right(asked, answer):
                     yield f"{asked}: {answer.outcome} instead of {asked.wanted.outcome}"
         if self.replayed and not self.answered_again:
-            yield "none of the requests sent again after a restart was answered again"
+            yield "no request that was sent again after a restart was answered again"
 
     def _is_right(self, asked: Asked, answer: Answered) -> bool:
-        """A node that stops or starts may refuse what it is asked then, and only then."""
+        """Return True if the outcome is the expected one, or an error while the node restarts."""
         if answer.outcome == asked.wanted.outcome:
             return True
         refused = answer.outcome == INTERNAL
@@ -211,7 +212,8 @@ class Books:
 
 
 def _are_the_same(asked: Asked) -> bool:
-    # The amount of an invoice for any amount is what it was paid with, once it is.
+    # The payment of an invoice for any amount sets its amount.
     changing = {"amount"} if asked.wanted.params.get("amount") == 0 else set()
-    lasting = [{name: r.get(name) for name in LASTING if name not in changing} for r in asked.results]
-    return all(fields == lasting[0] for fields in lasting)
+    names = [name for name in CONSTANT_FIELDS if name not in changing]
+    constant = [{name: result.get(name) for name in names} for result in asked.results]
+    return all(fields == constant[0] for fields in constant)

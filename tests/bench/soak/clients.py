@@ -1,7 +1,7 @@
-"""The apps: two relays each, connected again for ever; what they get goes into the books.
+"""The apps: each reconnects to two relays forever and records what it receives in the books.
 
-A request without an answer is sent again, the very same event, when a relay is back and every few
-seconds, as long as the plugin takes it for young enough.
+The event of a pending request is sent again after each reconnection and every few seconds, until it is
+too old for the plugin.
 """
 
 import asyncio
@@ -21,16 +21,16 @@ from tests.support.channel import KIND_RESPONSE, EventLog, Json, tag
 
 RECONNECT_S = 0.1
 SEND_AGAIN_S = 5.0
-# nwc-max-request-age is 120 s; what is sent now must still be on its way then.
+# Less than nwc-max-request-age, 120 s, because delivery takes time too.
 SEND_AGAIN_UNTIL_S = 110.0
 GIVE_UP_S = 130.0
 
 
 class Link:
-    """A relay as a real app has it: away at times.
+    """An app's connection to one relay, which is down at times.
 
     Attributes:
-        received: stays empty; what comes goes to `on_event`.
+        received: always empty; events go to `on_event`.
 
     """
 
@@ -40,17 +40,17 @@ class Link:
         self._outgoing: asyncio.Queue[str] | None = None
 
     def send(self, event: Json) -> None:
-        """Send an event if the relay is there."""
+        """Send an event if the relay is connected."""
         if self._outgoing is not None:
             self._outgoing.put_nowait(json.dumps(["EVENT", event]))
 
     def close(self) -> None:
-        """Nothing: it ends with its task."""
+        """Do nothing: the link ends with its task."""
 
     async def run(
         self, filter_: Json, on_event: Callable[[Json], None], on_connected: Callable[[], None]
     ) -> None:
-        """Be connected, for ever."""
+        """Stay connected, forever."""
         while True:
             with contextlib.suppress(OSError, WebSocketException):
                 async with connect(self._url, compression=None, proxy=None) as connection:
@@ -77,7 +77,7 @@ class Link:
                     case ["OK", _, True, _]:
                         pass
                     case other:
-                        raise RuntimeError(f"the relay says {other!r:.200}")
+                        raise RuntimeError(f"unexpected message of the relay: {other!r:.200}")
         finally:
             self._outgoing = None
             writer.cancel()
@@ -93,13 +93,13 @@ class Client:
     """One app with a connection.
 
     Args:
-        uri: the connection's; other clients may have the same.
+        uri: the connection's URI; other clients may have the same.
         encryption: the scheme of its requests.
-        books: where everything is noted.
+        books: the record of all requests and events.
         on_invoice: called with each new result of make_invoice.
 
     Attributes:
-        payment_hashes: of invoices made through it.
+        payment_hashes: the payment hashes of its invoices.
 
     """
 
@@ -115,16 +115,16 @@ class Client:
         self._on_invoice = on_invoice
 
     async def run(self) -> None:
-        """Stay connected to both relays, and send again what has no answer; for ever."""
+        """Stay connected to both relays and send pending requests again, forever."""
         filter_ = self.app.answer_filter
         async with asyncio.TaskGroup() as tasks:
             for link in self.links:
-                send_again = self._sender_again(link)
-                tasks.create_task(link.run(filter_, self._on_event, send_again))
-            tasks.create_task(self._keep_asking())
+                resend = self._resender(link)
+                tasks.create_task(link.run(filter_, self._on_event, resend))
+            tasks.create_task(self._resend())
 
     def ask(self, wanted: Wanted) -> None:
-        """Send a request on both relays."""
+        """Send a request to both relays."""
         event = self.app.request(wanted.method, wanted.params, encryption=wanted.encryption)
         now = time.time()
         asked = Asked(self.app, event, wanted, now, now)
@@ -133,17 +133,17 @@ class Client:
         self.app.send(event)
 
     def _open(self) -> Iterable[Asked]:
-        waiting = [self._books.asked[event_id] for event_id in self._books.open]
-        return [asked for asked in waiting if asked.app is self.app]
+        pending = [self._books.asked[event_id] for event_id in self._books.open]
+        return [asked for asked in pending if asked.app is self.app]
 
-    def _sender_again(self, link: Link) -> Callable[[], None]:
-        def send_again() -> None:
+    def _resender(self, link: Link) -> Callable[[], None]:
+        def resend() -> None:
             for asked in self._open():
                 link.send(asked.event)
 
-        return send_again
+        return resend
 
-    async def _keep_asking(self) -> None:
+    async def _resend(self) -> None:
         while True:
             await asyncio.sleep(0.5)
             now = time.time()
@@ -162,9 +162,9 @@ class Client:
             if event["kind"] == KIND_RESPONSE:
                 self._on_answer(event)
             elif event["kind"] in NOTIFICATION_KINDS:
-                told = self.app.open_notification(event)
-                key = (told.transaction["payment_hash"], event["kind"])
-                self._books.told.setdefault(key, []).append(time.time())
+                notification = self.app.open_notification(event)
+                key = (notification.transaction["payment_hash"], event["kind"])
+                self._books.notified.setdefault(key, []).append(time.time())
         except (AssertionError, LookupError, ValueError) as error:
             self._books.wrong.append(f"event {event['id'][:8]} of kind {event['kind']}: {error!r}")
 

@@ -1,4 +1,4 @@
-"""Steady load: a mix of requests from a seed, and payments of some of the invoices."""
+"""Steady load: a random mixture of requests, and payments of some of the invoices."""
 
 import asyncio
 import random
@@ -14,7 +14,7 @@ from tests.support.node import Node, RegtestNode
 
 MAX_AMOUNT_MSAT = 100_000_000
 PAID_OF_ALL = 0.15
-# Apps that wake up together: now and then so many requests come at once.
+# Now and then, as when apps wake up together, so many requests are sent at once.
 BURST = 48
 BURSTS_OF_ALL = 0.002
 
@@ -27,7 +27,7 @@ WEIGHTS = {
     "bad": 9,
 }
 
-# Requests that are wrong in themselves, and the error each has to get.
+# Invalid requests, and the error that each must get.
 BAD: tuple[tuple[str, Json, str], ...] = (
     ("make_invoice", {"amount": -1}, "OTHER"),
     ("make_invoice", {"amount": "1000"}, "OTHER"),
@@ -41,26 +41,26 @@ BAD: tuple[tuple[str, Json, str], ...] = (
 
 
 def invoice_params(rng: random.Random) -> Json:
-    """Return parameters for an invoice of some kind."""
+    """Return random parameters for make_invoice."""
     amount = 0 if rng.random() < 0.05 else rng.randint(1, MAX_AMOUNT_MSAT)
-    words = {"description": "An order of bread and cheese"}
-    long_words = {"description": "Every word of a long contract. " * rng.randint(25, 60)}
+    short = {"description": "An order of bread and cheese"}
+    long = {"description": "Every word of a long contract. " * rng.randint(25, 60)}
     bare_hash = {"description_hash": rng.randbytes(32).hex()}
     metadata = {"metadata": {"order": rng.randint(1, 10**9), "note": "ünïcode"}}
     kinds: tuple[Json, ...] = (
         {},
-        words,
-        long_words,
+        short,
+        long,
         bare_hash,
-        {**words, **bare_hash},
-        {**words, **metadata},
-        {**long_words, **bare_hash, **metadata},
+        {**short, **bare_hash},
+        {**short, **metadata},
+        {**long, **bare_hash, **metadata},
     )
     return {"amount": amount, **rng.choice(kinds)}
 
 
 def any_request(rng: random.Random, client: Client, *, alone: bool) -> Wanted:
-    """Return a request of any sort, fit for a client."""
+    """Return a random request of a client, with its expected outcome."""
     [sort] = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))
     method, outcome = sort, OK
     params: Json = {}
@@ -77,7 +77,7 @@ def any_request(rng: random.Random, client: Client, *, alone: bool) -> Wanted:
 
 
 class Load:
-    """Asks and pays at random moments, until it is cancelled."""
+    """Sends requests and pays invoices at random times, until it is cancelled."""
 
     def __init__(self, rng: random.Random, node: Node, books: Books, rate: float) -> None:
         self.clients: Sequence[Client] = ()
@@ -85,44 +85,44 @@ class Load:
         self._node = node
         self._books = books
         self._rate = rate
-        self._goes_on = asyncio.Event()
+        self._is_running = asyncio.Event()
         self._paying: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Ask, on average `rate` times a second, while it is not paused."""
+        """Send `rate` requests per second on average, while not paused."""
         while True:
-            await self._goes_on.wait()
+            await self._is_running.wait()
             await asyncio.sleep(self._rng.expovariate(self._rate))
-            if self._goes_on.is_set():
+            if self._is_running.is_set():
                 self.ask(BURST if self._rng.random() < BURSTS_OF_ALL else 1)
 
     def resume(self) -> None:
-        """Begin, or go on."""
-        self._goes_on.set()
+        """Start or resume the requests."""
+        self._is_running.set()
 
     async def pause(self) -> None:
-        """Ask no more, and wait until nothing is under way; that is bounded by the age of requests."""
-        self._goes_on.clear()
+        """Stop the requests, and wait until none is pending; the age limit of requests bounds that."""
+        self._is_running.clear()
         while self._books.open or self._paying:  # noqa: ASYNC110 - two things, both bounded
             await asyncio.sleep(0.1)
 
     def ask(self, count: int) -> None:
-        """Ask so many things at once."""
+        """Send `count` requests at once."""
         for _ in range(count):
             client = self._rng.choice(self.clients)
             client.ask(any_request(self._rng, client, alone=count == 1))
 
     def on_invoice(self, made: Json) -> None:
-        """Have some of the invoices paid, a little later."""
+        """Pay some of the invoices, after a random delay."""
         if self._rng.random() < PAID_OF_ALL:
             task = asyncio.create_task(self._pay(made, self._rng.uniform(0, 3)))
             self._paying.add(task)
-            task.add_done_callback(self._paid)
+            task.add_done_callback(self._on_payment_end)
 
-    def _paid(self, task: "asyncio.Task[None]") -> None:
+    def _on_payment_end(self, task: "asyncio.Task[None]") -> None:
         self._paying.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._books.wrong.append(f"paying: {error!r}")
+            self._books.wrong.append(f"payment failed: {error!r}")
 
     async def _pay(self, made: Json, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
@@ -136,7 +136,7 @@ class Load:
 
 
 def pay(node: Node, invoice: str, amount: dict[str, Any]) -> None:
-    """Have an invoice of the node paid: by itself on a real one, which needs no channel."""
+    """Pay an invoice of the node: lightningd pays itself, which needs no channel."""
     if isinstance(node, RegtestNode):
         node.rpc.call("xpay", {"invstring": invoice, **amount})
     else:

@@ -1,4 +1,4 @@
-"""What befalls the relays, the plugin and the node, and when: a plan from a seed, and doing it."""
+"""Kills and restarts of the relays, the plugin and the node: a random plan, and its execution."""
 
 import contextlib
 import os
@@ -16,15 +16,15 @@ from tests.support.node import PLUGIN, Node
 from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import wait_until
 
-# The plugin's backoff from a relay that comes and goes ends after half a minute without trouble.
+# Enough time to recover from one misfortune before the next.
 SPACING_S = 45.0
 MAX_DOWN_S = 10.0
-# A relay that has been away often is tried again every minute.
+# The plugin waits a minute at most before it tries a relay again.
 RECOVERY_TIMEOUT_S = 90.0
 
 
 class Misfortune(StrEnum):
-    """What can happen."""
+    """The sorts of misfortunes."""
 
     RELAY_A = "relay A killed"
     RELAY_B = "relay B killed"
@@ -40,12 +40,12 @@ RESTARTS_PLUGIN = (Misfortune.PLUGIN_STOP, Misfortune.PLUGIN_KILL, Misfortune.NO
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A misfortune to come.
+    """A planned misfortune.
 
     Attributes:
         after_s: seconds after the beginning of its part of the run.
-        misfortune: which.
-        down_s: how long what is killed or stopped stays away.
+        misfortune: its sort.
+        down_s: seconds until the restart.
 
     """
 
@@ -55,7 +55,7 @@ class Planned:
 
 
 def plan(rng: random.Random, sorts: Sequence[Misfortune], seconds: float) -> list[Planned]:
-    """Spread whole cycles of these sorts, each in its own order, over so many seconds; one at least."""
+    """Return one or more cycles of these sorts, each in random order, spread over `seconds`."""
     cycles = max(1, round(seconds / SPACING_S / len(sorts)))
     spacing = seconds / cycles / len(sorts)
     order = [sort for _ in range(cycles) for sort in rng.sample(sorts, len(sorts))]
@@ -70,14 +70,14 @@ def plan(rng: random.Random, sorts: Sequence[Misfortune], seconds: float) -> lis
 
 
 class Scene:
-    """The node and its two relays. Every method blocks, for a bounded time."""
+    """The node and its two relays. Every method blocks for a bounded time."""
 
     def __init__(self, node: Node, relays: tuple[RestartableRelay, RestartableRelay]) -> None:
         self.node = node
         self.relays = relays
 
-    def happen(self, misfortune: Misfortune, down_s: float) -> None:
-        """Do a misfortune and its mending."""
+    def cause(self, misfortune: Misfortune, down_s: float) -> None:
+        """Kill or stop something, and restart it after `down_s` seconds."""
         match misfortune:
             case Misfortune.RELAY_A:
                 self._kill_relays(self.relays[:1], down_s)
@@ -99,12 +99,12 @@ class Scene:
         """Wait until every connection is served over both relays.
 
         Raises:
-            TimeoutError: it never was.
+            TimeoutError: some is not after RECOVERY_TIMEOUT_S seconds.
 
         """
-        wait_until(self._is_well, "every connection on both relays", RECOVERY_TIMEOUT_S)
+        wait_until(self._has_recovered, "every connection on both relays", RECOVERY_TIMEOUT_S)
 
-    def _is_well(self) -> bool:
+    def _has_recovered(self) -> bool:
         with contextlib.suppress(RpcError, OSError):
             relays = [
                 relay

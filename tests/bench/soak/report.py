@@ -1,4 +1,4 @@
-"""What a run prints: its setting, a row from time to time, the figures at the end."""
+"""The output of a run: its setting, a row from time to time, the figures at the end."""
 
 import os
 import statistics
@@ -19,7 +19,7 @@ MAX_FINDINGS = 30
 
 @dataclass(frozen=True, slots=True)
 class Rests:
-    """The plugin at rest, before and after the last stretch, and the requests between."""
+    """The plugin's vitals at rest before and after the last third, and the requests in between."""
 
     begin: Vitals
     end: Vitals
@@ -27,19 +27,19 @@ class Rests:
 
     @property
     def plugin_cpu(self) -> float:
-        """The part of a core that the plugin used in between."""
+        """The part of one core that the plugin used in between."""
         return (self.end.cpu_s - self.begin.cpu_s) / (self.end.at - self.begin.at)
 
 
 def print_setting(minutes: float, rate: float, connections: int, seed: int) -> None:
-    """Print what runs, and on what."""
+    """Print the node, the relays, the options and the machine, and the heading of the rows."""
     if missing := missing_programs():
         print(f"node: the TEST DOUBLE of lightningd; not on PATH: {', '.join(missing)}")
     else:
         done = subprocess.run(["lightningd", "--version"], check=True, capture_output=True, text=True)
         print(f"node: real lightningd {done.stdout.strip()} with bitcoind, regtest")
     print("relay A: rust-nostr's LocalRelay; relay B: tests.support.fast_relay")
-    print(f"{minutes:g} minutes, {rate:g} requests a second, {connections} connections, --seed {seed}")
+    print(f"{minutes:g} minutes, {rate:g} requests per second, {connections} connections, --seed {seed}")
     print(f"{os.cpu_count()} CPUs, load average before: {os.getloadavg()[0]:.1f}\n")
     print(
         f"{'time':>7}{'asked':>8}{'open':>6}{'plugin: MB':>13}{'fds':>5}{'threads':>9}"
@@ -48,9 +48,9 @@ def print_setting(minutes: float, rate: float, connections: int, seed: int) -> N
     )
 
 
-def print_row(seconds: float, books: Books, looks: Sequence[Vitals | None]) -> None:
-    """Print how things are at a moment: plugin, node, both relays; "-" for what is down."""
-    plugin, node, relay_a, relay_b = looks
+def print_row(seconds: float, books: Books, vitals: Sequence[Vitals | None]) -> None:
+    """Print the current vitals of the plugin, the node and both relays; "-" if one is down."""
+    plugin, node, relay_a, relay_b = vitals
     print(
         f"{_clock(seconds):>7}{len(books.asked):>8}{len(books.open):>6}{_rss(plugin):>13}"
         f"{plugin.fds if plugin else '-':>5}{plugin.threads if plugin else '-':>9}"
@@ -60,11 +60,9 @@ def print_row(seconds: float, books: Books, looks: Sequence[Vitals | None]) -> N
 
 
 def print_trouble(seconds: float, trouble: Trouble) -> None:
-    """Print a misfortune that is over."""
+    """Print a misfortune after its end."""
     lasted = trouble.ended_at - trouble.began_at
-    print(
-        f"{_clock(seconds):>7}  {trouble.misfortune}; all is well again after {lasted:.1f} s", flush=True
-    )
+    print(f"{_clock(seconds):>7}  {trouble.misfortune}; recovered after {lasted:.1f} s", flush=True)
 
 
 def print_figures(minutes: float, books: Books, node: NodeBooks, rests: Rests) -> None:
@@ -75,12 +73,12 @@ def print_figures(minutes: float, books: Books, node: NodeBooks, rests: Rests) -
 
 
 def print_findings(findings: Sequence[str]) -> None:
-    """Print the verdict, and what it rests on."""
+    """Print the findings, MAX_FINDINGS at most, and the verdict."""
     for finding in findings[:MAX_FINDINGS]:
         print(f"WRONG: {finding}")
     if len(findings) > MAX_FINDINGS:
         print(f"WRONG: … and {len(findings) - MAX_FINDINGS} more")
-    print(f"{len(findings)} things are wrong" if findings else "All is as it must be.")
+    print(f"{len(findings)} findings" if findings else "Everything is right.")
 
 
 def _figures(minutes: float, books: Books, node: NodeBooks, rests: Rests) -> dict[str, str]:
@@ -88,8 +86,8 @@ def _figures(minutes: float, books: Books, node: NodeBooks, rests: Rests) -> dic
     outcomes = Counter(a.answers[0].outcome for a in asked if a.answers)
     happened = Counter(trouble.misfortune for trouble in books.troubles)
     latencies = books.latencies_ms()
-    told = sum(1 for made in node.paid.values() if _is_told(books, made["payment_hash"]))
-    told_twice = sum(1 for times in books.told.values() if len(times) > 1)
+    notified = sum(1 for made in node.paid.values() if _is_notified(books, made["payment_hash"]))
+    repeated = sum(1 for times in books.notified.values() if len(times) > 1)
     again = books.answered_again
     templates = Counter(str(template["status"]) for template in node.templates)
     return {
@@ -97,24 +95,24 @@ def _figures(minutes: float, books: Books, node: NodeBooks, rests: Rests) -> dic
         "requests": f"{len(asked)} ({', '.join(f'{n} {o}' for o, n in outcomes.most_common())})",
         **{str(misfortune): str(happened[misfortune]) for misfortune in Misfortune},
         "requests without an answer": str(len(books.unanswered)),
-        "  that died with both relays": str(len(books.excused)),
+        "  lost with both relays": str(len(books.excused)),
         "requests answered more than once": str(len(books.doubled)),
-        "  again by a restarted plugin": f"{len(again)}; {len(books.replayed)} were sent again for it",
-        "    that said otherwise": str(len(books.contradicted)),
+        "  by a restarted plugin": f"{len(again)}; {len(books.replayed)} were sent again for this",
+        "    with another invoice": str(len(books.contradicted)),
         "invoices": str(len(node.invoices)),
-        "  made, but its app was not told": str(len(unknown_outcome(books, node))),
-        "  paid": f"{len(node.paid)}; told of {told}; notifications told twice: {told_twice}",
-        "  templates of bare hashes": str(dict(templates)),
+        "  without a result for the app": str(len(unknown_outcome(books, node))),
+        "  paid": f"{len(node.paid)}; {notified} notified; {repeated} notifications repeated",
+        "  templates for bare hashes": str(dict(templates)),
         "copies of answers and notifications": str(books.copies),
-        "p50, p99 where all was well": _percentiles(latencies),
+        "p50, p99 without a misfortune": _percentiles(latencies),
         "plugin at rest, before": str(rests.begin),
-        "plugin at rest, after": f"{rests.end}; {rests.requests} requests later",
+        "plugin at rest, after": f"{rests.end}; after {rests.requests} requests",
         "plugin's CPU": f"{rests.plugin_cpu:.1%} of a core",
     }
 
 
-def _is_told(books: Books, payment_hash: str) -> bool:
-    return all((payment_hash, kind) in books.told for kind in NOTIFICATION_KINDS)
+def _is_notified(books: Books, payment_hash: str) -> bool:
+    return all((payment_hash, kind) in books.notified for kind in NOTIFICATION_KINDS)
 
 
 def _percentiles(latencies_ms: list[float]) -> str:
@@ -128,5 +126,5 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
-def _rss(look: Vitals | None) -> str:
-    return f"{look.rss / MB:.1f}" if look else "-"
+def _rss(vitals: Vitals | None) -> str:
+    return f"{vitals.rss / MB:.1f}" if vitals else "-"

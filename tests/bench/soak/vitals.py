@@ -1,4 +1,4 @@
-"""Memory, descriptors and threads of processes, and whether they are flat from one rest to another."""
+"""Memory, descriptors and threads of processes, and the check that they do not grow."""
 
 import os
 import time
@@ -11,21 +11,21 @@ import psutil  # type: ignore[import-untyped]
 from nwc.cln.rpc import MAX_IDLE
 
 MB = 1e6
-# Between two rests, under load. The ids of requests are remembered, up to 100,000 of them, at some
-# 300 bytes each. The rest is what the allocator makes of it.
+# Limits between two rests, under load. The plugin remembers the ids of up to 100,000 requests, at some
+# 300 bytes each. The allocator adds to that.
 MAX_GROWTH_BYTES = 4_000_000
 MAX_GROWTH_BYTES_PER_REQUEST = 500
 MAX_MORE_FDS = 2
 MAX_MORE_THREADS = 2
-# What grows to its size when much is asked for at once is no leak: connections to lightningd that are
-# kept, beside the 9 descriptors of a plugin with two relays; asyncio's own threads, beside four.
+# Growth up to these sizes is not a leak, because a burst of requests causes it. Descriptors: the idle
+# connections to lightningd and 9 of a plugin with two relays. Threads: asyncio's own and four others.
 FULL_FDS = 9 + MAX_IDLE
 FULL_THREADS = 4 + min(32, (os.cpu_count() or 1) + 4)
 
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """What a process holds at a moment, and the CPU time it has used."""
+    """The memory, descriptors, threads and CPU time of a process at one moment."""
 
     at: float
     pid: int
@@ -36,7 +36,7 @@ class Vitals:
 
     @classmethod
     def of(cls, pid: int | None) -> Self | None:
-        """Look at a process; None when there is none."""
+        """Return the vitals of a process; None if it does not run."""
         if pid is None:
             return None
         try:
@@ -58,14 +58,14 @@ class Vitals:
 
 
 def is_not_flat(begin: Vitals, end: Vitals, requests: int) -> Iterator[str]:
-    """Say what of the plugin grew, from one moment of rest to another, with so many requests between."""
+    """Yield what grew too much in the plugin between two rests, with so many requests between them."""
     if begin.pid != end.pid:
-        yield f"the plugin's process was another at the end: {begin.pid}, {end.pid}"
+        yield f"the plugin was another process at the end: {end.pid}, not {begin.pid}"
     allowed = MAX_GROWTH_BYTES + MAX_GROWTH_BYTES_PER_REQUEST * requests
     if end.rss - begin.rss > allowed:
-        grown, most = (end.rss - begin.rss) / MB, allowed / MB
-        yield f"memory grew by {grown:.1f} MB in {requests} requests; at most {most:.1f}"
+        grown, limit = (end.rss - begin.rss) / MB, allowed / MB
+        yield f"memory grew by {grown:.1f} MB in {requests} requests; at most {limit:.1f} are allowed"
     if end.fds > max(begin.fds + MAX_MORE_FDS, FULL_FDS):
-        yield f"descriptors: {begin.fds} became {end.fds}"
+        yield f"descriptors grew from {begin.fds} to {end.fds}"
     if end.threads > max(begin.threads + MAX_MORE_THREADS, FULL_THREADS):
-        yield f"threads: {begin.threads} became {end.threads}"
+        yield f"threads grew from {begin.threads} to {end.threads}"

@@ -29,7 +29,7 @@ AMOUNTS: dict[Any, int] = {
 
 
 def outcome(value: object) -> tuple[int | None, str]:
-    """Return the amount, or None and what is wrong with it."""
+    """Return the amount in msat and "", or None and the error."""
     try:
         return parse_amount_msat(value), ""
     except ValueError as error:
@@ -37,7 +37,7 @@ def outcome(value: object) -> tuple[int | None, str]:
 
 
 @pytest.mark.parametrize(("value", "msat"), AMOUNTS.items())
-def test_amounts(value: object, msat: int) -> None:
+def test_valid_amounts_are_parsed(value: object, msat: int) -> None:
     assert parse_amount_msat(value) == msat
 
 
@@ -90,7 +90,7 @@ def test_amounts(value: object, msat: int) -> None:
         -1,
     ],
 )
-def test_no_amounts(value: object) -> None:
+def test_other_values_are_refused(value: object) -> None:
     with pytest.raises(ValueError, match=r"^must be an amount like 50000sat.*; got ") as caught:
         parse_amount_msat(value)
     assert len(str(caught.value)) < 200
@@ -100,13 +100,13 @@ def test_no_amounts(value: object) -> None:
     "value",
     ["21000001btc", "2100000000000001sat", MAX_PAYMENT_MSAT + 1, str(MAX_PAYMENT_MSAT + 1), "9" * 40],
 )
-def test_more_than_there_is(value: object) -> None:
+def test_more_than_all_bitcoin_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match=f"^must be at most {MAX_PAYMENT_MSAT} msat; got "):
         parse_amount_msat(value)
 
 
 @given(st.integers(0, MAX_PAYMENT_MSAT))
-def test_as_people_and_pyln_write_them(msat: int) -> None:
+def test_amounts_written_by_pyln_are_parsed(msat: int) -> None:
     amount = Millisatoshi(msat)
     for text in (str(msat), str(amount), amount.to_satoshi_str(), amount.to_btc_str()):
         as_read = int(Millisatoshi(text + "msat" if text.isdigit() else text))
@@ -115,7 +115,7 @@ def test_as_people_and_pyln_write_them(msat: int) -> None:
 
 
 @given(st.from_regex(r"[0-9]{1,17}(\.[0-9]{0,12})?(msat|sat|btc)", fullmatch=True))
-def test_whatever_pyln_reads(text: str) -> None:
+def test_amounts_that_pyln_reads_are_parsed_or_out_of_range(text: str) -> None:
     try:
         expected = int(Millisatoshi(text))
     except ValueError:
@@ -133,7 +133,7 @@ def test_whatever_pyln_reads(text: str) -> None:
     | st.from_regex(r"\s*[-+0-9._eE٣ ]{0,45}(m?sat|btc|BTC)?\s*", fullmatch=True)
     | st.integers(-(2**80), 2**80)
 )
-def test_hostile(value: object) -> None:
+def test_any_value_is_a_bounded_amount_or_refused(value: object) -> None:
     amount_msat, problem = outcome(value)
     if amount_msat is None:
         assert problem.startswith("must be ")
@@ -147,7 +147,7 @@ def test_hostile(value: object) -> None:
     ("value", "number"),
     [(1, 1), ("5", 5), (" 5 ", 5), (50_000, 50_000), ("999999", 999_999), (SMALL_MSAT - 1, 999_999)],
 )
-def test_a_small_number_without_a_unit(value: object, number: int) -> None:
+def test_a_small_number_without_a_unit_gets_a_warning(value: object, number: int) -> None:
     warning = warn_of_bare_number(value)
     assert warning is not None
     assert warning.endswith(f"this is {number} msat; write {number}sat for satoshis")
@@ -157,5 +157,5 @@ def test_a_small_number_without_a_unit(value: object, number: int) -> None:
     "value",
     [0, "0", SMALL_MSAT, "50000000", "5sat", "5msat", "0.5sat", "none", "unlimited", "", None, True, []],
 )
-def test_no_warning_of(value: object) -> None:
+def test_other_values_get_no_warning(value: object) -> None:
     assert warn_of_bare_number(value) is None

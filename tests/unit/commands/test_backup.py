@@ -1,4 +1,4 @@
-"""nwc-export and nwc-import, over a core with the test double of lightningd, without relays."""
+"""nwc-export and nwc-import over the test double of lightningd, without relays."""
 
 # ruff: noqa: F811 - the fixture `scene`
 import asyncio
@@ -31,9 +31,9 @@ KEY, OTHER_KEY = "ab" * 32, STRANGER.public_key
 NEW = {"name": "new", "pubkey": OTHER_KEY, "relays": RELAY}
 
 
-async def imported(scene: Scene, *entries: object) -> list[Json]:
-    """Import entries and return what became of each."""
-    answer = await commands.import_(scene.core, list(entries))
+async def import_entries(scene: Scene, *entries: object) -> list[Json]:
+    """Import entries; return the outcome of each."""
+    answer = await commands.import_(scene.app, list(entries))
     outcomes: list[Json] = answer["connections"]
     assert [outcome["number"] for outcome in outcomes] == list(range(1, len(entries) + 1))
     counted = {result: answer[result] for result in ("created", "unchanged", "refused")}
@@ -44,9 +44,9 @@ async def imported(scene: Scene, *entries: object) -> list[Json]:
 
 
 async def refusal(scene: Scene, entry: object) -> str:
-    """Import an entry that is refused, between two that are not, and return why."""
+    """Import an entry between two good ones; return why it is refused."""
     before, after = KeyPair.generate(), KeyPair.generate()
-    outcomes = await imported(
+    outcomes = await import_entries(
         scene,
         {"name": f"before {before.public_key[:9]}", "pubkey": before.public_key},
         entry,
@@ -57,21 +57,21 @@ async def refusal(scene: Scene, entry: object) -> str:
 
 
 def live(scene: Scene, name: str) -> LiveConnection:
-    found = scene.core.connections.named(name)
+    found = scene.app.connections.named(name)
     assert found is not None
     return found
 
 
-async def restored(scene: Scene, exported: object) -> Json:
-    """Forget everything, and import what was exported."""
-    await commands.forget(scene.core, confirm=True)
-    return await commands.import_(scene.core, exported)
+async def restore(scene: Scene, exported: object) -> Json:
+    """Delete all data of the plugin, then import an export."""
+    await commands.forget(scene.app, confirm=True)
+    return await commands.import_(scene.app, exported)
 
 
-async def test_what_is_exported(scene: Scene) -> None:
-    await scene.core.manager.load()
+async def test_an_export_has_all_settings(scene: Scene) -> None:
+    await scene.app.manager.load()
     await commands.connect(
-        scene.core,
+        scene.app,
         "Zaps é",
         pubkey=OTHER_KEY,
         budget="50000sat",
@@ -84,7 +84,7 @@ async def test_what_is_exported(scene: Scene) -> None:
         lud16="me@a.example",
         notifications="false",
     )
-    exported = await commands.export(scene.core)
+    exported = await commands.export(scene.app)
     assert exported["version"] == 1
     by_name = {entry["name"]: entry for entry in exported["connections"]}
     assert by_name["Zaps é"] == {
@@ -115,26 +115,26 @@ async def test_what_is_exported(scene: Scene) -> None:
 
 
 async def test_nothing_secret_is_exported(scene: Scene) -> None:
-    await scene.core.manager.load()
-    shown = await commands.connect(scene.core, "x")
+    await scene.app.manager.load()
+    shown = await commands.connect(scene.app, "x")
     secret = parse_qs(urlsplit(shown["uri"]).query)["secret"][0]
-    exported = json.dumps(await commands.export(scene.core))
+    exported = json.dumps(await commands.export(scene.app))
     assert secret not in exported
     assert live(scene, "x").keys.secret_hex() not in exported
 
 
-async def test_connections_that_are_not_served_are_told_of(scene: Scene) -> None:
+async def test_an_export_warns_of_unserved_connections(scene: Scene) -> None:
     await scene.node.datastore_put(("nwc", "connections", OTHER_KEY), '{"version":99}')
-    await scene.core.manager.load()
-    exported = await commands.export(scene.core)
+    await scene.app.manager.load()
+    exported = await commands.export(scene.app)
     assert exported["warning"].startswith("1 connection is stored, but not served, and not shown here;")
-    assert (await commands.list_(scene.core))["warning"] == exported["warning"]
-    assert "warning" not in await commands.list_(scene.core, "app")
+    assert (await commands.list_(scene.app))["warning"] == exported["warning"]
+    assert "warning" not in await commands.list_(scene.app, "app")
     assert "is stored, but not served" in await refusal(scene, NEW)
     stored = await scene.node.datastore_get(("nwc", "connections", OTHER_KEY))
     assert stored == '{"version":99}'
-    # The warning in it is no obstacle.
-    assert (await commands.import_(scene.core, exported))["unchanged"] == 1
+    # An export with a warning can be imported.
+    assert (await commands.import_(scene.app, exported))["unchanged"] == 1
 
 
 FORMS: dict[str, Callable[[Json], object]] = {
@@ -146,18 +146,18 @@ FORMS: dict[str, Callable[[Json], object]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_what_is_exported_is_imported(scene: Scene, form: str) -> None:
+async def test_an_export_can_be_imported_in_each_form(scene: Scene, form: str) -> None:
     await scene.load()
-    await commands.connect(scene.core, "Zaps é", budget="5sat", renewal="daily", methods="pay_invoice")
-    wallet_keys = {one.record.name: one.wallet_pubkey for one in scene.core.connections}
-    exported = await commands.export(scene.core)
+    await commands.connect(scene.app, "Zaps é", budget="5sat", renewal="daily", methods="pay_invoice")
+    wallet_keys = {one.record.name: one.wallet_pubkey for one in scene.app.connections}
+    exported = await commands.export(scene.app)
     before = time.time()
-    answer = await restored(scene, FORMS[form](exported))
+    answer = await restore(scene, FORMS[form](exported))
     assert (answer["created"], answer["unchanged"], answer["refused"]) == (2, 0, 0)
     assert {"name": "Zaps é", "result": "created"}.items() <= answer["connections"][1].items()
-    assert await commands.export(scene.core) == exported
+    assert await commands.export(scene.app) == exported
     # The same wallet key, so the URI that the app has works again.
-    assert {one.record.name: one.wallet_pubkey for one in scene.core.connections} == wallet_keys
+    assert {one.record.name: one.wallet_pubkey for one in scene.app.connections} == wallet_keys
     # The connection and its budget begin now.
     record = live(scene, "Zaps é").record
     assert min(record.created_at, record.budget.since) >= int(before)
@@ -199,38 +199,40 @@ def test_any_connection_is_imported_as_it_was(lightningd: Double, record: Connec
     async def check() -> None:
         scene = Scene(lightningd)  # a new event loop for each example
         scene.service._loop.close()
-        taken = await backup._import_one(scene.core, backup._entry(record), frozenset())
+        taken = await backup._import_one(scene.app, backup._entry(record), frozenset())
         assert taken.result == "created", taken
         stored = live(scene, record.name).record
         budget = replace(stored.budget, since=0)
         assert replace(stored, created_at=5, budget=budget) == record
-        again = await backup._import_one(scene.core, backup._entry(record), frozenset())
+        again = await backup._import_one(scene.app, backup._entry(record), frozenset())
         assert again.result == "unchanged", again
-        await scene.core.manager.revoke(record.name)
-        await scene.core.stop()
+        await scene.app.manager.revoke(record.name)
+        await scene.app.stop()
 
     asyncio.run(check())
 
 
 async def test_importing_twice_changes_nothing(scene: Scene) -> None:
-    await scene.core.manager.load()
+    await scene.app.manager.load()
     before = live(scene, "app").record
-    exported = await commands.export(scene.core)
+    exported = await commands.export(scene.app)
     for _ in range(2):
-        answer = await commands.import_(scene.core, exported)
+        answer = await commands.import_(scene.app, exported)
         assert (answer["created"], answer["unchanged"], answer["refused"]) == (0, 1, 0)
     assert live(scene, "app").record == before
-    once, twice = await imported(scene, NEW, NEW)
+    once, twice = await import_entries(scene, NEW, NEW)
     assert (once["result"], twice["result"]) == ("created", "unchanged")
 
 
-async def test_an_expired_connection(scene: Scene) -> None:
-    """It is as it was where it still is, and refused where it is not."""
-    await scene.core.manager.load()
-    [entry] = (await commands.export(scene.core))["connections"]
+async def test_an_expired_connection_is_unchanged_or_refused(scene: Scene) -> None:
+    """It is unchanged where it still exists, and refused elsewhere."""
+    await scene.app.manager.load()
+    [entry] = (await commands.export(scene.app))["connections"]
     record = live(scene, "app").record
-    scene.core.connections.update(live(scene, "app"), replace(record, expires_at=5))
-    assert [one["result"] for one in await imported(scene, {**entry, "expires": 5})] == ["unchanged"]
+    scene.app.connections.update(live(scene, "app"), replace(record, expires_at=5))
+    assert [one["result"] for one in await import_entries(scene, {**entry, "expires": 5})] == [
+        "unchanged"
+    ]
     assert "expires: must be in the future" in await refusal(scene, {**entry, "expires": 6})
     assert "expires: must be in the future" in await refusal(scene, {**NEW, "expires": 5})
 
@@ -247,13 +249,13 @@ async def test_an_expired_connection(scene: Scene) -> None:
         ({"notifications": False}, "notifications"),
     ],
 )
-async def test_a_connection_with_other_settings_stays(
+async def test_a_connection_with_other_settings_is_not_changed(
     scene: Scene,
     changed: Json,
     fields: str,
 ) -> None:
-    await scene.core.manager.load()
-    [entry] = (await commands.export(scene.core))["connections"]
+    await scene.app.manager.load()
+    [entry] = (await commands.export(scene.app))["connections"]
     before = live(scene, "app").record
     reason = await refusal(scene, {**entry, **changed})
     assert f"the connection 'app' of this pubkey has other values of {fields};" in reason
@@ -292,17 +294,17 @@ async def test_a_connection_with_other_settings_stays(
     ],
 )
 async def test_an_entry_that_is_refused_says_why(scene: Scene, entry: object, reason: str) -> None:
-    await scene.core.manager.load()
-    told = await refusal(scene, entry)
-    assert reason in told
-    assert len(told) <= 300
-    told.encode()
-    assert "77" * 32 not in told
+    await scene.app.manager.load()
+    shown_reason = await refusal(scene, entry)
+    assert reason in shown_reason
+    assert len(shown_reason) <= 300
+    shown_reason.encode()
+    assert "77" * 32 not in shown_reason
     assert live(scene, "app").record.client_pubkey == CLIENT.public_key
 
 
-async def test_nested_too_deep(scene: Scene) -> None:
-    await scene.core.manager.load()
+async def test_an_entry_that_is_nested_too_deep_is_refused(scene: Scene) -> None:
+    await scene.app.manager.load()
     deep: Any = []
     for _ in range(100_000):
         deep = [deep]
@@ -332,12 +334,12 @@ async def test_nested_too_deep(scene: Scene) -> None:
     ],
     ids=lambda value: repr(value)[:30],
 )
-async def test_what_is_no_list(scene: Scene, given_: object) -> None:
-    await scene.core.manager.load()
+async def test_a_value_without_a_list_is_refused(scene: Scene, given_: object) -> None:
+    await scene.app.manager.load()
     with pytest.raises(ArgumentError, match=r"^connections: must ") as raised:
-        await commands.import_(scene.core, given_)
+        await commands.import_(scene.app, given_)
     assert len(str(raised.value)) < 200
-    assert len(scene.core.connections) == 1
+    assert len(scene.app.connections) == 1
 
 
 @settings(suppress_health_check=list(HealthCheck), deadline=None)
@@ -350,73 +352,73 @@ async def test_what_is_no_list(scene: Scene, given_: object) -> None:
         max_size=3,
     )
 )
-def test_any_entries(lightningd: Double, entries: list[Any]) -> None:
+def test_any_entries_get_an_answer_that_is_json(lightningd: Double, entries: list[Any]) -> None:
     async def check() -> None:
         scene = Scene(lightningd)
         scene.service._loop.close()
-        answer = await commands.import_(scene.core, entries)
+        answer = await commands.import_(scene.app, entries)
         assert len(answer["connections"]) == len(entries)
         json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()
-        await commands.export(scene.core)
-        for one in scene.core.connections.all():
-            await scene.core.manager.revoke(one.record.name)
-        await scene.core.stop()
+        await commands.export(scene.app)
+        for one in scene.app.connections.all():
+            await scene.app.manager.revoke(one.record.name)
+        await scene.app.stop()
 
     asyncio.run(check())
 
 
 async def test_a_bare_number_gets_a_warning(scene: Scene) -> None:
-    await scene.core.manager.load()
-    [outcome] = await imported(scene, {**NEW, "budget": 5000})
+    await scene.app.manager.load()
+    [outcome] = await import_entries(scene, {**NEW, "budget": 5000})
     assert outcome["result"] == "created"
     assert "budget" in outcome["warning"]
 
 
-async def test_a_revoked_connection_does_not_come_back(scene: Scene) -> None:
-    """An old export has it; its owner has to say that the app shall have it again."""
+async def test_a_revoked_connection_is_not_imported(scene: Scene) -> None:
+    """An old export contains it, but only nwc-connect can make it again."""
     await scene.load()
-    exported = await commands.export(scene.core)
-    await commands.revoke(scene.core, "app")
-    [outcome] = (await commands.import_(scene.core, exported))["connections"]
+    exported = await commands.export(scene.app)
+    await commands.revoke(scene.app, "app")
+    [outcome] = (await commands.import_(scene.app, exported))["connections"]
     assert outcome["result"] == "refused"
     assert "was revoked" in outcome["reason"]
-    assert len(scene.core.connections) == 0
-    await commands.connect(scene.core, "app", pubkey=CLIENT.public_key, budget="received", relays=RELAY)
-    assert (await commands.import_(scene.core, exported))["unchanged"] == 1
+    assert len(scene.app.connections) == 0
+    await commands.connect(scene.app, "app", pubkey=CLIENT.public_key, budget="received", relays=RELAY)
+    assert (await commands.import_(scene.app, exported))["unchanged"] == 1
 
 
-async def test_there_are_no_more_connections_than_by_hand(
+async def test_an_import_keeps_the_limit_of_connections(
     scene: Scene,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await scene.core.manager.load()
+    await scene.app.manager.load()
     monkeypatch.setattr(manager, "MAX_CONNECTIONS", 2)
     more = {"name": "more", "pubkey": KEY}
-    outcomes = await imported(scene, NEW, more)
+    outcomes = await import_entries(scene, NEW, more)
     assert [outcome["result"] for outcome in outcomes] == ["created", "refused"]
     assert "which is the limit" in outcomes[1]["reason"]
 
 
-async def test_what_was_not_imported_in_time_is_imported_by_the_next_call(
+async def test_the_next_call_imports_the_rest_after_a_timeout(
     scene: Scene,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await scene.core.manager.load()
+    await scene.app.manager.load()
     entries = [{"name": f"app {number}", "pubkey": KeyPair.generate().public_key} for number in range(5)]
     monkeypatch.setattr(backup, "IMPORT_PATIENCE_S", 0.0)
-    first = await commands.import_(scene.core, entries)
+    first = await commands.import_(scene.app, entries)
     assert first["created"] + first["not_done"] == 5
     assert first["created"] >= 1
     assert "give the same command again" in first["next"]
     monkeypatch.undo()
-    rest = await commands.import_(scene.core, entries)
+    rest = await commands.import_(scene.app, entries)
     assert (rest["unchanged"], rest["created"]) == (first["created"], first["not_done"])
     assert "not_done" not in rest
-    assert len(scene.core.connections) == 6
+    assert len(scene.app.connections) == 6
 
 
-async def test_lightningd_goes_away_in_the_middle(scene: Scene) -> None:
-    await scene.core.manager.load()
+async def test_an_import_can_be_repeated_after_lightningd_failed(scene: Scene) -> None:
+    await scene.app.manager.load()
     entries = [NEW, {"name": "second", "pubkey": KEY}]
 
     async def fail(method: str, params: Any) -> None:
@@ -425,16 +427,16 @@ async def test_lightningd_goes_away_in_the_middle(scene: Scene) -> None:
 
     scene.node.before = fail
     with pytest.raises(NodeError):
-        await commands.import_(scene.core, entries)
+        await commands.import_(scene.app, entries)
     scene.node.before = None
-    outcomes = await imported(scene, *entries)
+    outcomes = await import_entries(scene, *entries)
     assert [outcome["result"] for outcome in outcomes] == ["unchanged", "created"]
 
 
-async def test_apps_are_served_while_thousands_are_exported_and_imported(scene: Scene) -> None:
-    await scene.core.manager.load()
+async def test_a_long_import_does_not_block_the_loop(scene: Scene) -> None:
+    await scene.app.manager.load()
     entries: list[object] = [5] * (3 * backup.READ_AT_ONCE)
-    importing = asyncio.create_task(commands.import_(scene.core, entries))
+    importing = asyncio.create_task(commands.import_(scene.app, entries))
     turns = 0
     while not importing.done():
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The nwc-* commands over a core without node and relays."""
+"""The nwc-* commands over an App without node and relays."""
 
 import asyncio
 import time
@@ -41,7 +41,7 @@ Json = dict[str, Any]
 
 
 class Manager:
-    """Does as the ConnectionManager does, without storing anything; relays take everything at once."""
+    """A ConnectionManager that stores nothing, with relays that accept every event at once."""
 
     def __init__(self, connections: ConnectionRegistry) -> None:
         self.connections = connections
@@ -91,12 +91,12 @@ class Pool:
         return self.state == "connected"
 
 
-def make_core(*, proxy: str | None = None, node: FakeNode | None = None) -> App:
+def make_app(*, proxy: str | None = None, node: FakeNode | None = None) -> App:
     connections = ConnectionRegistry()
     settings = Settings(
         "rpc", DEFAULT_RELAYS, 3600, 120, 20, notifications=True, proxy=proxy, always_use_proxy=False
     )
-    core = SimpleNamespace(
+    app = SimpleNamespace(
         settings=settings,
         started_at=NOW,
         connections=connections,
@@ -113,13 +113,13 @@ def make_core(*, proxy: str | None = None, node: FakeNode | None = None) -> App:
             is_started=True,
         ),
     )
-    return cast(App, core)
+    return cast(App, app)
 
 
-async def made(core: App, **arguments: Any) -> Connection:
+async def make_connection(app: App, **arguments: Any) -> Connection:
     """Make a connection and return its record."""
-    shown = await commands.connect(core, **{"name": "x", **arguments})
-    live = core.connections.named(shown["name"])
+    shown = await commands.connect(app, **{"name": "x", **arguments})
+    live = app.connections.named(shown["name"])
     assert live is not None
     return live.record
 
@@ -127,10 +127,10 @@ async def made(core: App, **arguments: Any) -> Connection:
 # nwc-connect
 
 
-async def test_connect() -> None:
-    core = make_core()
-    shown = await commands.connect(core, "My phone")
-    [live] = core.connections.all()
+async def test_connect_shows_the_new_connection() -> None:
+    app = make_app()
+    shown = await commands.connect(app, "My phone")
+    [live] = app.connections.all()
     parts = urlsplit(shown["uri"])
     query = parse_qs(parts.query)
     client = KeyPair.from_secret(bytes.fromhex(query["secret"][0]))
@@ -155,30 +155,30 @@ async def test_connect() -> None:
 
 
 async def test_the_secret_is_shown_once() -> None:
-    core = make_core()
-    shown = await commands.connect(core, "x")
+    app = make_app()
+    shown = await commands.connect(app, "x")
     secret = parse_qs(urlsplit(shown["uri"]).query)["secret"][0]
     assert secret not in str({**shown, "uri": ""})
-    assert secret not in str(await commands.list_(core))
-    assert secret not in repr(core.connections.all())
-    assert secret not in core.connections.all()[0].record.to_json()
+    assert secret not in str(await commands.list_(app))
+    assert secret not in repr(app.connections.all())
+    assert secret not in app.connections.all()[0].record.to_json()
 
 
-async def test_an_app_that_keeps_its_own_key() -> None:
-    core = make_core()
-    shown = await commands.connect(core, "x", pubkey=CLIENT.public_key.upper())
+async def test_an_app_may_keep_its_own_key() -> None:
+    app = make_app()
+    shown = await commands.connect(app, "x", pubkey=CLIENT.public_key.upper())
     assert "secret" not in shown["uri"]
     assert shown["client_pubkey"] == CLIENT.public_key
 
 
-async def test_no_relay_is_connected() -> None:
-    core = make_core()
-    cast(Pool, core.pool).state = "disconnected"
-    assert "no relay is connected" in (await commands.connect(core, "x"))["warning"]
+async def test_disconnected_relays_get_a_warning() -> None:
+    app = make_app()
+    cast(Pool, app.pool).state = "disconnected"
+    assert "no relay is connected" in (await commands.connect(app, "x"))["warning"]
 
 
-async def test_qr() -> None:
-    shown = await commands.connect(make_core(), "x", qr=True)
+async def test_a_qr_code_is_shown_on_request() -> None:
+    shown = await commands.connect(make_app(), "x", qr=True)
     assert shown["format-hint"] == "simple"
     assert shown["qr"].count("\n") > 10
 
@@ -206,8 +206,8 @@ GOOD: list[tuple[Json, Json]] = [
 
 
 @pytest.mark.parametrize(("arguments", "fields"), GOOD)
-async def test_good_arguments(arguments: Json, fields: Json) -> None:
-    record = await made(make_core(), **arguments)
+async def test_valid_arguments_are_stored(arguments: Json, fields: Json) -> None:
+    record = await make_connection(make_app(), **arguments)
     assert {name: getattr(record, name) for name in fields} == fields
 
 
@@ -285,11 +285,11 @@ BAD: dict[str, list[Any]] = {
 @pytest.mark.parametrize(
     ("argument", "value"), [(name, value) for name, values in BAD.items() for value in values]
 )
-async def test_bad_arguments(argument: str, value: object) -> None:
-    core = make_core()
+async def test_invalid_arguments_are_refused(argument: str, value: object) -> None:
+    app = make_app()
     with pytest.raises(ArgumentError, match=f"^{argument}: "):
-        await commands.connect(core, **{"name": "x", argument: value})
-    assert len(core.connections) == 0
+        await commands.connect(app, **{"name": "x", argument: value})
+    assert len(app.connections) == 0
 
 
 # Budgets
@@ -320,7 +320,7 @@ BUDGETS: list[tuple[Json, Budget]] = [
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Stop the clock at NOW; returns a function that sets it."""
+    """Stop the clock at NOW; return a function that sets it."""
 
     def set_to(now: float) -> None:
         monkeypatch.setattr(time, "time", lambda: now)
@@ -331,10 +331,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(("arguments", "budget"), BUDGETS, ids=str)
-async def test_budgets(arguments: Json, budget: Budget) -> None:
-    core = make_core()
-    shown = await commands.connect(core, "x", **arguments)
-    assert core.connections.all()[0].record.budget == budget
+async def test_valid_budgets_are_stored(arguments: Json, budget: Budget) -> None:
+    app = make_app()
+    shown = await commands.connect(app, "x", **arguments)
+    assert app.connections.all()[0].record.budget == budget
     assert shown["budget"]["kind"] == budget.kind
     assert (shown["methods"][-2:] == PAYING) is budget.can_spend
     assert ("payment_sent" in shown["notifications"]) is budget.can_spend
@@ -364,11 +364,11 @@ async def test_budgets(arguments: Json, budget: Budget) -> None:
     ],
     ids=str,
 )
-async def test_bad_budgets(arguments: Json, problem: str) -> None:
-    core = make_core()
+async def test_invalid_budgets_are_refused(arguments: Json, problem: str) -> None:
+    app = make_app()
     with pytest.raises(ArgumentError, match=f"^{problem}"):
-        await commands.connect(core, "x", **arguments)
-    assert len(core.connections) == 0
+        await commands.connect(app, "x", **arguments)
+    assert len(app.connections) == 0
 
 
 LATER = NOW + 10 * DAY_S
@@ -389,50 +389,50 @@ UPDATES: list[tuple[Json, Budget]] = [
 
 @pytest.mark.parametrize("cap", [None, 7])
 @pytest.mark.parametrize(("arguments", "budget"), UPDATES, ids=str)
-async def test_update_the_budget(
+async def test_an_update_changes_only_the_given_parts_of_a_budget(
     clock: Callable[[float], None], arguments: Json, budget: Budget, cap: int | None
 ) -> None:
-    """What is not given stays, also the cap; and the period, so that what is spent stays spent."""
-    core = make_core()
-    await made(core, budget="50000sat", renewal="weekly", max_payment=cap)
+    """The rest stays, also the cap. The period stays too, so that spent amounts still count."""
+    app = make_app()
+    await make_connection(app, budget="50000sat", renewal="weekly", max_payment=cap)
     clock(LATER)
-    shown = await commands.update(core, "x", **arguments)
+    shown = await commands.update(app, "x", **arguments)
     has_cap = budget.can_spend and "max_payment" not in arguments
     expected = replace(budget, max_payment_msat=cap) if has_cap else budget
-    assert core.connections.all()[0].record.budget == expected
+    assert app.connections.all()[0].record.budget == expected
     assert shown["budget"]["kind"] == budget.kind
 
 
 @pytest.mark.parametrize(
     "arguments", [{"renewal": "daily"}, {"max_payment": 1}, {"budget": "x"}, {"budget": True}], ids=str
 )
-async def test_bad_updates_of_no_budget(arguments: Json) -> None:
-    core = make_core()
-    before = await made(core)
+async def test_a_connection_without_a_budget_refuses_these_updates(arguments: Json) -> None:
+    app = make_app()
+    before = await make_connection(app)
     [argument] = arguments
     with pytest.raises(ArgumentError, match=f"^{argument}: "):
-        await commands.update(core, "x", **arguments)
-    assert core.connections.all()[0].record == before
+        await commands.update(app, "x", **arguments)
+    assert app.connections.all()[0].record == before
 
 
-async def test_a_budget_for_an_app_that_only_received() -> None:
-    core = make_core()
-    await made(core)
-    shown = await commands.update(core, "x", budget="5sat")
+async def test_a_budget_adds_the_paying_methods() -> None:
+    app = make_app()
+    await make_connection(app)
+    shown = await commands.update(app, "x", budget="5sat")
     assert shown["methods"] == list(METHODS)
     assert shown["notifications"] == ["payment_received", "payment_sent"]
-    shown = await commands.update(core, "x", budget="nothing")
+    shown = await commands.update(app, "x", budget="nothing")
     assert not set(PAYING) & set(shown["methods"])
     assert shown["notifications"] == ["payment_received"]
 
 
-UNDER_WAY = Payment("07" * 32, NOW, "pay_invoice", "nip04", NOW, 1000, 50, "5a" * 32, None, None)
+PENDING = Payment("07" * 32, NOW, "pay_invoice", "nip04", NOW, 1000, 50, "5a" * 32, None, None)
 USED = Ledger(
     period_started_at=NOW,
     spent_msat=3000,
     total_spent_msat=4000,
     received_msat=9000,
-    reservations={UNDER_WAY.request_id: UNDER_WAY},
+    reservations={PENDING.request_id: PENDING},
 )
 SHOWN: list[tuple[Json, Json]] = [
     (
@@ -488,7 +488,7 @@ SHOWN: list[tuple[Json, Json]] = [
 
 
 def node_with(ledger: str) -> FakeNode:
-    """A node that has a ledger of the client CLIENT."""
+    """Return a node that stores a ledger of CLIENT."""
     node = FakeNode()
     node.datastore["nwc", "ledgers", CLIENT.public_key] = ledger
     return node
@@ -496,26 +496,26 @@ def node_with(ledger: str) -> FakeNode:
 
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(("arguments", "budget"), SHOWN, ids=lambda value: str(value)[:40])
-async def test_what_is_shown_of_a_budget(arguments: Json, budget: Json) -> None:
-    core = make_core(node=node_with(USED.to_json()))
-    shown = await commands.connect(core, "x", pubkey=CLIENT.public_key, **arguments)
+async def test_each_kind_of_budget_is_shown_with_its_fields(arguments: Json, budget: Json) -> None:
+    app = make_app(node=node_with(USED.to_json()))
+    shown = await commands.connect(app, "x", pubkey=CLIENT.public_key, **arguments)
     assert shown["budget"] == budget
-    [listed] = (await commands.list_(core))["connections"]
+    [listed] = (await commands.list_(app))["connections"]
     assert listed["budget"] == budget
-    assert (await commands.update(core, "x", notifications=True))["budget"] == budget
+    assert (await commands.update(app, "x", notifications=True))["budget"] == budget
 
 
 async def test_a_damaged_ledger_hides_nothing_else() -> None:
-    core = make_core(node=node_with("{}"))
-    await made(core, name="a", pubkey=CLIENT.public_key, budget="5sat")
-    await made(core, name="b", budget="5sat")
-    first, second = (await commands.list_(core))["connections"]
+    app = make_app(node=node_with("{}"))
+    await make_connection(app, name="a", pubkey=CLIENT.public_key, budget="5sat")
+    await make_connection(app, name="b", budget="5sat")
+    first, second = (await commands.list_(app))["connections"]
     assert first["budget"]["kind"] == "amount"
     assert first["budget"]["warning"].startswith("cannot spend: ")
     assert second["budget"]["left_msat"] == 5000
 
 
-EMPTY_WORDS: tuple[object, ...] = ("", " ", "\t", [])
+EMPTY_VALUES: tuple[object, ...] = ("", " ", "\t", [])
 EMPTY = [
     (name, value)
     for name in (
@@ -528,85 +528,85 @@ EMPTY = [
         "renewal",
         "max_payment",
     )
-    for value in EMPTY_WORDS
+    for value in EMPTY_VALUES
 ]
 
 
 @pytest.mark.parametrize(("argument", "value"), EMPTY)
-async def test_an_empty_word_changes_nothing(argument: str, value: object) -> None:
-    """It is what a shell makes of an unset variable."""
-    core = make_core()
-    before = await made(
-        core, budget="50000sat", renewal="weekly", max_payment="1sat", methods="get_info", expires="1d"
+async def test_an_empty_argument_is_refused(argument: str, value: object) -> None:
+    """A shell passes it for an unset variable."""
+    app = make_app()
+    before = await make_connection(
+        app, budget="50000sat", renewal="weekly", max_payment="1sat", methods="get_info", expires="1d"
     )
     with pytest.raises(ArgumentError, match=f"^{argument}: is empty; write [a-z]"):
-        await commands.update(core, "x", **{argument: value})
-    assert core.connections.all()[0].record == before
+        await commands.update(app, "x", **{argument: value})
+    assert app.connections.all()[0].record == before
 
 
 @pytest.mark.parametrize("value", [0, "0", "0sat", "0.0btc"])
-async def test_a_cap_of_zero_is_not_no_cap(value: object) -> None:
-    core = make_core()
-    before = await made(core, budget="50000sat", max_payment="1sat")
+async def test_a_cap_of_zero_is_refused(value: object) -> None:
+    app = make_app()
+    before = await make_connection(app, budget="50000sat", max_payment="1sat")
     with pytest.raises(ArgumentError, match=r"^max_payment: must be more than 0; write none for no cap"):
-        await commands.update(core, "x", max_payment=value)
-    assert core.connections.all()[0].record == before
+        await commands.update(app, "x", max_payment=value)
+    assert app.connections.all()[0].record == before
 
 
 async def test_methods_are_checked_against_the_new_budget() -> None:
-    core = make_core()
-    before = await made(core, budget="50000sat")
+    app = make_app()
+    before = await make_connection(app, budget="50000sat")
     with pytest.raises(ArgumentError, match=r"^methods: pay_invoice needs a budget"):
-        await commands.update(core, "x", methods="pay_invoice", budget="nothing")
-    assert core.connections.all()[0].record == before
+        await commands.update(app, "x", methods="pay_invoice", budget="nothing")
+    assert app.connections.all()[0].record == before
 
 
 # Warnings
 
 
-async def test_small_numbers_without_a_unit() -> None:
-    core = make_core()
-    shown = await commands.connect(core, "x", budget=5, max_payment="3")
+async def test_small_numbers_without_a_unit_get_a_warning() -> None:
+    app = make_app()
+    shown = await commands.connect(app, "x", budget=5, max_payment="3")
     assert shown["warning"] == (
         "budget: a number without a unit is msat, so this is 5 msat; write 5sat for satoshis. "
         "max_payment: a number without a unit is msat, so this is 3 msat; write 3sat for satoshis"
     )
-    assert "warning" not in (await commands.list_(core))["connections"][0]
-    assert "write 999sat for" in (await commands.update(core, "x", budget="999"))["warning"]
-    assert "warning" not in await commands.update(core, "x", budget="5sat", max_payment="3000msat")
+    assert "warning" not in (await commands.list_(app))["connections"][0]
+    assert "write 999sat for" in (await commands.update(app, "x", budget="999"))["warning"]
+    assert "warning" not in await commands.update(app, "x", budget="5sat", max_payment="3000msat")
 
 
-async def test_names_that_look_alike() -> None:
-    core = make_core()
-    assert "warning" not in await commands.connect(core, "Bob")
-    shown = await commands.connect(core, "B0b")
+async def test_names_that_look_alike_get_a_warning() -> None:
+    app = make_app()
+    assert "warning" not in await commands.connect(app, "Bob")
+    shown = await commands.connect(app, "B0b")
     assert shown["warning"] == (
         "name: looks like that of another connection: 'Bob'; new_name changes it"
     )
-    assert "warning" not in await commands.update(core, "B0b", expires="1d")
-    assert "'Bob'" in (await commands.update(core, "B0b", new_name="BOB"))["warning"]
-    assert "warning" not in await commands.update(core, "BOB", new_name="Alice")
+    assert "warning" not in await commands.update(app, "B0b", expires="1d")
+    assert "'Bob'" in (await commands.update(app, "B0b", new_name="BOB"))["warning"]
+    assert "warning" not in await commands.update(app, "BOB", new_name="Alice")
     # A name does not look like itself.
-    assert "warning" not in await commands.update(core, "Alice", new_name="ALICE")
+    assert "warning" not in await commands.update(app, "Alice", new_name="ALICE")
 
 
 async def test_a_warning_is_bounded() -> None:
-    core = make_core()
+    app = make_app()
     for name in ("Bob", "B0b", "BOB", "bob"):
-        await commands.connect(core, name)
-    shown = await commands.connect(core, "bOb")
+        await commands.connect(app, name)
+    shown = await commands.connect(app, "bOb")
     assert "'Bob', 'B0b', 'BOB' and 1 more" in shown["warning"]
 
 
-async def test_all_warnings_are_shown() -> None:
-    core = make_core()
-    await made(core, name="Bob")
-    cast(Pool, core.pool).state = "disconnected"
-    await made(core, name="app")
-    live = core.connections.named("app")
+async def test_all_warnings_are_joined() -> None:
+    app = make_app()
+    await make_connection(app, name="Bob")
+    cast(Pool, app.pool).state = "disconnected"
+    await make_connection(app, name="app")
+    live = app.connections.named("app")
     assert live is not None
     live.clock_ahead_s = 300
-    shown = await commands.update(core, "app", new_name="bob", budget=7)
+    shown = await commands.update(app, "app", new_name="bob", budget=7)
     texts = shown["warning"].split(". ")
     assert [text[:12] for text in texts] == [
         "budget: a nu",
@@ -614,54 +614,54 @@ async def test_all_warnings_are_shown() -> None:
         "the app's la",
         "no relay is ",
     ]
-    listed = (await commands.list_(core, "bob"))["connections"][0]
+    listed = (await commands.list_(app, "bob"))["connections"][0]
     assert listed["warning"].split(". ") == texts[2:]
 
 
 # More of nwc-connect
 
 
-async def test_too_many_relays() -> None:
+async def test_more_than_ten_relays_are_refused() -> None:
     urls = [f"wss://{number}.example" for number in range(11)]
-    assert len((await made(make_core(), relays=urls[1:])).relays) == 10
+    assert len((await make_connection(make_app(), relays=urls[1:])).relays) == 10
     with pytest.raises(ArgumentError, match=r"^relays: must be 1 to 10 relay URLs; got 11"):
-        await made(make_core(), relays=urls)
+        await make_connection(make_app(), relays=urls)
 
 
-async def test_an_onion_relay_with_a_proxy() -> None:
-    core = make_core(proxy="socks5h://127.0.0.1:9050")
-    assert (await made(core, relays="ws://abc.onion")).relays == ("ws://abc.onion",)
+async def test_an_onion_relay_is_accepted_with_a_proxy() -> None:
+    app = make_app(proxy="socks5h://127.0.0.1:9050")
+    assert (await make_connection(app, relays="ws://abc.onion")).relays == ("ws://abc.onion",)
 
 
 @pytest.mark.parametrize("pubkey", ["nsec1" + "q" * 58, CLIENT.secret_hex()[:-1] + "x"])
-async def test_a_secret_key_by_mistake_is_not_repeated(pubkey: str) -> None:
+async def test_a_secret_key_given_as_pubkey_is_not_shown(pubkey: str) -> None:
     with pytest.raises(ArgumentError) as caught:
-        await commands.connect(make_core(), "x", pubkey=pubkey)
+        await commands.connect(make_app(), "x", pubkey=pubkey)
     assert pubkey[5:] not in str(caught.value)
 
 
-# The others
+# The other commands
 
 
-async def test_list() -> None:
-    core = make_core()
-    await made(core, name="a", lud16="me@a.example")
-    await made(core, name="b")
-    assert [shown["name"] for shown in (await commands.list_(core))["connections"]] == ["a", "b"]
-    [shown] = (await commands.list_(core, " a "))["connections"]
+async def test_list_shows_all_connections_or_one() -> None:
+    app = make_app()
+    await make_connection(app, name="a", lud16="me@a.example")
+    await make_connection(app, name="b")
+    assert [shown["name"] for shown in (await commands.list_(app))["connections"]] == ["a", "b"]
+    [shown] = (await commands.list_(app, " a "))["connections"]
     assert (shown["name"], shown["lud16"]) == ("a", "me@a.example")
     assert "last_used_at" not in shown
-    live = core.connections.named("a")
+    live = app.connections.named("a")
     assert live is not None
     live.last_used_at = NOW
-    assert (await commands.list_(core, "a"))["connections"][0]["last_used_at"] == NOW
+    assert (await commands.list_(app, "a"))["connections"][0]["last_used_at"] == NOW
 
 
-async def test_listing_thousands_lets_others_have_a_turn() -> None:
-    core = make_core()
+async def test_a_long_list_does_not_block_the_loop() -> None:
+    app = make_app()
     for number in range(3 * DESCRIBED_AT_ONCE):
-        await made(core, name=str(number))
-    listing = asyncio.create_task(commands.list_(core))
+        await make_connection(app, name=str(number))
+    listing = asyncio.create_task(commands.list_(app))
     turns = 0
     while not listing.done():
         await asyncio.sleep(0)
@@ -670,13 +670,13 @@ async def test_listing_thousands_lets_others_have_a_turn() -> None:
     assert turns >= 3
 
 
-async def test_update() -> None:
-    core = make_core()
-    before = await made(core, methods="get_info", expires="7d", lud16="me@a.example")
+async def test_update_changes_the_given_settings() -> None:
+    app = make_app()
+    before = await make_connection(app, methods="get_info", expires="7d", lud16="me@a.example")
     shown = await commands.update(
-        core, "x", new_name="y", methods="all", expires="never", relays="wss://b.example"
+        app, "x", new_name="y", methods="all", expires="never", relays="wss://b.example"
     )
-    [live] = core.connections.all()
+    [live] = app.connections.all()
     assert live.record == replace(
         before, name="y", methods=None, expires_at=None, relays=("wss://b.example",)
     )
@@ -684,9 +684,9 @@ async def test_update() -> None:
 
 
 @pytest.mark.parametrize("argument", ["new_name", "methods", "expires", "relays", "budget"])
-async def test_what_is_not_given_stays(argument: str) -> None:
-    core = make_core()
-    before = await made(core, methods="get_info", expires="7d", relays="wss://a.example")
+async def test_update_keeps_the_other_settings(argument: str) -> None:
+    app = make_app()
+    before = await make_connection(app, methods="get_info", expires="7d", relays="wss://a.example")
     value = {
         "new_name": "y",
         "methods": "all",
@@ -694,8 +694,8 @@ async def test_what_is_not_given_stays(argument: str) -> None:
         "relays": "wss://b.example",
         "budget": "unlimited",
     }[argument]
-    await commands.update(core, "x", **{argument: value})
-    [live] = core.connections.all()
+    await commands.update(app, "x", **{argument: value})
+    [live] = app.connections.all()
     changed = {
         name
         for name in ("name", "methods", "expires_at", "relays", "lud16", "created_at", "budget")
@@ -704,29 +704,29 @@ async def test_what_is_not_given_stays(argument: str) -> None:
     assert changed == {{"new_name": "name", "expires": "expires_at"}.get(argument, argument)}
 
 
-async def test_payments_that_are_suspended() -> None:
-    core = make_core()
-    record = await made(core, name="app", budget=5)
+async def test_only_resume_ends_a_suspension_of_payments() -> None:
+    app = make_app()
+    record = await make_connection(app, name="app", budget=5)
     for number in (1, 2):
-        stopped = core.payments.breaker.lightningd_stopped
+        stopped = app.payments.breaker.lightningd_stopped
         await stopped(record.client_pubkey, frozenset({f"{number:064x}"}), NOW)
-    [shown] = (await commands.list_(core))["connections"]
+    [shown] = (await commands.list_(app))["connections"]
     assert shown["payments_suspended_at"] == NOW
     assert "nwc-update with resume=true resumes them" in shown["warning"]
     for resume in (None, False, "false"):
-        changed = await commands.update(core, "app", view="node", resume=resume)
+        changed = await commands.update(app, "app", view="node", resume=resume)
         assert changed["payments_suspended_at"] == NOW
-    changed = await commands.update(core, "app", resume="true")
+    changed = await commands.update(app, "app", resume="true")
     assert "payments_suspended_at" not in changed
     assert "warning" not in changed
     assert changed["budget"]["granted_msat"] == 5
 
 
-async def test_update_nothing() -> None:
-    core = make_core()
-    await made(core)
+async def test_an_update_of_nothing_is_refused() -> None:
+    app = make_app()
+    await make_connection(app)
     with pytest.raises(ArgumentError, match=r"^nothing to change: .*, max_payment or resume$"):
-        await commands.update(core, "x")
+        await commands.update(app, "x")
 
 
 @pytest.mark.parametrize(
@@ -738,75 +738,75 @@ async def test_update_nothing() -> None:
         ("relays", "relays", []),
     ],
 )
-async def test_bad_updates(argument: str, named: str, value: object) -> None:
-    core = make_core()
-    before = await made(core)
+async def test_invalid_updates_are_refused(argument: str, named: str, value: object) -> None:
+    app = make_app()
+    before = await make_connection(app)
     with pytest.raises(ArgumentError, match=f"^{named}: "):
-        await commands.update(core, "x", **{argument: value})
-    assert core.connections.all()[0].record == before
+        await commands.update(app, "x", **{argument: value})
+    assert app.connections.all()[0].record == before
 
 
-async def test_revoke() -> None:
-    core = make_core()
-    record = await made(core, pubkey=STRANGER.public_key)
-    shown = await commands.revoke(core, "x")
+async def test_revoke_ends_the_connection() -> None:
+    app = make_app()
+    record = await make_connection(app, pubkey=STRANGER.public_key)
+    shown = await commands.revoke(app, "x")
     assert (shown["name"], shown["revoked"]) == ("x", True)
     assert shown["client_pubkey"] == record.client_pubkey
-    assert core.connections.all() == []
+    assert app.connections.all() == []
 
 
 @pytest.mark.parametrize("stored", ["cafe\u0301", "café", "\u3164", "a\u034fb", "\u2800"])
 @pytest.mark.parametrize("command", [commands.list_, commands.revoke, commands.update])
-async def test_names_of_earlier_versions(
+async def test_names_of_earlier_versions_are_found(
     stored: str, command: Callable[..., Coroutine[Any, Any, Json]]
 ) -> None:
-    """They were kept as they were typed, in any normal form, and some are refused today."""
+    """They were stored as typed, in any normal form. Some of them are refused today."""
     for form in ("NFC", "NFD"):
-        core = make_core()
-        record = replace(await made(core), name=stored)
-        core.connections.update(core.connections.all()[0], record)
+        app = make_app()
+        record = replace(await make_connection(app), name=stored)
+        app.connections.update(app.connections.all()[0], record)
         more = {"expires": "never"} if command is commands.update else {}
-        shown = await command(core, normalize(form, stored), **more)
+        shown = await command(app, normalize(form, stored), **more)
         assert stored in str(shown)
 
 
-async def test_a_name_typed_in_another_form() -> None:
-    core = make_core()
-    assert (await commands.connect(core, "cafe\u0301"))["name"] == "café"
-    [shown] = (await commands.list_(core, "cafe\u0301"))["connections"]
+async def test_a_name_typed_in_another_form_is_found() -> None:
+    app = make_app()
+    assert (await commands.connect(app, "cafe\u0301"))["name"] == "café"
+    [shown] = (await commands.list_(app, "cafe\u0301"))["connections"]
     assert shown["name"] == "café"
-    assert (await commands.update(core, "cafe\u0301", new_name="the\u0301"))["name"] == "thé"
-    assert (await commands.revoke(core, "the\u0301"))["revoked"]
+    assert (await commands.update(app, "cafe\u0301", new_name="the\u0301"))["name"] == "thé"
+    assert (await commands.revoke(app, "the\u0301"))["revoked"]
 
 
 @pytest.mark.parametrize("command", [commands.list_, commands.revoke, commands.update])
-async def test_unknown_names(command: Callable[..., Coroutine[Any, Any, Json]]) -> None:
+async def test_unknown_names_are_refused(command: Callable[..., Coroutine[Any, Any, Json]]) -> None:
     more = {"new_name": "y"} if command is commands.update else {}
     with pytest.raises(ManagementError):
-        await command(make_core(), "nobody", **more)
+        await command(make_app(), "nobody", **more)
 
 
 @pytest.mark.parametrize(
-    ("ahead_s", "words"), [(300, "300 seconds ahead of this"), (-150, "150 seconds behind this")]
+    ("ahead_s", "warning"), [(300, "300 seconds ahead of this"), (-150, "150 seconds behind this")]
 )
-async def test_clocks_that_disagree(ahead_s: int, words: str) -> None:
-    core = make_core()
-    await made(core)
-    [live] = core.connections.all()
+async def test_a_wrong_clock_gets_a_warning(ahead_s: int, warning: str) -> None:
+    app = make_app()
+    await make_connection(app)
+    [live] = app.connections.all()
     live.clock_ahead_s = ahead_s
-    [used] = (await commands.status(core))["connections"]
-    [listed] = (await commands.list_(core))["connections"]
+    [used] = (await commands.status(app))["connections"]
+    [listed] = (await commands.list_(app))["connections"]
     assert used["warning"] == listed["warning"]
-    assert words in used["warning"]
+    assert warning in used["warning"]
 
 
-async def test_status() -> None:
-    core = make_core()
-    await made(core)
-    [live] = core.connections.all()
+async def test_status_shows_relays_and_counts() -> None:
+    app = make_app()
+    await make_connection(app)
+    [live] = app.connections.all()
     live.answered["get_info", "ok"] = 2
     live.last_used_at, live.rate_limited = NOW, 4
-    shown = await commands.status(core)
+    shown = await commands.status(app)
     assert shown["started_at"] == NOW
     assert shown["connections"] == [
         {

@@ -1,4 +1,4 @@
-"""nwc-forget, over a core with the test double of lightningd, without relays."""
+"""nwc-forget over the test double of lightningd, without relays."""
 
 # ruff: noqa: F811 - the fixture `scene`
 import asyncio
@@ -19,23 +19,23 @@ from nwc.wallet.spending.payment import Payment
 from tests.double.datastore import _below
 from tests.unit.helpers import STRANGER
 from tests.unit.in_process import START
-from tests.unit.test_service import APP, RELAY, Scene, paid, scene  # noqa: F401
+from tests.unit.test_service import APP, RELAY, Scene, receive, scene  # noqa: F401
 from tests.unit.wallet.scene import settled
 
 OTHER = Connection("other", STRANGER.public_key, (RELAY,), START)
 
 
 def keys(scene: Scene) -> list[tuple[str, ...]]:
-    """Return the keys of all records that the plugin stores."""
+    """Return the keys of all records of the plugin."""
     return [key for key, _, _ in _below(scene.node.lightningd, ("nwc",))]
 
 
-async def filled(scene: Scene) -> None:
-    """Have something stored of each kind."""
-    node, records = scene.node, scene.core.payments.records
-    await scene.core.connect(OTHER)
-    await paid(scene, APP, 1, 5000)
-    await scene.dealt_with(1)
+async def fill(scene: Scene) -> None:
+    """Store records of each kind."""
+    node, records = scene.node, scene.app.payments.records
+    await scene.app.connect(OTHER)
+    await receive(scene, APP, 1, 5000)
+    await scene.until_handled(1)
     for number in range(1, 21):
         await records.keep(APP.id, settled(number))
     await node.datastore_put(("nwc", "payments", APP.id, "77" * 32), settled(99).to_json())
@@ -50,12 +50,12 @@ async def filled(scene: Scene) -> None:
     await node.datastore_put(("another plugin", "x"), "stays")
 
 
-async def test_without_confirmation_it_shows_and_changes_nothing(scene: Scene) -> None:
+async def test_without_confirmation_nothing_is_deleted(scene: Scene) -> None:
     await scene.load()
-    await filled(scene)
+    await fill(scene)
     before = keys(scene)
     for confirm in (None, False, "false"):
-        shown = await commands.forget(scene.core, confirm)
+        shown = await commands.forget(scene.app, confirm)
     assert keys(scene) == before
     assert shown["forgotten"] is False
     assert shown["connections"] == ["app", "other"]
@@ -79,9 +79,9 @@ async def test_without_confirmation_it_shows_and_changes_nothing(scene: Scene) -
 
 async def test_it_ends_all_connections_and_deletes_everything(scene: Scene) -> None:
     await scene.load()
-    await filled(scene)
+    await fill(scene)
     stored = len(keys(scene))
-    shown = await commands.forget(scene.core, confirm=True)
+    shown = await commands.forget(scene.app, confirm=True)
     assert shown == {
         "forgotten": True,
         "connections_ended": 2,
@@ -90,55 +90,55 @@ async def test_it_ends_all_connections_and_deletes_everything(scene: Scene) -> N
     }
     assert keys(scene) == []
     assert await scene.node.datastore_get(("another plugin", "x")) == "stays"
-    assert len(scene.core.connections) == 0
-    assert (await commands.forget(scene.core))["records"] == {}
+    assert len(scene.app.connections) == 0
+    assert (await commands.forget(scene.app))["records"] == {}
 
 
-async def test_how_to_remove_the_plugin_fits_how_it_was_installed(
+async def test_the_command_that_removes_the_plugin_fits_its_installation(
     scene: Scene,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await scene.load()
     monkeypatch.setattr(origin, "find_origin", lambda: origin.Origin(origin.RECKLESS, Path("/x")))
-    assert (await commands.forget(scene.core, confirm=True))["next"] == _BY_RECKLESS
+    assert (await commands.forget(scene.app, confirm=True))["next"] == _BY_RECKLESS
 
 
-async def test_nothing_is_stored_by_what_happens_afterwards(scene: Scene) -> None:
-    """An invoice of before is paid, and the hourly sweeps look for late payments."""
+async def test_later_payments_and_sweeps_store_nothing(scene: Scene) -> None:
+    """An earlier invoice is paid, and the hourly sweeps look for late payments."""
     await scene.load()
     made = await scene.world.invoice(APP, 1, amount_msat=5000)
-    await commands.forget(scene.core, confirm=True)
+    await commands.forget(scene.app, confirm=True)
     await scene.world.pay(made["label"])
-    await scene.core._sweep_payments()
-    await scene.core._sweep_late_payments()
-    for _ in range(100):  # the steps of the loop in which it would be dealt with
+    await scene.app._sweep_payments()
+    await scene.app._sweep_late_payments()
+    for _ in range(100):  # the payment would be handled within these iterations
         await asyncio.sleep(0)
     assert keys(scene) == []
 
 
-async def test_a_connection_made_afterwards_begins_anew(scene: Scene) -> None:
-    """With the same key: no budget, payment, suspension or refusal of before is left."""
+async def test_a_new_connection_with_the_same_key_starts_empty(scene: Scene) -> None:
+    """No earlier budget, payment, suspension or refusal is left."""
     await scene.load()
-    await filled(scene)
-    await commands.forget(scene.core, confirm=True)
-    await commands.connect(scene.core, "again", pubkey=APP.client_pubkey, budget="received")
-    payments = scene.core.payments
+    await fill(scene)
+    await commands.forget(scene.app, confirm=True)
+    await commands.connect(scene.app, "again", pubkey=APP.client_pubkey, budget="received")
+    payments = scene.app.payments
     assert (await scene.ledger()).received_msat == 0
     await payments.records.ready(APP.id)
     assert payments.records.between(APP.id, None, None, settled_only=False) == []
     assert not payments.breaker.is_suspended(APP.client_pubkey)
     assert not payments.refusals.is_refused(APP.client_pubkey, 5)
-    live = scene.core.connections.named("again")
+    live = scene.app.connections.named("again")
     assert live is not None
     await scene.node.called(lambda: ("nwc", "notifications", "position") in keys(scene))
-    await paid(scene, live.record, 2, 7000)
-    await scene.dealt_with(2)
+    await receive(scene, live.record, 2, 7000)
+    await scene.until_handled(2)
     assert (await scene.ledger()).received_msat == 7000
 
 
 async def test_it_is_refused_while_payments_are_pending(scene: Scene) -> None:
     await scene.load()
-    await filled(scene)
+    await fill(scene)
     held = asyncio.Event()
 
     async def send(_: Payment) -> Any:
@@ -148,32 +148,32 @@ async def test_it_is_refused_while_payments_are_pending(scene: Scene) -> None:
     spending = Connection(
         "spending", "ab" * 32, (RELAY,), START, budget=Budget(BudgetKind.UNLIMITED, since=START)
     )
-    scene.core.connections.add(await scene.core.manager._live(spending))
+    scene.app.connections.add(await scene.app.manager._live(spending))
     wanted = Payment("55" * 32, START, "pay_keysend", "nip44_v2", START, 1000, 10, None, None, "02" * 33)
-    paying = asyncio.create_task(scene.core.payments.pay(spending, wanted, send))
+    paying = asyncio.create_task(scene.app.payments.pay(spending, wanted, send))
     await held.wait()
     before = keys(scene)
-    assert (await commands.forget(scene.core))["payments_pending"] == 1
+    assert (await commands.forget(scene.app))["payments_pending"] == 1
     with pytest.raises(ManagementError, match="1 payments are pending"):
-        await commands.forget(scene.core, confirm=True)
+        await commands.forget(scene.app, confirm=True)
     assert keys(scene) == before
-    assert len(scene.core.connections) == 3
+    assert len(scene.app.connections) == 3
     paying.cancel()
 
 
 async def test_it_is_refused_before_the_books_are_read(scene: Scene) -> None:
-    await scene.core.manager.load()
+    await scene.app.manager.load()
     with pytest.raises(ManagementError, match="still reading"):
-        await commands.forget(scene.core, confirm=True)
+        await commands.forget(scene.app, confirm=True)
     assert keys(scene)
 
 
-async def test_what_was_not_deleted_in_time_is_deleted_by_the_next_call(
+async def test_the_next_call_deletes_the_rest_after_a_timeout(
     scene: Scene,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await scene.load()
-    await filled(scene)
+    await fill(scene)
     stored = len(keys(scene))
 
     async def hang_at_the_payments(method: str, params: Any) -> None:
@@ -182,21 +182,21 @@ async def test_what_was_not_deleted_in_time_is_deleted_by_the_next_call(
 
     scene.node.before = hang_at_the_payments
     monkeypatch.setattr(stored_data.StoredData.delete_all, "__defaults__", (0.2,))
-    shown = await commands.forget(scene.core, confirm=True)
+    shown = await commands.forget(scene.app, confirm=True)
     assert (shown["forgotten"], shown["connections_ended"], shown["next"]) == (False, 2, _GO_ON)
     assert not any(key[1] == "connections" for key in keys(scene))
     scene.node.before = None
     monkeypatch.undo()
-    rest = await commands.forget(scene.core, confirm=True)
+    rest = await commands.forget(scene.app, confirm=True)
     assert (rest["forgotten"], rest["connections_ended"]) == (True, 0)
     assert shown["records_deleted"] + rest["records_deleted"] == stored
     assert keys(scene) == []
 
 
 @pytest.mark.parametrize("at", [1, 2, 9, 30])
-async def test_a_fault_in_the_middle_leaves_what_the_next_call_deletes(scene: Scene, at: int) -> None:
+async def test_the_next_call_deletes_the_rest_after_a_fault(scene: Scene, at: int) -> None:
     await scene.load()
-    await filled(scene)
+    await fill(scene)
     left = at
 
     async def fail(method: str, _: Any) -> None:
@@ -207,17 +207,17 @@ async def test_a_fault_in_the_middle_leaves_what_the_next_call_deletes(scene: Sc
 
     scene.node.before = fail
     with pytest.raises(NodeError):
-        await commands.forget(scene.core, confirm=True)
+        await commands.forget(scene.app, confirm=True)
     scene.node.before = None
-    assert len(scene.core.connections) == 0
-    assert (await commands.forget(scene.core, confirm=True))["forgotten"]
+    assert len(scene.app.connections) == 0
+    assert (await commands.forget(scene.app, confirm=True))["forgotten"]
     assert keys(scene) == []
 
 
-async def test_a_listing_that_lightningd_cannot_give_is_named(scene: Scene) -> None:
-    """Such as one that is longer than the plugin takes: the rest goes all the same."""
+async def test_a_listing_that_fails_is_named(scene: Scene) -> None:
+    """Such as one that is longer than the plugin accepts. The rest is deleted."""
     await scene.load()
-    await filled(scene)
+    await fill(scene)
     key = ["nwc", "payments", APP.id]
 
     async def fail(method: str, params: Any) -> None:
@@ -225,16 +225,16 @@ async def test_a_listing_that_lightningd_cannot_give_is_named(scene: Scene) -> N
             raise NodeUnavailableError("listdatastore: OverflowError")
 
     scene.node.before = fail
-    assert "there is more" in (await commands.forget(scene.core))["warning"]
-    shown = await commands.forget(scene.core, confirm=True)
+    assert "there is more" in (await commands.forget(scene.app))["warning"]
+    shown = await commands.forget(scene.app, confirm=True)
     assert shown["forgotten"] is False
     assert shown["could_not_be_listed"] == [key]
     assert {stored[:3] for stored in keys(scene)} == {tuple(key)}
 
 
-async def test_a_request_being_served_stores_a_last_record(scene: Scene) -> None:
+async def test_a_record_that_is_stored_meanwhile_is_deleted(scene: Scene) -> None:
     await scene.load()
-    await filled(scene)
+    await fill(scene)
     late = iter([("nwc", "invoices", APP.id, "88" * 32, "record")])
 
     async def store_one_more(method: str, params: Any) -> None:
@@ -242,21 +242,21 @@ async def test_a_request_being_served_stores_a_last_record(scene: Scene) -> None
             await scene.node.datastore_put(key, json.dumps({"version": 1, "metadata": None}))
 
     scene.node.before = store_one_more
-    assert (await commands.forget(scene.core, confirm=True))["forgotten"]
+    assert (await commands.forget(scene.app, confirm=True))["forgotten"]
     assert keys(scene) == []
 
 
-async def test_no_connection_is_made_in_between(scene: Scene) -> None:
-    """It would be served without a record."""
+async def test_a_connection_is_made_only_after_the_deletion(scene: Scene) -> None:
+    """Otherwise it would be served without a record."""
     await scene.load()
     making: list[asyncio.Task[Any]] = []
 
     async def connect(method: str, _: Any) -> None:
         if method == "deldatastore" and not making:
-            making.append(asyncio.create_task(commands.connect(scene.core, "late")))
+            making.append(asyncio.create_task(commands.connect(scene.app, "late")))
             await asyncio.sleep(0)
 
     scene.node.before = connect
-    assert (await commands.forget(scene.core, confirm=True))["connections_ended"] == 1
+    assert (await commands.forget(scene.app, confirm=True))["connections_ended"] == 1
     await making[0]
     assert any(key[1] == "connections" for key in keys(scene))

@@ -30,7 +30,7 @@ DAY_S = 86_400
         ("2027-12-31 18:00", 1_830_276_000),
     ],
 )
-def test_what_people_write(value: object, expires_at: int | None) -> None:
+def test_valid_times_are_parsed(value: object, expires_at: int | None) -> None:
     assert parse_expiry(value, NOW) == expires_at
 
 
@@ -75,17 +75,17 @@ def test_what_people_write(value: object, expires_at: int | None) -> None:
         ["7d"],
     ],
 )
-def test_what_nobody_means(value: object) -> None:
+def test_other_values_are_refused(value: object) -> None:
     with pytest.raises(ValueError, match=r"^must be .*; got "):
         parse_expiry(value, NOW)
 
 
 @given(JSON_VALUES | st.text("0123456789mhdwyTZ-:+. ") | st.datetimes().map(str))
-def test_anything(value: object) -> None:
+def test_any_value_is_a_future_time_or_refused(value: object) -> None:
     try:
         expires_at = parse_expiry(value, NOW)
     except ValueError:
-        test_what_nobody_means(value)
+        test_other_values_are_refused(value)
         return
     if value not in (None, "never"):
         assert expires_at is not None

@@ -1,4 +1,4 @@
-"""A small plugin, and a double that runs it."""
+"""Fixtures: a small plugin, and a double that runs it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from pyln.client import RpcError
 
 from tests.double.process import LightningdDouble, OptionValue
 
-# The double has the interpreter of this run first on its PATH; its own path may hold spaces.
+# `env` finds the interpreter of this run first on PATH. Its path may contain spaces.
 SAMPLE = """#!/usr/bin/env python3
 import json, os, sys, threading
 from pyln.client import Plugin, RpcException
@@ -32,7 +32,7 @@ def init(options, configuration, plugin):
 
 @plugin.method("sample-seen")
 def sample_seen():
-    "What init brought."
+    "What init got."
     return {**seen, "env": os.environ["LIGHTNINGD_PLUGIN"], "cwd": os.getcwd()}
 
 @plugin.method("sample-echo")
@@ -74,7 +74,7 @@ plugin.run()
 
 
 def refusal(double: LightningdDouble, method: str, params: Any = None) -> Any:
-    """Call a method that must fail, and give the error of the reply."""
+    """Call a method that must fail, and return the error of the reply."""
     with pytest.raises(RpcError) as caught:
         double.rpc.call(method, params)
     return caught.value.error
@@ -93,7 +93,7 @@ def sample(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make(tmp_path: Path, sample: Path) -> Iterator[Make]:
-    """Make doubles that are started, and stopped at the end."""
+    """Return a function that starts doubles; they are stopped after the test."""
     made: list[LightningdDouble] = []
 
     def start(

@@ -1,4 +1,4 @@
-"""What the double's decode says of other nodes' invoices, other networks' and BOLT12."""
+"""The double's `decode`, for invoices of other nodes and networks, and of BOLT12."""
 
 import time
 from typing import Any
@@ -21,7 +21,9 @@ async def refused(node: Node, string: Any) -> str:
     ("network", "prefix"),
     [(None, "bcrt"), ("bitcoin", "bc"), ("bc", "bc"), ("testnet", "tb"), ("signet", "tbs")],
 )
-async def test_foreign_invoice(lightningd: Node, network: str | None, prefix: str) -> None:
+async def test_decode_shows_a_foreign_invoice_as_it_was_made(
+    lightningd: Node, network: str | None, prefix: str
+) -> None:
     hash_ = "ab" * 32
     given = {"amount_msat": 7, "expiry": 60, "created_at": 1_600_000_000, "description_hash": hash_}
     made = await lightningd.call("dev-foreign-invoice", {**given, "network": network})
@@ -32,7 +34,7 @@ async def test_foreign_invoice(lightningd: Node, network: str | None, prefix: st
     assert shown["payee"] != lightningd.id
 
 
-async def test_foreign_invoice_by_default(lightningd: Node) -> None:
+async def test_a_foreign_invoice_has_defaults(lightningd: Node) -> None:
     made = await lightningd.call("dev-foreign-invoice", {})
     shown = await lightningd.call("decode", {"string": made["bolt11"]})
     assert "amount_msat" not in shown
@@ -42,7 +44,7 @@ async def test_foreign_invoice_by_default(lightningd: Node) -> None:
         await lightningd.call("dev-foreign-invoice", {"network": "nonsense"})
 
 
-async def test_bolt12(lightningd: Node) -> None:
+async def test_decode_shows_a_bolt12_invoice(lightningd: Node) -> None:
     made = await lightningd.call("dev-bolt12", {"description": "tea", "amount_msat": 5})
     shown = await lightningd.call("decode", {"string": made["bolt12"]})
     assert (shown["type"], shown["valid"]) == ("bolt12 invoice", True)
@@ -63,12 +65,12 @@ async def test_bolt12(lightningd: Node) -> None:
         ("", "Unparsable string"),
     ],
 )
-async def test_garbage(lightningd: Node, string: Any, rule: str) -> None:
+async def test_decode_refuses_garbage(lightningd: Node, string: Any, rule: str) -> None:
     assert await refused(lightningd, string) == f"string: {rule}: invalid token (see logs for details)"
 
 
 @pytest.mark.parametrize(
     ("features", "printed"), [(0, ""), (0x024100, "024100"), (0x02024100, "02024100")]
 )
-def test_features(features: int, printed: str) -> None:
+def test_features_are_printed_as_whole_bytes(features: int, printed: str) -> None:
     assert print_features(features) == printed

@@ -1,4 +1,4 @@
-"""What the double knows of invoices and payments past. Expectations are those of lightningd v26.06.6."""
+"""The double's lists of invoices and payments. The expected values are those of lightningd v26.06.6."""
 
 import asyncio
 import hashlib
@@ -31,7 +31,7 @@ async def make(node: Node, label: str, description: str = "d") -> Any:
     return await node.call("invoice", params)
 
 
-async def test_tables(lightningd: Node) -> None:
+async def test_listsqlschemas_shows_the_tables(lightningd: Node) -> None:
     shown = await lightningd.call("listsqlschemas", {"table": "invoices"})
     [schema] = shown["schemas"]
     assert schema["indices"] == [["payment_hash"]]
@@ -42,7 +42,7 @@ async def test_tables(lightningd: Node) -> None:
     assert len((await lightningd.call("listsqlschemas", {}))["schemas"]) == 2
 
 
-async def test_rows(lightningd: Node) -> None:
+async def test_sql_returns_rows(lightningd: Node) -> None:
     made = await make(lightningd, 'z\nü"\\\x01q', "d\nü\t\x7f")
     assert await rows(lightningd, "SELECT label, description, length(label) FROM invoices") == [
         ['z\\nü\\"\\\\\\u0001q', "d\\nü\\t\\u007F", 15]
@@ -98,18 +98,22 @@ async def test_rows(lightningd: Node) -> None:
         ),
     ],
 )
-async def test_refused_queries(lightningd: Node, query: Any, message: str) -> None:
+async def test_a_malformed_or_writing_query_is_refused(
+    lightningd: Node, query: Any, message: str
+) -> None:
     assert await refused(lightningd, "sql", query=query) == (-1, message)
 
 
 @pytest.mark.parametrize("function", ["substr('a', 1)", "ifnull(1, 2)", "typeof(1)", "printf('a')"])
-async def test_refused_functions(lightningd: Node, function: str) -> None:
+async def test_functions_that_lightningd_does_not_allow_are_refused(
+    lightningd: Node, function: str
+) -> None:
     code, message = await refused(lightningd, "sql", query=f"SELECT {function}")
     assert code == -1
     assert "not authorized to use function" in message
 
 
-async def test_waitanyinvoice(lightningd: Node) -> None:
+async def test_waitanyinvoice_returns_the_next_paid_invoice(lightningd: Node) -> None:
     timed_out = (904, "Timed out while waiting for invoice to be paid")
     assert await refused(lightningd, "waitanyinvoice", timeout=0) == timed_out
     assert (await refused(lightningd, "waitanyinvoice", lastpay_index="x"))[0] == -32602
@@ -118,10 +122,10 @@ async def test_waitanyinvoice(lightningd: Node) -> None:
         asyncio.create_task(lightningd.call("waitanyinvoice", {"lastpay_index": index}))
         for index in (0, 0, 7)
     ]
-    # It holds up nobody else.
+    # The waiting calls do not delay others.
     assert await refused(lightningd, "waitanyinvoice", timeout=0) == timed_out
     paid = await lightningd.call("dev-pay", {"label": "one"})
-    # Whoever waits gets the next that is paid, whatever its number.
+    # Each waiting call gets the next paid invoice, whatever its pay_index.
     assert await asyncio.gather(*waiting) == [paid] * 3
     for index in (0, -1):
         given = {"lastpay_index": index, "timeout": 0}
@@ -132,7 +136,7 @@ async def test_waitanyinvoice(lightningd: Node) -> None:
     assert lightningd.invoice_waiters == set()
 
 
-def test_waitanyinvoice_over_the_socket(double: LightningdDouble) -> None:
+def test_the_last_paid_invoice_survives_a_restart(double: LightningdDouble) -> None:
     double.rpc.invoice(1, "one", "d")
     paid = double.rpc.call("dev-pay", {"label": "one"})
     assert double.rpc.waitanyinvoice(0) == paid
@@ -142,7 +146,7 @@ def test_waitanyinvoice_over_the_socket(double: LightningdDouble) -> None:
     assert double.rpc.call("sql", {"query": "SELECT pay_index FROM invoices"}) == {"rows": [[1]]}
 
 
-async def test_payment_in_parts(lightningd: Node) -> None:
+async def test_listpays_merges_the_parts_of_an_attempt(lightningd: Node) -> None:
     invoice = (await make(lightningd, "x"))["bolt11"]
     parts = [
         {"groupid": 1, "status": "failed", "created_at": 5},
@@ -163,7 +167,7 @@ async def test_payment_in_parts(lightningd: Node) -> None:
     assert paid["preimage"] == PREIMAGE
     assert (paid["amount_msat"], paid["amount_sent_msat"]) == (1000, 1003)
     assert (paid["completed_at"], paid["number_of_parts"]) == (8, 2)
-    # As in lightningd, beside a hash the status counts for nothing.
+    # As in lightningd, the status is ignored beside an invoice or hash.
     by_invoice = {"bolt11": invoice, "status": "complete"}
     assert (await lightningd.call("listpays", by_invoice))["pays"] == [failed, paid]
     assert (await lightningd.call("listpays", {"status": "complete"}))["pays"] == [paid]
@@ -173,7 +177,7 @@ async def test_payment_in_parts(lightningd: Node) -> None:
     assert (await refused(lightningd, "listpays", status="x"))[0] == -32602
 
 
-async def test_payment_changes(lightningd: Node) -> None:
+async def test_dev_payment_changes_an_existing_part(lightningd: Node) -> None:
     query = "SELECT status, updated_index, completed_at IS NULL FROM sendpays"
     given = {"payment_hash": HASH, "parts": [{"status": "pending"}]}
     await lightningd.call("dev-payment", given)
@@ -182,9 +186,9 @@ async def test_payment_changes(lightningd: Node) -> None:
     assert await rows(lightningd, query) == [["complete", 1, 0]]
 
 
-async def test_channels(lightningd: Node) -> None:
-    [endless] = (await lightningd.call("listpeerchannels", {}))["channels"]
-    assert endless["spendable_msat"] == 10**16
+async def test_listpeerchannels_shows_the_channels_of_dev_channels(lightningd: Node) -> None:
+    [unlimited] = (await lightningd.call("listpeerchannels", {}))["channels"]
+    assert unlimited["spendable_msat"] == 10**16
     await lightningd.call("dev-channels", {"channels": []})
     assert await lightningd.call("listpeerchannels", {}) == {"channels": []}
     channels = [{"peer_id": "02" * 33, "state": "CHANNELD_NORMAL", "spendable_msat": 7}]
@@ -194,7 +198,7 @@ async def test_channels(lightningd: Node) -> None:
     assert (await refused(lightningd, "listpeerchannels", id="x"))[0] == -32602
 
 
-async def test_many_invoices(lightningd: Node) -> None:
+async def test_invoices_made_in_bulk_are_consistent(lightningd: Node) -> None:
     await make(lightningd, "one")
     await lightningd.call("dev-pay", {"label": "one"})
     given = {"count": 30, "label_prefix": "many:", "paid_every": 3, "created_at": 1_600_000_000}
@@ -221,7 +225,7 @@ async def make_and_pay_another(node: Node) -> None:
     assert (await node.call("dev-pay", {"label": "another"}))["pay_index"] == 12
 
 
-async def test_bolt12(lightningd: Node) -> None:
+async def test_a_bolt12_invoice_can_be_paid(lightningd: Node) -> None:
     made = await lightningd.call("dev-bolt12", {"amount_msat": 7, "description": "tea"})
     assert made["bolt12"].startswith("lni1")
     assert "bolt11" not in made

@@ -1,4 +1,4 @@
-"""How the double pays. Expectations are those of lightningd v26.06.6, tried on a line of three nodes."""
+"""How the double pays. The expected values are those of lightningd v26.06.6 on a line of three nodes."""
 
 import asyncio
 import socket
@@ -60,7 +60,7 @@ async def fund(node: Node, spendable_msat: int = 200_000) -> None:
     await node.call("dev-channels", {"channels": [channel]})
 
 
-async def test_xpay(lightningd: Node) -> None:
+async def test_xpay_pays_an_invoice_only_once(lightningd: Node) -> None:
     invoice = await foreign(lightningd)
     answer = await paid(lightningd, invoice, label="bought")
     assert answer == {
@@ -79,7 +79,7 @@ async def test_xpay(lightningd: Node) -> None:
     )
 
 
-async def test_pay_answers_again_what_is_paid(lightningd: Node) -> None:
+async def test_pay_returns_an_earlier_payment(lightningd: Node) -> None:
     invoice = await foreign(lightningd)
     first = await lightningd.call("pay", {"bolt11": invoice["bolt11"], "nonsense": 1})
     again = await lightningd.call("pay", {"bolt11": invoice["bolt11"]})
@@ -87,7 +87,7 @@ async def test_pay_answers_again_what_is_paid(lightningd: Node) -> None:
     assert len(await parts(lightningd, invoice)) == 1
 
 
-async def test_a_plan_serves_once(lightningd: Node) -> None:
+async def test_a_plan_applies_to_one_payment(lightningd: Node) -> None:
     invoice = await foreign(lightningd)
     plan = {"payment_hash": invoice["payment_hash"], "fee_msat": 7, "fail": FAILURE}
     await lightningd.call("dev-payment-plan", plan)
@@ -99,7 +99,9 @@ async def test_a_plan_serves_once(lightningd: Node) -> None:
 
 
 @pytest.mark.parametrize("rows", [True, False])
-async def test_failure_with_and_without_rows(lightningd: Node, rows: bool) -> None:
+async def test_a_planned_failure_leaves_failed_parts_only_with_rows(
+    lightningd: Node, rows: bool
+) -> None:
     invoice = await foreign(lightningd)
     await lightningd.call("dev-payment-plan", {"fail": {**FAILURE, "rows": rows}, "parts": 2})
     assert await refused(lightningd, "xpay", invstring=invoice["bolt11"]) == (
@@ -109,7 +111,7 @@ async def test_failure_with_and_without_rows(lightningd: Node, rows: bool) -> No
     assert await statuses(lightningd, invoice) == (["failed"] * 2 if rows else [])
 
 
-async def test_route(lightningd: Node) -> None:
+async def test_a_payment_without_a_route_leaves_no_part(lightningd: Node) -> None:
     invoice = await foreign(lightningd, 400_000)
     xpay = {"invstring": invoice["bolt11"]}
     assert (await refused(lightningd, "xpay", **xpay, maxfee=4))[0] == 206
@@ -122,7 +124,7 @@ async def test_route(lightningd: Node) -> None:
     assert (code, message) == (205, f"Failed: Unknown destination node {stranger['payee']}")
 
 
-async def test_default_fee_limit(lightningd: Node) -> None:
+async def test_the_default_fee_limit_is_1_percent_and_at_least_5_sat(lightningd: Node) -> None:
     small, large = await foreign(lightningd, 1000), await foreign(lightningd, 10_000_000)
     for invoice, limit in ((small, 5000), (large, 100_000)):
         plan = {"payment_hash": invoice["payment_hash"], "fee_msat": limit + 1}
@@ -133,7 +135,7 @@ async def test_default_fee_limit(lightningd: Node) -> None:
         assert answer["amount_sent_msat"] - answer["amount_msat"] == limit
 
 
-async def test_channels_go_down(lightningd: Node) -> None:
+async def test_a_payment_reduces_the_channel_unless_it_fails(lightningd: Node) -> None:
     await fund(lightningd)
     invoice = await foreign(lightningd)
     await lightningd.call("dev-payment-plan", {"hold": True, "fee_msat": 10})
@@ -147,7 +149,7 @@ async def test_channels_go_down(lightningd: Node) -> None:
     assert await spendable(lightningd) == 99_998
 
 
-async def test_held_everywhere(lightningd: Node) -> None:
+async def test_a_payment_can_be_held_in_the_route_search_and_pending(lightningd: Node) -> None:
     invoice = await foreign(lightningd)
     await lightningd.call("dev-payment-plan", {"hold_route": True, "hold": True, "parts": 3})
     task = await begin(lightningd, invoice)
@@ -167,7 +169,7 @@ async def test_held_everywhere(lightningd: Node) -> None:
     assert pay["amount_sent_msat"] == (await task)["amount_sent_msat"]
 
 
-async def test_two_at_once_and_only_one_pays(lightningd: Node) -> None:
+async def test_only_one_of_two_concurrent_payments_pays(lightningd: Node) -> None:
     invoice = await foreign(lightningd)
     await lightningd.call("dev-payment-plan", {"hold_route": True})
     first = await begin(lightningd, invoice)
@@ -179,7 +181,9 @@ async def test_two_at_once_and_only_one_pays(lightningd: Node) -> None:
 
 
 @pytest.mark.parametrize(("outcome", "status"), [("complete", "complete"), ("failed", "failed")])
-async def test_error_while_a_part_is_pending(lightningd: Node, outcome: str, status: str) -> None:
+async def test_xpay_can_fail_while_a_part_is_pending(
+    lightningd: Node, outcome: str, status: str
+) -> None:
     invoice = await foreign(lightningd)
     await lightningd.call("dev-payment-plan", {"error_while_pending": FAILURE, "parts": 2})
     assert (await refused(lightningd, "xpay", invstring=invoice["bolt11"]))[0] == 209
@@ -191,7 +195,7 @@ async def test_error_while_a_part_is_pending(lightningd: Node, outcome: str, sta
     assert await lightningd.call("dev-payments-held", {}) == {"held": []}
 
 
-async def test_success_while_parts_are_pending(lightningd: Node) -> None:
+async def test_xpay_can_succeed_while_a_part_is_pending(lightningd: Node) -> None:
     invoice = await foreign(lightningd)
     await lightningd.call("dev-payment-plan", {"answer_early": True, "parts": 2})
     answer = await paid(lightningd, invoice)
@@ -202,8 +206,8 @@ async def test_success_while_parts_are_pending(lightningd: Node) -> None:
     assert await statuses(lightningd, invoice) == ["complete", "complete"]
 
 
-async def test_paid_already_is_not_all_that_xpay_says_of_it(lightningd: Node) -> None:
-    """It looks for a route first, and at the amount of the first part alone."""
+async def test_xpay_of_a_paid_invoice_can_also_fail_with_other_errors(lightningd: Node) -> None:
+    """It looks for a route first, and compares only the amount of the first part."""
     invoice = await foreign(lightningd, 0)
     xpay = {"invstring": invoice["bolt11"], "amount_msat": 1000}
     await lightningd.call("xpay", xpay)
@@ -214,7 +218,7 @@ async def test_paid_already_is_not_all_that_xpay_says_of_it(lightningd: Node) ->
     assert (await refused(lightningd, "xpay", **xpay))[0] == 205
 
 
-async def test_oneself(lightningd: Node) -> None:
+async def test_a_node_can_pay_its_own_unpaid_invoice(lightningd: Node) -> None:
     given = {"amount_msat": 1000, "label": "own", "description": ""}
     invoice = await lightningd.call("invoice", given)
     await fund(lightningd, 0)
@@ -229,7 +233,7 @@ async def test_oneself(lightningd: Node) -> None:
 
 
 @pytest.mark.parametrize("method", ["xkeysend", "keysend"])
-async def test_keysend(lightningd: Node, method: str) -> None:
+async def test_a_keysend_is_stored_without_an_invoice(lightningd: Node, method: str) -> None:
     given = {"destination": PAYEE, "amount_msat": 1000, "label": "gift"}
     answer = await lightningd.call(method, {**given, "extratlvs": {"7629169": "7b7d"}})
     [sent] = (await lightningd.call("dev-keysends", {}))["keysends"]
@@ -243,14 +247,14 @@ async def test_keysend(lightningd: Node, method: str) -> None:
 
 
 @pytest.mark.parametrize(("method", "code"), [("xkeysend", 205), ("keysend", 210)])
-async def test_keysend_to_nobody(lightningd: Node, method: str, code: int) -> None:
+async def test_a_keysend_to_an_unreachable_node_fails(lightningd: Node, method: str, code: int) -> None:
     await lightningd.call("dev-unreachable", {"destinations": [PAYEE]})
     assert (await refused(lightningd, method, destination=PAYEE, amount_msat=1000))[0] == code
     assert (await lightningd.call("listsendpays", {})) == {"payments": []}
 
 
 @pytest.mark.parametrize(
-    ("lightningd", "paid_already", "too_costly", "missing"),
+    ("lightningd", "already_paid", "too_expensive", "missing"),
     [
         ({"version": "v25.02.2"}, 218, 205, ["xkeysend"]),
         ({"version": "v26.04.2"}, 218, 205, ["xkeysend"]),
@@ -259,14 +263,14 @@ async def test_keysend_to_nobody(lightningd: Node, method: str, code: int) -> No
     ],
     indirect=["lightningd"],
 )
-async def test_versions(
-    lightningd: Node, paid_already: int, too_costly: int, missing: list[str]
+async def test_commands_and_error_codes_follow_the_version(
+    lightningd: Node, already_paid: int, too_expensive: int, missing: list[str]
 ) -> None:
     invoice = await foreign(lightningd)
     code, message = await refused(lightningd, "xpay", invstring=invoice["bolt11"], maxfee=0)
-    assert (code, "excessive cost" in message) == (too_costly, True)
+    assert (code, "excessive cost" in message) == (too_expensive, True)
     await paid(lightningd, invoice)
-    assert (await refused(lightningd, "xpay", invstring=invoice["bolt11"]))[0] == paid_already
+    assert (await refused(lightningd, "xpay", invstring=invoice["bolt11"]))[0] == already_paid
     for command in missing:
         unknown = (-32601, f"Unknown command '{command}'")
         assert await refused(lightningd, command, bolt11="x") == unknown
@@ -277,8 +281,7 @@ async def test_versions(
 
 
 @pytest.mark.parametrize("lightningd", [{"version": "v26.04.2"}], indirect=True)
-async def test_before_26_06(lightningd: Node) -> None:
-    """xpay takes no label, and pay is never handed to it."""
+async def test_before_26_06_xpay_has_no_label_and_does_not_handle_pay(lightningd: Node) -> None:
     invoice = await foreign(lightningd)
     assert (await refused(lightningd, "xpay", invstring=invoice["bolt11"], label="x"))[0] == -32602
     assert (await refused(lightningd, "pay", bolt11=invoice["bolt11"], maxfee=0))[0] == 210
@@ -286,7 +289,7 @@ async def test_before_26_06(lightningd: Node) -> None:
     assert (await lightningd.call("dev-pay-commands", {}))["commands"] == ["pay", "pay"]
 
 
-async def test_wait(lightningd: Node) -> None:
+async def test_wait_answers_when_a_payment_is_created_or_updated(lightningd: Node) -> None:
     now = {"subsystem": "sendpays", "indexname": "created", "nextvalue": 0}
     assert await lightningd.call("wait", now) == {"subsystem": "sendpays", "created": 0}
     waits = [
@@ -306,7 +309,7 @@ async def test_wait(lightningd: Node) -> None:
     )
 
 
-async def test_wait_for_invoices(lightningd: Node) -> None:
+async def test_wait_answers_when_an_invoice_is_created_updated_or_deleted(lightningd: Node) -> None:
     waits = [
         asyncio.create_task(
             lightningd.call("wait", {"subsystem": "invoices", "indexname": name, "nextvalue": 1})
@@ -325,7 +328,7 @@ async def test_wait_for_invoices(lightningd: Node) -> None:
     ]
 
 
-def test_goes_on_when_the_caller_has_gone(double: LightningdDouble) -> None:
+def test_a_payment_continues_when_its_caller_has_gone(double: LightningdDouble) -> None:
     invoice = double.rpc.call("dev-foreign-invoice", {"amount_msat": 1000})
     double.rpc.call("dev-payment-plan", {"hold_route": True, "hold": True})
     with socket.socket(socket.AF_UNIX) as connection:
@@ -341,7 +344,7 @@ def test_goes_on_when_the_caller_has_gone(double: LightningdDouble) -> None:
 
 
 @pytest.mark.parametrize("end", ["restart", "kill"])
-def test_pending_survives_a_restart_the_route_search_does_not(
+def test_pending_parts_survive_a_restart_but_a_route_search_does_not(
     double: LightningdDouble, end: str
 ) -> None:
     pending, routing = (double.rpc.call("dev-foreign-invoice", {"amount_msat": 1000}) for _ in "12")

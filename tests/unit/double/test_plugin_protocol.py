@@ -1,4 +1,4 @@
-"""A plugin under the double: its life, its calls, its notifications."""
+"""A plugin under the double: its start and stop, its calls, its notifications."""
 
 import json
 import re
@@ -20,7 +20,7 @@ def killed(double: LightningdDouble, regex: str) -> str:
     return double.wait_for_log(rf"plugin-sample\.py: Killing plugin: {regex}")
 
 
-def test_init_brings_options_and_configuration(make: Make) -> None:
+def test_init_gets_options_and_configuration(make: Make) -> None:
     options = {"sample-text": "given", "sample-many": ["a", "b"], "sample-flag": None}
     double = make({**options, "proxy": "127.0.0.1:9050", "always-use-proxy": "true"})
     seen = double.rpc.call("sample-seen")
@@ -41,7 +41,7 @@ def test_init_brings_options_and_configuration(make: Make) -> None:
     double.wait_for_log(r"Z UNUSUAL plugin-sample\.py: hello from init")
 
 
-def test_defaults_that_are_not_there_are_not_mentioned(double: LightningdDouble) -> None:
+def test_init_omits_options_without_a_value(double: LightningdDouble) -> None:
     options = double.rpc.call("sample-seen")["options"]
     assert options["sample-text"] == "a default"
     assert not {"sample-many", "sample-flag", "sample-disable"} & options.keys()
@@ -62,7 +62,7 @@ def test_listconfigs_shows_plugin_options(make: Make) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"nobody-wants": "it"}, "--nobody-wants: unrecognized option"),
+        ({"unknown-option": "x"}, "--unknown-option: unrecognized option"),
         ({"sample-number": "many"}, "'many' is not a number"),
     ],
 )
@@ -71,17 +71,17 @@ def test_a_bad_command_line_ends_the_double(make: Make, options: dict[str, str],
         make(options)
 
 
-def test_plugin_disables_itself_at_init(make: Make) -> None:
-    double = make({"sample-disable": "no mood"})
-    killed(double, "disabled itself at init: no mood")
+def test_a_plugin_can_disable_itself_at_init(make: Make) -> None:
+    double = make({"sample-disable": "not today"})
+    killed(double, "disabled itself at init: not today")
     assert double.rpc.plugin_list()["plugins"] == []
     assert refusal(double, "sample-seen") == {"code": -32601, "message": "Unknown command 'sample-seen'"}
 
 
-def test_plugin_disables_itself_in_the_manifest(make: Make, tmp_path: Path) -> None:
+def test_a_plugin_can_disable_itself_in_its_manifest(make: Make, tmp_path: Path) -> None:
     path = tmp_path / "sample.py"
     reply = '{"jsonrpc": "2.0", "id": request["id"], "result": {"disable": "too old"}}'
-    # It stays until it is killed: a reply that comes with the plugin's end may be missed.
+    # The plugin runs until it is killed: the double may miss the reply of one that ends at once.
     body = (
         "import json, sys\n"
         "request = json.loads(input())\n"
@@ -93,7 +93,7 @@ def test_plugin_disables_itself_in_the_manifest(make: Make, tmp_path: Path) -> N
     killed(double, "disabled itself: too old")
 
 
-def test_results_and_errors_are_passed_on_untouched(double: LightningdDouble) -> None:
+def test_results_and_errors_are_passed_on_unchanged(double: LightningdDouble) -> None:
     reply = double.rpc.call("sample-echo", ["ünïcode \U0001f984"])
     assert reply["text"] == "ünïcode \U0001f984"
     assert re.fullmatch(r".+:sample-echo#1/cln:sample-echo#\d+", reply["id"])
@@ -104,7 +104,7 @@ def test_results_and_errors_are_passed_on_untouched(double: LightningdDouble) ->
     assert "Traceback" in crashed["traceback"]
 
 
-def test_messages_of_a_command_reach_who_asked_for_them(double: LightningdDouble) -> None:
+def test_messages_of_a_command_reach_a_caller_that_enabled_them(double: LightningdDouble) -> None:
     messages: list[str] = []
     rpc = double.rpc
     with rpc.notify(lambda message, **_: messages.append(message)):
@@ -112,13 +112,13 @@ def test_messages_of_a_command_reach_who_asked_for_them(double: LightningdDouble
     assert messages == ["working on it"]
 
 
-def test_filter(double: LightningdDouble) -> None:
+def test_a_filter_selects_fields_of_the_result(double: LightningdDouble) -> None:
     rpc = double.rpc
     with rpc.reply_filter({"id": True}):
         assert rpc.getinfo().keys() == {"id"}
 
 
-def test_help(double: LightningdDouble) -> None:
+def test_help_lists_commands_with_their_parameters(double: LightningdDouble) -> None:
     commands = {entry["command"] for entry in double.rpc.help()["help"]}
     assert {"sample-echo [text]", "dev-block "} <= commands
     assert double.rpc.help("datastore")["help"] == [
@@ -128,8 +128,7 @@ def test_help(double: LightningdDouble) -> None:
         double.rpc.help("nope")
 
 
-def test_a_hanging_plugin_holds_up_nobody(double: LightningdDouble) -> None:
-    """Many requests on one connection: the answers come as they are ready."""
+def test_a_hanging_request_delays_no_other_on_its_connection(double: LightningdDouble) -> None:
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(double.socket))
         for number, method in enumerate(["sample-hang", "getinfo", "sample-echo"]):
@@ -148,7 +147,7 @@ def test_a_hanging_plugin_holds_up_nobody(double: LightningdDouble) -> None:
         }
 
 
-def test_requests_in_pieces_and_nonsense(double: LightningdDouble) -> None:
+def test_split_requests_are_answered_and_nonsense_is_refused(double: LightningdDouble) -> None:
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(double.socket))
         for piece in ('{"jsonrpc":"2.0","id":"x{}","meth', 'od":"sample-echo","params":["}ü"]}'):
@@ -162,7 +161,7 @@ def test_requests_in_pieces_and_nonsense(double: LightningdDouble) -> None:
     assert errors == [-32600] * 3  # no jsonrpc, no params, no JSON
 
 
-def test_stop_and_start(make: Make) -> None:
+def test_a_plugin_can_be_stopped_and_started_with_other_options(make: Make) -> None:
     double = make({"sample-text": "kept", "sample-many": ["a"]})
     before = double.plugin_pid
     stopped = double.rpc.plugin_stop("sample.py")
@@ -196,7 +195,7 @@ def test_stop_and_start(make: Make) -> None:
         ("dance", {}, -32602, "Unknown subcommand 'dance'"),
     ],
 )
-def test_plugin_command_refuses(
+def test_the_plugin_command_refuses_bad_parameters(
     double: LightningdDouble, command: str, params: dict[str, str], code: int, message: str
 ) -> None:
     given = {k: v.replace("PLUGIN", str(double.plugin)) for k, v in params.items()}
@@ -213,7 +212,7 @@ def test_start_with_a_wrong_option_fails(double: LightningdDouble) -> None:
     assert double.rpc.plugin_list()["plugins"] == []
 
 
-def test_killed_plugin_is_noticed(double: LightningdDouble) -> None:
+def test_a_killed_plugin_is_noticed(double: LightningdDouble) -> None:
     double.kill_plugin()
     assert double.rpc.plugin_list()["plugins"] == []
     double.rpc.plugin_start(str(double.plugin))
@@ -225,7 +224,7 @@ def test_a_plugin_that_prints_is_killed(double: LightningdDouble) -> None:
     killed(double, "Invalid token in JSON input")
 
 
-def test_notifications(double: LightningdDouble) -> None:
+def test_subscribers_are_notified_of_blocks_and_payments(double: LightningdDouble) -> None:
     block = double.rpc.call("dev-block")
     line = double.wait_for_log("plugin-sample.py: block ")
     assert json.loads(line.split("block ")[1]) == block
@@ -237,7 +236,7 @@ def test_notifications(double: LightningdDouble) -> None:
     assert json.loads(line.split("paid ")[1]) == event
 
 
-def test_delay_and_fail(double: LightningdDouble) -> None:
+def test_dev_fail_and_dev_delay_change_the_next_calls(double: LightningdDouble) -> None:
     double.rpc.call("dev-fail", ["getinfo", 500, "not today", 2])
     for _ in range(2):
         with pytest.raises(RpcError, match="not today"):
@@ -252,7 +251,7 @@ def test_delay_and_fail(double: LightningdDouble) -> None:
     assert time.monotonic() - began >= 0.3
 
 
-def test_odd_answers(double: LightningdDouble) -> None:
+def test_dev_answer_replaces_the_next_answers(double: LightningdDouble) -> None:
     given = {"method": "getinfo", "text": '{"id":"ID","result":"odd"}\n\n', "times": 2}
     double.rpc.call("dev-answer", given)
     assert [double.rpc.getinfo() for _ in range(2)] == ["odd", "odd"]
@@ -262,7 +261,7 @@ def test_odd_answers(double: LightningdDouble) -> None:
     assert double.rpc.getinfo()["id"]
 
 
-def test_stop_command_and_sigterm(double: LightningdDouble) -> None:
+def test_the_stop_command_and_sigterm_end_the_double(double: LightningdDouble) -> None:
     assert double.rpc.stop() == {"result": "Shutdown complete"}
     assert double.wait() == 0
     double.wait_for_log("plugin-sample.py: goodbye")
@@ -270,7 +269,7 @@ def test_stop_command_and_sigterm(double: LightningdDouble) -> None:
     assert double.stop() == 0
 
 
-def test_stopped_with_a_request_under_way(double: LightningdDouble) -> None:
+def test_the_double_stops_cleanly_with_a_pending_request(double: LightningdDouble) -> None:
     position = double.mark()
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(double.socket))
@@ -288,7 +287,7 @@ def test_a_plugin_that_ignores_shutdown_is_killed(make: Make, sample: Path) -> N
 
 
 def test_the_plugin_does_not_outlive_a_killed_double(double: LightningdDouble) -> None:
-    """The plugin holds the double's stderr open, so the log ends only when both are gone."""
+    """The plugin holds the double's stderr open, so the log ends only when both have ended."""
     double.kill()
     double.start()
     assert double.rpc.call("sample-echo")["text"] == "nothing"

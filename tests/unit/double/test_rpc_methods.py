@@ -21,7 +21,7 @@ def refused(double: LightningdDouble, method: str, **params: Any) -> int:
     return code
 
 
-def test_invoice_is_really_signed(double: LightningdDouble) -> None:
+def test_an_invoice_has_a_valid_signature(double: LightningdDouble) -> None:
     made = double.rpc.invoice(2_500_000, "one", "1 cup of coffee ☕", expiry=60, preimage=PREIMAGE)
     assert made["payment_hash"] == HASH
     decoded = Invoice.decode(made["bolt11"])  # type: ignore[no-untyped-call]
@@ -45,7 +45,7 @@ def test_invoice_is_really_signed(double: LightningdDouble) -> None:
     ("amount", "text"),
     [(None, ""), (1, "10p"), (10, "100p"), (100, "1n"), (100_000, "1u"), (10**11, "1")],
 )
-def test_amounts_in_their_shortest_form(amount: int | None, text: str) -> None:
+def test_amounts_are_written_in_their_shortest_form(amount: int | None, text: str) -> None:
     content = bolt11.Bolt11("bcrt", 1, b"\1" * 32, b"\2" * 32, amount, "", None, 3600)
     encoded = bolt11.encode(content, b"\3" * 32)
     assert encoded.startswith(f"lnbcrt{text}1")
@@ -54,7 +54,7 @@ def test_amounts_in_their_shortest_form(amount: int | None, text: str) -> None:
     assert decoded.signature.startswith(b"\x30")
 
 
-def test_description_hash_only_with_deschashonly(double: LightningdDouble) -> None:
+def test_deschashonly_replaces_the_description_by_its_hash(double: LightningdDouble) -> None:
     text = "x" * 1000
     made = double.rpc.invoice("any", "long", text, deschashonly=True)
     tags = dict(Invoice.decode(made["bolt11"]).tags)  # type: ignore[no-untyped-call]
@@ -63,16 +63,16 @@ def test_description_hash_only_with_deschashonly(double: LightningdDouble) -> No
     assert double.rpc.listinvoices("long")["invoices"][0]["description"] == text
 
 
-def test_createinvoice_takes_a_bare_description_hash(double: LightningdDouble) -> None:
-    wanted = hashlib.sha256(b"metadata").digest()
+def test_createinvoice_signs_a_bare_description_hash(double: LightningdDouble) -> None:
+    description_hash = hashlib.sha256(b"metadata").digest()
     template = double.rpc.invoice(1000, "template", "shown", preimage=PREIMAGE)["bolt11"]
     content = bolt11.decode(template)
     double.rpc.delinvoice("template", "unpaid")
-    both = _with_hash(template, wanted)
+    both = _with_hash(template, description_hash)
     made = double.rpc.createinvoice(both, "real", PREIMAGE)
     assert made["description"] == "shown"
     decoded = double.rpc.decode(made["bolt11"])
-    assert decoded["description_hash"] == wanted.hex()
+    assert decoded["description_hash"] == description_hash.hex()
     assert "description" not in decoded
     assert decoded["payee"] == double.rpc.getinfo()["id"]
     assert bolt11.decode(made["bolt11"]).payment_secret == content.payment_secret
@@ -85,10 +85,10 @@ def test_createinvoice_takes_a_bare_description_hash(double: LightningdDouble) -
     assert refused(double, "createinvoice", invstring="x", label="y", preimage=PREIMAGE) == -32602
 
 
-def _with_hash(invstring: str, wanted: bytes) -> str:
-    """Insert an `h` field in front of the other fields; the signature no longer matters."""
+def _with_hash(invstring: str, description_hash: bytes) -> str:
+    """Return the invoice with an `h` field before the other fields, and an invalid signature."""
     hrp, data = bech32_decode(invstring)
-    field = [CHARSET.index("h"), 1, 20, *bolt11._from_bytes(wanted)]
+    field = [CHARSET.index("h"), 1, 20, *bolt11._from_bytes(description_hash)]
     return str(bech32_encode(hrp, bytes([*data[:7], *field, *data[7:]])))
 
 
@@ -115,12 +115,12 @@ def _with_hash(invstring: str, wanted: bytes) -> str:
         {"unknown": 1},
     ],
 )
-def test_invoice_refuses(double: LightningdDouble, params: dict[str, Any]) -> None:
+def test_invoice_refuses_bad_parameters(double: LightningdDouble, params: dict[str, Any]) -> None:
     good = {"amount_msat": 1, "label": "l", "description": "d"}
     assert refused(double, "invoice", **{**good, **params}) == -32602
 
 
-def test_invoice_accepts(double: LightningdDouble) -> None:
+def test_invoice_accepts_all_forms_of_an_amount_and_the_limits(double: LightningdDouble) -> None:
     for label, amount in enumerate(["1000", "1sat", "0.00000001btc", 1000]):
         made = double.rpc.invoice(amount, label, "x" * 639)
         assert double.rpc.decode(made["bolt11"])["amount_msat"] == 1000
@@ -128,7 +128,7 @@ def test_invoice_accepts(double: LightningdDouble) -> None:
     double.rpc.invoice((1 << 64) - 1, "x" * 128, "", expiry=1 << 50)
 
 
-def test_invoice_duplicates(double: LightningdDouble) -> None:
+def test_invoice_refuses_a_known_label_or_preimage(double: LightningdDouble) -> None:
     double.rpc.invoice(1, "one", "d", preimage=PREIMAGE)
     again = {"amount_msat": 1, "description": "d"}
     assert refused(double, "invoice", label="one", **again) == 900
@@ -136,7 +136,7 @@ def test_invoice_duplicates(double: LightningdDouble) -> None:
 
 
 @pytest.mark.parametrize("expiry", [-1, 1 << 60])
-def test_invoice_with_a_mad_expiry_aborts(double: LightningdDouble, expiry: int) -> None:
+def test_an_absurd_expiry_aborts_the_double(double: LightningdDouble, expiry: int) -> None:
     with pytest.raises((ValueError, ConnectionError, RpcError)):
         double.rpc.invoice(1, "l", "d", expiry=expiry)
     assert double.wait() == -6
@@ -144,7 +144,7 @@ def test_invoice_with_a_mad_expiry_aborts(double: LightningdDouble, expiry: int)
     assert double.rpc.listinvoices()["invoices"] == []
 
 
-def test_delinvoice(double: LightningdDouble) -> None:
+def test_delinvoice_deletes_only_the_given_label_in_the_given_status(double: LightningdDouble) -> None:
     double.rpc.invoice(1, "one", "d")
     assert refused(double, "delinvoice", label="two", status="unpaid") == 905
     assert refused(double, "delinvoice", label="one", status="paid") == 906
@@ -154,7 +154,7 @@ def test_delinvoice(double: LightningdDouble) -> None:
     assert double.rpc.listinvoices("one") == {"invoices": []}
 
 
-def test_listinvoices_pages(double: LightningdDouble) -> None:
+def test_listinvoices_returns_one_invoice_or_a_page(double: LightningdDouble) -> None:
     made = [double.rpc.invoice(1000 + n, f"l{n}", "d") for n in range(5)]
     page = double.rpc.listinvoices(index="created", start=2, limit=2)["invoices"]
     assert [invoice["label"] for invoice in page] == ["l1", "l2"]
@@ -166,7 +166,7 @@ def test_listinvoices_pages(double: LightningdDouble) -> None:
     assert refused(double, "listinvoices", index="nonsense") == -32602
 
 
-def test_paying_and_expiring(double: LightningdDouble) -> None:
+def test_an_invoice_is_paid_or_expires(double: LightningdDouble) -> None:
     double.rpc.invoice("any", "one", "d", preimage=PREIMAGE)
     assert refused(double, "dev-pay", label="one") == -32602
     paid = double.rpc.call("dev-pay", {"label": "one", "amount_msat": 7})
@@ -182,7 +182,7 @@ def test_paying_and_expiring(double: LightningdDouble) -> None:
     assert [invoice["label"] for invoice in updated] == ["one", "two"]
 
 
-def test_datastore_modes(double: LightningdDouble) -> None:
+def test_the_datastore_checks_modes_generations_and_keys(double: LightningdDouble) -> None:
     rpc, key = double.rpc, ["a", "b"]
     assert refused(double, "datastore", key=key, string="x", mode="must-replace") == 1203
     assert refused(double, "datastore", key=key, string="x", mode="must-append") == 1203
@@ -208,8 +208,8 @@ def test_datastore_modes(double: LightningdDouble) -> None:
     assert rpc.listdatastore()["datastore"] == []
 
 
-def test_datastore_takes_an_escaped_backslash_before_u(double: LightningdDouble) -> None:
-    r"""Lightningd refuses `\u` alone; a JSON text with escapes, stored as a string, has `\\u`."""
+def test_the_datastore_accepts_an_escaped_backslash_before_u(double: LightningdDouble) -> None:
+    r"""lightningd refuses only `\u`; JSON text stored as a string has `\\u`."""
     for text in (r"\u0041", r"\\u0041"):
         assert double.rpc.datastore(["a"], text, mode="create-or-replace")["string"] == text
     assert refused(double, "datastore", key=["a"], string="\x01", mode="must-replace") == -32602
@@ -228,14 +228,14 @@ def test_listdatastore_shows_one_level(double: LightningdDouble) -> None:
     assert usage == {"key": "[f]", "total_bytes": 2}
 
 
-def test_makesecret(double: LightningdDouble) -> None:
+def test_makesecret_returns_the_same_secret_for_the_same_bytes(double: LightningdDouble) -> None:
     secret = double.rpc.makesecret(string="abc")["secret"]
     assert len(bytes.fromhex(secret)) == 32
     assert double.rpc.makesecret(hex=b"abc".hex())["secret"] == secret
     assert refused(double, "makesecret") == -32602
 
 
-def test_state_survives_kill(double: LightningdDouble) -> None:
+def test_the_state_survives_a_kill(double: LightningdDouble) -> None:
     double.rpc.invoice(1, "one", "d")
     double.rpc.datastore("k", "v")
     known = [double.rpc.getinfo()["id"], double.rpc.makesecret(string="s"), double.rpc.listinvoices()]
@@ -249,7 +249,7 @@ def test_state_survives_kill(double: LightningdDouble) -> None:
     ]
 
 
-def test_commits_are_counted(double: LightningdDouble) -> None:
+def test_dev_commits_counts_only_transactions_that_wrote(double: LightningdDouble) -> None:
     before = double.rpc.call("dev-commits")["total"]
     double.rpc.invoice(1, "one", "d")
     double.rpc.listinvoices()
