@@ -17,7 +17,7 @@ INSTALL = Path(__file__).parents[2] / "nwc" / "INSTALL.md"
 
 
 def shell(node: RealNode, command: str, directory: Path) -> str:
-    """Run a shell command of nwc/INSTALL.md, with lightning-cli for this node, and return its output."""
+    """Run a shell command of nwc/INSTALL.md, with lightning-cli for this node; return its output."""
     cli = f"lightning-cli --lightning-dir={node.pyln.daemon.lightning_dir} --regtest"
     command = command.replace("lightning-cli", cli)
     done = subprocess.run(

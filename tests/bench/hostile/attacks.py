@@ -16,14 +16,6 @@ Request = tuple[str, Json]
 FAILURES = ("4010", "3fff", "0000", "2002", "400f")
 MODES = ("accept", "accept", "hold", *(f"refuse {failure}" for failure in FAILURES))
 _AMOUNTS_MSAT = (0, 1, 999, 1000, 5_000, 400_000, 10**6, 10**9, 10**11, 2**62, 2**63, 2**64)
-# A large max_fee is rare: it is reserved, which leaves no budget for other requests.
-_EXTRA_PARAMS: tuple[Json, ...] = (
-    *[{}] * 150,
-    *[{"max_fee": 0}] * 30,
-    *[{"metadata": {"a": "b" * 500}}] * 15,
-    *[{"max_fee": 50_000}] * 4,
-    {"max_fee": 10**9},
-)
 
 
 @dataclass(frozen=True)
