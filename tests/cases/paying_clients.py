@@ -40,7 +40,7 @@ async def test_rust_pays_invoices_and_keysends(
         )
         assert sent.fees_paid == fee_msat
         too_much = payee.invoice(TOO_MUCH_MSAT)["bolt11"]
-        with pytest.raises(NostrSdkError, match="left of the budget"):
+        with pytest.raises(NostrSdkError, match="exceeds the remaining budget"):
             await nwc.pay_invoice(PayInvoiceRequest(id=None, invoice=too_much, amount=None))
     finally:
         await nwc.client().shutdown()

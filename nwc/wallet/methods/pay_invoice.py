@@ -85,7 +85,7 @@ def _checked_invoice(text: str) -> str:
     try:
         bolt11.payment_hash(invoice)
     except ValueError:
-        refuse("invoice: must be a complete and unchanged BOLT11 invoice")
+        refuse("invoice: must be a BOLT11 invoice, complete and unchanged")
     return invoice
 
 
