@@ -103,7 +103,7 @@ def test_too_many_at_once(node: DoubleNode, scripted_relay: ScriptedRelay, conne
         app.send(request)
     refused = [app.answer_to(request) for request in requests[128:]]
     assert {answer.code for answer in refused} == {"INTERNAL"}
-    assert {"under way" in answer.message for answer in refused} == {True}
+    assert {"in flight" in answer.message for answer in refused} == {True}
     assert sorted(app.answered_ids()) == sorted(request["id"] for request in requests[128:])
     wait_until(lambda: node.commits().get("invoice", 0) == before + INVOICES_AT_ONCE, "its turns")
     # The owner can end it.
