@@ -169,10 +169,17 @@ async def describe(app: App, live: LiveConnection, warnings: Sequence[str] = ())
 
 
 def with_qr(shown: Json, uri: str) -> Json:
-    """Return the result with the QR code for a terminal added.
+    """Return the result with the QR code for a terminal added, or a warning if the URI is too long.
 
     lightning-cli shows a newline in a string as \\n, unless the result has this hint.
     """
+    try:
+        code = segno.make(uri, error="l")
+    except segno.DataOverflowError:  # the URI is shown only this once, so it must not be lost
+        warnings = [shown["warning"]] if "warning" in shown else []
+        return shown | joined(
+            [*warnings, "qr: the URI is too long for a QR code; it needs fewer relays"]
+        )
     drawing = io.StringIO()
-    segno.make(uri, error="l").terminal(out=drawing, compact=True, border=2)
+    code.terminal(out=drawing, compact=True, border=2)
     return {"format-hint": "simple", **shown, "qr": "\n" + drawing.getvalue()}

@@ -18,11 +18,11 @@ _MESSAGES = {
 INSUFFICIENT = Nip47Error(ErrorCode.INSUFFICIENT_BALANCE, "the node cannot send that much at the moment")
 ALREADY_PAID = "this invoice is paid already, or is being paid"
 UNREADABLE_BOOKS = Nip47Error(
-    ErrorCode.INTERNAL, "the payment records of this connection cannot be read"
+    ErrorCode.INTERNAL, "the ledger or the payments of this connection cannot be read"
 )
 STILL_STARTING = Nip47Error(
     ErrorCode.INTERNAL,
-    "the plugin is still starting and has not begun this payment; try again in a minute",
+    "the plugin is still starting; ask again in a minute for the outcome",
 )
 NOT_BEGUN = Nip47Error(ErrorCode.INTERNAL, "the node could not do this now; nothing was paid")
 SUSPENDED = (

@@ -177,6 +177,14 @@ async def test_disconnected_relays_get_a_warning() -> None:
     assert "no relay is connected" in (await commands.connect(app, "x"))["warning"]
 
 
+async def test_a_uri_too_long_for_a_qr_code_is_shown_all_the_same() -> None:
+    urls = [f"wss://{number}.example/{'x' * 150}" for number in range(20)]
+    shown = await commands.connect(make_app(), "x", qr=True, relays=urls)
+    assert "secret=" in shown["uri"]
+    assert "qr" not in shown
+    assert "qr: the URI is too long" in shown["warning"]
+
+
 async def test_a_qr_code_is_shown_on_request() -> None:
     shown = await commands.connect(make_app(), "x", qr=True)
     assert shown["format-hint"] == "simple"

@@ -660,7 +660,7 @@ def test_a_connection_whose_ledger_cannot_be_read_cannot_pay(bench: Bench) -> No
     bench.crash()
     assert refused(bench.pay(invoice())) == (
         "INTERNAL",
-        "the payment records of this connection cannot be read",
+        "the ledger or the payments of this connection cannot be read",
     )
     assert bench.sends() == 0
     bench.run(bench.payments.receive(KEY, 10, 1))
