@@ -50,8 +50,11 @@ def test_an_error_of_lightningd_reaches_the_app_without_its_words(
     code: int,
 ) -> None:
     node.kill_plugin()  # a new plugin has no template
+    position = node.mark()
     node.start_plugin()
     wait_until_announced(node, app.name)
+    # The last step of a start; until then the plugin itself calls lightningd.
+    node.wait_for_log("deleted [0-9]+ records of invoices", since=position)
     position = node.mark()
     node.fail(rpc_method, code, SECRET_WORDS)
     answer = app.ask(method, params)
