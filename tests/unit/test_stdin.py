@@ -1,6 +1,7 @@
 """No parameters that lightningd passes on to a command may end the plugin."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -46,7 +47,8 @@ def test_all_json_can_be_read(params: str) -> None:
     try:
         expected = json.loads(sent)
     except RecursionError:
-        json.loads(readable(sent))
+        with suppress(ValueError):  # it may be no JSON after what was too deep
+            json.loads(readable(sent))
     except ValueError:
         return  # not JSON, or a number of thousands of digits
     else:
