@@ -257,6 +257,8 @@ STEPS = (
     call("list branches", "listdatastore", key=["t"]),
     call("list a leaf", "listdatastore", key=["t", "a", "1"]),
     call("list no key", "listdatastore", key=["t", "nothing"]),
+    call("usage of a branch", "datastoreusage", key=["t"]),
+    call("usage of no key", "datastoreusage", key=["t", "nothing"]),
     call("delete old generation", "deldatastore", 1201, key=["t", "a", "1"], generation=0),
     call("delete key", "deldatastore", key=["t", "a", "1"]),
     call("delete key again", "deldatastore", 1200, key=["t", "a", "1"]),
