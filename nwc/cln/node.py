@@ -10,7 +10,7 @@ from typing import Any
 
 from nwc.cln.channels import Sendable, sendable
 from nwc.cln.errors import NodeUnavailableError, RpcCallError, RpcCode, translates_malformed_answers
-from nwc.cln.rpc import Params, RpcSocket
+from nwc.cln.rpc import Params, RpcSocket, result_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +81,14 @@ class Node:
         slots = self._slots.get(method) or self._slots.setdefault(
             method, asyncio.Semaphore(bounds.slots)
         )
-        call = self._rpc.new_call(method, params, name)
         await slots.acquire()
-        self._rpc.begin(call, bounds.timeout_s, slots.release)
-        answer = await call.result()
+        try:
+            outcome = self._rpc.send(method, params, timeout_s=bounds.timeout_s, name=name)
+        except BaseException:
+            slots.release()
+            raise
+        outcome.add_done_callback(lambda _: slots.release())
+        answer = result_of(await asyncio.shield(outcome))
         if not isinstance(answer, dict):
             raise NodeUnavailableError(f"{method}: the result is not a JSON object")
         return answer
@@ -152,7 +156,8 @@ class Node:
     async def wait_paid_invoice(self, last_pay_index: int) -> Json:
         """Wait for the invoice that is paid next after this `pay_index`, and return it. No timeout."""
         # Without a slot, since it can wait for ever.
-        return _paid(await self._rpc.call("waitanyinvoice", {"lastpay_index": last_pay_index}))
+        waiting = self._rpc.send("waitanyinvoice", {"lastpay_index": last_pay_index})
+        return _paid(result_of(await waiting))
 
     async def paid_invoice(self, pay_index: int) -> Json | None:
         """Return the paid invoice with this `pay_index`, None if it was deleted."""

@@ -1,139 +1,40 @@
 """JSON-RPC over lightningd's Unix socket, in the event loop, over connections that are kept open.
 
-If a connection is idle, a request is written at once, and the caller resumes in the loop iteration after
-the one that reads the answer. A call runs to its end even if its caller is cancelled.
+A call is one future, which ends once: with lightningd's answer, with the reason why there is none, or
+cancelled. No call is sent twice, since lightningd may have carried it out. A connection carries one call
+at a time. It is closed if its call ends without an answer, or if bytes come that no call asked for: no
+call can get the answer to another. No error and no log line shows parameters or answers, which can hold
+secrets.
 """
 
 import asyncio
 import itertools
 import json
+import select
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
+from pyln.client.lightning import UnixSocket
+
 from nwc.cln.errors import NodeError, NodeUnavailableError, RpcCallError
-from nwc.cln.rpc_connection import RpcConnection
+from nwc.nostr.encoding import to_json
 from nwc.tasks import Tasks
 
 # Further connections are opened on demand and closed after use. lightningd keeps 2 MB for each.
 MAX_IDLE = 16
+# lightningd lists all records of one kind in one answer: 10,000 connections are some 50 MB.
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
 # The most that one read returns: as much as a Unix socket buffers.
 READ_BYTES = 256 * 1024
 
+_END_OF_ANSWER = b"\n\n"
+
 Json = dict[str, Any]
 Params = Json | list[Any]
-Action = Callable[[], object]
-
-# json.dumps would make a new encoder for each call.
-_encoder = json.JSONEncoder(ensure_ascii=False)
-
-
-def _nothing() -> None:
-    pass
-
-
-class RpcCall:
-    """One call. It ends once: with lightningd's answer, without an answer, or given up.
-
-    No error shows the parameters or the answer: they can hold secrets.
-
-    Args:
-        method: the RPC method.
-        params: its parameters.
-        name: unique; part of the JSON-RPC id, which lightningd logs and keeps with reservations.
-
-    Attributes:
-        text: the request as sent.
-
-    Raises:
-        NodeUnavailableError: the parameters cannot be sent: text without UTF-8, or nested too deep.
-
-    """
-
-    __slots__ = ("_drop", "_ended", "_id", "_is_over", "_method", "_outcome", "_timer", "text")
-
-    def __init__(self, method: str, params: Params, name: str) -> None:
-        self._method = method
-        self._id = f"nwc:{method}#{name}"
-        request = {"jsonrpc": "2.0", "method": method, "params": params, "id": self._id}
-        try:
-            self.text = _encoder.encode(request).encode()
-        except (ValueError, RecursionError) as error:  # such as lone surrogates
-            raise NodeUnavailableError(f"{method}: {type(error).__name__}") from None
-        self._drop: Action = _nothing
-        self._ended: Action = _nothing
-        self._is_over = False
-        self._timer: asyncio.TimerHandle | None = None
-        # Errors are stored as values: an exception that nobody awaits would reach the loop's handler.
-        self._outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-    async def result(self) -> Any:
-        """Return the result. If the caller is cancelled, the call still runs to its end.
-
-        Raises:
-            RpcCallError: lightningd answered with an error.
-            NodeUnavailableError: lightningd is unreachable, hung up, or sent a malformed answer.
-
-        """
-        outcome = await self._outcome
-        if isinstance(outcome, NodeError):
-            raise outcome
-        return outcome
-
-    def begun(self, timeout_s: float | None, ended: Action) -> None:
-        """Start the timeout (seconds, None for never) and set the callback for the end of the call."""
-        self._ended = ended
-        if timeout_s is not None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(timeout_s, self.give_up, "no answer in time")
-
-    def carried_by(self, drop: Action) -> None:
-        """Set the callback that aborts the current step of this call."""
-        self._drop = drop
-
-    def give_up(self, why: str) -> None:
-        """Hang up if the call is in flight."""
-        if not self._is_over:
-            self._drop()
-            self._end(NodeUnavailableError(f"{self._method}: {why}"))
-
-    def fail(self, error: BaseException) -> None:
-        """End the call without an answer."""
-        self._end(NodeUnavailableError(f"{self._method}: {type(error).__name__}"))
-
-    def read(self, said: bytearray) -> Json:
-        """Return the answer to this call, parsed.
-
-        Raises:
-            ValueError: it is not an answer to this call.
-            RecursionError: it is nested too deep.
-
-        """
-        answer = json.loads(said.decode(errors="surrogatepass"))
-        if not isinstance(answer, dict) or answer.get("id") != self._id:
-            raise ValueError
-        return answer
-
-    def succeed(self, answer: Json) -> None:
-        """End the call with lightningd's answer: a result or an error."""
-        match answer:
-            case {"error": {"code": int(code), "message": str(message)} as error}:
-                self._end(RpcCallError(self._method, code, message, error))
-            case {"result": result}:
-                self._end(result)
-            case _:
-                self._end(NodeUnavailableError(f"{self._method}: neither a result nor an error"))
-
-    def _end(self, outcome: Any) -> None:
-        if self._is_over:
-            return
-        self._is_over = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if not self._outcome.done():  # the caller may have been cancelled
-            self._outcome.set_result(outcome)
-        self._ended()
+# Ends with the result of a call or a NodeError. That is a value and not an exception, since asyncio logs
+# exceptions that nobody awaits, such as those of calls whose caller was cancelled.
+Outcome = asyncio.Future[Any]
 
 
 class RpcSocket:
@@ -146,7 +47,8 @@ class RpcSocket:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._idle: list[RpcConnection] = []
+        self._idle: list[_Connection] = []
+        # Each read is copied out of it at once, so all connections share one.
         self._buffer = memoryview(bytearray(READ_BYTES))
         # A thread of its own, since the loop's threads may all wait for name servers of relays.
         self._connecting = ThreadPoolExecutor(1, "nwc-rpc")
@@ -161,48 +63,35 @@ class RpcSocket:
         while self._idle:
             self._idle.pop().close()
 
-    def new_call(self, method: str, params: Params, name: str = "") -> RpcCall:
-        """Return a call that `begin` can send.
+    def send(
+        self, method: str, params: Params, *, timeout_s: float | None = None, name: str = ""
+    ) -> Outcome:
+        """Send a call and return its outcome, for `result_of`. To cancel the outcome is to hang up.
 
         Args:
             method: the RPC method.
             params: by name, or a list by position.
-            name: see RpcCall; a number by default.
+            timeout_s: seconds until the call is given up; None for never.
+            name: unique; part of the JSON-RPC id, which lightningd logs and keeps with reservations. A
+                number by default.
 
         Raises:
             NodeUnavailableError: the parameters cannot be sent: text without UTF-8, or nested too deep.
 
         """
-        return RpcCall(method, params, name or str(next(self._numbers)))
-
-    def begin(self, call: RpcCall, timeout_s: float | None = None, ended: Action = _nothing) -> None:
-        """Send a call, which is in flight until lightningd answers or the timeout is over.
-
-        It is never sent twice: lightningd may have carried it out.
-
-        Args:
-            call: not begun before.
-            timeout_s: seconds until it is given up; None for never.
-            ended: called at the end of the call.
-
-        """
-        call.begun(timeout_s, ended)
+        call = _Call(method, params, name or str(next(self._numbers)))
+        if timeout_s is not None:
+            timer = asyncio.get_running_loop().call_later(timeout_s, call.fail, "no answer in time")
+            call.outcome.add_done_callback(lambda _: timer.cancel())
         connection = self._take_idle()
         if connection is not None:
-            self._send(call, connection)
+            connection.send(call)
         else:
-            call.carried_by(self._opening.spawn(self._open_for(call)).cancel)
+            opening = self._opening.spawn(self._open_for(call))
+            call.outcome.add_done_callback(lambda _: opening.cancel())
+        return call.outcome
 
-    async def call(self, method: str, params: Json) -> Any:
-        """Return the result of a method, as `RpcCall.result`; hang up if the caller is cancelled."""
-        call = self.new_call(method, params)
-        self.begin(call)
-        try:
-            return await call.result()
-        finally:
-            call.give_up("the caller was cancelled")
-
-    def _take_idle(self) -> RpcConnection | None:
+    def _take_idle(self) -> "_Connection | None":
         while self._idle:
             connection = self._idle.pop()
             if connection.is_fit_for_use:
@@ -210,40 +99,164 @@ class RpcSocket:
             connection.close()
         return None
 
-    async def _open_for(self, call: RpcCall) -> None:
-        """Open a connection for a call, and send it."""
-        try:
-            # After `close` the thread rejects this.
-            connection = await RpcConnection.open(self._path, self._connecting, self._buffer)
-            if not connection.is_fit_for_use:
-                connection.close()
-                raise EOFError
-        # Also if this is cancelled, since the call was given up or the socket closed: no caller may wait
-        # for ever.
-        except (Exception, asyncio.CancelledError) as error:
-            call.fail(error)
-        else:
-            self._send(call, connection)
-
-    def _send(self, call: RpcCall, connection: RpcConnection) -> None:
-        call.carried_by(connection.close)
-        connection.ask(call.text, partial(self._hear, call, connection))
-
-    def _hear(self, call: RpcCall, connection: RpcConnection, said: bytearray | Exception) -> None:
-        """End a call with lightningd's answer, or without one."""
-        try:
-            if isinstance(said, Exception):
-                raise said
-            answer = call.read(said)
-        except Exception as error:  # the caller must learn of any error
-            connection.close()
-            call.fail(error)
-        else:
-            self._give_back(connection)
-            call.succeed(answer)
-
-    def _give_back(self, connection: RpcConnection) -> None:
+    def _give_back(self, connection: "_Connection") -> None:
         if len(self._idle) < MAX_IDLE and not self._is_closed:
             self._idle.append(connection)
         else:
             connection.close()
+
+    async def _open_for(self, call: "_Call") -> None:
+        """Open a connection for a call, and send it."""
+        loop = asyncio.get_running_loop()
+        try:
+            # Connecting blocks if lightningd's queue is full. After `close` the thread refuses.
+            connected = await loop.run_in_executor(self._connecting, _connected_socket, self._path)
+            _, connection = await loop.create_unix_connection(
+                lambda: _Connection(self._buffer, self._give_back), sock=connected
+            )
+            if call.outcome.done() or not connection.is_fit_for_use:
+                connection.close()
+                raise EOFError
+            connection.send(call)
+        # Also if this is cancelled, since the call was given up or the socket closed: no caller may wait
+        # for ever.
+        except (Exception, asyncio.CancelledError) as error:
+            call.fail(error)
+
+
+def result_of(outcome: Any) -> Any:
+    """Return the result of a call.
+
+    Raises:
+        RpcCallError: lightningd answered with an error.
+        NodeUnavailableError: lightningd is unreachable, hung up, or sent no answer in time.
+
+    """
+    if isinstance(outcome, NodeError):
+        raise outcome
+    return outcome
+
+
+class _Call:
+    __slots__ = ("_id", "_method", "outcome", "text")
+
+    def __init__(self, method: str, params: Params, name: str) -> None:
+        self._method = method
+        self._id = f"nwc:{method}#{name}"
+        request = {"jsonrpc": "2.0", "method": method, "params": params, "id": self._id}
+        try:
+            self.text = to_json(request).encode()
+        except (ValueError, RecursionError) as error:  # such as lone surrogates
+            raise NodeUnavailableError(f"{method}: {type(error).__name__}") from None
+        self.outcome: Outcome = asyncio.get_running_loop().create_future()
+
+    def fail(self, why: BaseException | str) -> None:
+        """End without an answer."""
+        why = why if isinstance(why, str) else type(why).__name__
+        self.end(NodeUnavailableError(f"{self._method}: {why}"))
+
+    def end(self, outcome: Any) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+    def read(self, text: bytearray) -> Any:
+        """Return the outcome that an answer tells; raise ValueError if it is not an answer to this."""
+        answer = json.loads(text.decode(errors="surrogatepass"))
+        match answer:
+            case {"id": self._id, "error": {"code": int(code), "message": str(message)} as error}:
+                return RpcCallError(self._method, code, message, error)
+            case {"id": self._id, "result": result}:
+                return result
+        raise ValueError
+
+
+class _Connection(asyncio.BufferedProtocol):
+    """A connection, idle or with one call in flight.
+
+    asyncio's streams would take two more loop iterations for each answer, and allocate 256 KiB for each
+    read.
+    """
+
+    _transport: asyncio.Transport
+
+    def __init__(self, buffer: memoryview, give_back: Callable[["_Connection"], None]) -> None:
+        self._buffer = buffer
+        self._give_back = give_back
+        self._received = bytearray()
+        self._call: _Call | None = None
+        self._unread = select.poll()
+
+    def send(self, call: _Call) -> None:
+        self._call = call
+        call.outcome.add_done_callback(lambda _: self._hang_up_on(call))
+        self._transport.write(call.text)
+
+    @property
+    def is_fit_for_use(self) -> bool:
+        """True if lightningd sent nothing since the last answer and has not hung up."""
+        # `poll` also sees what the loop has not read yet: a closed connection would lose the request.
+        return not self._transport.is_closing() and not self._unread.poll(0)
+
+    def close(self) -> None:
+        self._transport.abort()
+
+    def _hang_up_on(self, call: _Call) -> None:
+        if self._call is call:  # it has ended without an answer
+            self.close()
+
+    # Called by the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101
+        self._transport = transport
+        self._unread.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Search the newly read bytes for the end of the answer; a long answer comes in many pieces."""
+        searched = max(len(self._received) - len(_END_OF_ANSWER) + 1, 0)
+        self._received += self._buffer[:nbytes]
+        end = self._received.find(_END_OF_ANSWER, searched)
+        if self._call is None:
+            self.close()
+        elif end >= 0:
+            self._answer(self._call, end)
+        elif len(self._received) > MAX_ANSWER_BYTES:
+            self._fail(OverflowError())
+
+    def eof_received(self) -> None:
+        self._fail(EOFError())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(exc or EOFError())
+
+    def _answer(self, call: _Call, end: int) -> None:
+        answer, self._received, self._call = self._received, bytearray(), None
+        is_exact = len(answer) == end + len(_END_OF_ANSWER)
+        del answer[end:]
+        try:
+            outcome = call.read(answer)
+        except Exception as error:  # the caller must learn of any error
+            self.close()
+            call.fail(error)
+            return
+        if is_exact:
+            self._give_back(self)
+        else:
+            self.close()
+        call.end(outcome)
+
+    def _fail(self, error: Exception) -> None:
+        self.close()
+        if self._call is not None:
+            self._call.fail(error)
+            self._call = None
+
+
+def _connected_socket(path: str) -> Any:
+    """Return a connected socket. pyln can connect to a path that is too long for a socket address."""
+    connecting = UnixSocket(path)
+    connected, connecting.sock = connecting.sock, None  # its destructor would close the socket
+    return connected

@@ -19,7 +19,7 @@ from typing import Any
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from nwc.cln.node import Node
-from nwc.cln.rpc_connection import Listener, RpcConnection
+from nwc.cln.rpc import _Call, _Connection
 from nwc.main import build_plugin
 from nwc.nostr.pool import RelayPool
 from nwc.runner import Runner
@@ -75,8 +75,8 @@ async def call(node: Node, method: str, *given: Any) -> Any:
         reach(f"after {step}")
 
 
-def ask(connection: RpcConnection, request: bytes, listener: Listener) -> None:
-    original_ask(connection, request, listener)
+def send(connection: _Connection, call: _Call) -> None:
+    original_send(connection, call)
     if step := calling.get():
         reach(f"sent {step}")
 
@@ -119,7 +119,7 @@ def shifted_time() -> float:
 
 
 original_call, original_node = Node._call, Node.__init__
-original_ask = RpcConnection.ask
+original_send = _Connection.send
 original_publish, original_serve = RelayPool.publish_to_any, RequestServer._serve
 original_start, real_time = Payments.start, time.time
 
@@ -129,7 +129,7 @@ def install() -> None:
     patches: list[tuple[Any, str, Any]] = [
         (Node, "_call", call),
         (Node, "__init__", make_node),
-        (RpcConnection, "ask", ask),
+        (_Connection, "send", send),
         (RelayPool, "publish_to_any", publish),
         (RequestServer, "_serve", serve),
         (Payments, "start", follow),

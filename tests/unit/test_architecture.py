@@ -185,7 +185,10 @@ def test_commands_do_not_import_each_other() -> None:
 
 def test_of_nostr_cln_uses_only_encodings() -> None:
     used = {name for module in MODULES if part_of(module) == "nwc.cln" for name in IMPORTS[module]}
-    assert {name for name in used if part_of(name) == "nwc.nostr"} <= {"nwc.nostr.bech32"}
+    assert {name for name in used if part_of(name) == "nwc.nostr"} <= {
+        "nwc.nostr.bech32",
+        "nwc.nostr.encoding",
+    }
 
 
 def test_no_cycles() -> None:

@@ -19,7 +19,7 @@ from nwc.cln.payer import PAYMENT_BOUNDS, PAYMENT_METHODS, Payer
 from nwc.wallet.server import MAX_IN_FLIGHT_PER_CONNECTION
 from nwc.wallet.spending.pending_payments import MAX_IN_ALL
 from tests.support.waiting import PATIENCE_S
-from tests.unit.cln.rpc_server import Json, Server, failure, read_request, result
+from tests.unit.cln.rpc_server import Answer, Json, Server, failure, read_request, result
 from tests.unit.helpers import until
 
 
@@ -204,6 +204,45 @@ async def test_a_cancelled_call_keeps_its_slot_until_lightningd_answers(
         again.cancel()
 
 
+ENDS: dict[str, Answer] = {
+    "answered": result({}),
+    "an error": failure(1, "no"),
+    "malformed": lambda _: b"{}\n\n",
+    "hung up": lambda _: None,
+    "too late": result({}),
+    "never connected": result({}),
+    "caller gone": result({}),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_a_call_frees_its_slot_once(
+    server: Server, node: Node, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """However it ends."""
+    timeout_s = 0.05 if end in ("too late", "never connected") else None
+    monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(slots=1, timeout_s=timeout_s))
+    held, connecting = asyncio.Event(), threading.Event()
+    if end in ("too late", "caller gone"):
+        server.before_answer = held.wait
+    if end == "never connected":
+        node._rpc._connecting.submit(connecting.wait)
+    server.answer = ENDS[end]
+    call = asyncio.create_task(node.call("method"))
+    if end == "caller gone":
+        await until(lambda: bool(server.requests))
+        call.cancel()
+    outcome: Any = (await asyncio.gather(call, return_exceptions=True))[0]
+    assert (outcome == {}) == (end == "answered")
+    slots = node._slots["method"]
+    assert slots.locked() == (end == "caller gone")
+    held.set()
+    connecting.set()
+    await until(lambda: not slots.locked())
+    async with slots:
+        assert slots.locked()
+
+
 async def test_a_late_answer_is_dropped(
     server: Server, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +295,7 @@ async def test_the_timeout_of_a_call_includes_connecting(
         for _ in range(2):
             with pytest.raises(NodeUnavailableError, match="getinfo: no answer in time"):
                 await node.info()
+        await until(lambda: len(node._rpc._opening) == 0)  # nothing piles up
     finally:
         connecting.set()
     monkeypatch.setattr("nwc.cln.node._OTHER", Bounds(slots=1))

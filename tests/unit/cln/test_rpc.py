@@ -1,4 +1,4 @@
-"""RpcSocket against a server on a Unix socket: answers, errors, connections."""
+"""RpcSocket against a server on a Unix socket: answers, errors, connections, and what closes them."""
 
 import asyncio
 import gc
@@ -10,26 +10,36 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
 
-from nwc.cln import rpc_connection
+from nwc.cln import rpc as rpc_module
 from nwc.cln.errors import NodeError, NodeUnavailableError, RpcCallError
-from nwc.cln.rpc import MAX_IDLE, RpcCall, RpcSocket
-from nwc.cln.rpc_connection import RpcConnection
+from nwc.cln.rpc import MAX_IDLE, RpcSocket, result_of
 from tests.support.waiting import PATIENCE_S
-from tests.unit.cln.rpc_server import END, Answer, Server, failure, read_request, result
+from tests.unit.cln.rpc_server import END, Answer, Json, Server, failure, read_request, result
 from tests.unit.helpers import until
 
+BUFFER_BYTES = 1024
 SECRET = "5ec7e7" + "00" * 29
 
 
+class Rpc(RpcSocket):
+    """The socket, with the whole call as one method."""
+
+    async def call(self, method: str, params: Json) -> Any:
+        return result_of(await self.send(method, params))
+
+
 @pytest_asyncio.fixture
-async def rpc(socket_path: Path) -> AsyncIterator[RpcSocket]:
-    rpc = RpcSocket(str(socket_path))
+async def rpc(socket_path: Path) -> AsyncIterator[Rpc]:
+    rpc = Rpc(str(socket_path))
     yield rpc
     rpc.close()
 
@@ -40,7 +50,7 @@ def text(answer: str) -> Answer:
 
 
 @contextmanager
-def slow_connecting(rpc: RpcSocket) -> Iterator[None]:
+def slow_connecting(rpc: Rpc) -> Iterator[None]:
     """Delay connecting, as a busy lightningd does."""
     end = threading.Event()
     rpc._connecting.submit(end.wait)
@@ -53,7 +63,7 @@ def slow_connecting(rpc: RpcSocket) -> Iterator[None]:
 # Answers
 
 
-async def test_a_result_is_returned(server: Server, rpc: RpcSocket) -> None:
+async def test_a_result_is_returned(server: Server, rpc: Rpc) -> None:
     server.answer = result({"alias": "é"})
     assert await rpc.call("getinfo", {"name": "ü"}) == {"alias": "é"}
     assert server.asked == ("getinfo", {"name": "ü"})
@@ -61,32 +71,32 @@ async def test_a_result_is_returned(server: Server, rpc: RpcSocket) -> None:
 
 
 @pytest.mark.parametrize("value", [None, False, 0, "", [], {}])
-async def test_any_json_value_is_a_result(server: Server, rpc: RpcSocket, value: object) -> None:
+async def test_any_json_value_is_a_result(server: Server, rpc: Rpc, value: object) -> None:
     server.answer = result(value)
     assert await rpc.call("method", {}) == value
 
 
-async def test_an_answer_in_many_pieces_is_read(server: Server, rpc: RpcSocket) -> None:
+async def test_an_answer_in_many_pieces_is_read(server: Server, rpc: Rpc) -> None:
     rows = ["row " * 1000] * 500
     server.answer = result(rows)
     assert await rpc.call("sql", {}) == rows
 
 
-async def test_a_long_request_is_sent_whole(server: Server, rpc: RpcSocket) -> None:
+async def test_a_long_request_is_sent_whole(server: Server, rpc: Rpc) -> None:
     """lightningd may read it in pieces."""
     params = {"string": "é" * 1_000_000}
     await rpc.call("datastore", params)
     assert server.asked == ("datastore", params)
 
 
-async def test_a_huge_error_is_read(server: Server, rpc: RpcSocket) -> None:
+async def test_a_huge_error_is_read(server: Server, rpc: Rpc) -> None:
     server.answer = failure(900, "x" * 1_000_000)
     with pytest.raises(RpcCallError) as caught:
         await rpc.call("invoice", {"label": "x"})
     assert str(caught.value) == "invoice: error 900"
 
 
-async def test_an_error_is_raised_with_code_and_message(server: Server, rpc: RpcSocket) -> None:
+async def test_an_error_is_raised_with_code_and_message(server: Server, rpc: Rpc) -> None:
     server.answer = failure(900, "Duplicate label 'x'")
     with pytest.raises(RpcCallError) as caught:
         await rpc.call("invoice", {"label": "x"})
@@ -104,6 +114,7 @@ NO_ANSWERS = [
     '{"id": ID}',
     '{"result": {}}',
     '{"id": 7, "result": {}}',
+    '{"id": 7, "error": {"code": 900, "message": "words"}}',
     '{"id": "nwc:makesecret#2", "result": {}}',
     '{"id": ID, "error": "words"}',
     '{"id": ID, "error": {}}',
@@ -117,7 +128,7 @@ NO_ANSWERS = [
 
 
 @pytest.mark.parametrize("answer", NO_ANSWERS)
-async def test_a_malformed_answer_is_no_answer(server: Server, rpc: RpcSocket, answer: str) -> None:
+async def test_a_malformed_answer_is_no_answer(server: Server, rpc: Rpc, answer: str) -> None:
     server.answer = lambda request: (
         answer.replace("ID", json.dumps(request["id"])).encode(errors="surrogateescape") + END
     )
@@ -128,7 +139,7 @@ async def test_a_malformed_answer_is_no_answer(server: Server, rpc: RpcSocket, a
 
 
 @pytest.mark.parametrize("answer", [None, b"", b'{"id": "x", "res', b'{"result": {}}', b"{}\n"])
-async def test_hanging_up_is_no_answer(server: Server, rpc: RpcSocket, answer: bytes | None) -> None:
+async def test_hanging_up_is_no_answer(server: Server, rpc: Rpc, answer: bytes | None) -> None:
     server.answer = lambda request: answer
     with pytest.raises(NodeUnavailableError, match="invoice: EOFError"):
         await rpc.call("invoice", {})
@@ -136,22 +147,22 @@ async def test_hanging_up_is_no_answer(server: Server, rpc: RpcSocket, answer: b
 
 
 async def test_an_endless_answer_is_cut_off(
-    server: Server, rpc: RpcSocket, monkeypatch: pytest.MonkeyPatch
+    server: Server, rpc: Rpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rpc_connection, "MAX_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr(rpc_module, "MAX_ANSWER_BYTES", 100_000)
     server.answer = result("x" * 1_000_000)
     with pytest.raises(NodeUnavailableError, match="sql: OverflowError"):
         await rpc.call("sql", {})
     await until(lambda: server.open == 0)
 
 
-async def test_a_request_without_utf8_is_not_sent(server: Server, rpc: RpcSocket) -> None:
+async def test_a_request_without_utf8_is_not_sent(server: Server, rpc: Rpc) -> None:
     with pytest.raises(NodeUnavailableError, match="invoice: UnicodeEncodeError"):
         await rpc.call("invoice", {"description": "\ud800"})
     assert server.requests == []
 
 
-async def test_a_request_nested_too_deep_is_not_sent(server: Server, rpc: RpcSocket) -> None:
+async def test_a_request_nested_too_deep_is_not_sent(server: Server, rpc: Rpc) -> None:
     params: dict[str, object] = {}
     for _ in range(100_000):
         params = {"params": params}
@@ -160,12 +171,12 @@ async def test_a_request_nested_too_deep_is_not_sent(server: Server, rpc: RpcSoc
     assert server.requests == []
 
 
-async def test_a_missing_socket_is_no_answer(rpc: RpcSocket) -> None:
+async def test_a_missing_socket_is_no_answer(rpc: Rpc) -> None:
     with pytest.raises(NodeUnavailableError, match="getinfo: FileNotFoundError"):
         await rpc.call("getinfo", {})
 
 
-async def test_a_socket_without_listener_is_no_answer(rpc: RpcSocket, socket_path: Path) -> None:
+async def test_a_socket_without_listener_is_no_answer(rpc: Rpc, socket_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(str(socket_path))
     with pytest.raises(NodeUnavailableError, match="getinfo: ConnectionRefusedError"):
@@ -180,14 +191,14 @@ async def test_a_path_too_long_for_an_address_works(tmp_path: Path) -> None:
     here = os.open(directory, os.O_DIRECTORY)
     listening.bind(f"/proc/self/fd/{here}/rpc")
     os.close(here)
-    rpc = RpcSocket(str(server.path))
+    rpc = Rpc(str(server.path))
     async with await asyncio.start_unix_server(server.talk, sock=listening):
         assert await rpc.call("getinfo", {}) == {}
         rpc.close()
 
 
 async def test_secrets_are_logged_at_no_level(
-    server: Server, rpc: RpcSocket, caplog: pytest.LogCaptureFixture
+    server: Server, rpc: Rpc, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.NOTSET)
     logging.getLogger("pyln").setLevel(logging.NOTSET)
@@ -204,7 +215,7 @@ async def test_secrets_are_logged_at_no_level(
 # Connections
 
 
-async def test_one_connection_serves_many_calls(server: Server, rpc: RpcSocket) -> None:
+async def test_one_connection_serves_many_calls(server: Server, rpc: Rpc) -> None:
     for number in range(5):
         server.answer = failure(1, "no") if number % 2 else result(number)
         with pytest.raises(RpcCallError) if number % 2 else nullcontext():
@@ -215,7 +226,7 @@ async def test_one_connection_serves_many_calls(server: Server, rpc: RpcSocket) 
 
 @pytest.mark.parametrize("answer", [a for a in NO_ANSWERS if "ID" not in a])
 async def test_a_connection_with_the_wrong_answer_is_closed(
-    server: Server, rpc: RpcSocket, answer: str
+    server: Server, rpc: Rpc, answer: str
 ) -> None:
     server.answer = lambda request: answer.encode(errors="surrogateescape") + END
     with pytest.raises(NodeUnavailableError):
@@ -228,7 +239,7 @@ async def test_a_connection_with_the_wrong_answer_is_closed(
 
 @pytest.mark.parametrize("said", [b"", b"{}\n\n"])
 async def test_a_connection_that_closed_while_idle_is_not_used(
-    server: Server, rpc: RpcSocket, said: bytes
+    server: Server, rpc: Rpc, said: bytes
 ) -> None:
     """A call that is lost in it may have been carried out or not."""
     await rpc.call("method", {})
@@ -240,14 +251,26 @@ async def test_a_connection_that_closed_while_idle_is_not_used(
     assert len(server.requests) == 2
 
 
-async def test_a_connection_that_broke_while_idle_is_not_used(server: Server, rpc: RpcSocket) -> None:
+@pytest.mark.parametrize("said", [b"{", END, b"{}" + END, None])
+async def test_an_idle_connection_with_unexpected_bytes_or_an_end_is_closed(
+    server: Server, rpc: Rpc, said: bytes | None
+) -> None:
+    await rpc.call("method", {})
+    if said is None:
+        server.connections[0].write_eof()
+    else:
+        server.connections[0].write(said)
+    await until(lambda: server.open == 0)
+
+
+async def test_a_connection_that_broke_while_idle_is_not_used(server: Server, rpc: Rpc) -> None:
     await rpc.call("method", {})
     rpc._idle[0].close()
     assert await rpc.call("method", {}) == {}
     assert len(server.connections) == 2
 
 
-async def test_a_connection_with_unexpected_bytes_is_not_used(server: Server, rpc: RpcSocket) -> None:
+async def test_a_connection_with_unexpected_bytes_is_not_used(server: Server, rpc: Rpc) -> None:
     await rpc.call("method", {})
     server.connections[0].write(text('{"id": "nwc:method#2", "result": "old"}')({"id": 0}) or b"")
     server.answer = result("good")
@@ -256,7 +279,7 @@ async def test_a_connection_with_unexpected_bytes_is_not_used(server: Server, rp
 
 
 async def test_calls_work_after_a_restart_of_lightningd(
-    server: Server, rpc: RpcSocket, socket_path: Path
+    server: Server, rpc: Rpc, socket_path: Path
 ) -> None:
     """It listens again at the same path."""
     await rpc.call("method", {})
@@ -272,7 +295,7 @@ async def test_calls_work_after_a_restart_of_lightningd(
         rpc.close()
 
 
-async def test_slow_name_servers_delay_no_call(server: Server, rpc: RpcSocket) -> None:
+async def test_slow_name_servers_delay_no_call(server: Server, rpc: Rpc) -> None:
     """asyncio resolves names in the threads of the loop."""
     loop, answered = asyncio.get_running_loop(), threading.Event()
     with ThreadPoolExecutor(1) as threads:
@@ -286,7 +309,7 @@ async def test_slow_name_servers_delay_no_call(server: Server, rpc: RpcSocket) -
         await looking_up
 
 
-async def test_calls_run_concurrently(server: Server, rpc: RpcSocket) -> None:
+async def test_calls_run_concurrently(server: Server, rpc: Rpc) -> None:
     both, arrived = asyncio.Event(), 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -305,7 +328,7 @@ async def test_calls_run_concurrently(server: Server, rpc: RpcSocket) -> None:
     assert list(answers) == [{"x": 1}, {"x": 2}]
 
 
-async def test_the_answer_to_a_cancelled_call_is_dropped(server: Server, rpc: RpcSocket) -> None:
+async def test_the_answer_to_a_cancelled_call_is_dropped(server: Server, rpc: Rpc) -> None:
     held = asyncio.Event()
     server.before_answer = held.wait
     asking = asyncio.create_task(rpc.call("slow", {}))
@@ -320,44 +343,11 @@ async def test_the_answer_to_a_cancelled_call_is_dropped(server: Server, rpc: Rp
     assert len(server.connections) == 2
 
 
-WAYS = ["answered", "refused", "out of step", "hung up", "given up", "too late", "never connected"]
-
-
-@pytest.mark.parametrize("way", WAYS)
-async def test_a_call_ends_once(server: Server, rpc: RpcSocket, way: str) -> None:
-    """Its slot must not be freed twice."""
-    ends: list[str] = []
-    held = asyncio.Event()
-    if way in ("given up", "too late"):
-        server.before_answer = held.wait
-    answers = {"refused": failure(1, "no"), "out of step": text("{}"), "hung up": lambda request: None}
-    server.answer = answers.get(way, result("good"))
-    call = rpc.new_call("method", {})
-    with slow_connecting(rpc) if way == "never connected" else nullcontext():
-        rpc.begin(call, 0.05 if way in ("too late", "never connected") else 10, lambda: ends.append(way))
-        if way == "given up":
-            await until(lambda: bool(server.requests))
-            call.give_up("no more")
-        with nullcontext() if way == "answered" else pytest.raises(NodeError):
-            assert await call.result() == "good"
-        await until(lambda: len(rpc._opening) == 0)
-    assert ends == [way]
-    assert call._timer
-    assert call._timer.cancelled()
-    held.set()
-    server.answer = result("good")
-    assert await rpc.call("method", {}) == "good"
-    call.give_up("no more")
-    assert ends == [way]
-    assert await rpc.call("method", {}) == "good"  # and its connection was not dropped
-    assert len(server.connections) == (2 if way in WAYS[2:-1] else 1)
-
-
 @pytest.mark.parametrize(
     "error", [RuntimeError("can't start new thread"), MemoryError(), OSError(24, "")]
 )
 async def test_any_fault_ends_the_call(
-    server: Server, rpc: RpcSocket, monkeypatch: pytest.MonkeyPatch, error: Exception
+    server: Server, rpc: Rpc, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """A call that never ends would keep a payment waiting."""
 
@@ -365,7 +355,7 @@ async def test_any_fault_ends_the_call(
         raise error
 
     async with asyncio.timeout(PATIENCE_S):
-        for owner, name in ((RpcCall, "read"), (RpcConnection, "open")):
+        for owner, name in ((rpc_module._Call, "read"), (rpc_module, "_connected_socket")):
             with monkeypatch.context() as patched:
                 patched.setattr(owner, name, go_wrong)
                 with pytest.raises(NodeUnavailableError):
@@ -374,7 +364,7 @@ async def test_any_fault_ends_the_call(
     assert len(server.requests) == 2
 
 
-async def test_closing_ends_calls_without_a_connection(server: Server, rpc: RpcSocket) -> None:
+async def test_closing_ends_calls_without_a_connection(server: Server, rpc: Rpc) -> None:
     with slow_connecting(rpc):
         asking = asyncio.create_task(rpc.call("method", {}))
         await until(lambda: rpc._connecting._work_queue.qsize() > 0)
@@ -385,7 +375,7 @@ async def test_closing_ends_calls_without_a_connection(server: Server, rpc: RpcS
     assert server.connections == []
 
 
-async def test_a_server_that_hangs_up_at_once_is_no_answer(rpc: RpcSocket, socket_path: Path) -> None:
+async def test_a_server_that_hangs_up_at_once_is_no_answer(rpc: Rpc, socket_path: Path) -> None:
     """As a server with too many connections does."""
 
     async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -397,26 +387,21 @@ async def test_a_server_that_hangs_up_at_once_is_no_answer(rpc: RpcSocket, socke
 
 
 async def test_a_connection_that_closes_right_after_opening_is_not_used(
-    server: Server, rpc: RpcSocket, monkeypatch: pytest.MonkeyPatch
+    rpc: Rpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A call over it would never end."""
-    opened = RpcConnection.open
-
-    async def open_and_lose(*args: Any) -> RpcConnection:
-        connection = await opened(*args)
-        connection.close()
-        await until(lambda: bool(server.connections) and server.open == 0)
-        return connection
-
-    monkeypatch.setattr(RpcConnection, "open", open_and_lose)
-    async with asyncio.timeout(PATIENCE_S):
-        with pytest.raises(NodeUnavailableError):
-            await rpc.call("method", {})
-    assert server.requests == []
+    """A call over it would be lost."""
+    ours, theirs = socket.socketpair()
+    monkeypatch.setattr(rpc_module, "_connected_socket", lambda _: ours)
+    theirs.shutdown(socket.SHUT_WR)
+    with theirs:
+        async with asyncio.timeout(PATIENCE_S):
+            with pytest.raises(NodeUnavailableError):
+                await rpc.call("method", {})
+        assert theirs.recv(100) == b""
 
 
 async def test_a_call_without_other_references_is_not_garbage_collected(
-    server: Server, rpc: RpcSocket
+    server: Server, rpc: Rpc
 ) -> None:
     """pyln's thread drops its references to a command's call."""
     held, answers = asyncio.Event(), asyncio.Queue[str]()
@@ -434,7 +419,7 @@ async def test_a_call_without_other_references_is_not_garbage_collected(
         assert await answers.get() == "late"
 
 
-async def test_few_connections_stay_open_after_many_calls(server: Server, rpc: RpcSocket) -> None:
+async def test_few_connections_stay_open_after_many_calls(server: Server, rpc: Rpc) -> None:
     count = MAX_IDLE + 5
     all_asked = asyncio.Barrier(count)
     server.before_answer = all_asked.wait
@@ -443,7 +428,7 @@ async def test_few_connections_stay_open_after_many_calls(server: Server, rpc: R
     await until(lambda: server.open == MAX_IDLE)
 
 
-async def test_closing_ends_idle_connections_and_those_in_use(server: Server, rpc: RpcSocket) -> None:
+async def test_closing_ends_idle_connections_and_those_in_use(server: Server, rpc: Rpc) -> None:
     await asyncio.gather(rpc.call("method", {}), rpc.call("method", {}))
     held = asyncio.Event()
     server.before_answer = held.wait
@@ -456,3 +441,134 @@ async def test_closing_ends_idle_connections_and_those_in_use(server: Server, rp
     with pytest.raises(NodeUnavailableError):
         await rpc.call("method", {})
     assert len(server.requests) == 3
+
+
+# The bytes of one connection
+
+
+@dataclass
+class Line:
+    """A connection, and lightningd's end of it."""
+
+    connection: rpc_module._Connection
+    lightningd: socket.socket
+    idle: list[rpc_module._Connection]
+
+    @classmethod
+    async def open(cls) -> "Line":
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        buffer, idle = memoryview(bytearray(BUFFER_BYTES)), list[rpc_module._Connection]()
+        _, connection = await asyncio.get_running_loop().create_unix_connection(
+            lambda: rpc_module._Connection(buffer, idle.append), sock=ours
+        )
+        return cls(connection, theirs, idle)
+
+    async def close(self) -> None:
+        self.connection.close()
+        self.lightningd.close()
+        await asyncio.sleep(0)  # the loop closes its socket in this iteration
+
+    def ask(self, size: int = 10) -> asyncio.Future[Any]:
+        call = rpc_module._Call("echo", {"text": "x" * size}, "1")
+        self.connection.send(call)
+        return call.outcome
+
+    def read(self, data: bytes) -> None:
+        """Pass bytes to the connection, as the event loop does."""
+        buffer = self.connection.get_buffer(-1)
+        buffer[: len(data)] = data
+        self.connection.buffer_updated(len(data))
+
+    async def wait_until_hung_up(self) -> bytes:
+        """Return the bytes that lightningd gets until the end."""
+        said = b""
+        async with asyncio.timeout(PATIENCE_S):
+            while more := await asyncio.get_running_loop().sock_recv(self.lightningd, 65_536):
+                said += more
+        return said
+
+
+@pytest_asyncio.fixture
+async def line() -> AsyncIterator[Line]:
+    line = await Line.open()
+    yield line
+    await line.close()
+
+
+def answer_to_echo(value: object) -> bytes:
+    return json.dumps({"id": "nwc:echo#1", "result": value}, indent=1).encode()
+
+
+@given(text=st.text(max_size=10), places=st.sets(st.integers(1, 60)))
+def test_an_answer_is_read_however_it_is_cut(text: str, places: set[int]) -> None:
+    """Also within its end mark, and at a line end."""
+    data = answer_to_echo(text) + END
+    ends = sorted({*(place for place in places if place < len(data)), len(data)})
+    *pieces, last = [data[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+
+    async def check() -> None:
+        line = await Line.open()
+        for _ in range(2):
+            outcome = line.ask()
+            for piece in pieces:
+                line.read(piece)
+                assert not outcome.done()
+            line.read(last)
+            assert outcome.result() == text
+        assert len(line.idle) == 2
+        await line.close()
+
+    asyncio.run(check())
+
+
+async def test_a_long_answer_is_searched_once(line: Line) -> None:
+    """Searching each byte again would take minutes on a large node."""
+    searched = 0
+
+    class Counting(bytearray):
+        def find(self, what: bytes, start: int) -> int:  # type: ignore[override]
+            nonlocal searched
+            searched += len(self) - start
+            return super().find(what, start)
+
+    line.connection._received = Counting()
+    outcome = line.ask()
+    answer = answer_to_echo("x" * 100 * BUFFER_BYTES) + END
+    for begin in range(0, len(answer), BUFFER_BYTES):
+        line.read(answer[begin : begin + BUFFER_BYTES])
+    assert len(outcome.result()) == 100 * BUFFER_BYTES
+    assert searched <= 102 * (BUFFER_BYTES + 1)
+
+
+@pytest.mark.parametrize("more", [b"{", b"\n", answer_to_echo(2) + END])
+async def test_bytes_after_an_answer_close_the_connection(line: Line, more: bytes) -> None:
+    """The answer still counts: the call was carried out."""
+    outcome = line.ask()
+    line.read(answer_to_echo(1) + END + more)
+    assert outcome.result() == 1
+    assert line.idle == []
+    await line.wait_until_hung_up()
+
+
+@pytest.mark.parametrize("size", [10, 10_000_000])
+async def test_the_death_of_lightningd_fails_the_call(line: Line, size: int) -> None:
+    """The request is not read, and not all of it can be sent."""
+    outcome = line.ask(size)
+    line.lightningd.close()
+    async with asyncio.timeout(PATIENCE_S):
+        with pytest.raises(NodeUnavailableError):
+            result_of(await outcome)
+
+
+async def test_hanging_up_before_the_whole_request_is_read_fails_the_call(line: Line) -> None:
+    outcome = line.ask(10_000_000)
+    line.lightningd.shutdown(socket.SHUT_WR)
+    async with asyncio.timeout(PATIENCE_S):
+        with pytest.raises(NodeUnavailableError, match="echo: EOFError"):
+            result_of(await outcome)
+
+
+async def test_the_rest_of_a_request_that_was_given_up_is_not_sent(line: Line) -> None:
+    line.ask(10_000_000).cancel()
+    assert len(await line.wait_until_hung_up()) < 10_000_000
