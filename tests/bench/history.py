@@ -179,7 +179,7 @@ async def timed(action: Action) -> float:
 
 
 async def after_an_invoice(node: Node, wallet: Wallet, asking: Connection, number: str) -> float:
-    """Return the time of a page in milliseconds, just after a new invoice has made caches useless."""
+    """Return the time of a page in milliseconds, just after a new invoice."""
     label = f"made:{asking.name}:{number}"
     await node.invoice(amount_msat=1, label=label, description="", expiry=60)
     return await timed(lambda: ask(wallet, list_transactions, asking))

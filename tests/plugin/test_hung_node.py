@@ -37,7 +37,6 @@ REQUESTS: list[tuple[str, str, Json]] = [
     ("listinvoices", "lookup_invoice", {"payment_hash": "00" * 32}),
     ("listsendpays", "lookup_invoice", {"payment_hash": "00" * 32}),
     ("sql", "list_transactions", {}),
-    ("wait", "list_transactions", {}),
 ]
 
 

@@ -140,8 +140,6 @@ async def _own_payments(wallet: Wallet, connection: Connection, wanted: WantedPa
 async def _page(sources: list[Source], wanted: WantedPage) -> tuple[list[Transaction], int]:
     total = sum([await source.count() for source in sources])
     found = await _find(sources, wanted.limit, wanted.offset)
-    if found:  # on a large node, the count may be some seconds old
-        total = max(total, wanted.offset + len(found))
     read = [await source.read([one for origin, one in found if origin is source]) for source in sources]
     by_source = dict(zip(map(id, sources), read, strict=True))
     rows = (by_source[id(source)].get(one.key) for source, one in found)

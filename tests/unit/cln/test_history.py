@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nwc.cln.errors import RpcCallError, RpcCode
+from nwc.cln.errors import RpcCallError
 from nwc.cln.history import _PART_COLUMNS, Found, History, InvoiceFilter, PaymentFilter
 from nwc.cln.node import Node
 from tests.double import bolt11
@@ -38,8 +38,6 @@ class SqlNode(Node):
             self.db.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
 
     async def call(self, method: str, **params: Any) -> Any:
-        if method == "wait":
-            raise RpcCallError(method, RpcCode.METHOD_NOT_FOUND, "Unknown command")
         assert method == "sql"
         self.queries.append(params["query"])
         rows = self.db.execute(params["query"]).fetchall()

@@ -183,11 +183,7 @@ METHODS: dict[str, Signature] = {
     ),
     "waitanyinvoice": signature({"lastpay_index": index}, timeout=one_of(0)),
     "wait": signature(
-        {
-            "subsystem": one_of("invoices", "sendpays"),
-            "indexname": one_of("created", "updated", "deleted"),
-            "nextvalue": one_of(0),
-        }
+        {"subsystem": one_of("sendpays"), "indexname": one_of("created"), "nextvalue": one_of(0)}
     ),
     "sql": signature({"query": query}),
     "decode": signature({"string": invoice_string}),

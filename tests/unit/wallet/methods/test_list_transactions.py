@@ -625,34 +625,13 @@ async def test_a_record_is_found_after_a_restart_and_if_it_is_the_first(world: W
         world.wallet = make_wallet(world.node)
 
 
-async def test_counts_are_cached(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nwc.cln.counts.SETTLED_AFTER_S", 0)
-    await world.invoices(OWN, 30, paid_every=1)
-    await world.payment({})
-    for asking, queries in ((OWN, 2), (NODE, 4)):
-        whole = await world.list(asking)
-        world.node.calls.clear()
-        assert await world.list(asking) == whole
-        asked = [params["query"] for method, params in world.node.calls if method == "sql"]
-        assert len(asked) == queries
-        assert not any("count(" in query for query in asked)
-    made = await world.invoice(OWN, 31)
-    await world.pay(made["label"])
-    assert (await world.list(OWN))["total_count"] == 31
-    await world.node.delete_invoice(made["label"], "paid")
-    assert (await world.list(OWN))["total_count"] == 30
-
-
-async def test_a_stale_count_hides_no_row(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If counting is slow, only total_count may be some seconds old."""
-    monkeypatch.setattr("nwc.cln.counts.SLOW_S", -1)
-    monkeypatch.setattr("nwc.cln.counts.REUSE_SLOW", 10**9)
-    for asking in (OWN, NODE):
-        assert (await world.list(asking))["total_count"] == 0
+async def test_total_count_is_right_after_each_change(world: World) -> None:
     made = [await world.invoice(OWN, n) for n in range(3)]
-    for one in reversed(made):
+    for paid, one in enumerate(reversed(made), start=1):
         await world.pay(one["label"])
         for asking in (OWN, NODE):
             answer = await world.list(asking)
             assert one["payment_hash"] in hashes(answer)
-            assert answer["total_count"] == len(answer["transactions"])
+            assert answer["total_count"] == paid
+    await world.node.delete_invoice(made[1]["label"], "paid")
+    assert (await world.list(OWN))["total_count"] == 2
