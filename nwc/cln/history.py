@@ -55,11 +55,8 @@ _TEXTS = ("label", "description")
 # Seconds from the creation of a BOLT12 invoice to its expiry: BOLT12's default.
 _BOLT12_EXPIRY_S = 7200
 
-# Times rise with `created_index`, unless a clock was set or the invoice was made elsewhere. So the rows
-# near the edge of a time window are checked one by one: at most this many rows and indexes on each side.
-_EDGE_ROWS = 100
-_EDGE_INDEXES = 2000
-# A single row with a wrong time must not mislead the search: the median of this many rows counts.
+# A single row with a wrong time must not mislead the search: the median of this many rows counts. An
+# invoice that was made elsewhere and signed by `createinvoice` has any time.
 _PROBE_ROWS = 5
 _MAX_PROBES = 1000
 
@@ -75,8 +72,6 @@ class InvoiceFilter:
         label_prefix: only labels with this prefix; None for all labels.
         paid_only: leave out unpaid and expired invoices.
         from_index, until_index: bounds of `created_index`, both inclusive; None is unbounded.
-        without: `created_index` of rows within the bounds to leave out.
-        also: `created_index` of rows outside the bounds to include.
         hidden_prefix: no labels with this prefix; None hides none.
 
     """
@@ -85,8 +80,6 @@ class InvoiceFilter:
     paid_only: bool
     from_index: int | None = None
     until_index: int | None = None
-    without: tuple[int, ...] = ()
-    also: tuple[int, ...] = ()
     hidden_prefix: str | None = None
 
     def where(self) -> str:
@@ -98,27 +91,11 @@ class InvoiceFilter:
             conditions.append(f"NOT ({_label_range(self.hidden_prefix)})")
         if self.paid_only:
             conditions.append("status = 'paid'")
-        window = " AND ".join(self._window())
-        if window and self.also:
-            window = f"({window} OR created_index IN ({_numbers(self.also)}))"
-        if window:
-            conditions.append(window)
-        return " AND ".join(conditions) or "1"
-
-    def contains_index(self, index: int) -> bool:
-        """Return True if a `created_index` is within the bounds."""
-        above = self.from_index is None or index >= self.from_index
-        return above and (self.until_index is None or index <= self.until_index)
-
-    def _window(self) -> list[str]:
-        conditions = []
         if self.from_index is not None:
             conditions.append(f"created_index >= {self.from_index:d}")
         if self.until_index is not None:
             conditions.append(f"created_index <= {self.until_index:d}")
-        if self.without:
-            conditions.append(f"created_index NOT IN ({_numbers(self.without)})")
-        return conditions
+        return " AND ".join(conditions) or "1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,26 +104,18 @@ class PaymentFilter:
 
     Attributes:
         settled_only: leave out pending and failed payments.
-        from_time, until_time: Unix seconds, both inclusive; None is unbounded.
-        from_index, until_index: bounds of `created_index`, which make the query faster.
+        from_time, until_time: Unix seconds of the first part, both inclusive; None is unbounded.
 
     """
 
     settled_only: bool
     from_time: int | None = None
     until_time: int | None = None
-    from_index: int | None = None
-    until_index: int | None = None
 
     def where(self) -> str:
         """Return the condition in SQL on `first`, the first part of a payment."""
-        bounds = (
-            ("created_index >= ", self.from_index),
-            ("created_index <= ", self.until_index),
-            ("created_at >= ", self.from_time),
-            ("created_at <= ", self.until_time),
-        )
-        conditions = [f"first.{bound}{value:d}" for bound, value in bounds if value is not None]
+        bounds = ((">=", self.from_time), ("<=", self.until_time))
+        conditions = [f"first.created_at {sign} {at:d}" for sign, at in bounds if at is not None]
         conditions.append(
             "NOT EXISTS (SELECT 1 FROM sendpays AS earlier WHERE earlier.payment_hash ="
             " first.payment_hash AND earlier.created_index < first.created_index)"
@@ -199,7 +168,7 @@ class History:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._probes: dict[tuple[str, int], list[Found]] = {}
+        self._probes: dict[int, list[Found]] = {}
 
     # Invoices
 
@@ -231,38 +200,52 @@ class History:
     async def invoices_between(
         self, wanted: InvoiceFilter, from_time: int | None, until_time: int | None
     ) -> InvoiceFilter:
-        """Return the filter, narrowed to creation between two Unix seconds, both inclusive."""
-        edges = (
-            None if from_time is None else await self._first_index_at("invoices", from_time),
-            None if until_time is None else await self._first_index_at("invoices", until_time + 1),
-        )
-        before = edges[1]
-        bounded = replace(
-            wanted, from_index=edges[0], until_index=None if before is None else before - 1
-        )
-        near = [row for edge in edges if edge is not None for row in await self._around(wanted, edge)]
-        low, high = from_time or 0, until_time
-        inside = {
-            one.key for one in near if one.created_at >= low and (high is None or one.created_at <= high)
-        }
-        indexes = sorted({int(one.key) for one in near})
-        return replace(
-            bounded,
-            without=tuple(i for i in indexes if i not in inside and bounded.contains_index(i)),
-            also=tuple(i for i in indexes if i in inside and not bounded.contains_index(i)),
-        )
+        """Return the filter, narrowed to creation between two Unix seconds, both inclusive.
 
-    async def _around(self, wanted: InvoiceFilter, edge: int) -> list[Found]:
-        select = f"SELECT {', '.join(_TIME_COLUMNS)} FROM invoices WHERE {wanted.where()} "  # noqa: S608
-        before = await self._query(
-            f"{select} AND created_index < {edge:d} AND created_index >= {edge - _EDGE_INDEXES:d} "
-            f"ORDER BY created_index DESC LIMIT {_EDGE_ROWS}"
+        Times rise with `created_index`. Invoices made while a clock was wrong may be at the wrong place.
+        """
+        first = None if from_time is None else await self._first_index_at(from_time)
+        after = None if until_time is None else await self._first_index_at(until_time + 1)
+        return replace(wanted, from_index=first, until_index=None if after is None else after - 1)
+
+    async def _first_index_at(self, at: int) -> int:
+        """Return the lowest `created_index` whose invoice was created at or after a Unix second.
+
+        The times have no index, but the rows are numbered in order: a binary search takes some twenty
+        small queries.
+        """
+        newest: int = (await self._query("SELECT max(created_index) FROM invoices"))[0][0] or 0
+        # A power of two, so that each search begins with the same probes.
+        low, high = 1, 1 << newest.bit_length()
+        while low < high:
+            middle = (low + high) // 2
+            found = [one for one in await self._probe(middle) if int(one.key) < high]
+            times = sorted(one.created_at for one in found)
+            # The lower median of an even number, for the time as well as for the row.
+            place = (len(found) - 1) // 2
+            if not found:
+                high = middle
+            elif times[place] >= at:
+                high = int(found[place].key)
+            else:
+                low = int(found[place].key) + 1
+        return low
+
+    async def _probe(self, from_index: int) -> list[Found]:
+        """Return the next rows from a `created_index` on. Full pages are cached: times never change."""
+        known = self._probes.get(from_index)
+        if known is not None:
+            return known
+        rows = await self._query(
+            f"SELECT {', '.join(_TIME_COLUMNS)} FROM invoices "  # noqa: S608
+            f"WHERE created_index >= {from_index:d} ORDER BY created_index LIMIT {_PROBE_ROWS}"
         )
-        after = await self._query(
-            f"{select} AND created_index >= {edge:d} AND created_index < {edge + _EDGE_INDEXES:d} "
-            f"ORDER BY created_index LIMIT {_EDGE_ROWS}"
-        )
-        return [Found(row[0], _time_of(row)) for row in (*before, *after)]
+        found = [Found(row[0], _time_of(row)) for row in rows]
+        if len(found) == _PROBE_ROWS:
+            if len(self._probes) >= _MAX_PROBES:
+                self._probes.clear()
+            self._probes[from_index] = found
+        return found
 
     # Payments
 
@@ -294,60 +277,7 @@ class History:
         """Return how many payments there are."""
         return await self._count(f"sendpays AS first WHERE {wanted.where()}")
 
-    async def payments_between(
-        self, wanted: PaymentFilter, from_time: int | None, until_time: int | None
-    ) -> PaymentFilter:
-        """Return the filter, narrowed to payments begun between two Unix seconds, both inclusive."""
-        narrowed = replace(wanted, from_time=from_time, until_time=until_time)
-        if from_time is not None:
-            edge = await self._first_index_at("sendpays", from_time)
-            narrowed = replace(narrowed, from_index=edge - _EDGE_INDEXES)
-        if until_time is not None:
-            edge = await self._first_index_at("sendpays", until_time + 1)
-            narrowed = replace(narrowed, until_index=edge + _EDGE_INDEXES)
-        return narrowed
-
     # Both
-
-    async def _first_index_at(self, table: str, at: int) -> int:
-        """Return the lowest `created_index` whose row was created at or after a Unix second.
-
-        The times have no index, but the rows are numbered in order: a binary search takes some twenty
-        small queries.
-        """
-        newest: int = (await self._query(f"SELECT max(created_index) FROM {table}"))[0][0] or 0  # noqa: S608
-        # A power of two, so that each search begins with the same probes.
-        low, high = 1, 1 << newest.bit_length()
-        while low < high:
-            middle = (low + high) // 2
-            found = [one for one in await self._probe(table, middle) if int(one.key) < high]
-            times = sorted(one.created_at for one in found)
-            # The lower median of an even number, for the time as well as for the row.
-            place = (len(found) - 1) // 2
-            if not found:
-                high = middle
-            elif times[place] >= at:
-                high = int(found[place].key)
-            else:
-                low = int(found[place].key) + 1
-        return low
-
-    async def _probe(self, table: str, from_index: int) -> list[Found]:
-        """Return the next rows from a `created_index` on. Full pages are cached: times never change."""
-        known = self._probes.get((table, from_index))
-        if known is not None:
-            return known
-        columns = _TIME_COLUMNS if table == "invoices" else ("created_index", "created_at")
-        rows = await self._query(
-            f"SELECT {', '.join(columns)} FROM {table} "  # noqa: S608
-            f"WHERE created_index >= {from_index:d} ORDER BY created_index LIMIT {_PROBE_ROWS}"
-        )
-        found = [Found(row[0], _time_of(row) if table == "invoices" else row[1]) for row in rows]
-        if len(found) == _PROBE_ROWS:
-            if len(self._probes) >= _MAX_PROBES:
-                self._probes.clear()
-            self._probes[table, from_index] = found
-        return found
 
     async def _count(self, rows: str) -> int:
         count: int = (await self._query(f"SELECT count(*) FROM {rows}"))[0][0]  # noqa: S608

@@ -118,22 +118,18 @@ def _visible_invoices(connection: Connection, *, paid_only: bool) -> InvoiceFilt
 
 
 async def _outgoing(wallet: Wallet, connection: Connection, wanted: WantedPage) -> list[Source]:
+    payments = PaymentFilter(not wanted.unpaid_outgoing, wanted.from_time, wanted.until_time)
     if connection.view is View.OWN:
-        return await _own_payments(wallet, connection, wanted)
-    payments = PaymentFilter(settled_only=not wanted.unpaid_outgoing)
-    if wanted.has_window:
-        payments = await wallet.history.payments_between(payments, wanted.from_time, wanted.until_time)
+        return await _own_payments(wallet, connection, payments)
     return [PaymentSource(wallet.history, wallet.payments, payments)]
 
 
-async def _own_payments(wallet: Wallet, connection: Connection, wanted: WantedPage) -> list[Source]:
+async def _own_payments(wallet: Wallet, connection: Connection, wanted: PaymentFilter) -> list[Source]:
     """Return the source of a connection's own payments, or no source if it has made none."""
-    settled_only = not wanted.unpaid_outgoing
-    payments = PaymentFilter(settled_only, wanted.from_time, wanted.until_time)
     await wallet.payments.records.ready(connection.id)
     # There must be no `await` between these two, so that a payment that just ends is in one of them.
-    in_flight = await wallet.in_flight.of(connection.client_pubkey) if wanted.unpaid_outgoing else []
-    source = OwnPaymentSource(wallet.payments.records, in_flight, connection, payments)
+    in_flight = [] if wanted.settled_only else await wallet.in_flight.of(connection.client_pubkey)
+    source = OwnPaymentSource(wallet.payments.records, in_flight, connection, wanted)
     return [source] if await source.count() else []
 
 
