@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from nwc.backoff import backoff
 from nwc.cln.errors import NodeError
 
 _T = TypeVar("_T")
@@ -19,16 +20,14 @@ async def retry(
 
     Args:
         action: called once for each attempt.
-        first_s: seconds before the second attempt; doubled for each attempt after it.
-        max_s: the longest wait in seconds.
+        first_s, max_s: of `backoff`.
         failed: called with each error.
 
     """
-    delay = first_s
+    waits = backoff(first_s, max_s)
     while True:
         try:
             return await action()
         except NodeError as error:
             failed(error)
-        await asyncio.sleep(delay)
-        delay = min(delay * 2, max_s)
+        await asyncio.sleep(next(waits))

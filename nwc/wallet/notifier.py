@@ -17,6 +17,7 @@ import logging
 import time
 from dataclasses import dataclass
 
+from nwc.backoff import backoff
 from nwc.cln.errors import NodeError
 from nwc.cln.node import Json, Node
 from nwc.nip47.notification import PAYMENT_RECEIVED, PAYMENT_SENT, seal_notification
@@ -254,15 +255,14 @@ class Notifier:
         if client_pubkey in self._busy:
             return
         self._busy.add(client_pubkey)
-        delay = RETRY_FIRST_S
+        waits = backoff(RETRY_FIRST_S, RETRY_RELAY_MAX_S)
         try:
             while self._connections.of_client(client_pubkey) is live and client_pubkey in self._pending:
                 name = self._pending[client_pubkey][0]
                 if await self._shielded.run(self._send_and_delete(live, name)):
-                    delay = RETRY_FIRST_S
+                    waits = backoff(RETRY_FIRST_S, RETRY_RELAY_MAX_S)
                 elif self._is_connected(live):
-                    await asyncio.sleep(delay)
-                    delay = min(delay * 2, RETRY_RELAY_MAX_S)
+                    await asyncio.sleep(next(waits))
                 else:
                     return
         except NodeError as error:

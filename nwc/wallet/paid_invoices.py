@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from nwc.backoff import backoff
 from nwc.cln.errors import NodeError
 from nwc.cln.node import Json, Node
 from nwc.tasks import ShieldedTasks, Tasks
@@ -55,7 +56,7 @@ class PaidInvoices:
         await self._shielded.finish(timeout_s)
 
     async def _run(self) -> None:
-        delay = RETRY_FIRST_S
+        waits = backoff(RETRY_FIRST_S, RETRY_MAX_S)
         while True:
             started = time.monotonic()
             try:
@@ -63,9 +64,8 @@ class PaidInvoices:
             except NodeError as error:
                 _log.debug("waiting for paid invoices failed; retrying: %s", error)
             if time.monotonic() - started > RETRY_MAX_S:
-                delay = RETRY_FIRST_S
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, RETRY_MAX_S)
+                waits = backoff(RETRY_FIRST_S, RETRY_MAX_S)
+            await asyncio.sleep(next(waits))
 
     async def _follow(self) -> None:
         position = await self._position()

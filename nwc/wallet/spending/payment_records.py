@@ -18,10 +18,11 @@ import bisect
 import logging
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from nwc.backoff import backoff
 from nwc.cln.errors import NodeError, NodeUnavailableError
 from nwc.cln.node import DatastoreKey, Node
 from nwc.errors import NwcError
@@ -107,8 +108,8 @@ class PaymentRecords:
         self._superseded: set[DatastoreKey] = set()
         self._ready: set[str] = set()
         self._locks = defaultdict[str, asyncio.Lock](asyncio.Lock)
-        # For an index that could not be read: when to retry, and the delay after that.
-        self._retry: dict[str, tuple[float, float]] = {}
+        # For an index that could not be read: when to retry, and the waits after that.
+        self._retry: dict[str, tuple[float, Iterator[float]]] = {}
         self._has_warned_of_version = False
 
     def forget_what_was_read(self) -> None:
@@ -137,7 +138,8 @@ class PaymentRecords:
         async with self._locks[connection_id]:
             if connection_id in self._ready:
                 return
-            retry_at, delay = self._retry.get(connection_id, (0.0, _RETRY_FIRST_S))
+            first = 0.0, backoff(_RETRY_FIRST_S, _RETRY_MAX_S)
+            retry_at, waits = self._retry.get(connection_id, first)
             now = asyncio.get_running_loop().time()
             if now < retry_at:
                 raise NodeUnavailableError(
@@ -146,7 +148,7 @@ class PaymentRecords:
             try:
                 await self._read(connection_id)
             except NodeError as error:
-                self._retry[connection_id] = (now + delay, min(2 * delay, _RETRY_MAX_S))
+                self._retry[connection_id] = (now + next(waits), waits)
                 _log.warning(
                     "the payments of connection %s could not be listed (%s); retried when next needed",
                     connection_id,

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from nwc.backoff import backoff
 from nwc.cln.errors import NodeError, RpcCallError
 from nwc.cln.node import Json
 from nwc.cln.payer import PayCommandError, Payer, Sent
@@ -137,7 +138,7 @@ class Sender:
         """
         payment, loop = attempt.payment, asyncio.get_running_loop()
         label = request_label(connection_id_of(client_pubkey), payment.request_id)
-        delay = _POLL_FIRST_S
+        waits = backoff(_POLL_FIRST_S, _POLL_MAX_S)
         while True:
             asked_at = loop.time()
             parts = await retry_forever(
@@ -153,8 +154,7 @@ class Sender:
                 return settled(payment, sent)
             elif asked_at >= attempt.may_begin_until:
                 return await self._failed(attempt, label)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _POLL_MAX_S)
+            await asyncio.sleep(next(waits))
 
     async def _failed(self, attempt: Attempt, label: str) -> PaymentRecord:
         """Return the record of a payment that has failed for certain."""
