@@ -19,7 +19,6 @@ from nwc.commands import ArgumentError
 from nwc.manifest import Command as DeclaredCommand
 from nwc.options import OptionError, parse_settings
 from nwc.service import Service
-from nwc.stdin import readable
 from nwc.wallet.connections.manager import ManagementError, StillStoredError
 
 # JSON-RPC 2.0: internal error.
@@ -59,6 +58,18 @@ class NwcPlugin(Plugin):
         """Register a command. Its parameters after the first are those of lightning-cli."""
         self.methods[declared.name] = _Command(declared, runner.background(command))
 
+    def run(self) -> None:
+        """Handle messages of lightningd until it closes stdin.
+
+        A message that Python cannot parse is ignored: it would end the plugin. lightningd passes on what
+        the owner types, such as a number of 5,000 digits.
+        """
+        while True:
+            try:
+                return super().run()
+            except (ValueError, RecursionError) as error:
+                _log.warning("ignored a message of lightningd: unreadable (%s)", type(error).__name__)
+
     def _exec_func(self, func: Callable[..., Any], request: Request) -> Any:
         try:
             return super()._exec_func(func, request)
@@ -66,11 +77,6 @@ class NwcPlugin(Plugin):
             # pyln would log the exception with its message.
             _log.exception("%s failed", request.method)
             raise RpcException("internal error; see lightningd's log", _INTERNAL_ERROR) from None
-
-    def _multi_dispatch(self, msgs: list[bytes]) -> bytes:
-        """Handle messages of lightningd; the last one is not complete yet."""
-        last: bytes = super()._multi_dispatch([*map(readable, msgs[:-1]), msgs[-1]])
-        return last
 
     def _write_locked(self, obj: Any) -> None:
         if isinstance(obj.get("error"), dict):

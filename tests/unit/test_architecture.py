@@ -20,7 +20,6 @@ ALLOWED = {
     "nwc.tasks": set(),
     "nwc.backoff": set(),
     "nwc.logs": set(),
-    "nwc.stdin": set(),
     "nwc.names": set(),
     "nwc.manifest": set(),
     "nwc.origin": set(),
@@ -50,7 +49,6 @@ ALLOWED = {
     },
     "nwc.runner": {
         "nwc.logs",
-        "nwc.stdin",
         "nwc.manifest",
         "nwc.options",
         "nwc.cln",

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from concurrent.futures import Future
+from io import BytesIO, TextIOWrapper
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from nwc.cln.errors import NodeUnavailableError, RpcCallError
 from nwc.commands import ArgumentError
-from nwc.runner import Runner, _reply
+from nwc.runner import NwcPlugin, Runner, _reply
 from nwc.wallet.connections.manager import StillStoredError
 
 
@@ -99,3 +100,28 @@ def test_each_error_has_its_code_and_message(error: BaseException, code: int, me
     _reply(request, done)
     assert request.answer.code == code
     assert request.answer.message.startswith(message)
+
+
+DEEP = "[" * 50_000 + "]" * 50_000
+
+
+@pytest.mark.parametrize("params", [f"[{'9' * 5000}]", f"[{DEEP}]", '["\\"", "\xff"]', "[1"])
+def test_a_message_that_cannot_be_read_is_ignored(
+    params: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Otherwise it would end the plugin."""
+    monkeypatch.setenv("LIGHTNINGD_PLUGIN", "1")
+    messages = [
+        f'{{"jsonrpc":"2.0","method":"{name}","params":{given},"id":"{name}"}}\n\n'
+        for name, given in (("bad", params), ("good", "[]"), ("bad", params), ("better", "[]"))
+    ]
+    stdin = TextIOWrapper(BytesIO("".join(messages).encode("latin-1")))
+    asked: list[Any] = []
+    plugin = NwcPlugin(autopatch=False)
+    plugin.stdin = stdin
+    monkeypatch.setattr(plugin, "_dispatch_request", lambda request: asked.append(request.id))
+    plugin.run()
+    assert asked == ["good", "better"]
+    assert [record.getMessage()[:31] for record in caplog.records] == [
+        "ignored a message of lightningd"
+    ] * 2
