@@ -6,7 +6,6 @@ lightningd decodes route hints and signatures, and signs. A *word* has five bits
 import hashlib
 import re
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from nwc.nostr import bech32
 
@@ -252,7 +251,6 @@ def _parse_trusted(invoice: str) -> Bolt11:
     return _parts_of(hrp, words[: -bech32.CHECKSUM_LENGTH])
 
 
-@lru_cache(maxsize=4)  # callers read several fields of one invoice in a row
 def _split(invoice: str) -> tuple[str, bytes]:
     return bech32.split(_bounded(invoice))
 
