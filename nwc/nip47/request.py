@@ -75,7 +75,7 @@ def _decrypt(event: Event, cipher: Cipher) -> str:
 
 def _parse_object(plaintext: str) -> dict[str, Any]:
     try:
-        body = _from_json(plaintext)
+        body = json.loads(plaintext, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         refuse("request: must be a JSON object with method and params")
     if not isinstance(body, dict):
@@ -85,10 +85,6 @@ def _parse_object(plaintext: str) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
-
-
-# One decoder for all requests: with other than default arguments, `json.loads` makes one at each call.
-_from_json = json.JSONDecoder(parse_constant=_no_constant).decode
 
 
 def _method(body: dict[str, Any]) -> str:
