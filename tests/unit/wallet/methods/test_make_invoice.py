@@ -1,5 +1,6 @@
-"""The parameters of make_invoice: accepted and refused values of every field."""
+"""make_invoice: accepted and refused values of every field, and many invoices at once."""
 
+import asyncio
 import hashlib
 import json
 import math
@@ -9,11 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nwc.cln.node import BOUNDS
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet.connections.record import Connection
+from nwc.wallet.context import INVOICES_AT_ONCE, Call
 from nwc.wallet.labels import request_label
-from nwc.wallet.methods.make_invoice import WantedInvoice, parse_params
+from nwc.wallet.methods.make_invoice import WantedInvoice, make_invoice, parse_params
 from tests.unit.helpers import JSON_VALUES
+from tests.unit.in_process import ALICE, BOB, World, connection
 
 DEFAULT_EXPIRY = 86_400
 MAX_MSAT = 1_844_674_407_370_955_161
@@ -378,3 +382,34 @@ def test_a_label_has_at_most_128_characters() -> None:
     label = request_label(connection.id, "cd" * 32)
     assert label == f"nwc:{'ab' * 8}:{'cd' * 32}"
     assert len(label) <= 128
+
+
+# Many invoices of a connection at once
+
+OWN, OTHER = connection(ALICE), connection(BOB)
+
+
+def test_the_limit_of_a_connection_is_below_lightningds_slots() -> None:
+    assert BOUNDS["invoice"].slots > INVOICES_AT_ONCE
+
+
+async def test_one_connection_does_not_take_all_slots(world: World) -> None:
+    held, running = asyncio.Event(), 0
+
+    async def hold(method: str, params: dict[str, Any]) -> None:
+        nonlocal running
+        if method == "invoice" and ALICE in params["label"]:
+            running += 1
+            await held.wait()
+
+    async def ask(asking: Connection, number: int) -> str:
+        call = Call(f"{number:064x}", {"amount": 1000}, asking)
+        return str((await make_invoice(world.wallet, call))["payment_hash"])
+
+    world.node.before = hold
+    asked = [asyncio.create_task(ask(OWN, number)) for number in range(40)]
+    await world.node.called(lambda: running == INVOICES_AT_ONCE)
+    assert await ask(OTHER, 0)
+    assert running == INVOICES_AT_ONCE
+    held.set()
+    assert len(set(await asyncio.gather(*asked))) == 40
