@@ -13,10 +13,10 @@ from tests.double.settings import NEWEST
 from tests.support.channel import Json
 from tests.support.lightningd_version import running_version
 from tests.support.restartable_relay import RestartableRelay
+from tests.support.rust_app import Asked, SdkApp
 from tests.support.waiting import wait_until
 from tests.wire.fixtures import fresh_name, wait_until_announced
 from tests.wire.node import PLUGIN
-from tests.wire.only_lightningd.sdk_app import Asked, SdkApp
 from tests.wire.only_lightningd.shapes import differences
 from tests.wire.real_node import RealNode, plugin_options
 
