@@ -97,7 +97,7 @@ lint: $(VENV)/tests-installed
 	$(BIN)/mypy
 
 unit: $(VENV)/tests-installed
-	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest tests/unit --cov=nwc --cov-branch --cov-report=term:skip-covered
+	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest tests/unit --cov=nwc --cov-branch --cov-report=term:skip-covered --cov-fail-under=97
 
 plugin: $(VENV)/tests-installed
 	$(BIN)/python -m pytest tests/wire -m double
