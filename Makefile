@@ -97,17 +97,17 @@ lint: $(VENV)/tests-installed
 	$(BIN)/mypy
 
 unit: $(VENV)/tests-installed
-	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest tests/unit --cov=nwc --cov-branch --cov-report=term:skip-covered
+	PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest tests/unit --cov=nwc --cov-branch --cov-report=term:skip-covered --cov-fail-under=97
 
 plugin: $(VENV)/tests-installed
-	$(BIN)/python -m pytest tests/plugin
+	$(BIN)/python -m pytest tests/wire -m double
 
 integration: $(VENV)/tests-installed
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest tests/wire -m lightningd
 
 # In one run, so that all skipped tests are listed at its end.
 wire: $(VENV)/tests-installed
-	$(BIN)/python -m pytest tests/plugin tests/integration tests/bundle
+	$(BIN)/python -m pytest tests/wire tests/bundle
 
 # Asks PyPI: has each package a wheel for every Python and processor that nwc/INSTALL.md names?
 wheels: $(VENV)/tests-installed

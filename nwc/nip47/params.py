@@ -27,8 +27,8 @@ PHP and Lua do not distinguish an empty object from an empty array. What an empt
     any method: metadata                     refused         refused  as {}    {}
 
 A string never counts as a number, not even an empty one: a limit that the client meant must not be
-ignored. "Refused" is OTHER, or NOT_IMPLEMENTED for a preimage. tests/cases/empty_values.py tests each
-cell.
+ignored. "Refused" is OTHER, or NOT_IMPLEMENTED for a preimage. tests/wire/test_empty_values.py tests
+each cell.
 """
 
 import json

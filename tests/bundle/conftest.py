@@ -1,4 +1,4 @@
-"""Run the cases with the bundle, in a root file system without Python; the node is the double.
+"""Run some tests of tests/wire with the bundle on the double, in a root file system without Python.
 
 BUNDLE_ROOT names such a root, for example one made by debootstrap. Without it, the tests make one that
 has only the C library.
@@ -15,16 +15,13 @@ from pathlib import Path
 import pytest
 
 import nwc
-
-# This import comes first: it makes pytest rewrite the assertions of the cases.
-from tests.plugin.conftest import make_node, node, payee  # noqa: F401
-
-# isort: split
+import tests.wire  # noqa: F401 - first: it makes pytest rewrite assertions of the modules below
 from tests.bundle.root import cannot, make_root, write_starter
-from tests.cases.fixtures import *  # noqa: F403
-from tests.cases.shared import *  # noqa: F403
 from tests.support.channel import Json
 from tests.support.not_run import NotRun
+from tests.wire.double_fixtures import *  # noqa: F403
+from tests.wire.fixtures import *  # noqa: F403
+from tests.wire.shared import *  # noqa: F403
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -37,7 +34,6 @@ def _cannot_build() -> list[str]:
 
 
 _not_run = NotRun(
-    HERE,
     "tests of the bundle",
     "; ".join([*cannot(), *_cannot_build()]),
     ["They run the bundle in a root file system without Python."],
@@ -45,7 +41,7 @@ _not_run = NotRun(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    _not_run.skip(items)
+    _not_run.skip([item for item in items if HERE in item.path.parents])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -53,6 +49,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
     """Print the reason last, after the list of skipped tests."""
     yield
     _not_run.say(terminalreporter)
+
+
+@pytest.fixture(scope="module")
+def node_kind() -> str:
+    """The kind of node that runs the bundle."""
+    return "double"
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +88,7 @@ def how_it_runs(archive: Path) -> Json:
     return {"installation": "bundle", "python_version": done.stdout.strip()}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session")  # type: ignore[no-redef]
 def plugin_file(tmp_path_factory: pytest.TempPathFactory, root: Path, bundle: Path) -> Path:
     """The program that the node starts: it runs the bundle in that root file system."""
     starter = tmp_path_factory.mktemp("starter") / "nwc"

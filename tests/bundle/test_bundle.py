@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from tests.bundle.root import make_root, write_starter
-from tests.cases.fixtures import Connect
-from tests.cases.node import MakeNode
-from tests.cases.relays import relay_state
-from tests.cases.tls import certificate, tls_relay  # noqa: F401 - fixtures
-from tests.plugin.double_node import DoubleNode
 from tests.support.certificate import Certificate
 from tests.support.restartable_relay import RestartableRelay
 from tests.support.scripted_relay import ScriptedRelay
+from tests.wire.double_node import DoubleNode
+from tests.wire.fixtures import Connect
+from tests.wire.node import MakeNode
+from tests.wire.test_relays import relay_state
+from tests.wire.test_tls import certificate, tls_relay  # noqa: F401 - fixtures
 
 COFFEE = {"amount": 1000, "description": "coffee"}
 MAX_SIZE = 45_000_000

@@ -1,1 +1,1 @@
-from tests.cases.commands import *  # noqa: F403
+from tests.wire.test_commands import *  # noqa: F403

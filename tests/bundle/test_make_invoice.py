@@ -1,1 +1,1 @@
-from tests.cases.make_invoice import *  # noqa: F403
+from tests.wire.only_double.test_make_invoice import *  # noqa: F403

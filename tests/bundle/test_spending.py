@@ -1,1 +1,1 @@
-from tests.cases.spending import *  # noqa: F403
+from tests.wire.test_spending import *  # noqa: F403

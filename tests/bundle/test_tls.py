@@ -1,1 +1,1 @@
-from tests.cases.tls import *  # noqa: F403
+from tests.wire.test_tls import *  # noqa: F403

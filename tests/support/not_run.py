@@ -1,36 +1,32 @@
 """Skips tests that need something this machine lacks, and reports them where nobody overlooks it."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
 
 class NotRun:
-    """The tests of a folder that perhaps cannot run on this machine.
+    """Tests that perhaps cannot run on this machine.
 
     Args:
-        folder: that of the tests.
         title: the name of these tests in the output.
         reason: why they cannot run; empty if they can.
         notes: further lines for the end of the output.
 
     """
 
-    def __init__(self, folder: Path, title: str, reason: str, notes: Sequence[str] = ()) -> None:
-        self._folder = folder
+    def __init__(self, title: str, reason: str, notes: Sequence[str] = ()) -> None:
         self._title = title
         self._reason = reason
         self._notes = notes
         self._skipped = 0
 
     def skip(self, items: Sequence[pytest.Item]) -> None:
-        """Mark the folder's tests as skipped if they cannot run; for `pytest_collection_modifyitems`."""
+        """Mark these tests as skipped if they cannot run; for `pytest_collection_modifyitems`."""
         if not self._reason:
             return
-        ours = [item for item in items if self._folder in item.path.parents]
-        self._skipped = len(ours)
-        for item in ours:
+        self._skipped = len(items)
+        for item in items:
             item.add_marker(pytest.mark.skip(reason=self._reason))
 
     def say(self, reporter: pytest.TerminalReporter) -> None:

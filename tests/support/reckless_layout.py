@@ -1,6 +1,6 @@
 """Lays out the package as reckless does, without reckless: a copy, `.venv` and a wrapper.
 
-tests/integration/test_reckless.py installs it with reckless itself.
+tests/wire/only_lightningd/test_reckless.py installs it with reckless itself.
 """
 
 import shutil

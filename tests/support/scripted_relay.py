@@ -138,11 +138,15 @@ class ScriptedRelay(LoopThread):
             self._serve,
             "127.0.0.1",
             self.port,
-            process_request=self._redirect,
+            process_request=self._respond,
+            open_timeout=None,
             compression=None,
             ssl=self._tls,
         ) as server:
             await self._until_stopped(server)
+
+    async def _respond(self, connection: ServerConnection, request: Request) -> Response | None:
+        return self._redirect(connection, request)
 
     def _redirect(self, connection: ServerConnection, request: Request) -> Response | None:
         self.handshakes.append(list(request.headers.raw_items()))

@@ -51,3 +51,11 @@ def test_a_dead_link_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# A heading\n[a](#a-heading) [b](#none) [c](none.md) [d](https://example.com)\n")
     assert dead_links(page) == ["#none", "none.md"]
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    page = (ROOT / "nwc" / "README.md").read_text(encoding="utf-8")
+    promises = page.partition("## Promises")[2].partition("\n## ")[0]
+    named = re.findall(r"`((?:unit|wire)/[^`]*)`", promises)
+    assert len(named) > 20
+    assert [path for path in named if not (ROOT / "tests" / path).exists()] == []

@@ -1,4 +1,4 @@
-"""How the service connects its parts. The parts have their own tests; tests/cases test the whole."""
+"""How the service connects its parts. The parts have their own tests; tests/wire test the whole."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Answers to requests from before a start, stopping, and bounds; tests/cases covers the rest."""
+"""Answers to requests from before a start, stopping, and bounds; tests/wire covers the rest."""
 
 import asyncio
 import json

@@ -1,1 +1,0 @@
-from tests.cases.answers import *  # noqa: F403

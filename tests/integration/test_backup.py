@@ -1,1 +1,0 @@
-from tests.cases.backup import *  # noqa: F403

@@ -1,1 +1,0 @@
-from tests.cases.clocks import *  # noqa: F403

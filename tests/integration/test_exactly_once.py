@@ -1,1 +1,0 @@
-from tests.cases.exactly_once import *  # noqa: F403

@@ -1,1 +1,0 @@
-from tests.cases.malformed import *  # noqa: F403

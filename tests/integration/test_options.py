@@ -1,1 +1,0 @@
-from tests.cases.options import *  # noqa: F403

@@ -1,1 +1,0 @@
-from tests.cases.privacy import *  # noqa: F403

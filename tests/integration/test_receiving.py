@@ -1,1 +1,0 @@
-from tests.cases.receiving import *  # noqa: F403

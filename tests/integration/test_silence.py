@@ -1,1 +1,0 @@
-from tests.cases.silence import *  # noqa: F403

@@ -1,1 +1,0 @@
-from tests.cases.stopping import *  # noqa: F403

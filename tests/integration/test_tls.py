@@ -1,1 +1,0 @@
-from tests.cases.tls import *  # noqa: F403

@@ -1,1 +1,0 @@
-from tests.cases.auth import *  # noqa: F403

@@ -1,1 +1,0 @@
-from tests.cases.commands import *  # noqa: F403

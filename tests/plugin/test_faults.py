@@ -1,1 +1,0 @@
-from tests.cases.faults import *  # noqa: F403

@@ -1,1 +1,0 @@
-from tests.cases.make_invoice import *  # noqa: F403

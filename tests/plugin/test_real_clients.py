@@ -1,2 +1,0 @@
-from tests.cases.alby_client import *  # noqa: F403
-from tests.cases.rust_client import *  # noqa: F403

@@ -1,1 +1,0 @@
-from tests.cases.relays import *  # noqa: F403

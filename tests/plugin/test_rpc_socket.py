@@ -1,1 +1,0 @@
-from tests.cases.rpc_socket import *  # noqa: F403

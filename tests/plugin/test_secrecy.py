@@ -1,1 +1,0 @@
-from tests.cases.secrecy import *  # noqa: F403
