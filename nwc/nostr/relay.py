@@ -10,18 +10,16 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import cast
 
-from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from nwc.nostr.bounded_connection import BoundedConnection
 from nwc.nostr.connection_failure import describe_failure
 from nwc.nostr.event import Event
 from nwc.nostr.keys import KeyPair
-from nwc.nostr.messages import MAX_FRAME_BYTES, MessageError, NoticeReceived
+from nwc.nostr.messages import MessageError, NoticeReceived
 from nwc.nostr.reconnect_pace import ReconnectPace
 from nwc.nostr.relay_health import STABLE_AFTER_S, RelayHealth, RelayInfo
+from nwc.nostr.relay_socket import RelaySocket, open_socket
 from nwc.nostr.relay_url import is_onion
 from nwc.nostr.session import Published, RelaySession
 from nwc.nostr.subscriptions import Recipient
@@ -31,7 +29,6 @@ OPEN_TIMEOUT_S = 15.0
 OPEN_TIMEOUT_PROXY_S = 60.0
 # An attempt that takes longer may hang for ever, so a second one begins beside it.
 HANGS_AFTER_S = 5.0
-PING_INTERVAL_S = 20.0
 TICK_S = 1.0
 # How long to send pending frames at the end of a connection.
 FLUSH_TIMEOUT_S = 0.5
@@ -39,14 +36,6 @@ FLUSH_TIMEOUT_S = 0.5
 CLOCK_STEP_S = 2.0
 
 _log = logging.getLogger(__name__)
-
-
-class _connect(connect):
-    """Connect without redirects: the proxy rules could forbid the new address."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """Return the answer as an error like any other."""
-        return exc
 
 
 class Relay:
@@ -83,15 +72,14 @@ class Relay:
         self._is_send_scheduled = False
         self._pending: dict[str, asyncio.Future[Published]] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._connection: BoundedConnection | None = None
+        self._connection: RelaySocket | None = None
         self._health = RelayHealth()
         self._pace = ReconnectPace(_loop_time())
         self._clock_offset_s = time.time() - time.monotonic()
 
     def info(self) -> RelayInfo:
         """Return the state of the relay."""
-        # websockets returns 0.0 before the first pong.
-        latency_s = (self._connection.latency or None) if self._connection else None
+        latency_s = self._connection.latency_s if self._connection else None
         return self._health.info(self.url, recipients=len(self._session), latency_s=latency_s)
 
     @property
@@ -181,9 +169,9 @@ class Relay:
                 self._on_disconnect(error)
             await asyncio.sleep(self._pace.pause(_loop_time()))
 
-    async def _connect(self) -> BoundedConnection:
+    async def _connect(self) -> RelaySocket:
         """Return a new connection, after as many attempts as it takes."""
-        attempts: set[asyncio.Task[BoundedConnection]] = set()
+        attempts: set[asyncio.Task[RelaySocket]] = set()
         connection = None
         try:
             while connection is None:
@@ -194,9 +182,7 @@ class Relay:
             await _abandon(attempts)
         return connection
 
-    async def _first_success(
-        self, attempts: "set[asyncio.Task[BoundedConnection]]"
-    ) -> BoundedConnection | None:
+    async def _first_success(self, attempts: "set[asyncio.Task[RelaySocket]]") -> RelaySocket | None:
         """Return the connection of the first attempt that succeeds, None if another may begin.
 
         An attempt may hang because the network has changed since it began. So the next attempt does not
@@ -234,31 +220,18 @@ class Relay:
                     self._health.last_error,
                 )
 
-    async def _open(self) -> BoundedConnection:
+    async def _open(self) -> RelaySocket:
         if self._proxy is None and is_onion(self.url):
             # Resolving an onion name would reveal the relay to the name server.
             raise OSError("a .onion relay needs lightningd's option proxy")
         async with asyncio.timeout(OPEN_TIMEOUT_PROXY_S if self._proxy else OPEN_TIMEOUT_S):
-            connection = await _connect(
-                self.url,
-                proxy=self._proxy,
-                create_connection=BoundedConnection,
-                compression=None,
-                max_size=MAX_FRAME_BYTES,
-                open_timeout=None,
-                close_timeout=1,
-                ping_interval=PING_INTERVAL_S,
-                ping_timeout=PING_INTERVAL_S,
-                user_agent_header=None,
-            )
-        return cast(BoundedConnection, connection)
+            return await open_socket(self.url, proxy=self._proxy)
 
-    async def _serve(self, connection: BoundedConnection) -> None:
+    async def _serve(self, connection: RelaySocket) -> None:
         """Serve a connection until it ends, then raise why it ended."""
         began = _loop_time()
         self._on_connect(connection)
         try:
-            await connection.ping()  # so that the latency is known at once
             await connection.wait_closed()
         finally:
             if self._session.has_served or _loop_time() - began >= STABLE_AFTER_S:
@@ -266,10 +239,10 @@ class Relay:
             await self._flush(connection)
         raise connection.close_exc
 
-    async def _flush(self, connection: BoundedConnection) -> None:
+    async def _flush(self, connection: RelaySocket) -> None:
         self._frames.extend(self._session.data_to_send())
-        # An error of the connection must not replace a cancellation.
-        with contextlib.suppress(OSError, TimeoutError):
+        # A timeout must not replace a cancellation.
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_TIMEOUT_S):
                 while self._frames and connection.is_open:
                     self._send_frames(connection)
@@ -281,7 +254,7 @@ class Relay:
         except Exception:
             _log.exception("relay %s: unexpected error", self.url)
             if self._connection is not None:
-                self._connection.transport.abort()
+                self._connection.abort()
 
     def _receive(self, frame: str | bytes) -> None:
         # Errors and complaints are counted and kept, but not logged: a hostile relay could send them
@@ -314,9 +287,9 @@ class Relay:
         if not self._frames and self._session.has_data_to_send:
             self._send_soon()  # there is more AUTH to sign
 
-    def _send_frames(self, connection: BoundedConnection) -> None:
+    def _send_frames(self, connection: RelaySocket) -> None:
         while self._frames and connection.can_send:
-            connection.send_now(self._frames.popleft())
+            connection.send(self._frames.popleft())
 
     def _send_soon(self) -> None:
         """Send in the next step of the event loop, together with all frames that are queued by then."""
@@ -343,7 +316,7 @@ class Relay:
         if future is not None and not future.done():
             future.set_result(published)
 
-    def _on_connect(self, connection: BoundedConnection) -> None:
+    def _on_connect(self, connection: RelaySocket) -> None:
         self._connection = connection
         self._session.connected(self._now())
         connection.listen(self._on_message, self._send)
@@ -380,10 +353,10 @@ def _loop_time() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def _abandon(attempts: "set[asyncio.Task[BoundedConnection]]") -> None:
+async def _abandon(attempts: "set[asyncio.Task[RelaySocket]]") -> None:
     """Cancel attempts that are not needed any more, and drop the connection of one that succeeded."""
     for attempt in attempts:
         attempt.cancel()
     for left in await asyncio.gather(*attempts, return_exceptions=True):
         if not isinstance(left, BaseException):
-            left.transport.abort()
+            left.abort()
