@@ -1,7 +1,8 @@
 """NIP-42 on one connection: sign the relay's challenge with our keys, and track its answers.
 
-A state machine beside session.py, without socket or clock. It signs when frames are requested, for
-SIGN_BATCH keys at a time, so that thousands of keys on one relay do not hold up the event loop.
+A state machine beside session.py, without socket or clock: `now` is seconds of a monotonic clock. It
+signs when frames are requested, for SIGN_BATCH keys at a time, so that thousands of keys on one relay do
+not hold up the event loop.
 """
 
 from collections.abc import Callable, Iterable
@@ -126,12 +127,17 @@ class Auth:
         self._to_sign.pop(public_key, None)
         self.refused.discard(public_key)
 
-    def frames(self) -> list[str]:
-        """Sign for up to SIGN_BATCH keys and return the frames to send."""
+    def frames(self, created_at: int) -> list[str]:
+        """Sign for up to SIGN_BATCH keys and return the frames to send.
+
+        Args:
+            created_at: Unix seconds.
+
+        """
         frames = []
         for public_key in list(islice(self._to_sign, SIGN_BATCH)):
             key = self._to_sign.pop(public_key)
-            event = auth_event(key, self._url, self._challenge, int(self._now))
+            event = auth_event(key, self._url, self._challenge, created_at)
             self._pending[event.id] = public_key
             frames.append(auth_message(event))
         return frames
@@ -165,12 +171,6 @@ class Auth:
             self._pending.clear()
         self._begin_round()
         return is_given_up
-
-    def clock_moved(self, by_s: float) -> None:
-        """Move all deadlines by as many seconds as the clock was set."""
-        self._now += by_s
-        self._next_round_at += by_s
-        self._give_up_at += by_s
 
     def _begin_round(self) -> None:
         """Queue AUTH of all keys for the newest challenge.

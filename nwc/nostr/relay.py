@@ -32,8 +32,6 @@ HANGS_AFTER_S = 5.0
 TICK_S = 1.0
 # How long to send pending frames at the end of a connection.
 FLUSH_TIMEOUT_S = 0.5
-# Clock changes smaller than this are ignored.
-CLOCK_STEP_S = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +73,6 @@ class Relay:
         self._connection: RelaySocket | None = None
         self._health = RelayHealth()
         self._pace = ReconnectPace(_loop_time())
-        self._clock_offset_s = time.time() - time.monotonic()
 
     def info(self) -> RelayInfo:
         """Return the state of the relay."""
@@ -101,12 +98,12 @@ class Relay:
 
     def subscribe(self, recipient: Recipient) -> None:
         """Start to read a recipient's events, on this and every later connection."""
-        self._session.subscribe(recipient, self._now())
+        self._session.subscribe(recipient, _loop_time())
         self._send_soon()
 
     def unsubscribe(self, public_key: str) -> None:
         """Stop reading a recipient's events."""
-        self._session.unsubscribe(public_key, self._now())
+        self._session.unsubscribe(public_key, _loop_time())
         self._send_soon()
 
     def is_listening(self, public_key: str) -> bool:
@@ -134,7 +131,7 @@ class Relay:
         if (pending := self._pending.get(event.id)) is not None:
             return pending
         outcome: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
-        refused = self._session.publish(event, self._now() + timeout_s, signer)
+        refused = self._session.publish(event, _loop_time() + timeout_s, signer)
         if refused:
             outcome.set_result(refused)
         else:
@@ -207,7 +204,7 @@ class Relay:
         """Give up publications at their deadline and retry what is due, connected or not."""
         while True:
             await asyncio.sleep(TICK_S)
-            for published in self._session.tick(self._now()):
+            for published in self._session.tick(_loop_time(), time.time()):
                 self._settle(published)
             if self._session.is_unanswered:
                 self._health.unanswered()
@@ -240,7 +237,7 @@ class Relay:
         raise connection.close_exc
 
     async def _flush(self, connection: RelaySocket) -> None:
-        self._frames.extend(self._session.data_to_send())
+        self._frames.extend(self._session.data_to_send(time.time()))
         # A timeout must not replace a cancellation.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_TIMEOUT_S):
@@ -260,7 +257,7 @@ class Relay:
         # Errors and complaints are counted and kept, but not logged: a hostile relay could send them
         # without end, and every log line goes through lightningd.
         try:
-            result = self._session.receive(_text(frame), self._now())
+            result = self._session.receive(_text(frame), _loop_time())
         except MessageError:
             self._health.invalid_frame()
             return
@@ -282,7 +279,7 @@ class Relay:
         if connection is None or self._is_send_scheduled:
             return
         if not self._frames:
-            self._frames.extend(self._session.data_to_send())
+            self._frames.extend(self._session.data_to_send(time.time()))
         self._send_frames(connection)
         if not self._frames and self._session.has_data_to_send:
             self._send_soon()  # there is more AUTH to sign
@@ -301,16 +298,6 @@ class Relay:
         self._is_send_scheduled = False
         self._send()
 
-    def _now(self) -> float:
-        """Return Unix seconds. If the clock was set, first adjust the session's deadlines."""
-        now = time.time()
-        moved_s = now - time.monotonic() - self._clock_offset_s
-        if abs(moved_s) >= CLOCK_STEP_S:
-            self._clock_offset_s += moved_s
-            self._session.clock_moved(moved_s, now)
-            self._send_soon()
-        return now
-
     def _settle(self, published: Published) -> None:
         future = self._pending.pop(published.event_id, None)
         if future is not None and not future.done():
@@ -318,7 +305,7 @@ class Relay:
 
     def _on_connect(self, connection: RelaySocket) -> None:
         self._connection = connection
-        self._session.connected(self._now())
+        self._session.connected(_loop_time())
         connection.listen(self._on_message, self._send)
         self._send_soon()
         self._health.connected()

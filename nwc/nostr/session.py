@@ -25,8 +25,10 @@ Rules:
    We do the same if the relay answers a REQ with neither EOSE nor CLOSED: older relays send a NOTICE.
 4. Everything is bounded: the outbox by number, characters and deadlines, AUTH as auth.py says, and the
    queued frames by the number of recipients and events.
-5. All times are Unix seconds. The clock may be set while we run: `clock_moved()` moves all deadlines
-   along, so that none passes early or late.
+5. `now` and all deadlines are seconds of a monotonic clock, so that no deadline passes early or late
+   when the system clock is set. Relays see Unix time (`unix_now`) in AUTH and in the `since` of a REQ.
+   If the clock is set back, a `since` may be in the future, and the relay would deliver nothing until
+   then. So `tick()` sends such a REQ again.
 """
 
 from collections import Counter
@@ -56,6 +58,8 @@ CLOCK_ERROR_S = 600
 
 MAX_OUTBOX = 8192
 MAX_OUTBOX_CHARACTERS = 16 * 1024 * 1024
+# A `since` that is later than it should be by no more than this is left alone.
+CLOCK_STEP_S = 2
 RESUBSCRIBE_FIRST_S = 5
 RESUBSCRIBE_MAX_S = 300
 # How long a relay may take to answer a REQ, the first time and at most.
@@ -147,8 +151,8 @@ class RelaySession:
         self._to_send: list[str] = []
         # Ids only, so that an event that is given up before it was sent is not sent later.
         self._to_publish: dict[str, None] = {}
-        # When each REQ was queued. If many recipients are added at once, a subscription needs one REQ.
-        self._to_request: dict[str, float] = {}
+        # Subscription ids. If many recipients are added at once, a subscription needs one REQ.
+        self._to_request: dict[str, None] = {}
         self._outbox_characters = 0
 
     # What is wanted
@@ -191,7 +195,7 @@ class RelaySession:
 
         Args:
             event: signed.
-            deadline_at: when to give up, in Unix seconds.
+            deadline_at: when to give up.
             signer: the key that signed it, for AUTH, if that key is no recipient here.
 
         Returns:
@@ -244,10 +248,6 @@ class RelaySession:
     def receive(self, text: str, now: float) -> Event | Published | NoticeReceived | None:
         """Process one frame from the relay.
 
-        Args:
-            text: the frame.
-            now: Unix seconds.
-
         Returns:
             An event for a recipient (signature unchecked), the outcome of a publication, a text for
             people, or None.
@@ -273,8 +273,8 @@ class RelaySession:
                 return message
         return None
 
-    def tick(self, now: float) -> list[Published]:
-        """Retry what is due, and give up publications at their deadline.
+    def tick(self, now: float, unix_now: float) -> list[Published]:
+        """Retry what is due, and give up publications at their deadline. Call it about every second.
 
         Returns:
             The publications that were given up.
@@ -290,29 +290,9 @@ class RelaySession:
                 refused.awaits_auth = False
                 self._request(subscription, now)
         self._retry_unanswered(now)
+        self._renew_after_clock_change(now, unix_now)
         late = [i for i, outgoing in self._outbox.items() if now >= outgoing.deadline_at]
         return [self._give_up(event_id) for event_id in late]
-
-    def clock_moved(self, by_s: float, now: float) -> None:
-        """Adjust to a clock that was set.
-
-        Args:
-            by_s: seconds by which it was set forward; negative if it was set back.
-            now: Unix seconds, by the new clock.
-
-        """
-        self._auth.clock_moved(by_s)
-        for outgoing in self._outbox.values():
-            outgoing.deadline_at += by_s
-        for refused in self._refused.values():
-            if refused.retry_at is not None:
-                refused.retry_at += by_s
-        for subscription_id in self._unanswered:
-            self._unanswered[subscription_id] += by_s
-        if by_s < 0:  # a `since` may be in the future now: the relay would deliver nothing until then
-            for subscription in self._subscriptions:
-                if not self._is_closed(subscription.id):
-                    self._request(subscription, now)
 
     def give_up(self) -> list[Published]:
         """Give up all publications. Call it last."""
@@ -328,14 +308,14 @@ class RelaySession:
         """True if there are frames to send."""
         return bool(self._auth.has_frames or self._to_request or self._to_send or self._to_publish)
 
-    def data_to_send(self) -> list[str]:
+    def data_to_send(self, unix_now: float) -> list[str]:
         """Return and forget some of the frames to send, in this order: AUTH, REQ, all others.
 
         A REQ is held back until every AUTH is sent, so that the relay knows our keys. Events are not.
         """
-        frames = self._auth.frames()
+        frames = self._auth.frames(int(unix_now))
         if self._to_request and not self._auth.has_frames:
-            frames += self._requests()
+            frames += self._requests(int(unix_now) - self._reach_s)
         frames += self._to_send
         frames += (self._outbox[event_id].message for event_id in self._to_publish)
         self._to_send.clear()
@@ -344,12 +324,12 @@ class RelaySession:
 
     # Inside
 
-    def _requests(self) -> list[str]:
-        requests = [
-            req_message(subscription_id, subscription.filter(self._kinds, int(now) - self._reach_s))
-            for subscription_id, now in self._to_request.items()
-            if (subscription := self._subscriptions.get(subscription_id))
-        ]
+    def _requests(self, since: int) -> list[str]:
+        requests = []
+        for subscription_id in self._to_request:
+            if subscription := self._subscriptions.get(subscription_id):
+                subscription.since = since
+                requests.append(req_message(subscription_id, subscription.filter(self._kinds)))
         self._to_request.clear()
         return requests
 
@@ -364,7 +344,8 @@ class RelaySession:
 
     def _request(self, subscription: Subscription, now: float) -> None:
         if self.is_connected:
-            self._to_request[subscription.id] = now
+            self._to_request[subscription.id] = None
+            subscription.since = 0
             doublings = min(self._times_unanswered[subscription.id], 10)
             delay = UNANSWERED_FIRST_S * 2**doublings
             self._unanswered[subscription.id] = now + min(delay, UNANSWERED_MAX_S)
@@ -412,6 +393,12 @@ class RelaySession:
             subscription = self._subscriptions.get(subscription_id)
             if subscription and now >= at:
                 self._times_unanswered[subscription_id] += 1
+                self._request(subscription, now)
+
+    def _renew_after_clock_change(self, now: float, unix_now: float) -> None:
+        latest = unix_now - self._reach_s + CLOCK_STEP_S
+        for subscription in self._subscriptions:
+            if subscription.since > latest and not self._is_closed(subscription.id):
                 self._request(subscription, now)
 
     def _on_ok(

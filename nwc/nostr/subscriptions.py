@@ -40,20 +40,22 @@ class Subscription:
         id: the subscription id.
         recipients: by public key.
         room: the most recipients it can hold.
+        since: of its last REQ, in Unix seconds; 0 before that.
 
     """
 
     id: str
     recipients: dict[str, Recipient] = field(default_factory=dict)
     room: int = SUBSCRIPTION_ROOM
+    since: int = 0
 
-    def filter(self, kinds: tuple[int, ...], since: int) -> dict[str, Any]:
+    def filter(self, kinds: tuple[int, ...]) -> dict[str, Any]:
         """Return the NIP-01 filter. It names the authors, so an honest relay holds back all others."""
         return {
             "kinds": list(kinds),
             "#p": list(self.recipients),
             "authors": sorted({recipient.author for recipient in self.recipients.values()}),
-            "since": since,
+            "since": self.since,
         }
 
 

@@ -413,8 +413,8 @@ async def test_auth_of_many_keys_is_signed_in_batches(
     turns: list[int] = []
     frames = Auth.frames
 
-    def count(auth: Auth) -> list[str]:
-        made = frames(auth)
+    def count(auth: Auth, created_at: int) -> list[str]:
+        made = frames(auth, created_at)
         if made:
             signed.append(len(made))
             turns.append(turn)
