@@ -17,12 +17,13 @@ Rules:
 2. NIP-42: we answer a challenge with every key that is a recipient here, or that was passed to `publish`
    as the signer of a pending event. If the relay refuses a subscription or event with "auth-required:",
    we send it again after the relay has accepted the AUTH, but not in an endless loop. An event that is
-   refused again is sent again only while there is a newer challenge to answer. Keys that the relay does
-   not serve must not keep it from serving the others: see `_split`.
+   refused again is sent again only while there is a newer challenge to answer. If a subscription is
+   refused again, rule 3 applies, and its keys sign again before the retry.
    Some relays (chorus) answer a REQ with a challenge and EOSE, and then forget the REQ. So we send every
    REQ that is older than a challenge again once the AUTH is accepted, even if the relay confirmed it.
 3. If the relay closes a subscription for another reason, we retry after a delay that doubles each time.
-   We do the same if the relay answers a REQ with neither EOSE nor CLOSED: older relays send a NOTICE.
+   We do the same if the relay answers a REQ with neither EOSE nor CLOSED: nostr-rs-relay refuses a REQ
+   by a NOTICE, and so does strfry if there are too many.
 4. Everything is bounded: the outbox by number, characters and deadlines, AUTH as auth.py says, and the
    queued frames by the number of recipients and events.
 5. `now` and all deadlines are seconds of a monotonic clock, so that no deadline passes early or late
@@ -65,13 +66,8 @@ RESUBSCRIBE_MAX_S = 300
 # How long a relay may take to answer a REQ, the first time and at most.
 UNANSWERED_FIRST_S = 30
 UNANSWERED_MAX_S = 300
-# How many times subscriptions may be split on one connection: relays allow few subscriptions.
-MAX_SPLITS = 16
-# How many times on one connection we renew at once an AUTH that the relay has forgotten. Without this
-# limit, a relay that forgets each AUTH would make all keys sign every second.
-MAX_PROMPT_RENEWALS = 32
 
-_AUTH_REQUIRED, _RESTRICTED = "auth-required:", "restricted:"
+_AUTH_REQUIRED = "auth-required:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +135,6 @@ class RelaySession:
         self._subscriptions = Subscriptions()
         self._outbox: dict[str, _Outgoing] = {}
         self._auth = Auth(url, self._keys)
-        self._splits = 0
-        self._prompt_renewals = 0
         self._refused: dict[str, _Refusal] = {}
         self._ready: set[str] = set()
         # By subscription id: when to repeat a REQ without an answer, and how many in a row had none.
@@ -232,8 +226,6 @@ class RelaySession:
         """Forget the state of the connection."""
         self.is_connected = False
         self._auth = Auth(self.url, self._keys)
-        self._splits = 0
-        self._prompt_renewals = 0
         self._refused.clear()
         self._ready.clear()
         self._unanswered.clear()
@@ -430,15 +422,11 @@ class RelaySession:
         self._mark_answered(subscription_id)
         refused = self._refused.setdefault(subscription_id, _Refusal())
         refused.awaits_auth = reason.startswith(_AUTH_REQUIRED)
-        notice = NoticeReceived(f"subscription closed: {reason}")
-        if refused.retry_at is not None:  # a repeated CLOSED does not delay the retry
-            return notice
-        delay = RESUBSCRIBE_FIRST_S * 2 ** min(refused.refusals, 10)
-        refused.retry_at = now + min(delay, RESUBSCRIBE_MAX_S)
-        refused.refusals += 1
-        if self._auth.is_settled or refused.refusals > 1:
-            self._on_closed_after_auth(subscription, refused, reason, now)
-        return notice
+        if refused.retry_at is None:  # a repeated CLOSED does not delay the retry
+            delay = RESUBSCRIBE_FIRST_S * 2 ** min(refused.refusals, 10)
+            refused.retry_at = now + min(delay, RESUBSCRIBE_MAX_S)
+            refused.refusals += 1
+        return NoticeReceived(f"subscription closed: {reason}")
 
     # NIP-42
 
@@ -463,37 +451,3 @@ class RelaySession:
             subscription = self._subscriptions.get(subscription_id)
             if subscription and subscription_id not in self._refused:  # else its retry_at applies
                 self._request(subscription, now)
-
-    def _on_closed_after_auth(
-        self, subscription: Subscription, refused: _Refusal, reason: str, now: float
-    ) -> None:
-        """Handle a CLOSED from a relay that has accepted our AUTH, or that repeats its refusal."""
-        if reason.startswith((_AUTH_REQUIRED, _RESTRICTED)) and self._split(subscription, refused, now):
-            return
-        is_first = refused.awaits_auth and refused.refusals == 1
-        if is_first and self._prompt_renewals < MAX_PROMPT_RENEWALS:
-            # The relay has forgotten our AUTH. The challenge is still valid (NIP-42).
-            self._prompt_renewals += 1
-            refused.retry_at = now
-
-    def _split(self, subscription: Subscription, refused: _Refusal, now: float) -> bool:
-        """Split a subscription that the relay refuses because of some of its keys.
-
-        Some relays refuse a REQ unless they serve every key in `#p`. Keys whose AUTH was refused move to
-        a subscription of their own. "restricted:" does not name the keys, so then one half moves.
-
-        Returns:
-            True if the subscription was split.
-
-        """
-        keys = list(subscription.recipients)
-        moving = [key for key in keys if key in self._auth.refused]
-        if not moving and not refused.awaits_auth:
-            moving = keys[len(keys) // 2 :]
-        if not 0 < len(moving) < len(keys) or self._splits >= MAX_SPLITS:
-            return False
-        self._splits += 1
-        for part in (subscription, self._subscriptions.split(subscription, moving)):
-            self._request(part, now)
-        del self._refused[subscription.id]
-        return True

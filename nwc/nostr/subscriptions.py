@@ -101,14 +101,6 @@ class Subscriptions:
             self._with_room.pop(subscription.id, None)
         return subscription
 
-    def split(self, subscription: Subscription, public_keys: list[str]) -> Subscription:
-        """Move these recipients to a new subscription and return it; both REQs must be sent again."""
-        new = self._create()
-        for public_key in public_keys:
-            new.recipients[public_key] = subscription.recipients.pop(public_key)
-            self._subscription_of[public_key] = new
-        return new
-
     def remove(self, public_key: str) -> Subscription | None:
         """Remove a recipient and return its subscription.
 

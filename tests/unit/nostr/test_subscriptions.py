@@ -108,22 +108,6 @@ def test_adding_a_recipient_again_keeps_its_subscription() -> None:
     check(subscriptions)
 
 
-def test_a_split_moves_recipients_to_a_new_subscription() -> None:
-    subscriptions = subscriptions_of(150)
-    whole, other = subscriptions
-    moving = list(whole.recipients)[:30]
-    new = subscriptions.split(whole, moving)
-    assert list(new.recipients) == moving
-    assert len(whole.recipients) == 70
-    check(subscriptions)
-    # A new recipient does not join the ones that were moved.
-    assert subscriptions.add(RECIPIENTS[150]) is other
-    for public_key in moving:
-        assert subscriptions.remove(public_key) is new
-    assert subscriptions.get(new.id) is None
-    check(subscriptions)
-
-
 def test_an_empty_subscription_is_forgotten_and_its_id_is_not_used_again() -> None:
     subscriptions = subscriptions_of(1)
     gone = subscriptions.remove(KEYS[0].public_key)
