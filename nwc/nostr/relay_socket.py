@@ -17,7 +17,6 @@ import os
 import socket
 import ssl
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -139,12 +138,12 @@ class RelaySocket(asyncio.BufferedProtocol):
         # A memoryview: over TLS asyncio reads into a slice of it, and a slice of a bytearray is a copy.
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._unhandled = bytearray()
-        # Parsed, but not handled: what came with the answer to the handshake, before `listen`.
-        self._events: deque[object] = deque()
         self._fragments: list[bytes | bytearray | memoryview] = []
         self._is_text = True
         self._is_listening = False
-        self._on_message: Callable[[Message], object] = lambda _: None
+        # Messages that came with the answer to the handshake, before `listen`.
+        self._early_messages: list[Message] = []
+        self._on_message: Callable[[Message], object] = self._early_messages.append
         self._on_writable: Callable[[], object] = lambda: None
         # The ping without a pong: its payload, and when it was sent.
         self._pinged: tuple[bytes, float] | None = None
@@ -178,7 +177,9 @@ class RelaySocket(asyncio.BufferedProtocol):
         self._is_listening = True
         self._on_message, self._on_writable = on_message, on_writable
         self._ping()
-        self._handle_events()
+        for message in self._early_messages:
+            on_message(message)
+        self._early_messages.clear()
         if self._next_turn is None:
             self._handle()
 
@@ -310,13 +311,10 @@ class RelaySocket(asyncio.BufferedProtocol):
     def _handle_piece(self, piece: bytes) -> None:
         self._protocol.receive_data(piece)
         self._write()
-        self._events += self._protocol.events_received()
-        self._handle_events()
-
-    def _handle_events(self) -> None:
         try:
-            while self._events and self._is_ready and not self._transport.is_closing():
-                self._handle_event(self._events.popleft())
+            for event in self._protocol.events_received():
+                if not self._transport.is_closing():
+                    self._handle_event(event)
         except _Violation as error:
             self._drop_unhandled()
             self._fail(error.code, error.reason)
@@ -342,12 +340,10 @@ class RelaySocket(asyncio.BufferedProtocol):
         self._fragments.append(frame.data)
         if len(self._fragments) > MAX_FRAGMENTS:
             raise _Violation(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
-        if frame.fin:
-            data = b"".join(self._fragments)
-            self._fragments.clear()
-            self._deliver(data)
-
-    def _deliver(self, data: bytes) -> None:
+        if not frame.fin:
+            return
+        data = b"".join(self._fragments)
+        self._fragments.clear()
         try:
             message = data.decode() if self._is_text else data
         except UnicodeDecodeError:
@@ -356,7 +352,6 @@ class RelaySocket(asyncio.BufferedProtocol):
 
     def _drop_unhandled(self) -> None:
         self._unhandled.clear()
-        self._events.clear()
         self._fragments.clear()
 
     # Writing

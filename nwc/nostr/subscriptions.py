@@ -1,9 +1,10 @@
 """The recipients whose events we read from one relay, grouped into few subscriptions (NIP-01 filters).
 
-Relays limit the number of subscriptions (strfry 20 for long, nostream 10) and the size of each (some
-allow 16 KB, both of these more than 128 KB). So the first subscriptions are small enough for every
-relay, and the later ones as large as most relays accept. A recipient stays in one subscription, so
-adding or removing a recipient sends one REQ, however many recipients there are.
+Relays limit the number of subscriptions (strfry 200 and 20 before, nostr-rs-relay 32, nostream 10) and
+the size of each (some allow 16 KB; strfry, nostr-rs-relay and khatru 128 KB or more). So the first
+subscriptions are small enough for every relay, and the later ones as large as most relays accept. A
+recipient stays in one subscription, so adding or removing a recipient sends one REQ, however many
+recipients there are.
 """
 
 from collections.abc import Iterator

@@ -313,9 +313,9 @@ async def test_a_peer_that_pings_and_does_not_read_is_dropped(
 
 
 def fill(connection: RelaySocket) -> None:
-    """Send until the peer would have to read first."""
+    """Send more than fits into the kernel's buffers of both ends, so that the peer must read."""
     while connection.can_send:
-        connection.send("x" * 100_000)
+        connection.send("x" * 16_000_000)
     assert connection.is_open
 
 
