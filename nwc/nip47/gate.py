@@ -7,7 +7,7 @@ the rate limit): otherwise a forger could shut out the real client.
 Forgeries: every event shows its wallet key and its author. So anyone can send us forged events that pass
 all checks but the signature's, through any relay that does not check signatures itself. Each costs us
 0.1 ms. The gate does not limit them, and no relay is dropped because of them: the forger would then
-decide how many real requests are served. Instead, nwc/nostr/bounded_connection.py bounds the CPU time
+decide how many real requests are served. Instead, nwc/nostr/relay_socket.py bounds the CPU time
 that one relay's events can take.
 """
 

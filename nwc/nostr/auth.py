@@ -1,7 +1,8 @@
 """NIP-42 on one connection: sign the relay's challenge with our keys, and track its answers.
 
-A state machine beside session.py, without socket or clock. It signs when frames are requested, for
-SIGN_BATCH keys at a time, so that thousands of keys on one relay do not hold up the event loop.
+A state machine beside session.py, without socket or clock: `now` is seconds of a monotonic clock. It
+signs when frames are requested, for SIGN_BATCH keys at a time, so that thousands of keys on one relay do
+not hold up the event loop.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,8 +13,8 @@ from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import auth_message
 
 KIND_CLIENT_AUTH = 22242
-# Some relays send a new challenge with each refusal. In one round all keys answer the newest challenge.
-# The first few rounds begin at once; later rounds are delayed, each longer than the one before.
+# rust-nostr's relay sends a new challenge with each refusal. In one round all keys answer the newest
+# challenge. The first few rounds begin at once; later ones are delayed, each longer than the one before.
 PROMPT_ROUNDS = 3
 NEXT_ROUND_FIRST_S = 5
 NEXT_ROUND_MAX_S = 300
@@ -44,14 +45,9 @@ class Auth:
         url: the relay's URL, as NIP-42 signs it.
         keys: returns those keys.
 
-    Attributes:
-        refused: public keys whose last AUTH the relay refused. It may serve them all the same: some
-            relays accept one AUTH for each challenge and refuse the others.
-
     """
 
     def __init__(self, url: str, keys: Callable[[], Iterable[KeyPair]]) -> None:
-        self.refused: set[str] = set()
         self._url = url
         self._keys = keys
         self._challenge = ""
@@ -64,6 +60,7 @@ class Auth:
         self._to_sign: dict[str, KeyPair] = {}
         self._pending: dict[str, str] = {}
         self._is_accepted = False
+        self._has_refused = False
 
     @property
     def has_frames(self) -> bool:
@@ -74,14 +71,15 @@ class Auth:
     def is_settled(self) -> bool:
         """True if the relay has answered for every key and accepted at least one.
 
-        An accepted AUTH is valid for the whole connection (NIP-42).
+        One is enough: strfry and nostr-rs-relay authenticate one key for each connection (strfry refuses
+        the others, nostr-rs-relay accepts and ignores them), for khatru the newest key counts.
         """
         return self._is_accepted and not self._is_in_progress
 
     @property
     def is_refused(self) -> bool:
         """True if the relay has answered for every key and accepted none."""
-        return bool(self.refused) and not self._is_accepted and not self._is_in_progress
+        return self._has_refused and not self._is_accepted and not self._is_in_progress
 
     @property
     def is_unfinished(self) -> bool:
@@ -124,14 +122,18 @@ class Auth:
         """Forget a key that is not needed any more."""
         self._enqueued.discard(public_key)
         self._to_sign.pop(public_key, None)
-        self.refused.discard(public_key)
 
-    def frames(self) -> list[str]:
-        """Sign for up to SIGN_BATCH keys and return the frames to send."""
+    def frames(self, created_at: int) -> list[str]:
+        """Sign for up to SIGN_BATCH keys and return the frames to send.
+
+        Args:
+            created_at: Unix seconds.
+
+        """
         frames = []
         for public_key in list(islice(self._to_sign, SIGN_BATCH)):
             key = self._to_sign.pop(public_key)
-            event = auth_event(key, self._url, self._challenge, int(self._now))
+            event = auth_event(key, self._url, self._challenge, created_at)
             self._pending[event.id] = public_key
             frames.append(auth_message(event))
         return frames
@@ -143,10 +145,7 @@ class Auth:
             return False
         self._now, self._give_up_at = now, now + ANSWER_TIMEOUT_S
         self._is_accepted |= accepted
-        if accepted:
-            self.refused.discard(public_key)
-        elif public_key in self._enqueued:
-            self.refused.add(public_key)
+        self._has_refused |= not accepted and public_key in self._enqueued
         self._begin_round()
         return True
 
@@ -165,12 +164,6 @@ class Auth:
             self._pending.clear()
         self._begin_round()
         return is_given_up
-
-    def clock_moved(self, by_s: float) -> None:
-        """Move all deadlines by as many seconds as the clock was set."""
-        self._now += by_s
-        self._next_round_at += by_s
-        self._give_up_at += by_s
 
     def _begin_round(self) -> None:
         """Queue AUTH of all keys for the newest challenge.

@@ -9,9 +9,8 @@ from python_socks import ProxyConnectionError
 from websockets.exceptions import ConnectionClosed, InvalidStatus, ProxyError, WebSocketException
 
 from nwc.nostr.messages import printable
+from nwc.nostr.relay_socket import NO_PONG
 
-# The close reason that websockets sends to the peer.
-_NO_PONG = "keepalive ping timeout"
 _MAX_TEXT_LENGTH = 200
 
 _HTTP_HINTS = {
@@ -89,7 +88,7 @@ def _describe_end(error: ConnectionClosed) -> str:
         return f"the relay closed the connection{detail}"
     if error.sent is None:
         return "the connection was lost: the relay or this node's network is down"
-    if error.sent.reason == _NO_PONG:
+    if error.sent.reason == NO_PONG:
         return "the relay did not answer a ping for 20 seconds: it hangs, or this node's network is down"
     return f"connection closed: the relay violated the WebSocket protocol (code {error.sent.code})"
 

@@ -10,18 +10,16 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import cast
 
-from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from nwc.nostr.bounded_connection import BoundedConnection
 from nwc.nostr.connection_failure import describe_failure
 from nwc.nostr.event import Event
 from nwc.nostr.keys import KeyPair
-from nwc.nostr.messages import MAX_FRAME_BYTES, MessageError, NoticeReceived
+from nwc.nostr.messages import MessageError, NoticeReceived
 from nwc.nostr.reconnect_pace import ReconnectPace
 from nwc.nostr.relay_health import STABLE_AFTER_S, RelayHealth, RelayInfo
+from nwc.nostr.relay_socket import RelaySocket, open_socket
 from nwc.nostr.relay_url import is_onion
 from nwc.nostr.session import Published, RelaySession
 from nwc.nostr.subscriptions import Recipient
@@ -31,22 +29,11 @@ OPEN_TIMEOUT_S = 15.0
 OPEN_TIMEOUT_PROXY_S = 60.0
 # An attempt that takes longer may hang for ever, so a second one begins beside it.
 HANGS_AFTER_S = 5.0
-PING_INTERVAL_S = 20.0
 TICK_S = 1.0
 # How long to send pending frames at the end of a connection.
 FLUSH_TIMEOUT_S = 0.5
-# Clock changes smaller than this are ignored.
-CLOCK_STEP_S = 2.0
 
 _log = logging.getLogger(__name__)
-
-
-class _connect(connect):
-    """Connect without redirects: the proxy rules could forbid the new address."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """Return the answer as an error like any other."""
-        return exc
 
 
 class Relay:
@@ -83,15 +70,13 @@ class Relay:
         self._is_send_scheduled = False
         self._pending: dict[str, asyncio.Future[Published]] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._connection: BoundedConnection | None = None
+        self._connection: RelaySocket | None = None
         self._health = RelayHealth()
         self._pace = ReconnectPace(_loop_time())
-        self._clock_offset_s = time.time() - time.monotonic()
 
     def info(self) -> RelayInfo:
         """Return the state of the relay."""
-        # websockets returns 0.0 before the first pong.
-        latency_s = (self._connection.latency or None) if self._connection else None
+        latency_s = self._connection.latency_s if self._connection else None
         return self._health.info(self.url, recipients=len(self._session), latency_s=latency_s)
 
     @property
@@ -113,12 +98,12 @@ class Relay:
 
     def subscribe(self, recipient: Recipient) -> None:
         """Start to read a recipient's events, on this and every later connection."""
-        self._session.subscribe(recipient, self._now())
+        self._session.subscribe(recipient, _loop_time())
         self._send_soon()
 
     def unsubscribe(self, public_key: str) -> None:
         """Stop reading a recipient's events."""
-        self._session.unsubscribe(public_key, self._now())
+        self._session.unsubscribe(public_key, _loop_time())
         self._send_soon()
 
     def is_listening(self, public_key: str) -> bool:
@@ -146,7 +131,7 @@ class Relay:
         if (pending := self._pending.get(event.id)) is not None:
             return pending
         outcome: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
-        refused = self._session.publish(event, self._now() + timeout_s, signer)
+        refused = self._session.publish(event, _loop_time() + timeout_s, signer)
         if refused:
             outcome.set_result(refused)
         else:
@@ -181,9 +166,9 @@ class Relay:
                 self._on_disconnect(error)
             await asyncio.sleep(self._pace.pause(_loop_time()))
 
-    async def _connect(self) -> BoundedConnection:
+    async def _connect(self) -> RelaySocket:
         """Return a new connection, after as many attempts as it takes."""
-        attempts: set[asyncio.Task[BoundedConnection]] = set()
+        attempts: set[asyncio.Task[RelaySocket]] = set()
         connection = None
         try:
             while connection is None:
@@ -194,9 +179,7 @@ class Relay:
             await _abandon(attempts)
         return connection
 
-    async def _first_success(
-        self, attempts: "set[asyncio.Task[BoundedConnection]]"
-    ) -> BoundedConnection | None:
+    async def _first_success(self, attempts: "set[asyncio.Task[RelaySocket]]") -> RelaySocket | None:
         """Return the connection of the first attempt that succeeds, None if another may begin.
 
         An attempt may hang because the network has changed since it began. So the next attempt does not
@@ -221,7 +204,7 @@ class Relay:
         """Give up publications at their deadline and retry what is due, connected or not."""
         while True:
             await asyncio.sleep(TICK_S)
-            for published in self._session.tick(self._now()):
+            for published in self._session.tick(_loop_time(), time.time()):
                 self._settle(published)
             if self._session.is_unanswered:
                 self._health.unanswered()
@@ -234,31 +217,18 @@ class Relay:
                     self._health.last_error,
                 )
 
-    async def _open(self) -> BoundedConnection:
+    async def _open(self) -> RelaySocket:
         if self._proxy is None and is_onion(self.url):
             # Resolving an onion name would reveal the relay to the name server.
             raise OSError("a .onion relay needs lightningd's option proxy")
         async with asyncio.timeout(OPEN_TIMEOUT_PROXY_S if self._proxy else OPEN_TIMEOUT_S):
-            connection = await _connect(
-                self.url,
-                proxy=self._proxy,
-                create_connection=BoundedConnection,
-                compression=None,
-                max_size=MAX_FRAME_BYTES,
-                open_timeout=None,
-                close_timeout=1,
-                ping_interval=PING_INTERVAL_S,
-                ping_timeout=PING_INTERVAL_S,
-                user_agent_header=None,
-            )
-        return cast(BoundedConnection, connection)
+            return await open_socket(self.url, proxy=self._proxy)
 
-    async def _serve(self, connection: BoundedConnection) -> None:
+    async def _serve(self, connection: RelaySocket) -> None:
         """Serve a connection until it ends, then raise why it ended."""
         began = _loop_time()
         self._on_connect(connection)
         try:
-            await connection.ping()  # so that the latency is known at once
             await connection.wait_closed()
         finally:
             if self._session.has_served or _loop_time() - began >= STABLE_AFTER_S:
@@ -266,10 +236,10 @@ class Relay:
             await self._flush(connection)
         raise connection.close_exc
 
-    async def _flush(self, connection: BoundedConnection) -> None:
-        self._frames.extend(self._session.data_to_send())
-        # An error of the connection must not replace a cancellation.
-        with contextlib.suppress(OSError, TimeoutError):
+    async def _flush(self, connection: RelaySocket) -> None:
+        self._frames.extend(self._session.data_to_send(time.time()))
+        # A timeout must not replace a cancellation.
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_TIMEOUT_S):
                 while self._frames and connection.is_open:
                     self._send_frames(connection)
@@ -281,13 +251,13 @@ class Relay:
         except Exception:
             _log.exception("relay %s: unexpected error", self.url)
             if self._connection is not None:
-                self._connection.transport.abort()
+                self._connection.abort()
 
     def _receive(self, frame: str | bytes) -> None:
         # Errors and complaints are counted and kept, but not logged: a hostile relay could send them
         # without end, and every log line goes through lightningd.
         try:
-            result = self._session.receive(_text(frame), self._now())
+            result = self._session.receive(_text(frame), _loop_time())
         except MessageError:
             self._health.invalid_frame()
             return
@@ -309,14 +279,14 @@ class Relay:
         if connection is None or self._is_send_scheduled:
             return
         if not self._frames:
-            self._frames.extend(self._session.data_to_send())
+            self._frames.extend(self._session.data_to_send(time.time()))
         self._send_frames(connection)
         if not self._frames and self._session.has_data_to_send:
             self._send_soon()  # there is more AUTH to sign
 
-    def _send_frames(self, connection: BoundedConnection) -> None:
+    def _send_frames(self, connection: RelaySocket) -> None:
         while self._frames and connection.can_send:
-            connection.send_now(self._frames.popleft())
+            connection.send(self._frames.popleft())
 
     def _send_soon(self) -> None:
         """Send in the next step of the event loop, together with all frames that are queued by then."""
@@ -328,24 +298,14 @@ class Relay:
         self._is_send_scheduled = False
         self._send()
 
-    def _now(self) -> float:
-        """Return Unix seconds. If the clock was set, first adjust the session's deadlines."""
-        now = time.time()
-        moved_s = now - time.monotonic() - self._clock_offset_s
-        if abs(moved_s) >= CLOCK_STEP_S:
-            self._clock_offset_s += moved_s
-            self._session.clock_moved(moved_s, now)
-            self._send_soon()
-        return now
-
     def _settle(self, published: Published) -> None:
         future = self._pending.pop(published.event_id, None)
         if future is not None and not future.done():
             future.set_result(published)
 
-    def _on_connect(self, connection: BoundedConnection) -> None:
+    def _on_connect(self, connection: RelaySocket) -> None:
         self._connection = connection
-        self._session.connected(self._now())
+        self._session.connected(_loop_time())
         connection.listen(self._on_message, self._send)
         self._send_soon()
         self._health.connected()
@@ -380,10 +340,10 @@ def _loop_time() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def _abandon(attempts: "set[asyncio.Task[BoundedConnection]]") -> None:
+async def _abandon(attempts: "set[asyncio.Task[RelaySocket]]") -> None:
     """Cancel attempts that are not needed any more, and drop the connection of one that succeeded."""
     for attempt in attempts:
         attempt.cancel()
     for left in await asyncio.gather(*attempts, return_exceptions=True):
         if not isinstance(left, BaseException):
-            left.transport.abort()
+            left.abort()

@@ -17,16 +17,19 @@ Rules:
 2. NIP-42: we answer a challenge with every key that is a recipient here, or that was passed to `publish`
    as the signer of a pending event. If the relay refuses a subscription or event with "auth-required:",
    we send it again after the relay has accepted the AUTH, but not in an endless loop. An event that is
-   refused again is sent again only while there is a newer challenge to answer. Keys that the relay does
-   not serve must not keep it from serving the others: see `_split`.
+   refused again is sent again only while there is a newer challenge to answer. If a subscription is
+   refused again, rule 3 applies, and its keys sign again before the retry.
    Some relays (chorus) answer a REQ with a challenge and EOSE, and then forget the REQ. So we send every
    REQ that is older than a challenge again once the AUTH is accepted, even if the relay confirmed it.
 3. If the relay closes a subscription for another reason, we retry after a delay that doubles each time.
-   We do the same if the relay answers a REQ with neither EOSE nor CLOSED: older relays send a NOTICE.
+   We do the same if the relay answers a REQ with neither EOSE nor CLOSED: nostr-rs-relay refuses a REQ
+   by a NOTICE, and so does strfry if there are too many.
 4. Everything is bounded: the outbox by number, characters and deadlines, AUTH as auth.py says, and the
    queued frames by the number of recipients and events.
-5. All times are Unix seconds. The clock may be set while we run: `clock_moved()` moves all deadlines
-   along, so that none passes early or late.
+5. `now` and all deadlines are seconds of a monotonic clock, so that no deadline passes early or late
+   when the system clock is set. Relays see Unix time (`unix_now`) in AUTH and in the `since` of a REQ.
+   If the clock is set back, a `since` may be in the future, and the relay would deliver nothing until
+   then. So `tick()` sends such a REQ again.
 """
 
 from collections import Counter
@@ -56,18 +59,15 @@ CLOCK_ERROR_S = 600
 
 MAX_OUTBOX = 8192
 MAX_OUTBOX_CHARACTERS = 16 * 1024 * 1024
+# A `since` that is later than it should be by no more than this is left alone.
+CLOCK_STEP_S = 2
 RESUBSCRIBE_FIRST_S = 5
 RESUBSCRIBE_MAX_S = 300
 # How long a relay may take to answer a REQ, the first time and at most.
 UNANSWERED_FIRST_S = 30
 UNANSWERED_MAX_S = 300
-# How many times subscriptions may be split on one connection: relays allow few subscriptions.
-MAX_SPLITS = 16
-# How many times on one connection we renew at once an AUTH that the relay has forgotten. Without this
-# limit, a relay that forgets each AUTH would make all keys sign every second.
-MAX_PROMPT_RENEWALS = 32
 
-_AUTH_REQUIRED, _RESTRICTED = "auth-required:", "restricted:"
+_AUTH_REQUIRED = "auth-required:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +135,6 @@ class RelaySession:
         self._subscriptions = Subscriptions()
         self._outbox: dict[str, _Outgoing] = {}
         self._auth = Auth(url, self._keys)
-        self._splits = 0
-        self._prompt_renewals = 0
         self._refused: dict[str, _Refusal] = {}
         self._ready: set[str] = set()
         # By subscription id: when to repeat a REQ without an answer, and how many in a row had none.
@@ -147,8 +145,8 @@ class RelaySession:
         self._to_send: list[str] = []
         # Ids only, so that an event that is given up before it was sent is not sent later.
         self._to_publish: dict[str, None] = {}
-        # When each REQ was queued. If many recipients are added at once, a subscription needs one REQ.
-        self._to_request: dict[str, float] = {}
+        # Subscription ids. If many recipients are added at once, a subscription needs one REQ.
+        self._to_request: dict[str, None] = {}
         self._outbox_characters = 0
 
     # What is wanted
@@ -191,7 +189,7 @@ class RelaySession:
 
         Args:
             event: signed.
-            deadline_at: when to give up, in Unix seconds.
+            deadline_at: when to give up.
             signer: the key that signed it, for AUTH, if that key is no recipient here.
 
         Returns:
@@ -228,8 +226,6 @@ class RelaySession:
         """Forget the state of the connection."""
         self.is_connected = False
         self._auth = Auth(self.url, self._keys)
-        self._splits = 0
-        self._prompt_renewals = 0
         self._refused.clear()
         self._ready.clear()
         self._unanswered.clear()
@@ -243,10 +239,6 @@ class RelaySession:
 
     def receive(self, text: str, now: float) -> Event | Published | NoticeReceived | None:
         """Process one frame from the relay.
-
-        Args:
-            text: the frame.
-            now: Unix seconds.
 
         Returns:
             An event for a recipient (signature unchecked), the outcome of a publication, a text for
@@ -273,8 +265,8 @@ class RelaySession:
                 return message
         return None
 
-    def tick(self, now: float) -> list[Published]:
-        """Retry what is due, and give up publications at their deadline.
+    def tick(self, now: float, unix_now: float) -> list[Published]:
+        """Retry what is due, and give up publications at their deadline. Call it about every second.
 
         Returns:
             The publications that were given up.
@@ -290,29 +282,9 @@ class RelaySession:
                 refused.awaits_auth = False
                 self._request(subscription, now)
         self._retry_unanswered(now)
+        self._renew_after_clock_change(now, unix_now)
         late = [i for i, outgoing in self._outbox.items() if now >= outgoing.deadline_at]
         return [self._give_up(event_id) for event_id in late]
-
-    def clock_moved(self, by_s: float, now: float) -> None:
-        """Adjust to a clock that was set.
-
-        Args:
-            by_s: seconds by which it was set forward; negative if it was set back.
-            now: Unix seconds, by the new clock.
-
-        """
-        self._auth.clock_moved(by_s)
-        for outgoing in self._outbox.values():
-            outgoing.deadline_at += by_s
-        for refused in self._refused.values():
-            if refused.retry_at is not None:
-                refused.retry_at += by_s
-        for subscription_id in self._unanswered:
-            self._unanswered[subscription_id] += by_s
-        if by_s < 0:  # a `since` may be in the future now: the relay would deliver nothing until then
-            for subscription in self._subscriptions:
-                if not self._is_closed(subscription.id):
-                    self._request(subscription, now)
 
     def give_up(self) -> list[Published]:
         """Give up all publications. Call it last."""
@@ -328,14 +300,14 @@ class RelaySession:
         """True if there are frames to send."""
         return bool(self._auth.has_frames or self._to_request or self._to_send or self._to_publish)
 
-    def data_to_send(self) -> list[str]:
+    def data_to_send(self, unix_now: float) -> list[str]:
         """Return and forget some of the frames to send, in this order: AUTH, REQ, all others.
 
         A REQ is held back until every AUTH is sent, so that the relay knows our keys. Events are not.
         """
-        frames = self._auth.frames()
+        frames = self._auth.frames(int(unix_now))
         if self._to_request and not self._auth.has_frames:
-            frames += self._requests()
+            frames += self._requests(int(unix_now) - self._reach_s)
         frames += self._to_send
         frames += (self._outbox[event_id].message for event_id in self._to_publish)
         self._to_send.clear()
@@ -344,12 +316,12 @@ class RelaySession:
 
     # Inside
 
-    def _requests(self) -> list[str]:
-        requests = [
-            req_message(subscription_id, subscription.filter(self._kinds, int(now) - self._reach_s))
-            for subscription_id, now in self._to_request.items()
-            if (subscription := self._subscriptions.get(subscription_id))
-        ]
+    def _requests(self, since: int) -> list[str]:
+        requests = []
+        for subscription_id in self._to_request:
+            if subscription := self._subscriptions.get(subscription_id):
+                subscription.since = since
+                requests.append(req_message(subscription_id, subscription.filter(self._kinds)))
         self._to_request.clear()
         return requests
 
@@ -364,7 +336,8 @@ class RelaySession:
 
     def _request(self, subscription: Subscription, now: float) -> None:
         if self.is_connected:
-            self._to_request[subscription.id] = now
+            self._to_request[subscription.id] = None
+            subscription.since = 0
             doublings = min(self._times_unanswered[subscription.id], 10)
             delay = UNANSWERED_FIRST_S * 2**doublings
             self._unanswered[subscription.id] = now + min(delay, UNANSWERED_MAX_S)
@@ -414,6 +387,12 @@ class RelaySession:
                 self._times_unanswered[subscription_id] += 1
                 self._request(subscription, now)
 
+    def _renew_after_clock_change(self, now: float, unix_now: float) -> None:
+        latest = unix_now - self._reach_s + CLOCK_STEP_S
+        for subscription in self._subscriptions:
+            if subscription.since > latest and not self._is_closed(subscription.id):
+                self._request(subscription, now)
+
     def _on_ok(
         self, event_id: str, accepted: bool, reason: str, now: float
     ) -> Published | NoticeReceived | None:
@@ -443,15 +422,11 @@ class RelaySession:
         self._mark_answered(subscription_id)
         refused = self._refused.setdefault(subscription_id, _Refusal())
         refused.awaits_auth = reason.startswith(_AUTH_REQUIRED)
-        notice = NoticeReceived(f"subscription closed: {reason}")
-        if refused.retry_at is not None:  # a repeated CLOSED does not delay the retry
-            return notice
-        delay = RESUBSCRIBE_FIRST_S * 2 ** min(refused.refusals, 10)
-        refused.retry_at = now + min(delay, RESUBSCRIBE_MAX_S)
-        refused.refusals += 1
-        if self._auth.is_settled or refused.refusals > 1:
-            self._on_closed_after_auth(subscription, refused, reason, now)
-        return notice
+        if refused.retry_at is None:  # a repeated CLOSED does not delay the retry
+            delay = RESUBSCRIBE_FIRST_S * 2 ** min(refused.refusals, 10)
+            refused.retry_at = now + min(delay, RESUBSCRIBE_MAX_S)
+            refused.refusals += 1
+        return NoticeReceived(f"subscription closed: {reason}")
 
     # NIP-42
 
@@ -476,37 +451,3 @@ class RelaySession:
             subscription = self._subscriptions.get(subscription_id)
             if subscription and subscription_id not in self._refused:  # else its retry_at applies
                 self._request(subscription, now)
-
-    def _on_closed_after_auth(
-        self, subscription: Subscription, refused: _Refusal, reason: str, now: float
-    ) -> None:
-        """Handle a CLOSED from a relay that has accepted our AUTH, or that repeats its refusal."""
-        if reason.startswith((_AUTH_REQUIRED, _RESTRICTED)) and self._split(subscription, refused, now):
-            return
-        is_first = refused.awaits_auth and refused.refusals == 1
-        if is_first and self._prompt_renewals < MAX_PROMPT_RENEWALS:
-            # The relay has forgotten our AUTH. The challenge is still valid (NIP-42).
-            self._prompt_renewals += 1
-            refused.retry_at = now
-
-    def _split(self, subscription: Subscription, refused: _Refusal, now: float) -> bool:
-        """Split a subscription that the relay refuses because of some of its keys.
-
-        Some relays refuse a REQ unless they serve every key in `#p`. Keys whose AUTH was refused move to
-        a subscription of their own. "restricted:" does not name the keys, so then one half moves.
-
-        Returns:
-            True if the subscription was split.
-
-        """
-        keys = list(subscription.recipients)
-        moving = [key for key in keys if key in self._auth.refused]
-        if not moving and not refused.awaits_auth:
-            moving = keys[len(keys) // 2 :]
-        if not 0 < len(moving) < len(keys) or self._splits >= MAX_SPLITS:
-            return False
-        self._splits += 1
-        for part in (subscription, self._subscriptions.split(subscription, moving)):
-            self._request(part, now)
-        del self._refused[subscription.id]
-        return True

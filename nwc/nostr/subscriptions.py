@@ -1,9 +1,10 @@
 """The recipients whose events we read from one relay, grouped into few subscriptions (NIP-01 filters).
 
-Relays limit the number of subscriptions (strfry 20 for long, nostream 10) and the size of each (some
-allow 16 KB, both of these more than 128 KB). So the first subscriptions are small enough for every
-relay, and the later ones as large as most relays accept. A recipient stays in one subscription, so
-adding or removing a recipient sends one REQ, however many recipients there are.
+Relays limit the number of subscriptions (strfry 200 and 20 before, nostr-rs-relay 32, nostream 10) and
+the size of each (some allow 16 KB; strfry, nostr-rs-relay and khatru 128 KB or more). So the first
+subscriptions are small enough for every relay, and the later ones as large as most relays accept. A
+recipient stays in one subscription, so adding or removing a recipient sends one REQ, however many
+recipients there are.
 """
 
 from collections.abc import Iterator
@@ -40,20 +41,22 @@ class Subscription:
         id: the subscription id.
         recipients: by public key.
         room: the most recipients it can hold.
+        since: of its last REQ, in Unix seconds; 0 before that.
 
     """
 
     id: str
     recipients: dict[str, Recipient] = field(default_factory=dict)
     room: int = SUBSCRIPTION_ROOM
+    since: int = 0
 
-    def filter(self, kinds: tuple[int, ...], since: int) -> dict[str, Any]:
+    def filter(self, kinds: tuple[int, ...]) -> dict[str, Any]:
         """Return the NIP-01 filter. It names the authors, so an honest relay holds back all others."""
         return {
             "kinds": list(kinds),
             "#p": list(self.recipients),
             "authors": sorted({recipient.author for recipient in self.recipients.values()}),
-            "since": since,
+            "since": self.since,
         }
 
 
@@ -98,14 +101,6 @@ class Subscriptions:
         if len(subscription.recipients) >= subscription.room:
             self._with_room.pop(subscription.id, None)
         return subscription
-
-    def split(self, subscription: Subscription, public_keys: list[str]) -> Subscription:
-        """Move these recipients to a new subscription and return it; both REQs must be sent again."""
-        new = self._create()
-        for public_key in public_keys:
-            new.recipients[public_key] = subscription.recipients.pop(public_key)
-            self._subscription_of[public_key] = new
-        return new
 
     def remove(self, public_key: str) -> Subscription | None:
         """Remove a recipient and return its subscription.

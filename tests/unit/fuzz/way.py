@@ -141,7 +141,7 @@ class Socket:
 
     """
 
-    latency = 0.0
+    latency_s = None
     is_open = can_send = True
 
     def __init__(self) -> None:
@@ -158,12 +158,12 @@ class Socket:
         assert self._on_message is not None
         self._on_message(frame)
 
-    # The methods of BoundedConnection that Relay uses
+    # The methods of RelaySocket that Relay uses
 
     def listen(self, on_message: Callable[[str | bytes], None], _on_writable: object) -> None:
         self._on_message = on_message
 
-    def send_now(self, frame: str) -> None:
+    def send(self, frame: str) -> None:
         answer = asyncio.get_running_loop().call_soon
         match json.loads(frame):
             case ["EVENT", event]:
@@ -176,9 +176,6 @@ class Socket:
         await asyncio.Event().wait()
 
     async def drain(self) -> None:
-        pass
-
-    async def ping(self) -> None:
         pass
 
     async def close(self) -> None:
@@ -210,7 +207,7 @@ class Way:
         self.loop.set_exception_handler(lambda _, context: self._unhandled.append(str(context)))
         logging.getLogger("nwc").addHandler(self._errors)
         self._exit.callback(logging.getLogger("nwc").removeHandler, self._errors)
-        self._exit.enter_context(patch.object(relay_module, "_connect", self._connect))
+        self._exit.enter_context(patch.object(relay_module, "open_socket", self._connect))
         self.app = self.run(self._start())
 
     def close(self) -> None:

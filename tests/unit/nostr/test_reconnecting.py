@@ -22,15 +22,14 @@ HANDSHAKE_S = 0.5
 
 
 class FakeConnection:
-    """Replaces a BoundedConnection: confirms the subscription, until the network drops it."""
+    """Replaces a RelaySocket: confirms the subscription, until the network drops it."""
 
-    latency = 0.0
+    latency_s = None
     is_open = can_send = False
 
     def __init__(self, *, serves: bool) -> None:
         self._serves = serves
         self._is_closed = asyncio.Event()
-        self.transport = self
         self.close_exc = OSError("dropped")
 
     def listen(self, on_message: Callable[[str], None], _on_writable: object) -> None:
@@ -41,9 +40,6 @@ class FakeConnection:
         self._is_closed.set()
 
     abort = drop
-
-    async def ping(self) -> None:
-        pass
 
     async def wait_closed(self) -> None:
         await self._is_closed.wait()
@@ -105,7 +101,7 @@ Run = Callable[[Scenario], None]
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     network = Network()
-    monkeypatch.setattr(module, "_connect", network)
+    monkeypatch.setattr(module, "open_socket", network)
     return network
 
 

@@ -16,7 +16,7 @@ import pytest_asyncio
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Frame, Opcode
 
-from nwc.nostr import bounded_connection, reconnect_pace, relay_health
+from nwc.nostr import reconnect_pace, relay_health, relay_socket
 from nwc.nostr import relay as module
 from nwc.nostr.auth import Auth
 from nwc.nostr.event import Event, sign_event
@@ -363,7 +363,7 @@ async def test_a_failed_handshake_does_not_wait_for_the_server_to_close(
 
 
 async def test_stop_ends_when_the_relay_resets_the_connection(
-    server: FakeRelay, start: ClientMaker
+    server: FakeRelay, start: ClientMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The relay does not read the pending frames, and then resets the connection."""
     client = start(server.url)
@@ -373,15 +373,26 @@ async def test_stop_ends_when_the_relay_resets_the_connection(
     assert connection
     peer.transport.pause_reading()
     # The kernel's buffers are not our memory.
-    for end, buffer in ((connection, socket.SO_SNDBUF), (peer, socket.SO_RCVBUF)):
-        end.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, buffer, 4096)
+    for transport, buffer in (
+        (connection._transport, socket.SO_SNDBUF),
+        (peer.transport, socket.SO_RCVBUF),
+    ):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, buffer, 4096)
     for number in range(100):
         event = sign_event(KEYS, kind=1, content=f"{number}" + "x" * 60_000, tags=[], created_at=1)
         client.relay.begin_publishing(event, LONG_S)
-    await until(lambda: connection.paused)
+    await until(lambda: not connection.can_send)
     assert client.relay._frames
+    is_draining = asyncio.Event()
+    drain = connection.drain
+
+    async def note_and_drain() -> None:
+        is_draining.set()
+        await drain()
+
+    monkeypatch.setattr(connection, "drain", note_and_drain)
     stopping = asyncio.create_task(client.relay.stop())
-    await until(lambda: len(connection.drain_waiters) > 0)
+    await is_draining.wait()
     reset = peer.transport.get_extra_info("socket")
     reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     peer.transport.abort()
@@ -402,8 +413,8 @@ async def test_auth_of_many_keys_is_signed_in_batches(
     turns: list[int] = []
     frames = Auth.frames
 
-    def count(auth: Auth) -> list[str]:
-        made = frames(auth)
+    def count(auth: Auth, created_at: int) -> list[str]:
+        made = frames(auth, created_at)
         if made:
             signed.append(len(made))
             turns.append(turn)
@@ -623,11 +634,11 @@ async def test_stop_works_before_start() -> None:
     await Client("ws://127.0.0.1:1").relay.stop()
 
 
-# Attempts and proxy: the calls of `connect`
+# Attempts and proxy: the calls of `open_socket`
 
 
 class Attempts:
-    """Replaces `connect`: fails, and records its arguments."""
+    """Replaces `open_socket`: fails, and records its arguments."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.made: list[dict[str, Any]] = []
@@ -659,25 +670,24 @@ async def attempt(client: Client, attempts: Attempts, count: int) -> None:
 )
 async def test_no_error_ends_the_attempts(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     attempts = Attempts(error)
-    monkeypatch.setattr(module, "_connect", attempts)
+    monkeypatch.setattr(module, "open_socket", attempts)
     await attempt(Client("ws://relay.invalid"), attempts, 3)
 
 
 @pytest.mark.parametrize("proxy", [None, "socks5h://127.0.0.1:9050"])
-async def test_the_proxy_is_passed_to_connect(
+async def test_the_proxy_is_passed_to_the_socket(
     proxy: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")  # only lightningd's option counts
     attempts = Attempts()
-    monkeypatch.setattr(module, "_connect", attempts)
+    monkeypatch.setattr(module, "open_socket", attempts)
     await attempt(Client("wss://relay.invalid", proxy=proxy), attempts, 1)
     assert attempts.made[0]["proxy"] == proxy
-    assert attempts.made[0]["max_size"] == MAX_FRAME_BYTES
 
 
 async def test_an_onion_name_is_never_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     attempts = Attempts()
-    monkeypatch.setattr(module, "_connect", attempts)
+    monkeypatch.setattr(module, "open_socket", attempts)
     client = Client("ws://abc.onion")
     client.relay.start()
     await client.down()
@@ -712,6 +722,19 @@ async def test_the_socks_proxy_resolves_the_name(server: FakeRelay, start: Clien
         client = start("ws://abc.onion", proxy=f"socks5h://127.0.0.1:{port}")
         assert (await client.relay.publish(EVENTS[0], LONG_S)).accepted
         assert requested == [b"abc.onion"]
+        await client.relay.stop()
+
+
+async def test_a_proxy_that_does_not_speak_socks_is_an_error_of_the_proxy(start: ClientMaker) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        client = start("wss://relay.example", proxy=f"socks5h://127.0.0.1:{port}")
+        assert (await client.down()).startswith("lightningd's proxy cannot reach the relay")
         await client.relay.stop()
 
 
@@ -752,7 +775,7 @@ async def test_a_relay_over_its_share_is_paused_and_another_is_not(
     server: FakeRelay, start: ClientMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     share = Share()
-    monkeypatch.setattr(bounded_connection, "CpuShare", share)
+    monkeypatch.setattr(relay_socket, "CpuShare", share)
     greedy, calm = start(server.url), start(server.url)
     for client in (greedy, calm):
         client.relay.subscribe(RECIPIENT)

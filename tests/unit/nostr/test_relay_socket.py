@@ -1,21 +1,18 @@
-"""A BoundedConnection whose peer sends too much or reads too little."""
+"""A RelaySocket whose peer sends too much or reads too little."""
 
 import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed
 from websockets.utils import accept_key
 
-from nwc.nostr import bounded_connection as module
-from nwc.nostr.bounded_connection import PIECE_BYTES, READ_BYTES, BoundedConnection
+from nwc.nostr import relay_socket as module
+from nwc.nostr.relay_socket import NO_PONG, PIECE_BYTES, READ_BYTES, RelaySocket, open_socket
 from tests.support.certificate import Certificate
 from tests.unit.helpers import until
 from tests.unit.nostr.fake_relay import PATIENCE_S, FakeRelay
@@ -23,13 +20,15 @@ from tests.unit.nostr.fake_relay import PATIENCE_S, FakeRelay
 LONG_S = 3600.0
 WRITTEN_AT_ONCE = 256 * 1024
 # RFC 6455 section 5.2: opcode and FIN, then a length of 0.
-EMPTY_TEXT, PING, UNFINISHED_TEXT, EMPTY_CONTINUATION = b"\x81\0", b"\x89\0", b"\x01\0", b"\0\0"
+EMPTY_TEXT, UNFINISHED_TEXT, EMPTY_CONTINUATION = b"\x81\0", b"\x01\0", b"\0\0"
+PING, PONG = b"\x89\0", b"\x8a\0"
+PINGS = PING * PIECE_BYTES
 
 
 class Messages:
     """The messages that a connection has delivered."""
 
-    def __init__(self, connection: BoundedConnection) -> None:
+    def __init__(self, connection: RelaySocket) -> None:
         self.received: list[str | bytes] = []
         self.writable = 0
         connection.listen(self.received.append, self._on_writable)
@@ -49,38 +48,32 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return Certificate.make(tmp_path_factory.mktemp("tls"))
 
 
-# The certificate for connections over TLS, which asyncio reads in another way than plain TCP.
-over: ContextVar[Certificate | None] = ContextVar("over")
+Connected = Callable[[], AbstractAsyncContextManager[tuple[RelaySocket, ServerConnection]]]
 
 
-@pytest.fixture(params=["ws", "wss"], autouse=True)
-def scheme(request: pytest.FixtureRequest, certificate: Certificate) -> Iterator[None]:
-    """Run every test twice, the second time over TLS."""
-    token = over.set(certificate if request.param == "wss" else None)
-    yield
-    over.reset(token)
+@pytest.fixture(params=["ws", "wss"])
+def connected(
+    request: pytest.FixtureRequest, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> Connected:
+    """Return a context manager that yields both ends of a connection before `listen` is called.
 
+    Every test runs twice, the second time over TLS, which asyncio reads in another way than plain TCP.
+    """
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
+    tls = certificate.server_context() if request.param == "wss" else None
 
-@asynccontextmanager
-async def connected() -> AsyncIterator[tuple[BoundedConnection, ServerConnection]]:
-    """Yield both ends of a connection before `listen` is called."""
-    tls = over.get()
-    async with FakeRelay(tls.server_context() if tls else None) as relay:
-        connection = await connect(
-            relay.url,
-            ssl=tls.client_context() if tls else None,
-            create_connection=BoundedConnection,
-            compression=None,
-            proxy=None,
-            close_timeout=0.1,
-        )
-        assert isinstance(connection, BoundedConnection)
-        peer = await relay.arrival()
-        try:
-            yield connection, peer
-        finally:
-            connection.transport.abort()
-            peer.transport.abort()
+    @asynccontextmanager
+    async def both_ends() -> AsyncIterator[tuple[RelaySocket, ServerConnection]]:
+        async with FakeRelay(tls) as relay:
+            connection = await open_socket(relay.url, proxy=None)
+            peer = await relay.arrival()
+            try:
+                yield connection, peer
+            finally:
+                connection.abort()
+                peer.transport.abort()
+
+    return both_ends
 
 
 async def flood(peer: ServerConnection, frame: bytes) -> None:
@@ -109,9 +102,9 @@ PIECES = 50
 
 @pytest.mark.parametrize("before", [b"", PING * (PIECES * PIECE_BYTES // len(PING))], ids=["", "pings"])
 async def test_other_tasks_run_between_two_pieces(
-    before: bytes, monkeypatch: pytest.MonkeyPatch
+    connected: Connected, before: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "TURN_S", 0)
+    monkeypatch.setattr(module, "TURN_S", 1e-9)
     turns = 0
 
     async def count() -> None:
@@ -131,7 +124,7 @@ async def test_other_tasks_run_between_two_pieces(
     assert turns >= PIECES
 
 
-async def test_messages_arrive_in_order() -> None:
+async def test_messages_arrive_in_order(connected: Connected) -> None:
     async with connected() as (connection, peer):
         messages = Messages(connection)
         texts = [f"{number} " * number for number in range(1000)]
@@ -145,7 +138,7 @@ async def test_messages_arrive_in_order() -> None:
         await sending
 
 
-async def test_messages_that_arrive_at_once_are_all_delivered() -> None:
+async def test_messages_that_arrive_at_once_are_all_delivered(connected: Connected) -> None:
     """Over TLS, each message is a record of its own, and one read returns several records."""
     async with connected() as (connection, peer):
         messages = Messages(connection)
@@ -156,7 +149,7 @@ async def test_messages_that_arrive_at_once_are_all_delivered() -> None:
         assert await messages.next(len(texts)) == texts
 
 
-async def test_fragments_are_joined_to_one_message() -> None:
+async def test_fragments_are_joined_to_one_message(connected: Connected) -> None:
     async with connected() as (connection, peer):
         messages = Messages(connection)
         await peer.send(["a", "ü", "", "c"])
@@ -165,7 +158,21 @@ async def test_fragments_are_joined_to_one_message() -> None:
         assert await messages.next(3) == ["aüc", b"\0\1", "d"]
 
 
-async def test_text_that_is_not_utf_8_ends_the_connection() -> None:
+async def test_nothing_is_delivered_after_abort(connected: Connected) -> None:
+    async with connected() as (connection, peer):
+        received: list[str | bytes] = []
+
+        def take(message: str | bytes) -> None:
+            received.append(message)
+            connection.abort()
+
+        connection.listen(take, lambda: None)
+        peer.transport.write(EMPTY_TEXT * PIECE_BYTES)
+        await connection.wait_closed()
+    assert received == [""]
+
+
+async def test_text_that_is_not_utf_8_ends_the_connection(connected: Connected) -> None:
     async with connected() as (connection, peer):
         messages = Messages(connection)
         peer.transport.write(b"\x81\x01\xff" + EMPTY_TEXT * 5)
@@ -175,7 +182,7 @@ async def test_text_that_is_not_utf_8_ends_the_connection() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1000, 100_000])
-async def test_nothing_is_read_before_listen(size: int) -> None:
+async def test_nothing_is_read_before_listen(connected: Connected, size: int) -> None:
     async with connected() as (connection, peer):
         header = b"\x81\x7f" + size.to_bytes(8, "big") if size else EMPTY_TEXT
         async with flooded(peer, header + bytes(size)):
@@ -211,17 +218,15 @@ async def test_messages_that_come_with_the_handshake_are_delivered_after_listen(
 
     async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        connection = await connect(
-            f"ws://127.0.0.1:{port}", create_connection=BoundedConnection, compression=None, proxy=None
-        )
-        assert isinstance(connection, BoundedConnection)
+        connection = await open_socket(f"ws://127.0.0.1:{port}", proxy=None)
         messages = Messages(connection)
         assert await messages.next(1 + PIECE_BYTES) == ["hello"] + [""] * PIECE_BYTES
-        connection.transport.abort()
+        connection.abort()
         await is_over.wait()
 
 
 async def test_a_peer_that_sends_close_but_keeps_the_connection_is_dropped(
+    connected: Connected,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "CLOSE_TIMEOUT_S", 0.05)
@@ -235,12 +240,12 @@ async def test_a_peer_that_sends_close_but_keeps_the_connection_is_dropped(
         assert not connection.can_send
 
 
-async def test_sending_stops_while_the_peer_does_not_read() -> None:
+async def test_sending_stops_while_the_peer_does_not_read(connected: Connected) -> None:
     async with connected() as (connection, peer):
         messages = Messages(connection)
         peer.transport.pause_reading()
         while connection.can_send:
-            connection.send_now(json.dumps(["x" * 10_000]))
+            connection.send(json.dumps(["x" * 10_000]))
         assert messages.writable == 0
         peer.transport.resume_reading()
         await until(lambda: messages.writable == 1)
@@ -248,15 +253,17 @@ async def test_sending_stops_while_the_peer_does_not_read() -> None:
 
 
 async def test_an_end_of_stream_before_all_bytes_are_handled_is_no_error(
+    connected: Connected,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """asyncio's TLS delivers decrypted bytes and, right after them, the end of the stream."""
-    monkeypatch.setattr(module, "TURN_S", 0)
+    monkeypatch.setattr(module, "TURN_S", 1e-9)
     errors: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
     async with connected() as (connection, _):
         Messages(connection)
-        connection.data_received(PING * PIECE_BYTES)
+        connection.get_buffer(-1)[: len(PINGS)] = PINGS
+        connection.buffer_updated(len(PINGS))
         turn = connection._next_turn
         assert turn
         connection.eof_received()
@@ -265,6 +272,7 @@ async def test_an_end_of_stream_before_all_bytes_are_handled_is_no_error(
 
 
 async def test_a_peer_over_its_share_is_not_read_until_its_pause_is_over(
+    connected: Connected,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "TURN_S", PATIENCE_S)
@@ -287,70 +295,141 @@ async def test_a_peer_over_its_share_is_not_read_until_its_pause_is_over(
         assert await messages.next(1) == ["c"]
 
 
-async def test_a_peer_that_pings_and_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_UNSENT_BYTES", 1 << 16)
+async def test_a_peer_that_pings_and_does_not_read_is_dropped(
+    connected: Connected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_UNREAD_BYTES_WITH_PONGS", 1 << 16)
     async with connected() as (connection, peer):
         Messages(connection)
         peer.transport.pause_reading()
         # The kernel's buffers are not our memory, and take long to fill.
-        for end, buffer in ((connection, socket.SO_SNDBUF), (peer, socket.SO_RCVBUF)):
-            end.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, buffer, 4096)
+        for transport, buffer in (
+            (connection._transport, socket.SO_SNDBUF),
+            (peer.transport, socket.SO_RCVBUF),
+        ):
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, buffer, 4096)
         async with flooded(peer, PING.replace(b"\0", b"\x7d") + bytes(125)):
             await connection.wait_closed()
 
 
-async def fill(connection: BoundedConnection) -> None:
-    """Send until the connection ends."""
-    while True:
-        await connection.send("x" * 100_000)
+def fill(connection: RelaySocket) -> None:
+    """Send more than fits into the kernel's buffers of both ends, so that the peer must read."""
+    while connection.can_send:
+        connection.send("x" * 16_000_000)
+    assert connection.is_open
 
 
-async def test_a_peer_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_peer_that_does_not_read_is_dropped(
+    connected: Connected, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "UNREAD_TIMEOUT_S", 0.05)
     async with connected() as (connection, peer):
         peer.transport.pause_reading()
+        fill(connection)
         async with asyncio.timeout(PATIENCE_S):
-            with pytest.raises(ConnectionClosed):
-                await fill(connection)
+            await connection.wait_closed()
+        assert (connection.close_exc.rcvd, connection.close_exc.sent) == (None, None)
 
 
-async def test_a_peer_that_reads_slowly_is_not_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_peer_that_reads_slowly_is_not_dropped(connected: Connected) -> None:
     async with connected() as (connection, peer):
         peer.transport.pause_reading()
-        filling = asyncio.create_task(fill(connection))
-        await until(lambda: connection._unread_timer is not None)
+        fill(connection)
         unread_timer = connection._unread_timer
         assert unread_timer
         peer.transport.resume_reading()
         await until(unread_timer.cancelled)
-        filling.cancel()
+        assert connection.can_send
 
 
-async def test_close_returns_if_websockets_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def never(*_: object) -> None:
-        await asyncio.Event().wait()
+async def test_close_sends_a_close_frame_and_waits_for_the_end(connected: Connected) -> None:
+    async with connected() as (connection, peer):
+        Messages(connection)
+        await connection.close()
+        await peer.wait_closed()
+        assert peer.close_code == 1000
+        assert connection.close_exc.rcvd_then_sent is False
 
+
+async def test_close_returns_if_the_peer_does_not_answer_it(
+    connected: Connected, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "CLOSE_TIMEOUT_S", 0.05)
-    async with connected() as (connection, _):
-        monkeypatch.setattr(ClientConnection, "close", never)
-        async with asyncio.timeout(PATIENCE_S):
-            await connection.close()
-            await connection.wait_closed()
-
-
-async def test_close_returns_if_the_peer_does_not_read() -> None:
     async with connected() as (connection, peer):
         peer.transport.pause_reading()
-        filling = asyncio.create_task(fill(connection))
-        await until(lambda: connection._unread_timer is not None)
         async with asyncio.timeout(PATIENCE_S):
             await connection.close()
+        assert connection.close_exc.rcvd is None
+
+
+async def test_close_does_not_wait_if_the_peer_does_not_read(
+    connected: Connected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CLOSE_TIMEOUT_S", LONG_S)
+    async with connected() as (connection, peer):
+        peer.transport.pause_reading()
+        fill(connection)
+        async with asyncio.timeout(PATIENCE_S):
+            await connection.close()
+
+
+async def test_close_works_twice_and_after_the_end(connected: Connected) -> None:
+    async with connected() as (connection, peer):
+        Messages(connection)
+        peer.transport.abort()
+        async with asyncio.timeout(PATIENCE_S):
             await connection.wait_closed()
-            await asyncio.wait([filling])
-        assert isinstance(filling.exception(), ConnectionClosed)
+            await connection.close()
+            await connection.close()
 
 
-async def test_a_message_with_too_many_fragments_ends_the_connection() -> None:
+async def test_the_latency_is_known_after_the_first_pong(connected: Connected) -> None:
+    async with connected() as (connection, _):
+        assert connection.latency_s is None
+        Messages(connection)
+        await until(lambda: connection.latency_s is not None)
+
+
+async def test_a_pong_that_answers_no_ping_counts_for_nothing(connected: Connected) -> None:
+    async with connected() as (connection, peer):
+        messages = Messages(connection)
+        peer.transport.pause_reading()  # so that it does not answer our ping
+        peer.transport.write(PONG + EMPTY_TEXT)
+        await messages.next(1)
+        assert connection.latency_s is None
+
+
+async def test_a_peer_that_answers_no_ping_is_dropped(
+    connected: Connected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PING_INTERVAL_S", 0.05)
+    monkeypatch.setattr(module, "CLOSE_TIMEOUT_S", 0.05)
+    async with connected() as (connection, peer):
+        peer.transport.pause_reading()
+        Messages(connection)
+        async with asyncio.timeout(PATIENCE_S):
+            await connection.wait_closed()
+        assert connection.close_exc.sent
+        assert connection.close_exc.sent.reason == NO_PONG
+
+
+async def test_a_peer_that_answers_pings_is_kept(
+    connected: Connected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PING_INTERVAL_S", 0.01)
+    latencies: set[float | None] = set()
+    async with connected() as (connection, _):
+        Messages(connection)
+
+        def has_pongs() -> bool:
+            latencies.add(connection.latency_s)
+            return len(latencies) > 5
+
+        await until(has_pongs)
+        assert connection.is_open
+
+
+async def test_a_message_with_too_many_fragments_ends_the_connection(connected: Connected) -> None:
     async with connected() as (connection, peer):
         Messages(connection)
         peer.transport.write(UNFINISHED_TEXT)
