@@ -5,7 +5,6 @@ No socket, no clock and no state: session.py acts on the messages.
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from nwc.errors import NwcError
@@ -133,7 +132,6 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
-@lru_cache(maxsize=64)  # an answer is sent to all relays of its connection at once
 def event_message(event: Event) -> str:
     """Return ["EVENT", <event>]: publish an event."""
     return f'["EVENT",{event.to_json()}]'
