@@ -50,10 +50,16 @@ class Event:
 
     def to_json(self) -> str:
         """Return the event as compact JSON."""
-        return (
-            f'{{"id":"{self.id}","pubkey":"{self.pubkey}","created_at":{self.created_at},'
-            f'"kind":{self.kind},"tags":{to_json(self.tags)},"content":{to_json(self.content)},'
-            f'"sig":"{self.sig}"}}'
+        return to_json(
+            {
+                "id": self.id,
+                "pubkey": self.pubkey,
+                "created_at": self.created_at,
+                "kind": self.kind,
+                "tags": self.tags,
+                "content": self.content,
+                "sig": self.sig,
+            }
         )
 
     def tag(self, name: str) -> str | None:
@@ -107,7 +113,7 @@ def event_id(pubkey: str, created_at: int, kind: int, tags: Tags, content: str) 
     Raises:
         EventError: If content or tags contain a lone surrogate.
     """
-    canonical = f'[0,"{pubkey}",{created_at},{kind},{to_json(tags)},{to_json(content)}]'
+    canonical = to_json([0, pubkey, created_at, kind, tags, content])
     try:
         return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
     except UnicodeEncodeError as error:

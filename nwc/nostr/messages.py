@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nwc.errors import NwcError
+from nwc.nostr.encoding import to_json
 from nwc.nostr.event import Event, EventError, parse_event
 
 # A relay may forward events that are much larger than any NIP-47 request. We skip them without parsing,
@@ -144,9 +145,9 @@ def auth_message(event: Event) -> str:
 
 def req_message(subscription_id: str, filter_: dict[str, Any]) -> str:
     """Return ["REQ", <subscription id>, <filter>]: subscribe, or replace a subscription."""
-    return json.dumps(["REQ", subscription_id, filter_], separators=(",", ":"))
+    return to_json(["REQ", subscription_id, filter_])
 
 
 def close_message(subscription_id: str) -> str:
     """Return ["CLOSE", <subscription id>]: unsubscribe."""
-    return json.dumps(["CLOSE", subscription_id], separators=(",", ":"))
+    return to_json(["CLOSE", subscription_id])
