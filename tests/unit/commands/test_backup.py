@@ -445,7 +445,7 @@ async def test_an_import_can_be_repeated_after_lightningd_failed(scene: Scene) -
 
 async def test_a_long_import_does_not_block_the_loop(scene: Scene) -> None:
     await scene.app.manager.load()
-    entries: list[object] = [5] * (3 * backup.READ_AT_ONCE)
+    entries: list[object] = [5] * 300
     importing = asyncio.create_task(commands.import_(scene.app, entries))
     turns = 0
     while not importing.done():
