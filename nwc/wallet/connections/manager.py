@@ -164,7 +164,7 @@ class ConnectionManager:
             await self._write(new, self._store.replace(new))
             if self._connections.of_client(old.client_pubkey) is not live:
                 raise ManagementError(f"name: the connection {name!r} has been revoked meanwhile")
-            self._connections.update(live, new)
+            live.record = new
             self._leave(live, tuple(url for url in old.relays if url not in new.relays))
             self._pool.subscribe(live.recipient, (u for u in new.relays if u not in old.relays))
             self._info_publisher.publish(live)

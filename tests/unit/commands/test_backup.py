@@ -239,7 +239,7 @@ async def test_an_expired_connection_is_unchanged_or_refused(scene: Scene) -> No
     await scene.app.manager.load()
     [entry] = (await commands.export(scene.app))["connections"]
     record = live(scene, "app").record
-    scene.app.connections.update(live(scene, "app"), replace(record, expires_at=5))
+    live(scene, "app").record = replace(record, expires_at=5)
     assert [one["result"] for one in await import_entries(scene, {**entry, "expires": 5})] == [
         "unchanged"
     ]

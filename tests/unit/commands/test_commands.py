@@ -61,7 +61,7 @@ class Manager:
 
     async def change(self, name: str, change: Callable[[Connection], Connection]) -> LiveConnection:
         live = self.find(name)
-        self.connections.update(live, change(live.record))
+        live.record = change(live.record)
         return live
 
     async def revoke(self, name: str) -> LiveConnection:
@@ -757,7 +757,7 @@ async def test_names_of_earlier_versions_are_found(
     for form in ("NFC", "NFD"):
         app = make_app()
         record = replace(await make_connection(app), name=stored)
-        app.connections.update(app.connections.all()[0], record)
+        app.connections.all()[0].record = record
         more = {"expires": "never"} if command is commands.update else {}
         shown = await command(app, normalize(form, stored), **more)
         assert stored in str(shown)

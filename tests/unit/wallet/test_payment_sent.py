@@ -240,7 +240,7 @@ async def test_who_may_no_longer_see_a_payment_is_not_notified(
     assert len(scene.pending) == 2
     fields = {"view": View.NODE, **changes}
     changed = Connection(owner.name, owner.client_pubkey, owner.relays, START, **fields)
-    scene.connections.update(scene.live("owner"), changed)
+    scene.live("owner").record = changed
     scene.relay_is_back()
     await scene.nothing_pending()
     assert scene.notified() == [("app", made)]

@@ -121,7 +121,7 @@ async def test_requests_are_ignored_while_the_plugin_stops() -> None:
 async def test_the_relay_that_delivers_a_request_first_gets_its_answer_first() -> None:
     answers = Answers()
     relays = tuple(f"wss://{number}.example" for number in range(4))
-    answers.connections.update(answers.live, replace(answers.live.record, relays=relays))
+    answers.live.record = replace(answers.live.record, relays=relays)
     asked = request(1)
     assert answers.server.on_event(asked, relays[2]) is None
     assert answers.server.on_event(asked, relays[0]) == "seen before"

@@ -119,7 +119,7 @@ async def test_the_answer_to_an_older_info_event_is_ignored(stage: Stage) -> Non
     stage.info_publisher.publish(live)
     await until(lambda: len(stage.pool.attempts) == 1)
     [old] = stage.pool.attempts
-    stage.connections.update(live, replace(live.record, methods=("get_info",)))
+    live.record = replace(live.record, methods=("get_info",))
     stage.pool.accepts = lambda event: event != old
     stage.info_publisher.publish(live)
     await release(stage)
@@ -139,7 +139,7 @@ async def test_a_queued_info_event_of_a_revoked_or_moved_connection_is_not_publi
     hold(stage)
     stage.info_publisher.relay_connected(A)
     stage.connections.remove(goes)
-    stage.connections.update(moves, replace(moves.record, relays=(B,)))
+    moves.record = replace(moves.record, relays=(B,))
     await release(stage)
     assert stage.published() == [live.wallet_pubkey for live in stays]
 
