@@ -1,6 +1,5 @@
 """nwc-connect, nwc-list, nwc-update and nwc-revoke."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -19,8 +18,6 @@ from nwc.nip47.uri import connection_uri
 from nwc.nostr.keys import KeyPair
 from nwc.service import App
 from nwc.wallet.connections.record import Connection
-
-DESCRIBED_AT_ONCE = 100
 
 Json = dict[str, Any]
 
@@ -78,11 +75,7 @@ async def connect(
 async def list_(app: App, name: object = None) -> Json:
     """Return one connection, or all of them."""
     chosen = app.connections.all() if name is None else [app.manager.find(arguments.typed_name(name))]
-    shown = []
-    for live in chosen:
-        shown.append({"name": live.record.name, **await describe(app, live)})
-        if len(shown) % DESCRIBED_AT_ONCE == 0:
-            await asyncio.sleep(0)  # there can be thousands, and apps are waiting
+    shown = [{"name": live.record.name, **await describe(app, live)} for live in chosen]
     return {"connections": shown, **joined(unserved_warnings(app) if name is None else [])}
 
 

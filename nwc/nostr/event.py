@@ -8,7 +8,6 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypeGuard
 
 from nwc.errors import NwcError
@@ -51,10 +50,16 @@ class Event:
 
     def to_json(self) -> str:
         """Return the event as compact JSON."""
-        tags, content = _json_parts(self.tags, self.content)
-        return (
-            f'{{"id":"{self.id}","pubkey":"{self.pubkey}","created_at":{self.created_at},'
-            f'"kind":{self.kind},"tags":{tags},"content":{content},"sig":"{self.sig}"}}'
+        return to_json(
+            {
+                "id": self.id,
+                "pubkey": self.pubkey,
+                "created_at": self.created_at,
+                "kind": self.kind,
+                "tags": self.tags,
+                "content": self.content,
+                "sig": self.sig,
+            }
         )
 
     def tag(self, name: str) -> str | None:
@@ -108,8 +113,7 @@ def event_id(pubkey: str, created_at: int, kind: int, tags: Tags, content: str) 
     Raises:
         EventError: If content or tags contain a lone surrogate.
     """
-    tags_json, content_json = _json_parts(tags, content)
-    canonical = f'[0,"{pubkey}",{created_at},{kind},{tags_json},{content_json}]'
+    canonical = to_json([0, pubkey, created_at, kind, tags, content])
     try:
         return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
     except UnicodeEncodeError as error:
@@ -148,12 +152,6 @@ def sign_event(
         content=content,
         sig=keys.sign(bytes.fromhex(identifier)).hex(),
     )
-
-
-@lru_cache(maxsize=4)  # our own event is serialized twice: for its id, then to be sent
-def _json_parts(tags: Tags, content: str) -> tuple[str, str]:
-    """Return tags and content as JSON, as they are both hashed for the id and sent in a message."""
-    return to_json(tags), to_json(content)
 
 
 def _integer(value: dict[str, object], name: str, maximum: int) -> int:

@@ -6,7 +6,6 @@ reads what a person typed. No error text quotes that input: people mistake secre
 
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Self
 
 from coincurve import PrivateKey, PublicKey, PublicKeyXOnly
@@ -150,8 +149,6 @@ def _key_bytes(public_key: str) -> bytes:
     return raw_key
 
 
-# Finding the point is a sixth of a verification, and the same few clients sign all requests.
-@lru_cache(maxsize=1024)
 def _parse_x_only(public_key: str) -> PublicKeyXOnly:
     """Return the point with an x coordinate of 64 hex digits.
 

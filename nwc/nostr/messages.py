@@ -5,10 +5,10 @@ No socket, no clock and no state: session.py acts on the messages.
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from nwc.errors import NwcError
+from nwc.nostr.encoding import to_json
 from nwc.nostr.event import Event, EventError, parse_event
 
 # A relay may forward events that are much larger than any NIP-47 request. We skip them without parsing,
@@ -133,7 +133,6 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
-@lru_cache(maxsize=64)  # an answer is sent to all relays of its connection at once
 def event_message(event: Event) -> str:
     """Return ["EVENT", <event>]: publish an event."""
     return f'["EVENT",{event.to_json()}]'
@@ -146,9 +145,9 @@ def auth_message(event: Event) -> str:
 
 def req_message(subscription_id: str, filter_: dict[str, Any]) -> str:
     """Return ["REQ", <subscription id>, <filter>]: subscribe, or replace a subscription."""
-    return json.dumps(["REQ", subscription_id, filter_], separators=(",", ":"))
+    return to_json(["REQ", subscription_id, filter_])
 
 
 def close_message(subscription_id: str) -> str:
     """Return ["CLOSE", <subscription id>]: unsubscribe."""
-    return json.dumps(["CLOSE", subscription_id], separators=(",", ":"))
+    return to_json(["CLOSE", subscription_id])

@@ -1,10 +1,10 @@
 """What a method handler gets: the wallet, which all handlers share, and the call to serve."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakValueDictionary
 
 from nwc.cln.history import History
 from nwc.cln.node import Node
@@ -19,21 +19,6 @@ from nwc.wallet.templates import Templates
 LISTS_AT_ONCE = 4
 # Half of the `invoice` calls that lightningd gets at once (nwc/cln/node.py); it makes one after another.
 INVOICES_AT_ONCE = 8
-
-
-class ConcurrencyLimit:
-    """Limits the concurrent calls of each connection. Idle connections take no memory."""
-
-    def __init__(self, at_once: int) -> None:
-        self._at_once = at_once
-        self._semaphores: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
-
-    def of(self, connection: Connection) -> asyncio.Semaphore:
-        """Return what a call of this connection enters with `async with`."""
-        semaphore = self._semaphores.get(connection.id)
-        if semaphore is None:
-            semaphore = self._semaphores[connection.id] = asyncio.Semaphore(self._at_once)
-        return semaphore
 
 
 @dataclass(slots=True)
@@ -59,7 +44,8 @@ class Wallet:
         history: queries over the node's invoices and payments.
         records: what the plugin stores about invoices.
         in_flight: the payments in flight, as list_transactions and lookup_invoice show them.
-        list_limit, invoice_limit: keep one connection from using up lightningd's time.
+        list_limits, invoice_limits: by connection id, what a call holds while it runs: they keep one
+            connection from using up lightningd's time.
 
     """
 
@@ -81,8 +67,10 @@ class Wallet:
         self.history = History(node)
         self.records = InvoiceRecords(node)
         self.in_flight = InFlight(payments.payer, payments.ledgers)
-        self.list_limit = ConcurrencyLimit(LISTS_AT_ONCE)
-        self.invoice_limit = ConcurrencyLimit(INVOICES_AT_ONCE)
+        self.list_limits = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(LISTS_AT_ONCE))
+        self.invoice_limits = defaultdict[str, asyncio.Semaphore](
+            lambda: asyncio.Semaphore(INVOICES_AT_ONCE)
+        )
 
 
 @dataclass(frozen=True, slots=True)

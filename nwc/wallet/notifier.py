@@ -198,8 +198,7 @@ class Notifier:
 
     async def _notify_all(self, notification: Notification) -> None:
         """Send a notification to every connection that gets it, at once, or store it as pending."""
-        observers = self._connections.observers(notification.connection_id)
-        recipients = [live for live in observers if _gets(live, notification)]
+        recipients = [live for live in self._connections if _gets(live, notification)]
         await asyncio.gather(*(self._send_or_store(live, notification) for live in recipients))
 
     async def _send_or_store(self, live: LiveConnection, notification: Notification) -> None:

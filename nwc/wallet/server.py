@@ -6,7 +6,6 @@ answer, up to a rate. All other events are ignored and counted.
 
 import asyncio
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -111,7 +110,6 @@ class RequestServer:
         if not self._task_slots.are_free(client_pubkey):
             return _OVERLOADED
         live.last_used_at = int(time.time())
-        self._let_lightningd_go_first()
         request = open_request(event, live.cipher)
         self._task_slots.take(client_pubkey)
         task = self._tasks.spawn(self._serve(live, request, relay, too_fast=verdict.rate_limited))
@@ -137,14 +135,6 @@ class RequestServer:
         self._is_stopping = True
         await self._tasks.finish(timeout_s)
 
-    def _let_lightningd_go_first(self) -> None:
-        """Yield the CPU if lightningd is working for us: it or its signer may be waiting for it.
-
-        Do not call this for ignored events: if other processes wait for the CPU, it takes milliseconds.
-        """
-        if self._request_slots.are_any_taken:
-            os.sched_yield()
-
     async def _serve(
         self, live: LiveConnection, request: Request, relay: str, *, too_fast: bool
     ) -> None:
@@ -162,9 +152,7 @@ class RequestServer:
     async def _answer(
         self, live: LiveConnection, request: Request, outcome: Outcome, relay: str | None = None
     ) -> None:
-        self._let_lightningd_go_first()
         response = seal_response(request, outcome, live.keys, live.cipher, int(time.time()))
-        self._let_lightningd_go_first()
         self._count(live, request, outcome)
         await self._deliver(live, response, relay)
 

@@ -25,11 +25,6 @@ class Slots:
         self._shared_taken = 0
 
     @property
-    def are_any_taken(self) -> bool:
-        """True if any connection holds a slot."""
-        return bool(self._taken)
-
-    @property
     def shared_taken(self) -> int:
         """How many slots of the pool are taken."""
         return self._shared_taken

@@ -6,7 +6,6 @@ are read.
 
 import asyncio
 import time
-from functools import cache, partial
 from typing import Protocol
 
 from nwc.cln.history import Found, History, InvoiceFilter, PaymentFilter
@@ -133,8 +132,6 @@ class OwnPaymentSource:
 
     def _ended_between(self, wanted: PaymentFilter) -> list[Entry]:
         in_flight = {payment.payment_hash for payment in self._in_flight.values()}
-        # Cached, since a connection can try the same invoice a thousand times.
-        shown = cache(partial(self._records.with_hash, connection_id=self._connection_id))
         return [
             entry
             for entry in self._records.between(
@@ -142,7 +139,10 @@ class OwnPaymentSource:
             )
             if entry.payment_hash
             and entry.payment_hash not in in_flight
-            and (entry.is_settled or entry == shown(entry.payment_hash))
+            and (
+                entry.is_settled
+                or entry == self._records.with_hash(entry.payment_hash, self._connection_id)
+            )
         ]
 
     async def count(self) -> int:

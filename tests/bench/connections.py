@@ -9,107 +9,129 @@ without a verdict.
 import argparse
 import asyncio
 import json
-import os
 import tempfile
 import time
-from collections.abc import Callable
-from functools import partial
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import psutil  # type: ignore[import-untyped]
-
-from nwc.wallet.connections.manager import MAX_CONNECTIONS
+from nwc.cln.node import Node
+from nwc.nip47.uri import connection_uri
+from nwc.nostr.keys import KeyPair
+from nwc.wallet.connections.record import Connection, ConnectionStore, wallet_keys
+from nwc.wallet.spending.ledgers import Ledgers
+from tests.bench.machine import describe_machine, describe_node
 from tests.bench.make_invoice import RATE_LIMIT, Bench, Timing, time_bare, time_nwc
-from tests.bench.scale import Asker, Traffic, ask_relay, make_connections, p50, when, worst_meanwhile
 from tests.support.client import NwcClient
-from tests.support.node import PLUGIN, missing_programs, node_with_plugin
+from tests.support.node import PLUGIN, node_with_plugin
 from tests.support.processes import nothing_left_running
 from tests.support.relay import RelayKind, running_relay
 
-COUNTS = (1, 100, 1_000, 5_000)
+COUNTS = (1, 100, 1_000)
 APPS = 20
-KIND_INFO = "13194"
+CHECK_EVERY_S = 0.05
+SETTLE_TIMEOUT_S = 300
 
 Rows = dict[str, str]
 
 
+async def make_connections(rpc_path: str, names: Sequence[str], relays: tuple[str, ...]) -> list[str]:
+    """Write records of connections that have each received a payment, and return their URIs.
+
+    The records are as the plugin's. It serves the connections after its next start.
+    """
+    node = Node(rpc_path)
+    store, ledgers = ConnectionStore(node), Ledgers(node)
+
+    async def make(name: str) -> str:
+        client = KeyPair.generate()
+        record = Connection(name, client.public_key, relays, int(time.time()))
+        await store.create(record)
+        await ledgers.change(client.public_key, lambda ledger: ledger.receive(21_000, 1))
+        wallet = await wallet_keys(node, client.public_key)
+        return connection_uri(wallet.public_key, relays, client.secret_hex(), None)
+
+    try:
+        return await asyncio.gather(*map(make, names))
+    finally:
+        node.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """The traffic of the fast relay so far.
+
+    Attributes:
+        subscriptions: those open now.
+        recipients: how many different keys their `#p` name.
+        frames: the number of frames from clients, by type of message.
+        kinds: the number of events, by kind.
+
+    """
+
+    subscriptions: int
+    recipients: int
+    frames: dict[str, int]
+    kinds: dict[str, int]
+
+    @classmethod
+    def of(cls, url: str) -> "Traffic":
+        """Return the traffic of a relay."""
+        with urllib.request.urlopen(f"http{url.removeprefix('ws')}/traffic") as answer:
+            return cls(**json.loads(answer.read()))
+
+
+async def when(condition: Callable[[], bool]) -> float:
+    """Wait until a condition is true, and return the time, by time.perf_counter."""
+    async with asyncio.timeout(SETTLE_TIMEOUT_S):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - a relay sends no events
+            await asyncio.sleep(CHECK_EVERY_S)
+    return time.perf_counter()
+
+
 async def measure(bench: Bench, uris: list[str]) -> Rows:
     """Measure with these connections, and return the figures by title."""
-    rows: Rows = {"connections": f"{len(uris):,}"}
-    rows |= await starting(bench, uris)
-    rows |= subscriptions(bench)
-    rows |= await latency(bench, uris)
-    if len(uris) < MAX_CONNECTIONS:
-        rows |= await one_more(bench)
-    rows |= await commands(bench, uris[-1])
-    rows |= await relay_comes_back(bench, uris)
-    rows |= memory(bench, "memory at the end, MB")
-    return rows
+    return {
+        "connections": f"{len(uris):,}",
+        **await starting(bench, uris),
+        **await latency(bench, uris),
+        **await one_more(bench),
+        "memory at most, MB": f"{most_memory(bench):.0f}",
+    }
 
 
 async def starting(bench: Bench, uris: list[str]) -> Rows:
     """Restart the plugin while an app of its last connection sends requests all the time."""
-    rpc = bench.node.rpc
+    rpc, url = bench.node.rpc, bench.relay.url
     await asyncio.to_thread(rpc.plugin_stop, PLUGIN.name)
-    await when(lambda: Traffic.of(bench.relay.url).subscriptions == 0)
-    before = Traffic.of(bench.relay.url)
-    async with Asker(uris[-1]) as asker:
+    await when(lambda: Traffic.of(url).subscriptions == 0)
+    async with NwcClient(uris[-1]) as client:
         begin = time.perf_counter()
+        answered = asyncio.create_task(_first_answer(client))
         await asyncio.to_thread(rpc.plugin_start, str(PLUGIN))
-        ready = asyncio.create_task(_ended(lambda: rpc.call("nwc-status")))
-        settled = await _settled(bench, uris, before, asker, begin)
+        await asyncio.to_thread(rpc.call, "nwc-status")
+        ready = time.perf_counter()
+        # One more than the plugin's: the app has a subscription too.
+        subscribed = await when(lambda: Traffic.of(url).recipients > len(uris))
         return {
-            "start until nwc-status answers, s": f"{await ready - begin:.2f}",
-            **settled,
-            **memory(bench, "memory, MB"),
+            "start until nwc-status answers, s": f"{ready - begin:.2f}",
+            "all subscribed, s": f"{subscribed - begin:.2f}",
+            "first answer, s": f"{await answered - begin:.2f}",
+            "subscriptions": f"{Traffic.of(url).subscriptions - 1}",
         }
 
 
-async def relay_comes_back(bench: Bench, uris: list[str]) -> Rows:
-    """Cut the plugin's connection to the relay, and measure how it recovers."""
-    before = Traffic.of(bench.relay.url)
-    cpu = bench.cpu_seconds()["plugin"]
-    ask_relay(bench.relay.url, "/cut")
-    begin = time.perf_counter()
-    async with Asker(uris[-1]) as asker:
-        settled = await _settled(bench, uris, before, asker, begin, cpu)
-    return {f"relay back: {title}": value for title, value in settled.items()}
-
-
-async def _settled(
-    bench: Bench, uris: list[str], before: Traffic, asker: Asker, begin: float, cpu: float = 0
-) -> Rows:
-    """Wait until all connections are subscribed, their info events published and a request answered."""
-    events = before.kinds.get(KIND_INFO, 0) + len(uris)
-    subscribed, first, published = await asyncio.gather(
-        # One more than the plugin's: the app has a subscription too.
-        when(lambda: Traffic.of(bench.relay.url).recipients > len(uris)),
-        asker.first_answer_at,
-        when(lambda: Traffic.of(bench.relay.url).kinds.get(KIND_INFO, 0) >= events),
-    )
-    return {
-        "all subscribed, s": f"{subscribed - begin:.2f}",
-        "first answer, s": f"{first - begin:.2f}",
-        "all info events published, s": f"{published - begin:.2f}",
-        "CPU of the plugin until then, s": f"{bench.cpu_seconds()['plugin'] - cpu:.2f}",
-        "answers until then, p50 ms": f"{p50(asker.latencies_ms):.1f}",
-        "answers until then, slowest ms": f"{max(asker.latencies_ms):.1f}",
-    }
-
-
-async def _ended(call: Callable[[], Any]) -> float:
-    await asyncio.to_thread(call)
-    return time.perf_counter()
-
-
-def subscriptions(bench: Bench) -> Rows:
-    """Return the number of subscriptions on the relay and the size of the longest."""
-    traffic = Traffic.of(bench.relay.url)
-    return {
-        "subscriptions": f"{traffic.subscriptions}",
-        "longest REQ, bytes": f"{traffic.longest['REQ']:,}",
-    }
+async def _first_answer(client: NwcClient) -> float:
+    """Send requests, each for CHECK_EVERY_S, until one is answered; return the time then."""
+    while True:
+        try:
+            async with asyncio.timeout(CHECK_EVERY_S):
+                await client.request("get_info", {})
+            return time.perf_counter()
+        except TimeoutError:
+            continue
 
 
 async def latency(bench: Bench, uris: list[str]) -> Rows:
@@ -133,59 +155,30 @@ async def latency(bench: Bench, uris: list[str]) -> Rows:
 
 async def one_more(bench: Bench) -> Rows:
     """Create one more connection, and measure the time and the frames that the plugin sends for it."""
-    before = Traffic.of(bench.relay.url)
+    before = Counter(Traffic.of(bench.relay.url).frames)
     begin = time.perf_counter()
     await asyncio.to_thread(bench.node.rpc.call, "nwc-connect", {"name": "one more"})
     seconds = time.perf_counter() - begin
-    sent = Traffic.of(bench.relay.url).since(before)
+    sent = Counter(Traffic.of(bench.relay.url).frames) - before
     await asyncio.to_thread(bench.node.rpc.call, "nwc-revoke", {"name": "one more"})
     return {
         "nwc-connect of one more, ms": f"{seconds * 1000:.0f}",
-        "frames it sends (characters)": ", ".join(
-            f"{n} {name} ({size:,})" for name, (n, size) in sent.items()
-        ),
+        "frames it sends": ", ".join(f"{number} {name}" for name, number in sent.items()),
     }
 
 
-async def commands(bench: Bench, uri: str) -> Rows:
-    """Measure nwc-list and nwc-status, and the answers to lightningd and to an app meanwhile."""
-    rows: Rows = {}
-    async with NwcClient(uri) as client:
-        for command in ("nwc-list", "nwc-status"):
-            call = partial(_show, bench, command)
-            node_ms, (seconds, size) = await worst_meanwhile(
-                lambda: asyncio.to_thread(bench.node.rpc.getinfo), call
-            )
-            app_ms, _ = await worst_meanwhile(lambda: client.request("get_info", {}), call)
-            rows |= {
-                f"{command}, s": f"{seconds:.2f}",
-                f"{command}, MB": f"{size / 1e6:.2f}",
-                f"{command}: getinfo meanwhile, slowest ms": f"{node_ms:.0f}",
-                f"{command}: an app meanwhile, slowest ms": f"{app_ms:.0f}",
-            }
-    return rows
-
-
-def _show(bench: Bench, command: str) -> tuple[float, int]:
-    begin = time.perf_counter()
-    shown = bench.node.rpc.call(command)
-    return time.perf_counter() - begin, len(json.dumps(shown))
-
-
-def memory(bench: Bench, title: str) -> Rows:
-    """Return the memory of the plugin's process and its maximum so far."""
-    pid = bench.node.plugin_pid
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+def most_memory(bench: Bench) -> float:
+    """Return the most memory that the plugin's process has had, in MB."""
+    lines = Path(f"/proc/{bench.node.plugin_pid}/status").read_text().splitlines()
     peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    rss = psutil.Process(pid).memory_info().rss
-    return {title: f"{rss / 1e6:.0f}", f"{title}, at most": f"{peak * 1024 / 1e6:.0f}"}
+    return peak * 1024 / 1e6
 
 
 def print_table(columns: list[Rows]) -> None:
     """Print one column per number of connections."""
     for title in columns[0]:
-        values = "".join(f"{column.get(title, '-'):>28}" for column in columns)
-        print(f"{title:52}{values}")
+        values = "".join(f"{column[title]:>20}" for column in columns)
+        print(f"{title:40}{values}")
 
 
 async def run(bench: Bench, counts: list[int]) -> None:
@@ -193,13 +186,10 @@ async def run(bench: Bench, counts: list[int]) -> None:
     uris: list[str] = []
     columns = []
     for count in sorted(counts):
-        begin = time.perf_counter()
         names = [f"app {number}" for number in range(len(uris), count)]
         uris += await make_connections(str(bench.node.socket), names, (bench.relay.url,))
-        print(f"{len(names):,} records written in {time.perf_counter() - begin:.1f} s", flush=True)
         columns.append(await measure(bench, uris))
-        print_table(columns[-1:])
-        print(flush=True)
+        print(f"measured with {count:,} connections", flush=True)
     print_table(columns)
 
 
@@ -211,9 +201,7 @@ def main() -> None:
     )
     parser.add_argument("--requests", type=int, default=400, help="number of make_invoice requests")
     chosen = parser.parse_args()
-    missing = missing_programs()
-    print(f"node: {'the TEST DOUBLE' if missing else 'lightningd and bitcoind, regtest'}; relay: fast")
-    print(f"{os.cpu_count()} CPUs, load average before: {os.getloadavg()[0]:.1f}\n")
+    print(f"node: {describe_node()}; {describe_machine()}")
     with (
         nothing_left_running(),
         tempfile.TemporaryDirectory(prefix="nwc-bench-") as directory,

@@ -6,6 +6,7 @@ Like the plugin, it is a process of its own. Its answers are as long as those to
 the end of its standard input.
 """
 
+import asyncio
 import contextlib
 import json
 import secrets
@@ -13,8 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-import uvloop
-from picows import ws_connect
+from websockets.asyncio.client import ClientConnection, connect
 
 from nwc.nip47.kinds import KIND_REQUEST, KIND_RESPONSE
 from nwc.nip47.uri import connection_uri
@@ -23,7 +23,6 @@ from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import event_message, req_message
 from tests.support.processes import ChildProcess
 from tests.support.relay import RunningRelay, standard_input_ends
-from tests.support.text_connection import TextConnection
 
 CONTENT = "A" * 1_100
 
@@ -39,36 +38,30 @@ def running_echo(relay: RunningRelay) -> Iterator[str]:
         yield connection_uri(wallet.public_key, [relay.url], secret, None)
 
 
-class Echo(TextConnection):
-    """The wallet's connection to the relay."""
-
-    def __init__(self, wallet: KeyPair, client: str) -> None:
-        super().__init__()
-        self._wallet = wallet
-        self._client = client
-
-    def received(self, text: str) -> None:
-        """Answer each request, and print a line once the subscription is established."""
+async def _answer(connection: ClientConnection, wallet: KeyPair, client: str) -> None:
+    """Answer each request, and print a line once the subscription is established."""
+    async for text in connection:
         match json.loads(text):
             case ["EVENT", _, request]:
-                tags = [["p", self._client], ["e", request["id"]]]
+                tags = [["p", client], ["e", request["id"]]]
                 now = int(time.time())
                 response = sign_event(
-                    self._wallet, kind=KIND_RESPONSE, content=CONTENT, tags=tags, created_at=now
+                    wallet, kind=KIND_RESPONSE, content=CONTENT, tags=tags, created_at=now
                 )
-                self.send(event_message(response))
+                await connection.send(event_message(response))
             case ["EOSE", _]:
                 print("listening", flush=True)
 
 
 async def _main(relay: str, secret: str, client: str) -> None:
     wallet = KeyPair.from_secret(bytes.fromhex(secret))
-    echo = Echo(wallet, client)
-    await ws_connect(lambda: echo, relay)
     filter_ = {"kinds": [KIND_REQUEST], "authors": [client], "#p": [wallet.public_key]}
-    echo.send(req_message("requests", filter_))
-    await standard_input_ends()
+    async with connect(relay, compression=None) as connection:
+        answering = asyncio.create_task(_answer(connection, wallet, client))
+        await connection.send(req_message("requests", filter_))
+        await standard_input_ends()
+        answering.cancel()
 
 
 if __name__ == "__main__":
-    uvloop.run(_main(*sys.argv[1:]))
+    asyncio.run(_main(*sys.argv[1:]))

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import psutil  # type: ignore[import-untyped]
-import uvloop
 
 from nwc.nip47.encryption import Encryption
 from tests.bench.echo import running_echo
@@ -445,7 +444,7 @@ def main() -> None:
         ) as node,
     ):
         print_starting(node)
-        uvloop.run(measure(Bench(node, relay, chosen.requests)))
+        asyncio.run(measure(Bench(node, relay, chosen.requests)))
 
 
 if __name__ == "__main__":

@@ -10,16 +10,16 @@ import argparse
 import asyncio
 import itertools
 import math
-import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from tests.bench.connections import Traffic, make_connections, when
+from tests.bench.machine import describe_machine, describe_node
 from tests.bench.make_invoice import RATE_LIMIT, Bench, Timing, time_bare, time_nwc
-from tests.bench.scale import Traffic, make_connections, when
 from tests.support.client import NwcClient
-from tests.support.node import PLUGIN, missing_programs, node_with_plugin
+from tests.support.node import PLUGIN, node_with_plugin
 from tests.support.ports import free_port
 from tests.support.processes import nothing_left_running
 from tests.support.relay import RelayKind, running_relay, slow_relays
@@ -53,6 +53,7 @@ async def measure(bench: Bench, name: str, urls: list[str]) -> None:
     print_row(len(urls), Timing.together(bare), Timing.together(nwc), responses, asked)
 
 
+KIND_RESPONSE = "23195"
 # The delays of the relays that do answer.
 LATE = [kind for kind in OTHERS if isinstance(kind, float) and kind != math.inf]
 
@@ -61,9 +62,6 @@ async def _responses(url: str, expected: int) -> int:
     """Wait until a slow relay has received all answers, and return how many it has."""
     await when(lambda: Traffic.of(url).kinds.get(KIND_RESPONSE, 0) >= expected)
     return Traffic.of(url).kinds[KIND_RESPONSE]
-
-
-KIND_RESPONSE = "23195"
 
 
 def print_row(count: int, bare: Timing, nwc: Timing, responses: list[int], asked: int) -> None:
@@ -78,9 +76,8 @@ def print_row(count: int, bare: Timing, nwc: Timing, responses: list[int], asked
 
 def print_heading(requests: int) -> None:
     """Print what is measured, and the heading of the rows."""
-    missing = missing_programs()
-    print(f"node: {'the TEST DOUBLE' if missing else 'lightningd and bitcoind, regtest'}")
-    print(f"{os.cpu_count()} CPUs, load average before: {os.getloadavg()[0]:.1f}; {requests} requests")
+    print(f"node: {describe_node()}; {requests} requests")
+    print(describe_machine())
     print("One relay is fast. Most others are 50 to 500 ms late, some never answer, some are down.\n")
     print(
         f"{'relays':>6}{'bare p50':>10}{'NWC p50':>10}{'bare p99':>10}{'NWC p99':>10}"

@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-from picows import ws_connect
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from nwc.nip47.encryption import Cipher, Encryption
 from nwc.nip47.kinds import KIND_REQUEST, KIND_RESPONSE
@@ -20,7 +21,6 @@ from nwc.nip47.uri import SCHEME
 from nwc.nostr.event import parse_event, sign_event, verify_event
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import event_message, req_message
-from tests.support.text_connection import TextConnection
 
 Json = dict[str, Any]
 
@@ -62,28 +62,28 @@ class Prepared:
     frame: str
 
 
-class NwcClient(TextConnection):
+class NwcClient:
     """One connection of an app to its wallet, over the first relay of the URI."""
 
     def __init__(self, uri: str, encryption: Encryption = Encryption.NIP44_V2) -> None:
-        super().__init__()
         self._uri = ConnectionUri.parse(uri)
         self._keys = KeyPair.from_secret(bytes.fromhex(self._uri.secret))
         self._cipher = Cipher(self._keys, self._uri.wallet_pubkey)
         self._encryption = encryption
         self._pending: dict[str, asyncio.Future[Json]] = {}
         self._subscribed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._connection: ClientConnection
+        self._reading: asyncio.Task[None]
 
     async def __aenter__(self) -> Self:
-        await ws_connect(lambda: self, self._uri.relays[0])
-        if not self.is_open:
-            raise RequestRefused(_CLOSED)
+        self._connection = await connect(self._uri.relays[0], compression=None)
+        self._reading = asyncio.create_task(self._read())
         wanted = {
             "kinds": [KIND_RESPONSE],
             "authors": [self._uri.wallet_pubkey],
             "#p": [self._keys.public_key],
         }
-        self.send(req_message("answers", wanted))
+        await self._send(req_message("answers", wanted))
         await self._subscribed
         return self
 
@@ -93,7 +93,8 @@ class NwcClient(TextConnection):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.close()
+        await self._connection.close()
+        await self._reading
 
     def prepare(self, method: str, params: Json) -> Prepared:
         """Return a request, encrypted and signed."""
@@ -115,12 +116,10 @@ class NwcClient(TextConnection):
             RequestRefused: the relay refused it, or the connection has ended.
 
         """
-        if not self.is_open:
-            raise RequestRefused(_CLOSED)
         answer: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
         self._pending[request.id] = answer
-        self.send(request.frame)
         try:
+            await self._send(request.frame)
             return await answer
         finally:
             self._pending.pop(request.id, None)
@@ -144,8 +143,20 @@ class NwcClient(TextConnection):
         """Send a request and return its result: `prepare`, `ask` and `open` in one."""
         return self.open(await self.ask(self.prepare(method, params)))
 
-    def received(self, text: str) -> None:
-        """Handle a message of the relay."""
+    async def _send(self, frame: str) -> None:
+        try:
+            await self._connection.send(frame)
+        except ConnectionClosed:
+            raise RequestRefused(_CLOSED) from None
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                self._received(await self._connection.recv(decode=True))
+        except ConnectionClosed:
+            self._fail_pending()
+
+    def _received(self, text: str) -> None:
         match json.loads(text):
             case ["EVENT", _, event]:
                 answered = next(tag[1] for tag in event["tags"] if tag[0] == "e")
@@ -158,8 +169,7 @@ class NwcClient(TextConnection):
             case ["EOSE", _] if not self._subscribed.done():
                 self._subscribed.set_result(None)
 
-    def lost(self) -> None:
-        """Fail every request that has no answer yet."""
+    def _fail_pending(self) -> None:
         waiting: list[asyncio.Future[Any]] = [self._subscribed, *self._pending.values()]
         self._pending.clear()
         for future in waiting:

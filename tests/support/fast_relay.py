@@ -1,33 +1,28 @@
-"""A relay (NIP-01) with only what NIP-47 needs, for benchmarks: it uses as little CPU time as possible.
+"""A relay (NIP-01) on websockets with only what NIP-47 needs, for benchmarks.
 
-It checks no signatures. TCP_NODELAY is set on its sockets, so nothing waits for Nagle's algorithm, as it
-does with LocalRelay (some 40 ms for each request). Subscriptions are looked up by their `#p`, so that
-the cost of an event does not depend on their number. Over HTTP it reports its traffic (`/traffic`) and
-aborts all connections (`/cut`).
+It checks no signatures. Unlike LocalRelay it does not wait for Nagle's algorithm (some 40 ms for each
+request). Over HTTP it reports its traffic (`/traffic`).
 """
 
 import asyncio
 import json
 import math
-from collections import Counter, defaultdict, deque
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Self
 
-import uvloop
-from picows import (
-    WSUpgradeRequest,
-    WSUpgradeResponse,
-    WSUpgradeResponseWithListener,
-    ws_create_server,
-)
+from websockets.asyncio.server import ServerConnection, broadcast, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 from tests.support.relay import argument_parser, standard_input_ends
-from tests.support.text_connection import TextConnection
 
 MAX_STORED = 1_000
 
 Json = dict[str, Any]
-Key = tuple["RelayConnection", str]
+Key = tuple[ServerConnection, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,85 +59,6 @@ def _has_tag(event: Json, name: str, values: frozenset[str] | None) -> bool:
     return values is None or any(t[0] == name and t[1] in values for t in event["tags"] if len(t) > 1)
 
 
-@dataclass(slots=True)
-class Traffic:
-    """Counts of what clients sent.
-
-    Attributes:
-        frames: number of frames, by type of message.
-        characters: length of all frames together, by type of message.
-        longest: length of the longest frame in characters, by type of message.
-        kinds: number of events, by kind.
-
-    """
-
-    frames: Counter[str] = field(default_factory=Counter)
-    characters: Counter[str] = field(default_factory=Counter)
-    longest: Counter[str] = field(default_factory=Counter)
-    kinds: Counter[int] = field(default_factory=Counter)
-
-    def count(self, message: list[Any], length: int) -> None:
-        """Count a frame of this length in characters."""
-        kind = message[0]
-        self.frames[kind] += 1
-        self.characters[kind] += length
-        self.longest[kind] = max(self.longest[kind], length)
-        if kind == "EVENT":
-            self.kinds[message[1]["kind"]] += 1
-
-
-class Subscriptions:
-    """Filters by connection and name, indexed by the keys in their `#p`."""
-
-    def __init__(self) -> None:
-        self._filters: dict[Key, list[Filter]] = {}
-        self._by_p: defaultdict[str | None, dict[Key, None]] = defaultdict(dict)
-
-    def __len__(self) -> int:
-        return len(self._filters)
-
-    def put(self, key: Key, filters: list[Filter]) -> None:
-        """Add a subscription, or replace the one of the same name."""
-        self.remove(key)
-        self._filters[key] = filters
-        for p in _all_p(filters):
-            self._by_p[p][key] = None
-
-    def remove(self, key: Key) -> None:
-        """Remove a subscription, if there is one."""
-        for p in _all_p(self._filters.pop(key, [])):
-            self._by_p[p].pop(key, None)
-            if not self._by_p[p]:
-                del self._by_p[p]
-
-    def remove_all(self, connection: "RelayConnection") -> None:
-        """Remove the subscriptions of a connection."""
-        for key in [key for key in self._filters if key[0] is connection]:
-            self.remove(key)
-
-    def matching(self, event: Json) -> list[Key]:
-        """Return the subscriptions that match an event."""
-        named = [tag[1] for tag in event["tags"] if tag[0] == "p" and len(tag) > 1]
-        keys = {key: None for p in (*named, None) for key in self._by_p.get(p, ())}
-        return [key for key in keys if any(wanted.matches(event) for wanted in self._filters[key])]
-
-    def reading(self, kind: int) -> list[Key]:
-        """Return the subscriptions whose filters name a kind."""
-        return [
-            key
-            for key, filters in self._filters.items()
-            if any(kind in (wanted.kinds or ()) for wanted in filters)
-        ]
-
-    def recipients(self) -> int:
-        """Return how many different keys all `#p` together name."""
-        return len(self._by_p) - (None in self._by_p)
-
-
-def _all_p(filters: list[Filter]) -> set[str | None]:
-    return {p for wanted in filters for p in (wanted.p or (None,))}
-
-
 class Relay:
     """One relay: its subscriptions, and the few events that it stores because they are not ephemeral.
 
@@ -153,105 +69,81 @@ class Relay:
 
     def __init__(self, delay_s: float = 0) -> None:
         self._delay_s = delay_s
-        self._subscriptions = Subscriptions()
+        self._subscriptions: dict[Key, list[Filter]] = {}
         self._stored: deque[tuple[Json, str]] = deque(maxlen=MAX_STORED)
-        self._connections: set[RelayConnection] = set()
-        self._traffic = Traffic()
+        # How many frames of each type of message, and how many events of each kind clients have sent.
+        self._frames: Counter[str] = Counter()
+        self._kinds: Counter[int] = Counter()
 
     async def serve(self, port: int) -> str:
         """Listen on a port of this machine, 0 for any free one; return the URL."""
-        server = await ws_create_server(self._accept, "127.0.0.1", port)
+        server = await serve(self._serve, "127.0.0.1", port, process_request=self._answer_http)
         return f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
-    def handle(self, connection: "RelayConnection", frame: str) -> None:
-        """Handle a frame, now or after the delay."""
-        if not self._delay_s:
-            self._receive(connection, frame)
-        elif self._delay_s != math.inf:
-            asyncio.get_running_loop().call_later(self._delay_s, self._receive, connection, frame)
-
-    def add(self, connection: "RelayConnection") -> None:
-        """Add a new connection."""
-        self._connections.add(connection)
-
-    def remove(self, connection: "RelayConnection") -> None:
-        """Remove a connection that has ended, and its subscriptions."""
-        self._connections.discard(connection)
-        self._subscriptions.remove_all(connection)
-
-    def _accept(self, request: WSUpgradeRequest) -> "RelayConnection | WSUpgradeResponseWithListener":
-        """Answer the HTTP requests of a benchmark; open a WebSocket for all others."""
-        match request.path:
-            case b"/traffic":
-                return _ok(json.dumps(self._describe()))
-            case b"/cut":
-                for other in list(self._connections):
-                    other.abort()
-                return _ok("")
-        return RelayConnection(self)
-
-    def _describe(self) -> Json:
-        traffic = self._traffic
-        return {
+    def _answer_http(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answer `/traffic`; open a WebSocket for all other requests."""
+        if request.path != "/traffic":
+            return None
+        recipients = {p for _, wanted in self._all_filters() for p in wanted.p or ()}
+        traffic = {
             "subscriptions": len(self._subscriptions),
-            "recipients": self._subscriptions.recipients(),
-            "frames": traffic.frames,
-            "characters": traffic.characters,
-            "longest": traffic.longest,
-            "kinds": traffic.kinds,
+            "recipients": len(recipients),
+            "frames": self._frames,
+            "kinds": self._kinds,
         }
+        return connection.respond(HTTPStatus.OK, json.dumps(traffic))
 
-    def _receive(self, connection: "RelayConnection", frame: str) -> None:
+    def _all_filters(self) -> list[tuple[Key, Filter]]:
+        return [(key, wanted) for key, filters in self._subscriptions.items() for wanted in filters]
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            with suppress(ConnectionClosed):
+                while True:
+                    frame = await connection.recv(decode=True)
+                    if not self._delay_s:
+                        self._receive(connection, frame)
+                    elif self._delay_s != math.inf:
+                        loop.call_later(self._delay_s, self._receive, connection, frame)
+        finally:
+            for key in [key for key in self._subscriptions if key[0] is connection]:
+                del self._subscriptions[key]
+
+    def _receive(self, connection: ServerConnection, frame: str) -> None:
         message = json.loads(frame)
-        self._traffic.count(message, len(frame))
+        self._frames[message[0]] += 1
         match message:
             case ["EVENT", event]:
                 self._publish(connection, event, frame)
             case ["REQ", str(name), *filters]:
                 self._subscribe(connection, name, [Filter.parse(value) for value in filters])
             case ["CLOSE", str(name)]:
-                self._subscriptions.remove((connection, name))
+                self._subscriptions.pop((connection, name), None)
             case _:
-                connection.send('["NOTICE","not a message of NIP-01"]')
+                send(connection, '["NOTICE","not a message of NIP-01"]')
 
-    def _publish(self, sender: "RelayConnection", event: Json, frame: str) -> None:
+    def _publish(self, sender: ServerConnection, event: Json, frame: str) -> None:
+        self._kinds[event["kind"]] += 1
         text = frame[frame.index("{") : frame.rindex("}") + 1]
-        for connection, name in self._subscriptions.matching(event):
-            connection.send(f'["EVENT","{name}",{text}]')
-        sender.send(f'["OK","{event["id"]}",true,""]')
+        for (connection, name), filters in self._subscriptions.items():
+            if any(wanted.matches(event) for wanted in filters):
+                send(connection, f'["EVENT","{name}",{text}]')
+        send(sender, f'["OK","{event["id"]}",true,""]')
         if not 20_000 <= event["kind"] < 30_000:
             self._stored.append((event, text))
 
-    def _subscribe(self, connection: "RelayConnection", name: str, filters: list[Filter]) -> None:
-        self._subscriptions.put((connection, name), filters)
+    def _subscribe(self, connection: ServerConnection, name: str, filters: list[Filter]) -> None:
+        self._subscriptions[connection, name] = filters
         for event, text in self._stored:
             if any(wanted.matches(event) for wanted in filters):
-                connection.send(f'["EVENT","{name}",{text}]')
-        connection.send(f'["EOSE","{name}"]')
+                send(connection, f'["EVENT","{name}",{text}]')
+        send(connection, f'["EOSE","{name}"]')
 
 
-class RelayConnection(TextConnection):
-    """The connection of a client."""
-
-    def __init__(self, relay: Relay) -> None:
-        super().__init__()
-        self._relay = relay
-
-    def begun(self) -> None:
-        """Add it to the relay."""
-        self._relay.add(self)
-
-    def received(self, text: str) -> None:
-        """Pass a frame to the relay."""
-        self._relay.handle(self, text)
-
-    def lost(self) -> None:
-        """Remove it from the relay."""
-        self._relay.remove(self)
-
-
-def _ok(body: str) -> WSUpgradeResponseWithListener:
-    return WSUpgradeResponseWithListener(WSUpgradeResponse.create_ok_response(body.encode()), None)
+def send(connection: ServerConnection, text: str) -> None:
+    """Send a text without waiting; do nothing if the connection has ended."""
+    broadcast([connection], text)
 
 
 async def serve_relays(port: int, relays: list[Relay]) -> None:
@@ -264,4 +156,4 @@ if __name__ == "__main__":
     arguments = argument_parser("a minimal relay, or several that are slow")
     arguments.add_argument("--delay", type=float, nargs="+", default=[0], help="seconds, for each relay")
     chosen = arguments.parse_args()
-    uvloop.run(serve_relays(chosen.port, [Relay(delay_s) for delay_s in chosen.delay]))
+    asyncio.run(serve_relays(chosen.port, [Relay(delay_s) for delay_s in chosen.delay]))

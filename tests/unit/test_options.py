@@ -4,15 +4,17 @@ import pytest
 
 from nwc.options import (
     DEFAULT_RELAYS,
-    INTEGER_OPTIONS,
     INVOICE_EXPIRY,
     MAX_RELAYS,
+    MAX_REQUEST_AGE,
+    RATE_LIMIT,
     OptionError,
     Settings,
     parse_relays,
     parse_settings,
 )
 
+INTEGER_OPTIONS = (INVOICE_EXPIRY, MAX_REQUEST_AGE, RATE_LIMIT)
 OPTIONS: dict[str, Any] = {
     "nwc-relay": None,
     **{option.name: option.declared.default for option in INTEGER_OPTIONS},

@@ -2,15 +2,14 @@
 
 import asyncio
 import time
-from collections import Counter, OrderedDict, defaultdict
-from dataclasses import dataclass, field
+from collections import defaultdict
+from weakref import WeakValueDictionary
 
 from nwc.nip47.info import info_event, withdrawal_events
 from nwc.nip47.methods import extensions_of
 from nwc.nostr.event import Event
 from nwc.nostr.pool import RelayPool
 from nwc.nostr.relay_url import is_same_relay
-from nwc.nostr.session import Published
 from nwc.tasks import Tasks
 from nwc.wallet.connections.permissions import allowed_methods, sent_notifications
 from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
@@ -18,8 +17,8 @@ from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
 PUBLISH_TIMEOUT_S = 30
 # A relay that is disconnected when a connection is revoked gets the withdrawal if it reconnects in time.
 WITHDRAW_TIMEOUT_S = 3600
-# At most this many unconfirmed info events per relay, so that signing them never delays a request for
-# long, however many connections there are.
+# At most this many unconfirmed info events per relay: requests need not wait until those of a thousand
+# connections are signed.
 MAX_AT_ONCE_PER_RELAY = 16
 
 # Delays after which an info event that the relay refused (such as "rate-limited:") is published again.
@@ -32,29 +31,6 @@ CHECK_EVERY_S = 60.0
 
 WAITING = "waiting for the relay"
 PUBLISHED = "published"
-
-
-@dataclass(slots=True)
-class _Queue:
-    """The info events that one relay has yet to get, by wallet key.
-
-    Attributes:
-        waiting: those to publish next, in order.
-        publishing: how many tasks publish them at the moment.
-        refusals: how many times in a row the relay has refused an info event.
-        retries: the timers that put a refused one back into `waiting`.
-
-    """
-
-    waiting: OrderedDict[str, None] = field(default_factory=OrderedDict)
-    publishing: int = 0
-    refusals: Counter[str] = field(default_factory=Counter)
-    retries: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
-
-    def forget_refusals(self, wallet_pubkey: str) -> None:
-        self.refusals.pop(wallet_pubkey, None)
-        if retry := self.retries.pop(wallet_pubkey, None):
-            retry.cancel()
 
 
 class InfoPublisher:
@@ -71,8 +47,12 @@ class InfoPublisher:
         self._notifications = notifications
         self._pool = pool
         self._connections = connections
-        self._queues = defaultdict[str, _Queue](_Queue)
         self._tasks = Tasks()
+        # The running tasks, which `_tasks` keeps alive, by wallet key and relay.
+        self._publishing = WeakValueDictionary[tuple[str, str], asyncio.Task[None]]()
+        self._slots = defaultdict[str, asyncio.Semaphore](
+            lambda: asyncio.Semaphore(MAX_AT_ONCE_PER_RELAY)
+        )
         self._dates: dict[str, int] = {}
 
     def publish(self, live: LiveConnection) -> None:
@@ -85,7 +65,7 @@ class InfoPublisher:
         """Publish the info events of its connections on a relay that has just connected."""
         for live in self._connections:
             if url in live.record.relays:
-                self._enqueue(live, url)
+                self._start(live, url)
 
     async def withdraw(self, live: LiveConnection, url: str, created_at: int) -> None:
         """Withdraw a connection's info event from a relay, within WITHDRAW_TIMEOUT_S.
@@ -117,84 +97,58 @@ class InfoPublisher:
             self._renew_old(time.time())
 
     def _renew_old(self, now: float) -> None:
-        """Renew the info events that are older than the last daily renewal time of their connection.
-
-        That time of day depends on the wallet key, which spreads thousands of connections over the day.
-        A restart, which publishes all of them, does not change it.
-        """
         for live in self._connections:
-            if live.info is not None and live.info.created_at < _last_due_at(live.wallet_pubkey, now):
+            if live.info is not None and live.info.created_at <= now - PERIOD_S:
                 self._renew(live)
 
     def _renew(self, live: LiveConnection) -> None:
         live.info = None
         for relay in self._pool.info(live.record.relays):
+            self._cancel(live, relay.url)
             if relay.state == "connected":
-                self._enqueue(live, relay.url)
+                self._start(live, relay.url)
 
     async def stop(self) -> None:
         """Cancel everything that is being published or retried."""
-        for queue in self._queues.values():
-            for retry in queue.retries.values():
-                retry.cancel()
         await self._tasks.finish(0)
 
-    def _enqueue(self, live: LiveConnection, url: str) -> None:
-        """Queue the current info event for a relay, and forget earlier refusals."""
-        self._queues[url].forget_refusals(live.wallet_pubkey)
-        self._queue(live.wallet_pubkey, url)
+    def _start(self, live: LiveConnection, url: str) -> None:
+        """Publish the current info event on a relay in the background, from the first attempt on."""
+        self._cancel(live, url)
+        key = live.wallet_pubkey, url
+        self._publishing[key] = self._tasks.spawn(self._publish_on(live, url))
 
-    def _queue(self, wallet_pubkey: str, url: str) -> None:
-        queue = self._queues[url]
-        queue.waiting[wallet_pubkey] = None
-        # A task per info event would be tens of thousands of tasks whenever a relay reconnects.
-        if queue.publishing < MAX_AT_ONCE_PER_RELAY:
-            queue.publishing += 1
-            self._tasks.spawn(self._publish_queue(queue, url))
+    def _cancel(self, live: LiveConnection, url: str) -> None:
+        if task := self._publishing.get((live.wallet_pubkey, url)):
+            task.cancel()
 
-    async def _publish_queue(self, queue: _Queue, url: str) -> None:
-        try:
-            while queue.waiting:
-                wallet_pubkey, _ = queue.waiting.popitem(last=False)
-                await self._publish_on(wallet_pubkey, url)
-        finally:
-            queue.publishing -= 1
+    async def _publish_on(self, live: LiveConnection, url: str) -> None:
+        """Publish the current info event on a relay, and retry after RETRY_DELAYS_S if it refuses it."""
+        for delay_s in (*RETRY_DELAYS_S, None):
+            if not await self._is_refused(live, url) or delay_s is None:
+                return
+            await asyncio.sleep(delay_s)
+            if live.info and live.info.created_at < int(time.time()):
+                # The relay may have a newer one, from just before the plugin was restarted.
+                live.info = None
 
-    async def _publish_on(self, wallet_pubkey: str, url: str) -> None:
-        live = self._connections.of_wallet(wallet_pubkey)
-        if live is None or not self._is_used(wallet_pubkey, url):
-            self._queues[url].forget_refusals(wallet_pubkey)
-            return
-        # Signed here and not for all connections at once: a signature takes time.
-        info = live.info = live.info or self._sign(live)
-        results = await self._pool.publish(info, (url,), PUBLISH_TIMEOUT_S)
-        # If there is a newer one by now, it is in the queue.
-        if live.info is info and url in results:
-            self._note(live, url, results[url])
-
-    def _note(self, live: LiveConnection, url: str, published: Published) -> None:
-        """Note whether a relay accepted an info event, and schedule a retry if it did not."""
-        queue, key = self._queues[url], live.wallet_pubkey
+    async def _is_refused(self, live: LiveConnection, url: str) -> bool:
+        """Publish the current info event once, and note the outcome. Return True if it is refused."""
+        async with self._slots[url]:
+            if not self._uses(live, url):
+                return False
+            # Signed here and not for all connections at once: a signature takes time.
+            live.info = live.info or self._sign(live)
+            results = await self._pool.publish(live.info, (url,), PUBLISH_TIMEOUT_S)
+        if url not in results or not self._uses(live, url):
+            return False
+        published = results[url]
         if published.accepted:
             live.info_states[url] = PUBLISHED
             live.is_published.set()
-            queue.forget_refusals(key)
-            return
-        live.info_states[url] = f"not published: {published.reason}"
-        if key in queue.retries:  # it was published twice at once, and this is the second refusal
-            return
-        refusals = queue.refusals[key]
-        if refusals < len(RETRY_DELAYS_S):
-            queue.refusals[key] += 1
-            loop = asyncio.get_running_loop()
-            queue.retries[key] = loop.call_later(RETRY_DELAYS_S[refusals], self._retry, live, url)
-
-    def _retry(self, live: LiveConnection, url: str) -> None:
-        self._queues[url].retries.pop(live.wallet_pubkey, None)
-        if live.info and live.info.created_at < int(time.time()):
-            # The relay may have a newer one, from just before the plugin was restarted.
-            live.info = None
-        self._queue(live.wallet_pubkey, url)
+        else:
+            live.info_states[url] = f"not published: {published.reason}"
+        return not published.accepted
 
     def _sign(self, live: LiveConnection) -> Event:
         methods = allowed_methods(live.record)
@@ -212,13 +166,6 @@ class InfoPublisher:
         live = self._connections.of_wallet(wallet_pubkey)
         return live is not None and any(is_same_relay(url, used) for used in live.record.relays)
 
-    def _is_used(self, wallet_pubkey: str, url: str) -> bool:
-        """Return True if a connection with this wallet key uses exactly this relay URL."""
-        live = self._connections.of_wallet(wallet_pubkey)
-        return live is not None and url in live.record.relays
-
-
-def _last_due_at(wallet_pubkey: str, now: float) -> float:
-    """Return when the info event of a wallet key was last due for renewal, in Unix seconds."""
-    offset = int(wallet_pubkey[:8], 16) % PERIOD_S
-    return now - (now - offset) % PERIOD_S
+    def _uses(self, live: LiveConnection, url: str) -> bool:
+        """Return True if a connection is being served, and uses exactly this relay URL."""
+        return self._connections.of_wallet(live.wallet_pubkey) is live and url in live.record.relays

@@ -34,8 +34,6 @@ from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
 # Apps send requests in bursts: at most this many seconds' worth of the rate at once.
 BURST_S = 5
 MAX_CONNECTIONS = 10_000
-# Wallet keys requested of lightningd at once, at the start.
-LOADED_AT_ONCE = 64
 _RETRY_FIRST_S = 0.5
 _RETRY_MAX_S = 10.0
 # Shorter than COMMAND_TIMEOUT_S of nwc.service, whose error would not say what has happened.
@@ -104,12 +102,8 @@ class ConnectionManager:
         records = _readable(stored)
         served = {record.client_pubkey for record in records}
         self._unserved = {connection_id_of(key): key for key in stored if key not in served}
-        loaded: list[LiveConnection] = []
-        for at in range(0, len(records), LOADED_AT_ONCE):
-            some = records[at : at + LOADED_AT_ONCE]
-            loaded += await asyncio.gather(*map(self._live, some))
-        # Without a pause in between, so that thousands of connections share a few subscriptions.
-        for live in loaded:
+        # All are served at once, so that they share a few subscriptions.
+        for live in await asyncio.gather(*map(self._live, records)):
             self._serve(live)
 
     def unserved_key(self, connection_id: str) -> str | None:
@@ -170,7 +164,7 @@ class ConnectionManager:
             await self._write(new, self._store.replace(new))
             if self._connections.of_client(old.client_pubkey) is not live:
                 raise ManagementError(f"name: the connection {name!r} has been revoked meanwhile")
-            self._connections.update(live, new)
+            live.record = new
             self._leave(live, tuple(url for url in old.relays if url not in new.relays))
             self._pool.subscribe(live.recipient, (u for u in new.relays if u not in old.relays))
             self._info_publisher.publish(live)

@@ -11,7 +11,7 @@ from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.event import Event
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.subscriptions import Recipient
-from nwc.wallet.connections.record import Connection, View
+from nwc.wallet.connections.record import Connection
 
 
 @dataclass(slots=True)
@@ -19,7 +19,7 @@ class LiveConnection:
     """A connection that is being served.
 
     Attributes:
-        record: as stored; a change replaces it.
+        record: as stored; a change replaces it, but never its client key.
         keys: the wallet key of this connection.
         cipher: encrypts to the client and decrypts its requests.
         rate_limit: of the client's requests.
@@ -70,8 +70,6 @@ class ConnectionRegistry:
         self._by_wallet_pubkey: dict[str, LiveConnection] = {}
         self._by_client_pubkey: dict[str, LiveConnection] = {}
         self._by_id: dict[str, LiveConnection] = {}
-        self._by_name: dict[str, LiveConnection] = {}
-        self._viewing_node: dict[str, LiveConnection] = {}
 
     def __len__(self) -> int:
         return len(self._by_wallet_pubkey)
@@ -88,30 +86,12 @@ class ConnectionRegistry:
         self._by_wallet_pubkey[live.wallet_pubkey] = live
         self._by_client_pubkey[live.record.client_pubkey] = live
         self._by_id[live.record.id] = live
-        self._index(live)
 
     def remove(self, live: LiveConnection) -> None:
         """Remove a connection, so that its requests are ignored."""
         del self._by_wallet_pubkey[live.wallet_pubkey]
         del self._by_client_pubkey[live.record.client_pubkey]
         del self._by_id[live.record.id]
-        self._unindex(live)
-
-    def update(self, live: LiveConnection, record: Connection) -> None:
-        """Replace the record of a connection."""
-        self._unindex(live)
-        live.record = record
-        self._index(live)
-
-    def _index(self, live: LiveConnection) -> None:
-        """Add a connection to the indexes of the fields that a change of its record can change."""
-        self._by_name[live.record.name] = live
-        if live.record.view is View.NODE:
-            self._viewing_node[live.record.id] = live
-
-    def _unindex(self, live: LiveConnection) -> None:
-        del self._by_name[live.record.name]
-        self._viewing_node.pop(live.record.id, None)
 
     def named(self, name: str) -> LiveConnection | None:
         """Return the connection with this name, in any Unicode normal form.
@@ -119,8 +99,9 @@ class ConnectionRegistry:
         Earlier versions stored names as they were typed, so two names may differ by their form alone.
         Then each is found only by its exact name.
         """
-        if live := self._by_name.get(name):
-            return live
+        exact = next((live for live in self if live.record.name == name), None)
+        if exact is not None:
+            return exact
         wanted = same_form(name)
         found = [live for live in self if same_form(live.record.name) == wanted]
         return found[0] if len(found) == 1 else None
@@ -137,20 +118,6 @@ class ConnectionRegistry:
     def with_id(self, connection_id: str) -> LiveConnection | None:
         """Return the connection with this id (`Connection.id`)."""
         return self._by_id.get(connection_id)
-
-    def observers(self, connection_id: str | None) -> list[LiveConnection]:
-        """Return the connections that may see an invoice or payment.
-
-        These are the connection that made it, and every connection that sees the whole node.
-
-        Args:
-            connection_id: of the connection that made it, None if no connection did.
-
-        """
-        observers = dict(self._viewing_node)
-        if connection_id is not None and (live := self._by_id.get(connection_id)):
-            observers[connection_id] = live
-        return list(observers.values())
 
     def of_wallet(self, wallet_pubkey: str) -> LiveConnection | None:
         """Return the connection with this wallet key."""

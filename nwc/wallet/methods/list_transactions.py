@@ -81,7 +81,7 @@ async def list_transactions(wallet: Wallet, call: Call) -> dict[str, Any]:
 
     """
     wanted = parse_params(call.params)
-    async with wallet.list_limit.of(call.connection):
+    async with wallet.list_limits[call.connection.id]:
         try:
             transactions, total = await _page(await _sources(wallet, call.connection, wanted), wanted)
         except RpcCallError as error:

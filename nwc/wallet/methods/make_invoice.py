@@ -116,7 +116,7 @@ async def make_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
     """
     wanted = parse_params(call.params, wallet.invoice_expiry)
     label = request_label(call.connection.id, call.request_id)
-    async with wallet.invoice_limit.of(call.connection):
+    async with wallet.invoice_limits[call.connection.id]:
         kept = await wallet.records.keep(call.connection, call.request_id, wanted.record())
         try:
             made = await _make(wallet, wanted, label)

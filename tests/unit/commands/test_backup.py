@@ -239,7 +239,7 @@ async def test_an_expired_connection_is_unchanged_or_refused(scene: Scene) -> No
     await scene.app.manager.load()
     [entry] = (await commands.export(scene.app))["connections"]
     record = live(scene, "app").record
-    scene.app.connections.update(live(scene, "app"), replace(record, expires_at=5))
+    live(scene, "app").record = replace(record, expires_at=5)
     assert [one["result"] for one in await import_entries(scene, {**entry, "expires": 5})] == [
         "unchanged"
     ]
@@ -445,7 +445,7 @@ async def test_an_import_can_be_repeated_after_lightningd_failed(scene: Scene) -
 
 async def test_a_long_import_does_not_block_the_loop(scene: Scene) -> None:
     await scene.app.manager.load()
-    entries: list[object] = [5] * (3 * backup.READ_AT_ONCE)
+    entries: list[object] = [5] * 300
     importing = asyncio.create_task(commands.import_(scene.app, entries))
     turns = 0
     while not importing.done():

@@ -218,7 +218,7 @@ async def test_the_view_at_the_time_of_sending_counts(scene: Scene) -> None:
     await scene.handled(2)
     live = scene.live("owner")
     changed = Connection(owner.name, owner.client_pubkey, owner.relays, START, view=View.OWN)
-    scene.connections.update(live, changed)
+    live.record = changed
     scene.relay_is_back()
     await scene.nothing_pending()
     assert [row for row in scene.notified() if row[0] == "owner"] == [("owner", made)]
@@ -233,7 +233,7 @@ async def test_a_connection_whose_notifications_are_switched_off_gets_no_pending
     await scene.paid(shop, 1)
     await scene.handled(1)
     changed = Connection("shop", shop.client_pubkey, shop.relays, START, notifications=False)
-    scene.connections.update(scene.live("shop"), changed)
+    scene.live("shop").record = changed
     scene.relay_is_back()
     await scene.nothing_pending()
     assert scene.pool.attempts == []
@@ -544,7 +544,7 @@ async def test_who_may_no_longer_see_a_payment_is_not_notified(
     assert len(scene.pending) == 2
     fields = {"view": View.NODE, **changes}
     changed = Connection(owner.name, owner.client_pubkey, owner.relays, START, **fields)
-    scene.connections.update(scene.live("owner"), changed)
+    scene.live("owner").record = changed
     scene.relay_is_back()
     await scene.nothing_pending()
     assert scene.notified() == [("app", made)]

@@ -2,14 +2,12 @@
 
 import asyncio
 import json
-import os
 import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from nwc.cln.node import Json
 from nwc.nip47.encryption import Cipher, Encryption
 from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.event import Event, sign_event
@@ -120,38 +118,10 @@ async def test_requests_are_ignored_while_the_plugin_stops() -> None:
     assert answers.server.ignored == {"stopping": 1}
 
 
-async def test_the_cpu_is_yielded_only_while_lightningd_is_working(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """It is not yielded for the only request in flight, or for junk."""
-    answers, is_done = Answers(), asyncio.Event()
-    yields: list[None] = []
-    answer = answers.node.info
-
-    async def info() -> Json:
-        await is_done.wait()
-        return await answer()
-
-    monkeypatch.setattr(answers.node, "info", info)
-    monkeypatch.setattr(os, "sched_yield", lambda: yields.append(None))
-    first = request(1)
-    assert answers.server.on_event(first, RELAY) is None
-    await asyncio.sleep(0)
-    assert answers.server.on_event(first, RELAY) == "seen before"
-    assert answers.server.on_event(replace(request(2), sig="00" * 64), RELAY) == "bad id or signature"
-    assert len(yields) == 0
-    assert answers.server.on_event(request(2), RELAY) is None
-    assert len(yields) == 1
-    is_done.set()
-    await answers.server.finish(5)
-    assert len(answers.published) == 2
-    assert len(yields) == 3  # once for the first answer; at the second, no request is in flight
-
-
 async def test_the_relay_that_delivers_a_request_first_gets_its_answer_first() -> None:
     answers = Answers()
     relays = tuple(f"wss://{number}.example" for number in range(4))
-    answers.connections.update(answers.live, replace(answers.live.record, relays=relays))
+    answers.live.record = replace(answers.live.record, relays=relays)
     asked = request(1)
     assert answers.server.on_event(asked, relays[2]) is None
     assert answers.server.on_event(asked, relays[0]) == "seen before"

@@ -4,13 +4,13 @@ from nwc.nip47.encryption import Cipher
 from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.subscriptions import Recipient
-from nwc.wallet.connections.record import Connection, View
+from nwc.wallet.connections.record import Connection
 from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
 
 
-def make_live(name: str, created_at: int = 0, view: View = View.OWN) -> LiveConnection:
+def make_live(name: str, created_at: int = 0) -> LiveConnection:
     client, wallet = KeyPair.generate(), KeyPair.generate()
-    record = Connection(name, client.public_key, ("wss://a.example",), created_at, view=view)
+    record = Connection(name, client.public_key, ("wss://a.example",), created_at)
     return LiveConnection(record, wallet, Cipher(wallet, client.public_key), RateLimit(1, 1, 0))
 
 
@@ -64,28 +64,11 @@ def test_a_removed_connection_is_not_found() -> None:
 def test_a_changed_connection_is_found_by_its_new_name_only() -> None:
     live, other = make_live("old name"), make_live("other", 1)
     connections = served(live, other)
-    connections.update(live, replace(live.record, name="new name"))
+    live.record = replace(live.record, name="new name")
     check(connections, live, other)
     assert connections.named("old name") is None
-    connections.update(live, replace(live.record, expires_at=5))
-    check(connections, live, other)
-    assert live.record.expires_at == 5
 
 
 def test_the_recipient_is_the_wallet_key_and_the_client() -> None:
     live = make_live("a")
     assert live.recipient == Recipient(live.keys, live.record.client_pubkey)
-
-
-def test_observers_are_the_maker_and_those_that_see_the_node() -> None:
-    shop, other, owner = make_live("shop"), make_live("other"), make_live("owner", view=View.NODE)
-    connections = served(shop, other, owner)
-    assert connections.observers(shop.record.id) == [owner, shop]
-    assert connections.observers(owner.record.id) == [owner]
-    assert connections.observers(None) == connections.observers("f" * 16) == [owner]
-    connections.update(other, replace(other.record, view=View.NODE))
-    connections.update(owner, replace(owner.record, view=View.OWN))
-    assert connections.observers(shop.record.id) == [other, shop]
-    connections.remove(other)
-    connections.remove(shop)
-    assert connections.observers(shop.record.id) == []

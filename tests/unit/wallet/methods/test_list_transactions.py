@@ -1,5 +1,4 @@
 import asyncio
-import gc
 import hashlib
 import json
 import time
@@ -12,7 +11,7 @@ from nwc.cln.errors import NodeUnavailableError, RpcCallError
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.nip47.response import MAX_PLAINTEXT_BYTES
 from nwc.wallet.connections.record import Connection, View
-from nwc.wallet.context import LISTS_AT_ONCE, ConcurrencyLimit
+from nwc.wallet.context import LISTS_AT_ONCE
 from nwc.wallet.invoice_record import InvoiceRecord
 from tests.unit.in_process import ALICE, BOB, NEVER, START, World, connection, make_wallet
 
@@ -594,16 +593,6 @@ async def test_one_connection_does_not_take_all_slots(world: World) -> None:
     held.set()
     answers = await asyncio.gather(*asked, return_exceptions=True)
     assert sum(isinstance(answer, dict) for answer in answers) == 16
-
-
-async def test_idle_connections_take_no_memory_of_a_concurrency_limit() -> None:
-    limit = ConcurrencyLimit(2)
-    async with limit.of(OWN), limit.of(OWN):
-        assert limit.of(OWN).locked()
-        assert not limit.of(OTHER).locked()
-        assert len(limit._semaphores) == 1
-    gc.collect()
-    assert not limit._semaphores
 
 
 async def test_no_record_is_read_if_there_is_none(world: World) -> None:
