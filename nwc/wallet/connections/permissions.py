@@ -1,8 +1,11 @@
 """What a connection may call and is notified of, as its info event and get_info list it."""
 
-from nwc.nip47.methods import METHODS
+from nwc.nip47.methods import METHODS, extensions_of
 from nwc.nip47.notification import PAYMENT_RECEIVED, PAYMENT_SENT
-from nwc.wallet.connections.record import Connection, View
+from nwc.wallet.connections.record import Connection, Pairing, View
+
+# NWC-08: the app has made its own key.
+_CLIENT_INITIATED = "08"
 
 
 def allowed_methods(connection: Connection) -> tuple[str, ...]:
@@ -28,4 +31,13 @@ def sent_notifications(connection: Connection, enabled: bool) -> tuple[str, ...]
     if not (enabled and connection.notifications):
         return ()
     sees_sent = connection.budget.can_spend or connection.view is View.NODE
-    return (PAYMENT_RECEIVED, PAYMENT_SENT) if sees_sent else (PAYMENT_RECEIVED,)
+    types = (PAYMENT_RECEIVED, PAYMENT_SENT) if sees_sent else (PAYMENT_RECEIVED,)
+    wanted = connection.notification_types
+    return types if wanted is None else tuple(name for name in types if name in wanted)
+
+
+def used_extensions(connection: Connection) -> tuple[str, ...]:
+    """Return the numbers of the NIP-47 extensions that a connection uses."""
+    of_methods = extensions_of(allowed_methods(connection))
+    of_pairing = {_CLIENT_INITIATED} if connection.pairing is Pairing.WALLETAUTH else set[str]()
+    return tuple(sorted({*of_methods, *of_pairing}))

@@ -15,7 +15,7 @@ from nwc.errors import NwcError
 from nwc.nostr.keys import KeyPair, parse_public_key
 from nwc.nostr.relay_url import parse_stored_relay_url
 from nwc.wallet.connections.budget import Budget
-from nwc.wallet.records import OPTIONAL, RecordError, RecordKind, read
+from nwc.wallet.records import OPTIONAL, Fields, RecordError, RecordKind, read
 
 _KEY = ("nwc", "connections")
 _REVOKED = ("nwc", "revoked")
@@ -31,6 +31,13 @@ class View(StrEnum):
 
     OWN = "own"
     NODE = "node"
+
+
+class Pairing(StrEnum):
+    """By which way a connection was made: a URI that we made, or one that the app made (NWC-08)."""
+
+    URI = "uri"
+    WALLETAUTH = "walletauth"
 
 
 class ConnectionRecordError(NwcError, ValueError):
@@ -52,6 +59,9 @@ class Connection:
         view: which invoices and payments it sees.
         notifications: False if it is not notified of payments.
         budget: how much it may spend.
+        pairing: by which way it was made.
+        state: NWC-08's, for the info event until the app's first request; None otherwise.
+        notification_types: the only types of notifications that it may get; None for all.
 
     """
 
@@ -66,6 +76,9 @@ class Connection:
     view: View = field(default=View.OWN, metadata=OPTIONAL)
     notifications: bool = field(default=True, metadata=OPTIONAL)
     budget: Budget = field(default_factory=Budget, metadata=OPTIONAL)
+    pairing: Pairing = Pairing.URI
+    state: str | None = None
+    notification_types: tuple[str, ...] | None = None
 
     @property
     def id(self) -> str:
@@ -86,7 +99,11 @@ class Connection:
         return KIND.to_json(asdict(self))
 
 
-KIND = RecordKind.of(Connection)
+def _from_1_to_2(fields: Fields) -> Fields:
+    return {**fields, "pairing": "uri", "state": None, "notification_types": None}
+
+
+KIND = RecordKind.of(Connection, upgrades=(_from_1_to_2,))
 
 
 def parse_connection(client_pubkey: str, text: str) -> Connection:

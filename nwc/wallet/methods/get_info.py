@@ -3,8 +3,7 @@
 from typing import Any
 
 from nwc.cln.node import Json
-from nwc.nip47.methods import extensions_of
-from nwc.wallet.connections.permissions import allowed_methods, sent_notifications
+from nwc.wallet.connections.permissions import allowed_methods, sent_notifications, used_extensions
 from nwc.wallet.context import Call, ChainTip, Wallet
 
 _NETWORKS = {"bitcoin": "mainnet", "testnet4": "testnet"}
@@ -18,16 +17,15 @@ async def get_info(wallet: Wallet, call: Call) -> dict[str, Any]:
 
     """
     node = await wallet.node.info()
-    methods = allowed_methods(call.connection)
     info: dict[str, Any] = {
         "alias": node.get("alias", ""),
         "color": node.get("color", ""),
         "pubkey": node["id"],
         "network": _NETWORKS.get(node["network"], node["network"]),
         "block_height": node["blockheight"],
-        "methods": list(methods),
+        "methods": list(allowed_methods(call.connection)),
         "notifications": list(sent_notifications(call.connection, wallet.notifications)),
-        "extensions": list(extensions_of(methods)),
+        "extensions": list(used_extensions(call.connection)),
     }
     info |= _block_hash(node, wallet.tip)
     if call.connection.lud16 is not None:

@@ -86,6 +86,15 @@ WORDS: dict[str, list[Any]] = {
     "lud16": ["me@a.example", "a@" + "b" * 300, "@", "\ud800@b"],
     "qr": [True, "true", 1],
     "notifications": [False, "false", None],
+    "uri": [
+        f"nostr+walletauth://{'ab' * 32}?relay=wss://a.example&name=paired&request_methods=get_info",
+        f"nostr+walletauth://{'cd' * 32}?relay=ws://127.0.0.1:9&max_amount=1000&request_methods=pay_invoice",
+        "nostr+walletauth://",
+        f"nostr+walletauth:{'ab' * 32}?name=%E2%80%AE",
+        f"nostr+walletauth:{'ab' * 32}?metadata={'x' * 100_000}",
+        "nostr+walletconnect://x",
+    ],
+    "confirm": [True, "true", False],
 }
 VALUES = {
     name: st.sampled_from(words)
