@@ -27,8 +27,8 @@ RECEIVING = "get_info get_balance get_budget make_invoice receive lookup_invoice
 PAYING = "pay_invoice pay_keysend"
 HEX_64 = re.compile("[0-9a-f]{64}")
 COMMANDS = {
-    "nwc-connect": "name [budget] [renewal] [view] [methods] [expires] [relays] [pubkey] [lud16] [qr] "
-    "[notifications] [max_payment]",
+    "nwc-connect": "[name] [budget] [renewal] [view] [methods] [expires] [relays] [pubkey] [lud16] [qr] "
+    "[notifications] [max_payment] [uri] [confirm]",
     "nwc-list": "[name]",
     "nwc-update": "name [new_name] [methods] [expires] [relays] [view] [notifications] [budget] "
     "[renewal] [max_payment] [resume]",
