@@ -34,8 +34,9 @@ Rules:
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from nwc.backoff import backoff
 from nwc.nostr.auth import Auth
 from nwc.nostr.event import Event
 from nwc.nostr.keys import KeyPair
@@ -100,13 +101,15 @@ class _Refusal:
     """A subscription that the relay has closed.
 
     Attributes:
-        refusals: how many times in a row.
+        delays: the seconds until each further retry.
         retry_at: when to send the REQ again; None if it has been sent.
         awaits_auth: the relay wants AUTH first.
 
     """
 
-    refusals: int = 0
+    delays: Iterator[float] = field(
+        default_factory=lambda: backoff(RESUBSCRIBE_FIRST_S, RESUBSCRIBE_MAX_S)
+    )
     retry_at: float | None = None
     awaits_auth: bool = False
 
@@ -423,9 +426,7 @@ class RelaySession:
         refused = self._refused.setdefault(subscription_id, _Refusal())
         refused.awaits_auth = reason.startswith(_AUTH_REQUIRED)
         if refused.retry_at is None:  # a repeated CLOSED does not delay the retry
-            delay = RESUBSCRIBE_FIRST_S * 2 ** min(refused.refusals, 10)
-            refused.retry_at = now + min(delay, RESUBSCRIBE_MAX_S)
-            refused.refusals += 1
+            refused.retry_at = now + next(refused.delays)
         return NoticeReceived(f"subscription closed: {reason}")
 
     # NIP-42
