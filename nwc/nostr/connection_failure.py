@@ -6,7 +6,13 @@ import socket
 import ssl
 
 from python_socks import ProxyConnectionError
-from websockets.exceptions import ConnectionClosed, InvalidStatus, ProxyError, WebSocketException
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidStatus,
+    ProxyError,
+    SecurityError,
+    WebSocketException,
+)
 
 from nwc.nostr.messages import printable
 from nwc.nostr.relay_socket import NO_PONG
@@ -48,6 +54,8 @@ def _describe_websocket(error: WebSocketException) -> str:
             return f"HTTP status {code}: {_http_hint(code)}"
         case ProxyError():
             return "lightningd's proxy cannot reach the relay: it may be down, or its URL may be wrong"
+        case SecurityError():
+            return "the server is not a relay (its handshake is too long): check the relay's URL"
         case _:
             return "the server is not a relay (no WebSocket handshake): check the relay's URL"
 

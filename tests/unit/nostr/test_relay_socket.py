@@ -4,15 +4,24 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import InvalidStatus, SecurityError
 from websockets.utils import accept_key
 
 from nwc.nostr import relay_socket as module
-from nwc.nostr.relay_socket import NO_PONG, PIECE_BYTES, READ_BYTES, RelaySocket, open_socket
+from nwc.nostr.relay_socket import (
+    MAX_HEAD_BYTES,
+    NO_PONG,
+    PIECE_BYTES,
+    READ_BYTES,
+    RelaySocket,
+    open_socket,
+)
 from tests.support.certificate import Certificate
 from tests.unit.helpers import until
 from tests.unit.nostr.fake_relay import PATIENCE_S, FakeRelay
@@ -52,15 +61,20 @@ Connected = Callable[[], AbstractAsyncContextManager[tuple[RelaySocket, ServerCo
 
 
 @pytest.fixture(params=["ws", "wss"])
-def connected(
+def tls(
     request: pytest.FixtureRequest, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
-) -> Connected:
-    """Return a context manager that yields both ends of a connection before `listen` is called.
+) -> ssl.SSLContext | None:
+    """Return the relay's TLS.
 
     Every test runs twice, the second time over TLS, which asyncio reads in another way than plain TCP.
     """
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
-    tls = certificate.server_context() if request.param == "wss" else None
+    return certificate.server_context() if request.param == "wss" else None
+
+
+@pytest.fixture
+def connected(tls: ssl.SSLContext | None) -> Connected:
+    """Return a context manager that yields both ends of a connection before `listen` is called."""
 
     @asynccontextmanager
     async def both_ends() -> AsyncIterator[tuple[RelaySocket, ServerConnection]]:
@@ -194,35 +208,71 @@ async def test_nothing_is_read_before_listen(connected: Connected, size: int) ->
             assert [*set(await messages.next(50))] == ["\0" * size]
 
 
-def switching(request: str) -> bytes:
-    """Return the answer to a handshake (RFC 6455 section 4.2.2)."""
+def switching(request: str, *, more: str = "") -> bytes:
+    """Return the answer to a handshake (RFC 6455 section 4.2.2), with further header lines."""
     key = next(line for line in request.splitlines() if line.startswith("Sec-WebSocket-Key: "))
     accept = accept_key(key.partition(": ")[2])
     return (
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        f"Sec-WebSocket-Accept: {accept}\r\n{more}\r\n"
     ).encode()
 
 
-async def test_messages_that_come_with_the_handshake_are_delivered_after_listen() -> None:
-    """A relay may send its AUTH challenge right after its answer to the handshake."""
+@asynccontextmanager
+async def answering(tls: ssl.SSLContext | None, answer: Callable[[str], bytes]) -> AsyncIterator[str]:
+    """Yield the URL of a server that answers a handshake, and reads until the client is gone."""
     is_over = asyncio.Event()
 
-    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = await reader.readuntil(b"\r\n\r\n")
-        writer.write(switching(request.decode()) + b"\x81\x05hello" + EMPTY_TEXT * PIECE_BYTES)
-        with contextlib.suppress(ConnectionResetError):
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer((await reader.readuntil(b"\r\n\r\n")).decode()))
+        with contextlib.suppress(OSError):
             await reader.read()
         writer.close()
         is_over.set()
 
-    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+    async with await asyncio.start_server(talk, "127.0.0.1", 0, ssl=tls) as server:
         port = server.sockets[0].getsockname()[1]
-        connection = await open_socket(f"ws://127.0.0.1:{port}", proxy=None)
+        yield f"{'wss' if tls else 'ws'}://127.0.0.1:{port}"
+        await is_over.wait()
+
+
+async def test_messages_that_come_with_the_handshake_are_delivered_after_listen(
+    tls: ssl.SSLContext | None,
+) -> None:
+    """A relay may send its AUTH challenge right after its answer to the handshake."""
+    early = b"\x81\x05hello" + EMPTY_TEXT * PIECE_BYTES
+    async with answering(tls, lambda request: switching(request) + early) as url:
+        connection = await open_socket(url, proxy=None)
         messages = Messages(connection)
         assert await messages.next(1 + PIECE_BYTES) == ["hello"] + [""] * PIECE_BYTES
         connection.abort()
-        await is_over.wait()
+
+
+HEADER_BYTES = 4096
+AT_MOST = MAX_HEAD_BYTES // HEADER_BYTES
+
+
+@pytest.mark.parametrize("count", [1, AT_MOST - 1, AT_MOST + 1])
+async def test_the_headers_of_the_answer_to_the_handshake_are_bounded(
+    tls: ssl.SSLContext | None, count: int
+) -> None:
+    header = "X: ".ljust(HEADER_BYTES - 2, "x") + "\r\n"
+    async with answering(tls, lambda request: switching(request, more=header * count)) as url:
+        if count > AT_MOST:
+            with pytest.raises(SecurityError, match="bytes of headers"):
+                await open_socket(url, proxy=None)
+        else:
+            (await open_socket(url, proxy=None)).abort()
+
+
+async def test_a_page_that_refuses_the_handshake_may_be_longer_than_headers(
+    tls: ssl.SSLContext | None,
+) -> None:
+    size = 4 * MAX_HEAD_BYTES
+    page = f"HTTP/1.1 503 Busy\r\nContent-Length: {size}\r\n\r\n".encode() + b"x" * size
+    async with answering(tls, lambda _: page) as url:
+        with pytest.raises(InvalidStatus, match="503"):
+            await open_socket(url, proxy=None)
 
 
 async def test_a_peer_that_sends_close_but_keeps_the_connection_is_dropped(
