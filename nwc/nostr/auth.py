@@ -6,7 +6,7 @@ not hold up the event loop.
 """
 
 from collections.abc import Callable, Iterable
-from itertools import islice
+from itertools import chain, islice, repeat
 
 from nwc.backoff import backoff
 from nwc.nostr.event import Event, sign_event
@@ -53,9 +53,9 @@ class Auth:
         self._keys = keys
         self._challenge = ""
         self._is_round_due = False
-        self._rounds = 0
         self._next_round_at = 0.0
-        self._delays = backoff(NEXT_ROUND_FIRST_S, NEXT_ROUND_MAX_S)
+        no_delays = repeat(0.0, PROMPT_ROUNDS - 1)
+        self._delays = chain(no_delays, backoff(NEXT_ROUND_FIRST_S, NEXT_ROUND_MAX_S))
         self._now = 0.0
         self._give_up_at = 0.0
         self._enqueued: set[str] = set()
@@ -175,7 +175,5 @@ class Auth:
         if not self._is_round_due or self._is_in_progress or self._now < self._next_round_at:
             return
         self._is_round_due = False
-        self._rounds += 1
-        if self._rounds >= PROMPT_ROUNDS:
-            self._next_round_at = self._now + next(self._delays)
+        self._next_round_at = self._now + next(self._delays)
         self.enqueue(self._keys(), again=True)

@@ -60,7 +60,6 @@ class Subscriptions:
     def __init__(self) -> None:
         self._subscriptions: dict[str, Subscription] = {}
         self._subscription_of: dict[str, Subscription] = {}
-        self._with_room: dict[str, Subscription] = {}
         self._created = 0
 
     def __iter__(self) -> Iterator[Subscription]:
@@ -84,16 +83,10 @@ class Subscriptions:
     def add(self, recipient: Recipient) -> Subscription:
         """Add a recipient and return its subscription, whose REQ must be sent again."""
         public_key = recipient.keys.public_key
-        subscription = self._subscription_of.get(public_key) or next(
-            iter(self._with_room.values()), None
-        )
-        if subscription is None:
-            subscription = self._create()
-            self._with_room[subscription.id] = subscription
+        with_room = (each for each in self if len(each.recipients) < SUBSCRIPTION_ROOM)
+        subscription = self._subscription_of.get(public_key) or next(with_room, None) or self._create()
         subscription.recipients[public_key] = recipient
         self._subscription_of[public_key] = subscription
-        if len(subscription.recipients) >= SUBSCRIPTION_ROOM:
-            self._with_room.pop(subscription.id, None)
         return subscription
 
     def remove(self, public_key: str) -> Subscription | None:
@@ -105,9 +98,8 @@ class Subscriptions:
         if subscription is None:
             return None
         del subscription.recipients[public_key]
-        self._with_room[subscription.id] = subscription
         if not subscription.recipients:
-            del self._subscriptions[subscription.id], self._with_room[subscription.id]
+            del self._subscriptions[subscription.id]
         return subscription
 
     def _create(self) -> Subscription:
