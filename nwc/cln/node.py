@@ -267,11 +267,9 @@ class Node:
         listed: list[Json] = (await self.call("listdatastore", key=list(key)))["datastore"]
         return next((entry for entry in listed if entry["key"] == list(key)), None)
 
-    @translates_malformed_answers
     async def datastore_keys(self, key: DatastoreKey) -> list[str]:
         """Return the last part of every key directly below a key, with or without a record."""
-        listed = (await self.call("listdatastore", key=list(key)))["datastore"]
-        return [entry["key"][-1] for entry in listed if len(entry["key"]) == len(key) + 1]
+        return list(await self.datastore_names(key))
 
     @translates_malformed_answers
     async def datastore_entries(self, key: DatastoreKey) -> dict[str, tuple[str, int]]:
