@@ -193,8 +193,8 @@ class App:
         while True:
             for step in (
                 self.wallet.templates.sweep,
-                self._sweep_payments,
-                self._sweep_late_payments,
+                partial(self._unless_forgotten, self.payments.records.sweep),
+                partial(self._unless_forgotten, self.late_payments.sweep),
                 self._sweep_invoice_records,
             ):
                 try:
@@ -203,15 +203,10 @@ class App:
                     _log.debug("cleanup postponed: %s", error)
             await asyncio.sleep(SWEEP_INTERVAL_S)
 
-    async def _sweep_payments(self) -> None:
+    async def _unless_forgotten(self, sweep: Callable[[float], Awaitable[object]]) -> None:
         async with self._sweeping:
             if not self._has_forgotten:
-                await self.payments.records.sweep(time.time())
-
-    async def _sweep_late_payments(self) -> None:
-        async with self._sweeping:
-            if not self._has_forgotten:
-                await self.late_payments.sweep(time.time())
+                await sweep(time.time())
 
     async def _sweep_invoice_records(self) -> None:
         served = [live.record.id for live in self.connections]

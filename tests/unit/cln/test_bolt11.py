@@ -217,14 +217,6 @@ def test_only_the_first_field_of_the_right_length_counts() -> None:
     assert bolt11.description_hash(invoice) is None
 
 
-def test_the_header_of_a_description_hash_in_another_field_is_ignored() -> None:
-    looks_like_one = b"\x17\x01\x14"
-    assert bolt11.description_hash(assemble(("d", looks_like_one + bytes(52)))) is None
-    digest = bytes([3]) + bytes(51)
-    both = assemble(("d", looks_like_one), ("h", digest))
-    assert bolt11.description_hash(both) == bech32.bytes_from_words(digest).hex()
-
-
 def test_an_invoice_without_a_payment_hash_is_refused() -> None:
     with pytest.raises(ValueError, match="no payment hash"):
         bolt11.payment_hash(assemble(("d", b"")))
