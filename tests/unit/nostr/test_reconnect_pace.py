@@ -1,7 +1,5 @@
 """When the next attempt begins, by a clock that the test moves."""
 
-import itertools
-
 import pytest
 
 from nwc.nostr.reconnect_pace import BURST, FIRST_PAUSE_S, LONG_PAUSE_S, OUTAGE_S, ReconnectPace
@@ -44,20 +42,6 @@ def test_the_pause_is_a_minute_after_an_outage_of_ten_minutes() -> None:
     assert pace.pause(10 * OUTAGE_S) <= MAX_PAUSE_S
     assert pace.pause(11 * OUTAGE_S - 1) <= MAX_PAUSE_S
     assert pace.pause(11 * OUTAGE_S) > MAX_PAUSE_S
-
-
-def test_there_is_at_most_one_attempt_in_five_seconds() -> None:
-    """Even if the relay serves each time, so that there is never an outage."""
-    pace, now, times = ReconnectPace(0), 0.0, []
-    while now < 3600:
-        pace.attempted(now)
-        pace.served(now)
-        times.append(now)
-        now += pace.pause(now)
-    for minutes in (1, 10, 60):
-        assert len([at for at in times if at < 60 * minutes]) <= 60 * minutes / 5
-    gaps = [later - earlier for earlier, later in itertools.pairwise(times[BURST:])]
-    assert min(gaps) >= 5
 
 
 def test_the_first_attempts_after_a_quiet_hour_follow_each_other_at_once() -> None:
