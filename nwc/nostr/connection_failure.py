@@ -115,11 +115,7 @@ def _http_hint(code: int) -> str:
 
 def _os_error_text(error: OSError) -> str:
     """Return the operating system's text for an error, which asyncio replaces by its own."""
-    numbers = [error.errno] if error.errno else _errnos(str(error))
-    text = " and ".join(dict.fromkeys(os.strerror(number) for number in numbers))
+    # In asyncio's text there is a number for each address that it tried.
+    numbers = [error.errno] if error.errno else re.findall(r"\[Errno (\d{1,3})\]", str(error))
+    text = " and ".join(dict.fromkeys(os.strerror(int(number)) for number in numbers))
     return text.lower() or str(error)[:_MAX_TEXT_LENGTH] or type(error).__name__
-
-
-def _errnos(text: str) -> list[int]:
-    """Return the error numbers in asyncio's text, one for each address that it tried."""
-    return [int(number) for number in re.findall(r"\[Errno (\d{1,3})\]", text)]

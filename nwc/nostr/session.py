@@ -34,7 +34,7 @@ Rules:
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from nwc.backoff import backoff
 from nwc.nostr.auth import Auth
@@ -107,9 +107,7 @@ class _Refusal:
 
     """
 
-    delays: Iterator[float] = field(
-        default_factory=lambda: backoff(RESUBSCRIBE_FIRST_S, RESUBSCRIBE_MAX_S)
-    )
+    delays: Iterator[float]
     retry_at: float | None = None
     awaits_auth: bool = False
 
@@ -176,7 +174,8 @@ class RelaySession:
             self._refused.pop(subscription.id, None)
             self._ready.discard(subscription.id)
             self._mark_answered(subscription.id)
-            self._send(close_message(subscription.id))
+            if self.is_connected:
+                self._to_send.append(close_message(subscription.id))
         else:
             self._request(subscription, now)
 
@@ -333,10 +332,6 @@ class RelaySession:
         yield from (recipient.keys for recipient in self._subscriptions.recipients())
         yield from (o.signer for o in self._outbox.values() if o.signer is not None)
 
-    def _send(self, message: str) -> None:
-        if self.is_connected:
-            self._to_send.append(message)
-
     def _request(self, subscription: Subscription, now: float) -> None:
         if self.is_connected:
             self._to_request[subscription.id] = None
@@ -423,7 +418,9 @@ class RelaySession:
             return None
         self._ready.discard(subscription_id)
         self._mark_answered(subscription_id)
-        refused = self._refused.setdefault(subscription_id, _Refusal())
+        refused = self._refused.setdefault(
+            subscription_id, _Refusal(backoff(RESUBSCRIBE_FIRST_S, RESUBSCRIBE_MAX_S))
+        )
         refused.awaits_auth = reason.startswith(_AUTH_REQUIRED)
         if refused.retry_at is None:  # a repeated CLOSED does not delay the retry
             refused.retry_at = now + next(refused.delays)

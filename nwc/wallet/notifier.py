@@ -226,10 +226,6 @@ class Notifier:
         relays = self._pool.info(live.record.relays)
         return any(relay.state == "connected" or relay.since > recently for relay in relays)
 
-    def _is_connected(self, live: LiveConnection) -> bool:
-        relays = self._pool.info(live.record.relays)
-        return any(relay.state == "connected" for relay in relays)
-
     # Pending notifications
 
     async def _store(self, live: LiveConnection, name: str) -> None:
@@ -253,7 +249,7 @@ class Notifier:
                 name = self._pending[client_pubkey][0]
                 if await self._shielded.run(self._send_and_delete(live, name)):
                     waits = backoff(RETRY_FIRST_S, RETRY_RELAY_MAX_S)
-                elif self._is_connected(live):
+                elif any(relay.state == "connected" for relay in self._pool.info(live.record.relays)):
                     await asyncio.sleep(next(waits))
                 else:
                     return
