@@ -77,16 +77,6 @@ def test_help_shows_the_parameters_of_each_command(node: NodeUnderTest, command:
     assert len(text.strip()) > 20
 
 
-def test_help_describes_the_values(node: NodeUnderTest) -> None:
-    [entry] = node.rpc.call("help", ["nwc-connect"])["help"]
-    for words in (
-        "budget: what it may spend: nothing, an amount like 50000sat (a number without a unit is msat)",
-        "renewal: never, daily, weekly, monthly or yearly.",
-        "max_payment: the largest single payment.",
-    ):
-        assert words in entry["command"]
-
-
 # nwc-connect
 
 
@@ -288,10 +278,6 @@ def test_connect_refuses_wrong_values(node: NodeUnderTest, params: Json, message
 @pytest.mark.parametrize("params", [[], {}])
 def test_connect_needs_a_name(node: NodeUnderTest, params: Any) -> None:
     assert error_of(node, "nwc-connect", params) == "missing a required argument: 'name'"
-
-
-def test_connect_refuses_too_many_parameters(node: NodeUnderTest) -> None:
-    assert "too many" in error_of(node, "nwc-connect", [str(i) for i in range(14)])
 
 
 def test_names_and_keys_are_unique(node: NodeUnderTest, connect: Connect) -> None:
@@ -678,9 +664,9 @@ def test_status_shows_the_plugin_its_connections_and_relays(
     assert isinstance(status["events_ignored"], dict)
 
 
-@pytest.mark.parametrize("command", ["nwc-status", "nwc-list"])
-def test_too_many_arguments_are_refused(node: NodeUnderTest, command: str) -> None:
-    assert "too many" in error_of(node, command, ["a", "b"])
+@pytest.mark.parametrize(("command", "most"), [("nwc-status", 0), ("nwc-list", 1), ("nwc-connect", 12)])
+def test_too_many_arguments_are_refused(node: NodeUnderTest, command: str, most: int) -> None:
+    assert "too many" in error_of(node, command, [str(i) for i in range(most + 1)])
 
 
 # Restarts

@@ -145,14 +145,6 @@ def test_lookup_shows_an_expired_invoice(app: ConnectedApp) -> None:
     assert shown == {**made, "state": "expired"}
 
 
-def test_lookup_refuses_a_hash_and_an_invoice_that_disagree(app: ConnectedApp) -> None:
-    first, second = make(app), make(app)
-    params = {"payment_hash": first["payment_hash"], "invoice": second["invoice"]}
-    answer = app.ask("lookup_invoice", params)
-    assert answer.code == "OTHER"
-    assert answer.message == "payment_hash: must be the invoice's if both are given"
-
-
 @pytest.mark.parametrize(
     ("params", "message"),
     [

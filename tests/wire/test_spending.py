@@ -577,14 +577,6 @@ def test_a_bad_keysend_is_refused(
     assert books(node, spender) == (0, 0)
 
 
-def test_a_keysend_to_the_own_node_is_refused(
-    node: NodeUnderTest, payee: Payee, spender: ConnectedApp
-) -> None:
-    own = node.rpc.call("getinfo")["id"]
-    refused = spender.ask("pay_keysend", {"amount": 1000, "pubkey": own})
-    assert (refused.code, refused.message[:7]) == ("OTHER", "pubkey:")
-
-
 # Views
 
 
@@ -608,10 +600,3 @@ def test_a_payment_is_visible_to_its_own_connection_only(
     refused = pay(other, invoice)
     assert (refused.code, "paid already" in refused.message) == ("PAYMENT_FAILED", True)
     check_not_notified(node, spender, other)
-
-
-def test_get_info_lists_what_a_paying_connection_can_do(payee: Payee, spender: ConnectedApp) -> None:
-    info = spender.ask("get_info").result
-    assert {"pay_invoice", "pay_keysend", "get_budget"} <= set(info["methods"])
-    assert info["notifications"] == ["payment_received", "payment_sent"]
-    assert "04" in info["extensions"]

@@ -542,22 +542,6 @@ async def test_stop_gives_up_pending_publications(server: FakeRelay, start: Clie
     await client.relay.stop()
 
 
-async def test_stop_works_after_the_relay_has_refused_a_subscription(
-    server: FakeRelay, start: ClientMaker
-) -> None:
-    server.answers = False
-    client = start(server.url)
-    client.relay.subscribe(RECIPIENT)
-    connection = await server.arrival()
-    _, name, _ = await server.next("REQ")
-    publishing = asyncio.create_task(client.relay.publish(EVENTS[0], LONG_S))
-    await server.next("EVENT")
-    await connection.send(json.dumps(["CLOSED", name, "error: x"]))
-    await until(lambda: client.relay.info().last_error is not None)
-    await client.relay.stop()
-    assert not (await publishing).accepted
-
-
 async def test_stop_works_while_connecting(start: ClientMaker) -> None:
     async with tcp_server(None) as port:
         client = start(f"ws://127.0.0.1:{port}")
