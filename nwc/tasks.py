@@ -25,12 +25,16 @@ class Tasks:
         task.add_done_callback(self._done)
         return task
 
+    def cancel(self) -> None:
+        """Cancel all tasks, without waiting for them."""
+        for task in self._tasks:
+            task.cancel()
+
     async def finish(self, timeout_s: float) -> None:
         """Wait up to `timeout_s` seconds for all tasks, then cancel the rest."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout_s)
-        for task in self._tasks:
-            task.cancel()
+        self.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
