@@ -113,7 +113,7 @@ class RpcSocket:
         try:
             # Connecting blocks if lightningd's queue is full. After `close` the thread refuses. pyln can
             # connect to a path that is too long for a socket address.
-            connected = await loop.run_in_executor(self._connecting, UnixSocket, self._path)
+            connected: Any = await loop.run_in_executor(self._connecting, UnixSocket, self._path)
             # From here on it is ours. If this is cancelled before, its destructor closes it.
             ours, connected.sock = connected.sock, None
             _, connection = await loop.create_unix_connection(
