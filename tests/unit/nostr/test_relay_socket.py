@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -190,6 +191,7 @@ async def test_nothing_is_read_before_listen(connected: Connected, size: int) ->
             for _ in range(100):
                 await asyncio.sleep(0)
             assert len(connection._unhandled) <= READ_BYTES
+            assert connection._early_messages == [], "none came with the handshake"
             messages = Messages(connection)
             assert [*set(await messages.next(50))] == ["\0" * size]
 
@@ -293,6 +295,36 @@ async def test_a_peer_over_its_share_is_not_read_until_its_pause_is_over(
         paused.cancel()
         connection._handle()
         assert await messages.next(1) == ["c"]
+
+
+async def test_nothing_is_read_while_a_peer_is_paused(
+    connected: Connected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a flood would fill our memory."""
+    async with connected() as (connection, peer):
+        messages = Messages(connection)
+        monkeypatch.setattr(connection._share, "pause_after", lambda *_: LONG_S)
+        await peer.send("a")
+        await messages.next(1)
+        async with flooded(peer, EMPTY_TEXT):
+            await until(lambda: peer.transport.get_write_buffer_size() >= WRITTEN_AT_ONCE)
+            for _ in range(100):
+                await asyncio.sleep(0)
+        assert len(connection._unhandled) <= READ_BYTES
+        assert messages.received == []
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+async def test_a_certificate_that_is_unknown_or_for_another_name_is_refused(
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
+    host = "localhost" if trusted else "127.0.0.1"  # the certificate is for 127.0.0.1
+    async with FakeRelay(certificate.server_context()) as relay:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await open_socket(f"wss://{host}:{relay.port}", proxy=None)
+        assert relay.arrivals.empty()
 
 
 async def test_a_peer_that_pings_and_does_not_read_is_dropped(
