@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 from websockets.asyncio.server import ServerConnection
+from websockets.frames import CloseCode
 from websockets.utils import accept_key
 
 from nwc.nostr import relay_socket as module
@@ -363,6 +364,23 @@ async def test_a_peer_that_does_not_read_is_dropped(
         assert (connection.close_exc.rcvd, connection.close_exc.sent) == (None, None)
 
 
+async def test_the_end_of_the_connection_ends_a_drain_and_all_timers(connected: Connected) -> None:
+    async with connected() as (connection, peer):
+        Messages(connection)
+        peer.transport.pause_reading()
+        fill(connection)
+        connection._fail(CloseCode.INTERNAL_ERROR, "a fault")
+        timers = (connection._ping_timer, connection._unread_timer, connection._close_timer)
+        draining = asyncio.create_task(connection.drain())
+        await asyncio.sleep(0)
+        assert not draining.done()
+        connection.abort()
+        async with asyncio.timeout(PATIENCE_S):
+            await connection.wait_closed()
+            await draining
+        assert all(timer is not None and timer.cancelled() for timer in timers)
+
+
 async def test_a_peer_that_reads_slowly_is_not_dropped(connected: Connected) -> None:
     async with connected() as (connection, peer):
         peer.transport.pause_reading()
@@ -372,6 +390,18 @@ async def test_a_peer_that_reads_slowly_is_not_dropped(connected: Connected) -> 
         peer.transport.resume_reading()
         await until(unread_timer.cancelled)
         assert connection.can_send
+
+
+@pytest.mark.parametrize("ends", ["abort", "fail"])
+async def test_nothing_can_be_sent_once_the_end_has_begun(connected: Connected, ends: str) -> None:
+    async with connected() as (connection, _):
+        assert connection.can_send
+        if ends == "abort":
+            connection.abort()
+        else:
+            connection._fail(CloseCode.INTERNAL_ERROR, "a fault")
+        assert not connection.is_open
+        assert not connection.can_send
 
 
 async def test_close_sends_a_close_frame_and_waits_for_the_end(connected: Connected) -> None:
