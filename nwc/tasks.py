@@ -24,13 +24,17 @@ class _TaskSet:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def cancel(self) -> None:
+        """Cancel all tasks, without waiting for them."""
+        for task in self._tasks:
+            task.cancel()
+
     async def finish(self, timeout_s: float) -> None:
         """Wait up to `timeout_s` seconds for all tasks, then cancel the rest."""
         tasks = list(self._tasks)
         if tasks:
             await asyncio.wait(tasks, timeout=timeout_s)
-        for task in tasks:
-            task.cancel()
+        self.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 

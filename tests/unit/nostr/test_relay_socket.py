@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import InvalidStatus, SecurityError
+from websockets.frames import CloseCode
 from websockets.utils import accept_key
 
 from nwc.nostr import relay_socket as module
@@ -204,6 +205,7 @@ async def test_nothing_is_read_before_listen(connected: Connected, size: int) ->
             for _ in range(100):
                 await asyncio.sleep(0)
             assert len(connection._unhandled) <= READ_BYTES
+            assert connection._early_messages == [], "none came with the handshake"
             messages = Messages(connection)
             assert [*set(await messages.next(50))] == ["\0" * size]
 
@@ -345,6 +347,36 @@ async def test_a_peer_over_its_share_is_not_read_until_its_pause_is_over(
         assert await messages.next(1) == ["c"]
 
 
+async def test_nothing_is_read_while_a_peer_is_paused(
+    connected: Connected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a flood would fill our memory."""
+    async with connected() as (connection, peer):
+        messages = Messages(connection)
+        monkeypatch.setattr(connection._share, "pause_after", lambda *_: LONG_S)
+        await peer.send("a")
+        await messages.next(1)
+        async with flooded(peer, EMPTY_TEXT):
+            await until(lambda: peer.transport.get_write_buffer_size() >= WRITTEN_AT_ONCE)
+            for _ in range(100):
+                await asyncio.sleep(0)
+        assert len(connection._unhandled) <= READ_BYTES
+        assert messages.received == []
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+async def test_a_certificate_that_is_unknown_or_for_another_name_is_refused(
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
+    host = "localhost" if trusted else "127.0.0.1"  # the certificate is for 127.0.0.1
+    async with FakeRelay(certificate.server_context()) as relay:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await open_socket(f"wss://{host}:{relay.port}", proxy=None)
+        assert relay.arrivals.empty()
+
+
 async def test_a_peer_that_pings_and_does_not_read_is_dropped(
     connected: Connected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -381,6 +413,23 @@ async def test_a_peer_that_does_not_read_is_dropped(
         assert (connection.close_exc.rcvd, connection.close_exc.sent) == (None, None)
 
 
+async def test_the_end_of_the_connection_ends_a_drain_and_all_timers(connected: Connected) -> None:
+    async with connected() as (connection, peer):
+        Messages(connection)
+        peer.transport.pause_reading()
+        fill(connection)
+        connection._fail(CloseCode.INTERNAL_ERROR, "a fault")
+        timers = (connection._ping_timer, connection._unread_timer, connection._close_timer)
+        draining = asyncio.create_task(connection.drain())
+        await asyncio.sleep(0)
+        assert not draining.done()
+        connection.abort()
+        async with asyncio.timeout(PATIENCE_S):
+            await connection.wait_closed()
+            await draining
+        assert all(timer is not None and timer.cancelled() for timer in timers)
+
+
 async def test_a_peer_that_reads_slowly_is_not_dropped(connected: Connected) -> None:
     async with connected() as (connection, peer):
         peer.transport.pause_reading()
@@ -390,6 +439,18 @@ async def test_a_peer_that_reads_slowly_is_not_dropped(connected: Connected) -> 
         peer.transport.resume_reading()
         await until(unread_timer.cancelled)
         assert connection.can_send
+
+
+@pytest.mark.parametrize("ends", ["abort", "fail"])
+async def test_nothing_can_be_sent_once_the_end_has_begun(connected: Connected, ends: str) -> None:
+    async with connected() as (connection, _):
+        assert connection.can_send
+        if ends == "abort":
+            connection.abort()
+        else:
+            connection._fail(CloseCode.INTERNAL_ERROR, "a fault")
+        assert not connection.is_open
+        assert not connection.can_send
 
 
 async def test_close_sends_a_close_frame_and_waits_for_the_end(connected: Connected) -> None:
