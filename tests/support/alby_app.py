@@ -5,7 +5,6 @@ import os
 import subprocess
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from tests.support.channel import EventLog, Json
@@ -58,12 +57,7 @@ class AlbyApp:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         assert self._process.stdin
         self._process.stdin.close()  # alby.mjs ends at the end of its input
         try:
@@ -122,3 +116,22 @@ class AlbyApp:
                     self._notifications.add(message["notification"])
                 else:
                     self._answers.add(message)
+
+
+class PairingAlbyApp(AlbyApp):
+    """An app that makes its own key with the SDK's NWAClient; it can be called once it is connected.
+
+    Args:
+        node_js: path of the Node.js program.
+        options: of the NWAClient.
+
+    Attributes:
+        auth_uri: the URI that it shows to its user.
+
+    """
+
+    def __init__(self, node_js: str, options: Json) -> None:
+        super().__init__(node_js, json.dumps(options))
+        self._asked = 1
+        first = self._answers.wait_for(lambda _: True, "the URI of the app")[0]
+        self.auth_uri = str(first["result"])

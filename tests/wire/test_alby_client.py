@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.alby_app import CLIENTS, NPM_INSTALL, AlbyApp, AlbyError
+from tests.support.alby_app import CLIENTS, NPM_INSTALL, AlbyApp, AlbyError, PairingAlbyApp
 from tests.support.channel import Json
+from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import wait_until
-from tests.wire.fixtures import Connect, ConnectedApp
+from tests.wire.fixtures import Connect, ConnectedApp, fresh_name
 from tests.wire.network import paid_node  # noqa: F401 - a fixture
 from tests.wire.node import NodeUnderTest
 from tests.wire.test_receiving import UNKNOWN, check_settled, spendable
@@ -169,3 +170,39 @@ def test_alby_is_notified_once_of_each_payment(
         assert [n["notification_type"] for n in received] == ["payment_received"] * 2
         for notification, each in zip(received, made, strict=True):
             check_settled(notification["notification"], each)
+
+
+def test_an_app_of_alby_makes_its_own_key(
+    node: NodeUnderTest, node_js: str, relay: RestartableRelay
+) -> None:
+    name = fresh_name()
+    options = {
+        "relayUrls": [relay.url],
+        "name": name,
+        "icon": "https://a.example/i.png",
+        "requestMethods": ["get_info", "make_invoice", "pay_invoice", "get_budget"],
+        "notificationTypes": ["payment_received"],
+        "maxAmount": 1_000_000,
+        "budgetRenewal": "monthly",
+        "metadata": {"message": "it's ü"},
+        "returnTo": "https://a.example/back",
+    }
+    with PairingAlbyApp(node_js, options) as alby:
+        asked = {"uri": alby.auth_uri, "relays": relay.url, "lud16": "me@a.example"}
+        shown = node.rpc.call("nwc-connect", asked)
+        assert shown["budget"] == "1,000 sat a month, fees included"
+        assert shown["return_to"] == "https://a.example/back"
+        made = node.rpc.call("nwc-connect", {**asked, "confirm": True})
+        info = alby.call("getInfo")
+        assert info["methods"] == ["get_info", "get_budget", "make_invoice", "pay_invoice"]
+        assert alby.get("walletPubkey") == made["wallet_pubkey"]
+        assert alby.get("lud16") == "me@a.example"
+        budget = alby.call("getBudget")
+        assert (budget["total_budget"], budget["renewal_period"]) == (1_000_000, "monthly")
+        alby.subscribe("payment_received")
+        invoice = alby.call("makeInvoice", COFFEE)
+        check_made(node, invoice)
+        node.pay(invoice["invoice"])
+        paid = alby.wait_for_notification(invoice["payment_hash"])
+        assert paid["notification_type"] == "payment_received"
+    node.rpc.call("nwc-revoke", [name])
