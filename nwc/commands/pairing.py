@@ -71,7 +71,12 @@ async def pair(app: App, uri: object, confirm: object, given: Given) -> Json:
         *look_alike_warnings(app, grant.record.name),
     ]
     if not is_confirmed:
-        return {**_preview(app, grant, asked), **_next_step(str(uri), grant, given), **joined(warnings)}
+        return {
+            "format-hint": "simple",  # so that lightning-cli escapes nothing in the command
+            **_preview(app, grant, asked),
+            **joined(warnings),
+            **_next_step(str(uri), grant, given),
+        }
     for argument, why in grant.missing.items():
         raise ArgumentError(f"{argument}: {why}")
     live = await app.connect(grant.record)
@@ -129,10 +134,10 @@ def _preview(app: App, grant: Grant, asked: WalletAuth) -> Json:
         "name": record.name,
         "client_pubkey": record.client_pubkey,
         **({"app": f"it calls itself {asked.name!r}; nobody has checked that"} if asked.name else {}),
-        "methods": [f"{name}: {METHODS_IN_WORDS.get(name, name)}" for name in methods],
+        "methods": [f"{name}: {METHODS_IN_WORDS.get(name, name)}" for name in methods] or ["none"],
         "budget": _budget_in_words(record.budget),
         "view": str(record.view),
-        "notifications": list(types),
+        "notifications": list(types) or ["none"],
         "expires": _time_in_words(record.expires_at),
         "relays": list(record.relays),
         **_rest(grant, asked),
