@@ -80,6 +80,8 @@ async def connect(
 
 
 def _refuse_what_needs_a_uri(name: object, confirm: object) -> None:
+    if name is None:
+        raise arguments.ArgumentError("name: is missing; give a name, or the URI of an app as uri=")
     if isinstance(name, str) and is_wallet_auth(name):
         raise arguments.ArgumentError("name: this is the URI of an app; give it as uri=")
     if confirm is not None:
