@@ -124,7 +124,14 @@ def test_get_info_describes_the_node_and_the_connection(node: NodeUnderTest, con
         "notifications": ["payment_received"],
         "extensions": ["02", "05", "06"],
         "lud16": "alice@example.com",
+        "metadata": {"id": app.shown["client_pubkey"][:16], "name": app.name},
     }
+
+
+def test_get_info_shows_the_new_name_after_a_change(node: NodeUnderTest, app: ConnectedApp) -> None:
+    node.rpc.call("nwc-update", {"name": app.name, "new_name": f"{app.name} ☕"})
+    assert app.ask("get_info").result["metadata"]["name"] == f"{app.name} ☕"
+    node.rpc.call("nwc-update", {"name": f"{app.name} ☕", "new_name": app.name})
 
 
 # Encryption and envelope

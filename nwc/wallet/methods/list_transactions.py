@@ -17,7 +17,8 @@ from nwc.wallet.labels import TEMPLATE_PREFIX, connection_prefix
 from nwc.wallet.transaction import Transaction
 from nwc.wallet.transaction_sources import InvoiceSource, OwnPaymentSource, PaymentSource, Source
 
-DEFAULT_LIMIT = 20
+# As Alby Hub, for whose apps a page without a limit has enough rows.
+DEFAULT_LIMIT = 50
 MAX_LIMIT = 100
 MAX_OFFSET = 10_000_000
 # Merging two lists takes the keys of everything up to the page.
