@@ -211,6 +211,16 @@ class Node:
         return str(configs.get("log-level", {}).get("value_str", "info")).lower()
 
     @translates_malformed_answers
+    async def sign_message(self, message: str) -> str:
+        """Return the signature of a message by the node's key, the `zbase` of `signmessage`.
+
+        Args:
+            message: at most 65,535 bytes. What JSON escapes is signed with its escapes.
+
+        """
+        return str((await self.call("signmessage", message=message))["zbase"])
+
+    @translates_malformed_answers
     async def make_secret(self, purpose: str) -> bytes:
         """Return 32 secret bytes derived from the node's seed; the same ones for the same purpose."""
         answer = await self.call("makesecret", string=purpose)

@@ -101,7 +101,7 @@ def relays(value: object, app: App) -> tuple[str, ...]:
 
 
 def methods(value: object) -> tuple[str, ...] | None:
-    """Return NIP-47 methods in the order of METHODS; None for all methods that the budget allows."""
+    """Return NIP-47 methods in the order of METHODS; None for all that need not be named."""
     if value is None:
         return None
     words = _words("methods", value)
