@@ -88,6 +88,12 @@ COMMANDS = (
         "Pending payments still complete or fail.",
     ),
     Command(
+        "nwc-payments",
+        "name [limit] [offset]",
+        "Show what a connection has paid and received, newest first. limit: how many, at most 100; "
+        "20 by default. offset: how many newer ones to skip.",
+    ),
+    Command(
         "nwc-status",
         "",
         "Show the relays, the use of each connection, and the requests answered and ignored.",

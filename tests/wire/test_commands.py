@@ -34,6 +34,7 @@ COMMANDS = {
     "nwc-update": "name [new_name] [methods] [expires] [relays] [view] [notifications] [budget] "
     "[renewal] [max_payment] [resume]",
     "nwc-revoke": "name",
+    "nwc-payments": "name [limit] [offset]",
     "nwc-status": "",
     "nwc-export": "",
     "nwc-import": "connections",

@@ -290,6 +290,8 @@ STEPS = (
     call("connect to nonsense", "nwc-connect", BAD, name="x", relays="http://x"),
     call("connections", "nwc-list"),
     call("unknown connection", "nwc-list", BAD, name="nobody"),
+    call("payments", "nwc-payments", name="contract"),
+    call("payments of nobody", "nwc-payments", BAD, name="nobody"),
     call("status", "nwc-status"),
     call("revoke", "nwc-revoke", name="contract"),
     call("plugins", "plugin", subcommand="list"),
