@@ -5,6 +5,7 @@ nwc/cln/payer.py.
 """
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,9 @@ BOUNDS = {
     "sql": Bounds(2, 60.0),
 }
 _OTHER = Bounds()
+
+# 65 bytes in zbase32.
+_SIGNATURE = re.compile("[ybndrfg8ejkmcpqxot1uwisza345h769]{104}")
 
 Json = dict[str, Any]
 DatastoreKey = tuple[str, ...]
@@ -218,7 +222,10 @@ class Node:
             message: at most 65,535 bytes. What JSON escapes is signed with its escapes.
 
         """
-        return str((await self.call("signmessage", message=message))["zbase"])
+        signed = (await self.call("signmessage", message=message))["zbase"]
+        if not _SIGNATURE.fullmatch(signed):
+            raise ValueError("not a signature of 65 bytes in zbase32")
+        return str(signed)
 
     @translates_malformed_answers
     async def make_secret(self, purpose: str) -> bytes:
