@@ -7,7 +7,7 @@ from typing import Any
 from nwc.commands import arguments, shown
 from nwc.service import App
 from nwc.wallet.connections.record import View
-from nwc.wallet.spending.ledger import LedgerError
+from nwc.wallet.records import RecordError
 from nwc.wallet.transaction import Transaction
 from nwc.wallet.transaction_page import MAX_MERGED_OFFSET, WantedPage, read_page
 
@@ -57,7 +57,7 @@ async def _warnings(app: App, client_pubkey: str) -> list[str]:
         return [shown.STILL_STARTING]
     try:
         await app.payments.ledgers.of(client_pubkey)
-    except LedgerError as error:
+    except RecordError as error:
         return [f"pending payments are not shown: the ledger is {error}"]
     return []
 

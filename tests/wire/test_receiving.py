@@ -145,24 +145,13 @@ def test_lookup_shows_an_expired_invoice(app: ConnectedApp) -> None:
     assert shown == {**made, "state": "expired"}
 
 
-def test_lookup_refuses_a_hash_and_an_invoice_that_disagree(app: ConnectedApp) -> None:
-    first, second = make(app), make(app)
-    params = {"payment_hash": first["payment_hash"], "invoice": second["invoice"]}
-    answer = app.ask("lookup_invoice", params)
-    assert answer.code == "OTHER"
-    assert answer.message == "payment_hash: must be the invoice's if both are given"
-
-
 @pytest.mark.parametrize(
     ("params", "message"),
     [
         ({}, "payment_hash: this or invoice must be given"),
         ({"payment_hash": "", "invoice": ""}, "payment_hash: this or invoice must be given"),
         ({"payment_hash": "00"}, "payment_hash: must be"),
-        ({"payment_hash": 7}, "payment_hash: must be"),
-        ({"payment_hash": "x" * 64}, "payment_hash: must be"),
         ({"invoice": "lnbc1"}, "invoice: must be a BOLT11 invoice"),
-        ({"invoice": 7}, "invoice: must be"),
         ({"invoice": "l" * 20_000}, "invoice: must be"),
     ],
     ids=str,
@@ -281,18 +270,12 @@ def test_list_hides_invoices_of_others(node: NodeUnderTest, connect: Connect) ->
     ("params", "field"),
     [
         ({"limit": -1}, "limit"),
-        ({"limit": "20"}, "limit"),
-        ({"limit": 1.5}, "limit"),
-        ({"limit": True}, "limit"),
-        ({"offset": -1}, "offset"),
         ({"offset": 2**63}, "offset"),
         ({"from": "yesterday"}, "from"),
-        ({"from": -1}, "from"),
         ({"until": 2**64}, "until"),
         ({"unpaid": "yes"}, "unpaid"),
         ({"unpaid_incoming": 1}, "unpaid_incoming"),
         ({"type": "sideways"}, "type"),
-        ({"type": 7}, "type"),
     ],
     ids=str,
 )
@@ -444,6 +427,34 @@ def test_an_app_is_notified_once_of_a_payment(node: NodeUnderTest, app: Connecte
     for notification in app.wait_for_notifications(made["payment_hash"]):
         assert before <= notification.event["created_at"] <= int(time.time())
     check_notified_once(node, app, made)
+
+
+def test_a_received_uri_is_paid_and_announced_like_an_invoice(
+    node: NodeUnderTest, app: ConnectedApp
+) -> None:
+    result = app.ask("receive", COFFEE).result
+    assert set(result) == {"bip321", "transaction_id"}
+    invoice = result["bip321"].removeprefix("bitcoin:?lightning=")
+    made = lookup(app, {"payment_hash": result["transaction_id"]})
+    assert (made["invoice"], made["state"]) == (invoice, "pending")
+    assert {name: made[name] for name in COFFEE} == COFFEE
+    node.pay(invoice)
+    check_settled(lookup(app, made), made)
+    check_notified_once(node, app, made)
+
+
+def test_a_uri_without_an_amount_takes_what_the_payer_sends(
+    node: NodeUnderTest, app: ConnectedApp
+) -> None:
+    result = app.ask("receive", {"amount": None}).result
+    node.pay(result["bip321"].removeprefix("bitcoin:?lightning="), 30_500)
+    assert lookup(app, {"payment_hash": result["transaction_id"]})["amount"] == 30_500
+
+
+def test_receive_refuses_wrong_values(app: ConnectedApp) -> None:
+    answer = app.ask("receive", {"amount": -1})
+    assert answer.code == "BAD_REQUEST"
+    assert answer.message.startswith("amount: must be ")
 
 
 def test_a_notification_is_sent_to_all_relays(
