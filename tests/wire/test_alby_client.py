@@ -20,6 +20,7 @@ ALL_METHODS = [
     "get_balance",
     "get_budget",
     "make_invoice",
+    "receive",
     "lookup_invoice",
     "list_transactions",
 ]
