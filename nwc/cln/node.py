@@ -5,6 +5,7 @@ nwc/cln/payer.py.
 """
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,9 @@ BOUNDS = {
     "sql": Bounds(2, 60.0),
 }
 _OTHER = Bounds()
+
+# 65 bytes in zbase32.
+_SIGNATURE = re.compile("[ybndrfg8ejkmcpqxot1uwisza345h769]{104}")
 
 Json = dict[str, Any]
 DatastoreKey = tuple[str, ...]
@@ -202,6 +206,19 @@ class Node:
         """Return lightningd's option `log-level`, such as `info` or `debug:plugin`."""
         configs = (await self.call("listconfigs", config="log-level"))["configs"]
         return str(configs.get("log-level", {}).get("value_str", "info")).lower()
+
+    @translates_malformed_answers
+    async def sign_message(self, message: str) -> str:
+        """Return the signature of a message by the node's key, the `zbase` of `signmessage`.
+
+        Args:
+            message: at most 65,535 bytes. What JSON escapes is signed with its escapes.
+
+        """
+        signed = (await self.call("signmessage", message=message))["zbase"]
+        if not _SIGNATURE.fullmatch(signed):
+            raise ValueError("not a signature of 65 bytes in zbase32")
+        return str(signed)
 
     @translates_malformed_answers
     async def make_secret(self, purpose: str) -> bytes:

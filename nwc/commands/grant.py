@@ -110,7 +110,7 @@ def _methods(
     if not wanted:
         return _freely_chosen(given, chosen, missing)
     if chosen is None:
-        return tuple(name for name in METHODS if name in wanted)
+        return _not_chosen(asked, not_granted, missing)
     for name in chosen:
         if name not in wanted:
             raise ArgumentError(f"methods: the app does not ask for {name}")
@@ -123,6 +123,20 @@ def _methods(
     return chosen
 
 
+def _not_chosen(asked: WalletAuth, not_granted: list[str], missing: dict[str, str]) -> tuple[str, ...]:
+    """Return the methods that an app gets if the owner names none."""
+    wanted = [name for name in METHODS if name in (*asked.required, *asked.optional)]
+    by_name = [name for name in wanted if METHODS[name].only_by_name]
+    needed = [name for name in by_name if name in asked.required]
+    if needed:
+        missing["methods"] = (
+            f"the app needs {', '.join(needed)}, which you have to name; to grant all that it asks for "
+            f"write methods={','.join(wanted)}"
+        )
+    not_granted += [f"{name}: only if methods names it" for name in by_name if name not in needed]
+    return tuple(name for name in wanted if name not in by_name or name in needed)
+
+
 def _freely_chosen(
     given: Given, chosen: tuple[str, ...] | None, missing: dict[str, str]
 ) -> tuple[str, ...]:
@@ -133,7 +147,8 @@ def _freely_chosen(
         missing["methods"] = "the app does not say which methods it needs; choose them"
         return ()
     spends = arguments.budget(given.get("budget"), None, None, Budget()).can_spend
-    return tuple(name for name, method in METHODS.items() if spends or not method.spends)
+    offered = (method for method in METHODS.values() if not method.only_by_name)
+    return tuple(method.name for method in offered if spends or not method.spends)
 
 
 def _affordable(

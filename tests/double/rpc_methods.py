@@ -13,6 +13,7 @@ from tests.double import (
     pay_commands,
     payments,
     plans,
+    signing,
     sql,
     wait,
 )
@@ -136,6 +137,7 @@ _COMMANDS: dict[str, tuple[Any, ...]] = {
     **plans.COMMANDS,
     **channels.COMMANDS,
     **decoding.COMMANDS,
+    **signing.COMMANDS,
     **wait.COMMANDS,
     **sql.COMMANDS,
     **dev_methods.COMMANDS,

@@ -83,6 +83,7 @@ ROOMS = {
         "transaction",
     },
     "context": {"connections", "invoice_record", "spending", "templates"},
+    "transaction_page": {"connections", "context", "labels", "transaction", "transaction_sources"},
     "methods": {
         "connections",
         "context",
@@ -90,7 +91,7 @@ ROOMS = {
         "labels",
         "spending",
         "transaction",
-        "transaction_sources",
+        "transaction_page",
     },
     "dispatch": {"connections", "context", "methods"},
     # It answers payments of before a restart as pay_invoice does.

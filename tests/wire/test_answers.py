@@ -26,6 +26,7 @@ METHODS = [
     "list_transactions",
 ]
 PAYING = ["pay_invoice", "pay_keysend"]
+BY_NAME = ["sign_message"]
 
 
 def answers_by_method(node: NodeUnderTest) -> Json:
@@ -49,7 +50,7 @@ def answers_by_method(node: NodeUnderTest) -> Json:
 def test_an_unknown_method_is_not_implemented(app: ConnectedApp, method: str, params: Json) -> None:
     answer = app.ask(method, params)
     assert answer.code == "NOT_IMPLEMENTED"
-    assert answer.message == f"method: must be one of {', '.join(METHODS + PAYING)}"
+    assert answer.message == f"method: must be one of {', '.join(METHODS + PAYING + BY_NAME)}"
     assert answer.body["result_type"] == method
 
 
@@ -114,7 +115,14 @@ def test_get_info_describes_the_node_and_the_connection(node: NodeUnderTest, con
         "notifications": ["payment_received"],
         "extensions": ["02", "05", "06", "321"],
         "lud16": "alice@example.com",
+        "metadata": {"id": app.shown["client_pubkey"][:16], "name": app.name},
     }
+
+
+def test_get_info_shows_the_new_name_after_a_change(node: NodeUnderTest, app: ConnectedApp) -> None:
+    node.rpc.call("nwc-update", {"name": app.name, "new_name": f"{app.name} ☕"})
+    assert app.ask("get_info").result["metadata"]["name"] == f"{app.name} ☕"
+    node.rpc.call("nwc-update", {"name": f"{app.name} ☕", "new_name": app.name})
 
 
 # Encryption and envelope

@@ -25,6 +25,7 @@ from tests.wire.test_relays import info_events
 COFFEE = {"amount": 1000, "description": "coffee"}
 RECEIVING = "get_info get_balance get_budget make_invoice receive lookup_invoice list_transactions"
 PAYING = "pay_invoice pay_keysend"
+BY_NAME = "sign_message"
 HEX_64 = re.compile("[0-9a-f]{64}")
 COMMANDS = {
     "nwc-connect": "[name] [budget] [renewal] [view] [methods] [expires] [relays] [pubkey] [lud16] [qr] "
@@ -33,6 +34,7 @@ COMMANDS = {
     "nwc-update": "name [new_name] [methods] [expires] [relays] [view] [notifications] [budget] "
     "[renewal] [max_payment] [resume]",
     "nwc-revoke": "name",
+    "nwc-payments": "name [limit] [offset]",
     "nwc-status": "",
     "nwc-export": "",
     "nwc-import": "connections",
@@ -224,7 +226,7 @@ def test_connect_shows_a_qr_code(node: NodeUnderTest, name: str) -> None:
     assert shown["uri"].startswith("nostr+walletconnect://")
 
 
-SOME_METHODS = ", ".join(f"{RECEIVING} {PAYING}".split())
+SOME_METHODS = ", ".join(f"{RECEIVING} {PAYING} {BY_NAME}".split())
 # A row for each message. The unit tests have more values (tests/unit/commands, test_names.py).
 WRONG: list[tuple[Json, str]] = [
     ({"name": ""}, "name: must be 1 to 64 printable characters"),

@@ -48,7 +48,8 @@ class Connection:
         client_pubkey: the app's key, 64 hex digits.
         relays: relay URLs in normal form, at least one.
         created_at: Unix seconds.
-        methods: the NIP-47 methods that the owner allows; None allows all that the budget allows.
+        methods: the NIP-47 methods that the owner allows; None allows all that the budget allows,
+            without those that have to be named.
         expires_at: Unix seconds from which requests are refused, None for never.
         lud16: lightning address shown to the app, or None.
         view: which invoices and payments it sees.

@@ -26,6 +26,8 @@ async def get_info(wallet: Wallet, call: Call) -> dict[str, Any]:
         "methods": list(allowed_methods(call.connection)),
         "notifications": list(sent_notifications(call.connection, wallet.notifications)),
         "extensions": list(used_extensions(call.connection)),
+        # As Alby Hub: apps show the name. Its id is a number, but its clients take any type.
+        "metadata": {"id": call.connection.id, "name": call.connection.name},
     }
     info |= _block_hash(node, wallet.tip)
     if call.connection.lud16 is not None:

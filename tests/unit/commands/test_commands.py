@@ -136,7 +136,7 @@ async def test_connect_shows_the_new_connection() -> None:
     assert client.public_key == live.record.client_pubkey == shown["client_pubkey"]
     assert query["relay"] == list(DEFAULT_RELAYS)
     assert shown["name"] == "My phone"
-    assert shown["methods"] == [name for name in METHODS if name not in PAYING]
+    assert shown["methods"] == [name for name in METHODS if name not in (*PAYING, "sign_message")]
     assert shown["budget"] == {"kind": "nothing"}
     assert shown["notifications"] == ["payment_received"]
     assert shown["relays"] == [
@@ -195,6 +195,10 @@ GOOD: list[tuple[Json, Json]] = [
     ({"name": "x" * 64}, {"name": "x" * 64}),
     ({"methods": "all"}, {"methods": None}),
     ({"methods": "make_invoice get_info"}, {"methods": ("get_info", "make_invoice")}),
+    (
+        {"methods": "sign_message make_invoice"},
+        {"methods": ("make_invoice", "sign_message")},
+    ),
     ({"methods": ["make_invoice", "make_invoice"]}, {"methods": ("make_invoice",)}),
     (
         {"relays": "wss://A.example/,wss://b.example"},
@@ -233,7 +237,20 @@ BAD: dict[str, list[Any]] = {
         [],
         {},
     ],
-    "methods": ["", " ", ",", "pay", "all,get_info", [], [5], 5, {}, True, "get_info;make_invoice"],
+    "methods": [
+        "",
+        " ",
+        ",",
+        "pay",
+        "all,get_info",
+        "all sign_message",
+        [],
+        [5],
+        5,
+        {},
+        True,
+        "get_info;make_invoice",
+    ],
     "expires": ["", " ", 0, "0", "yesterday", "0d", "2020-01-01", 5, True, [], {}],
     "relays": [
         "",
@@ -425,7 +442,7 @@ async def test_a_budget_adds_the_paying_methods() -> None:
     app = make_app()
     await make_connection(app)
     shown = await commands.update(app, "x", budget="5sat")
-    assert shown["methods"] == list(METHODS)
+    assert shown["methods"] == [name for name in METHODS if name != "sign_message"]
     assert shown["notifications"] == ["payment_received", "payment_sent"]
     shown = await commands.update(app, "x", budget="nothing")
     assert not set(PAYING) & set(shown["methods"])

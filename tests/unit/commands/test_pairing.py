@@ -23,6 +23,7 @@ from tests.unit.helpers import CLIENT
 RELAY, OTHER_RELAY = "wss://relay.example/v1", "wss://other.example"
 STATE = "9f2c4a" * 6
 DAY_S = 86_400
+RECEIVING = tuple(m.name for m in METHODS.values() if not m.spends and not m.only_by_name)
 Json = dict[str, Any]
 
 
@@ -272,7 +273,17 @@ LESS: list[tuple[Json, Json, Json]] = [
     (
         {"request_methods": None},
         {"methods": "all"},
-        {"methods": tuple(name for name in METHODS if not METHODS[name].spends)},
+        {"methods": RECEIVING},
+    ),
+    (
+        {"optional_request_methods": "sign_message"},
+        {},
+        {"methods": ("get_info", "make_invoice")},
+    ),
+    (
+        {"request_methods": "sign_message"},
+        {"methods": "sign_message"},
+        {"methods": ("sign_message",)},
     ),
 ]
 
@@ -289,6 +300,7 @@ async def test_the_owner_makes_the_grant_smaller(asked: Json, given: Json, field
         (PAYS, "budget", "the app needs pay_invoice, which pays"),
         ({"request_methods": None}, "methods", "the app does not say which methods"),
         ({**LIMITED, "max_amount": None}, "budget", "which pays"),
+        ({"request_methods": "get_info sign_message"}, "methods", "methods=get_info,sign_message"),
     ],
 )
 async def test_what_the_app_left_open_is_for_the_owner_to_choose(

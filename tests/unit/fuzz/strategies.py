@@ -465,10 +465,16 @@ FIELDS: dict[str, dict[str, Field]] = {
         "max_fee": _NUMBER,
         "metadata": _METADATUM,
     },
+    "sign_message": {"message": _TEXT},
     "multi_pay_invoice": {"invoices": (st.just([]), JSON_VALUES)},
 }
 # Required fields: without them the others are not checked.
-_NEEDED = {"make_invoice": ("amount",), "pay_invoice": ("invoice",), "pay_keysend": ("amount", "pubkey")}
+_NEEDED = {
+    "make_invoice": ("amount",),
+    "pay_invoice": ("invoice",),
+    "pay_keysend": ("amount", "pubkey"),
+    "sign_message": ("message",),
+}
 # A method with more fields is chosen more often.
 _METHODS_TO_ASK = [name for name, fields in FIELDS.items() for _ in range(1 + len(fields))]
 assert set(METHODS) <= set(FIELDS)
