@@ -1,13 +1,17 @@
 """nwc-connect with the URI of an app: what is shown, what is granted, and what changes nothing."""
 
+import asyncio
 import json
 import shlex
 import time
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nwc import commands
 from nwc.commands import ArgumentError
@@ -16,11 +20,12 @@ from nwc.nip47.methods import METHODS
 from nwc.nostr.keys import KeyPair
 from nwc.service import App
 from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
+from nwc.wallet.connections.permissions import allowed_methods, sent_notifications
 from nwc.wallet.connections.record import Connection, Pairing, View
 from tests.unit.commands.test_commands import make_app
 from tests.unit.helpers import CLIENT
 
-RELAY, OTHER_RELAY = "wss://relay.example/v1", "wss://other.example"
+RELAY, OTHER_RELAY, LOCAL = "wss://relay.example/v1", "wss://other.example", "ws://192.168.1.2:7777"
 STATE = "9f2c4a" * 6
 DAY_S = 86_400
 RECEIVING = tuple(m.name for m in METHODS.values() if not m.spends and not m.only_by_name)
@@ -354,16 +359,15 @@ async def test_what_is_no_uri_of_an_app_is_refused(uri: Any) -> None:
 
 
 async def test_local_relays_are_left_out_unless_the_owner_names_them() -> None:
-    local = "ws://192.168.1.2:7777"
-    uri = uri_of(relays=(local, RELAY))
+    uri = uri_of(relays=(LOCAL, RELAY))
     shown = await preview(make_scene(), uri)
     assert shown["relays"] == [RELAY]
     assert shown["not_granted"] == [
-        f"relay {local}: a local or private address; name it with relays= if it is yours"
+        f"relay {LOCAL}: a local or private address; name it with relays= if it is yours"
     ]
     assert (await grant(uri)).relays == (RELAY,)
-    assert (await grant(uri, relays=local)).relays == (local,)
-    assert (await grant(uri, relays=f"{RELAY},{local}/")).relays == (local, RELAY)
+    assert (await grant(uri, relays=LOCAL)).relays == (LOCAL,)
+    assert (await grant(uri, relays=f"{RELAY},{LOCAL}/")).relays == (LOCAL, RELAY)
 
 
 async def test_an_onion_relay_is_used_with_a_proxy() -> None:
@@ -424,6 +428,81 @@ async def test_the_owner_may_send_other_notifications_later() -> None:
     await commands.update(app, "Zap App", notifications=True)
     [live] = app.connections.all()
     assert live.record.notification_types is None
+
+
+def some(words: Sequence[str]) -> st.SearchStrategy[str]:
+    return st.lists(st.sampled_from(words), unique=True, max_size=4).map(" ".join)
+
+
+WORDS = [*METHODS, "multi_pay_invoice"]
+TYPES = ["payment_received", "payment_sent", "hold_invoice_accepted"]
+LATER = 2_000_000_000
+ASKED = st.fixed_dictionaries(
+    {},
+    optional={
+        "request_methods": some(list(METHODS)),
+        "optional_request_methods": some(WORDS),
+        "notification_types": some(TYPES),
+        "max_amount": st.sampled_from([1, 50_000, 2_000_000]),
+        "renewal_period": st.sampled_from(Renewal),
+        "isolated": st.sampled_from(["true", "false"]),
+        "expires_at": st.sampled_from([LATER, LATER + DAY_S]),
+        "relays": st.sampled_from([(RELAY,), (RELAY, LOCAL), (LOCAL, OTHER_RELAY)]),
+    },
+)
+CHOSEN = st.fixed_dictionaries(
+    {},
+    optional={
+        "methods": some(list(METHODS)) | st.just("all"),
+        "budget": st.sampled_from(["nothing", "1msat", "50sat", "1000sat", "received", "unlimited"]),
+        "renewal": st.sampled_from(Renewal),
+        "max_payment": st.just("1sat"),
+        "view": st.sampled_from(View),
+        "notifications": st.booleans(),
+        "expires": st.sampled_from(["never", LATER - 1, LATER + 1]),
+        "relays": st.sampled_from([RELAY, LOCAL, OTHER_RELAY]),
+    },
+)
+
+
+@settings(max_examples=300)
+@given(ASKED, CHOSEN)
+def test_nothing_exceeds_what_was_asked(fields: Json, chosen: Json) -> None:
+    try:
+        record = asyncio.run(grant(uri_of(**{"request_methods": None, **fields}), **chosen))
+    except ArgumentError:
+        return
+    required = set(fields.get("request_methods", "").split())
+    wanted = required | set(fields.get("optional_request_methods", "").split())
+    methods = set(record.methods or ())
+    assert required <= methods == set(allowed_methods(record))
+    assert methods <= wanted or not wanted
+    assert "sign_message" not in methods or "sign_message" in chosen["methods"]
+    assert set(sent_notifications(record, True)) <= set(fields.get("notification_types", "").split())
+    assert set(record.relays) <= set(fields.get("relays", (RELAY,)))
+    assert LOCAL not in record.relays or chosen.get("relays") == LOCAL
+    assert record.expires_at is not None or "expires_at" not in fields
+    assert (record.expires_at or 0) <= fields.get("expires_at", LATER + 1)
+    check_budget(record, fields, chosen)
+
+
+def check_budget(record: Connection, fields: Json, chosen: Json) -> None:
+    """Check that a connection spends no more than the app asked for, and never unasked."""
+    budget = record.budget
+    is_isolated = fields.get("isolated") == "true"
+    assert record.view is View.OWN or not is_isolated
+    if not budget.can_spend:
+        return
+    assert any(METHODS[name].spends for name in record.methods or ())
+    assert budget.kind is BudgetKind.RECEIVED or not is_isolated
+    if "max_amount" in fields:
+        assert budget.kind is BudgetKind.AMOUNT
+        assert 0 < budget.amount_msat <= fields["max_amount"]
+        order = [Renewal.DAILY, Renewal.WEEKLY, Renewal.MONTHLY, Renewal.YEARLY, Renewal.NEVER]
+        asked = Renewal(fields.get("renewal_period", "never"))
+        assert order.index(budget.renewal) >= order.index(asked)
+    else:
+        assert is_isolated or "budget" in chosen
 
 
 def test_each_method_has_words_for_the_owner() -> None:
