@@ -8,8 +8,10 @@ from pyln.client import RpcError
 
 from tests.support.app import NIP04, NIP44, Answer
 from tests.support.channel import Json
+from tests.support.pairing_app import PairingApp
+from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import PATIENCE_S, wait_until
-from tests.wire.fixtures import Connect, ConnectedApp, budget_of, wait_until_announced
+from tests.wire.fixtures import Connect, ConnectedApp, budget_of, fresh_name, wait_until_announced
 from tests.wire.node import NodeUnderTest
 from tests.wire.payee import Payee
 from tests.wire.test_receiving import check_not_notified, listed, make
@@ -125,6 +127,25 @@ def check_replay(node: NodeUnderTest, app: ConnectedApp, request: Json, first: A
     received = app.channels[0].received
     answers = received.wait_for(lambda e: ["e", request["id"]] in e["tags"], "a second", count=2)
     assert [app.open(event, request).result for event in answers] == [first.result] * 2
+
+
+def test_an_app_that_made_its_own_key_pays_what_it_asked_for(
+    node: NodeUnderTest, payee: Payee, relay: RestartableRelay
+) -> None:
+    name = fresh_name()
+    with PairingApp(
+        relay.url, name=name, request_methods="pay_invoice", max_amount=2 * AMOUNT_MSAT
+    ) as asking:
+        asked = {"uri": asking.uri, "relays": relay.url, "confirm": True}
+        node.rpc.call("nwc-connect", asked)
+        app = asking.connected()
+        invoice = payee.invoice(AMOUNT_MSAT)
+        fee_msat = payee.fee_msat(AMOUNT_MSAT)
+        check_paid(app.ask("pay_invoice", {"invoice": invoice["bolt11"]}), invoice, fee_msat)
+        more = payee.invoice(AMOUNT_MSAT)
+        assert app.ask("pay_invoice", {"invoice": more["bolt11"]}).code == "QUOTA_EXCEEDED"
+        assert budget_of(node, name)["spent_msat"] == AMOUNT_MSAT + fee_msat
+    node.rpc.call("nwc-revoke", [name])
 
 
 def test_the_same_invoice_is_not_paid_twice(

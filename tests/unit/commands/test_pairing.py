@@ -465,7 +465,7 @@ CHOSEN = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=1000, deadline=None)
 @given(ASKED, CHOSEN)
 def test_nothing_exceeds_what_was_asked(fields: Json, chosen: Json) -> None:
     try:
