@@ -54,6 +54,16 @@ def test_make_invoice_treats_empty_values_as_the_table_says(app: ConnectedApp) -
     check_cells(app, "make_invoice", {"amount": AMOUNT_MSAT}, table)
 
 
+def test_receive_treats_empty_values_as_the_table_says(app: ConnectedApp) -> None:
+    refused = "BAD_REQUEST"
+    table = {
+        "amount": (OK, refused, refused, refused),
+        "description": (refused, OK, refused, refused),
+        "metadata": (refused, refused, OK, OK),
+    }
+    check_cells(app, "receive", {}, table)
+
+
 def test_lookup_invoice_treats_empty_values_as_the_table_says(app: ConnectedApp) -> None:
     made = make(app)
     check_cells(app, "lookup_invoice", {"invoice": made["invoice"]}, {"payment_hash": TEXT})

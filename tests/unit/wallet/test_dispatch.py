@@ -77,7 +77,7 @@ async def test_get_info_describes_node_and_connection() -> None:
         "block_hash": "00ff",
         "methods": list(RECEIVING),
         "notifications": ["payment_received"],
-        "extensions": ["02", "05", "06"],
+        "extensions": ["02", "05", "06", "321"],
         "lud16": "me@a.example",
     }
 
@@ -88,7 +88,7 @@ async def test_get_info_with_a_budget_lists_paying_methods(budget: Budget) -> No
     assert isinstance(outcome, dict)
     assert outcome["methods"] == list(METHODS) == [*RECEIVING, *PAYING]
     assert outcome["notifications"] == ["payment_received", "payment_sent"]
-    assert outcome["extensions"] == ["02", "04", "05", "06"]
+    assert outcome["extensions"] == ["02", "04", "05", "06", "321"]
 
 
 @pytest.mark.parametrize(("of_node", "of_connection"), [(True, False), (False, True), (False, False)])
