@@ -13,7 +13,7 @@ PACKAGE = ROOT / "nwc"
 # Part: what it may import of nwc, beside itself.
 ALLOWED = {
     "nwc.errors": set[str](),
-    "nwc.nostr": {"nwc.errors"},
+    "nwc.nostr": {"nwc.backoff", "nwc.errors"},
     "nwc.nip47": {"nwc.errors", "nwc.nostr"},
     "nwc.cln": {"nwc.backoff", "nwc.errors", "nwc.nostr", "nwc.tasks"},
     "nwc.options": {"nwc.cln", "nwc.errors", "nwc.manifest", "nwc.nostr"},

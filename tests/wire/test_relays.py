@@ -183,16 +183,6 @@ def test_the_info_event_lists_what_a_receiving_connection_can_do(
     assert tag(info, "notifications") == "payment_received"
 
 
-def test_the_info_event_lists_what_a_paying_connection_can_do(
-    node: NodeUnderTest, relay: RestartableRelay, connect: Connect
-) -> None:
-    app = connect(budget="received")
-    [info] = info_events(relay.url, app.wallet_pubkey)
-    assert {"pay_invoice", "pay_keysend"} < set(info["content"].split())
-    assert tag(info, "extensions") == "02 04 05 06"
-    assert tag(info, "notifications") == "payment_received payment_sent"
-
-
 def test_the_same_info_event_is_on_every_relay(
     node: NodeUnderTest, relay: RestartableRelay, own_relay: RestartableRelay, connect: Connect
 ) -> None:
