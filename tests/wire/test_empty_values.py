@@ -25,7 +25,7 @@ NUMBER = (OK, "OTHER", "OTHER", "OTHER")
 TEXT = ("OTHER", OK, "OTHER", "OTHER")
 OBJECT = ("OTHER", "OTHER", OK, OK)
 # 0 is a real limit. No payment over two channels is free, so it fails.
-FEE_LIMIT = ("PAYMENT_FAILED", "OTHER", "OTHER", "OTHER")
+FEE_LIMIT = ("FEE_LIMIT_EXCEEDED", "OTHER", "OTHER", "OTHER")
 
 
 def outcome(answer: Answer) -> str:

@@ -81,7 +81,7 @@ def fee_limit_msat(amount_msat: int, wanted_msat: int | None) -> int:
 def _checked_invoice(text: str) -> str:
     invoice = text.strip().lower().removeprefix("lightning:")
     if invoice.startswith(_BOLT12):
-        refuse("invoice: must be a BOLT11 invoice; BOLT12 is not supported")
+        refuse("invoice: must be a BOLT11 invoice; the method pay takes BOLT12 offers")
     try:
         bolt11.payment_hash(invoice)
     except ValueError:
@@ -94,7 +94,8 @@ async def pay_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
 
     Raises:
         Nip47Error: OTHER for a bad parameter or invoice; QUOTA_EXCEEDED, INSUFFICIENT_BALANCE,
-            RATE_LIMITED or RESTRICTED: nothing was sent; PAYMENT_FAILED: the payment failed for certain.
+            RATE_LIMITED, RESTRICTED or FEE_LIMIT_EXCEEDED: nothing was sent; PAYMENT_FAILED: the payment
+            failed for certain.
         NodeError: lightningd is unavailable, and nothing was sent.
 
     """
@@ -123,7 +124,9 @@ async def _pay(wallet: Wallet, call: Call) -> PaymentRecord:
         first_sendpay_index=await wallet.payments.payer.next_sendpay_index(),
     )
     await wallet.payments.payer.prepare()
-    params = CommandParams(needs_amount=decoded.get("amount_msat") is None)
+    params = CommandParams(
+        needs_amount=decoded.get("amount_msat") is None, has_fee_limit=wanted.max_fee_msat is not None
+    )
     return await wallet.payments.pay(call.connection, payment, params)
 
 

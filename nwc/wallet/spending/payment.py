@@ -81,11 +81,14 @@ class CommandParams:
 
     Attributes:
         needs_amount: True if the invoice has no amount, so that the command must state it.
+        has_fee_limit: True if a limit on the fee that is too low is FEE_LIMIT_EXCEEDED: the client gave
+            it, or the method specifies this code.
         tlvs: further records for the payee of a keysend: type in decimal digits, value in hex digits.
 
     """
 
     needs_amount: bool = False
+    has_fee_limit: bool = False
     tlvs: dict[str, str] = field(default_factory=dict)
 
 

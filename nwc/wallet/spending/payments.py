@@ -371,7 +371,7 @@ class Payments:
             # a smaller budget must not learn.
             with self._large.slot(connection.client_pubkey, payment, sendable) as is_large:
                 if is_large:
-                    await self._sender.check_route(payment)
+                    await self._sender.check_route(payment, params)
                 # The connection may have been revoked while lightningd wrote the ledger.
                 self._budget_of(connection.client_pubkey, time.time())
                 attempt = await self._sender.send(connection.client_pubkey, payment, params)
