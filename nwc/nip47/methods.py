@@ -41,6 +41,7 @@ METHODS = {
         Method("make_invoice", WRITE_TIMEOUT_S),
         Method("lookup_invoice", READ_TIMEOUT_S),
         Method("list_transactions", READ_TIMEOUT_S),
+        Method("pay", None, spends=True, extension="321"),
         Method("pay_invoice", None, spends=True),
         Method("pay_keysend", None, spends=True, extension="04"),
     )

@@ -10,7 +10,7 @@ RECEIVING = (
     "lookup_invoice",
     "list_transactions",
 )
-PAYING = ("pay_invoice", "pay_keysend")
+PAYING = ("pay", "pay_invoice", "pay_keysend")
 
 
 def test_only_payments_have_no_timeout() -> None:
@@ -24,10 +24,13 @@ def test_only_payments_have_no_timeout() -> None:
     [
         (RECEIVING, ("02", "05", "06")),
         ((*RECEIVING, "pay_invoice"), ("02", "05", "06")),
-        ((*RECEIVING, *PAYING), ("02", "04", "05", "06")),
+        ((*RECEIVING, *PAYING), ("02", "04", "05", "06", "321")),
+        (("pay",), ("02", "05", "06", "321")),
         (("pay_keysend",), ("02", "04", "05", "06")),
         ((), ("02", "05", "06")),
     ],
 )
-def test_keysend_adds_its_extension(methods: tuple[str, ...], extensions: tuple[str, ...]) -> None:
+def test_keysend_and_pay_add_their_extensions(
+    methods: tuple[str, ...], extensions: tuple[str, ...]
+) -> None:
     assert extensions_of(methods) == extensions
