@@ -24,7 +24,7 @@ from tests.wire.test_relays import info_events
 
 COFFEE = {"amount": 1000, "description": "coffee"}
 RECEIVING = "get_info get_balance get_budget make_invoice receive lookup_invoice list_transactions"
-PAYING = "pay_invoice pay_keysend"
+PAYING = "pay pay_invoice pay_keysend"
 HEX_64 = re.compile("[0-9a-f]{64}")
 COMMANDS = {
     "nwc-connect": "name [budget] [renewal] [view] [methods] [expires] [relays] [pubkey] [lud16] [qr] "

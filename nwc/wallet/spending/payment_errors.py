@@ -36,6 +36,14 @@ REFUSED_BEFORE = (
 NOT_SENT = Nip47Error(ErrorCode.PAYMENT_FAILED, "the payment was interrupted; nothing was paid")
 
 
+def fee_of_payee_too_high(asked_msat: int, max_fee_msat: int) -> Nip47Error:
+    """Return the error for an invoice whose payee asks for more than the limit on the fee."""
+    return Nip47Error(
+        ErrorCode.FEE_LIMIT_EXCEEDED,
+        f"the payee asks for a fee of {asked_msat} msat; it must be at most {max_fee_msat} msat",
+    )
+
+
 def failure_of(error: RpcCallError, payment: Payment) -> Nip47Error:
     """Return the error that the client gets for an error of a paying command."""
     if error.code == RpcCode.METHOD_NOT_FOUND:

@@ -9,8 +9,9 @@ from nwc.cln.errors import RpcCallError, RpcCode
 from nwc.cln.node import Json
 from nwc.nip47.errors import Nip47Error
 from nwc.nip47.params import Params
+from nwc.wallet import bolt11_payment, bolt12_payment
 from nwc.wallet.context import Call, ChainTip, Handler, Wallet
-from nwc.wallet.methods import pay_invoice, pay_keysend
+from nwc.wallet.methods import pay_keysend
 from tests.double import decoding
 from tests.double.bolt11 import Bolt11, encode
 from tests.double.params import RpcError
@@ -45,7 +46,10 @@ class PayingBench(Bench):
 
     def __init__(self) -> None:
         super().__init__()
-        self._clocks = [patch.object(module, "time", self) for module in (pay_invoice, pay_keysend)]
+        self._clocks = [
+            patch.object(module, "time", self)
+            for module in (bolt11_payment, bolt12_payment, pay_keysend)
+        ]
         for clock in self._clocks:
             clock.start()
         self.decoded: Json = {}

@@ -11,12 +11,9 @@ from hypothesis import strategies as st
 from nwc.cln.errors import NodeError, RpcCallError
 from nwc.cln.node import Json
 from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.wallet.bolt11_payment import fee_limit_msat
 from nwc.wallet.context import Call
-from nwc.wallet.methods.pay_invoice import (
-    fee_limit_msat,
-    parse_params,
-    pay_invoice,
-)
+from nwc.wallet.methods.pay_invoice import parse_params, pay_invoice
 from nwc.wallet.spending.payment import MAX_PAYMENT_MSAT
 from tests.unit.helpers import JSON_VALUES
 from tests.unit.wallet.paying_node import (
