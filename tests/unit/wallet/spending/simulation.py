@@ -114,6 +114,7 @@ class SimulatedLightningd(Node):
         on_command: called with each paying command.
         calls: methods with their parameters, in order.
         gate: awaited before each call takes effect, to delay it.
+        spendable_msat: what its channel can send.
 
     """
 
@@ -127,6 +128,7 @@ class SimulatedLightningd(Node):
         self.calls: list[tuple[str, Json]] = []
         self.parts: list[Json] = []
         self.gate: Callable[[str, Json], Awaitable[None]] | None = None
+        self.spendable_msat = 10**19
         self._waiting: set[asyncio.Task[Any]] = set()
 
     @property
@@ -229,7 +231,7 @@ class SimulatedLightningd(Node):
         return {"reservations": []}
 
     def _listpeerchannels(self) -> Json:
-        return {"channels": [{"state": "CHANNELD_NORMAL", "spendable_msat": 10**19}]}
+        return {"channels": [{"state": "CHANNELD_NORMAL", "spendable_msat": self.spendable_msat}]}
 
     def _listsendpays(
         self,
