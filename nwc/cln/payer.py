@@ -4,6 +4,9 @@ Only this module names the commands that pay (`_INVOICE_COMMANDS`, `_KEYSEND_COM
 `keysend` come first: `xpay` and `xkeysend` have faults by which a payee, or an app, can stop the node.
 They are used if the node has no other command, or if the owner chose them (`nwc-pay-command`).
 
+An invoice of the own node needs no other command: `pay` settles it in one database transaction, `xpay`
+only after a hook of other plugins, and a kill before that leaves its part pending for ever.
+
 A command's answer is not always the end of a payment: an error can come while a part is pending, and no
 answer comes if lightningd stops. `PayCommandError.is_over` says whether an error is the end; otherwise
 `listsendpays` shows how the payment ended.

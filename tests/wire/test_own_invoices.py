@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.channel import Json
 from tests.wire.fixtures import Connect, ConnectedApp, budget_of
-from tests.wire.node import NodeUnderTest
+from tests.wire.node import MakeNode, NodeUnderTest
 from tests.wire.test_receiving import (
     listed,
     lookup,
@@ -195,3 +195,30 @@ def test_an_amount_that_no_channel_could_carry_is_paid(node: NodeUnderTest, conn
     made = make(other, amount=10**12, description=secrets.token_hex(4))
     pay(rich, made["invoice"])
     assert received(node, other, made)["amount"] == 10**12
+
+
+def test_of_two_connections_that_pay_at_once_one_pays(
+    node: NodeUnderTest, child: ConnectedApp, connect: Connect
+) -> None:
+    payers = [connect(budget="1000sat") for _ in range(2)]
+    made = make(child)
+    requests = [app.request("pay_invoice", {"invoice": made["invoice"]}) for app in payers]
+    for app, request in zip(payers, requests, strict=True):
+        app.send(request)
+    answers = [app.answer_to(request).body for app, request in zip(payers, requests, strict=True)]
+    [refused] = [answer["error"]["message"] for answer in answers if answer["error"]]
+    assert "paid already, or is being paid" in refused
+    assert received(node, child, made)["state"] == "settled"
+    assert sorted(books(node, app) for app in payers) == [(0, 0, 10**6), (AMOUNT_MSAT, 0, 10**6)]
+    assert books(node, child) == (0, 0, AMOUNT_MSAT)
+
+
+def test_xpay_pays_own_invoices_too(make_node: MakeNode, connect: Connect) -> None:
+    """The owner chose it, or lightningd has no `pay`."""
+    node = make_node({"nwc-pay-command": "xpay"})
+    payer, child = connect(node=node, budget="1000sat"), connect(node=node, budget="received")
+    made = make(child)
+    pay(payer, made["invoice"])
+    received(node, child, made)
+    assert books(node, payer) == (AMOUNT_MSAT, 0, 10**6)
+    assert books(node, child) == (0, 0, AMOUNT_MSAT)
