@@ -110,7 +110,10 @@ async def prepare(
         first_sendpay_index=await wallet.payments.payer.next_sendpay_index(),
     )
     await wallet.payments.payer.prepare()
-    return payment, CommandParams(needs_amount=decoded.get("amount_msat") is None)
+    return payment, CommandParams(
+        needs_amount=decoded.get("amount_msat") is None,
+        has_fee_limit=method == "pay" or wanted.max_fee_msat is not None,
+    )
 
 
 async def _decode(wallet: Wallet, invoice: str) -> Json:

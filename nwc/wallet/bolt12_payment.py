@@ -83,7 +83,7 @@ async def prepare(
         paying = replace(
             payment, payment_hash=found.payment_hash, invoice=invoice, destination=found.node_id
         )
-        return paying, CommandParams(blinded_fee_msat=found.blinded_fee_msat)
+        return paying, CommandParams(has_fee_limit=True, blinded_fee_msat=found.blinded_fee_msat)
 
     return payment, fetch
 

@@ -21,6 +21,7 @@ METHODS = [
     "get_balance",
     "get_budget",
     "make_invoice",
+    "receive",
     "lookup_invoice",
     "list_transactions",
 ]
@@ -122,7 +123,7 @@ def test_get_info_describes_the_node_and_the_connection(node: NodeUnderTest, con
         "block_height": about["blockheight"],
         "methods": METHODS,
         "notifications": ["payment_received"],
-        "extensions": ["02", "05", "06"],
+        "extensions": ["02", "05", "06", "321"],
         "lud16": "alice@example.com",
     }
 

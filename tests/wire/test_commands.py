@@ -23,7 +23,7 @@ from tests.wire.node import NodeUnderTest
 from tests.wire.test_relays import info_events
 
 COFFEE = {"amount": 1000, "description": "coffee"}
-RECEIVING = "get_info get_balance get_budget make_invoice lookup_invoice list_transactions"
+RECEIVING = "get_info get_balance get_budget make_invoice receive lookup_invoice list_transactions"
 PAYING = "pay pay_invoice pay_keysend"
 HEX_64 = re.compile("[0-9a-f]{64}")
 COMMANDS = {
@@ -565,8 +565,8 @@ def test_update_changes_the_budget(
         shown: Json = node.rpc.call("nwc-update", {"name": app.name, **params})
         return shown
 
-    receiving = f"{RECEIVING} notifications; payment_received; 02 05 06"
-    paying = f"{RECEIVING} {PAYING} notifications; payment_received payment_sent; 02 04 05 06"
+    receiving = f"{RECEIVING} notifications; payment_received; 02 05 06 321"
+    paying = f"{RECEIVING} {PAYING} notifications; payment_received payment_sent; 02 04 05 06 321"
     assert announced_words() == receiving
     assert app.ask("pay_invoice", {"invoice": "lnbc1"}).code == "RESTRICTED"
     assert app.ask("get_budget").result["total_budget"] == 0

@@ -85,6 +85,8 @@ class CommandParams:
 
     Attributes:
         needs_amount: True if the invoice has no amount, so that the command must state it.
+        has_fee_limit: True if a limit on the fee that is too low is FEE_LIMIT_EXCEEDED: the client gave
+            it, or the method specifies this code.
         blinded_fee_msat: the part of the fee that the payee itself sets: the fee for the blinded path of
             a BOLT12 invoice. lightningd's `pay` does not count it against the limit on the fee.
         tlvs: further records for the payee of a keysend: type in decimal digits, value in hex digits.
@@ -92,6 +94,7 @@ class CommandParams:
     """
 
     needs_amount: bool = False
+    has_fee_limit: bool = False
     blinded_fee_msat: int = 0
     tlvs: dict[str, str] = field(default_factory=dict)
 

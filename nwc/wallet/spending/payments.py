@@ -388,7 +388,7 @@ class Payments:
             with self._large.slot(connection.client_pubkey, payment, sendable) as is_large:
                 # The path to the payee of an offer begins at a node that the payee has chosen.
                 if is_large and not payment.is_bolt12:
-                    await self._sender.check_route(payment)
+                    await self._sender.check_route(payment, params)
                 # The connection may have been revoked while lightningd wrote the ledger.
                 self._budget_of(connection.client_pubkey, time.time())
                 attempt = await self._sender.send(connection.client_pubkey, payment, params)

@@ -458,6 +458,7 @@ FIELDS: dict[str, dict[str, Field]] = {
         "expiry": _NUMBER,
         "metadata": _METADATUM,
     },
+    "receive": {"amount": _NUMBER, "description": _TEXT, "metadata": _METADATUM},
     "lookup_invoice": {"payment_hash": _HASH, "invoice": _INVOICE},
     "list_transactions": {
         "from": _NUMBER,

@@ -7,6 +7,7 @@ RECEIVING = (
     "get_balance",
     "get_budget",
     "make_invoice",
+    "receive",
     "lookup_invoice",
     "list_transactions",
 )
@@ -22,15 +23,14 @@ def test_only_payments_have_no_timeout() -> None:
 @pytest.mark.parametrize(
     ("methods", "extensions"),
     [
-        (RECEIVING, ("02", "05", "06")),
-        ((*RECEIVING, "pay_invoice"), ("02", "05", "06")),
+        (RECEIVING, ("02", "05", "06", "321")),
+        (("make_invoice", "pay_invoice"), ("02", "05", "06")),
         ((*RECEIVING, *PAYING), ("02", "04", "05", "06", "321")),
+        (("receive",), ("02", "05", "06", "321")),
         (("pay",), ("02", "05", "06", "321")),
         (("pay_keysend",), ("02", "04", "05", "06")),
         ((), ("02", "05", "06")),
     ],
 )
-def test_keysend_and_pay_add_their_extensions(
-    methods: tuple[str, ...], extensions: tuple[str, ...]
-) -> None:
+def test_a_method_adds_its_extension(methods: tuple[str, ...], extensions: tuple[str, ...]) -> None:
     assert extensions_of(methods) == extensions

@@ -77,7 +77,7 @@ async def test_get_info_describes_node_and_connection() -> None:
         "block_hash": "00ff",
         "methods": list(RECEIVING),
         "notifications": ["payment_received"],
-        "extensions": ["02", "05", "06"],
+        "extensions": ["02", "05", "06", "321"],
         "lud16": "me@a.example",
     }
 

@@ -332,13 +332,16 @@ class SimulatedLightningd(Node):
                 }
             )
 
-    def fail(self, command: Command, code: int, *, is_over: bool = True) -> None:
+    def fail(
+        self, command: Command, code: int, *, is_over: bool = True, reason: str | None = None
+    ) -> None:
         """Let the command fail. Parts may be pending, and may begin unless the error is the end."""
         if command.failed_at is None and not command.is_complete:
             command.failed_at = self.now
             command.is_over = is_over
             if not command.answer.done():
-                attempts = [{"status": "failed"}, *([] if is_over else [{"status": "pending"}])]
+                failed = {"status": "failed", "failreason": reason}
+                attempts = [failed, *([] if is_over else [{"status": "pending"}])]
                 error = RpcCallError("pay", code, "failed", {"attempts": attempts})
                 command.answer.set_exception(error)
 
