@@ -92,3 +92,31 @@ def test_other_texts_are_refused(invoice: str) -> None:
 def test_junk_raises_only_value_error(invoice: str) -> None:
     with contextlib.suppress(ValueError):
         assert bolt12.created_at(invoice) >= 0
+
+
+def test_an_invoice_of_lightningd_is_summarised() -> None:
+    assert bolt12.summary(REAL) == bolt12.Summary(
+        "some coffee",
+        1_795_489_896 + 7200,
+        DECODED_HASH,
+    )
+
+
+HASH = bytes(range(32))
+NEEDED = field(164, b"\x07") + field(168, HASH)
+
+
+def test_the_expiry_and_the_description_may_be_absent() -> None:
+    assert bolt12.summary(encoded(NEEDED)) == bolt12.Summary(None, 7207, HASH.hex())
+    given = FILLING + field(164, b"\x07") + field(166, b"\x02\x00") + field(168, HASH)
+    assert bolt12.summary(encoded(given)) == bolt12.Summary("some coffee", 519, HASH.hex())
+
+
+def test_a_description_that_is_not_text_is_left_out() -> None:
+    assert bolt12.summary(encoded(field(10, b"\xff") + NEEDED)).description is None
+
+
+@pytest.mark.parametrize("stream", [FILLING, field(164, b"\x07"), field(164, b"\x07") + field(168, b"x")])
+def test_an_invoice_without_a_payment_hash_is_refused(stream: bytes) -> None:
+    with pytest.raises(ValueError, match="not a BOLT12 invoice"):
+        bolt12.summary(encoded(stream))
