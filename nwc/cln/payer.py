@@ -47,11 +47,6 @@ _KEYSEND_COMMANDS = {
     PayCommand.PAY: ("keysend",),
     PayCommand.XPAY: ("xkeysend", "keysend"),
 }
-PAYMENT_METHODS = frozenset(
-    command
-    for commands in (*_INVOICE_COMMANDS.values(), *_KEYSEND_COMMANDS.values())
-    for command in commands
-)
 # A command that pays returns when its payment has ended: after seconds, or days if the payee holds it.
 # `listsendpays` shows the end as well, so no call is kept for longer than lightningd can make new
 # attempts. There are as many slots as payments can be in flight

@@ -216,7 +216,7 @@ class SimulatedLightningd(Node):
         if old is None:
             raise RpcCallError("deldatastore", RpcCode.DATASTORE_DEL_DOES_NOT_EXIST, "none")
         if generation not in (None, old[1]):
-            raise RpcCallError("deldatastore", RpcCode.DATASTORE_DEL_WRONG_GENERATION, "other")
+            raise RpcCallError("deldatastore", 1201, "other generation")
         del self.datastore[tuple(key)]
         self.on_write(tuple(key), old[0], None)
         return {}
