@@ -50,11 +50,6 @@ _KEYSEND_COMMANDS = {
     PayCommand.PAY: ("keysend",),
     PayCommand.XPAY: ("xkeysend", "keysend"),
 }
-PAYMENT_METHODS = frozenset(
-    command
-    for commands in (*_INVOICE_COMMANDS.values(), *_KEYSEND_COMMANDS.values())
-    for command in commands
-)
 # A command that pays returns when its payment has ended: after seconds, or days if the payee holds it.
 # `listsendpays` shows the end as well, so no call is kept for longer than lightningd can make new
 # attempts. There are as many slots as payments can be in flight
@@ -73,6 +68,8 @@ _NOTHING_BEGUN = frozenset(
 )
 # `xpay` passes on these codes of `getroutes` only before its first attempt.
 _XPAY_NOTHING_BEGUN = _NOTHING_BEGUN | {RpcCode.PAY_ROUTE_NOT_FOUND, RpcCode.PAY_ROUTE_TOO_EXPENSIVE}
+# How the `failreason` of an attempt of `pay` or `keysend` begins that found a route, but sent nothing.
+_TOO_COSTLY = "Fee exceeds our fee budget"
 # States of ended attempts in an error of `pay` or `keysend`; any other may still become a payment.
 _ENDED_ATTEMPTS = ("failed", "success")
 
@@ -94,6 +91,7 @@ class PayCommandError(RpcCallError):
         is_over: True if lightningd will certainly send nothing more for this payment. False if it did
             not say so: a part may be pending, or may still begin.
         attempts: how many attempts lightningd lists.
+        exceeds_fee_limit: True if it found a route, but for more than the limit on the fee.
 
     """
 
@@ -101,6 +99,7 @@ class PayCommandError(RpcCallError):
         super().__init__(error.method, error.code, error.message)
         self.is_over = is_over
         self.attempts = len(_attempts(error))
+        self.exceeds_fee_limit = exceeds_fee_limit(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,10 +265,12 @@ class Payer:
             maxparts=1,
         )
 
-    async def may_have_route(self, destination: str, amount_msat: int, max_fee_msat: int) -> bool:
-        """Return False if it is certain that no set of paths can carry a payment.
+    async def lack_of_route(
+        self, destination: str, amount_msat: int, max_fee_msat: int
+    ) -> RpcCallError | None:
+        """Return lightningd's error if it is certain that no set of paths can carry a payment.
 
-        Return True if that is unknown: only a route hint leads to the payee, or askrene is not there.
+        Return None if that is unknown: only a route hint leads to the payee, or askrene is not there.
 
         Args:
             destination: node id, 66 hex digits.
@@ -278,7 +279,7 @@ class Payer:
 
         """
         if not (await self._node.call("listnodes", id=destination)).get("nodes"):
-            return True
+            return None
         try:
             await self._get_routes(
                 destination,
@@ -288,8 +289,9 @@ class Payer:
                 final_cltv=_LEAST_FINAL_CLTV,
             )
         except RpcCallError as error:
-            return error.code not in (RpcCode.PAY_ROUTE_NOT_FOUND, RpcCode.PAY_ROUTE_TOO_EXPENSIVE)
-        return True
+            no_route = (RpcCode.PAY_ROUTE_NOT_FOUND, RpcCode.PAY_ROUTE_TOO_EXPENSIVE)
+            return error if error.code in no_route else None
+        return None
 
     async def _get_routes(
         self, destination: str, amount_msat: int, max_fee_msat: int, **params: Any
@@ -346,6 +348,21 @@ class Payer:
         """Return the state of all attempts that the node ever made to pay this hash."""
         listed = await self._node.call("listsendpays", payment_hash=payment_hash)
         return _merged(_payments(listed))
+
+    @translates_malformed_answers
+    async def has_begun(self, first_index: int, *, payment_hash: str | None, label: str) -> bool:
+        """Return True if lightningd has begun a part of a payment, whatever became of the part.
+
+        Args:
+            first_index: the lowest `created_index` that a part of it can have.
+            payment_hash: 64 hex digits; None for a keysend, whose parts are found by the label.
+            label: of the payment.
+
+        """
+        if payment_hash is None:
+            return await self.hash_of(first_index, label) is not None
+        listed = await self._node.call("listsendpays", payment_hash=payment_hash)
+        return any(part["created_index"] >= first_index for part in _payments(listed))
 
     @translates_malformed_answers
     async def parts(self, first_index: int, *, payment_hash: str | None, label: str) -> Parts:
@@ -460,6 +477,15 @@ class Payer:
             return ""
         usage: str = answer["help"][0]["command"]
         return usage
+
+
+def exceeds_fee_limit(error: RpcCallError) -> bool:
+    """Return True if lightningd found a route, but for more than the limit on the fee."""
+    if error.code == RpcCode.PAY_ROUTE_TOO_EXPENSIVE:
+        return "excessive delays" not in error.message
+    if error.code == RpcCode.PAY_ROUTE_NOT_FOUND:  # before v26.06 also if it is the fee
+        return "excessive cost" in error.message
+    return any(str(one.get("failreason")).startswith(_TOO_COSTLY) for one in _attempts(error))
 
 
 def _is_over(command: str, error: RpcCallError) -> bool:

@@ -112,8 +112,11 @@ async def prepare(
         first_sendpay_index=await wallet.payments.payer.next_sendpay_index(),
     )
     await wallet.payments.payer.prepare()
-    needs_amount = decoded.get("amount_msat") is None
-    return payment, CommandParams(needs_amount=needs_amount, is_own=is_own)
+    return payment, CommandParams(
+        needs_amount=decoded.get("amount_msat") is None,
+        has_fee_limit=method == "pay" or wanted.max_fee_msat is not None,
+        is_own=is_own,
+    )
 
 
 async def _decode(wallet: Wallet, invoice: str) -> Json:

@@ -69,6 +69,9 @@ class Payment:
     maxfee_msat: int
     label: str | None
     bolt11: str | None = None
+    bolt12: str | None = None
+    # The part of the fee that the payee of a BOLT12 invoice sets.
+    blinded_fee_msat: int = 0
     groupid: int = field(default_factory=lambda: secrets.randbits(62))
     started_at: float = field(default_factory=time.time)
     # The payee's error, whatever the plan.
@@ -187,9 +190,12 @@ class Payer:
             return 0
         if plans.preimage_of(self._node.state, payment.payment_hash) is None:
             message = f"Failed: {UNKNOWN_DESTINATION} node {payment.destination.hex()}"
+            if payment.bolt12 is not None:  # behind a blinded path
+                message = "Failed: We could not find a usable set of paths."
             raise RpcError(ROUTE_NOT_FOUND, message)
         default = 1 + payment.amount_msat * 10 // 1_000_000
         fee_msat = default if plan.fee_msat is None else plan.fee_msat
+        fee_msat += payment.blinded_fee_msat
         spendable = channels.spendable_msat(self._node)
         if spendable is not None and spendable < payment.amount_msat + fee_msat:
             message = (
@@ -272,11 +278,16 @@ class Payer:
     def _preimage(self, payment: Payment) -> bytes:
         """Return the preimage. If the invoice is our own, mark it as paid first."""
         if self._is_own(payment):
-            paid = invoices.pay(self._node, payment.bolt11, None, payment.amount_msat)
+            label = None if payment.bolt12 is None else self._label_of(payment.payment_hash)
+            paid = invoices.pay(self._node, payment.bolt11, label, payment.amount_msat)
             plans.keep_preimage(self._node.state, paid["preimage"])
         preimage = plans.preimage_of(self._node.state, payment.payment_hash)
         assert preimage
         return preimage
+
+    def _label_of(self, payment_hash: bytes) -> str:
+        query = "SELECT label FROM invoices WHERE payment_hash = ?"
+        return str(self._node.state.db.execute(query, (payment_hash,)).fetchone()["label"])
 
     def _add_parts(self, payment: Payment, plan: Plan, fee_msat: int) -> None:
         """Store the parts as pending; the first carries the whole fee."""
@@ -291,6 +302,7 @@ class Payer:
                 "destination": payment.destination,
                 "label": payment.label,
                 "bolt11": payment.bolt11,
+                "bolt12": payment.bolt12,
             }
             sendpays.add(self._node.state, row)
             if not self._is_own(payment):

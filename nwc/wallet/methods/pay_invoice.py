@@ -33,7 +33,7 @@ def parse_params(given: params.Params) -> WantedPayment:
 
 def _checked_invoice(text: str) -> str:
     if text.strip().lower().removeprefix("lightning:").startswith(_BOLT12):
-        refuse("invoice: must be a BOLT11 invoice; BOLT12 is not supported")
+        refuse("invoice: must be a BOLT11 invoice; the method pay takes BOLT12 offers")
     return bolt11_payment.checked_invoice(text)
 
 
@@ -42,7 +42,8 @@ async def pay_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
 
     Raises:
         Nip47Error: OTHER for a bad parameter or invoice; QUOTA_EXCEEDED, INSUFFICIENT_BALANCE,
-            RATE_LIMITED or RESTRICTED: nothing was sent; PAYMENT_FAILED: the payment failed for certain.
+            RATE_LIMITED, RESTRICTED or FEE_LIMIT_EXCEEDED: nothing was sent; PAYMENT_FAILED: the payment
+            failed for certain.
         NodeError: lightningd is unavailable, and nothing was sent.
 
     """

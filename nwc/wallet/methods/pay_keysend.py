@@ -158,4 +158,5 @@ async def _send(wallet: Wallet, call: Call) -> PaymentRecord:
         metadata=wanted.metadata,
         first_sendpay_index=await wallet.payments.payer.next_sendpay_index(),
     )
-    return await wallet.payments.pay(call.connection, payment, CommandParams(tlvs=wanted.tlvs))
+    params = CommandParams(tlvs=wanted.tlvs, has_fee_limit=wanted.max_fee_msat is not None)
+    return await wallet.payments.pay(call.connection, payment, params)

@@ -85,6 +85,8 @@ class CommandParams:
 
     Attributes:
         needs_amount: True if the invoice has no amount, so that the command must state it.
+        has_fee_limit: True if a limit on the fee that is too low is FEE_LIMIT_EXCEEDED: the client gave
+            it, or the method specifies this code.
         blinded_fee_msat: the part of the fee that the payee itself sets: the fee for the blinded path of
             a BOLT12 invoice. lightningd's `pay` does not count it against the limit on the fee.
         is_own: True if this node has made the invoice. Then nothing leaves it, and there is no route.
@@ -93,8 +95,9 @@ class CommandParams:
     """
 
     needs_amount: bool = False
-    is_own: bool = False
+    has_fee_limit: bool = False
     blinded_fee_msat: int = 0
+    is_own: bool = False
     tlvs: dict[str, str] = field(default_factory=dict)
 
 

@@ -40,9 +40,10 @@ from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.tasks import Tasks
 from nwc.wallet.connections.budget import Budget
 from nwc.wallet.connections.record import Connection, View, connection_id_of
+from nwc.wallet.records import RecordError
 from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.large import LargePayments
-from nwc.wallet.spending.ledger import Ledger, LedgerError
+from nwc.wallet.spending.ledger import Ledger
 from nwc.wallet.spending.ledgers import Ledgers
 from nwc.wallet.spending.payment import CommandParams, Fetch, Payment, PaymentRecord
 from nwc.wallet.spending.payment_errors import (
@@ -261,7 +262,7 @@ class Payments:
         """
         if self.is_in_flight(client_pubkey, payment.request_id):
             return
-        with suppress(LedgerError):  # logged at the start; nothing is spent from this ledger
+        with suppress(RecordError):  # logged at the start; nothing is spent from this ledger
             await self.ledgers.change(client_pubkey, lambda ledger: ledger.restore(payment))
             self._pending.take_slot(client_pubkey, payment.request_id)
             self._pending.start(client_pubkey, payment, partial(self._book_late, client_pubkey, payment))
@@ -289,7 +290,7 @@ class Payments:
             await self.ledgers.change(
                 client_pubkey, lambda ledger: ledger.receive(amount_msat, pay_index)
             )
-        except LedgerError:
+        except RecordError:
             _log.error(
                 "connection %s: a received payment is not counted: its ledger cannot be read",
                 connection_id_of(client_pubkey),
@@ -309,7 +310,7 @@ class Payments:
 
         # Before the start it is unknown what is in flight; `start` deletes what is done by then.
         if self.is_started and self._is_revoked(client_pubkey):
-            with suppress(LedgerError):  # logged at the start, and left for the owner to look at
+            with suppress(RecordError):  # logged at the start, and left for the owner to look at
                 await self.ledgers.forget(client_pubkey, is_done)
             await self.breaker.resume(client_pubkey)
             await self.refusals.forget(client_pubkey)
@@ -381,7 +382,7 @@ class Payments:
         except NodeError as error:
             _log.debug("a payment of %r is refused: %s", connection.name, error)
             return await self._give_up(connection, wanted, NOT_BEGUN, outcome)
-        except (LedgerError, UnreadableRecordError):
+        except (RecordError, UnreadableRecordError):
             _log.exception(
                 "a payment of %r is refused: its ledger or a record cannot be read", connection.name
             )
@@ -392,7 +393,7 @@ class Payments:
             with self._slot(connection.client_pubkey, payment, params, sendable) as is_large:
                 # The path to the payee of an offer begins at a node that the payee has chosen.
                 if is_large and not payment.is_bolt12:
-                    await self._sender.check_route(payment)
+                    await self._sender.check_route(payment, params)
                 # The connection may have been revoked while lightningd wrote the ledger.
                 self._budget_of(connection.client_pubkey, time.time())
                 attempt = await self._sender.send(connection.client_pubkey, payment, params)
@@ -450,7 +451,7 @@ class Payments:
         Raises:
             Nip47Error: the budget does not allow the payment, or there is no invoice for it.
             NodeError: lightningd is unavailable.
-            LedgerError: the ledger cannot be read.
+            RecordError: the ledger cannot be read.
 
         """
         now = time.time()
@@ -523,7 +524,7 @@ class Payments:
 
     async def _release(self, client_pubkey: str, request_id: str) -> None:
         """Release a reservation, also one that lightningd may have written without answering."""
-        with suppress(LedgerError):
+        with suppress(RecordError):
             await retry_forever(
                 lambda: self.ledgers.change(client_pubkey, lambda ledger: ledger.release(request_id))
             )
@@ -564,7 +565,7 @@ class Payments:
 
         try:
             await retry_forever(lambda: self.ledgers.change(client_pubkey, change))
-        except LedgerError:
+        except RecordError:
             # Nothing more is spent from this ledger. The client still gets its answer.
             _log.exception(
                 "a payment of connection %s is not booked: its ledger cannot be read",

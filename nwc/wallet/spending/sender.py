@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from nwc.backoff import backoff
-from nwc.cln.errors import NodeError, RpcCallError
+from nwc.cln.errors import NodeError
 from nwc.cln.node import Json
-from nwc.cln.payer import PayCommandError, Payer, Sent
+from nwc.cln.payer import PayCommandError, Payer, Sent, exceeds_fee_limit
 from nwc.cln.retry import retry
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet.connections.record import connection_id_of
@@ -28,7 +28,13 @@ from nwc.wallet.spending.payment import (
     PaymentRecord,
     PaymentState,
 )
-from nwc.wallet.spending.payment_errors import INSUFFICIENT, NOT_SENT, failure_of, is_insufficient
+from nwc.wallet.spending.payment_errors import (
+    INSUFFICIENT,
+    NOT_SENT,
+    failure_of,
+    is_insufficient,
+    too_costly,
+)
 from nwc.wallet.spending.pending_payments import Outcome
 
 # How long lightningd may begin new attempts. Apps wait for a minute.
@@ -91,7 +97,7 @@ class Sender:
             return replace(unknown, sent=_sent(payment, answer))
         except PayCommandError as error:
             self._large.note_failure(client_pubkey, error.attempts)
-            failure = await self._failure_of(error, payment)
+            failure = await self._failure_of(client_pubkey, error, payment, params)
             attempt = replace(unknown, failure=failure)
             return replace(attempt, may_begin_until=begun_at) if error.is_over else attempt
         except NodeError:
@@ -122,10 +128,25 @@ class Sender:
             blinded_fee_msat=params.blinded_fee_msat,
         )
 
-    async def _failure_of(self, error: RpcCallError, payment: Payment) -> Nip47Error:
+    async def _failure_of(
+        self, client_pubkey: str, error: PayCommandError, payment: Payment, params: CommandParams
+    ) -> Nip47Error:
         if is_insufficient(error) and await self._is_short_of_funds(payment):
             return INSUFFICIENT
+        is_unsent = error.is_over and error.exceeds_fee_limit
+        if params.has_fee_limit and is_unsent and not await self._has_begun(client_pubkey, payment):
+            return too_costly(payment, ErrorCode.FEE_LIMIT_EXCEEDED)
         return failure_of(error, payment)
+
+    async def _has_begun(self, client_pubkey: str, payment: Payment) -> bool:
+        """Return False if lightningd certainly has never begun a part of this payment."""
+        label = request_label(connection_id_of(client_pubkey), payment.request_id)
+        try:
+            return await self._payer.has_begun(
+                payment.first_sendpay_index, payment_hash=payment.payment_hash, label=label
+            )
+        except NodeError:
+            return True
 
     async def _is_short_of_funds(self, payment: Payment) -> bool:
         try:
@@ -188,18 +209,18 @@ class Sender:
             error_message=error.message,
         )
 
-    async def check_route(self, payment: Payment) -> None:
+    async def check_route(self, payment: Payment, params: CommandParams) -> None:
         """Raise Nip47Error if no route can carry this payment.
 
         For a large payment, `pay` would try thousands of routes in vain.
         """
-        if not await self._payer.may_have_route(
+        error = await self._payer.lack_of_route(
             payment.destination or "", payment.amount_msat, payment.max_fee_msat
-        ):
-            raise Nip47Error(
-                ErrorCode.PAYMENT_FAILED,
-                f"no route to the payee was found for a fee of at most {payment.max_fee_msat} msat",
-            )
+        )
+        if error is not None:
+            is_the_limit = params.has_fee_limit and exceeds_fee_limit(error)
+            code = ErrorCode.FEE_LIMIT_EXCEEDED if is_the_limit else ErrorCode.PAYMENT_FAILED
+            raise too_costly(payment, code)
 
 
 async def retry_forever(action: Callable[[], Awaitable[_T]]) -> _T:

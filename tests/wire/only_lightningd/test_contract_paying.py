@@ -509,3 +509,12 @@ def test_the_amount_sent_is_the_sum_of_the_parts(
 
 def test_names_of_steps_are_unique() -> None:
     assert len({step.name for step in STEPS}) == len(STEPS)
+
+
+@pytest.mark.parametrize("name", ["pay by position without a fee", "keysend too expensive"])
+def test_an_attempt_says_that_its_route_costs_too_much(
+    real: dict[str, Outcome], double: dict[str, Outcome], name: str
+) -> None:
+    for outcomes in (real, double):
+        reasons = [attempt.get("failreason", "") for attempt in outcomes[name].error["attempts"]]
+        assert any(reason.startswith("Fee exceeds our fee budget") for reason in reasons), reasons

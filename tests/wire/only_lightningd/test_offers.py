@@ -1,107 +1,82 @@
-"""`pay` on a line of real nodes: BOLT12 offers and BOLT11 invoices of the last node."""
+"""Offers of a node without public channels: the blinded path to it has a fee, which the node sets."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pyln.client import RpcError
 
 from tests.support.channel import Json
-from tests.support.lightningd_version import runs_since
+from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import wait_until
-from tests.wire.fixtures import Connect, ConnectedApp, fresh_name
-from tests.wire.real_node import RealNode
+from tests.wire.fixtures import Connect
+from tests.wire.real_node import RealNode, plugin_options
 from tests.wire.real_payee import RealPayee
+from tests.wire.shared import shared
 from tests.wire.test_spending import books
-from tests.wire.three_nodes import *  # noqa: F403
 
 AMOUNT_MSAT = 100_000
-FEE_MSAT = 2
-NOTE = "Danke für den Kaffee ☕, it's great!"
+# Of the node in between: 1 msat and 10 ppm.
+BLINDED_FEE_MSAT = 2
 
 
-def make_offer(payee: RealPayee, amount: str = f"{AMOUNT_MSAT}msat", **fields: Any) -> str:
-    offer: Json = payee.rpc.call(
-        "offer", {"amount": amount, "description": "tea", "label": fresh_name(), **fields}
-    )
-    return str(offer["bolt12"])
+@pytest.fixture(scope="module")
+def nodes(node_factory: Any, relay: RestartableRelay, plugin_file: Path) -> list[RealNode]:
+    """Three nodes in a line: l1, with the plugin, → l2 → l3, the second channel not announced."""
+    ours = plugin_options(relay.url, {"plugin": str(plugin_file)})
+    opts = [{"may_reconnect": True, **given} for given in (ours, {}, {})]
+    payer, middle, payee = node_factory.get_nodes(3, opts=opts)
+    node_factory.join_nodes([payer, middle], wait_for_announce=True)
+    middle.fundchannel(payee, announce_channel=False)
+    # A node makes a blinded path only from peers that it knows to be reachable.
+    wait_until(lambda: payee.rpc.listchannels()["channels"], "gossip of the announced channel")
+    # It needs to be able to receive, and to get the updates of the channel.
+    wait_until(lambda: _has_update(payee), "the update of the unannounced channel")
+    return [RealNode(node) for node in (payer, middle, payee)]
+
+
+def _has_update(node: Any) -> bool:
+    [channel] = node.rpc.listpeerchannels()["channels"]
+    return "remote" in channel.get("updates", {})
+
+
+@pytest.fixture(scope="module")
+def lightningd_node(node_kind: str, nodes: list[RealNode], plugin_file: Path) -> Iterator[RealNode]:
+    with shared(RealNode(nodes[0].pyln, plugin_file)) as node:
+        yield node
 
 
 @pytest.fixture
-def app(connect: Connect) -> ConnectedApp:
-    return connect(budget="1000sat")
+def payee(nodes: list[RealNode]) -> RealPayee:
+    return RealPayee(nodes[2].pyln)
 
 
-def received_notes(payee: RealPayee) -> list[str]:
-    return [paid.get("invreq_payer_note", "") for paid in payee.rpc.listinvoices()["invoices"]]
-
-
-def test_an_offer_is_paid(node: RealNode, app: ConnectedApp, payee: RealPayee) -> None:
-    answer = app.ask("pay", {"payment": f"bitcoin:?lno={make_offer(payee)}", "metadata": {"a": 1}})
-    result = answer.result
-    assert result["instruction_type"] == "bolt12"
-    assert (result["state"], result["amount"], result["fees_paid"]) == ("settled", AMOUNT_MSAT, FEE_MSAT)
-    assert result["transaction_id"] == result["payment_hash"]
-    assert books(node, app) == (AMOUNT_MSAT + FEE_MSAT, 0)
-    [paid] = [one for one in payee.rpc.listinvoices()["invoices"] if one["status"] == "paid"]
-    assert paid["payment_preimage"] == result["preimage"]
-    found = app.ask("lookup_invoice", {"payment_hash": result["payment_hash"]}).result
-    assert found["invoice"] == paid["bolt12"]
-    assert (found["description"], found["metadata"]) == ("tea", {"a": 1})
-    assert [n.type for n in app.wait_for_notifications(result["payment_hash"])][:1] == ["payment_sent"]
-    assert ("payer_proof" in result) == runs_since("26.06")
-    if "payer_proof" in result:
-        decoded = node.rpc.call("decode", {"string": result["payer_proof"]})
-        assert (decoded["type"], decoded["valid"]) == ("bolt12 payer_proof", True)
-        assert decoded["offer_description"] == "tea"
-
-
-def test_the_payee_gets_the_note_byte_for_byte(app: ConnectedApp, payee: RealPayee) -> None:
-    result = app.ask(
-        "pay", {"payment": make_offer(payee, "any"), "amount": AMOUNT_MSAT, "payer_note": NOTE}
-    ).result
-    assert result["state"] == "settled"
-    assert NOTE in received_notes(payee)
-
-
-def test_an_invoice_in_a_uri_is_paid(app: ConnectedApp, payee: RealPayee) -> None:
-    invoice = payee.invoice(AMOUNT_MSAT)["bolt11"].upper()
-    offer = make_offer(payee)
-    result = app.ask("pay", {"payment": f"BITCOIN:?LIGHTNING={invoice}&lno={offer}"}).result
-    assert (result["state"], result["instruction_type"]) == ("settled", "bolt11")
-    assert "payer_proof" not in result
-
-
-def test_an_offer_that_its_issuer_has_ended_is_not_found(
-    node: RealNode, app: ConnectedApp, payee: RealPayee
+def test_the_fee_of_a_blinded_path_is_counted_and_limited(
+    node: RealNode, payee: RealPayee, connect: Connect
 ) -> None:
-    offer = make_offer(payee)
-    offer_id = node.rpc.call("decode", {"string": offer})["offer_id"]
-    payee.rpc.call("disableoffer", {"offer_id": offer_id})
-    answer = app.ask("pay", {"payment": offer})
-    assert (answer.code, "nothing was paid" in answer.message) == ("NOT_FOUND", True)
-    assert books(node, app) == (0, 0)
+    app = connect(budget="1000sat")
+    result = app.ask("pay", {"payment": payee.offer(AMOUNT_MSAT), "max_fee": BLINDED_FEE_MSAT}).result
+    assert (result["state"], result["fees_paid"]) == ("settled", BLINDED_FEE_MSAT)
+    for observer in (app, connect(view="node")):
+        shown = observer.ask("lookup_invoice", {"payment_hash": result["payment_hash"]}).result
+        assert (shown["amount"], shown["fees_paid"]) == (AMOUNT_MSAT, BLINDED_FEE_MSAT)
+    refused = app.ask("pay", {"payment": payee.offer(AMOUNT_MSAT), "max_fee": BLINDED_FEE_MSAT - 1})
+    assert refused.code == "FEE_LIMIT_EXCEEDED"
+    assert books(node, app) == (AMOUNT_MSAT + BLINDED_FEE_MSAT, 0)
 
 
-def test_an_offer_that_cannot_be_paid_is_refused(app: ConnectedApp, payee: RealPayee) -> None:
-    quantity = make_offer(payee, quantity_max=5)
-    assert app.ask("pay", {"payment": quantity}).code == "UNSUPPORTED_PAYMENT_INSTRUCTION"
-    assert app.ask("pay", {"payment": make_offer(payee, "any")}).code == "BAD_REQUEST"
-    other = app.ask("pay", {"payment": make_offer(payee), "amount": AMOUNT_MSAT + 1})
-    assert other.code == "BAD_REQUEST"
-    expired = make_offer(payee, absolute_expiry=1_700_000_000)
-    assert app.ask("pay", {"payment": expired}).code == "BAD_REQUEST"
+def test_lightningd_itself_does_not_limit_that_fee(node: RealNode, payee: RealPayee) -> None:
+    """If this fails, `pay` counts it: then it must get the whole limit (nwc/cln/payer.py)."""
+    invoice = node.rpc.call("fetchinvoice", {"offer": payee.offer(AMOUNT_MSAT)})["invoice"]
+    paid = node.rpc.call("pay", [invoice, None, None, None, None, 20, None, None, None, None, 0])
+    assert paid["amount_sent_msat"] == AMOUNT_MSAT + BLINDED_FEE_MSAT
 
 
-def test_a_held_payment_of_an_offer_is_answered_as_pending(
-    node: RealNode, app: ConnectedApp, payee: RealPayee
-) -> None:
-    payee.hold()
-    request = app.request("pay", {"payment": make_offer(payee)})
-    answer = app.ask_with(request)
-    assert answer.result["state"] == "pending"
-    payment_hash = answer.result["payment_hash"]
-    found = app.ask("lookup_invoice", {"payment_hash": payment_hash}).result
-    assert found["state"] == "pending"
-    payee.release()
-    app.wait_for_notifications(payment_hash)
-    wait_until(lambda: books(node, app) == (AMOUNT_MSAT + FEE_MSAT, 0), "the payment to be booked")
-    assert app.ask("lookup_invoice", {"payment_hash": payment_hash}).result["state"] == "settled"
+def test_xpay_limits_that_fee(node: RealNode, payee: RealPayee) -> None:
+    invoice = node.rpc.call("fetchinvoice", {"offer": payee.offer(AMOUNT_MSAT)})["invoice"]
+    given: Json = {"invstring": invoice, "maxfee": BLINDED_FEE_MSAT - 1}
+    with pytest.raises(RpcError):
+        node.rpc.call("xpay", given)
+    paid = node.rpc.call("xpay", {**given, "maxfee": BLINDED_FEE_MSAT})
+    assert paid["amount_sent_msat"] == AMOUNT_MSAT + BLINDED_FEE_MSAT
