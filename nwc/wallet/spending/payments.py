@@ -483,7 +483,7 @@ class Payments:
         return settled(wanted, parts.sent) if parts.sent else None
 
     async def _check_unpaid(self, wanted: Payment) -> None:
-        """Raise Nip47Error (PAYMENT_FAILED) unless this node waits for the payment of its own invoice.
+        """Raise Nip47Error (PAYMENT_FAILED, NOT_FOUND) unless this node's own invoice is still unpaid.
 
         Somebody outside may have paid it, or the owner may have deleted it. The error of `pay` for that
         says "pending", so the payment would be followed for two minutes.
@@ -492,7 +492,9 @@ class Payments:
         if status == "paid":
             raise Nip47Error(ErrorCode.PAYMENT_FAILED, ALREADY_PAID)
         if status != "unpaid":
-            raise Nip47Error(ErrorCode.PAYMENT_FAILED, NO_SUCH_INVOICE)
+            # `pay` has a code by which clients know that nothing was sent.
+            code = ErrorCode.NOT_FOUND if wanted.method == "pay" else ErrorCode.PAYMENT_FAILED
+            raise Nip47Error(code, NO_SUCH_INVOICE)
 
     async def _reserve(self, client_pubkey: str, wanted: Payment, params: CommandParams) -> Payment:
         """Reserve the most that the payment can cost, within the current budget."""

@@ -294,7 +294,6 @@ def test_a_payment_that_settles_after_a_start_of_lightningd_has_a_proof(bench: P
         ("lno1" + "q" * 4093, {}, "BAD_REQUEST", "payment"),
         (make_invoice(currency="bc"), {}, "UNSUPPORTED_NETWORK", "invoice"),
         (make_invoice(created_at=START - 7200), {}, "BAD_REQUEST", "invoice"),
-        (make_invoice(secret=OWN_SECRET), {}, "BAD_REQUEST", "invoice"),
         (make_invoice(MAX_PAYMENT_MSAT + 1), {}, "BAD_REQUEST", "invoice"),
     ],
     ids=lambda value: str(value)[:24],
@@ -507,3 +506,20 @@ def test_the_longest_answer_fits_into_an_event(bench: PayingBench) -> None:
     finish(bench)
     assert asked.result is not None
     assert len(to_json(asked.result)) < 10_000
+
+
+def test_an_own_invoice_that_the_node_no_longer_has_is_not_found(bench: PayingBench) -> None:
+    """The client knows that nothing was sent. One that is paid already is not free to pay otherwise."""
+    invoice = make_invoice(secret=OWN_SECRET)
+    for status, code in ((None, "NOT_FOUND"), ("paid", "PAYMENT_FAILED")):
+        bench.own_status = status
+        assert bench.ask(pay, {"payment": invoice}).refusal[0] == code
+    assert bench.sends() == 0
+
+
+def test_an_own_invoice_is_paid(bench: PayingBench) -> None:
+    bench.own_status = "unpaid"
+    asked = bench.ask(pay, {"payment": make_invoice(secret=OWN_SECRET), "max_fee": 0})
+    bench.finish(bench.command())
+    assert asked.result is not None
+    assert (asked.result["state"], asked.result["fees_paid"]) == ("settled", 0)
