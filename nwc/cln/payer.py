@@ -4,6 +4,9 @@ Only this module names the commands that pay (`_INVOICE_COMMANDS`, `_KEYSEND_COM
 `keysend` come first: `xpay` and `xkeysend` have faults by which a payee, or an app, can stop the node.
 They are used if the node has no other command, or if the owner chose them (`nwc-pay-command`).
 
+An invoice of the own node needs no other command: `pay` settles it in one database transaction, `xpay`
+only after a hook of other plugins, and a kill before that leaves its part pending for ever.
+
 A command's answer is not always the end of a payment: an error can come while a part is pending, and no
 answer comes if lightningd stops. `PayCommandError.is_over` says whether an error is the end; otherwise
 `listsendpays` shows how the payment ended.
@@ -17,6 +20,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
+from nwc.cln import offers
 from nwc.cln.channels import Sendable
 from nwc.cln.errors import (
     UNREADABLE,
@@ -150,16 +154,25 @@ class Payer:
             await self._offered(self._invoice_commands)
 
     async def pay_invoice(
-        self, invoice: str, *, amount_msat: int | None, max_fee_msat: int, retry_for_s: int, label: str
+        self,
+        invoice: str,
+        *,
+        amount_msat: int | None,
+        max_fee_msat: int,
+        retry_for_s: int,
+        label: str,
+        blinded_fee_msat: int = 0,
     ) -> Json:
-        """Pay a BOLT11 invoice and return lightningd's answer, which may take minutes.
+        """Pay an invoice and return lightningd's answer, which may take minutes.
 
         Args:
-            invoice: BOLT11.
+            invoice: BOLT11 or BOLT12.
             amount_msat: only for an invoice without an amount.
             max_fee_msat: the limit on the fee.
             retry_for_s: seconds in which lightningd may begin new attempts.
             label: stored with the payment if the command takes one; names its reservations.
+            blinded_fee_msat: the part of the fee that the payee of a BOLT12 invoice sets, at most
+                `max_fee_msat`.
 
         Raises:
             PayCommandError: lightningd answered with an error.
@@ -171,7 +184,9 @@ class Payer:
             # lightningd redirects `pay` to `xpay` (xpay-handle-pay, the default from v26.06 on), but not
             # with more than two positional parameters. They are invoice, amount_msat, label, riskfactor,
             # maxfeepercent, retry_for, maxdelay, exemptfee, localinvreqid, exclude and maxfee.
-            given = [invoice, amount_msat, label, None, None, retry_for_s, *[None] * 4, max_fee_msat]
+            # `pay` counts the fee of a blinded path as a part of the amount, `xpay` does not.
+            maxfee = max_fee_msat - blinded_fee_msat
+            given = [invoice, amount_msat, label, None, None, retry_for_s, *[None] * 4, maxfee]
             return await self._node.call_within(PAYMENT_BOUNDS, "pay", given)
 
         async def xpay() -> Json:
@@ -422,8 +437,24 @@ class Payer:
         """Return how much the node can send now."""
         return await self._node.sendable()
 
+    @translates_malformed_answers
+    async def own_invoice_status(self, payment_hash: str) -> str | None:
+        """Return the status of an invoice of this node: unpaid, paid or expired; None without one."""
+        invoice = await self._node.invoice_by_payment_hash(payment_hash)
+        return None if invoice is None else str(invoice["status"])
+
+    async def fetch_invoice(self, offer: str, *, amount_msat: int | None, payer_note: str | None) -> str:
+        """Return the invoice that the issuer of a BOLT12 offer makes; see `offers.fetch_invoice`."""
+        return await offers.fetch_invoice(
+            self._node, offer, amount_msat=amount_msat, payer_note=payer_note
+        )
+
+    async def proof_of(self, invoice: str) -> str | None:
+        """Return the payer proof of a paid BOLT12 invoice, None without one. Never raises NodeError."""
+        return await offers.payer_proof(self._node, invoice)
+
     async def decode(self, invoice: str) -> Json:
-        """Return the answer of `decode` for an invoice."""
+        """Return the answer of `decode` for an invoice or an offer."""
         decoded: Json = await self._node.call("decode", string=invoice)
         return decoded
 

@@ -45,6 +45,7 @@ METHODS = {
         Method("receive", WRITE_TIMEOUT_S, extension="321"),
         Method("lookup_invoice", READ_TIMEOUT_S),
         Method("list_transactions", READ_TIMEOUT_S),
+        Method("pay", None, spends=True, extension="321"),
         Method("pay_invoice", None, spends=True),
         Method("pay_keysend", None, spends=True, extension="04"),
         Method("sign_message", READ_TIMEOUT_S, only_by_name=True),

@@ -9,6 +9,7 @@ from tests.double import (
     decoding,
     dev_methods,
     invoices,
+    offers,
     params,
     pay_commands,
     payments,
@@ -137,6 +138,7 @@ _COMMANDS: dict[str, tuple[Any, ...]] = {
     **plans.COMMANDS,
     **channels.COMMANDS,
     **decoding.COMMANDS,
+    **offers.COMMANDS,
     **signing.COMMANDS,
     **wait.COMMANDS,
     **sql.COMMANDS,
@@ -149,4 +151,9 @@ def commands_of(settings: Settings) -> dict[str, tuple[Any, ...]]:
 
     A handler gets the node, and every parameter by name.
     """
-    return {**_COMMANDS, **pay_commands.commands_of(settings)}
+    commands = {**_COMMANDS, **pay_commands.commands_of(settings)}
+    return commands if settings.is_since("26.06") else _without(commands, "createproof")
+
+
+def _without(commands: dict[str, tuple[Any, ...]], name: str) -> dict[str, tuple[Any, ...]]:
+    return {known: command for known, command in commands.items() if known != name}

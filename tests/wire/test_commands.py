@@ -24,7 +24,7 @@ from tests.wire.test_relays import info_events
 
 COFFEE = {"amount": 1000, "description": "coffee"}
 RECEIVING = "get_info get_balance get_budget make_invoice receive lookup_invoice list_transactions"
-PAYING = "pay_invoice pay_keysend"
+PAYING = "pay pay_invoice pay_keysend"
 BY_NAME = "sign_message"
 HEX_64 = re.compile("[0-9a-f]{64}")
 COMMANDS = {
@@ -248,7 +248,7 @@ WRONG: list[tuple[Json, str]] = [
     ({"max_payment": "", "budget": "1sat"}, "max_payment: is empty; write an amount like 10000sat"),
     ({"view": "all"}, "view: must be own or node"),
     ({"notifications": "maybe"}, "notifications: must be true or false"),
-    ({"methods": "pay"}, f"methods: must be all, or some of {SOME_METHODS}"),
+    ({"methods": "pays"}, f"methods: must be all, or some of {SOME_METHODS}"),
     ({"methods": ["get_info", 7]}, "methods: must be words"),
     ({"expires": "soon"}, "expires: must be never, a time from now like 30m"),
     ({"expires": "2001-01-01"}, "expires: must be in the future"),

@@ -19,6 +19,7 @@ _MESSAGES = {
 }
 INSUFFICIENT = Nip47Error(ErrorCode.INSUFFICIENT_BALANCE, "the node cannot send that much at the moment")
 ALREADY_PAID = "this invoice is paid already, or is being paid"
+NO_SUCH_INVOICE = "the node has made this invoice, but no longer takes a payment of it; nothing was paid"
 UNREADABLE_BOOKS = Nip47Error(
     ErrorCode.INTERNAL, "the ledger or the payments of this connection cannot be read"
 )
@@ -36,6 +37,14 @@ REFUSED_BEFORE = (
     "nothing was paid; send a new request"
 )
 NOT_SENT = Nip47Error(ErrorCode.PAYMENT_FAILED, "the payment was interrupted; nothing was paid")
+
+
+def fee_of_payee_too_high(asked_msat: int, max_fee_msat: int) -> Nip47Error:
+    """Return the error for an invoice whose payee asks for more than the limit on the fee."""
+    return Nip47Error(
+        ErrorCode.FEE_LIMIT_EXCEEDED,
+        f"the payee asks for a fee of {asked_msat} msat; it must be at most {max_fee_msat} msat",
+    )
 
 
 def too_costly(payment: Payment, code: ErrorCode) -> Nip47Error:

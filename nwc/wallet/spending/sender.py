@@ -57,6 +57,8 @@ class Attempt:
         may_begin_until: until when lightningd may begin a part of it, in seconds of the loop's clock.
         sent: what the command answered; None if it did not succeed.
         failure: the error for the client if no part completes; None if the command returned no error.
+        may_prove: False if lightningd may have stopped while it made the proof of this payment. If some
+            part is complete already, it is not asked again, since it could stop at each start.
 
     """
 
@@ -64,12 +66,13 @@ class Attempt:
     may_begin_until: float
     sent: Sent | None = None
     failure: Nip47Error | None = None
+    may_prove: bool = True
 
 
-def unknown_attempt(payment: Payment) -> Attempt:
+def unknown_attempt(payment: Payment, *, may_prove: bool = True) -> Attempt:
     """Return an attempt whose command may have been given until now, and of which nothing is known."""
     now = asyncio.get_running_loop().time()
-    return Attempt(payment, now + RETRY_FOR_S + UNSENT_GRACE_S)
+    return Attempt(payment, now + RETRY_FOR_S + UNSENT_GRACE_S, may_prove=may_prove)
 
 
 class Sender:
@@ -122,6 +125,7 @@ class Sender:
             max_fee_msat=payment.max_fee_msat,
             retry_for_s=RETRY_FOR_S,
             label=label,
+            blinded_fee_msat=params.blinded_fee_msat,
         )
 
     async def _failure_of(
@@ -160,6 +164,7 @@ class Sender:
         payment, loop = attempt.payment, asyncio.get_running_loop()
         label = request_label(connection_id_of(client_pubkey), payment.request_id)
         waits = backoff(_POLL_FIRST_S, _POLL_MAX_S)
+        proof, may_prove = None, attempt.may_prove
         while True:
             asked_at = loop.time()
             parts = await retry_forever(
@@ -168,14 +173,24 @@ class Sender:
                 )
             )
             sent = parts.sent or attempt.sent
+            if sent is None:
+                may_prove = True
+            elif may_prove:
+                proof, may_prove = await self._proof_of(payment), False
             if parts.is_pending:
                 if sent is not None and not outcome.done():
-                    outcome.set_result(settled(payment, sent))
+                    outcome.set_result(settled(payment, sent, proof))
             elif sent is not None:
-                return settled(payment, sent)
+                return settled(payment, sent, proof)
             elif asked_at >= attempt.may_begin_until:
                 return await self._failed(attempt, label)
             await asyncio.sleep(next(waits))
+
+    async def _proof_of(self, payment: Payment) -> str | None:
+        """Return the payer proof of a complete payment of a BOLT12 invoice, None without one."""
+        if not payment.is_bolt12 or payment.invoice is None:
+            return None
+        return await self._payer.proof_of(payment.invoice)
 
     async def _failed(self, attempt: Attempt, label: str) -> PaymentRecord:
         """Return the record of a payment that has failed for certain."""
@@ -232,7 +247,7 @@ def _sent(payment: Payment, answer: Json) -> Sent:
     return Sent(payment_hash, preimage, int(answer["amount_sent_msat"]))
 
 
-def settled(payment: Payment, sent: Sent) -> PaymentRecord:
+def settled(payment: Payment, sent: Sent, payer_proof: str | None = None) -> PaymentRecord:
     """Return the record of a payment that is settled now."""
     return PaymentRecord(
         replace(payment, payment_hash=sent.payment_hash),
@@ -240,4 +255,5 @@ def settled(payment: Payment, sent: Sent) -> PaymentRecord:
         int(time.time()),
         sent.sent_msat,
         sent.preimage,
+        payer_proof=payer_proof,
     )

@@ -103,6 +103,20 @@ async def test_xpay_pays_if_there_is_no_other_command(usage: str, given: Json) -
     assert node.named == {"xpay": LABEL}
 
 
+@pytest.mark.parametrize(("usage", "command", "maxfee"), [(PAY, "pay", 4), (XPAY, "xpay", 7)])
+async def test_the_fee_of_a_blinded_path_counts_against_the_limit(
+    usage: str, command: str, maxfee: int
+) -> None:
+    """`pay` takes it for a part of the amount."""
+    node = HelpfulNode(usage)
+    await Payer(node).pay_invoice(
+        "lni1", amount_msat=None, max_fee_msat=7, retry_for_s=50, label=LABEL, blinded_fee_msat=3
+    )
+    [(given_command, given)] = node.asked
+    assert given_command == command
+    assert (given["maxfee"] if isinstance(given, dict) else given[-1]) == maxfee
+
+
 async def test_xpay_pays_if_pay_is_rejected_as_deprecated() -> None:
     """With allow-deprecated-apis=false `help` shows both, but lightningd rejects one."""
     node = HelpfulNode(PAY, XPAY, pay=refuse(-32601), xpay={"x": 1})

@@ -11,7 +11,7 @@ RECEIVING = (
     "lookup_invoice",
     "list_transactions",
 )
-PAYING = ("pay_invoice", "pay_keysend")
+PAYING = ("pay", "pay_invoice", "pay_keysend")
 BY_NAME = ("sign_message",)
 
 
@@ -33,6 +33,7 @@ def test_signing_has_to_be_named() -> None:
         (("make_invoice", "pay_invoice"), ("02", "05", "06")),
         ((*RECEIVING, *PAYING), ("02", "04", "05", "06", "321")),
         (("receive",), ("02", "05", "06", "321")),
+        (("pay",), ("02", "05", "06", "321")),
         (("pay_keysend",), ("02", "04", "05", "06")),
         ((), ("02", "05", "06")),
     ],
