@@ -434,6 +434,12 @@ class Payer:
         """Return how much the node can send now."""
         return await self._node.sendable()
 
+    @translates_malformed_answers
+    async def own_invoice_status(self, payment_hash: str) -> str | None:
+        """Return the status of an invoice of this node: unpaid, paid or expired; None without one."""
+        invoice = await self._node.invoice_by_payment_hash(payment_hash)
+        return None if invoice is None else str(invoice["status"])
+
     async def fetch_invoice(self, offer: str, *, amount_msat: int | None, payer_note: str | None) -> str:
         """Return the invoice that the issuer of a BOLT12 offer makes; see `offers.fetch_invoice`."""
         return await offers.fetch_invoice(

@@ -194,12 +194,6 @@ def test_a_bad_invoice_is_refused(
     assert listed(spender, unpaid=True)["total_count"] == 0
 
 
-def test_an_own_invoice_is_refused(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
-    refused = spender.ask("pay_invoice", {"invoice": make(spender)["invoice"]})
-    assert refused.code == "OTHER"
-    assert "another node's" in refused.message
-
-
 def test_an_expired_invoice_is_refused(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
     invoice = payee.invoice(AMOUNT_MSAT, expiry=1)
 

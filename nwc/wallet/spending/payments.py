@@ -29,9 +29,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 
+from nwc.cln.channels import Sendable
 from nwc.cln.errors import NodeError
 from nwc.cln.node import Json
 from nwc.cln.payer import Payer
@@ -47,6 +48,7 @@ from nwc.wallet.spending.ledgers import Ledgers
 from nwc.wallet.spending.payment import CommandParams, Fetch, Payment, PaymentRecord
 from nwc.wallet.spending.payment_errors import (
     ALREADY_PAID,
+    NO_SUCH_INVOICE,
     NOT_BEGUN,
     REFUSED_BEFORE,
     STILL_STARTING,
@@ -371,6 +373,8 @@ class Payments:
             ended = await self._already_paid(connection, wanted)
             if ended is not None:
                 return ended
+            if params.is_own:
+                await self._check_unpaid(wanted)
             sendable = await self.payer.sendable()
             payment = await self._reserve(connection.client_pubkey, wanted, params)
         except Nip47Error as error:
@@ -386,7 +390,7 @@ class Payments:
         try:
             # After the reservation: the answer shows how much the node can send, which a connection with
             # a smaller budget must not learn.
-            with self._large.slot(connection.client_pubkey, payment, sendable) as is_large:
+            with self._slot(connection.client_pubkey, payment, params, sendable) as is_large:
                 # The path to the payee of an offer begins at a node that the payee has chosen.
                 if is_large and not payment.is_bolt12:
                     await self._sender.check_route(payment, params)
@@ -400,6 +404,14 @@ class Payments:
         record = await self._sender.follow(connection.client_pubkey, attempt, outcome)
         await self._end(connection.client_pubkey, record)
         return record
+
+    def _slot(
+        self, client_pubkey: str, payment: Payment, params: CommandParams, sendable: Sendable
+    ) -> AbstractContextManager[bool]:
+        """Hold a slot for a large payment. One to the own node needs no channel, and is never large."""
+        if params.is_own:
+            return nullcontext(False)
+        return self._large.slot(client_pubkey, payment, sendable)
 
     def _check_bounds(self, connection: Connection, wanted: Payment) -> None:
         """Raise Nip47Error if this connection may not pay now.
@@ -469,6 +481,18 @@ class Payments:
         if parts.is_pending or (parts.sent and not is_shown):
             raise Nip47Error(ErrorCode.PAYMENT_FAILED, ALREADY_PAID)
         return settled(wanted, parts.sent) if parts.sent else None
+
+    async def _check_unpaid(self, wanted: Payment) -> None:
+        """Raise Nip47Error (PAYMENT_FAILED) unless this node waits for the payment of its own invoice.
+
+        Somebody outside may have paid it, or the owner may have deleted it. The error of `pay` for that
+        says "pending", so the payment would be followed for two minutes.
+        """
+        status = await self.payer.own_invoice_status(wanted.payment_hash or "")
+        if status == "paid":
+            raise Nip47Error(ErrorCode.PAYMENT_FAILED, ALREADY_PAID)
+        if status != "unpaid":
+            raise Nip47Error(ErrorCode.PAYMENT_FAILED, NO_SUCH_INVOICE)
 
     async def _reserve(self, client_pubkey: str, wanted: Payment, params: CommandParams) -> Payment:
         """Reserve the most that the payment can cost, within the current budget."""
