@@ -10,8 +10,6 @@ from tests.double import bolt12
 from tests.double.node import Node
 from tests.double.params import RpcError
 
-ALWAYS = ("offer_id", "offer_chains", "offer_paths", "offer_issuer_id", "type", "valid")
-
 
 async def make(node: Node, **given: Any) -> str:
     return str((await node.call("dev-offer", {"amount_msat": 5000, **given}))["bolt12"])
