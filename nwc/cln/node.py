@@ -32,6 +32,9 @@ BOUNDS = {
     # lightningd asks other plugins, which can take long; apps can have many in flight.
     "invoice": Bounds(16, 60.0),
     "createinvoice": Bounds(16, 60.0),
+    # The issuer of an offer can be slow, or never answer. There are as many slots as payments can be in
+    # flight (nwc/wallet/spending/pending_payments.py), so that no payment waits for another's issuer.
+    "fetchinvoice": Bounds(256, 40.0),
     # Can take seconds on a large node, when the plugin `sql` rebuilds its copy of the tables.
     "sql": Bounds(2, 60.0),
 }

@@ -39,8 +39,10 @@ METHODS = {
         Method("get_balance", READ_TIMEOUT_S),
         Method("get_budget", READ_TIMEOUT_S),
         Method("make_invoice", WRITE_TIMEOUT_S),
+        Method("receive", WRITE_TIMEOUT_S, extension="321"),
         Method("lookup_invoice", READ_TIMEOUT_S),
         Method("list_transactions", READ_TIMEOUT_S),
+        Method("pay", None, spends=True, extension="321"),
         Method("pay_invoice", None, spends=True),
         Method("pay_keysend", None, spends=True, extension="04"),
     )

@@ -13,6 +13,8 @@ PHP and Lua do not distinguish an empty object from an empty array. What an empt
     make_invoice: description                refused         absent   refused  refused
     make_invoice: description_hash           refused         absent   refused  refused
     make_invoice: expiry                     absent          refused  refused  refused
+    receive: amount                          absent          refused  refused  refused
+    receive: description                     refused         absent   refused  refused
     lookup_invoice: payment_hash, invoice    refused         absent   refused  refused
     list_transactions: from, until           absent          refused  refused  refused
     list_transactions: limit, offset         absent          refused  refused  refused
@@ -27,8 +29,8 @@ PHP and Lua do not distinguish an empty object from an empty array. What an empt
     any method: metadata                     refused         refused  as {}    {}
 
 A string never counts as a number, not even an empty one: a limit that the client meant must not be
-ignored. "Refused" is OTHER, or NOT_IMPLEMENTED for a preimage. tests/wire/test_empty_values.py tests
-each cell.
+ignored. "Refused" is OTHER, or BAD_REQUEST in `receive`, or NOT_IMPLEMENTED for a preimage.
+tests/wire/test_empty_values.py tests each cell.
 """
 
 import json

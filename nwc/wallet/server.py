@@ -21,7 +21,7 @@ from nwc.tasks import Tasks
 from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
 from nwc.wallet.context import Wallet
 from nwc.wallet.dispatch import Outcome, dispatch
-from nwc.wallet.methods.pay_invoice import payment_answer
+from nwc.wallet.payment_answers import answer_of
 from nwc.wallet.slots import Slots
 from nwc.wallet.spending.payment import PaymentRecord
 
@@ -125,7 +125,7 @@ class RequestServer:
         scheme = Encryption(payment.encryption)
         request = Request(payment.request_id, payment.request_created_at, scheme, payment.method, {})
         try:
-            outcome: Outcome = payment_answer(record)
+            outcome: Outcome = answer_of(record)
         except Nip47Error as error:
             outcome = error
         await self._answer(live, request, outcome)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nwc.cln import bolt11
+from nwc.cln import bolt11, bolt12
 from nwc.cln.history import invoice_created_at
 from nwc.cln.node import Json
 from nwc.nip47.response import MAX_PLAINTEXT_BYTES
@@ -169,7 +169,7 @@ def pending_transaction(payment: Payment) -> Transaction:
     }
     fields = _fields_of_invoice(invoice) if invoice else {}
     fields["description"] = _bounded(fields.get("description") or "")
-    return transaction | fields
+    return _fitted(transaction | fields)
 
 
 def ended_transaction(record: PaymentRecord) -> Transaction:
@@ -179,7 +179,7 @@ def ended_transaction(record: PaymentRecord) -> Transaction:
     transaction["amount"] = record.amount_msat
     if record.is_settled:
         transaction |= {"preimage": record.preimage, "settled_at": record.ended_at}
-    return transaction
+    return _fitted(transaction)
 
 
 def _amount_msat(payment: Json, state: str) -> int:
@@ -204,12 +204,15 @@ def _fees_paid(payment: Json) -> int:
 
 
 def _description_fields(payment: Json) -> Transaction:
-    fields = _fields_of_invoice(payment["bolt11"]) if "bolt11" in payment else {}
+    invoice = payment.get("bolt11") or payment.get("bolt12")
+    fields = _fields_of_invoice(invoice) if invoice else {}
     fields["description"] = _bounded(payment.get("description") or fields.get("description") or "")
     return fields
 
 
 def _fields_of_invoice(invoice: str) -> Transaction:
+    if invoice.startswith(bolt12.PREFIX):
+        return _fields_of_bolt12(invoice)
     try:
         fields = {
             "description": bolt11.description(invoice),
@@ -219,3 +222,11 @@ def _fields_of_invoice(invoice: str) -> Transaction:
     except ValueError:  # `sendpay` stores whatever it is given
         return {}
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _fields_of_bolt12(invoice: str) -> Transaction:
+    try:
+        summary = bolt12.summary(invoice)
+    except ValueError:
+        return {}
+    return {"description": summary.description, "expires_at": summary.expires_at}

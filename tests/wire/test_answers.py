@@ -21,10 +21,11 @@ METHODS = [
     "get_balance",
     "get_budget",
     "make_invoice",
+    "receive",
     "lookup_invoice",
     "list_transactions",
 ]
-PAYING = ["pay_invoice", "pay_keysend"]
+PAYING = ["pay", "pay_invoice", "pay_keysend"]
 
 
 def answers_by_method(node: NodeUnderTest) -> Json:
@@ -122,7 +123,7 @@ def test_get_info_describes_the_node_and_the_connection(node: NodeUnderTest, con
         "block_height": about["blockheight"],
         "methods": METHODS,
         "notifications": ["payment_received"],
-        "extensions": ["02", "05", "06"],
+        "extensions": ["02", "05", "06", "321"],
         "lud16": "alice@example.com",
     }
 
@@ -196,14 +197,14 @@ def test_a_method_that_is_not_allowed_is_restricted(node: NodeUnderTest, connect
 
 
 @pytest.mark.parametrize("method", PAYING)
-@pytest.mark.parametrize("methods", ["all", "get_info pay_invoice pay_keysend"])
+@pytest.mark.parametrize("methods", ["all", "get_info pay pay_invoice pay_keysend"])
 def test_a_connection_that_only_receives_cannot_pay(
     node: NodeUnderTest, connect: Connect, method: str, methods: str
 ) -> None:
     """It is RESTRICTED whatever the parameters are, and get_info does not offer paying."""
     app = connect(methods=methods, budget="unlimited")
     node.rpc.call("nwc-update", {"name": app.name, "budget": "nothing"})
-    for params in ({}, {"invoice": "lnbc1", "pubkey": "02" * 33, "amount": 1000}):
+    for params in ({}, {"invoice": "lnbc1", "payment": "lno1", "pubkey": "02" * 33, "amount": 1000}):
         answer = app.ask(method, params)
         assert answer.code == "RESTRICTED"
         assert answer.message == f"{method} is not allowed for this connection: it can only receive"

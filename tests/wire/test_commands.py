@@ -23,8 +23,8 @@ from tests.wire.node import NodeUnderTest
 from tests.wire.test_relays import info_events
 
 COFFEE = {"amount": 1000, "description": "coffee"}
-RECEIVING = "get_info get_balance get_budget make_invoice lookup_invoice list_transactions"
-PAYING = "pay_invoice pay_keysend"
+RECEIVING = "get_info get_balance get_budget make_invoice receive lookup_invoice list_transactions"
+PAYING = "pay pay_invoice pay_keysend"
 HEX_64 = re.compile("[0-9a-f]{64}")
 COMMANDS = {
     "nwc-connect": "name [budget] [renewal] [view] [methods] [expires] [relays] [pubkey] [lud16] [qr] "
@@ -565,8 +565,8 @@ def test_update_changes_the_budget(
         shown: Json = node.rpc.call("nwc-update", {"name": app.name, **params})
         return shown
 
-    receiving = f"{RECEIVING} notifications; payment_received; 02 05 06"
-    paying = f"{RECEIVING} {PAYING} notifications; payment_received payment_sent; 02 04 05 06"
+    receiving = f"{RECEIVING} notifications; payment_received; 02 05 06 321"
+    paying = f"{RECEIVING} {PAYING} notifications; payment_received payment_sent; 02 04 05 06 321"
     assert announced_words() == receiving
     assert app.ask("pay_invoice", {"invoice": "lnbc1"}).code == "RESTRICTED"
     assert app.ask("get_budget").result["total_budget"] == 0
@@ -577,7 +577,7 @@ def test_update_changes_the_budget(
     info = app.ask("get_info").result
     assert info["methods"] == f"{RECEIVING} {PAYING}".split()
     assert info["notifications"] == ["payment_received", "payment_sent"]
-    assert info["extensions"] == ["02", "04", "05", "06"]
+    assert info["extensions"] == ["02", "04", "05", "06", "321"]
     assert app.ask("pay_invoice", {"invoice": "lnbc1"}).code == "OTHER"
     budget = app.ask("get_budget").result
     assert (budget["used_budget"], budget["total_budget"]) == (0, 50_000_000)

@@ -25,7 +25,7 @@ NUMBER = (OK, "OTHER", "OTHER", "OTHER")
 TEXT = ("OTHER", OK, "OTHER", "OTHER")
 OBJECT = ("OTHER", "OTHER", OK, OK)
 # 0 is a real limit. No payment over two channels is free, so it fails.
-FEE_LIMIT = ("PAYMENT_FAILED", "OTHER", "OTHER", "OTHER")
+FEE_LIMIT = ("FEE_LIMIT_EXCEEDED", "OTHER", "OTHER", "OTHER")
 
 
 def outcome(answer: Answer) -> str:
@@ -52,6 +52,16 @@ def test_make_invoice_treats_empty_values_as_the_table_says(app: ConnectedApp) -
         "metadata": OBJECT,
     }
     check_cells(app, "make_invoice", {"amount": AMOUNT_MSAT}, table)
+
+
+def test_receive_treats_empty_values_as_the_table_says(app: ConnectedApp) -> None:
+    refused = "BAD_REQUEST"
+    table = {
+        "amount": (OK, refused, refused, refused),
+        "description": (refused, OK, refused, refused),
+        "metadata": (refused, refused, OK, OK),
+    }
+    check_cells(app, "receive", {}, table)
 
 
 def test_lookup_invoice_treats_empty_values_as_the_table_says(app: ConnectedApp) -> None:

@@ -102,14 +102,17 @@ def restart(node: NodeUnderTest, end: str) -> None:
     node.start_plugin()
 
 
+@pytest.mark.parametrize(
+    ("method", "end"), [("make_invoice", "stop"), ("receive", "stop"), ("receive", "kill")]
+)
 def test_a_stored_request_gets_the_same_invoice_after_a_restart(
-    node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect
+    node: NodeUnderTest, scripted_relay: ScriptedRelay, connect: Connect, method: str, end: str
 ) -> None:
     app = connect(relays=[scripted_relay.url], channels=[scripted_relay])
-    request = app.request("make_invoice", PLAIN)
+    request = app.request(method, PLAIN)
     first = app.ask_with(request).result
     scripted_relay.kept.append(request)
-    restart(node, "stop")
+    restart(node, end)
     answers = scripted_relay.received.wait_for(
         lambda event: ["e", request["id"]] in event["tags"], "an answer to the kept request", count=2
     )

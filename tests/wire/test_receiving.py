@@ -446,6 +446,34 @@ def test_an_app_is_notified_once_of_a_payment(node: NodeUnderTest, app: Connecte
     check_notified_once(node, app, made)
 
 
+def test_a_received_uri_is_paid_and_announced_like_an_invoice(
+    node: NodeUnderTest, app: ConnectedApp
+) -> None:
+    result = app.ask("receive", COFFEE).result
+    assert set(result) == {"bip321", "transaction_id"}
+    invoice = result["bip321"].removeprefix("bitcoin:?lightning=")
+    made = lookup(app, {"payment_hash": result["transaction_id"]})
+    assert (made["invoice"], made["state"]) == (invoice, "pending")
+    assert {name: made[name] for name in COFFEE} == COFFEE
+    node.pay(invoice)
+    check_settled(lookup(app, made), made)
+    check_notified_once(node, app, made)
+
+
+def test_a_uri_without_an_amount_takes_what_the_payer_sends(
+    node: NodeUnderTest, app: ConnectedApp
+) -> None:
+    result = app.ask("receive", {"amount": None}).result
+    node.pay(result["bip321"].removeprefix("bitcoin:?lightning="), 30_500)
+    assert lookup(app, {"payment_hash": result["transaction_id"]})["amount"] == 30_500
+
+
+def test_receive_refuses_wrong_values(app: ConnectedApp) -> None:
+    answer = app.ask("receive", {"amount": -1})
+    assert answer.code == "BAD_REQUEST"
+    assert answer.message.startswith("amount: must be ")
+
+
 def test_a_notification_is_sent_to_all_relays(
     node: NodeUnderTest, relay: RestartableRelay, own_relay: RestartableRelay, connect: Connect
 ) -> None:

@@ -178,8 +178,8 @@ OTHER_NETWORK = (
         ("", "invoice: must be a BOLT11 invoice"),
         ("lnbcrt1", "invoice: must be a BOLT11 invoice"),
         (7, "invoice: must be a string"),
-        (BOLT12, "BOLT12 is not supported"),
-        (BOLT12.upper(), "BOLT12 is not supported"),
+        (BOLT12, "the method pay takes BOLT12 offers"),
+        (BOLT12.upper(), "the method pay takes BOLT12 offers"),
         (OTHER_NETWORK, "invoice: must be of the network regtest"),
     ],
     ids=["none", "empty", "garbage", "number", "offer", "offer in capitals", "mainnet"],
@@ -232,7 +232,7 @@ def test_max_fee_limits_the_fee(node: NodeUnderTest, payee: Payee, spender: Conn
     invoice = payee.invoice(AMOUNT_MSAT)
     fee_msat = payee.fee_msat(AMOUNT_MSAT)
     refused = pay(spender, invoice, max_fee=fee_msat - 1)
-    assert refused.code == "PAYMENT_FAILED"
+    assert refused.code == "FEE_LIMIT_EXCEEDED"
     assert f"{fee_msat - 1} msat" in refused.message
     assert books(node, spender) == (0, 0)
     check_paid(pay(spender, invoice, max_fee=fee_msat), invoice, fee_msat)

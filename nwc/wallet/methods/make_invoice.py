@@ -21,7 +21,7 @@ from nwc.options import MAX_INVOICE_EXPIRY_S
 from nwc.wallet.context import Call, Wallet
 from nwc.wallet.invoice_record import InvoiceRecord
 from nwc.wallet.labels import request_label
-from nwc.wallet.transaction import MAX_DESCRIPTION_BYTES, incoming_transaction
+from nwc.wallet.transaction import MAX_DESCRIPTION_BYTES, Transaction, incoming_transaction
 
 # Description and metadata together, as JSON: the answer must fit into one event.
 MAX_TEXT_BYTES = 36_000
@@ -114,7 +114,16 @@ async def make_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
         NodeError: lightningd refused or is unavailable.
 
     """
-    wanted = parse_params(call.params, wallet.invoice_expiry)
+    return await issue(wallet, call, parse_params(call.params, wallet.invoice_expiry))
+
+
+async def issue(wallet: Wallet, call: Call, wanted: WantedInvoice) -> Transaction:
+    """Make the invoice of a request, exactly once, and return it as a NIP-47 transaction.
+
+    Raises:
+        NodeError: lightningd refused or is unavailable.
+
+    """
     label = request_label(call.connection.id, call.request_id)
     async with wallet.invoice_limits[call.connection.id]:
         kept = await wallet.records.keep(call.connection, call.request_id, wanted.record())

@@ -34,7 +34,7 @@ from tests.unit.wallet.fake_node import FakeNode
 DEFAULT_RELAYS = ("wss://default.example",)
 DAY_S = 86_400
 WEEK_S = 7 * DAY_S
-PAYING = ["pay_invoice", "pay_keysend"]
+PAYING = ["pay", "pay_invoice", "pay_keysend"]
 Json = dict[str, Any]
 
 
@@ -342,7 +342,7 @@ async def test_valid_budgets_are_stored(arguments: Json, budget: Budget) -> None
     shown = await commands.connect(app, "x", **arguments)
     assert app.connections.all()[0].record.budget == budget
     assert shown["budget"]["kind"] == budget.kind
-    assert (shown["methods"][-2:] == PAYING) is budget.can_spend
+    assert (shown["methods"][-3:] == PAYING) is budget.can_spend
     assert ("payment_sent" in shown["notifications"]) is budget.can_spend
 
 

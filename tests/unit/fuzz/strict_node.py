@@ -188,6 +188,16 @@ METHODS: dict[str, Signature] = {
     "sql": signature({"query": query}),
     "decode": signature({"string": invoice_string}),
     "pay": signature({"invstring": invoice_string, **_PAYING}, amount_msat=payment_msat),
+    "fetchinvoice": signature(
+        {"offer": invoice_string, "timeout": number(1, 40)},
+        amount_msat=payment_msat,
+        payer_note=lambda value: (
+            text(512)(value) and json.dumps(value, ensure_ascii=False) == f'"{value}"'
+        ),
+    ),
+    "createproof": signature(
+        {"invstring": invoice_string, "include": lambda value: isinstance(value, list)}
+    ),
     "keysend": signature(_KEYSEND, extratlvs=tlvs),
     "askrene-listreservations": signature(),
     "listnodes": signature({"id": matching("0[23][0-9a-f]{64}")}),

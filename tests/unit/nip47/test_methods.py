@@ -7,10 +7,11 @@ RECEIVING = (
     "get_balance",
     "get_budget",
     "make_invoice",
+    "receive",
     "lookup_invoice",
     "list_transactions",
 )
-PAYING = ("pay_invoice", "pay_keysend")
+PAYING = ("pay", "pay_invoice", "pay_keysend")
 
 
 def test_only_payments_have_no_timeout() -> None:
@@ -22,12 +23,14 @@ def test_only_payments_have_no_timeout() -> None:
 @pytest.mark.parametrize(
     ("methods", "extensions"),
     [
-        (RECEIVING, ("02", "05", "06")),
-        ((*RECEIVING, "pay_invoice"), ("02", "05", "06")),
-        ((*RECEIVING, *PAYING), ("02", "04", "05", "06")),
+        (RECEIVING, ("02", "05", "06", "321")),
+        (("make_invoice", "pay_invoice"), ("02", "05", "06")),
+        ((*RECEIVING, *PAYING), ("02", "04", "05", "06", "321")),
+        (("receive",), ("02", "05", "06", "321")),
+        (("pay",), ("02", "05", "06", "321")),
         (("pay_keysend",), ("02", "04", "05", "06")),
         ((), ("02", "05", "06")),
     ],
 )
-def test_keysend_adds_its_extension(methods: tuple[str, ...], extensions: tuple[str, ...]) -> None:
+def test_a_method_adds_its_extension(methods: tuple[str, ...], extensions: tuple[str, ...]) -> None:
     assert extensions_of(methods) == extensions

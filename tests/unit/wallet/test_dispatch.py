@@ -77,7 +77,7 @@ async def test_get_info_describes_node_and_connection() -> None:
         "block_hash": "00ff",
         "methods": list(RECEIVING),
         "notifications": ["payment_received"],
-        "extensions": ["02", "05", "06"],
+        "extensions": ["02", "05", "06", "321"],
         "lud16": "me@a.example",
     }
 
@@ -88,7 +88,7 @@ async def test_get_info_with_a_budget_lists_paying_methods(budget: Budget) -> No
     assert isinstance(outcome, dict)
     assert outcome["methods"] == list(METHODS) == [*RECEIVING, *PAYING]
     assert outcome["notifications"] == ["payment_received", "payment_sent"]
-    assert outcome["extensions"] == ["02", "04", "05", "06"]
+    assert outcome["extensions"] == ["02", "04", "05", "06", "321"]
 
 
 @pytest.mark.parametrize(("of_node", "of_connection"), [(True, False), (False, True), (False, False)])
@@ -150,7 +150,7 @@ async def test_a_call_carries_what_a_handler_needs(handler: Any) -> None:
     ]
 
 
-@pytest.mark.parametrize("method", ["pay", "multi_pay_invoice", "GET_INFO", "unknown", "__class__"])
+@pytest.mark.parametrize("method", ["Pay", "multi_pay_invoice", "GET_INFO", "unknown", "__class__"])
 async def test_an_unknown_method_is_not_implemented(method: str) -> None:
     error = await error_of(request=replace(REQUEST, method=method))
     assert error.code == ErrorCode.NOT_IMPLEMENTED

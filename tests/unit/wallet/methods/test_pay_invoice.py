@@ -11,12 +11,9 @@ from hypothesis import strategies as st
 from nwc.cln.errors import NodeError, RpcCallError
 from nwc.cln.node import Json
 from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.wallet.bolt11_payment import fee_limit_msat
 from nwc.wallet.context import Call
-from nwc.wallet.methods.pay_invoice import (
-    fee_limit_msat,
-    parse_params,
-    pay_invoice,
-)
+from nwc.wallet.methods.pay_invoice import parse_params, pay_invoice
 from nwc.wallet.spending.payment import MAX_PAYMENT_MSAT
 from tests.unit.helpers import JSON_VALUES
 from tests.unit.wallet.paying_node import (
@@ -148,8 +145,8 @@ def test_text_that_is_not_an_invoice_is_refused(bench: PayingBench, value: objec
     assert not bench.lightningd.called("decode"), "lightningd does not see it"
 
 
-def test_the_refusal_of_bolt12_names_it(bench: PayingBench) -> None:
-    assert "BOLT12 is not supported" in refusal(bench, "invoice", invoice="lno1pqpzwyq2qe")
+def test_the_refusal_of_bolt12_names_the_method_for_it(bench: PayingBench) -> None:
+    assert "the method pay takes BOLT12 offers" in refusal(bench, "invoice", invoice="lno1pqpzwyq2qe")
 
 
 @pytest.mark.parametrize(
@@ -383,3 +380,15 @@ def test_an_invoice_with_a_changed_letter_is_refused(position: int, letter: str)
     if changed != INVOICE:
         with pytest.raises(Nip47Error):
             parse_params({"invoice": changed})
+
+
+@pytest.mark.parametrize(
+    ("given", "code"), [({"max_fee": 5}, "FEE_LIMIT_EXCEEDED"), ({"max_fee": None}, "PAYMENT_FAILED")]
+)
+def test_only_a_client_that_gave_max_fee_learns_that_no_route_fits_it(
+    bench: PayingBench, given: dict[str, Any], code: str
+) -> None:
+    """Older clients fail on unknown codes."""
+    asked = ask(bench, **given)
+    bench.fail(bench.command(), 206)
+    assert asked.refusal[0] == code
