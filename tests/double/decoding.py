@@ -7,6 +7,7 @@ from tests.double.bolt11 import Bolt11, Bolt11Error
 from tests.double.bolt12 import Bolt12Error
 from tests.double.jsonio import Json
 from tests.double.params import BadParam, Param
+from tests.double.settings import Settings
 
 if TYPE_CHECKING:
     from tests.double.node import Node
@@ -52,19 +53,22 @@ def _bolt12(node: "Node", string: str) -> Json:
     except Bolt12Error as error:
         raise BadParam("string", str(error), string) from error
     if not node.settings.is_since("26.06"):
-        fields = _as_before_26_06(fields)
+        _make_old(fields, node.settings)
     return {"type": f"bolt12 {bolt12.TYPES[string[:3]]}", **_in_currency(fields), "valid": True}
 
 
-def _as_before_26_06(fields: dict[str, Json]) -> dict[str, Json]:
+def _make_old(fields: dict[str, Json], settings: Settings) -> None:
+    """Change the fields to those of a version before 26.06."""
     for path in fields.get("invoice_paths", []):
         for name in ("htlc_minimum_msat", "htlc_maximum_msat"):
             del path["payinfo"][name]
-    if "offer_recurrence" in fields:
-        recurrence = fields.pop("offer_recurrence")
+    if not settings.is_since("25.05"):
+        for path in [*fields.get("offer_paths", []), *fields.get("invoice_paths", [])]:
+            path["blinding"] = path["first_path_key"]
+    if recurrence := fields.pop("offer_recurrence", None):
         del recurrence["compulsory_field"]
-        fields["offer_recurrence_compulsory"] = recurrence
-    return fields
+        name = "offer_recurrence_compulsory" if settings.is_since("25.12") else "offer_recurrence"
+        fields[name] = recurrence
 
 
 def _in_currency(fields: dict[str, Json]) -> dict[str, Json]:
