@@ -111,6 +111,15 @@ async def test_the_issuer_can_change_any_field_of_the_invoice(lightningd: Node) 
     assert len(fetched) > 8000
 
 
+async def test_another_value_leaves_the_other_fields(lightningd: Node) -> None:
+    offer = await make(lightningd, description="tea", offer={"padding": "ab"})
+    type_, kind = bolt12.FIELDS["offer_amount_msat"]
+    changed = await decode(lightningd, bolt12.with_record(offer, type_, kind.write(1)))
+    before = await decode(lightningd, offer)
+    assert changed.pop("offer_id") != before.pop("offer_id")
+    assert changed == {**before, "offer_amount_msat": 1}
+
+
 @pytest.mark.parametrize("command", ["pay", "xpay"])
 async def test_a_fetched_invoice_is_paid_once_and_proven(lightningd: Node, command: str) -> None:
     invoice = await fetch(lightningd, await make(lightningd, description="tea"), payer_note="hi")
