@@ -14,6 +14,7 @@ _DESCRIPTION = 10  # offer_description
 _CREATED_AT = 164  # invoice_created_at, a truncated 64-bit integer
 _RELATIVE_EXPIRY = 166  # invoice_relative_expiry, a truncated 32-bit integer
 _PAYMENT_HASH = 168  # invoice_payment_hash
+_AMOUNT = 170  # invoice_amount, a truncated 64-bit integer
 _BIGSIZE_LENGTHS = {0xFD: 2, 0xFE: 4, 0xFF: 8}
 
 
@@ -23,12 +24,14 @@ class Summary:
 
     Attributes:
         description: of the offer, None if it has none or it is not UTF-8.
+        amount_msat: None only if it is damaged.
         expires_at: Unix seconds.
         payment_hash: 64 hex digits.
 
     """
 
     description: str | None
+    amount_msat: int | None
     expires_at: int
     payment_hash: str
 
@@ -47,6 +50,7 @@ def summary(invoice: str) -> Summary:
     expiry_s = _integer(fields, _RELATIVE_EXPIRY, 4)
     return Summary(
         _text(fields.get(_DESCRIPTION)),
+        _integer(fields, _AMOUNT, 8),
         _created_at(fields) + (DEFAULT_EXPIRY if expiry_s is None else expiry_s),
         payment_hash.hex(),
     )

@@ -20,6 +20,9 @@ PHP and Lua do not distinguish an empty object from an empty array. What an empt
     list_transactions: limit, offset         absent          refused  refused  refused
     list_transactions: type                  refused         absent   refused  refused
     list_transactions: unpaid, unpaid_…      refused         refused  refused  refused
+    pay: payment (required)                  refused         refused  refused  refused
+    pay: amount                              absent          refused  refused  refused
+    pay: payer_note                          refused         absent   refused  refused
     pay_invoice: invoice (required)          refused         refused  refused  refused
     pay_invoice: amount                      absent          refused  refused  refused
     pay_keysend: amount, pubkey (required)   refused         refused  refused  refused

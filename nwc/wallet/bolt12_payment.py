@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from nwc.cln import offers
-from nwc.cln.errors import UNREADABLE, RpcCallError, RpcCode
+from nwc.cln.errors import UNREADABLE, NodeUnavailableError, RpcCallError, RpcCode
 from nwc.cln.node import Json
 from nwc.cln.offers import Fault, FetchedInvoice, Offer, OfferError
 from nwc.nip47.errors import ErrorCode, Nip47Error
@@ -104,6 +104,8 @@ async def _read_offer(wallet: Wallet, text: str, network: str) -> Offer:
         return offers.parse_offer(decoded, network, time.time())
     except OfferError as error:
         raise Nip47Error(_CODES[error.fault], f"offer: {error}") from None
+    except UNREADABLE as error:
+        raise NodeUnavailableError(f"decode: unreadable answer: {type(error).__name__}") from error
 
 
 def _amount_msat(offer: Offer, given_msat: int | None) -> int:

@@ -185,21 +185,32 @@ def ended_transaction(record: PaymentRecord) -> Transaction:
 def _amount_msat(payment: Json, state: str) -> int:
     if state == "settled":
         # A part that an older lightningd stored may lack the amount without fees.
-        return int(payment.get("complete_msat") or payment.get("complete_sent_msat") or 0)
+        return _arrived_msat(payment) or int(payment.get("complete_sent_msat") or 0)
     return _invoice_amount_msat(payment) or int(
         payment.get("pending_msat") or payment.get("failed_msat") or 0
     )
 
 
+def _arrived_msat(payment: Json) -> int | None:
+    """Return what the payee got; None if lightningd does not say so."""
+    complete_msat: int | None = payment.get("complete_msat")
+    if complete_msat is None or "bolt12" not in payment:
+        return complete_msat
+    # With `pay`, the amount of a part includes the fee of the blinded path.
+    return min(complete_msat, _invoice_amount_msat(payment) or complete_msat)
+
+
 def _invoice_amount_msat(payment: Json) -> int | None:
     try:
+        if "bolt12" in payment:
+            return bolt12.summary(payment["bolt12"]).amount_msat
         return bolt11.amount_msat(payment["bolt11"]) if "bolt11" in payment else None
     except ValueError:  # `sendpay` stores whatever it is given
         return None
 
 
 def _fees_paid(payment: Json) -> int:
-    sent, arrived = payment.get("complete_sent_msat"), payment.get("complete_msat")
+    sent, arrived = payment.get("complete_sent_msat"), _arrived_msat(payment)
     return max(0, int(sent) - int(arrived)) if sent is not None and arrived is not None else 0
 
 

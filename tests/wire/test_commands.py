@@ -281,7 +281,7 @@ WRONG: list[tuple[Json, str]] = [
     ({"view": "all"}, "view: must be own or node"),
     ({"view": True}, "view: must be own or node"),
     ({"notifications": "maybe"}, "notifications: must be true or false"),
-    ({"methods": "pay"}, f"methods: must be all, or some of {SOME_METHODS}"),
+    ({"methods": "pays"}, f"methods: must be all, or some of {SOME_METHODS}"),
     ({"methods": ""}, f"methods: must be all, or some of {SOME_METHODS}"),
     ({"methods": ["get_info", 7]}, "methods: must be words"),
     ({"methods": []}, f"methods: must be all, or some of {SOME_METHODS}"),

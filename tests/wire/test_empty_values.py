@@ -92,6 +92,24 @@ def test_pay_invoice_treats_empty_values_as_the_table_says(
     assert books(node, spender) == (3 * (AMOUNT_MSAT + payee.fee_msat(AMOUNT_MSAT)), 0)
 
 
+def test_pay_treats_empty_values_as_the_table_says(
+    node: NodeUnderTest, payee: Payee, spender: ConnectedApp
+) -> None:
+    outcomes = {}
+    for field in ("amount", "metadata", "max_fee", "payer_note"):
+        given = [{"payment": payee.offer(AMOUNT_MSAT), field: empty} for empty in EMPTY]
+        outcomes[field] = tuple(outcome(spender.ask("pay", params)) for params in given)
+    bad = "BAD_REQUEST"
+    assert outcomes == {
+        "amount": (OK, bad, bad, bad),
+        "metadata": (bad, bad, OK, OK),
+        "max_fee": ("FEE_LIMIT_EXCEEDED", bad, bad, bad),
+        "payer_note": (bad, OK, bad, bad),
+    }
+    check_cells(spender, "pay", {}, {"payment": (bad, bad, bad, bad)})
+    assert books(node, spender) == (4 * (AMOUNT_MSAT + payee.fee_msat(AMOUNT_MSAT)), 0)
+
+
 def test_pay_keysend_treats_empty_values_as_the_table_says(
     node: NodeUnderTest, payee: Payee, spender: ConnectedApp
 ) -> None:

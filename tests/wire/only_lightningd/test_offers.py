@@ -58,6 +58,9 @@ def test_the_fee_of_a_blinded_path_is_counted_and_limited(
     app = connect(budget="1000sat")
     result = app.ask("pay", {"payment": payee.offer(AMOUNT_MSAT), "max_fee": BLINDED_FEE_MSAT}).result
     assert (result["state"], result["fees_paid"]) == ("settled", BLINDED_FEE_MSAT)
+    for observer in (app, connect(view="node")):
+        shown = observer.ask("lookup_invoice", {"payment_hash": result["payment_hash"]}).result
+        assert (shown["amount"], shown["fees_paid"]) == (AMOUNT_MSAT, BLINDED_FEE_MSAT)
     refused = app.ask("pay", {"payment": payee.offer(AMOUNT_MSAT), "max_fee": BLINDED_FEE_MSAT - 1})
     assert refused.code == "FEE_LIMIT_EXCEEDED"
     assert books(node, app) == (AMOUNT_MSAT + BLINDED_FEE_MSAT, 0)
