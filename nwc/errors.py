@@ -16,8 +16,6 @@
     │   ├── DamagedRecordError     no version of the plugin has written it
     │   └── RecordVersionError     it has no version that this plugin reads
     │       └── NewerRecordError     a newer version of the plugin has written it
-    ├── ConnectionRecordError    wallet/connections/record.py   a stored connection cannot be read
-    ├── LedgerError              wallet/spending/ledger.py      a stored ledger cannot be read
     ├── BudgetExceededError      wallet/spending/ledger.py      a payment costs more than is left
     ├── UnreadableRecordError    wallet/spending/payment_records.py  a stored payment cannot be read
     ├── ManagementError          wallet/connections/manager.py  a command of the owner is refused

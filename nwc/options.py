@@ -113,6 +113,10 @@ class Settings:
     pay_command: PayCommand = PayCommand.AUTO
     is_node_start: bool = False
 
+    def proxy_for(self, url: str) -> str | None:
+        """Return the proxy by which a relay is reached, None to connect directly."""
+        return self.proxy if self.always_use_proxy or is_onion(url) else None
+
 
 def parse_settings(options: Values, configuration: Values) -> Settings:
     """Return the settings from what lightningd sends with `init`.

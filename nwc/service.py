@@ -21,6 +21,7 @@ from nwc.cln.payer import Payer
 from nwc.cln.retry import retry
 from nwc.nip47.kinds import KIND_REQUEST
 from nwc.nostr.pool import RelayPool
+from nwc.nostr.relay import Relay
 from nwc.options import Settings
 from nwc.tasks import ShieldedTasks, Tasks
 from nwc.wallet.connections.info_publisher import InfoPublisher
@@ -67,14 +68,7 @@ class App:
         self._tasks = Tasks()
         self.started_at = int(time.time())
         self.connections = ConnectionRegistry()
-        self.pool = RelayPool(
-            kinds=(KIND_REQUEST,),
-            max_age=settings.max_request_age,
-            proxy=settings.proxy,
-            always_use_proxy=settings.always_use_proxy,
-            on_event=lambda event, relay: self.server.on_event(event, relay),  # noqa: PLW0108 - not made yet
-            on_connected=self._on_connected,
-        )
+        self.pool = RelayPool(self._make_relay)
         self.info_publisher = InfoPublisher(self.pool, self.connections, settings.notifications)
         records = PaymentRecords(node)
         payer = Payer(node, settings.pay_command)
@@ -94,7 +88,7 @@ class App:
             Refusals(node),
             connection_of=self.connections.record_of,
             notify=self.notifier.payment_sent,
-            answer=lambda key, record: self.server.answer_payment(key, record),  # noqa: PLW0108
+            answer=lambda key, record: self.server.answer_payment(key, record),  # noqa: PLW0108 - not made yet
             is_stored=lambda client_pubkey: self.manager.is_unserved(client_pubkey),  # noqa: PLW0108
         )
         self.late_payments = LatePayments(node, payer, self.payments)
@@ -199,8 +193,8 @@ class App:
         while True:
             for step in (
                 self.wallet.templates.sweep,
-                self._sweep_payments,
-                self._sweep_late_payments,
+                partial(self._unless_forgotten, self.payments.records.sweep),
+                partial(self._unless_forgotten, self.late_payments.sweep),
                 self._sweep_invoice_records,
             ):
                 try:
@@ -209,15 +203,10 @@ class App:
                     _log.debug("cleanup postponed: %s", error)
             await asyncio.sleep(SWEEP_INTERVAL_S)
 
-    async def _sweep_payments(self) -> None:
+    async def _unless_forgotten(self, sweep: Callable[[float], Awaitable[object]]) -> None:
         async with self._sweeping:
             if not self._has_forgotten:
-                await self.payments.records.sweep(time.time())
-
-    async def _sweep_late_payments(self) -> None:
-        async with self._sweeping:
-            if not self._has_forgotten:
-                await self.late_payments.sweep(time.time())
+                await sweep(time.time())
 
     async def _sweep_invoice_records(self) -> None:
         served = [live.record.id for live in self.connections]
@@ -229,6 +218,16 @@ class App:
         with contextlib.suppress(NodeError, TimeoutError):
             async with asyncio.timeout(FINISH_TIMEOUT_S / 2):
                 await self.wallet.templates.sweep()
+
+    def _make_relay(self, url: str) -> Relay:
+        return Relay(
+            url,
+            kinds=(KIND_REQUEST,),
+            max_age=self.settings.max_request_age,
+            proxy=self.settings.proxy_for(url),
+            on_event=self.server.on_event,
+            on_connected=self._on_connected,
+        )
 
     def _on_connected(self, url: str) -> None:
         self.info_publisher.relay_connected(url)

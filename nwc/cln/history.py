@@ -145,7 +145,8 @@ class Found:
 def invoice_created_at(invoice: Json) -> int:
     """Return the creation time of an invoice of `listinvoices`, in Unix seconds.
 
-    lightningd does not list it; it is read from the invoice string.
+    lightningd does not list it; it is read from the invoice string. If that is unreadable, this is an
+    estimate: a BOLT12 invoice is made at the moment when somebody wants to pay it.
     """
     try:
         if "bolt11" in invoice:
@@ -154,11 +155,6 @@ def invoice_created_at(invoice: Json) -> int:
             return bolt12.created_at(invoice["bolt12"])
     except ValueError:  # made elsewhere, and longer than bolt11.MAX_INVOICE_LENGTH
         pass
-    return _assumed_created_at(invoice)
-
-
-def _assumed_created_at(invoice: Json) -> int:
-    """Return an estimate. A BOLT12 invoice is made at the moment when somebody wants to pay it."""
     by_expiry = max(0, int(invoice["expires_at"]) - _BOLT12_EXPIRY_S)
     return min(by_expiry, int(invoice.get("paid_at", by_expiry)))
 

@@ -5,6 +5,7 @@ nwc/cln/payer.py.
 """
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,9 @@ BOUNDS = {
 }
 _OTHER = Bounds()
 
+# 65 bytes in zbase32.
+_SIGNATURE = re.compile("[ybndrfg8ejkmcpqxot1uwisza345h769]{104}")
+
 Json = dict[str, Any]
 DatastoreKey = tuple[str, ...]
 
@@ -59,7 +63,7 @@ class Node:
         """Refuse further calls. Calls in flight end by themselves."""
         self._rpc.close()
 
-    async def call(self, method: str, **params: Any) -> Any:
+    async def call(self, method: str, **params: Any) -> Json:
         """Call an RPC method and return its result; parameters that are None are left out.
 
         A call in flight keeps its slot until lightningd answers or the timeout is over, also if the
@@ -81,9 +85,7 @@ class Node:
         return await self._call(method, params, bounds, name)
 
     async def _call(self, method: str, params: Params, bounds: Bounds, name: str = "") -> Json:
-        slots = self._slots.get(method) or self._slots.setdefault(
-            method, asyncio.Semaphore(bounds.slots)
-        )
+        slots = self._slots.setdefault(method, asyncio.Semaphore(bounds.slots))
         await slots.acquire()
         try:
             outcome = self._rpc.send(method, params, timeout_s=bounds.timeout_s, name=name)
@@ -119,7 +121,7 @@ class Node:
             deschashonly: the invoice holds only the SHA-256 of the description (BOLT11 `h`).
 
         """
-        made: Json = await self.call(
+        return await self.call(
             "invoice",
             amount_msat=amount_msat or "any",
             label=label,
@@ -128,14 +130,10 @@ class Node:
             preimage=preimage,
             deschashonly=deschashonly or None,
         )
-        return made
 
     async def create_invoice(self, invstring: str, label: str, preimage: str) -> Json:
         """Have lightningd sign and keep a BOLT11 invoice; return the answer of `createinvoice`."""
-        made: Json = await self.call(
-            "createinvoice", invstring=invstring, label=label, preimage=preimage
-        )
-        return made
+        return await self.call("createinvoice", invstring=invstring, label=label, preimage=preimage)
 
     @translates_malformed_answers
     async def invoice_by_label(self, label: str) -> Json | None:
@@ -199,8 +197,7 @@ class Node:
 
     async def info(self) -> Json:
         """Return `getinfo`."""
-        info: Json = await self.call("getinfo")
-        return info
+        return await self.call("getinfo")
 
     @translates_malformed_answers
     async def sendable(self) -> Sendable:
@@ -212,6 +209,19 @@ class Node:
         """Return lightningd's option `log-level`, such as `info` or `debug:plugin`."""
         configs = (await self.call("listconfigs", config="log-level"))["configs"]
         return str(configs.get("log-level", {}).get("value_str", "info")).lower()
+
+    @translates_malformed_answers
+    async def sign_message(self, message: str) -> str:
+        """Return the signature of a message by the node's key, the `zbase` of `signmessage`.
+
+        Args:
+            message: at most 65,535 bytes. What JSON escapes is signed with its escapes.
+
+        """
+        signed = (await self.call("signmessage", message=message))["zbase"]
+        if not _SIGNATURE.fullmatch(signed):
+            raise ValueError("not a signature of 65 bytes in zbase32")
+        return str(signed)
 
     @translates_malformed_answers
     async def make_secret(self, purpose: str) -> bytes:
@@ -255,26 +265,22 @@ class Node:
 
     @translates_malformed_answers
     async def datastore_entry(self, key: DatastoreKey) -> tuple[str, int] | None:
-        """Return one record's text and generation, or None."""
-        entry = await self._datastore_record(key)
-        return None if entry is None else (entry.get("string", ""), entry["generation"])
+        """Return one record's text and generation, or None. A record that is not text has an empty text.
 
-    @translates_malformed_answers
-    async def datastore_get(self, key: DatastoreKey) -> str | None:
-        """Return one record's text, or None."""
-        entry = await self._datastore_record(key)
-        return None if entry is None else entry.get("string")
-
-    async def _datastore_record(self, key: DatastoreKey) -> Json | None:
-        """Return the record of exactly this key; without one, lightningd lists the records below it."""
+        lightningd lists the records below a key that has none itself.
+        """
         listed: list[Json] = (await self.call("listdatastore", key=list(key)))["datastore"]
-        return next((entry for entry in listed if entry["key"] == list(key)), None)
+        found = ((e.get("string", ""), e["generation"]) for e in listed if e["key"] == list(key))
+        return next(found, None)
 
-    @translates_malformed_answers
+    async def datastore_get(self, key: DatastoreKey) -> str | None:
+        """Return the text of `datastore_entry`."""
+        entry = await self.datastore_entry(key)
+        return None if entry is None else entry[0]
+
     async def datastore_keys(self, key: DatastoreKey) -> list[str]:
         """Return the last part of every key directly below a key, with or without a record."""
-        listed = (await self.call("listdatastore", key=list(key)))["datastore"]
-        return [entry["key"][-1] for entry in listed if len(entry["key"]) == len(key) + 1]
+        return list(await self.datastore_names(key))
 
     @translates_malformed_answers
     async def datastore_entries(self, key: DatastoreKey) -> dict[str, tuple[str, int]]:

@@ -47,11 +47,6 @@ _KEYSEND_COMMANDS = {
     PayCommand.PAY: ("keysend",),
     PayCommand.XPAY: ("xkeysend", "keysend"),
 }
-PAYMENT_METHODS = frozenset(
-    command
-    for commands in (*_INVOICE_COMMANDS.values(), *_KEYSEND_COMMANDS.values())
-    for command in commands
-)
 # A command that pays returns when its payment has ended: after seconds, or days if the payee holds it.
 # `listsendpays` shows the end as well, so no call is kept for longer than lightningd can make new
 # attempts. There are as many slots as payments can be in flight
@@ -438,6 +433,12 @@ class Payer:
     async def sendable(self) -> Sendable:
         """Return how much the node can send now."""
         return await self._node.sendable()
+
+    @translates_malformed_answers
+    async def own_invoice_status(self, payment_hash: str) -> str | None:
+        """Return the status of an invoice of this node: unpaid, paid or expired; None without one."""
+        invoice = await self._node.invoice_by_payment_hash(payment_hash)
+        return None if invoice is None else str(invoice["status"])
 
     async def fetch_invoice(self, offer: str, *, amount_msat: int | None, payer_note: str | None) -> str:
         """Return the invoice that the issuer of a BOLT12 offer makes; see `offers.fetch_invoice`."""

@@ -57,9 +57,10 @@ class RpcSocket:
         self._is_closed = False
 
     def close(self) -> None:
-        """Refuse further calls. Calls in flight end by themselves."""
+        """Refuse further calls, and end those that wait for a connection. Others end by themselves."""
         self._is_closed = True
-        self._connecting.shutdown(wait=False, cancel_futures=True)
+        self._connecting.shutdown(wait=False)
+        self._opening.cancel()  # the thread may wait for lightningd for ever
         while self._idle:
             self._idle.pop().close()
 
@@ -88,6 +89,7 @@ class RpcSocket:
             connection.send(call)
         else:
             opening = self._opening.spawn(self._open_for(call))
+            opening.add_done_callback(call.opening_ended)
             call.outcome.add_done_callback(lambda _: opening.cancel())
         return call.outcome
 
@@ -109,18 +111,19 @@ class RpcSocket:
         """Open a connection for a call, and send it."""
         loop = asyncio.get_running_loop()
         try:
-            # Connecting blocks if lightningd's queue is full. After `close` the thread refuses.
-            connected = await loop.run_in_executor(self._connecting, _connected_socket, self._path)
+            # Connecting blocks if lightningd's queue is full. After `close` the thread refuses. pyln can
+            # connect to a path that is too long for a socket address.
+            connected: Any = await loop.run_in_executor(self._connecting, UnixSocket, self._path)
+            # From here on it is ours. If this is cancelled before, its destructor closes it.
+            ours, connected.sock = connected.sock, None
             _, connection = await loop.create_unix_connection(
-                lambda: _Connection(self._buffer, self._give_back), sock=connected
+                lambda: _Connection(self._buffer, self._give_back), sock=ours
             )
             if call.outcome.done() or not connection.is_fit_for_use:
                 connection.close()
                 raise EOFError
             connection.send(call)
-        # Also if this is cancelled, since the call was given up or the socket closed: no caller may wait
-        # for ever.
-        except (Exception, asyncio.CancelledError) as error:
+        except Exception as error:  # no caller may wait for ever
             call.fail(error)
 
 
@@ -150,7 +153,12 @@ class _Call:
             raise NodeUnavailableError(f"{method}: {type(error).__name__}") from None
         self.outcome: Outcome = asyncio.get_running_loop().create_future()
 
-    def fail(self, why: BaseException | str) -> None:
+    def opening_ended(self, opening: asyncio.Task[None]) -> None:
+        """End if opening a connection was cancelled, perhaps before its first step."""
+        if opening.cancelled():
+            self.fail("closed")
+
+    def fail(self, why: Exception | str) -> None:
         """End without an answer."""
         why = why if isinstance(why, str) else type(why).__name__
         self.end(NodeUnavailableError(f"{self._method}: {why}"))
@@ -253,10 +261,3 @@ class _Connection(asyncio.BufferedProtocol):
         if self._call is not None:
             self._call.fail(error)
             self._call = None
-
-
-def _connected_socket(path: str) -> Any:
-    """Return a connected socket. pyln can connect to a path that is too long for a socket address."""
-    connecting = UnixSocket(path)
-    connected, connecting.sock = connecting.sock, None  # its destructor would close the socket
-    return connected

@@ -101,7 +101,7 @@ def relays(value: object, app: App) -> tuple[str, ...]:
 
 
 def methods(value: object) -> tuple[str, ...] | None:
-    """Return NIP-47 methods in the order of METHODS; None for all methods that the budget allows."""
+    """Return NIP-47 methods in the order of METHODS; None for all that need not be named."""
     if value is None:
         return None
     words = _words("methods", value)
@@ -143,6 +143,9 @@ def lud16(value: object) -> str | None:
     return value
 
 
+_DIGITS = re.compile(r"[0-9]{1,18}")
+
+
 def flag(name: str, value: object, *, default: bool = False) -> bool:
     """Return the boolean that was given as this argument."""
     if value is None:
@@ -152,6 +155,18 @@ def flag(name: str, value: object, *, default: bool = False) -> bool:
     if value is False or value == "false":
         return False
     raise ArgumentError(f"{name}: must be true or false; got {value!r}")
+
+
+def number(name: str, value: object, *, minimum: int, maximum: int, default: int) -> int:
+    """Return the integer that was given as this argument, as a number or its digits."""
+    if value is None:
+        return default
+    text = value.strip() if isinstance(value, str) else str(value)
+    # Bounded before it is read: Python refuses to read thousands of digits.
+    is_number = not isinstance(value, bool) and _DIGITS.fullmatch(text) is not None
+    if not is_number or not minimum <= int(text) <= maximum:
+        raise ArgumentError(f"{name}: must be a number from {minimum} to {maximum}; got {value!r:.80}")
+    return int(text)
 
 
 def view(value: object) -> View:

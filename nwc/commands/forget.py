@@ -42,18 +42,15 @@ async def forget(app: App, confirm: object = None) -> Json:
     if not arguments.flag("confirm", confirm):
         return await _describe(app)
     ended = len(app.connections)
+    done = _BY_RECKLESS if origin.find_origin().kind == origin.RECKLESS else _BY_HAND
     deleted = await app.forget()
     return {
         "forgotten": deleted.is_complete,
         "connections_ended": ended,
         "records_deleted": deleted.records,
         **_unlisted(deleted),
-        "next": _how_to_remove_it() if deleted.is_complete else _GO_ON,
+        "next": done if deleted.is_complete else _GO_ON,
     }
-
-
-def _how_to_remove_it() -> str:
-    return _BY_RECKLESS if origin.find_origin().kind == origin.RECKLESS else _BY_HAND
 
 
 async def _describe(app: App) -> Json:

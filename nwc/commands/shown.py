@@ -17,7 +17,8 @@ from nwc.service import App
 from nwc.wallet.connections.budget import Budget
 from nwc.wallet.connections.permissions import allowed_methods, sent_notifications
 from nwc.wallet.connections.registry import LiveConnection
-from nwc.wallet.spending.ledger import Ledger, LedgerError
+from nwc.wallet.records import RecordError
+from nwc.wallet.spending.ledger import Ledger
 
 # How many look-alikes a warning names.
 MAX_ALIKE_SHOWN = 3
@@ -110,7 +111,7 @@ async def _budget_of(app: App, live: LiveConnection) -> Json:
         return {"kind": budget.kind, "warning": STILL_STARTING}
     try:
         ledger = await app.payments.ledgers.of(live.record.client_pubkey)
-    except LedgerError as error:
+    except RecordError as error:
         return {"kind": budget.kind, "warning": f"cannot spend: its ledger is {error}"}
     return {"kind": budget.kind, **_describe_ledger(budget, ledger, time.time())}
 

@@ -22,7 +22,9 @@ class Method:
         timeout_s: seconds that it may take. None is no limit: a payment that is still pending when the
             client gives up has not failed.
         spends: True if only connections with a budget may call it.
-        extension: the number of the NIP-47 extension that specifies it, None if NIP-47 itself does.
+        extension: the number of the NIP-47 extension that specifies it, None if there is none.
+        only_by_name: True if only connections whose owner has named it may call it; "all methods" are
+            those without it.
 
     """
 
@@ -30,6 +32,7 @@ class Method:
     timeout_s: float | None
     spends: bool = False
     extension: str | None = None
+    only_by_name: bool = False
 
 
 METHODS = {
@@ -45,6 +48,7 @@ METHODS = {
         Method("pay", None, spends=True, extension="321"),
         Method("pay_invoice", None, spends=True),
         Method("pay_keysend", None, spends=True, extension="04"),
+        Method("sign_message", READ_TIMEOUT_S, only_by_name=True),
     )
 }
 

@@ -29,6 +29,7 @@ PHP and Lua do not distinguish an empty object from an empty array. What an empt
     pay_keysend: preimage                    refused         absent   refused  refused
     pay_keysend: tlv_records                 refused         refused  []       as []
     pay_…: max_fee                           no fee at all   refused  refused  refused
+    sign_message: message (required)         refused         refused  refused  refused
     any method: metadata                     refused         refused  as {}    {}
 
 A string never counts as a number, not even an empty one: a limit that the client meant must not be

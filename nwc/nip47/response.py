@@ -46,9 +46,6 @@ def seal_response(
 
 def _plaintext(method: str, outcome: Result | Nip47Error) -> str:
     if isinstance(outcome, Nip47Error):
-        error: Result | None = {"code": outcome.code, "message": outcome.message}
-        result: Result | None = None
-    else:
-        error, result = None, outcome
-    body = {"result_type": method, "error": error, "result": result}
-    return to_json(body)
+        error = {"code": outcome.code, "message": outcome.message}
+        return to_json({"result_type": method, "error": error, "result": None})
+    return to_json({"result_type": method, "error": None, "result": outcome})

@@ -6,8 +6,9 @@ not hold up the event loop.
 """
 
 from collections.abc import Callable, Iterable
-from itertools import islice
+from itertools import chain, islice, repeat
 
+from nwc.backoff import backoff
 from nwc.nostr.event import Event, sign_event
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.messages import auth_message
@@ -52,8 +53,9 @@ class Auth:
         self._keys = keys
         self._challenge = ""
         self._is_round_due = False
-        self._rounds = 0
         self._next_round_at = 0.0
+        no_delays = repeat(0.0, PROMPT_ROUNDS - 1)
+        self._delays = chain(no_delays, backoff(NEXT_ROUND_FIRST_S, NEXT_ROUND_MAX_S))
         self._now = 0.0
         self._give_up_at = 0.0
         self._enqueued: set[str] = set()
@@ -170,11 +172,8 @@ class Auth:
 
         Rounds do not overlap. If challenges arrive in a flood, rounds are delayed more and more.
         """
-        is_too_soon = self._rounds >= PROMPT_ROUNDS and self._now < self._next_round_at
-        if not self._is_round_due or self._is_in_progress or is_too_soon:
+        if not self._is_round_due or self._is_in_progress or self._now < self._next_round_at:
             return
         self._is_round_due = False
-        self._rounds += 1
-        doublings = min(max(0, self._rounds - PROMPT_ROUNDS), 10)
-        self._next_round_at = self._now + min(NEXT_ROUND_FIRST_S * 2**doublings, NEXT_ROUND_MAX_S)
+        self._next_round_at = self._now + next(self._delays)
         self.enqueue(self._keys(), again=True)

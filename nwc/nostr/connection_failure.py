@@ -6,7 +6,13 @@ import socket
 import ssl
 
 from python_socks import ProxyConnectionError
-from websockets.exceptions import ConnectionClosed, InvalidStatus, ProxyError, WebSocketException
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidStatus,
+    ProxyError,
+    SecurityError,
+    WebSocketException,
+)
 
 from nwc.nostr.messages import printable
 from nwc.nostr.relay_socket import NO_PONG
@@ -48,6 +54,8 @@ def _describe_websocket(error: WebSocketException) -> str:
             return f"HTTP status {code}: {_http_hint(code)}"
         case ProxyError():
             return "lightningd's proxy cannot reach the relay: it may be down, or its URL may be wrong"
+        case SecurityError():
+            return "the server is not a relay (its handshake is too long): check the relay's URL"
         case _:
             return "the server is not a relay (no WebSocket handshake): check the relay's URL"
 
@@ -107,11 +115,7 @@ def _http_hint(code: int) -> str:
 
 def _os_error_text(error: OSError) -> str:
     """Return the operating system's text for an error, which asyncio replaces by its own."""
-    numbers = [error.errno] if error.errno else _errnos(str(error))
-    text = " and ".join(dict.fromkeys(os.strerror(number) for number in numbers))
+    # In asyncio's text there is a number for each address that it tried.
+    numbers = [error.errno] if error.errno else re.findall(r"\[Errno (\d{1,3})\]", str(error))
+    text = " and ".join(dict.fromkeys(os.strerror(int(number)) for number in numbers))
     return text.lower() or str(error)[:_MAX_TEXT_LENGTH] or type(error).__name__
-
-
-def _errnos(text: str) -> list[int]:
-    """Return the error numbers in asyncio's text, one for each address that it tried."""
-    return [int(number) for number in re.findall(r"\[Errno (\d{1,3})\]", text)]

@@ -188,10 +188,11 @@ def _is_text(value: object, max_length: int) -> TypeGuard[str]:
     """Return True if a value is a string of at most `max_length` characters, all of them Unicode."""
     if not isinstance(value, str) or len(value) > max_length:
         return False
-    return value.isascii() or _is_unicode(value)
+    return value.isascii() or is_unicode(value)
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Return True if a text has no lone surrogate: else it can be neither hashed nor sent."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -9,7 +9,7 @@ from typing import Any
 
 from nwc.errors import NwcError
 from nwc.nostr.encoding import to_json
-from nwc.nostr.event import Event, EventError, parse_event
+from nwc.nostr.event import Event, EventError, is_unicode, parse_event
 
 # A relay may forward events that are much larger than any NIP-47 request. We skip them without parsing,
 # so that nobody can end the connection by sending one. Only a frame over MAX_FRAME_BYTES ends it.
@@ -115,12 +115,7 @@ def _event(value: object) -> Event:
 
 
 def _can_be_signed(challenge: str) -> bool:
-    """Return True if a challenge is short enough, and Unicode (else the event would have no id)."""
-    try:
-        challenge.encode()
-    except UnicodeEncodeError:
-        return False
-    return len(challenge) <= MAX_CHALLENGE_LENGTH
+    return len(challenge) <= MAX_CHALLENGE_LENGTH and is_unicode(challenge)
 
 
 def _reason(arguments: list[Any]) -> str:

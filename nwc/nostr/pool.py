@@ -7,7 +7,6 @@ from nwc.nostr.event import Event
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.relay import Relay
 from nwc.nostr.relay_health import RelayInfo
-from nwc.nostr.relay_url import is_onion
 from nwc.nostr.session import Published
 from nwc.nostr.subscriptions import Recipient
 
@@ -16,32 +15,12 @@ class RelayPool:
     """One connection per relay URL, opened for the first recipient and closed after the last.
 
     Args:
-        kinds: event kinds to read.
-        max_age: how many seconds subscriptions must reach back.
-        proxy: SOCKS proxy URL (`socks5h://host:port`) for `.onion` relays, or None.
-        always_use_proxy: use the proxy for every relay, and for resolving its name.
-        on_event: called with every event for a recipient, signature unchecked, and the relay's URL.
-            Returns the reason why it ignores the event, else None. Must not raise or wait.
-        on_connected: called with the URL whenever a relay has been connected.
+        make_relay: returns the relay of a URL, not started.
 
     """
 
-    def __init__(
-        self,
-        *,
-        kinds: tuple[int, ...],
-        max_age: int,
-        proxy: str | None,
-        always_use_proxy: bool,
-        on_event: Callable[[Event, str], str | None],
-        on_connected: Callable[[str], None],
-    ) -> None:
-        self._kinds = kinds
-        self._max_age = max_age
-        self._proxy = proxy
-        self._always_use_proxy = always_use_proxy
-        self._on_event = on_event
-        self._on_connected = on_connected
+    def __init__(self, make_relay: Callable[[str], Relay]) -> None:
+        self._make_relay = make_relay
         self._relays: dict[str, Relay] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -136,13 +115,6 @@ class RelayPool:
     def _relay(self, url: str) -> Relay:
         relay = self._relays.get(url)
         if relay is None:
-            relay = self._relays[url] = Relay(
-                url,
-                kinds=self._kinds,
-                max_age=self._max_age,
-                proxy=self._proxy if self._always_use_proxy or is_onion(url) else None,
-                on_event=self._on_event,
-                on_connected=self._on_connected,
-            )
+            relay = self._relays[url] = self._make_relay(url)
             relay.start()
         return relay

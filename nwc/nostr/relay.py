@@ -256,8 +256,11 @@ class Relay:
     def _receive(self, frame: str | bytes) -> None:
         # Errors and complaints are counted and kept, but not logged: a hostile relay could send them
         # without end, and every log line goes through lightningd.
+        if isinstance(frame, bytes):
+            self._health.invalid_frame()
+            return
         try:
-            result = self._session.receive(_text(frame), _loop_time())
+            result = self._session.receive(frame, _loop_time())
         except MessageError:
             self._health.invalid_frame()
             return
@@ -321,18 +324,6 @@ class Relay:
         self._connection = None
         self._frames.clear()
         self._session.disconnected()
-
-
-def _text(frame: str | bytes) -> str:
-    """Return the text of a frame.
-
-    Raises:
-        MessageError: the frame is binary.
-
-    """
-    if isinstance(frame, bytes):
-        raise MessageError("a binary frame")
-    return frame
 
 
 def _loop_time() -> float:

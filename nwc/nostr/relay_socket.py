@@ -9,6 +9,8 @@ https://websockets.readthedocs.io/en/stable/howto/sansio.html
 * Received bytes are handled in turns of TURN_S. Nothing more is read until all of them are handled, and
   the relay has not used more than its share of CPU time: see cpu_share.py. websockets alone handles all
   bytes that it gets: for 256 KB of empty frames or pings this takes seconds.
+* websockets allows 128 headers of 8 KiB each in the answer to the handshake, and can take 0.4 s for them
+  in one step. MAX_HEAD_BYTES is a tighter limit.
 * Nothing waits for ever on a relay that does not read, answers no ping or does not close.
 """
 
@@ -24,7 +26,7 @@ from urllib.parse import urlsplit
 from python_socks import ProxyType
 from python_socks.async_.asyncio import Proxy
 from websockets.client import ClientProtocol
-from websockets.exceptions import ConnectionClosed, ProxyError
+from websockets.exceptions import ConnectionClosed, ProxyError, SecurityError
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import State
@@ -40,6 +42,9 @@ TURN_S = 0.002
 PIECE_BYTES = 1024
 READ_BYTES = 16 * 1024
 MAX_FRAGMENTS = 1024
+# Of the status and headers that answer the handshake: some 300 bytes from a relay, 1 KiB from a CDN. An
+# HTTP body after them, such as an error page, does not count.
+MAX_HEAD_BYTES = 16 * 1024
 # With more bytes that the relay has not read, we send no more.
 MAX_UNREAD_BYTES = 32 * 1024
 # Pongs are written all the same.
@@ -138,6 +143,9 @@ class RelaySocket(asyncio.BufferedProtocol):
         # A memoryview: over TLS asyncio reads into a slice of it, and a slice of a bytearray is a copy.
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._unhandled = bytearray()
+        # The status and headers that answer the handshake so far; None once they are complete.
+        self._head: bytearray | None = bytearray()
+        self._head_error: SecurityError | None = None
         self._fragments: list[bytes | bytearray | memoryview] = []
         self._is_text = True
         self._is_listening = False
@@ -159,12 +167,13 @@ class RelaySocket(asyncio.BufferedProtocol):
         """Wait for the relay's answer to the handshake.
 
         Raises:
-            InvalidHandshake: the server is not a relay, or refuses us.
+            InvalidHandshake: the server is not a relay, or refuses us. SecurityError: its answer is too
+                long.
 
         """
         await self._handshake_ended.wait()
-        if self._protocol.handshake_exc is not None:
-            raise self._protocol.handshake_exc
+        if error := self._head_error or self._protocol.handshake_exc:
+            raise error
 
     def listen(self, on_message: Callable[[Message], None], on_writable: Callable[[], None]) -> None:
         """Begin to deliver messages and to ping. Until then, nothing is read.
@@ -309,6 +318,14 @@ class RelaySocket(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def _handle_piece(self, piece: bytes) -> None:
+        if self._head is not None:
+            self._head += piece
+            if b"\r\n\r\n" in self._head:
+                self._head = None
+            elif len(self._head) > MAX_HEAD_BYTES:
+                self._head_error = SecurityError(f"more than {MAX_HEAD_BYTES} bytes of headers")
+                self.abort()
+                return
         self._protocol.receive_data(piece)
         self._write()
         try:

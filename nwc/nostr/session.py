@@ -36,6 +36,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nwc.backoff import backoff
 from nwc.nostr.auth import Auth
 from nwc.nostr.event import Event
 from nwc.nostr.keys import KeyPair
@@ -100,13 +101,13 @@ class _Refusal:
     """A subscription that the relay has closed.
 
     Attributes:
-        refusals: how many times in a row.
+        delays: the seconds until each further retry.
         retry_at: when to send the REQ again; None if it has been sent.
         awaits_auth: the relay wants AUTH first.
 
     """
 
-    refusals: int = 0
+    delays: Iterator[float]
     retry_at: float | None = None
     awaits_auth: bool = False
 
@@ -173,7 +174,8 @@ class RelaySession:
             self._refused.pop(subscription.id, None)
             self._ready.discard(subscription.id)
             self._mark_answered(subscription.id)
-            self._send(close_message(subscription.id))
+            if self.is_connected:
+                self._to_send.append(close_message(subscription.id))
         else:
             self._request(subscription, now)
 
@@ -330,10 +332,6 @@ class RelaySession:
         yield from (recipient.keys for recipient in self._subscriptions.recipients())
         yield from (o.signer for o in self._outbox.values() if o.signer is not None)
 
-    def _send(self, message: str) -> None:
-        if self.is_connected:
-            self._to_send.append(message)
-
     def _request(self, subscription: Subscription, now: float) -> None:
         if self.is_connected:
             self._to_request[subscription.id] = None
@@ -420,12 +418,12 @@ class RelaySession:
             return None
         self._ready.discard(subscription_id)
         self._mark_answered(subscription_id)
-        refused = self._refused.setdefault(subscription_id, _Refusal())
+        refused = self._refused.setdefault(
+            subscription_id, _Refusal(backoff(RESUBSCRIBE_FIRST_S, RESUBSCRIBE_MAX_S))
+        )
         refused.awaits_auth = reason.startswith(_AUTH_REQUIRED)
         if refused.retry_at is None:  # a repeated CLOSED does not delay the retry
-            delay = RESUBSCRIBE_FIRST_S * 2 ** min(refused.refusals, 10)
-            refused.retry_at = now + min(delay, RESUBSCRIBE_MAX_S)
-            refused.refusals += 1
+            refused.retry_at = now + next(refused.delays)
         return NoticeReceived(f"subscription closed: {reason}")
 
     # NIP-42

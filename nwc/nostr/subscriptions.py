@@ -1,10 +1,8 @@
 """The recipients whose events we read from one relay, grouped into few subscriptions (NIP-01 filters).
 
 Relays limit the number of subscriptions (strfry 200 and 20 before, nostr-rs-relay 32, nostream 10) and
-the size of each (some allow 16 KB; strfry, nostr-rs-relay and khatru 128 KB or more). So the first
-subscriptions are small enough for every relay, and the later ones as large as most relays accept. A
-recipient stays in one subscription, so adding or removing a recipient sends one REQ, however many
-recipients there are.
+the size of each (some allow 16 KB; strfry, nostr-rs-relay and khatru 128 KB or more). A recipient stays
+in one subscription, so adding or removing a recipient sends one REQ, however many recipients there are.
 """
 
 from collections.abc import Iterator
@@ -13,10 +11,8 @@ from typing import Any
 
 from nwc.nostr.keys import KeyPair
 
-# The REQ of 100 recipients has 13,500 characters, that of 900 has 120,700. 10,000 recipients: 15 REQs.
-SMALL_SUBSCRIPTIONS = 4
-SMALL_SUBSCRIPTION_ROOM = 100
-SUBSCRIPTION_ROOM = 900
+# The most recipients of one subscription. Its REQ then has 13,500 characters; 1,000 recipients: 10 REQs.
+SUBSCRIPTION_ROOM = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +36,12 @@ class Subscription:
     Attributes:
         id: the subscription id.
         recipients: by public key.
-        room: the most recipients it can hold.
         since: of its last REQ, in Unix seconds; 0 before that.
 
     """
 
     id: str
     recipients: dict[str, Recipient] = field(default_factory=dict)
-    room: int = SUBSCRIPTION_ROOM
     since: int = 0
 
     def filter(self, kinds: tuple[int, ...]) -> dict[str, Any]:
@@ -66,7 +60,6 @@ class Subscriptions:
     def __init__(self) -> None:
         self._subscriptions: dict[str, Subscription] = {}
         self._subscription_of: dict[str, Subscription] = {}
-        self._with_room: dict[str, Subscription] = {}
         self._created = 0
 
     def __iter__(self) -> Iterator[Subscription]:
@@ -90,16 +83,10 @@ class Subscriptions:
     def add(self, recipient: Recipient) -> Subscription:
         """Add a recipient and return its subscription, whose REQ must be sent again."""
         public_key = recipient.keys.public_key
-        subscription = self._subscription_of.get(public_key) or next(
-            iter(self._with_room.values()), None
-        )
-        if subscription is None:
-            subscription = self._create()
-            self._with_room[subscription.id] = subscription
+        with_room = (each for each in self if len(each.recipients) < SUBSCRIPTION_ROOM)
+        subscription = self._subscription_of.get(public_key) or next(with_room, None) or self._create()
         subscription.recipients[public_key] = recipient
         self._subscription_of[public_key] = subscription
-        if len(subscription.recipients) >= subscription.room:
-            self._with_room.pop(subscription.id, None)
         return subscription
 
     def remove(self, public_key: str) -> Subscription | None:
@@ -111,15 +98,12 @@ class Subscriptions:
         if subscription is None:
             return None
         del subscription.recipients[public_key]
-        self._with_room[subscription.id] = subscription
         if not subscription.recipients:
-            del self._subscriptions[subscription.id], self._with_room[subscription.id]
+            del self._subscriptions[subscription.id]
         return subscription
 
     def _create(self) -> Subscription:
         self._created += 1
-        is_small = len(self._subscriptions) < SMALL_SUBSCRIPTIONS
-        room = SMALL_SUBSCRIPTION_ROOM if is_small else SUBSCRIPTION_ROOM
-        subscription = Subscription(f"nwc{self._created}", room=room)
+        subscription = Subscription(f"nwc{self._created}")
         self._subscriptions[subscription.id] = subscription
         return subscription

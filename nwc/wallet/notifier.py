@@ -112,22 +112,15 @@ class Notifier:
             NodeError: lightningd refuses or is unavailable.
 
         """
-        if not self._is_enabled:
-            await self._delete_all()
-            return
         for client_pubkey in await self._node.datastore_keys(_PENDING):
-            if self._connections.of_client(client_pubkey) is None:
+            # Notifications that are switched off must not be sent when they are on again.
+            if not self._is_enabled or self._connections.of_client(client_pubkey) is None:
                 await self._delete_pending_of(client_pubkey)
             elif names := await self._node.datastore_keys((*_PENDING, client_pubkey)):
                 self._pending[client_pubkey] = sorted(names, key=_order)
         for client_pubkey in list(self._pending):
             if live := self._connections.of_client(client_pubkey):
                 self._tasks.spawn(self._send_pending(live))
-
-    async def _delete_all(self) -> None:
-        """Delete all pending notifications: they must not be sent when notifications are on again."""
-        for client_pubkey in await self._node.datastore_keys(_PENDING):
-            await self._delete_pending_of(client_pubkey)
 
     def forget_what_was_read(self) -> None:
         """Send no pending notification any more. To be called after something else deleted them."""
@@ -233,10 +226,6 @@ class Notifier:
         relays = self._pool.info(live.record.relays)
         return any(relay.state == "connected" or relay.since > recently for relay in relays)
 
-    def _is_connected(self, live: LiveConnection) -> bool:
-        relays = self._pool.info(live.record.relays)
-        return any(relay.state == "connected" for relay in relays)
-
     # Pending notifications
 
     async def _store(self, live: LiveConnection, name: str) -> None:
@@ -260,7 +249,7 @@ class Notifier:
                 name = self._pending[client_pubkey][0]
                 if await self._shielded.run(self._send_and_delete(live, name)):
                     waits = backoff(RETRY_FIRST_S, RETRY_RELAY_MAX_S)
-                elif self._is_connected(live):
+                elif any(relay.state == "connected" for relay in self._pool.info(live.record.relays)):
                     await asyncio.sleep(next(waits))
                 else:
                     return

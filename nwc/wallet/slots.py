@@ -15,6 +15,9 @@ class Slots:
         most: slots that one connection can hold, its own included.
         shared: slots in the pool.
 
+    Attributes:
+        shared_taken: how many slots of the pool are taken.
+
     """
 
     def __init__(self, *, own: int, most: int, shared: int) -> None:
@@ -22,17 +25,12 @@ class Slots:
         self._most = most
         self._shared = shared
         self._taken: Counter[str] = Counter()
-        self._shared_taken = 0
-
-    @property
-    def shared_taken(self) -> int:
-        """How many slots of the pool are taken."""
-        return self._shared_taken
+        self.shared_taken = 0
 
     def are_free(self, client_pubkey: str) -> bool:
         """Return True if this connection may take one more slot."""
         taken = self._taken[client_pubkey]
-        return taken < self._own or (taken < self._most and self._shared_taken < self._shared)
+        return taken < self._own or (taken < self._most and self.shared_taken < self._shared)
 
     def has_maximum(self, client_pubkey: str) -> bool:
         """Return True if this connection holds as many slots as one connection can."""
@@ -40,12 +38,12 @@ class Slots:
 
     def take(self, client_pubkey: str) -> None:
         """Take a slot for this connection."""
-        self._shared_taken += self._taken[client_pubkey] >= self._own
+        self.shared_taken += self._taken[client_pubkey] >= self._own
         self._taken[client_pubkey] += 1
 
     def give_back(self, client_pubkey: str) -> None:
         """Give back a slot of this connection."""
         self._taken[client_pubkey] -= 1
-        self._shared_taken -= self._taken[client_pubkey] >= self._own
+        self.shared_taken -= self._taken[client_pubkey] >= self._own
         if not self._taken[client_pubkey]:
             del self._taken[client_pubkey]

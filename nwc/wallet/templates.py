@@ -22,6 +22,7 @@ from nwc.cln import bolt11
 from nwc.cln.bolt11 import Bolt11
 from nwc.cln.errors import NodeUnavailableError, RpcCallError, RpcCode
 from nwc.cln.node import Node
+from nwc.nostr import bech32
 from nwc.wallet.labels import template_label
 
 # Channels come and go: a route hint may be out of date for this long.
@@ -138,7 +139,7 @@ def _checked(template: Bolt11, preimage: bytes) -> Bolt11:
         NodeUnavailableError: lightningd derives payment secrets in another way.
 
     """
-    if template.find("s") != bolt11.words_of(bolt11.payment_secret(preimage)):
+    if template.find("s") != bech32.words_from_bytes(bolt11.payment_secret(preimage)):
         raise NodeUnavailableError(
             "this version of lightningd derives payment secrets in an unknown way"
         )

@@ -67,14 +67,12 @@ class Traffic:
         subscriptions: those open now.
         recipients: how many different keys their `#p` name.
         frames: the number of frames from clients, by type of message.
-        kinds: the number of events, by kind.
 
     """
 
     subscriptions: int
     recipients: int
     frames: dict[str, int]
-    kinds: dict[str, int]
 
     @classmethod
     def of(cls, url: str) -> "Traffic":

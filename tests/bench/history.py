@@ -1,18 +1,16 @@
 """The cost of list_transactions and lookup_invoice on a node with a long history.
 
-    python -m tests.bench.history [--real N ...] [--double N ...] [--rounds N]
+    python -m tests.bench.history [--invoices N ...] [--rounds N]
 
 It calls the handlers directly, over the node's RPC socket and without a relay, and bare RPC calls in
-the same run. If lightningd and bitcoind are on PATH, it measures one lightningd with 1,000 and then
-10,000 invoices made by `invoice`; `--real 1000 10000 100000` takes some minutes more. The double has
-100,000 invoices and as many payments. It prints figures without a verdict.
+the same run. It needs lightningd and bitcoind on PATH, and measures one lightningd with 1,000 and then
+10,000 invoices made by `invoice`; `--invoices 1000 10000 100000` takes some minutes more. It prints
+figures without a verdict.
 """
 
 import argparse
 import asyncio
 import os
-import secrets
-import shutil
 import statistics
 import subprocess
 import sys
@@ -31,15 +29,12 @@ from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.context import Call, Handler, Wallet
 from nwc.wallet.methods.list_transactions import list_transactions
 from nwc.wallet.methods.lookup_invoice import lookup_invoice
-from tests.double.process import LightningdDouble
 from tests.support.ports import free_port
 from tests.unit.in_process import make_wallet
 
 OWN = Connection("own", "a1" * 32, ("wss://relay.example",), 0)
 NODE = Connection("node", "b0" * 32, ("wss://relay.example",), 0, view=View.NODE)
 PREFIX = f"nwc:{OWN.id}:"
-PAID_EVERY = 2
-REAL_PROGRAMS = ("bitcoind", "bitcoin-cli", "lightningd")
 REAL_THREADS = 16
 REAL_PAID = 1500
 BLOCKS = 5
@@ -48,50 +43,34 @@ RELOADS = 5
 CHANGES = 20
 MAX_LISTED = 20_000
 
-# A plugin that does nothing, because the double always runs one.
-PLUGIN = f"#!{sys.executable}\nfrom pyln.client import Plugin\n\nPlugin().run()\n"
-
 Action = Callable[[], Awaitable[Any]]
 Figures = dict[str, float]
 
 
 def main() -> None:
-    """Run the benchmark on lightningd, if it is installed, and on the double."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(prog="tests.bench.history", description=__doc__)
     parser.add_argument(
-        "--real", type=int, nargs="*", default=[1_000, 10_000], help="numbers of invoices on lightningd"
-    )
-    parser.add_argument(
-        "--double", type=int, nargs="*", default=[100_000], help="invoices, and payments, on the double"
+        "--invoices", type=int, nargs="+", default=[1_000, 10_000], help="numbers of invoices"
     )
     parser.add_argument("--rounds", type=int, default=100, help="calls of each kind")
     arguments = parser.parse_args()
     sys.stdout.write(f"{os.cpu_count()} CPUs, load average before: {os.getloadavg()[0]:.1f}\n")
     measured: dict[str, Figures] = {}
-    with tempfile.TemporaryDirectory(prefix="nwc-bench-") as name:
-        directory = Path(name)
-        missing = [program for program in REAL_PROGRAMS if shutil.which(program) is None]
-        if missing:
-            sys.stdout.write(f"\nNo figures of lightningd: {', '.join(missing)} not on PATH\n")
-        elif arguments.real:
-            with running_lightningd(directory / "real") as path:
-                for count, made in zip(arguments.real, [0, *arguments.real], strict=False):
-                    fill_lightningd(path, made, count)
-                    measured[f"{count:,}"] = asyncio.run(
-                        report("lightningd", path, count, arguments.rounds)
-                    )
-        for count in arguments.double:
-            with filled_double(directory / f"double-{count}", count) as path:
-                measured[f"double {count:,}"] = asyncio.run(
-                    report("the double", path, count, arguments.rounds)
-                )
+    with (
+        tempfile.TemporaryDirectory(prefix="nwc-bench-") as name,
+        running_lightningd(Path(name) / "real") as path,
+    ):
+        for count, made in zip(arguments.invoices, [0, *arguments.invoices], strict=False):
+            fill_lightningd(path, made, count)
+            measured[f"{count:,}"] = asyncio.run(report(path, count, arguments.rounds))
     show_together(measured)
 
 
 # Measuring
 
 
-async def report(name: str, rpc_path: Path, count: int, rounds: int) -> Figures:
+async def report(rpc_path: Path, count: int, rounds: int) -> Figures:
     """Measure one node, print a line for each action, and return the p50s in ms by title."""
     node = Node(str(rpc_path))
     wallet = make_wallet(node)
@@ -99,7 +78,7 @@ async def report(name: str, rpc_path: Path, count: int, rounds: int) -> Figures:
     for table in ("invoices", "sendpays"):
         await node.call("sql", query=f"SELECT count(*) FROM {table}")
     cold_s = time.perf_counter() - begin
-    sys.stdout.write(f"\n{name}, {count:,} invoices; first `sql` {cold_s * 1000:,.0f} ms\n")
+    sys.stdout.write(f"\n{count:,} invoices; first `sql` {cold_s * 1000:,.0f} ms\n")
     sys.stdout.write(f"{'':46}{'p50 ms':>9}{'p99 ms':>9}\n")
     figures: Figures = {}
     for title, action in await actions(node, wallet):
@@ -210,25 +189,7 @@ def show_together(measured: dict[str, Figures]) -> None:
         sys.stdout.write(f"{title:40}{values}\n")
 
 
-# The nodes
-
-
-@contextmanager
-def filled_double(directory: Path, count: int) -> Iterator[Path]:
-    """Run a double with `count` invoices and `count` payments, and yield its RPC socket."""
-    directory.mkdir()
-    with LightningdDouble(directory, _idle_plugin(directory)) as double:
-        given = {
-            "count": count,
-            "label_prefix": PREFIX,
-            "paid_every": PAID_EVERY,
-            "step": 60,
-            "digits": 64,
-        }
-        double.rpc.call("dev-invoices", given)
-        now = int(time.time())
-        double.rpc.call("dev-payments", {"count": count, "created_at": now - 60 * count})
-        yield double.socket
+# The node
 
 
 def fill_lightningd(path: Path, made: int, count: int) -> None:
@@ -300,13 +261,6 @@ def _wait_until_it_answers(path: Path) -> None:
             if time.monotonic() > deadline:
                 raise TimeoutError("lightningd does not answer") from error
         time.sleep(0.1)
-
-
-def _idle_plugin(directory: Path) -> Path:
-    path = directory / f"idle-{secrets.token_hex(4)}.py"
-    path.write_text(PLUGIN)
-    path.chmod(0o755)
-    return path
 
 
 if __name__ == "__main__":

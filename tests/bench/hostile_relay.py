@@ -18,7 +18,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from nwc.nip47.kinds import KIND_REQUEST
-from tests.support.fast_relay import Relay, send, serve_relays
+from tests.support.fast_relay import Relay, send, serve_relay
 from tests.support.processes import ChildProcess
 from tests.support.relay import RunningRelay, argument_parser
 
@@ -83,4 +83,4 @@ async def send_junk(url: str, frames: Path, per_second: float) -> tuple[int, flo
 
 if __name__ == "__main__":
     chosen = argument_parser("a hostile relay").parse_args()
-    asyncio.run(serve_relays(chosen.port, [HostileRelay()]))
+    asyncio.run(serve_relay(chosen.port, HostileRelay()))

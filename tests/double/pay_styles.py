@@ -34,6 +34,7 @@ class Xpay:
 
     numbers_single_part = True
     looks_for_complete_first = False
+    settles_own_at_once = False
 
     def success(self, payment: Payment, rows: Sequence[sqlite3.Row]) -> Json:
         """Return the sums and the numbers of parts; a pending part counts as successful."""
@@ -89,6 +90,7 @@ class OldPay(Pay):
 
     numbers_single_part = False
     looks_for_complete_first = True
+    settles_own_at_once = True
 
     def failure(self, payment: Payment, error: RpcError, *, is_pending: bool) -> RpcError:
         """Return an error that also says whether a part is pending."""

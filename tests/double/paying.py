@@ -40,11 +40,13 @@ class Style(Protocol):
     Attributes:
         numbers_single_part: True if a single part has the partid 1, not 0.
         looks_for_complete_first: True if a complete part of any partid means that the payment is made.
+        settles_own_at_once: True if an own invoice is paid in one transaction, whatever the plan.
 
     """
 
     numbers_single_part: bool
     looks_for_complete_first: bool
+    settles_own_at_once: bool
 
     def success(self, payment: "Payment", rows: Sequence[sqlite3.Row]) -> Json:
         """Return the answer for a payment with these parts."""
@@ -151,10 +153,31 @@ class Payer:
         except RpcError as error:
             _refuse(held, error)
             return
+        if self._is_own(payment) and payment.style.settles_own_at_once:
+            self._settle_own(held)
+            return
         if plan.fail and not plan.fail.rows:
             _refuse(held, plan.fail.as_error())
             return
         self._send(held, fee_msat)
+
+    def _is_own(self, payment: Payment) -> bool:
+        return payment.destination.hex() == self._node.id
+
+    def _settle_own(self, held: Held) -> None:
+        """Pay an own invoice, as lightningd's `sendpay` without a route does."""
+        payment = held.payment
+        self._add_parts(payment, Plan(), 0)
+        [row] = self._own_rows(payment)
+        refusal = self._own_refusal(payment)
+        if refusal is None:
+            self._resolve([row], self._preimage(payment))
+            self._answer(held, None)
+        else:
+            sendpays.resolve(self._node.state, row["id"], None, has_onion=False)
+            if not held.answer.done():
+                held.answer.set_exception(_unknown_own_invoice(row))
+        self._node.state.commit("sendpay")
 
     def _find_route(self, payment: Payment, plan: Plan) -> int:
         """Return the fee in msat.
@@ -163,7 +186,7 @@ class Payer:
             RpcError: the payee is unknown, the channels have too little, or the fee is over maxfee.
 
         """
-        if payment.destination.hex() == self._node.id:
+        if self._is_own(payment):
             return 0
         if plans.preimage_of(self._node.state, payment.payment_hash) is None:
             message = f"Failed: {UNKNOWN_DESTINATION} node {payment.destination.hex()}"
@@ -246,7 +269,7 @@ class Payer:
 
     def _own_refusal(self, payment: Payment) -> RpcError | None:
         """Return our error as the payee if we have no unpaid invoice for the payment, else None."""
-        if payment.destination.hex() != self._node.id:
+        if not self._is_own(payment):
             return None
         query = "SELECT 1 FROM invoices WHERE payment_hash = ? AND status = 'unpaid'"
         is_unpaid = self._node.state.db.execute(query, (payment.payment_hash,)).fetchone()
@@ -254,7 +277,7 @@ class Payer:
 
     def _preimage(self, payment: Payment) -> bytes:
         """Return the preimage. If the invoice is our own, mark it as paid first."""
-        if payment.destination.hex() == self._node.id:
+        if self._is_own(payment):
             label = None if payment.bolt12 is None else self._label_of(payment.payment_hash)
             paid = invoices.pay(self._node, payment.bolt11, label, payment.amount_msat)
             plans.keep_preimage(self._node.state, paid["preimage"])
@@ -282,7 +305,7 @@ class Payer:
                 "bolt12": payment.bolt12,
             }
             sendpays.add(self._node.state, row)
-            if payment.destination.hex() != self._node.id:
+            if not self._is_own(payment):
                 channels.take(self._node, sent)
 
     def _resolve(self, rows: Sequence[sqlite3.Row], preimage: bytes | None) -> None:
@@ -307,6 +330,19 @@ def _amounts(payment: Payment, parts: int) -> list[int]:
     """Return the amounts of the parts in msat; the first also has the remainder."""
     each = payment.amount_msat // parts
     return [payment.amount_msat - each * (parts - 1), *[each] * (parts - 1)]
+
+
+def _unknown_own_invoice(row: sqlite3.Row) -> RpcError:
+    """Return the error of `pay` for an own invoice that takes no payment; it says "pending"."""
+    node = row["destination"].hex()
+    failure = {
+        "erring_index": 0,
+        "failcode": 0x400F,
+        "failcodename": "WIRE_INCORRECT_OR_UNKNOWN_PAYMENT_DETAILS",
+        "erring_node": node,
+    }
+    message = f"Unknown invoice {row['payment_hash'].hex()}"
+    return RpcError(DESTINATION_PERM_FAIL, message, {**sendpays.as_json(row), **failure})
 
 
 def _inject_error(code: int, message: str) -> RpcError:

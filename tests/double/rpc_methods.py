@@ -14,6 +14,7 @@ from tests.double import (
     pay_commands,
     payments,
     plans,
+    signing,
     sql,
     wait,
 )
@@ -138,6 +139,7 @@ _COMMANDS: dict[str, tuple[Any, ...]] = {
     **channels.COMMANDS,
     **decoding.COMMANDS,
     **offers.COMMANDS,
+    **signing.COMMANDS,
     **wait.COMMANDS,
     **sql.COMMANDS,
     **dev_methods.COMMANDS,

@@ -6,7 +6,6 @@ request). Over HTTP it reports its traffic (`/traffic`).
 
 import asyncio
 import json
-import math
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass
@@ -60,20 +59,13 @@ def _has_tag(event: Json, name: str, values: frozenset[str] | None) -> bool:
 
 
 class Relay:
-    """One relay: its subscriptions, and the few events that it stores because they are not ephemeral.
+    """One relay: its subscriptions, and the few events that it stores because they are not ephemeral."""
 
-    Args:
-        delay_s: seconds by which each frame is delayed; inf if frames are never handled.
-
-    """
-
-    def __init__(self, delay_s: float = 0) -> None:
-        self._delay_s = delay_s
+    def __init__(self) -> None:
         self._subscriptions: dict[Key, list[Filter]] = {}
         self._stored: deque[tuple[Json, str]] = deque(maxlen=MAX_STORED)
-        # How many frames of each type of message, and how many events of each kind clients have sent.
+        # How many frames of each type of message clients have sent.
         self._frames: Counter[str] = Counter()
-        self._kinds: Counter[int] = Counter()
 
     async def serve(self, port: int) -> str:
         """Listen on a port of this machine, 0 for any free one; return the URL."""
@@ -89,7 +81,6 @@ class Relay:
             "subscriptions": len(self._subscriptions),
             "recipients": len(recipients),
             "frames": self._frames,
-            "kinds": self._kinds,
         }
         return connection.respond(HTTPStatus.OK, json.dumps(traffic))
 
@@ -97,15 +88,10 @@ class Relay:
         return [(key, wanted) for key, filters in self._subscriptions.items() for wanted in filters]
 
     async def _serve(self, connection: ServerConnection) -> None:
-        loop = asyncio.get_running_loop()
         try:
             with suppress(ConnectionClosed):
                 while True:
-                    frame = await connection.recv(decode=True)
-                    if not self._delay_s:
-                        self._receive(connection, frame)
-                    elif self._delay_s != math.inf:
-                        loop.call_later(self._delay_s, self._receive, connection, frame)
+                    self._receive(connection, await connection.recv(decode=True))
         finally:
             for key in [key for key in self._subscriptions if key[0] is connection]:
                 del self._subscriptions[key]
@@ -124,7 +110,6 @@ class Relay:
                 send(connection, '["NOTICE","not a message of NIP-01"]')
 
     def _publish(self, sender: ServerConnection, event: Json, frame: str) -> None:
-        self._kinds[event["kind"]] += 1
         text = frame[frame.index("{") : frame.rindex("}") + 1]
         for (connection, name), filters in self._subscriptions.items():
             if any(wanted.matches(event) for wanted in filters):
@@ -146,14 +131,11 @@ def send(connection: ServerConnection, text: str) -> None:
     broadcast([connection], text)
 
 
-async def serve_relays(port: int, relays: list[Relay]) -> None:
-    """Print the relays' URLs and serve them until standard input ends."""
-    print(*[await relay.serve(port) for relay in relays], flush=True)
+async def serve_relay(port: int, relay: Relay) -> None:
+    """Print the relay's URL and serve it until standard input ends."""
+    print(await relay.serve(port), flush=True)
     await standard_input_ends()
 
 
 if __name__ == "__main__":
-    arguments = argument_parser("a minimal relay, or several that are slow")
-    arguments.add_argument("--delay", type=float, nargs="+", default=[0], help="seconds, for each relay")
-    chosen = arguments.parse_args()
-    asyncio.run(serve_relays(chosen.port, [Relay(delay_s) for delay_s in chosen.delay]))
+    asyncio.run(serve_relay(argument_parser("a minimal relay").parse_args().port, Relay()))

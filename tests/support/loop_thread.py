@@ -5,7 +5,6 @@ import contextlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
-from types import TracebackType
 from typing import Any, Self
 
 from websockets.asyncio.server import Server
@@ -36,12 +35,7 @@ class LoopThread(ABC):
         assert self._started.wait(PATIENCE_S)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(PATIENCE_S)
 

@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -42,14 +42,6 @@ def running_relay(kind: RelayKind) -> Iterator[RunningRelay]:
     with ChildProcess([sys.executable, "-m", RELAY_MODULES[kind], "--port", "0"]) as process:
         url = process.wait_for(r"^ws://\S+$")[0]
         yield RunningRelay(url, process.pid)
-
-
-@contextlib.contextmanager
-def slow_relays(delays_s: Sequence[float]) -> Iterator[list[str]]:
-    """Yield the URLs of fast relays, one for each delay in seconds (inf: it never answers)."""
-    command = [sys.executable, "-m", RELAY_MODULES[RelayKind.FAST], "--delay", *map(str, delays_s)]
-    with ChildProcess(command) as process:
-        yield process.wait_for(r"^ws://.*$")[0].split()
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:

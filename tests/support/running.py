@@ -1,7 +1,6 @@
 """A base class of context managers that run several parts."""
 
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Self
 
 
@@ -23,10 +22,5 @@ class Running:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._running.close()

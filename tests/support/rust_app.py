@@ -3,7 +3,6 @@
 import asyncio
 import json
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 from nostr_sdk import (
@@ -124,12 +123,7 @@ class SdkApp:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._runner.run(self._sdk.client().shutdown())
         self._runner.close()
         self._sent.close()

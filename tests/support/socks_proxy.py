@@ -6,7 +6,6 @@ import threading
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import ip_address
-from types import TracebackType
 from typing import Self
 
 from tests.support.ports import free_port
@@ -55,12 +54,7 @@ class SocksProxy:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property

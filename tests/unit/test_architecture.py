@@ -13,7 +13,7 @@ PACKAGE = ROOT / "nwc"
 # Part: what it may import of nwc, beside itself.
 ALLOWED = {
     "nwc.errors": set[str](),
-    "nwc.nostr": {"nwc.errors"},
+    "nwc.nostr": {"nwc.backoff", "nwc.errors"},
     "nwc.nip47": {"nwc.errors", "nwc.nostr"},
     "nwc.cln": {"nwc.backoff", "nwc.errors", "nwc.nostr", "nwc.tasks"},
     "nwc.options": {"nwc.cln", "nwc.errors", "nwc.manifest", "nwc.nostr"},
@@ -83,6 +83,7 @@ ROOMS = {
         "transaction",
     },
     "context": {"connections", "invoice_record", "spending", "templates"},
+    "transaction_page": {"connections", "context", "labels", "transaction", "transaction_sources"},
     "payment_answers": {"spending"},
     "bolt11_payment": {"context", "spending"},
     "bolt12_payment": {"bolt11_payment", "context", "spending"},
@@ -96,7 +97,7 @@ ROOMS = {
         "payment_answers",
         "spending",
         "transaction",
-        "transaction_sources",
+        "transaction_page",
     },
     "dispatch": {"connections", "context", "methods"},
     # It answers payments of before a restart as their methods do.

@@ -201,3 +201,21 @@ def test_always_use_proxy_is_read(value: object, expected: bool) -> None:
 def test_always_use_proxy_without_a_proxy_is_refused(proxy: object) -> None:
     with pytest.raises(OptionError, match=r"^always-use-proxy: .*option proxy"):
         parse(proxy=proxy, always_use_proxy=True)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "always", "url", "is_used"),
+    [
+        (False, False, "wss://relay.example", False),
+        (False, False, "ws://abc.onion", False),
+        (True, False, "wss://relay.example", False),
+        (True, False, "ws://abc.onion", True),
+        (True, True, "wss://relay.example", True),
+        (True, True, "ws://127.0.0.1:7777", True),
+    ],
+)
+def test_the_proxy_is_used_for_onions_or_always(
+    proxy: bool, always: bool, url: str, is_used: bool
+) -> None:
+    settings = parse(proxy=PROXY if proxy else None, always_use_proxy=always)
+    assert settings.proxy_for(url) == (settings.proxy if is_used else None)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.double.signing import signer_of
 from tests.support.alby_app import CLIENTS, NPM_INSTALL, AlbyApp, AlbyError
 from tests.support.channel import Json
 from tests.support.waiting import wait_until
@@ -19,6 +20,7 @@ ALL_METHODS = [
     "get_balance",
     "get_budget",
     "make_invoice",
+    "receive",
     "lookup_invoice",
     "list_transactions",
 ]
@@ -66,8 +68,8 @@ def check_made(node: NodeUnderTest, made: Json) -> None:
 
 
 def test_alby_reads_get_info(node: NodeUnderTest, node_js: str, connect: Connect) -> None:
-    uri = connect(lud16="alice@example.com").uri
-    with AlbyApp(node_js, uri) as alby:
+    app = connect(lud16="alice@example.com")
+    with AlbyApp(node_js, app.uri) as alby:
         service = alby.call("getWalletServiceInfo")
         assert service["encryptions"] == ["nip44_v2", "nip04"]
         assert service["capabilities"] == [*ALL_METHODS, "notifications"]
@@ -77,6 +79,7 @@ def test_alby_reads_get_info(node: NodeUnderTest, node_js: str, connect: Connect
         assert info["methods"] == ALL_METHODS
         assert info["notifications"] == ["payment_received"]
         assert info["lud16"] == alby.get("lud16") == "alice@example.com"
+        assert info["metadata"] == {"id": app.shown["client_pubkey"][:16], "name": app.name}
         assert alby.get("encryptionType") == "nip44_v2"
 
 
@@ -93,6 +96,13 @@ def test_alby_makes_invoices(
     assert in_nip04["description"] == "in NIP-04"
     for made in (described, bare, in_nip04):
         check_made(node, made)
+
+
+def test_alby_signs_a_message(node: NodeUnderTest, node_js: str, connect: Connect) -> None:
+    with AlbyApp(node_js, connect(methods="get_info sign_message").uri) as alby:
+        signed = alby.call("signMessage", {"message": "log in ☕"})
+    assert signed["message"] == "log in ☕"
+    assert signer_of("log in ☕".encode(), signed["signature"]) == node.rpc.getinfo()["id"]
 
 
 def test_alby_raises_the_error_code_of_a_refusal(alby: AlbyApp) -> None:

@@ -25,6 +25,7 @@ from tests.wire.test_relays import info_events
 COFFEE = {"amount": 1000, "description": "coffee"}
 RECEIVING = "get_info get_balance get_budget make_invoice receive lookup_invoice list_transactions"
 PAYING = "pay pay_invoice pay_keysend"
+BY_NAME = "sign_message"
 HEX_64 = re.compile("[0-9a-f]{64}")
 COMMANDS = {
     "nwc-connect": "name [budget] [renewal] [view] [methods] [expires] [relays] [pubkey] [lud16] [qr] "
@@ -33,6 +34,7 @@ COMMANDS = {
     "nwc-update": "name [new_name] [methods] [expires] [relays] [view] [notifications] [budget] "
     "[renewal] [max_payment] [resume]",
     "nwc-revoke": "name",
+    "nwc-payments": "name [limit] [offset]",
     "nwc-status": "",
     "nwc-export": "",
     "nwc-import": "connections",
@@ -75,16 +77,6 @@ def test_help_shows_the_parameters_of_each_command(node: NodeUnderTest, command:
     usage, _, text = entry["command"].partition("\n")
     assert usage.split() == [command, *COMMANDS[command].split()]
     assert len(text.strip()) > 20
-
-
-def test_help_describes_the_values(node: NodeUnderTest) -> None:
-    [entry] = node.rpc.call("help", ["nwc-connect"])["help"]
-    for words in (
-        "budget: what it may spend: nothing, an amount like 50000sat (a number without a unit is msat)",
-        "renewal: never, daily, weekly, monthly or yearly.",
-        "max_payment: the largest single payment.",
-    ):
-        assert words in entry["command"]
 
 
 # nwc-connect
@@ -188,13 +180,10 @@ def test_connect_takes_every_parameter_by_position(
 
 BUDGETS: list[tuple[Json, Json]] = [
     ({"budget": "nothing"}, {"kind": "nothing"}),
-    ({"budget": ""}, {"kind": "nothing"}),
     ({"budget": 0}, {"kind": "nothing"}),
     ({"budget": "unlimited"}, {"kind": "unlimited", "renewal": "never"}),
     ({"budget": "received"}, {"kind": "received", "granted_msat": 0, "left_msat": 0}),
     ({"budget": "50000sat"}, {"kind": "amount", "granted_msat": 50_000_000, "left_msat": 50_000_000}),
-    ({"budget": "0.001btc"}, {"kind": "amount", "granted_msat": 100_000_000, "renewal": "never"}),
-    ({"budget": 1000}, {"kind": "amount", "granted_msat": 1000}),
     ({"budget": "1msat", "renewal": "yearly"}, {"kind": "amount", "renewal": "yearly"}),
     ({"budget": "unlimited", "max_payment": "5sat"}, {"kind": "unlimited", "max_payment_msat": 5000}),
 ]
@@ -237,72 +226,34 @@ def test_connect_shows_a_qr_code(node: NodeUnderTest, name: str) -> None:
     assert shown["uri"].startswith("nostr+walletconnect://")
 
 
-SOME_METHODS = ", ".join(f"{RECEIVING} {PAYING}".split())
+SOME_METHODS = ", ".join(f"{RECEIVING} {PAYING} {BY_NAME}".split())
+# A row for each message. The unit tests have more values (tests/unit/commands, test_names.py).
 WRONG: list[tuple[Json, str]] = [
     ({"name": ""}, "name: must be 1 to 64 printable characters"),
-    ({"name": "  "}, "name: must be 1 to 64 printable characters"),
-    ({"name": "x" * 65}, "name: must be 1 to 64 printable characters"),
-    ({"name": "a\nb"}, "name: must be 1 to 64 printable characters"),
-    ({"name": "\u202ea"}, "name: must be 1 to 64 printable characters"),
-    ({"name": "a\u2066b\u2069"}, "name: must be 1 to 64 printable characters"),
-    ({"name": "\u200d"}, "name: must be 1 to 64 printable characters"),
-    ({"name": "\u3164"}, "name: must be 1 to 64 printable characters"),
-    ({"name": "\u2800"}, "name: must be 1 to 64 printable characters"),
-    ({"name": "a\u200d\u200db"}, "name: must be 1 to 64 printable characters"),
-    ({"name": ["a"]}, "name: must be 1 to 64 printable characters"),
-    ({"name": True}, "name: must be 1 to 64 printable characters"),
     (
         {"budget": "a lot"},
         "budget: must be an amount like 50000sat, 1000000msat or 0.001btc; got 'a lot'",
     ),
-    ({"budget": "-1sat"}, "budget: must be an amount like"),
-    ({"budget": -1}, "budget: must be an amount like"),
-    ({"budget": 1.5}, "budget: must be an amount like"),
-    ({"budget": True}, "budget: must be an amount like"),
-    ({"budget": []}, "budget: must be an amount like"),
-    ({"budget": "0.5msat"}, "budget: must be an amount like"),
     ({"budget": "1e999999999msat"}, "budget: must be an amount like"),
     ({"budget": "21000001btc"}, "budget: must be at most 2100000000000000000 msat"),
     ({"renewal": "weekly"}, "renewal: only a budget that is an amount can renew"),
-    ({"renewal": "weekly", "budget": "unlimited"}, "renewal: only a budget that is an amount can renew"),
     (
         {"renewal": "hourly", "budget": "1sat"},
         "renewal: must be one of never, daily, weekly, monthly, yearly",
     ),
-    ({"renewal": 7, "budget": "1sat"}, "renewal: must be one of never"),
     ({"methods": "get_info,pay_invoice"}, "methods: pay_invoice needs a budget"),
     ({"max_payment": "5sat"}, "max_payment: needs a budget"),
     ({"max_payment": "a lot", "budget": "1sat"}, "max_payment: must be an amount like"),
-    ({"max_payment": "unlimited", "budget": "1sat"}, "max_payment: must be an amount like"),
     ({"max_payment": 0, "budget": "1sat"}, "max_payment: must be more than 0; write none for no cap"),
-    ({"max_payment": "0sat", "budget": "1sat"}, "max_payment: must be more than 0; write none"),
     ({"max_payment": "", "budget": "1sat"}, "max_payment: is empty; write an amount like 10000sat"),
-    ({"max_payment": " ", "budget": "unlimited"}, "max_payment: is empty; write an amount"),
     ({"view": "all"}, "view: must be own or node"),
-    ({"view": True}, "view: must be own or node"),
     ({"notifications": "maybe"}, "notifications: must be true or false"),
     ({"methods": "pays"}, f"methods: must be all, or some of {SOME_METHODS}"),
-    ({"methods": ""}, f"methods: must be all, or some of {SOME_METHODS}"),
     ({"methods": ["get_info", 7]}, "methods: must be words"),
-    ({"methods": []}, f"methods: must be all, or some of {SOME_METHODS}"),
-    ({"expires": ""}, "expires: must be never, a time from now like 30m"),
-    ({"notifications": ""}, "notifications: must be true or false"),
-    ({"pubkey": ""}, "pubkey: a public key is 64 hex digits or npub1"),
     ({"expires": "soon"}, "expires: must be never, a time from now like 30m"),
     ({"expires": "2001-01-01"}, "expires: must be in the future"),
-    ({"expires": 0}, "expires: must be in the future"),
-    ({"expires": -1}, "expires: must be in the future"),
     ({"expires": 2**70}, "expires: must be in the future, at most 100 years"),
-    ({"expires": 1.5}, "expires: must be never"),
-    ({"expires": True}, "expires: must be never"),
-    ({"expires": []}, "expires: must be never"),
     ({"relays": "relay.example.com"}, "relays: a relay URL is wss://host"),
-    ({"relays": "https://relay.example.com"}, "relays: a relay URL is wss://host"),
-    ({"relays": "wss://"}, "relays: a relay URL is wss://host"),
-    ({"relays": "wss://host:99999"}, "relays: a relay URL is wss://host"),
-    ({"relays": "wss://user:word@host"}, "relays: a relay URL is wss://host"),
-    ({"relays": ""}, "relays: must be 1 to 20 relay URLs; got 0"),
-    ({"relays": []}, "relays: must be 1 to 20 relay URLs; got 0"),
     ({"relays": [f"wss://r{i}" for i in range(21)]}, "relays: must be 1 to 20 relay URLs; got 21"),
     ({"relays": [7]}, "relays: must be words"),
     (
@@ -311,14 +262,10 @@ WRONG: list[tuple[Json, str]] = [
     ),
     ({"pubkey": "00"}, "pubkey: a public key is 64 hex digits or npub1"),
     ({"pubkey": "ff" * 32}, "pubkey: not a public key"),
-    ({"pubkey": "npub1xyz"}, "pubkey: a public key is 64 hex digits or npub1"),
     ({"pubkey": Keys.generate().secret_key().to_bech32()}, "pubkey: this is a secret key"),
     ({"pubkey": 7}, "pubkey: must be 64 hex digits or npub1"),
     ({"lud16": "alice"}, "lud16: must be a lightning address"),
-    ({"lud16": "a b@example.com"}, "lud16: must be a lightning address"),
-    ({"lud16": 7}, "lud16: must be a lightning address"),
     ({"qr": "maybe"}, "qr: must be true or false"),
-    ({"qr": 7}, "qr: must be true or false"),
     ({"nmae": "x"}, "got an unexpected keyword argument 'nmae'"),
 ]
 
@@ -333,10 +280,6 @@ def test_connect_refuses_wrong_values(node: NodeUnderTest, params: Json, message
 @pytest.mark.parametrize("params", [[], {}])
 def test_connect_needs_a_name(node: NodeUnderTest, params: Any) -> None:
     assert error_of(node, "nwc-connect", params) == "missing a required argument: 'name'"
-
-
-def test_connect_refuses_too_many_parameters(node: NodeUnderTest) -> None:
-    assert "too many" in error_of(node, "nwc-connect", [str(i) for i in range(14)])
 
 
 def test_names_and_keys_are_unique(node: NodeUnderTest, connect: Connect) -> None:
@@ -403,29 +346,6 @@ def test_a_name_is_the_same_in_another_normal_form(node: NodeUnderTest) -> None:
     assert node.rpc.call("nwc-update", {"name": decomposed, "expires": "1d"})["name"] == composed
     assert node.rpc.call("nwc-revoke", [decomposed])["name"] == composed
     assert composed not in names(node)
-
-
-# Warnings
-
-
-def test_names_that_look_alike_cause_a_warning(node: NodeUnderTest, connect: Connect) -> None:
-    first, second = connect(name="Alby"), connect(name="\u0410lby")
-    assert "warning" not in first.shown
-    assert second.shown["warning"].startswith("name: looks like that of another connection: 'Alby'")
-    assert "warning" not in node.rpc.call("nwc-update", [second.name, "Zaps"])
-    shown = node.rpc.call("nwc-update", ["Zaps", "ALBY"])
-    assert shown["warning"].startswith("name: looks like that of another connection: 'Alby'")
-    node.rpc.call("nwc-update", ["ALBY", second.name])
-
-
-def test_small_numbers_without_a_unit_cause_a_warning(node: NodeUnderTest, name: str) -> None:
-    shown = node.rpc.call("nwc-connect", {"name": name, "budget": 5, "max_payment": 3})
-    assert shown["budget"]["granted_msat"] == 5
-    assert "5 msat; write 5sat for satoshis. max_payment: " in shown["warning"]
-    assert shown["warning"].endswith("3 msat; write 3sat for satoshis")
-    assert "warning" not in listed(node, name)
-    shown = node.rpc.call("nwc-update", {"name": name, "budget": "5sat"})
-    assert "warning" not in shown
 
 
 # nwc-list
@@ -496,14 +416,6 @@ def test_update_changes_the_methods(
     assert app.ask("make_invoice", COFFEE).result["invoice"]
 
 
-def test_update_changes_the_expiry(node: NodeUnderTest, connect: Connect) -> None:
-    app = connect()
-    at = int(time.time()) + 1000
-    assert node.rpc.call("nwc-update", {"name": app.name, "expires": at})["expires_at"] == at
-    assert listed(node, app.name)["expires_at"] == at
-    assert node.rpc.call("nwc-update", {"name": app.name, "expires": "never"})["expires_at"] is None
-
-
 def test_update_changes_the_relays(
     node: NodeUnderTest, relay: RestartableRelay, second_relay: RestartableRelay, connect: Connect
 ) -> None:
@@ -512,25 +424,6 @@ def test_update_changes_the_relays(
     wait_until_announced(node, app.name)
     assert info_events(second_relay.url, app.wallet_pubkey)
     assert app.ask("get_info").result["pubkey"]
-
-
-def test_update_keeps_what_it_does_not_change(node: NodeUnderTest, connect: Connect) -> None:
-    app = connect(
-        methods="get_info",
-        expires="1y",
-        lud16="a@b.c",
-        view="node",
-        notifications=False,
-        budget="5sat",
-        renewal="daily",
-        max_payment="1sat",
-    )
-    before = listed(node, app.name)
-    node.rpc.call("nwc-update", {"name": app.name, "expires": "2y"})
-    after = listed(node, app.name)
-    for field in ("client_pubkey", "wallet_pubkey", "methods", "created_at", "lud16", "budget"):
-        assert after[field] == before[field]
-    assert (after["view"], after["notifications"]) == ("node", [])
 
 
 def test_update_changes_view_and_notifications(
@@ -608,15 +501,9 @@ def test_update_changes_the_budget(
             "nothing to change: give new_name, methods, expires, relays, view, notifications, budget, "
             "renewal, max_payment or resume",
         ),
-        ({"new_name": ""}, "name: must be"),
-        ({"methods": "x"}, "methods: must be"),
-        ({"expires": "x"}, "expires: must be"),
         ({"relays": "x"}, "relays: a relay URL is"),
-        ({"view": "x"}, "view: must be"),
-        ({"notifications": "x"}, "notifications: must be"),
         ({"budget": "x"}, "budget: must be"),
         ({"renewal": "daily"}, "renewal: only a budget that is an amount can renew"),
-        ({"renewal": "x"}, "renewal: must be"),
         ({"max_payment": "1sat"}, "max_payment: needs a budget"),
         ({"new_name": "a\u202e"}, "new_name: must be"),
     ],
@@ -779,9 +666,9 @@ def test_status_shows_the_plugin_its_connections_and_relays(
     assert isinstance(status["events_ignored"], dict)
 
 
-@pytest.mark.parametrize("command", ["nwc-status", "nwc-list"])
-def test_too_many_arguments_are_refused(node: NodeUnderTest, command: str) -> None:
-    assert "too many" in error_of(node, command, ["a", "b"])
+@pytest.mark.parametrize(("command", "most"), [("nwc-status", 0), ("nwc-list", 1), ("nwc-connect", 12)])
+def test_too_many_arguments_are_refused(node: NodeUnderTest, command: str, most: int) -> None:
+    assert "too many" in error_of(node, command, [str(i) for i in range(most + 1)])
 
 
 # Restarts

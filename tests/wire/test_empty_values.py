@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.app import Answer
 from tests.support.channel import Json
-from tests.wire.fixtures import ConnectedApp
+from tests.wire.fixtures import Connect, ConnectedApp
 from tests.wire.node import NodeUnderTest
 from tests.wire.payee import Payee
 from tests.wire.test_receiving import listed, lookup, make
@@ -123,6 +123,10 @@ def test_pay_keysend_treats_empty_values_as_the_table_says(
     }
     check_cells(spender, "pay_keysend", {"amount": AMOUNT_MSAT, "pubkey": payee.id}, table)
     assert books(node, spender) == (5 * (AMOUNT_MSAT + payee.fee_msat(AMOUNT_MSAT)), 0)
+
+
+def test_sign_message_treats_empty_values_as_the_table_says(connect: Connect) -> None:
+    check_cells(connect(methods="sign_message"), "sign_message", {}, {"message": REFUSED})
 
 
 @pytest.mark.parametrize(

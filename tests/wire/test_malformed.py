@@ -12,7 +12,6 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.support.raw_relay import (
-    BINARY,
     CLOSE,
     CONTINUATION,
     PING,
@@ -54,20 +53,15 @@ def endless(piece: bytes, *, first: bytes = b"") -> Endless:
     return Endless(first, piece, ENDLESS)
 
 
+# Without those of tests/unit/nostr/test_relay_socket.py.
 FRAMES: dict[str, Iterable[bytes]] = {
     "compressed bomb": [frame(TEXT, bomb(200 * MIB), rsv=4)],
     "compressed fragments": [frame(TEXT, bomb(MIB), rsv=4, fin=False)],
     "RSV2": [frame(TEXT, b"[]", rsv=2)],
-    "RSV3": [frame(BINARY, b"[]", rsv=1)],
     "unknown opcode": [frame(3, b"[]")],
-    "unknown control opcode": [frame(15, b"")],
     "masked": [b"\x81\x82\0\0\0\0[]"],
-    "no UTF-8": [frame(TEXT, b'["NOTICE","\xff\xfe"]')],
-    "a surrogate in UTF-8": [frame(TEXT, b'["NOTICE","\xed\xa0\x80"]')],
     "10 MB": pieces(frame(TEXT, b"x" * 10 * MIB)),
-    "10 MB of binary": pieces(frame(BINARY, bytes(10 * MIB))),
     "the longest length": [frame(TEXT, b"[" * 1000, length=2**63 - 1)],
-    "a length over the longest": [frame(TEXT, b"[" * 1000, length=2**64 - 1)],
     "fragments, too long together": [
         frame(TEXT, b"x" * 100_000, fin=False),
         *[frame(CONTINUATION, b"x" * 100_000, fin=False)] * 30,

@@ -119,3 +119,19 @@ def test_a_repeated_request_gets_the_same_proof(
     assert ("payer_proof" in first.result) == makes_proofs(node)
     check_replay(node, app, request, first)
     assert books(node, app) == (AMOUNT_MSAT + FEE_MSAT, 0)
+
+
+def test_an_offer_of_the_own_node_is_paid_without_a_fee(
+    node: NodeUnderTest, node_kind: str, app: ConnectedApp
+) -> None:
+    """It carries no label of a connection, so no connection is credited."""
+    given = {"description": "tea", "amount": f"{AMOUNT_MSAT}msat"}
+    if node_kind == "double":
+        made = node.rpc.call("dev-offer", {"amount_msat": AMOUNT_MSAT, "own": True})
+    else:
+        made = node.rpc.call("offer", given)
+    result = app.ask("pay", {"payment": made["bolt12"]}).result
+    assert (result["state"], result["amount"], result["fees_paid"]) == ("settled", AMOUNT_MSAT, 0)
+    assert books(node, app) == (AMOUNT_MSAT, 0)
+    [incoming] = node.rpc.call("listinvoices", {"payment_hash": result["payment_hash"]})["invoices"]
+    assert incoming["status"] == "paid"

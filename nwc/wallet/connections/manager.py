@@ -23,13 +23,13 @@ from nwc.tasks import Tasks
 from nwc.wallet.connections.info_publisher import InfoPublisher
 from nwc.wallet.connections.record import (
     Connection,
-    ConnectionRecordError,
     ConnectionStore,
     connection_id_of,
     parse_connection,
     wallet_keys,
 )
 from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
+from nwc.wallet.records import RecordError
 
 # Apps send requests in bursts: at most this many seconds' worth of the rate at once.
 BURST_S = 5
@@ -319,7 +319,7 @@ def _readable(stored: dict[str, str]) -> list[Connection]:
     for client_pubkey, text in stored.items():
         try:
             read.append(parse_connection(client_pubkey, text))
-        except ConnectionRecordError as error:
+        except RecordError as error:
             _log.warning("connection %s is not served: %s", connection_id_of(client_pubkey), error)
     records: dict[str, Connection] = {}
     # The newest one keeps the name: an older one may have been revoked, but not deleted.

@@ -12,9 +12,11 @@ def allowed_methods(connection: Connection) -> tuple[str, ...]:
 
 def is_allowed(connection: Connection, method: str) -> bool:
     """Return True if a connection may call a method of METHODS."""
-    if connection.methods is not None and method not in connection.methods:
-        return False
-    return not METHODS[method].spends or connection.budget.can_spend
+    if connection.methods is None:
+        is_chosen = not METHODS[method].only_by_name
+    else:
+        is_chosen = method in connection.methods
+    return is_chosen and (connection.budget.can_spend or not METHODS[method].spends)
 
 
 def sent_notifications(connection: Connection, enabled: bool) -> tuple[str, ...]:

@@ -11,11 +11,10 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 
 from nwc.cln.node import Node
-from nwc.errors import NwcError
 from nwc.nostr.keys import KeyPair, parse_public_key
 from nwc.nostr.relay_url import parse_stored_relay_url
 from nwc.wallet.connections.budget import Budget
-from nwc.wallet.records import OPTIONAL, RecordError, RecordKind, read
+from nwc.wallet.records import OPTIONAL, DamagedRecordError, RecordKind, read
 
 _KEY = ("nwc", "connections")
 _REVOKED = ("nwc", "revoked")
@@ -33,10 +32,6 @@ class View(StrEnum):
     NODE = "node"
 
 
-class ConnectionRecordError(NwcError, ValueError):
-    """A stored record that cannot be read; it stays as it is and is not served."""
-
-
 @dataclass(frozen=True, slots=True)
 class Connection:
     """One app's connection.
@@ -46,7 +41,8 @@ class Connection:
         client_pubkey: the app's key, 64 hex digits.
         relays: relay URLs in normal form, at least one.
         created_at: Unix seconds.
-        methods: the NIP-47 methods that the owner allows; None allows all that the budget allows.
+        methods: the NIP-47 methods that the owner allows; None allows all that the budget allows,
+            without those that have to be named.
         expires_at: Unix seconds from which requests are refused, None for never.
         lud16: lightning address shown to the app, or None.
         view: which invoices and payments it sees.
@@ -97,23 +93,21 @@ def parse_connection(client_pubkey: str, text: str) -> Connection:
         text: the record.
 
     Raises:
-        ConnectionRecordError: the record is damaged, or a newer version of the plugin has written it.
+        RecordError: the record is damaged, or a newer version of the plugin has written it. It stays as
+            it is and is not served.
 
     """
-    try:
-        connection = read(Connection, KIND.parse(text))
-    except RecordError as error:
-        raise ConnectionRecordError(str(error)) from None
+    connection = read(Connection, KIND.parse(text))
     try:
         relays = tuple(parse_stored_relay_url(url) for url in connection.relays)
         client_key = parse_public_key(connection.client_pubkey)
     except ValueError:
-        raise ConnectionRecordError("damaged: the field relays or client_pubkey is invalid") from None
+        raise DamagedRecordError("the field relays or client_pubkey is invalid") from None
     # A key can be written in several ways; only this one is in events.
     if not client_pubkey == client_key == connection.client_pubkey:
-        raise ConnectionRecordError("damaged: its key in the datastore and its fields disagree")
+        raise DamagedRecordError("its key in the datastore and its fields disagree")
     if not relays:
-        raise ConnectionRecordError("damaged: it has no relays")
+        raise DamagedRecordError("it has no relays")
     return replace(connection, relays=relays)
 
 

@@ -28,6 +28,8 @@ async def get_info(wallet: Wallet, call: Call) -> dict[str, Any]:
         "methods": list(methods),
         "notifications": list(sent_notifications(call.connection, wallet.notifications)),
         "extensions": list(extensions_of(methods)),
+        # As Alby Hub: apps show the name. Its id is a number, but its clients take any type.
+        "metadata": {"id": call.connection.id, "name": call.connection.name},
     }
     info |= _block_hash(node, wallet.tip)
     if call.connection.lud16 is not None:

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 
 from nwc.errors import NwcError
 from nwc.wallet.connections.budget import Budget, BudgetKind
-from nwc.wallet.records import Fields, RecordError, RecordKind, read
+from nwc.wallet.records import DamagedRecordError, Fields, RecordKind, read
 from nwc.wallet.spending.payment import Payment, with_is_bolt12
 
 
@@ -204,23 +204,17 @@ KIND = RecordKind(
 )
 
 
-class LedgerError(NwcError, ValueError):
-    """A stored ledger cannot be read by this version. Its connection may not spend."""
-
-
 def parse_ledger(text: str) -> Ledger:
     """Return a stored ledger.
 
     Raises:
-        LedgerError: it is damaged, or a newer version of the plugin has written it.
+        RecordError: it is damaged, or a newer version of the plugin has written it. Its connection may
+            not spend.
 
     """
-    try:
-        stored = KIND.parse(text)
-        stored["unannounced"] = stored.pop(_STORED_UNANNOUNCED)
-        ledger = read(Ledger, stored)
-    except RecordError as error:
-        raise LedgerError(str(error)) from None
+    stored = KIND.parse(text)
+    stored["unannounced"] = stored.pop(_STORED_UNANNOUNCED)
+    ledger = read(Ledger, stored)
     if any(id_ != payment.request_id for id_, payment in ledger.reservations.items()):
-        raise LedgerError("damaged: a reservation has the id of another request")
+        raise DamagedRecordError("a reservation has the id of another request")
     return ledger

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from nwc.cln.errors import RpcCallError, RpcCode
 from nwc.cln.node import Node
 from nwc.wallet.connections.record import connection_id_of
-from nwc.wallet.spending.ledger import Ledger, LedgerError, parse_ledger
+from nwc.wallet.records import RecordError
+from nwc.wallet.spending.ledger import Ledger, parse_ledger
 
 _KEY = ("nwc", "ledgers")
 _ATTEMPTS = 3
@@ -63,7 +64,7 @@ class Ledgers:
                     continue
                 try:
                     self._keep(client_pubkey, _Stored(parse_ledger(text), generation))
-                except LedgerError as error:
+                except RecordError as error:
                     _log.error(
                         "connection %s cannot spend: its ledger is %s",
                         connection_id_of(client_pubkey),
@@ -83,7 +84,7 @@ class Ledgers:
         """Return a connection's ledger; an empty one if none is stored yet.
 
         Raises:
-            LedgerError: the stored ledger cannot be read.
+            RecordError: the stored ledger cannot be read.
             NodeError: lightningd is unavailable.
 
         """
@@ -99,7 +100,7 @@ class Ledgers:
                 raises, nothing changes. It is called again if somebody else has changed the record.
 
         Raises:
-            LedgerError: the ledger cannot be read.
+            RecordError: the ledger cannot be read.
             NodeError: lightningd is unavailable. The next reading shows whether the change was made.
 
         """
@@ -131,7 +132,7 @@ class Ledgers:
             may_delete: gets the current ledger, and returns True if nothing in it is needed any more.
 
         Raises:
-            LedgerError: the ledger cannot be read.
+            RecordError: the ledger cannot be read.
             NodeError: lightningd is unavailable.
 
         """

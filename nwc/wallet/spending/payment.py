@@ -89,12 +89,14 @@ class CommandParams:
             it, or the method specifies this code.
         blinded_fee_msat: the part of the fee that the payee itself sets: the fee for the blinded path of
             a BOLT12 invoice. lightningd's `pay` does not count it against the limit on the fee.
+        is_own: True if this node has made the invoice. Then nothing leaves it, and there is no route.
         tlvs: further records for the payee of a keysend: type in decimal digits, value in hex digits.
 
     """
 
     needs_amount: bool = False
     has_fee_limit: bool = False
+    is_own: bool = False
     blinded_fee_msat: int = 0
     tlvs: dict[str, str] = field(default_factory=dict)
 

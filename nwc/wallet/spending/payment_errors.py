@@ -19,6 +19,7 @@ _MESSAGES = {
 }
 INSUFFICIENT = Nip47Error(ErrorCode.INSUFFICIENT_BALANCE, "the node cannot send that much at the moment")
 ALREADY_PAID = "this invoice is paid already, or is being paid"
+NO_SUCH_INVOICE = "the node has made this invoice, but no longer takes a payment of it; nothing was paid"
 UNREADABLE_BOOKS = Nip47Error(
     ErrorCode.INTERNAL, "the ledger or the payments of this connection cannot be read"
 )

@@ -29,9 +29,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 
+from nwc.cln.channels import Sendable
 from nwc.cln.errors import NodeError
 from nwc.cln.node import Json
 from nwc.cln.payer import Payer
@@ -39,13 +40,15 @@ from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.tasks import Tasks
 from nwc.wallet.connections.budget import Budget
 from nwc.wallet.connections.record import Connection, View, connection_id_of
+from nwc.wallet.records import RecordError
 from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.large import LargePayments
-from nwc.wallet.spending.ledger import Ledger, LedgerError
+from nwc.wallet.spending.ledger import Ledger
 from nwc.wallet.spending.ledgers import Ledgers
 from nwc.wallet.spending.payment import CommandParams, Fetch, Payment, PaymentRecord
 from nwc.wallet.spending.payment_errors import (
     ALREADY_PAID,
+    NO_SUCH_INVOICE,
     NOT_BEGUN,
     REFUSED_BEFORE,
     STILL_STARTING,
@@ -259,7 +262,7 @@ class Payments:
         """
         if self.is_in_flight(client_pubkey, payment.request_id):
             return
-        with suppress(LedgerError):  # logged at the start; nothing is spent from this ledger
+        with suppress(RecordError):  # logged at the start; nothing is spent from this ledger
             await self.ledgers.change(client_pubkey, lambda ledger: ledger.restore(payment))
             self._pending.take_slot(client_pubkey, payment.request_id)
             self._pending.start(client_pubkey, payment, partial(self._book_late, client_pubkey, payment))
@@ -287,7 +290,7 @@ class Payments:
             await self.ledgers.change(
                 client_pubkey, lambda ledger: ledger.receive(amount_msat, pay_index)
             )
-        except LedgerError:
+        except RecordError:
             _log.error(
                 "connection %s: a received payment is not counted: its ledger cannot be read",
                 connection_id_of(client_pubkey),
@@ -307,7 +310,7 @@ class Payments:
 
         # Before the start it is unknown what is in flight; `start` deletes what is done by then.
         if self.is_started and self._is_revoked(client_pubkey):
-            with suppress(LedgerError):  # logged at the start, and left for the owner to look at
+            with suppress(RecordError):  # logged at the start, and left for the owner to look at
                 await self.ledgers.forget(client_pubkey, is_done)
             await self.breaker.resume(client_pubkey)
             await self.refusals.forget(client_pubkey)
@@ -370,6 +373,8 @@ class Payments:
             ended = await self._already_paid(connection, wanted)
             if ended is not None:
                 return ended
+            if params.is_own:
+                await self._check_unpaid(wanted)
             sendable = await self.payer.sendable()
             payment = await self._reserve(connection.client_pubkey, wanted, params)
         except Nip47Error as error:
@@ -377,7 +382,7 @@ class Payments:
         except NodeError as error:
             _log.debug("a payment of %r is refused: %s", connection.name, error)
             return await self._give_up(connection, wanted, NOT_BEGUN, outcome)
-        except (LedgerError, UnreadableRecordError):
+        except (RecordError, UnreadableRecordError):
             _log.exception(
                 "a payment of %r is refused: its ledger or a record cannot be read", connection.name
             )
@@ -385,7 +390,7 @@ class Payments:
         try:
             # After the reservation: the answer shows how much the node can send, which a connection with
             # a smaller budget must not learn.
-            with self._large.slot(connection.client_pubkey, payment, sendable) as is_large:
+            with self._slot(connection.client_pubkey, payment, params, sendable) as is_large:
                 # The path to the payee of an offer begins at a node that the payee has chosen.
                 if is_large and not payment.is_bolt12:
                     await self._sender.check_route(payment, params)
@@ -399,6 +404,14 @@ class Payments:
         record = await self._sender.follow(connection.client_pubkey, attempt, outcome)
         await self._end(connection.client_pubkey, record)
         return record
+
+    def _slot(
+        self, client_pubkey: str, payment: Payment, params: CommandParams, sendable: Sendable
+    ) -> AbstractContextManager[bool]:
+        """Hold a slot for a large payment. One to the own node needs no channel, and is never large."""
+        if params.is_own:
+            return nullcontext(False)
+        return self._large.slot(client_pubkey, payment, sendable)
 
     def _check_bounds(self, connection: Connection, wanted: Payment) -> None:
         """Raise Nip47Error if this connection may not pay now.
@@ -438,7 +451,7 @@ class Payments:
         Raises:
             Nip47Error: the budget does not allow the payment, or there is no invoice for it.
             NodeError: lightningd is unavailable.
-            LedgerError: the ledger cannot be read.
+            RecordError: the ledger cannot be read.
 
         """
         now = time.time()
@@ -468,6 +481,18 @@ class Payments:
         if parts.is_pending or (parts.sent and not is_shown):
             raise Nip47Error(ErrorCode.PAYMENT_FAILED, ALREADY_PAID)
         return settled(wanted, parts.sent) if parts.sent else None
+
+    async def _check_unpaid(self, wanted: Payment) -> None:
+        """Raise Nip47Error (PAYMENT_FAILED) unless this node waits for the payment of its own invoice.
+
+        Somebody outside may have paid it, or the owner may have deleted it. The error of `pay` for that
+        says "pending", so the payment would be followed for two minutes.
+        """
+        status = await self.payer.own_invoice_status(wanted.payment_hash or "")
+        if status == "paid":
+            raise Nip47Error(ErrorCode.PAYMENT_FAILED, ALREADY_PAID)
+        if status != "unpaid":
+            raise Nip47Error(ErrorCode.PAYMENT_FAILED, NO_SUCH_INVOICE)
 
     async def _reserve(self, client_pubkey: str, wanted: Payment, params: CommandParams) -> Payment:
         """Reserve the most that the payment can cost, within the current budget."""
@@ -499,7 +524,7 @@ class Payments:
 
     async def _release(self, client_pubkey: str, request_id: str) -> None:
         """Release a reservation, also one that lightningd may have written without answering."""
-        with suppress(LedgerError):
+        with suppress(RecordError):
             await retry_forever(
                 lambda: self.ledgers.change(client_pubkey, lambda ledger: ledger.release(request_id))
             )
@@ -540,7 +565,7 @@ class Payments:
 
         try:
             await retry_forever(lambda: self.ledgers.change(client_pubkey, change))
-        except LedgerError:
+        except RecordError:
             # Nothing more is spent from this ledger. The client still gets its answer.
             _log.exception(
                 "a payment of connection %s is not booked: its ledger cannot be read",

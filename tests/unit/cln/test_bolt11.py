@@ -1,5 +1,6 @@
 # mypy: allow-untyped-calls
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,7 @@ from pyln.proto.invoice import Invoice, RouteHint, RouteHintSet
 
 from nwc.cln import bolt11
 from nwc.nostr import bech32
+from tests.double import bolt11 as double
 
 NODE_SECRET = "e126f68f7eafcc8b74f54d269fe206be715000f94dac067d1c04a8ca3b2db734"
 NODE_ID = "03e7156ae33b0a208d0744199163177e909e80176e55d97a2f221ede0f934dd9ad"
@@ -39,8 +41,15 @@ HASHED = (
 )
 
 
-@pytest.mark.parametrize("invoice", [DONATION, COFFEE, HASHED, DONATION.upper()])
-def test_the_examples_of_bolt11_are_read(invoice: str) -> None:
+@pytest.mark.parametrize(
+    ("invoice", "msat"), [(DONATION, None), (COFFEE, 250_000_000), (HASHED, 2_000_000_000)]
+)
+@pytest.mark.parametrize("form", [str.lower, str.upper])
+def test_the_examples_of_bolt11_are_read(
+    invoice: str, msat: int | None, form: Callable[[str], str]
+) -> None:
+    invoice = form(invoice)
+    assert bolt11.amount_msat(invoice) == msat
     assert bolt11.timestamp(invoice) == 1_496_314_658
     assert bolt11.payment_hash(invoice) == PAYMENT_HASH
     assert bolt11.parse(invoice).encode() == invoice.lower()
@@ -189,11 +198,12 @@ def test_a_description_hash_of_another_length_is_refused(digest: bytes) -> None:
         DONATION[:30] + "é" + DONATION[31:],
         DONATION[:30] + DONATION[30:].upper(),
         "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
+        "lno1qgsq",
         DONATION.replace("lnbc", "xxbc", 1),
     ],
 )
 def test_other_texts_are_not_invoices(invoice: str) -> None:
-    for function in (bolt11.timestamp, bolt11.parse, bolt11.payment_hash):
+    for function in (bolt11.timestamp, bolt11.parse, bolt11.payment_hash, bolt11.amount_msat):
         with pytest.raises(ValueError):
             function(invoice)
 
@@ -215,14 +225,6 @@ def test_only_the_first_field_of_the_right_length_counts() -> None:
     invoice = assemble(("p", bytes(51)), ("p", first), ("p", second), ("h", bytes(53)))
     assert bolt11.payment_hash(invoice) == bech32.bytes_from_words(first).hex()
     assert bolt11.description_hash(invoice) is None
-
-
-def test_the_header_of_a_description_hash_in_another_field_is_ignored() -> None:
-    looks_like_one = b"\x17\x01\x14"
-    assert bolt11.description_hash(assemble(("d", looks_like_one + bytes(52)))) is None
-    digest = bytes([3]) + bytes(51)
-    both = assemble(("d", looks_like_one), ("h", digest))
-    assert bolt11.description_hash(both) == bech32.bytes_from_words(digest).hex()
 
 
 def test_an_invoice_without_a_payment_hash_is_refused() -> None:
@@ -282,3 +284,76 @@ def test_a_renewed_invoice_keeps_the_hints_but_no_address() -> None:
     assert [field.type for field in made.fields] == [*"spx", *"rcnmz"]
     with pytest.raises(ValueError, match="currency"):
         bolt11.renewed(replace(template, hrp="lnxx"), bytes(32), amount_msat=0, created_at=1, expiry=1)
+
+
+# The amount
+
+
+def with_amount(amount: str, currency: str = "bc") -> str:
+    """Return a real invoice with another prefix."""
+    return bech32.encode(f"ln{currency}{amount}", bech32.decode(COFFEE)[1])
+
+
+@pytest.mark.parametrize(
+    ("amount", "msat"),
+    [
+        ("", None),
+        ("1", 100_000_000_000),
+        ("21000000", 2_100_000_000_000_000_000),
+        ("20m", 2_000_000_000),
+        ("2500u", 250_000_000),
+        ("1n", 100),
+        ("10p", 1),
+        ("9678785340p", 967_878_534),
+        ("2500000000p", 250_000_000),
+        ("0", 0),
+    ],
+)
+@pytest.mark.parametrize("currency", ["bc", "tb", "tbs", "bcrt"])
+def test_valid_amounts_are_read(amount: str, msat: int | None, currency: str) -> None:
+    assert bolt11.amount_msat(with_amount(amount, currency)) == msat
+
+
+@pytest.mark.parametrize(
+    "amount",
+    [
+        "2500000001p",  # BOLT11, "Examples of Invalid Invoices": a fraction of a msat
+        "1p",
+        "2500x",
+        "m",
+        "1mm",
+        "1.5m",
+        "-1m",
+        "+1m",
+        "1 m",
+        "٣m",
+        "9" * 21,
+    ],
+)
+def test_invalid_amounts_are_refused(amount: str) -> None:
+    try:
+        invoice = with_amount(amount)
+    except ValueError:
+        invoice = f"lnbc{amount}1{COFFEE.rpartition('1')[2]}"
+    with pytest.raises(ValueError):
+        bolt11.amount_msat(invoice)
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 21_000_000 * 10**11))
+def test_pyln_proto_reads_the_same_amount(msat: int) -> None:
+    content = double.Bolt11("bcrt", 1, b"\1" * 32, b"\2" * 32, msat, "d")
+    invoice = double.encode(content, b"\3" * 32)
+    assert bolt11.amount_msat(invoice) == msat
+    assert Decimal(Invoice.decode(invoice).amount) * 10**11 == msat
+
+
+@given(st.integers(0, 10**12), st.sampled_from(["", "m", "u", "n", "p"]))
+def test_every_multiplier_is_read_or_refused(number: int, multiplier: str) -> None:
+    pico = number * {"": 10**12, "m": 10**9, "u": 10**6, "n": 10**3, "p": 1}[multiplier]
+    invoice = with_amount(f"{number}{multiplier}")
+    if pico % 10:
+        with pytest.raises(ValueError, match="amount"):
+            bolt11.amount_msat(invoice)
+    else:
+        assert bolt11.amount_msat(invoice) == pico // 10

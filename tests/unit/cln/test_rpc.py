@@ -7,8 +7,10 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import traceback
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ import pytest
 import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
+from pyln.client.lightning import UnixSocket
 
 from nwc.cln import rpc as rpc_module
 from nwc.cln.errors import NodeError, NodeUnavailableError, RpcCallError
@@ -60,6 +63,22 @@ def slow_connecting(rpc: Rpc) -> Iterator[None]:
         end.set()
 
 
+@dataclass
+class Connected:
+    """Replaces pyln's UnixSocket."""
+
+    sock: socket.socket | None
+
+
+class AtOnce(ThreadPoolExecutor):
+    """Runs everything in `submit`, so that tests can count the iterations of the loop."""
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done = Future[Any]()
+        done.set_result(work(*args, **kwargs))
+        return done
+
+
 # Answers
 
 
@@ -87,13 +106,6 @@ async def test_a_long_request_is_sent_whole(server: Server, rpc: Rpc) -> None:
     params = {"string": "é" * 1_000_000}
     await rpc.call("datastore", params)
     assert server.asked == ("datastore", params)
-
-
-async def test_a_huge_error_is_read(server: Server, rpc: Rpc) -> None:
-    server.answer = failure(900, "x" * 1_000_000)
-    with pytest.raises(RpcCallError) as caught:
-        await rpc.call("invoice", {"label": "x"})
-    assert str(caught.value) == "invoice: error 900"
 
 
 async def test_an_error_is_raised_with_code_and_message(server: Server, rpc: Rpc) -> None:
@@ -128,7 +140,9 @@ NO_ANSWERS = [
 
 
 @pytest.mark.parametrize("answer", NO_ANSWERS)
-async def test_a_malformed_answer_is_no_answer(server: Server, rpc: Rpc, answer: str) -> None:
+async def test_a_malformed_answer_is_none_and_ends_its_connection(
+    server: Server, rpc: Rpc, answer: str
+) -> None:
     server.answer = lambda request: (
         answer.replace("ID", json.dumps(request["id"])).encode(errors="surrogateescape") + END
     )
@@ -136,6 +150,10 @@ async def test_a_malformed_answer_is_no_answer(server: Server, rpc: Rpc, answer:
         await rpc.call("makesecret", {"string": "purpose of the secret"})
     assert str(caught.value).startswith("makesecret: ")
     assert "purpose" not in str(caught.value)
+    server.answer = result("good")
+    assert await rpc.call("method", {}) == "good"
+    await until(lambda: server.open == 1)
+    assert len(server.connections) == 2
 
 
 @pytest.mark.parametrize("answer", [None, b"", b'{"id": "x", "res', b'{"result": {}}', b"{}\n"])
@@ -212,6 +230,30 @@ async def test_secrets_are_logged_at_no_level(
     assert "a purpose" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        SECRET.encode() + END,
+        f'{{"id": 7, "result": "{SECRET}"}}'.encode() + END,
+        f'{{"result": "{SECRET}'.encode(),
+        SECRET.encode() + b"\xff" + END,
+        failure(-1, SECRET)({"id": "nwc:makesecret#1"}),
+        None,
+    ],
+)
+async def test_no_error_shows_parameters_or_answers(
+    server: Server, rpc: Rpc, answer: bytes | None
+) -> None:
+    """Not even with its traceback."""
+    server.answer = lambda _: answer
+    for params in ({"string": SECRET}, {"string": SECRET + "\ud800"}):
+        with pytest.raises(NodeError) as caught:
+            await rpc.call("makesecret", params)
+        shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+        assert SECRET not in shown
+        assert caught.value.__cause__ is None
+
+
 # Connections
 
 
@@ -222,19 +264,6 @@ async def test_one_connection_serves_many_calls(server: Server, rpc: Rpc) -> Non
             await rpc.call("method", {"number": number})
     assert [request["params"]["number"] for request in server.requests] == list(range(5))
     assert len(server.connections) == 1
-
-
-@pytest.mark.parametrize("answer", [a for a in NO_ANSWERS if "ID" not in a])
-async def test_a_connection_with_the_wrong_answer_is_closed(
-    server: Server, rpc: Rpc, answer: str
-) -> None:
-    server.answer = lambda request: answer.encode(errors="surrogateescape") + END
-    with pytest.raises(NodeUnavailableError):
-        await rpc.call("method", {})
-    server.answer = result("good")
-    assert await rpc.call("method", {}) == "good"
-    await until(lambda: server.open == 1)
-    assert len(server.connections) == 2
 
 
 @pytest.mark.parametrize("said", [b"", b"{}\n\n"])
@@ -270,29 +299,45 @@ async def test_a_connection_that_broke_while_idle_is_not_used(server: Server, rp
     assert len(server.connections) == 2
 
 
+async def test_two_calls_at_once_after_all_idle_connections_broke_are_sent_once_each(
+    server: Server, rpc: Rpc
+) -> None:
+    """lightningd has hung up, and the event loop has not seen it yet."""
+    await asyncio.gather(rpc.call("method", {}), rpc.call("method", {}))
+    for connection in server.connections:
+        connection.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+    server.answer = lambda request: result(request["params"])(request)
+    outcomes = [rpc.send("method", {"number": number}) for number in range(2)]
+    answers = [result_of(await outcome) for outcome in outcomes]
+    assert answers == [{"number": 0}, {"number": 1}]
+    assert len(server.requests) == 4
+
+
+async def test_two_calls_at_once_do_not_share_an_idle_connection(server: Server, rpc: Rpc) -> None:
+    await rpc.call("method", {})
+    server.answer = lambda request: result(request["params"])(request)
+    outcomes = [rpc.send("method", {"number": number}) for number in range(2)]
+    async with asyncio.timeout(PATIENCE_S):
+        answers = [result_of(await outcome) for outcome in outcomes]
+    assert answers == [{"number": 0}, {"number": 1}]
+    assert len(server.connections) == 2
+
+
+async def test_no_two_calls_have_the_same_id(server: Server, rpc: Rpc) -> None:
+    for _ in range(2):
+        await asyncio.gather(*(rpc.call("method", {}) for _ in range(3)))
+    await rpc.send("pay", {}, name="nwc:payment")
+    ids = [request["id"] for request in server.requests]
+    assert len({*ids}) == len(ids)
+    assert ids[-1] == "nwc:pay#nwc:payment"
+
+
 async def test_a_connection_with_unexpected_bytes_is_not_used(server: Server, rpc: Rpc) -> None:
     await rpc.call("method", {})
     server.connections[0].write(text('{"id": "nwc:method#2", "result": "old"}')({"id": 0}) or b"")
     server.answer = result("good")
     assert await rpc.call("method", {}) == "good"
     await until(lambda: server.open == 1)
-
-
-async def test_calls_work_after_a_restart_of_lightningd(
-    server: Server, rpc: Rpc, socket_path: Path
-) -> None:
-    """It listens again at the same path."""
-    await rpc.call("method", {})
-    os.unlink(socket_path)
-    server.connections[0].close()
-    await server.connections[0].wait_closed()
-    with pytest.raises(NodeUnavailableError):
-        await rpc.call("method", {})
-    again = Server(socket_path)
-    again.answer = result("back")
-    async with await asyncio.start_unix_server(again.talk, socket_path):
-        assert await rpc.call("method", {}) == "back"
-        rpc.close()
 
 
 async def test_slow_name_servers_delay_no_call(server: Server, rpc: Rpc) -> None:
@@ -343,6 +388,71 @@ async def test_the_answer_to_a_cancelled_call_is_dropped(server: Server, rpc: Rp
     assert len(server.connections) == 2
 
 
+@pytest.mark.parametrize("iterations", range(12))
+async def test_a_call_that_is_cancelled_at_any_time_is_sent_at_most_once_and_harms_no_other(
+    server: Server, rpc: Rpc, monkeypatch: pytest.MonkeyPatch, iterations: int
+) -> None:
+    """While its connection opens, while it waits for its answer, and when the answer is there."""
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    monkeypatch.setattr(rpc, "_connecting", AtOnce())
+    server.answer = lambda request: result(request["params"])(request)
+    outcome = rpc.send("pay", {"number": 1})
+    for _ in range(iterations):
+        await asyncio.sleep(0)
+    outcome.cancel()
+    for number in (2, 3):
+        assert await rpc.call("pay", {"number": number}) == {"number": number}
+    await until(lambda: server.open == len(rpc._idle) and len(rpc._opening) == 0)
+    asked = [request["params"]["number"] for request in server.requests]
+    assert asked in ([2, 3], [1, 2, 3])
+    assert errors == []
+
+
+async def test_a_call_that_is_given_up_when_its_connection_is_open_is_not_sent(
+    rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the last iteration of the loop before it would be sent."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    monkeypatch.setattr(rpc_module, "UnixSocket", lambda _: Connected(ours))
+    made = rpc_module._Connection.connection_made
+
+    def give_up_next(connection: rpc_module._Connection, transport: asyncio.BaseTransport) -> None:
+        made(connection, transport)
+        asyncio.get_running_loop().call_soon(outcome.cancel)
+
+    monkeypatch.setattr(rpc_module._Connection, "connection_made", give_up_next)
+    outcome = rpc.send("pay", {})
+    with theirs:
+        async with asyncio.timeout(PATIENCE_S):
+            assert await asyncio.get_running_loop().sock_recv(theirs, 100) == b""
+
+
+async def test_a_call_that_timed_out_logs_no_error(server: Server, rpc: Rpc) -> None:
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    held = asyncio.Event()
+    server.before_answer = held.wait
+    with pytest.raises(NodeUnavailableError, match="method: no answer in time"):
+        result_of(await rpc.send("method", {}, timeout_s=0.01))
+    held.set()
+    assert await rpc.call("method", {}) == {}
+    await until(lambda: server.open == 1)
+    assert errors == []
+
+
+async def test_an_answered_call_is_forgotten_before_its_timeout(server: Server, rpc: Rpc) -> None:
+    """Otherwise the requests and answers of a minute would be kept."""
+    outcome = rpc.send("method", {}, timeout_s=3600)
+    await outcome
+    await asyncio.sleep(0)
+    kept = weakref.ref(outcome)
+    del outcome
+    gc.collect()
+    assert kept() is None
+
+
 @pytest.mark.parametrize(
     "error", [RuntimeError("can't start new thread"), MemoryError(), OSError(24, "")]
 )
@@ -355,7 +465,7 @@ async def test_any_fault_ends_the_call(
         raise error
 
     async with asyncio.timeout(PATIENCE_S):
-        for owner, name in ((rpc_module._Call, "read"), (rpc_module, "_connected_socket")):
+        for owner, name in ((rpc_module._Call, "read"), (rpc_module, "UnixSocket")):
             with monkeypatch.context() as patched:
                 patched.setattr(owner, name, go_wrong)
                 with pytest.raises(NodeUnavailableError):
@@ -375,6 +485,32 @@ async def test_closing_ends_calls_without_a_connection(server: Server, rpc: Rpc)
     assert server.connections == []
 
 
+@pytest.mark.parametrize("iterations", [0, 1, 5])
+async def test_closing_ends_a_call_whose_connect_never_returns(
+    server: Server, rpc: Rpc, monkeypatch: pytest.MonkeyPatch, iterations: int
+) -> None:
+    """It has no timeout, and may not be sent after `close`."""
+    returns = threading.Event()
+
+    def never_return(path: str) -> UnixSocket:
+        returns.wait()
+        return UnixSocket(path)
+
+    monkeypatch.setattr(rpc_module, "UnixSocket", never_return)
+    outcome = rpc.send("pay", {})
+    for _ in range(iterations):
+        await asyncio.sleep(0)
+    rpc.close()
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            with pytest.raises(NodeUnavailableError, match="pay: closed"):
+                result_of(await outcome)
+    finally:
+        returns.set()
+    await until(lambda: server.open == 0)
+    assert server.requests == []
+
+
 async def test_a_server_that_hangs_up_at_once_is_no_answer(rpc: Rpc, socket_path: Path) -> None:
     """As a server with too many connections does."""
 
@@ -391,7 +527,7 @@ async def test_a_connection_that_closes_right_after_opening_is_not_used(
 ) -> None:
     """A call over it would be lost."""
     ours, theirs = socket.socketpair()
-    monkeypatch.setattr(rpc_module, "_connected_socket", lambda _: ours)
+    monkeypatch.setattr(rpc_module, "UnixSocket", lambda _: Connected(ours))
     theirs.shutdown(socket.SHUT_WR)
     with theirs:
         async with asyncio.timeout(PATIENCE_S):
@@ -539,6 +675,19 @@ async def test_a_long_answer_is_searched_once(line: Line) -> None:
         line.read(answer[begin : begin + BUFFER_BYTES])
     assert len(outcome.result()) == 100 * BUFFER_BYTES
     assert searched <= 102 * (BUFFER_BYTES + 1)
+
+
+async def test_an_answer_over_the_limit_closes_the_connection_at_once(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if no more bytes come."""
+    monkeypatch.setattr(rpc_module, "MAX_ANSWER_BYTES", 100)
+    outcome = line.ask()
+    line.read(b"x" * 100)
+    assert not outcome.done()
+    line.read(b"x")
+    assert outcome.done()
+    await line.wait_until_hung_up()
 
 
 @pytest.mark.parametrize("more", [b"{", b"\n", answer_to_echo(2) + END])

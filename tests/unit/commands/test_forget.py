@@ -109,8 +109,8 @@ async def test_later_payments_and_sweeps_store_nothing(scene: Scene) -> None:
     made = await scene.world.invoice(APP, 1, amount_msat=5000)
     await commands.forget(scene.app, confirm=True)
     await scene.world.pay(made["label"])
-    await scene.app._sweep_payments()
-    await scene.app._sweep_late_payments()
+    await scene.app._unless_forgotten(scene.app.payments.records.sweep)
+    await scene.app._unless_forgotten(scene.app.late_payments.sweep)
     for _ in range(100):  # the payment would be handled within these iterations
         await asyncio.sleep(0)
     assert keys(scene) == []

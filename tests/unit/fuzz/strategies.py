@@ -491,6 +491,7 @@ FIELDS: dict[str, dict[str, Field]] = {
         "max_fee": _NUMBER,
         "metadata": _METADATUM,
     },
+    "sign_message": {"message": _TEXT},
     "multi_pay_invoice": {"invoices": (st.just([]), JSON_VALUES)},
 }
 # Required fields: without them the others are not checked.
@@ -499,6 +500,7 @@ _NEEDED = {
     "pay": ("payment",),
     "pay_invoice": ("invoice",),
     "pay_keysend": ("amount", "pubkey"),
+    "sign_message": ("message",),
 }
 # A method with more fields is chosen more often.
 _METHODS_TO_ASK = [name for name, fields in FIELDS.items() for _ in range(1 + len(fields))]

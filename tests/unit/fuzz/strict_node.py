@@ -69,6 +69,11 @@ def text(max_bytes: int) -> Check:
     )
 
 
+def verbatim(max_bytes: int) -> Check:
+    """Return a check for a bounded string that JSON writes as it is, without escapes."""
+    return lambda value: text(max_bytes)(value) and json.dumps(value, ensure_ascii=False) == f'"{value}"'
+
+
 def _has_escape(value: str) -> bool:
     r"""Return True if a JSON encoder writes a `\u`, which lightningd refuses in places."""
     return "\\u" in json.dumps(value, ensure_ascii=False).replace("\\\\", "")
@@ -172,6 +177,7 @@ METHODS: dict[str, Signature] = {
         deschashonly=one_of(True),
     ),
     "createinvoice": signature({"invstring": unsigned_invoice, "label": own_label, "preimage": hex_32}),
+    "signmessage": signature({"message": verbatim(65_535)}),
     "delinvoice": signature({"label": matching(_TEMPLATE), "status": one_of("unpaid", "expired")}),
     "listinvoices": signature(label=any_label, payment_hash=hex_32),
     "listsendpays": signature(

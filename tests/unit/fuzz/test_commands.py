@@ -63,6 +63,8 @@ WORDS: dict[str, list[Any]] = {
     "max_payment": ["1sat", "none", "", "0", "-1", 5],
     "resume": [True, "true", False],
     "view": ["own", "node", "all"],
+    "limit": [1, 100, 0, -1, "20", "9" * 400, 1.5, "٣", " 7 "],
+    "offset": [0, 10_000, 10_001, "5", 2**70],
     "methods": ["all", "get_info", ["get_info", "pay_invoice"], "x" * 10_000, ["\ud800"], []],
     "expires": [
         "never",

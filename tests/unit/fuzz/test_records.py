@@ -12,14 +12,17 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from nwc import commands
-from nwc.wallet.spending.ledger import LedgerError, parse_ledger
+from nwc.wallet.records import RecordError
+from nwc.wallet.spending.ledger import parse_ledger
 from tests.double import plans
 from tests.unit.fuzz import strategies
 from tests.unit.fuzz.way import Way, event_frame
 
 # Errors that are logged for unreadable records, and calls with keys that the plugin did not make.
 EXPECTED = (
-    "LedgerError",
+    "DamagedRecordError",
+    "RecordVersionError",
+    "NewerRecordError",
     "UnreadableRecordError",
     "cannot spend: its ledger",
     "its connection cannot pay",
@@ -171,6 +174,6 @@ def test_records_changed_by_hand_break_and_spend_nothing(records: Records, data:
 def is_unreadable(ledger: bytes) -> bool:
     try:
         parse_ledger(ledger.decode())
-    except (LedgerError, UnicodeDecodeError):
+    except (RecordError, UnicodeDecodeError):
         return True
     return False

@@ -12,12 +12,18 @@ RECEIVING = (
     "list_transactions",
 )
 PAYING = ("pay", "pay_invoice", "pay_keysend")
+BY_NAME = ("sign_message",)
 
 
 def test_only_payments_have_no_timeout() -> None:
     """After a timeout, people would pay again."""
     assert {name for name, method in METHODS.items() if method.timeout_s is None} == set(PAYING)
     assert {name for name, method in METHODS.items() if method.spends} == set(PAYING)
+
+
+def test_signing_has_to_be_named() -> None:
+    assert {name for name, method in METHODS.items() if method.only_by_name} == set(BY_NAME)
+    assert set(METHODS) == {*RECEIVING, *PAYING, *BY_NAME}
 
 
 @pytest.mark.parametrize(

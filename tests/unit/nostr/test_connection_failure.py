@@ -15,6 +15,7 @@ from websockets.exceptions import (
     InvalidStatus,
     InvalidUpgrade,
     ProxyError,
+    SecurityError,
 )
 from websockets.frames import Close
 from websockets.http11 import Response
@@ -81,6 +82,10 @@ FAILURES: list[tuple[BaseException, str]] = [
     (
         ProxyError("x"),
         "lightningd's proxy cannot reach the relay: it may be down, or its URL may be wrong",
+    ),
+    (
+        SecurityError("more than 16384 bytes of headers"),
+        "the server is not a relay (its handshake is too long): check the relay's URL",
     ),
     (
         InvalidMessage("did not receive a valid HTTP response"),

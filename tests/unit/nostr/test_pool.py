@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from nwc.nostr import pool as module
 from nwc.nostr import relay
 from nwc.nostr.event import Event, sign_event
 from nwc.nostr.keys import KeyPair
@@ -22,17 +21,12 @@ LONG_S = 60.0
 SHORT_S = 2.0
 
 
-def make_pool(*, proxy: str | None = None, always_use_proxy: bool = False) -> RelayPool:
+def make_relay(url: str) -> relay.Relay:
     def on_event(event: Event, url: str) -> str | None:
         raise AssertionError(event)
 
-    return RelayPool(
-        kinds=(23194,),
-        max_age=120,
-        proxy=proxy,
-        always_use_proxy=always_use_proxy,
-        on_event=on_event,
-        on_connected=lambda url: None,
+    return relay.Relay(
+        url, kinds=(23194,), max_age=120, proxy=None, on_event=on_event, on_connected=lambda url: None
     )
 
 
@@ -45,7 +39,7 @@ async def servers() -> AsyncIterator[list[FakeRelay]]:
 @pytest_asyncio.fixture
 async def pool(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RelayPool]:
     monkeypatch.setattr(relay, "TICK_S", 0.01)
-    pool = make_pool()
+    pool = RelayPool(make_relay)
     yield pool
     await pool.stop()
 
@@ -164,34 +158,3 @@ async def test_stop_closes_all_connections_and_ends_publications(
     assert not (await publishing)[url].accepted
     await asyncio.wait_for(connection.wait_closed(), PATIENCE_S)
     assert pool.info() == []
-
-
-@pytest.mark.parametrize(
-    ("proxy", "always", "url", "used"),
-    [
-        (None, False, "wss://relay.example", None),
-        (None, False, "ws://abc.onion", None),
-        ("socks5h://h:1", False, "wss://relay.example", None),
-        ("socks5h://h:1", False, "ws://abc.onion", "socks5h://h:1"),
-        ("socks5h://h:1", True, "wss://relay.example", "socks5h://h:1"),
-        ("socks5h://h:1", True, "ws://127.0.0.1:7777", "socks5h://h:1"),
-    ],
-)
-def test_the_proxy_is_used_for_onions_or_always(
-    proxy: str | None, always: bool, url: str, used: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: dict[str, object] = {}
-
-    class FakeConnection:
-        def __init__(self, url: str, **options: object) -> None:
-            made[url] = options["proxy"]
-
-        def start(self) -> None:
-            pass
-
-        def subscribe(self, recipient: Recipient) -> None:
-            pass
-
-    monkeypatch.setattr(module, "Relay", FakeConnection)
-    make_pool(proxy=proxy, always_use_proxy=always).subscribe(RECIPIENT, [url])
-    assert made == {url: used}

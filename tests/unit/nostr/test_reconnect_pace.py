@@ -1,10 +1,8 @@
 """When the next attempt begins, by a clock that the test moves."""
 
-import itertools
-
 import pytest
 
-from nwc.nostr.reconnect_pace import BURST, FIRST_PAUSE_S, LONG_PAUSE_S, OUTAGE_S, ReconnectPace
+from nwc.nostr.reconnect_pace import BURST, FIRST_PAUSE_S, OUTAGE_S, ReconnectPace
 
 MAX_PAUSE_S = 8.0
 
@@ -34,30 +32,6 @@ def test_no_pause_is_long_in_the_first_ten_minutes(lasts_s: float) -> None:
         pause_s = pace.pause(now)
         assert FIRST_PAUSE_S / 2 <= pause_s <= MAX_PAUSE_S
         now += pause_s
-
-
-def test_the_pause_is_a_minute_after_an_outage_of_ten_minutes() -> None:
-    pace = ReconnectPace(0)
-    for now in (OUTAGE_S, 10 * OUTAGE_S):
-        assert LONG_PAUSE_S / 2 <= pace.pause(now) <= LONG_PAUSE_S
-    pace.served(10 * OUTAGE_S)
-    assert pace.pause(10 * OUTAGE_S) <= MAX_PAUSE_S
-    assert pace.pause(11 * OUTAGE_S - 1) <= MAX_PAUSE_S
-    assert pace.pause(11 * OUTAGE_S) > MAX_PAUSE_S
-
-
-def test_there_is_at_most_one_attempt_in_five_seconds() -> None:
-    """Even if the relay serves each time, so that there is never an outage."""
-    pace, now, times = ReconnectPace(0), 0.0, []
-    while now < 3600:
-        pace.attempted(now)
-        pace.served(now)
-        times.append(now)
-        now += pace.pause(now)
-    for minutes in (1, 10, 60):
-        assert len([at for at in times if at < 60 * minutes]) <= 60 * minutes / 5
-    gaps = [later - earlier for earlier, later in itertools.pairwise(times[BURST:])]
-    assert min(gaps) >= 5
 
 
 def test_the_first_attempts_after_a_quiet_hour_follow_each_other_at_once() -> None:

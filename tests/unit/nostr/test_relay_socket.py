@@ -4,15 +4,25 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import InvalidStatus, SecurityError
+from websockets.frames import CloseCode
 from websockets.utils import accept_key
 
 from nwc.nostr import relay_socket as module
-from nwc.nostr.relay_socket import NO_PONG, PIECE_BYTES, READ_BYTES, RelaySocket, open_socket
+from nwc.nostr.relay_socket import (
+    MAX_HEAD_BYTES,
+    NO_PONG,
+    PIECE_BYTES,
+    READ_BYTES,
+    RelaySocket,
+    open_socket,
+)
 from tests.support.certificate import Certificate
 from tests.unit.helpers import until
 from tests.unit.nostr.fake_relay import PATIENCE_S, FakeRelay
@@ -52,15 +62,20 @@ Connected = Callable[[], AbstractAsyncContextManager[tuple[RelaySocket, ServerCo
 
 
 @pytest.fixture(params=["ws", "wss"])
-def connected(
+def tls(
     request: pytest.FixtureRequest, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
-) -> Connected:
-    """Return a context manager that yields both ends of a connection before `listen` is called.
+) -> ssl.SSLContext | None:
+    """Return the relay's TLS.
 
     Every test runs twice, the second time over TLS, which asyncio reads in another way than plain TCP.
     """
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
-    tls = certificate.server_context() if request.param == "wss" else None
+    return certificate.server_context() if request.param == "wss" else None
+
+
+@pytest.fixture
+def connected(tls: ssl.SSLContext | None) -> Connected:
+    """Return a context manager that yields both ends of a connection before `listen` is called."""
 
     @asynccontextmanager
     async def both_ends() -> AsyncIterator[tuple[RelaySocket, ServerConnection]]:
@@ -190,39 +205,76 @@ async def test_nothing_is_read_before_listen(connected: Connected, size: int) ->
             for _ in range(100):
                 await asyncio.sleep(0)
             assert len(connection._unhandled) <= READ_BYTES
+            assert connection._early_messages == [], "none came with the handshake"
             messages = Messages(connection)
             assert [*set(await messages.next(50))] == ["\0" * size]
 
 
-def switching(request: str) -> bytes:
-    """Return the answer to a handshake (RFC 6455 section 4.2.2)."""
+def switching(request: str, *, more: str = "") -> bytes:
+    """Return the answer to a handshake (RFC 6455 section 4.2.2), with further header lines."""
     key = next(line for line in request.splitlines() if line.startswith("Sec-WebSocket-Key: "))
     accept = accept_key(key.partition(": ")[2])
     return (
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        f"Sec-WebSocket-Accept: {accept}\r\n{more}\r\n"
     ).encode()
 
 
-async def test_messages_that_come_with_the_handshake_are_delivered_after_listen() -> None:
-    """A relay may send its AUTH challenge right after its answer to the handshake."""
+@asynccontextmanager
+async def answering(tls: ssl.SSLContext | None, answer: Callable[[str], bytes]) -> AsyncIterator[str]:
+    """Yield the URL of a server that answers a handshake, and reads until the client is gone."""
     is_over = asyncio.Event()
 
-    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = await reader.readuntil(b"\r\n\r\n")
-        writer.write(switching(request.decode()) + b"\x81\x05hello" + EMPTY_TEXT * PIECE_BYTES)
-        with contextlib.suppress(ConnectionResetError):
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer((await reader.readuntil(b"\r\n\r\n")).decode()))
+        with contextlib.suppress(OSError):
             await reader.read()
         writer.close()
         is_over.set()
 
-    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+    async with await asyncio.start_server(talk, "127.0.0.1", 0, ssl=tls) as server:
         port = server.sockets[0].getsockname()[1]
-        connection = await open_socket(f"ws://127.0.0.1:{port}", proxy=None)
+        yield f"{'wss' if tls else 'ws'}://127.0.0.1:{port}"
+        await is_over.wait()
+
+
+async def test_messages_that_come_with_the_handshake_are_delivered_after_listen(
+    tls: ssl.SSLContext | None,
+) -> None:
+    """A relay may send its AUTH challenge right after its answer to the handshake."""
+    early = b"\x81\x05hello" + EMPTY_TEXT * PIECE_BYTES
+    async with answering(tls, lambda request: switching(request) + early) as url:
+        connection = await open_socket(url, proxy=None)
         messages = Messages(connection)
         assert await messages.next(1 + PIECE_BYTES) == ["hello"] + [""] * PIECE_BYTES
         connection.abort()
-        await is_over.wait()
+
+
+HEADER_BYTES = 4096
+AT_MOST = MAX_HEAD_BYTES // HEADER_BYTES
+
+
+@pytest.mark.parametrize("count", [1, AT_MOST - 1, AT_MOST + 1])
+async def test_the_headers_of_the_answer_to_the_handshake_are_bounded(
+    tls: ssl.SSLContext | None, count: int
+) -> None:
+    header = "X: ".ljust(HEADER_BYTES - 2, "x") + "\r\n"
+    async with answering(tls, lambda request: switching(request, more=header * count)) as url:
+        if count > AT_MOST:
+            with pytest.raises(SecurityError, match="bytes of headers"):
+                await open_socket(url, proxy=None)
+        else:
+            (await open_socket(url, proxy=None)).abort()
+
+
+async def test_a_page_that_refuses_the_handshake_may_be_longer_than_headers(
+    tls: ssl.SSLContext | None,
+) -> None:
+    size = 4 * MAX_HEAD_BYTES
+    page = f"HTTP/1.1 503 Busy\r\nContent-Length: {size}\r\n\r\n".encode() + b"x" * size
+    async with answering(tls, lambda _: page) as url:
+        with pytest.raises(InvalidStatus, match="503"):
+            await open_socket(url, proxy=None)
 
 
 async def test_a_peer_that_sends_close_but_keeps_the_connection_is_dropped(
@@ -295,6 +347,36 @@ async def test_a_peer_over_its_share_is_not_read_until_its_pause_is_over(
         assert await messages.next(1) == ["c"]
 
 
+async def test_nothing_is_read_while_a_peer_is_paused(
+    connected: Connected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a flood would fill our memory."""
+    async with connected() as (connection, peer):
+        messages = Messages(connection)
+        monkeypatch.setattr(connection._share, "pause_after", lambda *_: LONG_S)
+        await peer.send("a")
+        await messages.next(1)
+        async with flooded(peer, EMPTY_TEXT):
+            await until(lambda: peer.transport.get_write_buffer_size() >= WRITTEN_AT_ONCE)
+            for _ in range(100):
+                await asyncio.sleep(0)
+        assert len(connection._unhandled) <= READ_BYTES
+        assert messages.received == []
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+async def test_a_certificate_that_is_unknown_or_for_another_name_is_refused(
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
+    host = "localhost" if trusted else "127.0.0.1"  # the certificate is for 127.0.0.1
+    async with FakeRelay(certificate.server_context()) as relay:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await open_socket(f"wss://{host}:{relay.port}", proxy=None)
+        assert relay.arrivals.empty()
+
+
 async def test_a_peer_that_pings_and_does_not_read_is_dropped(
     connected: Connected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,6 +413,23 @@ async def test_a_peer_that_does_not_read_is_dropped(
         assert (connection.close_exc.rcvd, connection.close_exc.sent) == (None, None)
 
 
+async def test_the_end_of_the_connection_ends_a_drain_and_all_timers(connected: Connected) -> None:
+    async with connected() as (connection, peer):
+        Messages(connection)
+        peer.transport.pause_reading()
+        fill(connection)
+        connection._fail(CloseCode.INTERNAL_ERROR, "a fault")
+        timers = (connection._ping_timer, connection._unread_timer, connection._close_timer)
+        draining = asyncio.create_task(connection.drain())
+        await asyncio.sleep(0)
+        assert not draining.done()
+        connection.abort()
+        async with asyncio.timeout(PATIENCE_S):
+            await connection.wait_closed()
+            await draining
+        assert all(timer is not None and timer.cancelled() for timer in timers)
+
+
 async def test_a_peer_that_reads_slowly_is_not_dropped(connected: Connected) -> None:
     async with connected() as (connection, peer):
         peer.transport.pause_reading()
@@ -340,6 +439,18 @@ async def test_a_peer_that_reads_slowly_is_not_dropped(connected: Connected) -> 
         peer.transport.resume_reading()
         await until(unread_timer.cancelled)
         assert connection.can_send
+
+
+@pytest.mark.parametrize("ends", ["abort", "fail"])
+async def test_nothing_can_be_sent_once_the_end_has_begun(connected: Connected, ends: str) -> None:
+    async with connected() as (connection, _):
+        assert connection.can_send
+        if ends == "abort":
+            connection.abort()
+        else:
+            connection._fail(CloseCode.INTERNAL_ERROR, "a fault")
+        assert not connection.is_open
+        assert not connection.can_send
 
 
 async def test_close_sends_a_close_frame_and_waits_for_the_end(connected: Connected) -> None:

@@ -70,6 +70,7 @@ class PayingBench(Bench):
         invoices: the answers of `decode` for the fetched invoices.
         issuer: what `fetchinvoice` answers instead of an invoice: an error, or a future.
         proof: what `createproof` answers.
+        own_status: of every invoice that lightningd has made; None if it has none.
 
     """
 
@@ -93,7 +94,8 @@ class PayingBench(Bench):
         self.invoices: dict[str, Json] = {}
         self.issuer: RpcCallError | asyncio.Future[Json] | None = None
         self.proof: Json | RpcCallError = {"proofs": [{"bolt12": "lnp1proof"}]}
-        for method in ("decode", "getinfo", "pay", "fetchinvoice", "createproof"):
+        self.own_status: str | None = None
+        for method in ("decode", "getinfo", "pay", "fetchinvoice", "createproof", "listinvoices"):
             setattr(self.lightningd, f"_{method}", getattr(self, f"_{method}"))
 
     def close(self) -> None:
@@ -158,6 +160,10 @@ class PayingBench(Bench):
         if isinstance(self.proof, RpcCallError):
             raise self.proof
         return self.proof
+
+    def _listinvoices(self, payment_hash: str) -> Json:
+        found = {"payment_hash": payment_hash, "status": self.own_status}
+        return {"invoices": [found] if self.own_status else []}
 
     def _getinfo(self) -> Json:
         return {"id": OWN_ID, "network": "regtest"}

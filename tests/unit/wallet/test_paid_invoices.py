@@ -50,27 +50,15 @@ async def test_a_stop_lets_the_current_invoice_finish(scene: Scene) -> None:
     assert scene.notified() == [("shop", made), ("shop", last)]
 
 
-async def test_a_stop_does_not_wait_for_a_relay_for_ever(scene: Scene) -> None:
+@pytest.mark.parametrize("timeout_s", [0, 0.01], ids=["crash", "stop"])
+async def test_a_stop_or_crash_while_notifying_loses_nothing(scene: Scene, timeout_s: float) -> None:
+    """A stop does not wait for a relay for ever."""
     shop = scene.connect("shop")
     await scene.start()
     scene.pool.holds.clear()
     made = await scene.paid(shop, 1)
     await scene.pool.until(lambda: len(scene.pool.attempts) == 2)
-    await scene.stop(0.01)
-    assert scene.position == 0
-    scene.pool.holds.set()
-    await scene.restart()
-    await scene.handled(1)
-    assert scene.notified() == [("shop", made)]
-
-
-async def test_a_crash_while_notifying_loses_nothing(scene: Scene) -> None:
-    shop = scene.connect("shop")
-    await scene.start()
-    scene.pool.holds.clear()
-    made = await scene.paid(shop, 1)
-    await scene.pool.until(lambda: len(scene.pool.attempts) == 2)
-    await scene.stop()
+    await scene.stop(timeout_s)
     assert scene.position == 0
     scene.pool.holds.set()
     await scene.restart()

@@ -12,19 +12,20 @@ from nwc.nip47.errors import Nip47Error
 from nwc.wallet import invoice_record
 from nwc.wallet.connections import record as connection_record
 from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
-from nwc.wallet.connections.record import Connection, ConnectionRecordError, parse_connection
+from nwc.wallet.connections.record import Connection, parse_connection
 from nwc.wallet.records import (
     MAX_NUMBER,
     OPTIONAL,
     Bounds,
     DamagedRecordError,
     Fields,
+    RecordError,
     RecordKind,
     RecordVersionError,
     read,
 )
 from nwc.wallet.spending import breaker, ledger, payment, refusals
-from nwc.wallet.spending.ledger import Ledger, LedgerError, parse_ledger
+from nwc.wallet.spending.ledger import Ledger, parse_ledger
 from nwc.wallet.spending.payment import Payment, PaymentRecord, PaymentState, parse_payment_record
 from tests.unit.helpers import CLIENT
 from tests.unit.wallet.spending.bench import Bench, invoice
@@ -202,12 +203,12 @@ def newer(text: str) -> str:
 
 
 def test_a_newer_connection_is_not_served() -> None:
-    with pytest.raises(ConnectionRecordError, match="newer version of the plugin"):
+    with pytest.raises(RecordError, match="newer version of the plugin"):
         parse_connection(KEY, newer(RECORDS["connection"][0]))
 
 
 def test_a_newer_ledger_spends_nothing() -> None:
-    with pytest.raises(LedgerError, match="newer version of the plugin"):
+    with pytest.raises(RecordError, match="newer version of the plugin"):
         parse_ledger(newer(RECORDS["ledger"][0]))
 
 

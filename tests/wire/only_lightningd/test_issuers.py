@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from tests.support.lightningd_version import runs_since
 from tests.support.processes import ROOT
 from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import wait_until
@@ -72,16 +71,6 @@ def test_an_issuer_that_asks_for_the_right_amount_again_is_paid(
     assert app.ask("pay", {"payment": offer}).code == "NOT_FOUND"
     overcharging.rpc.call("overcharge", {"amount_msat": 0})
     assert app.ask("pay", {"payment": offer}).result["state"] == "settled"
-
-
-def test_an_own_offer_is_paid_without_a_fee(node: RealNode, app: ConnectedApp) -> None:
-    offer = node.rpc.call("offer", {"amount": AMOUNT_MSAT, "description": "from me to me"})["bolt12"]
-    result = app.ask("pay", {"payment": offer, "payer_note": "myself"}).result
-    assert (result["state"], result["fees_paid"]) == ("settled", 0)
-    [paid] = node.rpc.listinvoices(payment_hash=result["payment_hash"])["invoices"]
-    assert (paid["status"], paid["invreq_payer_note"]) == ("paid", "myself")
-    assert ("payer_proof" in result) == runs_since("26.06")
-    assert books(node, app) == (AMOUNT_MSAT, 0)
 
 
 def test_an_issuer_that_never_answers_is_not_found(

@@ -165,6 +165,54 @@ async def test_a_refused_info_event_is_published_again(
     assert live.is_published.is_set()
 
 
+async def test_info_events_that_wait_for_a_retry_do_not_delay_others(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher_module, "RETRY_DELAYS_S", (3600,))
+    refused = [stage.connect(str(number)) for number in range(MAX_AT_ONCE_PER_RELAY)]
+    refuse(stage, times=MAX_AT_ONCE_PER_RELAY)
+    stage.info_publisher.relay_connected(A)
+    await until(lambda: all(live.info_states.get(A, "").startswith("not") for live in refused))
+    other = stage.connect("other")
+    stage.info_publisher.publish(other)
+    await until(lambda: other.info_states == {A: PUBLISHED})
+
+
+async def test_a_changed_connection_counts_as_unpublished_until_a_relay_has_the_new_info_event(
+    stage: Stage,
+) -> None:
+    live = stage.connect("app")
+    stage.info_publisher.publish(live)
+    await until(live.is_published.is_set)
+    hold(stage)
+    stage.info_publisher.publish(live)
+    assert not live.is_published.is_set()
+    await release(stage)
+    assert live.is_published.is_set()
+
+
+async def test_the_answer_of_a_relay_that_a_connection_has_left_is_ignored(stage: Stage) -> None:
+    live = stage.connect("app")
+    hold(stage)
+    stage.info_publisher.publish(live)
+    await until(lambda: len(stage.pool.attempts) == 1)
+    live.record = replace(live.record, relays=(B,))
+    live.info_states = {B: WAITING}
+    await release(stage)
+    assert live.info_states == {B: WAITING}
+    assert not live.is_published.is_set()
+
+
+async def test_no_notifications_are_offered_if_the_owner_has_switched_them_off(stage: Stage) -> None:
+    live = stage.connect("app")
+    publisher = InfoPublisher(stage.pool, stage.connections, notifications=False)
+    publisher.publish(live)
+    await until(lambda: len(stage.pool.accepted) == 1)
+    assert "notifications" not in stage.pool.accepted[0].content
+    assert not any(tag[0] == "notifications" for tag in stage.pool.accepted[0].tags)
+    await publisher.stop()
+
+
 async def test_a_reconnect_while_an_answer_is_pending_does_not_double_the_retries(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,6 +342,18 @@ async def test_another_spelling_of_a_relay_in_use_gets_no_withdrawal(stage: Stag
     assert stage.pool.attempts == []
     await stage.info_publisher.withdraw(live, B, 100)
     assert len(stage.pool.attempts) == 2
+
+
+async def test_a_withdrawal_ends_if_its_connection_comes_back(stage: Stage) -> None:
+    """Its second event would delete the new info event."""
+    live = stage.connect("app", (B,))
+    hold(stage)
+    withdrawing = asyncio.create_task(stage.info_publisher.withdraw(live, A, 100))
+    await until(lambda: len(stage.pool.attempts) == 1)
+    live.record = replace(live.record, relays=(A, B))
+    await release(stage)
+    await withdrawing
+    assert len(stage.pool.attempts) == 1
 
 
 async def test_nothing_is_published_after_a_stop(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

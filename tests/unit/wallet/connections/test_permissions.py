@@ -21,6 +21,7 @@ BUDGETS = [Budget(BudgetKind.UNLIMITED), Budget(BudgetKind.AMOUNT, 1), Budget(Bu
         (("make_invoice",), ("make_invoice",), ()),
         (("pay_invoice",), (), ("pay_invoice",)),
         (("pay_keysend", "get_balance"), ("get_balance",), ("pay_keysend",)),
+        (("sign_message",), ("sign_message",), ()),
         (("no such",), (), ()),
         ((), (), ()),
     ],

@@ -11,12 +11,12 @@ from nwc.nostr.keys import KeyPair
 from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.connections.record import (
     Connection,
-    ConnectionRecordError,
     ConnectionStore,
     View,
     parse_connection,
     wallet_keys,
 )
+from nwc.wallet.records import RecordError
 from tests.unit.helpers import CLIENT, JSON_VALUES, NOW, STRANGER
 from tests.unit.wallet.fake_node import FakeNode
 
@@ -111,7 +111,7 @@ def test_the_stored_form_of_a_budget() -> None:
 
 @pytest.mark.parametrize("version", [0, 2, "1", None, 1.5])
 def test_a_record_of_another_version_is_refused(version: object) -> None:
-    with pytest.raises(ConnectionRecordError, match="version"):
+    with pytest.raises(RecordError, match="version"):
         parse_connection(KEY, damaged(version=version))
 
 
@@ -185,7 +185,7 @@ def test_a_record_of_another_version_is_refused(version: object) -> None:
     ],
 )
 def test_a_damaged_record_is_refused(text: str) -> None:
-    with pytest.raises(ConnectionRecordError) as caught:
+    with pytest.raises(RecordError) as caught:
         parse_connection(KEY, text)
     assert len(str(caught.value)) < 200
 
@@ -193,13 +193,13 @@ def test_a_damaged_record_is_refused(text: str) -> None:
 @pytest.mark.parametrize("key", [KEY.upper(), NPUB])
 def test_a_key_in_another_spelling_is_refused(key: str) -> None:
     """A subscription with it would match no author, and a relay could refuse all of the subscription."""
-    with pytest.raises(ConnectionRecordError):
+    with pytest.raises(RecordError):
         parse_connection(key, damaged(client_pubkey=key))
 
 
 @given(st.text() | JSON_VALUES.map(json.dumps))
 def test_arbitrary_text_is_refused(text: str) -> None:
-    with pytest.raises(ConnectionRecordError):
+    with pytest.raises(RecordError):
         parse_connection(KEY, text)
 
 
@@ -207,7 +207,7 @@ def test_arbitrary_text_is_refused(text: str) -> None:
 def test_a_record_with_an_arbitrary_field_is_refused_or_usable(name: str, value: object) -> None:
     try:
         connection = parse_connection(KEY, damaged(**{name: value}))
-    except ConnectionRecordError:
+    except RecordError:
         return
     connection.has_expired(NOW)
     assert connection.client_pubkey == KEY
@@ -221,7 +221,7 @@ def test_a_budget_with_an_arbitrary_field_is_refused_or_usable(name: str, value:
     """Its periods can be computed at any time."""
     try:
         budget = parse_connection(KEY, damaged_budget(**{name: value})).budget
-    except ConnectionRecordError:
+    except RecordError:
         return
     for renewal in Renewal:
         for now in (0, NOW, 2**40 / 8):

@@ -5,7 +5,8 @@ import pytest
 from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.connections.record import View
 from nwc.wallet.methods.get_balance import get_balance
-from nwc.wallet.spending.ledger import Ledger, LedgerError
+from nwc.wallet.records import RecordError
+from nwc.wallet.spending.ledger import Ledger
 from nwc.wallet.spending.payment import Payment
 from tests.unit.in_process import ALICE, BOB, World, call, connection
 
@@ -112,5 +113,5 @@ async def test_the_cap_on_one_payment_does_not_lower_the_balance(world: World) -
 async def test_a_damaged_ledger_gives_an_error(world: World) -> None:
     asking = connection(ALICE, budget=UNLIMITED)
     await world.node.datastore_put(("nwc", "ledgers", asking.client_pubkey), "{}")
-    with pytest.raises(LedgerError):
+    with pytest.raises(RecordError):
         await get_balance(world.wallet, call(asking, {}))

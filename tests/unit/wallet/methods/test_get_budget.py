@@ -7,7 +7,8 @@ import pytest
 
 from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.methods.get_budget import get_budget
-from nwc.wallet.spending.ledger import Ledger, LedgerError
+from nwc.wallet.records import RecordError
+from nwc.wallet.spending.ledger import Ledger
 from nwc.wallet.spending.payment import Payment
 from tests.unit.in_process import ALICE, START, World, call, connection
 
@@ -118,5 +119,5 @@ async def test_a_damaged_ledger_raises(world: World) -> None:
     """It is unknown how much is used. The client gets INTERNAL."""
     asking = connection(ALICE, budget=WEEKLY)
     await world.node.datastore_put(("nwc", "ledgers", asking.client_pubkey), "{}")
-    with pytest.raises(LedgerError):
+    with pytest.raises(RecordError):
         await get_budget(world.wallet, call(asking, {}))

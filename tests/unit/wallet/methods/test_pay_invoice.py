@@ -17,7 +17,6 @@ from nwc.wallet.methods.pay_invoice import parse_params, pay_invoice
 from nwc.wallet.spending.payment import MAX_PAYMENT_MSAT
 from tests.unit.helpers import JSON_VALUES
 from tests.unit.wallet.paying_node import (
-    OWN_ID,
     OWN_SECRET,
     PREIMAGE,
     Asked,
@@ -154,7 +153,6 @@ def test_the_refusal_of_bolt12_names_the_method_for_it(bench: PayingBench) -> No
     [
         (make_invoice(currency="bc"), "network regtest; its prefix is lnbc"),
         (make_invoice(currency="tb"), "network regtest; its prefix is lntb"),
-        (make_invoice(secret=OWN_SECRET), "must be another node's"),
         (make_invoice(created_at=START - 3600), "must not have expired"),
         (make_invoice(created_at=0, expiry=1), "must not have expired"),
     ],
@@ -176,7 +174,6 @@ def test_an_invoice_is_paid_in_its_last_second(bench: PayingBench) -> None:
         {"type": "bolt12 offer"},
         {"type": None},
         {"currency": "bc"},
-        {"payee": OWN_ID},
         {"amount_msat": 0},
         {"amount_msat": MAX_PAYMENT_MSAT + 1},
     ],
@@ -224,6 +221,54 @@ def test_nothing_is_reserved_when_lightningd_does_not_answer(bench: PayingBench,
 async def _pay(bench: PayingBench) -> None:
     [asking] = bench.connections.values()
     await pay_invoice(bench.wallet, Call("00" * 32, {"invoice": INVOICE}, asking))
+
+
+# An invoice of the own node
+
+OWN = make_invoice(secret=OWN_SECRET)
+
+
+def test_an_own_invoice_is_paid_without_a_fee(bench: PayingBench) -> None:
+    """It needs no channel. Its whole amount may be the rest of the budget."""
+    bench.grant(amount(100))
+    bench.lightningd.spendable_msat = 0
+    bench.own_status = "unpaid"
+    asked = ask(bench, invoice=OWN, max_fee=5000)
+    assert bench.command().max_fee_msat == 0
+    assert bench.ledger().reserved_msat == 100
+    bench.finish(bench.command())
+    assert asked.result == {"preimage": PREIMAGE.hex(), "fees_paid": 0}
+
+
+def test_an_own_invoice_is_not_a_large_payment(bench: PayingBench) -> None:
+    bench.grant(amount(MAX_PAYMENT_MSAT))
+    bench.own_status = "unpaid"
+    ask(bench, invoice=make_invoice(10**12, OWN_SECRET))
+    assert bench.sends() == 1
+    assert not bench.lightningd.called("listnodes"), "no route is looked for"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [("paid", "paid already"), ("expired", "no longer takes"), (None, "no longer takes")],
+)
+def test_an_own_invoice_that_takes_no_payment_is_refused(
+    bench: PayingBench, status: str | None, words: str
+) -> None:
+    bench.own_status = status
+    code, message = ask(bench, invoice=OWN).refusal
+    assert code == ErrorCode.PAYMENT_FAILED
+    assert words in message
+    assert spent_nothing(bench)
+
+
+def test_an_own_invoice_that_this_connection_has_paid_gets_the_same_answer(bench: PayingBench) -> None:
+    bench.own_status = "unpaid"
+    asked = ask(bench, invoice=OWN)
+    bench.finish(bench.command())
+    bench.own_status = "paid"
+    assert ask(bench, 2, invoice=OWN).result == asked.result
+    assert bench.sends() == 1
 
 
 # amount

@@ -115,6 +115,7 @@ class SimulatedLightningd(Node):
         calls: methods with their parameters, in order.
         fetched, proven: how many invoices were fetched for offers, and how many proofs made.
         gate: awaited before each call takes effect, to delay it.
+        spendable_msat: what its channel can send.
 
     """
 
@@ -129,6 +130,7 @@ class SimulatedLightningd(Node):
         self.parts: list[Json] = []
         self.fetched = self.proven = 0
         self.gate: Callable[[str, Json], Awaitable[None]] | None = None
+        self.spendable_msat = 10**19
         self._waiting: set[asyncio.Task[Any]] = set()
 
     @property
@@ -216,7 +218,7 @@ class SimulatedLightningd(Node):
         if old is None:
             raise RpcCallError("deldatastore", RpcCode.DATASTORE_DEL_DOES_NOT_EXIST, "none")
         if generation not in (None, old[1]):
-            raise RpcCallError("deldatastore", RpcCode.DATASTORE_DEL_WRONG_GENERATION, "other")
+            raise RpcCallError("deldatastore", 1201, "other generation")
         del self.datastore[tuple(key)]
         self.on_write(tuple(key), old[0], None)
         return {}
@@ -231,7 +233,7 @@ class SimulatedLightningd(Node):
         return {"reservations": []}
 
     def _listpeerchannels(self) -> Json:
-        return {"channels": [{"state": "CHANNELD_NORMAL", "spendable_msat": 10**19}]}
+        return {"channels": [{"state": "CHANNELD_NORMAL", "spendable_msat": self.spendable_msat}]}
 
     def _listsendpays(
         self,

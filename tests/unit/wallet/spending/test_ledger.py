@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
-from nwc.wallet.spending.ledger import BudgetExceededError, Ledger, LedgerError, parse_ledger
+from nwc.wallet.records import RecordError
+from nwc.wallet.spending.ledger import BudgetExceededError, Ledger, parse_ledger
 from tests.unit.helpers import JSON_VALUES
 from tests.unit.wallet.spending.values import (
     DAY,
@@ -242,7 +243,7 @@ RESERVATION = FULL["reservations"][ONE.request_id]
 @pytest.mark.parametrize("name", FULL)
 def test_a_missing_field_is_damage(name: str) -> None:
     fields = {other: value for other, value in FULL.items() if other != name}
-    with pytest.raises(LedgerError):
+    with pytest.raises(RecordError):
         parse_ledger(json.dumps(fields))
 
 
@@ -253,13 +254,13 @@ MAY_BE_MISSING = ("metadata", "first_sendpay_index", "reserved_at_us")
 @pytest.mark.parametrize("name", [n for n in RESERVATION if n not in MAY_BE_MISSING])
 def test_a_missing_field_of_a_reservation_is_damage(name: str) -> None:
     fields = {other: value for other, value in RESERVATION.items() if other != name}
-    with pytest.raises(LedgerError):
+    with pytest.raises(RecordError):
         parse_ledger(json.dumps({**FULL, "reservations": {ONE.request_id: fields}}))
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "1", "null", '"x"', "{", "[" * 100_000, "NaN", "\0"])
 def test_text_that_is_not_a_ledger_is_refused(text: str) -> None:
-    with pytest.raises(LedgerError):
+    with pytest.raises(RecordError):
         parse_ledger(text)
 
 
@@ -280,7 +281,7 @@ def test_text_that_is_not_a_ledger_is_refused(text: str) -> None:
     ],
 )
 def test_a_damaged_field_is_refused(name: str, value: object) -> None:
-    with pytest.raises(LedgerError):
+    with pytest.raises(RecordError):
         parse_ledger(json.dumps({**FULL, name: value}))
 
 
@@ -302,7 +303,7 @@ def test_a_damaged_field_is_refused(name: str, value: object) -> None:
 )
 def test_a_damaged_reservation_is_refused(name: str, value: object) -> None:
     reservations = {ONE.request_id: {**RESERVATION, name: value}}
-    with pytest.raises(LedgerError):
+    with pytest.raises(RecordError):
         parse_ledger(json.dumps({**FULL, "reservations": reservations}))
 
 
@@ -310,7 +311,7 @@ def check_usable(text: str) -> None:
     """Check that the text is refused, or that no amount of the ledger is negative."""
     try:
         ledger = parse_ledger(text)
-    except LedgerError:
+    except RecordError:
         return
     assert min(ledger.spent_msat, ledger.total_spent_msat, ledger.received_msat) >= 0
     assert all(min(p.amount_msat, p.max_fee_msat) >= 0 for p in ledger.reservations.values())
@@ -342,5 +343,5 @@ def test_a_ledger_with_random_text_is_refused_or_usable(ledger: Ledger, data: st
 
 @given(JSON_VALUES)
 def test_random_json_is_refused(value: Any) -> None:
-    with pytest.raises(LedgerError):
+    with pytest.raises(RecordError):
         parse_ledger(json.dumps(value))

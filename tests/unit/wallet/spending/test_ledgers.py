@@ -9,7 +9,8 @@ import pytest_asyncio
 
 from nwc.cln.errors import NodeError, NodeUnavailableError, RpcCallError, RpcCode
 from nwc.cln.node import DatastoreKey, Json
-from nwc.wallet.spending.ledger import Ledger, LedgerError, parse_ledger
+from nwc.wallet.records import RecordError
+from nwc.wallet.spending.ledger import Ledger, parse_ledger
 from nwc.wallet.spending.ledgers import Ledgers
 from tests.unit.wallet.spending.simulation import SimulatedLightningd, Trouble
 from tests.unit.wallet.spending.values import KEY, OTHER_KEY, START, amount, payment
@@ -185,9 +186,9 @@ async def test_a_ledger_that_cannot_be_read_is_neither_used_nor_replaced(
     assert await ledgers.load() == {OTHER_KEY: Ledger(spent_msat=7)}
     assert "cannot spend" in caplog.text
     for _ in range(2):
-        with pytest.raises(LedgerError):
+        with pytest.raises(RecordError):
             await ledgers.change(KEY, spend(1))
-        with pytest.raises(LedgerError):
+        with pytest.raises(RecordError):
             await ledgers.of(KEY)
     assert lightningd.datastore[NAME] == (text, 3), "unchanged"
     assert (await ledgers.change(OTHER_KEY, spend(1))).spent_msat == 8
