@@ -55,8 +55,8 @@ async def prepare(
         NodeError: lightningd is unavailable.
 
     """
-    network = (await wallet.node.info())["network"]
-    offer = await _read_offer(wallet, wanted.offer, network)
+    node = await wallet.node.info()
+    offer = await _read_offer(wallet, wanted.offer, node["network"])
     amount_msat = _amount_msat(offer, wanted.amount_msat)
     payment = Payment(
         request_id=call.request_id,
@@ -79,11 +79,20 @@ async def prepare(
         asked_msat = payment.amount_msat if offer.amount_msat is None else None
         invoice = await _fetch(wallet, wanted, asked_msat)
         decoded = await _decode(wallet, invoice)
-        found = _checked(decoded, offer, payment.amount_msat, wanted.payer_note, network)
+        found = _checked(decoded, offer, payment.amount_msat, wanted.payer_note, node["network"])
+        is_own = found.node_id == node["id"]
         paying = replace(
-            payment, payment_hash=found.payment_hash, invoice=invoice, destination=found.node_id
+            payment,
+            payment_hash=found.payment_hash,
+            invoice=invoice,
+            destination=found.node_id,
+            # A payment to the own node has no route, and so no fee.
+            max_fee_msat=0 if is_own else payment.max_fee_msat,
         )
-        return paying, CommandParams(has_fee_limit=True, blinded_fee_msat=found.blinded_fee_msat)
+        blinded_fee_msat = 0 if is_own else found.blinded_fee_msat
+        return paying, CommandParams(
+            has_fee_limit=True, blinded_fee_msat=blinded_fee_msat, is_own=is_own
+        )
 
     return payment, fetch
 

@@ -5,7 +5,7 @@ Fields have the names and values that lightningd's `decode` shows. Shares no cod
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pyln.proto.bech32 import CHARSET
@@ -188,8 +188,13 @@ def encode(prefix: str, fields: Mapping[str, Json]) -> str:
     if "invoice_paths" in given:
         given["invoice_blindedpay"] = [path["payinfo"] for path in given["invoice_paths"]]
     records = sorted((FIELDS[n][0], FIELDS[n][1].write(value)) for n, value in given.items())
-    stream = b"".join(_record(type_, value) for type_, value in records)
-    return f"{prefix}1" + "".join(CHARSET[word] for word in bolt11.from_bytes(stream))
+    return _string(prefix, records)
+
+
+def with_record(string: str, type_: int, value: bytes) -> str:
+    """Return a BOLT12 string, whatever its fields, in which this one has another value."""
+    records = {**dict(_records(_stream(string))), type_: value}
+    return _string(string[:3], sorted(records.items()))
 
 
 def decode(string: str) -> dict[str, Json]:
@@ -199,12 +204,8 @@ def decode(string: str) -> dict[str, Json]:
         Bolt12Error: it is malformed.
 
     """
-    words = string[4:]
-    if string[3:4] != "1" or len(words) < MIN_WORDS or not set(words) <= set(CHARSET):
-        raise Bolt12Error("invalid bech32 string")
-    stream = bolt11.to_bytes([CHARSET.index(word) for word in words])
     try:
-        records = dict(_records(stream))
+        records = dict(_records(_stream(string)))
         fields = {n: FIELDS[n][1].read(v) for t, v in records.items() if (n := _NAMES.get(t))}
     except (IndexError, UnicodeDecodeError, struct.error) as error:
         raise Bolt12Error("invalid TLV stream") from error
@@ -214,6 +215,18 @@ def decode(string: str) -> dict[str, Json]:
     if string.startswith("lnp"):
         return fields
     return {**fields, **_offer_id(records)}
+
+
+def _string(prefix: str, records: Iterable[tuple[int, bytes]]) -> str:
+    stream = b"".join(_record(type_, value) for type_, value in records)
+    return f"{prefix}1" + "".join(CHARSET[word] for word in bolt11.from_bytes(stream))
+
+
+def _stream(string: str) -> bytes:
+    words = string[4:]
+    if string[3:4] != "1" or len(words) < MIN_WORDS or not set(words) <= set(CHARSET):
+        raise Bolt12Error("invalid bech32 string")
+    return bolt11.to_bytes([CHARSET.index(word) for word in words])
 
 
 def _offer_id(records: Mapping[int, bytes]) -> dict[str, Json]:

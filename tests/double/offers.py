@@ -105,7 +105,9 @@ def fetchinvoice(
     if fields.get("offer_absolute_expiry", time.time() + 1) <= time.time():
         raise RpcError(OFFER_EXPIRED, "Offer expired")
     _check_request(fields, amount_msat, quantity, recurrence_counter)
-    known = _offers(node).get(fields["offer_id"], {"issuer": "silent"})
+    known = _offers(node).get(fields["offer_id"])
+    if known is None:
+        raise _refusal("Unknown offer")
     match known["issuer"]:
         case "silent":
             return _silence(timeout)

@@ -7,7 +7,7 @@ from tests.support.waiting import wait_until
 from tests.wire.fixtures import Connect, ConnectedApp
 from tests.wire.node import NodeUnderTest
 from tests.wire.payee import Payee
-from tests.wire.test_spending import books
+from tests.wire.test_spending import books, check_replay
 from tests.wire.three_nodes import *  # noqa: F403
 
 AMOUNT_MSAT = 100_000
@@ -35,12 +35,12 @@ def test_an_offer_is_paid(node: NodeUnderTest, app: ConnectedApp, payee: Payee) 
     assert found["invoice"] == paid["bolt12"]
     assert (found["description"], found["metadata"]) == ("tea", {"a": 1})
     assert [n.type for n in app.wait_for_notifications(result["payment_hash"])][:1] == ["payment_sent"]
-    makes_proofs = parse_version(node.rpc.getinfo()["version"]) >= parse_version("26.06")
-    assert ("payer_proof" in result) == makes_proofs
-    if makes_proofs:
-        decoded = node.rpc.call("decode", {"string": result["payer_proof"]})
-        assert (decoded["type"], decoded["valid"]) == ("bolt12 payer_proof", True)
-        assert decoded["offer_description"] == "tea"
+    assert ("payer_proof" in result) == makes_proofs(node)
+
+
+def makes_proofs(node: NodeUnderTest) -> bool:
+    """Return True if lightningd has `createproof`."""
+    return parse_version(node.rpc.getinfo()["version"]) >= parse_version("26.06")
 
 
 def test_the_payee_gets_the_note_byte_for_byte(app: ConnectedApp, payee: Payee) -> None:
@@ -91,3 +91,47 @@ def test_a_held_payment_of_an_offer_is_answered_as_pending(
     app.wait_for_notifications(payment_hash)
     wait_until(lambda: books(node, app) == (AMOUNT_MSAT + FEE_MSAT, 0), "the payment to be booked")
     assert app.ask("lookup_invoice", {"payment_hash": payment_hash}).result["state"] == "settled"
+
+
+def test_a_proof_shows_the_payment(node: NodeUnderTest, app: ConnectedApp, payee: Payee) -> None:
+    """Before v26.06 lightningd makes none."""
+    offer = payee.offer(AMOUNT_MSAT)
+    result = app.ask("pay", {"payment": offer, "payer_note": NOTE}).result
+    if not makes_proofs(node):
+        assert "payer_proof" not in result
+        return
+    [paid] = node.rpc.listsendpays(payment_hash=result["payment_hash"])["payments"]
+    invoice = node.rpc.call("decode", {"string": paid["bolt12"]})
+    proof = node.rpc.call("decode", {"string": result["payer_proof"]})
+    assert (proof["type"], proof["valid"]) == ("bolt12 payer_proof", True)
+    assert proof["invoice_payment_hash"] == result["payment_hash"]
+    assert proof["proof_preimage"] == result["preimage"]
+    assert proof["invreq_payer_note"] == NOTE
+    for name in ("offer_description", "offer_issuer_id", "invoice_created_at", "invoice_amount_msat"):
+        assert proof[name] == invoice[name]
+
+
+def test_a_repeated_request_gets_the_same_proof(
+    node: NodeUnderTest, app: ConnectedApp, payee: Payee
+) -> None:
+    request = app.request("pay", {"payment": payee.offer(AMOUNT_MSAT)})
+    first = app.ask_with(request)
+    assert ("payer_proof" in first.result) == makes_proofs(node)
+    check_replay(node, app, request, first)
+    assert books(node, app) == (AMOUNT_MSAT + FEE_MSAT, 0)
+
+
+def test_an_offer_of_the_own_node_is_paid_without_a_fee(
+    node: NodeUnderTest, node_kind: str, app: ConnectedApp
+) -> None:
+    """It carries no label of a connection, so no connection is credited."""
+    given = {"description": "tea", "amount": f"{AMOUNT_MSAT}msat"}
+    if node_kind == "double":
+        made = node.rpc.call("dev-offer", {"amount_msat": AMOUNT_MSAT, "own": True})
+    else:
+        made = node.rpc.call("offer", given)
+    result = app.ask("pay", {"payment": made["bolt12"]}).result
+    assert (result["state"], result["amount"], result["fees_paid"]) == ("settled", AMOUNT_MSAT, 0)
+    assert books(node, app) == (AMOUNT_MSAT, 0)
+    [incoming] = node.rpc.call("listinvoices", {"payment_hash": result["payment_hash"]})["invoices"]
+    assert incoming["status"] == "paid"

@@ -10,8 +10,6 @@ from tests.double import bolt12
 from tests.double.node import Node
 from tests.double.params import RpcError
 
-ALWAYS = ("offer_id", "offer_chains", "offer_paths", "offer_issuer_id", "type", "valid")
-
 
 async def make(node: Node, **given: Any) -> str:
     return str((await node.call("dev-offer", {"amount_msat": 5000, **given}))["bolt12"])
@@ -111,6 +109,15 @@ async def test_the_issuer_can_change_any_field_of_the_invoice(lightningd: Node) 
     fetched = await fetch(lightningd, await make(lightningd, invoice=changed), payer_note="mine")
     assert changed.items() <= (await decode(lightningd, fetched)).items()
     assert len(fetched) > 8000
+
+
+async def test_another_value_leaves_the_other_fields(lightningd: Node) -> None:
+    offer = await make(lightningd, description="tea", offer={"padding": "ab"})
+    type_, kind = bolt12.FIELDS["offer_amount_msat"]
+    changed = await decode(lightningd, bolt12.with_record(offer, type_, kind.write(1)))
+    before = await decode(lightningd, offer)
+    assert changed.pop("offer_id") != before.pop("offer_id")
+    assert changed == {**before, "offer_amount_msat": 1}
 
 
 @pytest.mark.parametrize("command", ["pay", "xpay"])

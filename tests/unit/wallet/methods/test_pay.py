@@ -20,6 +20,7 @@ from nwc.wallet.spending.payment import MAX_PAYMENT_MSAT
 from tests.unit.helpers import JSON_VALUES
 from tests.unit.wallet.paying_node import (
     OFFER,
+    OWN_ID,
     OWN_SECRET,
     PREIMAGE,
     Asked,
@@ -410,6 +411,17 @@ def test_the_fee_of_the_payee_is_a_part_of_the_limit(bench: PayingBench) -> None
     [given] = bench.lightningd.called("pay")
     assert given["maxfee"] == 2
     assert bench.ledger().reserved_msat == 110
+
+
+def test_an_offer_of_the_own_node_is_paid_without_a_fee(bench: PayingBench) -> None:
+    bench.own_status = "unpaid"
+    bench.fetched = {"invoice_node_id": OWN_ID}
+    asked = ask(bench, max_fee=50)
+    [given] = bench.lightningd.called("pay")
+    assert (given["maxfee"], bench.ledger().reserved_msat) == (0, 100)
+    finish(bench)
+    assert asked.result is not None
+    assert (asked.result["amount"], asked.result["fees_paid"]) == (100, 0)
 
 
 def test_a_node_that_cannot_fetch_says_so(bench: PayingBench) -> None:
