@@ -209,14 +209,6 @@ def memory(node: RealNode) -> int:
 # Invoices that the plugin does not pay
 
 
-def test_an_invoice_of_the_node_itself_is_refused(node: RealNode, connect: Connect) -> None:
-    app = connect(budget="10sat")
-    invoice = node.rpc.call("invoice", {"amount_msat": 1000, "label": "own", "description": "own"})
-    refused = app.ask("pay_invoice", {"invoice": invoice["bolt11"]})
-    assert (refused.code, refused.message[:8]) == ("OTHER", "invoice:")
-    assert parts(node, invoice["payment_hash"]) == []
-
-
 def test_bolt12_is_refused(node: RealNode, payee: RealPayee, connect: Connect) -> None:
     app = connect(budget="10sat")
     offer = payee.rpc.call("offer", {"amount": 1000, "description": "tea"})["bolt12"]
