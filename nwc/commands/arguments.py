@@ -240,7 +240,7 @@ def bare_number_warnings(amounts: Json) -> list[str]:
 
 def check_methods_have_budget(record: Connection) -> None:
     """Raise ArgumentError if a method that pays was named and there is no budget to pay from."""
-    idle = [name for name in record.methods or () if name not in allowed_methods(record)]
+    idle = [name for name in record.methods or () if name not in allowed_methods(record, has_hold=True)]
     if idle:
         raise ArgumentError(f"methods: {', '.join(idle)} needs a budget; give budget as well")
 

@@ -23,6 +23,7 @@ class Method:
             client gives up has not failed.
         spends: True if only connections with a budget may call it.
         extension: the number of the NIP-47 extension that specifies it, None if NIP-47 itself does.
+        needs_hold: True if only a node with the plugin `hold` can serve it.
 
     """
 
@@ -30,6 +31,7 @@ class Method:
     timeout_s: float | None
     spends: bool = False
     extension: str | None = None
+    needs_hold: bool = False
 
 
 METHODS = {
@@ -40,12 +42,21 @@ METHODS = {
         Method("get_budget", READ_TIMEOUT_S),
         Method("make_invoice", WRITE_TIMEOUT_S),
         Method("receive", WRITE_TIMEOUT_S, extension="321"),
+        Method("make_hold_invoice", WRITE_TIMEOUT_S, extension="03", needs_hold=True),
+        Method("settle_hold_invoice", WRITE_TIMEOUT_S, extension="03", needs_hold=True),
+        Method("cancel_hold_invoice", WRITE_TIMEOUT_S, extension="03", needs_hold=True),
         Method("lookup_invoice", READ_TIMEOUT_S),
         Method("list_transactions", READ_TIMEOUT_S),
         Method("pay_invoice", None, spends=True),
         Method("pay_keysend", None, spends=True, extension="04"),
     )
 }
+
+
+def served_methods(*, has_hold: bool) -> tuple[str, ...]:
+    """Return the names of the methods of a node with or without the plugin `hold`."""
+    return tuple(name for name, method in METHODS.items() if has_hold or not method.needs_hold)
+
 
 # Listed for every connection, whatever it may call: notifications, list_transactions, metadata.
 _COMMON_EXTENSIONS = ("02", "05", "06")

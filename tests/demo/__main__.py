@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import psutil  # type: ignore[import-untyped]
 from nostr_sdk import MakeInvoiceRequest, NostrSdkError, NostrWalletConnect, NostrWalletConnectUri
 
-from nwc.nip47.methods import METHODS
+from nwc.nip47.methods import METHODS, served_methods
 from tests.demo.terminal import INDENT, command, fact, field, say, styled, title
 from tests.support.node import (
     PLUGIN,
@@ -119,7 +119,7 @@ class Demo:
         title("The app asks for information about the node")
         info = await self._ask("get_info", app.get_info(), {})
         node = self._rpc.getinfo()
-        receiving = [name for name, method in METHODS.items() if not method.spends]
+        receiving = [name for name in served_methods(has_hold=False) if not METHODS[name].spends]
         methods = " ".join(sorted(_method_name(method) for method in info.methods))
         self._check("answer", "alias", info.alias, node["alias"])
         self._check("", "pubkey", info.pubkey, node["id"])

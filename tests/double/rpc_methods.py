@@ -8,6 +8,7 @@ from tests.double import (
     datastore,
     decoding,
     dev_methods,
+    hold,
     invoices,
     params,
     pay_commands,
@@ -139,6 +140,7 @@ _COMMANDS: dict[str, tuple[Any, ...]] = {
     **wait.COMMANDS,
     **sql.COMMANDS,
     **dev_methods.COMMANDS,
+    **hold.DEV_COMMANDS,
 }
 
 

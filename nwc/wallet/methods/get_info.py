@@ -18,7 +18,9 @@ async def get_info(wallet: Wallet, call: Call) -> dict[str, Any]:
 
     """
     node = await wallet.node.info()
-    methods = allowed_methods(call.connection)
+    has_hold = wallet.hold_invoices.plugin.is_available
+    methods = allowed_methods(call.connection, has_hold=has_hold)
+    notifications = sent_notifications(call.connection, wallet.notifications, has_hold=has_hold)
     info: dict[str, Any] = {
         "alias": node.get("alias", ""),
         "color": node.get("color", ""),
@@ -26,7 +28,7 @@ async def get_info(wallet: Wallet, call: Call) -> dict[str, Any]:
         "network": _NETWORKS.get(node["network"], node["network"]),
         "block_height": node["blockheight"],
         "methods": list(methods),
-        "notifications": list(sent_notifications(call.connection, wallet.notifications)),
+        "notifications": list(notifications),
         "extensions": list(extensions_of(methods)),
     }
     info |= _block_hash(node, wallet.tip)

@@ -1,6 +1,6 @@
 import pytest
 
-from nwc.nip47.methods import METHODS, extensions_of
+from nwc.nip47.methods import METHODS, extensions_of, served_methods
 
 RECEIVING = (
     "get_info",
@@ -11,6 +11,7 @@ RECEIVING = (
     "lookup_invoice",
     "list_transactions",
 )
+HOLDING = ("make_hold_invoice", "settle_hold_invoice", "cancel_hold_invoice")
 PAYING = ("pay_invoice", "pay_keysend")
 
 
@@ -20,6 +21,11 @@ def test_only_payments_have_no_timeout() -> None:
     assert {name for name, method in METHODS.items() if method.spends} == set(PAYING)
 
 
+def test_hold_invoices_are_served_only_with_the_plugin_hold() -> None:
+    assert served_methods(has_hold=False) == (*RECEIVING, *PAYING)
+    assert set(served_methods(has_hold=True)) == {*RECEIVING, *HOLDING, *PAYING} == set(METHODS)
+
+
 @pytest.mark.parametrize(
     ("methods", "extensions"),
     [
@@ -27,6 +33,7 @@ def test_only_payments_have_no_timeout() -> None:
         (("make_invoice", "pay_invoice"), ("02", "05", "06")),
         ((*RECEIVING, *PAYING), ("02", "04", "05", "06", "321")),
         (("receive",), ("02", "05", "06", "321")),
+        (HOLDING, ("02", "03", "05", "06")),
         (("pay_keysend",), ("02", "04", "05", "06")),
         ((), ("02", "05", "06")),
     ],

@@ -15,6 +15,7 @@ from nwc.nostr.relay_health import RelayInfo
 from nwc.nostr.session import Published
 from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
+from nwc.wallet.hold_record import HoldRecords
 from nwc.wallet.notifier import Notifier
 from nwc.wallet.paid_invoices import PaidInvoices
 from nwc.wallet.spending.payment import Payment, PaymentRecord, PaymentState
@@ -94,7 +95,12 @@ class Scene:
         """Create new parts, as a start of the plugin does."""
         self.records = PaymentRecords(self.node)
         self.notifier = Notifier(
-            self.node, self.pool, self.connections, self.records, is_enabled=notifications
+            self.node,
+            self.pool,
+            self.connections,
+            self.records,
+            HoldRecords(self.node),
+            is_enabled=notifications,
         )
         self.paid_invoices = PaidInvoices(self.node, self.notifier.payment_received)
 

@@ -29,9 +29,12 @@ def test_allowed_methods_depend_on_owner_and_budget(
     methods: tuple[str, ...] | None, receiving: tuple[str, ...], paying: tuple[str, ...]
 ) -> None:
     connection = replace(CONNECTION, methods=methods)
-    assert allowed_methods(connection) == receiving
+    assert allowed_methods(connection, has_hold=False) == receiving
     for budget in BUDGETS:
-        assert allowed_methods(replace(connection, budget=budget)) == (*receiving, *paying)
+        assert allowed_methods(replace(connection, budget=budget), has_hold=False) == (
+            *receiving,
+            *paying,
+        )
 
 
 @pytest.mark.parametrize(
@@ -47,6 +50,8 @@ def test_payment_sent_needs_a_budget_or_the_view_of_the_node(
 ) -> None:
     connection = replace(CONNECTION, **changes)
     sent = ("payment_sent",) if sees_sent else ()
-    assert sent_notifications(connection, enabled=True) == ("payment_received", *sent)
-    assert sent_notifications(connection, enabled=False) == ()
-    assert sent_notifications(replace(connection, notifications=False), enabled=True) == ()
+    assert sent_notifications(connection, enabled=True, has_hold=False) == ("payment_received", *sent)
+    assert sent_notifications(connection, enabled=False, has_hold=False) == ()
+    assert (
+        sent_notifications(replace(connection, notifications=False), enabled=True, has_hold=False) == ()
+    )
