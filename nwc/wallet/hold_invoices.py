@@ -21,7 +21,7 @@ What keeps the money right:
 import asyncio
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -91,6 +91,8 @@ class HoldInvoices:
         self._tasks = Tasks()
         self._wake = asyncio.Event()
         self._adding = defaultdict[str, asyncio.Lock](asyncio.Lock)
+        # How many open invoices of revoked connections have ended, by connection id.
+        self._ended_of_gone = Counter[str]()
         # By payment hash. Everything that decides about an invoice happens under its lock.
         self._locks = WeakValueDictionary[str, asyncio.Lock]()
 
@@ -206,10 +208,11 @@ class HoldInvoices:
         return f"{sum(record.is_open for record in some)} open, of which {accepted} are accepted"
 
     async def cancel_open(self, connection_id: str | None = None) -> tuple[int, int]:
-        """Cancel the open invoices of a connection, or of all for None.
+        """Cancel the open invoices of a revoked connection, or of all connections for None.
 
         Returns:
-            How many were cancelled, and how many are still open because `hold` or lightningd failed.
+            How many were cancelled since it is revoked, also by a poll meanwhile, and how many are still
+            open because `hold` or lightningd failed. The next poll tries again.
 
         """
         await self.records.ready()
@@ -218,21 +221,10 @@ class HoldInvoices:
             for id_, hash_ in self.records.not_done()
             if connection_id in (None, id_) and self._is_open(id_, hash_)
         ]
-        cancelled = await asyncio.gather(*(self._cancelled(id_, hash_) for id_, hash_ in wanted))
+        await asyncio.gather(*(self._check_alone(id_, hash_) for id_, hash_ in wanted))
         still_open = sum(self._is_open(id_, hash_) for id_, hash_ in wanted)
-        return sum(cancelled), still_open
-
-    async def _cancelled(self, connection_id: str, payment_hash: str) -> bool:
-        try:
-            async with self._lock(payment_hash):
-                record = self.records.get(connection_id, payment_hash)
-                if record is None or not record.is_open:
-                    return False
-                ended = await self._cancel(connection_id, record, HoldRecordState.CANCELLED)
-                return ended is HoldRecordState.CANCELLED
-        except NodeError as error:
-            _log.warning("the hold invoice %s is not cancelled yet: %s", payment_hash, error)
-            return False
+        ids = list(self._ended_of_gone) if connection_id is None else [connection_id]
+        return sum(self._ended_of_gone.pop(id_, 0) for id_ in ids), still_open
 
     def _is_open(self, connection_id: str, payment_hash: str) -> bool:
         record = self.records.get(connection_id, payment_hash)
@@ -385,6 +377,7 @@ class HoldInvoices:
     async def _end(self, connection_id: str, record: HoldRecord, state: HoldRecordState) -> None:
         if self._client_pubkey_of(connection_id) is None:
             await self.records.delete(connection_id, record.payment_hash)
+            self._ended_of_gone[connection_id] += 1
         else:
             await self.records.put(connection_id, replace(record, state=state, is_announced=True))
 
