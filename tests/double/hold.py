@@ -24,17 +24,27 @@ UNPAID, ACCEPTED, PAID, CANCELLED = "unpaid", "accepted", "paid", "cancelled"
 BLOCKS_LEFT = 160
 
 
+class HoldError(RpcError):
+    """An error of `hold`, which has a code and a field `data` that say nothing."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ERROR, message)
+
+    def as_json(self) -> Json:
+        return {**super().as_json(), "data": None}
+
+
 def injectholdinvoice(node: "Node", invoice: str, min_cltv: int | None) -> Json:
     """Accept payments of an invoice of this node."""
     try:
         content = bolt11.decode(invoice)
     except Bolt11Error as error:
-        raise RpcError(ERROR, f"{error}") from error
+        raise HoldError(f"{error}") from error
     if content.payee.hex() != node.id:
-        raise RpcError(ERROR, "invoice is not related to us")
+        raise HoldError("invoice is not related to us")
     payment_hash = content.payment_hash.hex()
     if _find(node, payment_hash) is not None:
-        raise RpcError(ERROR, "UNIQUE constraint failed: invoices.payment_hash")
+        raise HoldError("UNIQUE constraint failed: invoices.payment_hash")
     listed = {
         "id": node.state.next("hold_id"),
         "payment_hash": payment_hash,
@@ -63,9 +73,9 @@ def settleholdinvoice(node: "Node", preimage: bytes) -> Json:
     if listed["state"] == PAID:
         return {}
     if not [htlc for htlc in listed["htlcs"] if htlc["state"] == ACCEPTED]:
-        raise RpcError(ERROR, "no HTLCs to settle")
+        raise HoldError("no HTLCs to settle")
     if listed["state"] != ACCEPTED:
-        raise RpcError(ERROR, f"invoice state transition ({listed['state']} -> paid)")
+        raise HoldError(f"invoice state transition ({listed['state']} -> paid)")
     _end(node, {**listed, "preimage": preimage.hex(), "settled_at": _now()}, PAID)
     return {}
 
@@ -74,7 +84,7 @@ def cancelholdinvoice(node: "Node", payment_hash: bytes) -> Json:
     """Cancel an invoice that is not paid."""
     listed = _existing(node, payment_hash.hex())
     if listed["state"] == PAID:
-        raise RpcError(ERROR, "state paid is final")
+        raise HoldError("state paid is final")
     _end(node, listed, CANCELLED)
     return {}
 
@@ -94,7 +104,7 @@ def dev_hold_pay(node: "Node", payment_hash: bytes, amount_msat: int | None, blo
     """Simulate an HTLC of a payer, by default of the whole amount; it expires after some blocks."""
     listed = _existing(node, payment_hash.hex())
     if listed["state"] != UNPAID:
-        raise RpcError(ERROR, f"invoice is in state: {listed['state']}")
+        raise HoldError(f"invoice is in state: {listed['state']}")
     wanted = bolt11.decode(listed["invoice"]).amount_msat or 0
     height = 101 + int(node.state.get("blocks") or 0)
     htlc = {
@@ -136,7 +146,7 @@ def _find(node: "Node", payment_hash: str) -> Json:
 def _existing(node: "Node", payment_hash: str) -> Json:
     found = _find(node, payment_hash)
     if found is None:
-        raise RpcError(ERROR, "invoice not found")
+        raise HoldError("invoice not found")
     return found
 
 
