@@ -361,6 +361,8 @@ class Service:
         The connections come first, so that the owner can always revoke one.
         """
         await self._run_step(self._follow_log_level)
+        # Before the info events are published, which list what the node can do.
+        await self._run_step(app.hold_invoices.look_for_plugin)
         await self._run_step(app.manager.load)
         app.start(self._run_step)
         self._app.set_result(app)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from nwc.cln import bolt11
 from nwc.cln.node import Node
 from nwc.wallet.records import RecordError, RecordKind, read
 
@@ -90,6 +91,18 @@ class HoldRecord:
 KIND = RecordKind.of(HoldRecord)
 
 
+def parse_hold_record(text: str) -> HoldRecord:
+    """Return a stored record.
+
+    Raises:
+        ValueError: it is damaged, or a newer version of the plugin has written it (RecordError).
+
+    """
+    record = read(HoldRecord, KIND.parse(text))
+    bolt11.description_hash(record.invoice)  # raises ValueError if no transaction can show it
+    return record
+
+
 class HoldRecords:
     """The records of all connections, in memory once they are read. The coroutines raise NodeError."""
 
@@ -115,9 +128,9 @@ class HoldRecords:
 
     def _take(self, connection_id: str, payment_hash: str, text: str) -> None:
         try:
-            record = read(HoldRecord, KIND.parse(text))
+            record = parse_hold_record(text)
             if record.payment_hash != payment_hash or not _PAYMENT_HASH.fullmatch(payment_hash):
-                raise ValueError("the record has another payment hash than its key")
+                raise ValueError("of another payment hash than its key")
         except (RecordError, ValueError) as error:
             self._unreadable[connection_id].add(payment_hash)
             _log.error(

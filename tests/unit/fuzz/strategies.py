@@ -479,7 +479,12 @@ FIELDS: dict[str, dict[str, Field]] = {
     "multi_pay_invoice": {"invoices": (st.just([]), JSON_VALUES)},
 }
 # Required fields: without them the others are not checked.
-_NEEDED = {"make_invoice": ("amount",), "pay_invoice": ("invoice",), "pay_keysend": ("amount", "pubkey")}
+_NEEDED = {
+    "make_invoice": ("amount",),
+    "make_hold_invoice": ("amount", "payment_hash"),
+    "pay_invoice": ("invoice",),
+    "pay_keysend": ("amount", "pubkey"),
+}
 # A method with more fields is chosen more often.
 _METHODS_TO_ASK = [name for name, fields in FIELDS.items() for _ in range(1 + len(fields))]
 assert set(METHODS) <= set(FIELDS)

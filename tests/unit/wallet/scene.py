@@ -27,7 +27,7 @@ from tests.unit.in_process import RELAY, START, World
 NIP44_KIND, NIP04_KIND = 23197, 23196
 FOR_EVER = 10  # seconds until a test fails
 # The type of the transaction in each type of notification.
-TYPES = {"payment_received": "incoming", "payment_sent": "outgoing"}
+TYPES = {"hold_invoice_accepted": "incoming", "payment_received": "incoming", "payment_sent": "outgoing"}
 
 Verdict = Callable[[Event], bool]
 
@@ -94,12 +94,13 @@ class Scene:
     def new_process(self, *, notifications: bool = True) -> None:
         """Create new parts, as a start of the plugin does."""
         self.records = PaymentRecords(self.node)
+        self.holds = HoldRecords(self.node)
         self.notifier = Notifier(
             self.node,
             self.pool,
             self.connections,
             self.records,
-            HoldRecords(self.node),
+            self.holds,
             is_enabled=notifications,
         )
         self.paid_invoices = PaidInvoices(self.node, self.notifier.payment_received)
