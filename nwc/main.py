@@ -11,6 +11,7 @@ FUNCTIONS: dict[str, Command] = {
     "nwc-list": commands.list_,
     "nwc-update": commands.update,
     "nwc-revoke": commands.revoke,
+    "nwc-payments": commands.payments,
     "nwc-status": commands.status,
     "nwc-export": commands.export,
     "nwc-import": commands.import_,

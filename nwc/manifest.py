@@ -60,16 +60,19 @@ OPTIONS = (RELAY, INVOICE_EXPIRY, MAX_REQUEST_AGE, RATE_LIMIT, PAY_COMMAND, NOTI
 COMMANDS = (
     Command(
         "nwc-connect",
-        "name [budget] [renewal] [view] [methods] [expires] [relays] [pubkey] [lud16] [qr] "
-        "[notifications] [max_payment]",
+        "[name] [budget] [renewal] [view] [methods] [expires] [relays] [pubkey] [lud16] [qr] "
+        "[notifications] [max_payment] [uri] [confirm]",
         "Create a connection for an app and show its URI, only this once. "
         "budget: what it may spend: nothing, an amount like 50000sat (a number without a unit is msat), "
         "received (what it has received) or unlimited. "
         "renewal: never, daily, weekly, monthly or yearly. max_payment: the largest single payment. "
-        "methods: all, or the methods it may call. expires: never, 30d, 12h or a date. "
+        "methods: all, or the methods it may call; all is without sign_message, which signs with the "
+        "node's key. expires: never, 30d, 12h or a date. "
         "relays: used instead of nwc-relay. pubkey: the public key of an app that keeps its own key. "
         "lud16: a lightning address for the app to show. qr=true: show the URI as a QR code. "
-        "view=node: it sees everything on the node. notifications=false: no notifications of payments.",
+        "view=node: it sees everything on the node. notifications=false: no notifications of payments. "
+        "uri: the URI of an app that makes its own key (nostr+walletauth): show what it asks for, and "
+        "change nothing; with confirm=true the app gets it. The other parameters make it less.",
     ),
     Command("nwc-list", "[name]", "Show all connections, or the one with this name."),
     Command(
@@ -85,6 +88,12 @@ COMMANDS = (
         "name",
         "Revoke a connection at once; its app can do nothing more. "
         "Pending payments still complete or fail.",
+    ),
+    Command(
+        "nwc-payments",
+        "name [limit] [offset]",
+        "Show what a connection has paid and received, newest first. limit: how many, at most 100; "
+        "20 by default. offset: how many newer ones to skip.",
     ),
     Command(
         "nwc-status",

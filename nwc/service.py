@@ -137,6 +137,7 @@ class App:
             self.connections,
             settings.max_request_age,
             self.pool.publish_to_any,
+            self.manager.note_request,
         )
 
     def start(self, run_step: RunStep) -> None:

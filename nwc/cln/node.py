@@ -5,6 +5,7 @@ nwc/cln/payer.py.
 """
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +33,16 @@ BOUNDS = {
     # lightningd asks other plugins, which can take long; apps can have many in flight.
     "invoice": Bounds(16, 60.0),
     "createinvoice": Bounds(16, 60.0),
+    # The issuer of an offer can be slow, or never answer. There are as many slots as payments can be in
+    # flight (nwc/wallet/spending/pending_payments.py), so that no payment waits for another's issuer.
+    "fetchinvoice": Bounds(256, 40.0),
     # Can take seconds on a large node, when the plugin `sql` rebuilds its copy of the tables.
     "sql": Bounds(2, 60.0),
 }
 _OTHER = Bounds()
+
+# 65 bytes in zbase32.
+_SIGNATURE = re.compile("[ybndrfg8ejkmcpqxot1uwisza345h769]{104}")
 
 Json = dict[str, Any]
 DatastoreKey = tuple[str, ...]
@@ -207,6 +214,19 @@ class Node:
         """Return lightningd's option `log-level`, such as `info` or `debug:plugin`."""
         configs = (await self.call("listconfigs", config="log-level"))["configs"]
         return str(configs.get("log-level", {}).get("value_str", "info")).lower()
+
+    @translates_malformed_answers
+    async def sign_message(self, message: str) -> str:
+        """Return the signature of a message by the node's key, the `zbase` of `signmessage`.
+
+        Args:
+            message: at most 65,535 bytes. What JSON escapes is signed with its escapes.
+
+        """
+        signed = (await self.call("signmessage", message=message))["zbase"]
+        if not _SIGNATURE.fullmatch(signed):
+            raise ValueError("not a signature of 65 bytes in zbase32")
+        return str(signed)
 
     @translates_malformed_answers
     async def make_secret(self, purpose: str) -> bytes:

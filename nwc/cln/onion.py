@@ -5,7 +5,7 @@ route that a payment does not fit, and some of its plugins do not recover from t
 payee or an app chooses are bounded first: ten hops of a public route must still have room.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nwc.errors import NwcError
@@ -22,6 +22,10 @@ _PUBLIC_HOPS = 10
 FREE_BYTES = _ROOM - _PUBLIC_HOPS * _HOP - _LAST_HOP
 
 MAX_ROUTE_HINTS = 20
+MAX_BLINDED_PATHS = 20
+# amt_to_forward, outgoing_cltv_value and total_amount_msat of the last hop of a blinded path.
+_BLINDED_LAST_HOP = (2 + 8) + (2 + 4) + (2 + 8)
+_PATH_KEY = 2 + 33
 # BOLT4, "max_htlc_cltv Selection"; lightningd's `maxdelay`.
 MAX_CLTV_DELTA = 2016
 
@@ -70,6 +74,33 @@ def check_invoice(decoded: Mapping[str, Any]) -> None:
     delta = max((sum(hop["cltv_expiry_delta"] for hop in hint) for hint in hints), default=0)
     if delta + decoded["min_final_cltv_expiry"] > MAX_CLTV_DELTA:
         raise OnionTooLargeError(f"must not lock the payment for more than {MAX_CLTV_DELTA} blocks")
+
+
+def check_blinded_paths(paths: Sequence[Mapping[str, Any]]) -> None:
+    """Raise an error if a payment over one of the blinded paths of a BOLT12 invoice would not fit.
+
+    Args:
+        paths: `invoice_paths` in the answer of lightningd's `decode`.
+
+    Raises:
+        OnionTooLargeError: a path leaves no room for a route to it, or locks the payment for too long.
+        KeyError, TypeError, ValueError: the answer is unreadable.
+
+    """
+    if not 0 < len(paths) <= MAX_BLINDED_PATHS:
+        raise OnionTooLargeError(f"must have 1 to {MAX_BLINDED_PATHS} blinded paths; got {len(paths)}")
+    for path in paths:
+        size = _PATH_KEY + _BLINDED_LAST_HOP + sum(map(_blinded_hop_size, path["path"]))
+        if size > _ROOM - _PUBLIC_HOPS * _HOP:
+            raise OnionTooLargeError("has a blinded path that leaves no room for a route to it")
+        if path["payinfo"]["cltv_expiry_delta"] > MAX_CLTV_DELTA:
+            raise OnionTooLargeError(f"must not lock the payment for more than {MAX_CLTV_DELTA} blocks")
+
+
+def _blinded_hop_size(hop: Mapping[str, Any]) -> int:
+    """Return the size of a payload with the payee's data for this hop (BOLT4, "Route Blinding")."""
+    payload = _record_size(10, len(hop["encrypted_recipient_data"]) // 2)
+    return _bigsize(payload) + payload + _HMAC
 
 
 def _check_hint(hint: list[dict[str, Any]], payee: str) -> None:

@@ -4,6 +4,9 @@ Only this module names the commands that pay (`_INVOICE_COMMANDS`, `_KEYSEND_COM
 `keysend` come first: `xpay` and `xkeysend` have faults by which a payee, or an app, can stop the node.
 They are used if the node has no other command, or if the owner chose them (`nwc-pay-command`).
 
+An invoice of the own node needs no other command: `pay` settles it in one database transaction, `xpay`
+only after a hook of other plugins, and a kill before that leaves its part pending for ever.
+
 A command's answer is not always the end of a payment: an error can come while a part is pending, and no
 answer comes if lightningd stops. `PayCommandError.is_over` says whether an error is the end; otherwise
 `listsendpays` shows how the payment ended.
@@ -17,6 +20,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
+from nwc.cln import offers
 from nwc.cln.channels import Sendable
 from nwc.cln.errors import (
     UNREADABLE,
@@ -64,6 +68,8 @@ _NOTHING_BEGUN = frozenset(
 )
 # `xpay` passes on these codes of `getroutes` only before its first attempt.
 _XPAY_NOTHING_BEGUN = _NOTHING_BEGUN | {RpcCode.PAY_ROUTE_NOT_FOUND, RpcCode.PAY_ROUTE_TOO_EXPENSIVE}
+# How the `failreason` of an attempt of `pay` or `keysend` begins that found a route, but sent nothing.
+_TOO_COSTLY = "Fee exceeds our fee budget"
 # States of ended attempts in an error of `pay` or `keysend`; any other may still become a payment.
 _ENDED_ATTEMPTS = ("failed", "success")
 
@@ -85,6 +91,7 @@ class PayCommandError(RpcCallError):
         is_over: True if lightningd will certainly send nothing more for this payment. False if it did
             not say so: a part may be pending, or may still begin.
         attempts: how many attempts lightningd lists.
+        exceeds_fee_limit: True if it found a route, but for more than the limit on the fee.
 
     """
 
@@ -92,6 +99,7 @@ class PayCommandError(RpcCallError):
         super().__init__(error.method, error.code, error.message)
         self.is_over = is_over
         self.attempts = len(_attempts(error))
+        self.exceeds_fee_limit = exceeds_fee_limit(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +154,25 @@ class Payer:
             await self._offered(self._invoice_commands)
 
     async def pay_invoice(
-        self, invoice: str, *, amount_msat: int | None, max_fee_msat: int, retry_for_s: int, label: str
+        self,
+        invoice: str,
+        *,
+        amount_msat: int | None,
+        max_fee_msat: int,
+        retry_for_s: int,
+        label: str,
+        blinded_fee_msat: int = 0,
     ) -> Json:
-        """Pay a BOLT11 invoice and return lightningd's answer, which may take minutes.
+        """Pay an invoice and return lightningd's answer, which may take minutes.
 
         Args:
-            invoice: BOLT11.
+            invoice: BOLT11 or BOLT12.
             amount_msat: only for an invoice without an amount.
             max_fee_msat: the limit on the fee.
             retry_for_s: seconds in which lightningd may begin new attempts.
             label: stored with the payment if the command takes one; names its reservations.
+            blinded_fee_msat: the part of the fee that the payee of a BOLT12 invoice sets, at most
+                `max_fee_msat`.
 
         Raises:
             PayCommandError: lightningd answered with an error.
@@ -167,7 +184,9 @@ class Payer:
             # lightningd redirects `pay` to `xpay` (xpay-handle-pay, the default from v26.06 on), but not
             # with more than two positional parameters. They are invoice, amount_msat, label, riskfactor,
             # maxfeepercent, retry_for, maxdelay, exemptfee, localinvreqid, exclude and maxfee.
-            given = [invoice, amount_msat, label, None, None, retry_for_s, *[None] * 4, max_fee_msat]
+            # `pay` counts the fee of a blinded path as a part of the amount, `xpay` does not.
+            maxfee = max_fee_msat - blinded_fee_msat
+            given = [invoice, amount_msat, label, None, None, retry_for_s, *[None] * 4, maxfee]
             return await self._node.call_within(PAYMENT_BOUNDS, "pay", given)
 
         async def xpay() -> Json:
@@ -246,10 +265,12 @@ class Payer:
             maxparts=1,
         )
 
-    async def may_have_route(self, destination: str, amount_msat: int, max_fee_msat: int) -> bool:
-        """Return False if it is certain that no set of paths can carry a payment.
+    async def lack_of_route(
+        self, destination: str, amount_msat: int, max_fee_msat: int
+    ) -> RpcCallError | None:
+        """Return lightningd's error if it is certain that no set of paths can carry a payment.
 
-        Return True if that is unknown: only a route hint leads to the payee, or askrene is not there.
+        Return None if that is unknown: only a route hint leads to the payee, or askrene is not there.
 
         Args:
             destination: node id, 66 hex digits.
@@ -258,7 +279,7 @@ class Payer:
 
         """
         if not (await self._node.call("listnodes", id=destination)).get("nodes"):
-            return True
+            return None
         try:
             await self._get_routes(
                 destination,
@@ -268,8 +289,9 @@ class Payer:
                 final_cltv=_LEAST_FINAL_CLTV,
             )
         except RpcCallError as error:
-            return error.code not in (RpcCode.PAY_ROUTE_NOT_FOUND, RpcCode.PAY_ROUTE_TOO_EXPENSIVE)
-        return True
+            no_route = (RpcCode.PAY_ROUTE_NOT_FOUND, RpcCode.PAY_ROUTE_TOO_EXPENSIVE)
+            return error if error.code in no_route else None
+        return None
 
     async def _get_routes(
         self, destination: str, amount_msat: int, max_fee_msat: int, **params: Any
@@ -326,6 +348,21 @@ class Payer:
         """Return the state of all attempts that the node ever made to pay this hash."""
         listed = await self._node.call("listsendpays", payment_hash=payment_hash)
         return _merged(_payments(listed))
+
+    @translates_malformed_answers
+    async def has_begun(self, first_index: int, *, payment_hash: str | None, label: str) -> bool:
+        """Return True if lightningd has begun a part of a payment, whatever became of the part.
+
+        Args:
+            first_index: the lowest `created_index` that a part of it can have.
+            payment_hash: 64 hex digits; None for a keysend, whose parts are found by the label.
+            label: of the payment.
+
+        """
+        if payment_hash is None:
+            return await self.hash_of(first_index, label) is not None
+        listed = await self._node.call("listsendpays", payment_hash=payment_hash)
+        return any(part["created_index"] >= first_index for part in _payments(listed))
 
     @translates_malformed_answers
     async def parts(self, first_index: int, *, payment_hash: str | None, label: str) -> Parts:
@@ -400,8 +437,24 @@ class Payer:
         """Return how much the node can send now."""
         return await self._node.sendable()
 
+    @translates_malformed_answers
+    async def own_invoice_status(self, payment_hash: str) -> str | None:
+        """Return the status of an invoice of this node: unpaid, paid or expired; None without one."""
+        invoice = await self._node.invoice_by_payment_hash(payment_hash)
+        return None if invoice is None else str(invoice["status"])
+
+    async def fetch_invoice(self, offer: str, *, amount_msat: int | None, payer_note: str | None) -> str:
+        """Return the invoice that the issuer of a BOLT12 offer makes; see `offers.fetch_invoice`."""
+        return await offers.fetch_invoice(
+            self._node, offer, amount_msat=amount_msat, payer_note=payer_note
+        )
+
+    async def proof_of(self, invoice: str) -> str | None:
+        """Return the payer proof of a paid BOLT12 invoice, None without one. Never raises NodeError."""
+        return await offers.payer_proof(self._node, invoice)
+
     async def decode(self, invoice: str) -> Json:
-        """Return the answer of `decode` for an invoice."""
+        """Return the answer of `decode` for an invoice or an offer."""
         decoded: Json = await self._node.call("decode", string=invoice)
         return decoded
 
@@ -424,6 +477,15 @@ class Payer:
             return ""
         usage: str = answer["help"][0]["command"]
         return usage
+
+
+def exceeds_fee_limit(error: RpcCallError) -> bool:
+    """Return True if lightningd found a route, but for more than the limit on the fee."""
+    if error.code == RpcCode.PAY_ROUTE_TOO_EXPENSIVE:
+        return "excessive delays" not in error.message
+    if error.code == RpcCode.PAY_ROUTE_NOT_FOUND:  # before v26.06 also if it is the fee
+        return "excessive cost" in error.message
+    return any(str(one.get("failreason")).startswith(_TOO_COSTLY) for one in _attempts(error))
 
 
 def _is_over(command: str, error: RpcCallError) -> bool:

@@ -7,6 +7,7 @@ from nwc.commands.arguments import ArgumentError
 from nwc.commands.backup import export, import_
 from nwc.commands.connections import connect, list_, revoke, update
 from nwc.commands.forget import forget
+from nwc.commands.payments import payments
 from nwc.commands.status import status
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "forget",
     "import_",
     "list_",
+    "payments",
     "revoke",
     "status",
     "update",

@@ -13,13 +13,15 @@ from nwc.commands.times import parse_expiry
 from nwc.errors import NwcError
 from nwc.names import parse_name, parse_typed_name
 from nwc.nip47.methods import METHODS
+from nwc.nip47.notification import PAYMENT_RECEIVED, PAYMENT_SENT
+from nwc.nip47.walletauth import STATE
 from nwc.nostr.keys import parse_public_key
 from nwc.nostr.relay_url import is_onion, parse_relay_urls
 from nwc.options import MAX_RELAYS
 from nwc.service import App
 from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.connections.permissions import allowed_methods
-from nwc.wallet.connections.record import Connection, View
+from nwc.wallet.connections.record import Connection, Pairing, View
 
 Json = dict[str, Any]
 
@@ -101,7 +103,7 @@ def relays(value: object, app: App) -> tuple[str, ...]:
 
 
 def methods(value: object) -> tuple[str, ...] | None:
-    """Return NIP-47 methods in the order of METHODS; None for all methods that the budget allows."""
+    """Return NIP-47 methods in the order of METHODS; None for all that need not be named."""
     if value is None:
         return None
     words = _words("methods", value)
@@ -143,6 +145,9 @@ def lud16(value: object) -> str | None:
     return value
 
 
+_DIGITS = re.compile(r"[0-9]{1,18}")
+
+
 def flag(name: str, value: object, *, default: bool = False) -> bool:
     """Return the boolean that was given as this argument."""
     if value is None:
@@ -152,6 +157,18 @@ def flag(name: str, value: object, *, default: bool = False) -> bool:
     if value is False or value == "false":
         return False
     raise ArgumentError(f"{name}: must be true or false; got {value!r}")
+
+
+def number(name: str, value: object, *, minimum: int, maximum: int, default: int) -> int:
+    """Return the integer that was given as this argument, as a number or its digits."""
+    if value is None:
+        return default
+    text = value.strip() if isinstance(value, str) else str(value)
+    # Bounded before it is read: Python refuses to read thousands of digits.
+    is_number = not isinstance(value, bool) and _DIGITS.fullmatch(text) is not None
+    if not is_number or not minimum <= int(text) <= maximum:
+        raise ArgumentError(f"{name}: must be a number from {minimum} to {maximum}; got {value!r:.80}")
+    return int(text)
 
 
 def view(value: object) -> View:
@@ -271,4 +288,31 @@ def connection(
         view=view(given.get("view")),
         notifications=flag("notifications", given.get("notifications"), default=True),
         budget=budget(given.get("budget"), given.get("renewal"), given.get("max_payment"), Budget()),
+        pairing=_pairing(given.get("pairing")),
+        state=_state(given.get("state")),
+        notification_types=_notification_types(given.get("notification_types")),
     )
+
+
+def _pairing(value: object) -> Pairing:
+    if value is None:
+        return Pairing.URI
+    if not isinstance(value, str) or value not in tuple(Pairing):
+        raise ArgumentError(f"pairing: must be one of {', '.join(Pairing)}; got {value!r:.80}")
+    return Pairing(value)
+
+
+def _state(value: object) -> str | None:
+    if value is not None and not (isinstance(value, str) and STATE.fullmatch(value)):
+        raise ArgumentError(f"state: must be 1 to 256 letters and digits; got {value!r:.80}")
+    return value
+
+
+def _notification_types(value: object) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    types = (PAYMENT_RECEIVED, PAYMENT_SENT)
+    words = _words("notification_types", value)
+    if not words or not set(words) <= set(types):
+        raise ArgumentError(f"notification_types: must be some of {', '.join(types)}; got {value!r:.80}")
+    return tuple(name for name in types if name in words)

@@ -14,7 +14,7 @@ from nwc.commands.arguments import ArgumentError
 from nwc.commands.shown import joined, unserved_warnings
 from nwc.service import App
 from nwc.wallet.connections.manager import MAX_CONNECTIONS, ManagementError
-from nwc.wallet.connections.record import Connection
+from nwc.wallet.connections.record import Connection, Pairing
 
 FORMAT_VERSION = 1
 # Enough for 10,000 connections with the longest names and one relay each.
@@ -35,6 +35,10 @@ _FIELDS = (
     "relays",
     "lud16",
     "notifications",
+    # Only if the app made the URI.
+    "pairing",
+    "state",
+    "notification_types",
 )
 _CREATED, _UNCHANGED, _REFUSED = "created", "unchanged", "refused"
 
@@ -64,7 +68,17 @@ def _entry(record: Connection) -> Json:
         "relays": list(record.relays),
         "notifications": record.notifications,
     }
-    return entry if record.lud16 is None else {**entry, "lud16": record.lud16}
+    more: Json = {
+        "lud16": record.lud16,
+        "pairing": None,
+        "state": record.state,
+        "notification_types": None,
+    }
+    if record.pairing is not Pairing.URI:
+        more["pairing"] = str(record.pairing)
+    if record.notification_types is not None:
+        more["notification_types"] = list(record.notification_types)
+    return {**entry, **{name: value for name, value in more.items() if value is not None}}
 
 
 async def import_(app: App, connections: object) -> Json:
@@ -186,7 +200,9 @@ async def _take(app: App, given: Json, revoked: frozenset[str]) -> _Outcome:
 def _compared(stored: Connection, given: Connection) -> _Outcome:
     """Return the result for a connection that exists: it is not changed."""
     ours, theirs = _entry(stored), _entry(given)
-    different = [field for field in _FIELDS if ours.get(field) != theirs.get(field)]
+    # The state is gone when the app has used its connection.
+    compared = [field for field in _FIELDS if field != "state"]
+    different = [field for field in compared if ours.get(field) != theirs.get(field)]
     if not different:
         return _Outcome(_UNCHANGED)
     return _Outcome(

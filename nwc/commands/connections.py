@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from nwc.commands import arguments
+from nwc.commands.pairing import pair
 from nwc.commands.shown import (
     describe,
     joined,
@@ -16,6 +17,7 @@ from nwc.commands.shown import (
     with_qr,
 )
 from nwc.nip47.uri import connection_uri
+from nwc.nip47.walletauth import is_wallet_auth
 from nwc.nostr.keys import KeyPair
 from nwc.service import App
 from nwc.wallet.connections.record import Connection
@@ -25,7 +27,7 @@ Json = dict[str, Any]
 
 async def connect(
     app: App,
-    name: object,
+    name: object = None,
     budget: object = None,
     renewal: object = None,
     view: object = None,
@@ -37,17 +39,16 @@ async def connect(
     qr: object = None,
     notifications: object = None,
     max_payment: object = None,
+    uri: object = None,
+    confirm: object = None,
 ) -> Json:
-    """Create a connection and return its URI, which is shown only this once.
+    """Create a connection and return its URI, which is shown only this once; or pair with an app's URI.
 
     Raises:
         ArgumentError, ManagementError: the owner has to correct something.
         NodeError: lightningd is unavailable.
 
     """
-    wants_qr = arguments.flag("qr", qr)
-    client = KeyPair.generate() if pubkey is None else None
-    client_pubkey = client.public_key if client else arguments.pubkey(pubkey)
     given = {
         "name": name,
         "budget": budget,
@@ -59,18 +60,33 @@ async def connect(
         "lud16": lud16,
         "notifications": notifications,
     }
+    if uri is not None:
+        return await pair(app, uri, confirm, {**given, "expires": expires, "pubkey": pubkey, "qr": qr})
+    _refuse_what_needs_a_uri(name, confirm)
+    wants_qr = arguments.flag("qr", qr)
+    client = KeyPair.generate() if pubkey is None else None
+    client_pubkey = client.public_key if client else arguments.pubkey(pubkey)
     record = arguments.connection(app, client_pubkey, arguments.expires_at(expires), given)
     arguments.check_methods_have_budget(record)
     live = await app.connect(record)
     warnings = [
         *arguments.bare_number_warnings({"budget": budget, "max_payment": max_payment}),
-        *look_alike_warnings(app, live),
+        *look_alike_warnings(app, live.record.name),
     ]
     await wait_for_relay(live)
     secret = client.secret_hex() if client else None
-    uri = connection_uri(live.wallet_pubkey, record.relays, secret, record.lud16)
-    shown = {"name": record.name, "uri": uri, **await describe(app, live, warnings)}
-    return with_qr(shown, uri) if wants_qr else shown
+    made = connection_uri(live.wallet_pubkey, record.relays, secret, record.lud16)
+    shown = {"name": record.name, "uri": made, **await describe(app, live, warnings)}
+    return with_qr(shown, made) if wants_qr else shown
+
+
+def _refuse_what_needs_a_uri(name: object, confirm: object) -> None:
+    if name is None:
+        raise arguments.ArgumentError("name: is missing; give a name, or the URI of an app as uri=")
+    if isinstance(name, str) and is_wallet_auth(name):
+        raise arguments.ArgumentError("name: this is the URI of an app; give it as uri=")
+    if confirm is not None:
+        raise arguments.ArgumentError("confirm: is only for the URI of an app, which uri= gives")
 
 
 async def list_(app: App, name: object = None) -> Json:
@@ -125,7 +141,13 @@ async def update(
         "view": (view, arguments.view),
         "notifications": (notifications, partial(arguments.flag, "notifications")),
     }
-    changes = {field: check(value) for field, (value, check) in checks.items() if value is not None}
+    changes: Json = {
+        field: check(value) for field, (value, check) in checks.items() if value is not None
+    }
+
+    if notifications is not None:
+        # What an app once asked for does not limit what its owner decides now.
+        changes["notification_types"] = None
 
     def changed(old: Connection) -> Connection:
         # `old` is the record under the manager's lock: values that are not given stay as they are then.
@@ -139,7 +161,7 @@ async def update(
         await app.payments.breaker.resume(live.record.client_pubkey)
     warnings = arguments.bare_number_warnings({"budget": budget, "max_payment": max_payment})
     if new_name is not None:
-        warnings += look_alike_warnings(app, live)
+        warnings += look_alike_warnings(app, live.record.name)
     await wait_for_relay(live)
     return {"name": live.record.name, **await describe(app, live, warnings)}
 

@@ -35,10 +35,10 @@ _STOPS_UNREADABLE = (
 Json = dict[str, Any]
 
 
-def look_alike_warnings(app: App, live: LiveConnection) -> list[str]:
-    """Return a warning if names of other connections look like the name of this one."""
-    others = [other.record.name for other in app.connections.all() if other is not live]
-    alike = names_like(live.record.name, others)
+def look_alike_warnings(app: App, name: str) -> list[str]:
+    """Return a warning if names of other connections look like this one, which is unique."""
+    others = [live.record.name for live in app.connections.all() if live.record.name != name]
+    alike = names_like(name, others)
     if not alike:
         return []
     names = ", ".join(map(repr, alike[:MAX_ALIKE_SHOWN]))
@@ -159,6 +159,7 @@ async def describe(app: App, live: LiveConnection, warnings: Sequence[str] = ())
         "budget": await _budget_of(app, live),
         "view": record.view,
         "notifications": list(sent_notifications(record, app.settings.notifications, has_hold=has_hold)),
+        "pairing": record.pairing,
         "created_at": record.created_at,
         "expires_at": record.expires_at,
     }

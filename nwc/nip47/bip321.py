@@ -7,7 +7,7 @@ network, is for lightningd to say.
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.nostr import bech32
@@ -111,7 +111,7 @@ def _parameters(query: str) -> dict[str, str]:
         raise _malformed(f"must have at most {MAX_PARAMETERS} parameters; got {len(pairs)}")
     known: dict[str, str] = {}
     for name, _, value in pairs:
-        key = name.lower()
+        key = unquote(name).lower()
         if key == "req-pop":
             raise _malformed("must not have req-pop: this wallet cannot open the URI that it requires")
         if key.startswith("req-"):

@@ -18,8 +18,12 @@ def info_event(
     notifications: Iterable[str],
     extensions: Iterable[str],
     created_at: int,
+    state: str | None = None,
 ) -> Event:
-    """Return the signed, replaceable event that lists what this connection offers."""
+    """Return the signed, replaceable event that lists what this connection offers.
+
+    `state` is the app's (NWC-08): by it the app knows that its own request was answered.
+    """
     content = [*methods]
     tags = [["encryption", " ".join(Encryption)], ["p", client_pubkey]]
     if notified := " ".join(notifications):
@@ -27,6 +31,8 @@ def info_event(
         content.append("notifications")
     if extended := " ".join(extensions):
         tags.append(["extensions", extended])
+    if state is not None:
+        tags.append(["state", state])
     return sign_event(keys, kind=KIND_INFO, content=" ".join(content), tags=tags, created_at=created_at)
 
 

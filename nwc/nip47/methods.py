@@ -22,7 +22,9 @@ class Method:
         timeout_s: seconds that it may take. None is no limit: a payment that is still pending when the
             client gives up has not failed.
         spends: True if only connections with a budget may call it.
-        extension: the number of the NIP-47 extension that specifies it, None if NIP-47 itself does.
+        extension: the number of the NIP-47 extension that specifies it, None if there is none.
+        only_by_name: True if only connections whose owner has named it may call it; "all methods" are
+            those without it.
         needs_hold: True if only a node with the plugin `hold` can serve it.
 
     """
@@ -31,6 +33,7 @@ class Method:
     timeout_s: float | None
     spends: bool = False
     extension: str | None = None
+    only_by_name: bool = False
     needs_hold: bool = False
 
 
@@ -47,8 +50,10 @@ METHODS = {
         Method("cancel_hold_invoice", WRITE_TIMEOUT_S, extension="03", needs_hold=True),
         Method("lookup_invoice", READ_TIMEOUT_S),
         Method("list_transactions", READ_TIMEOUT_S),
+        Method("pay", None, spends=True, extension="321"),
         Method("pay_invoice", None, spends=True),
         Method("pay_keysend", None, spends=True, extension="04"),
+        Method("sign_message", READ_TIMEOUT_S, only_by_name=True),
     )
 }
 

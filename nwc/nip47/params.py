@@ -20,12 +20,16 @@ PHP and Lua do not distinguish an empty object from an empty array. What an empt
     list_transactions: limit, offset         absent          refused  refused  refused
     list_transactions: type                  refused         absent   refused  refused
     list_transactions: unpaid, unpaid_…      refused         refused  refused  refused
+    pay: payment (required)                  refused         refused  refused  refused
+    pay: amount                              absent          refused  refused  refused
+    pay: payer_note                          refused         absent   refused  refused
     pay_invoice: invoice (required)          refused         refused  refused  refused
     pay_invoice: amount                      absent          refused  refused  refused
     pay_keysend: amount, pubkey (required)   refused         refused  refused  refused
     pay_keysend: preimage                    refused         absent   refused  refused
     pay_keysend: tlv_records                 refused         refused  []       as []
     pay_…: max_fee                           no fee at all   refused  refused  refused
+    sign_message: message (required)         refused         refused  refused  refused
     any method: metadata                     refused         refused  as {}    {}
 
 A string never counts as a number, not even an empty one: a limit that the client meant must not be

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 MAX_URL_LENGTH = 255
@@ -97,6 +98,40 @@ def is_onion(url: str) -> bool:
     """Return True if the relay is a Tor onion service, which only a proxy can reach."""
     # A name with a dot at its end means the same host.
     return (urlsplit(url).hostname or "").rstrip(".").endswith(".onion")
+
+
+# Names that no public resolver has: RFC 6761, RFC 6762, RFC 8375, and what home routers use.
+_LOCAL_SUFFIXES = ("localhost", "local", "home.arpa", "internal", "lan", "home")
+# Resolvers read a host as an IPv4 address if its last label is a number, also as 127.1 or 0x7f000001.
+_NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+
+
+def is_local(url: str) -> bool:
+    """Return True if the host of a relay URL is this machine or in a private network, as far as it says.
+
+    No name is resolved: a public name can still have a private address.
+    """
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    try:
+        address = ip_address(host)
+    except ValueError:
+        labels = host.split(".")
+        is_number = _NUMERIC_LABEL.fullmatch(labels[-1]) is not None
+        return is_number or len(labels) == 1 or any(host.endswith("." + s) for s in _LOCAL_SUFFIXES)
+    return not _is_public(address)
+
+
+def _is_public(address: IPv4Address | IPv6Address) -> bool:
+    if isinstance(address, IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
+        if inner and not _is_public(inner):
+            return False
+        # NAT64 (RFC 6052): the last 32 bits are an IPv4 address, public or not.
+        if address in _NAT64:
+            return _is_public(IPv4Address(int(address) & 0xFFFF_FFFF))
+    return address.is_global and not address.is_multicast
 
 
 def _refuse_several(text: object) -> None:

@@ -21,7 +21,7 @@ from nwc.tasks import Tasks
 from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
 from nwc.wallet.context import Wallet
 from nwc.wallet.dispatch import Outcome, dispatch
-from nwc.wallet.methods.pay_invoice import payment_answer
+from nwc.wallet.payment_answers import answer_of
 from nwc.wallet.slots import Slots
 from nwc.wallet.spending.payment import PaymentRecord
 
@@ -58,6 +58,7 @@ class RequestServer:
         connections: the connections to serve.
         max_request_age: seconds a request's `created_at` may differ from our clock.
         publish: publishes an event on relays, and returns True if one accepts it in so many seconds.
+        on_request: is called with the connection of each authentic request.
 
     Attributes:
         answered: number of answers by method and outcome ("ok" or the error code).
@@ -66,7 +67,12 @@ class RequestServer:
     """
 
     def __init__(
-        self, wallet: Wallet, connections: ConnectionRegistry, max_request_age: int, publish: Publish
+        self,
+        wallet: Wallet,
+        connections: ConnectionRegistry,
+        max_request_age: int,
+        publish: Publish,
+        on_request: Callable[[LiveConnection], None] = lambda _: None,
     ) -> None:
         self.answered: Counter[tuple[str, str]] = Counter()
         self.ignored: Counter[str] = Counter()
@@ -74,6 +80,7 @@ class RequestServer:
         self._connections = connections
         self._gate = Gate(connections.of_wallet, max_request_age)
         self._publish = publish
+        self._on_request = on_request
         self._tasks = Tasks()
         self._task_slots = Slots(own=OWN_TASKS, most=MAX_TASKS_PER_CONNECTION, shared=MAX_TASKS)
         self._request_slots = Slots(
@@ -110,6 +117,7 @@ class RequestServer:
         if not self._task_slots.are_free(client_pubkey):
             return _OVERLOADED
         live.last_used_at = int(time.time())
+        self._on_request(live)
         request = open_request(event, live.cipher)
         self._task_slots.take(client_pubkey)
         task = self._tasks.spawn(self._serve(live, request, relay, too_fast=verdict.rate_limited))
@@ -125,7 +133,7 @@ class RequestServer:
         scheme = Encryption(payment.encryption)
         request = Request(payment.request_id, payment.request_created_at, scheme, payment.method, {})
         try:
-            outcome: Outcome = payment_answer(record)
+            outcome: Outcome = answer_of(record)
         except Nip47Error as error:
             outcome = error
         await self._answer(live, request, outcome)

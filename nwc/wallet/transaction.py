@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nwc.cln import bolt11
+from nwc.cln import bolt11, bolt12
 from nwc.cln.history import invoice_created_at
 from nwc.cln.node import Json
 from nwc.nip47.response import MAX_PLAINTEXT_BYTES
@@ -212,7 +212,7 @@ def pending_transaction(payment: Payment) -> Transaction:
     }
     fields = _fields_of_invoice(invoice) if invoice else {}
     fields["description"] = _bounded(fields.get("description") or "")
-    return transaction | fields
+    return _fitted(transaction | fields)
 
 
 def ended_transaction(record: PaymentRecord) -> Transaction:
@@ -222,37 +222,51 @@ def ended_transaction(record: PaymentRecord) -> Transaction:
     transaction["amount"] = record.amount_msat
     if record.is_settled:
         transaction |= {"preimage": record.preimage, "settled_at": record.ended_at}
-    return transaction
+    return _fitted(transaction)
 
 
 def _amount_msat(payment: Json, state: str) -> int:
     if state == "settled":
         # A part that an older lightningd stored may lack the amount without fees.
-        return int(payment.get("complete_msat") or payment.get("complete_sent_msat") or 0)
+        return _arrived_msat(payment) or int(payment.get("complete_sent_msat") or 0)
     return _invoice_amount_msat(payment) or int(
         payment.get("pending_msat") or payment.get("failed_msat") or 0
     )
 
 
+def _arrived_msat(payment: Json) -> int | None:
+    """Return what the payee got; None if lightningd does not say so."""
+    complete_msat: int | None = payment.get("complete_msat")
+    if complete_msat is None or "bolt12" not in payment:
+        return complete_msat
+    # With `pay`, the amount of a part includes the fee of the blinded path.
+    return min(complete_msat, _invoice_amount_msat(payment) or complete_msat)
+
+
 def _invoice_amount_msat(payment: Json) -> int | None:
     try:
+        if "bolt12" in payment:
+            return bolt12.summary(payment["bolt12"]).amount_msat
         return bolt11.amount_msat(payment["bolt11"]) if "bolt11" in payment else None
     except ValueError:  # `sendpay` stores whatever it is given
         return None
 
 
 def _fees_paid(payment: Json) -> int:
-    sent, arrived = payment.get("complete_sent_msat"), payment.get("complete_msat")
+    sent, arrived = payment.get("complete_sent_msat"), _arrived_msat(payment)
     return max(0, int(sent) - int(arrived)) if sent is not None and arrived is not None else 0
 
 
 def _description_fields(payment: Json) -> Transaction:
-    fields = _fields_of_invoice(payment["bolt11"]) if "bolt11" in payment else {}
+    invoice = payment.get("bolt11") or payment.get("bolt12")
+    fields = _fields_of_invoice(invoice) if invoice else {}
     fields["description"] = _bounded(payment.get("description") or fields.get("description") or "")
     return fields
 
 
 def _fields_of_invoice(invoice: str) -> Transaction:
+    if invoice.startswith(bolt12.PREFIX):
+        return _fields_of_bolt12(invoice)
     try:
         fields = {
             "description": bolt11.description(invoice),
@@ -262,3 +276,11 @@ def _fields_of_invoice(invoice: str) -> Transaction:
     except ValueError:  # `sendpay` stores whatever it is given
         return {}
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _fields_of_bolt12(invoice: str) -> Transaction:
+    try:
+        summary = bolt12.summary(invoice)
+    except ValueError:
+        return {}
+    return {"description": summary.description, "expires_at": summary.expires_at}

@@ -1,4 +1,4 @@
-"""The sources of list_transactions: invoices, the node's payments, and a connection's own payments.
+"""The sources of a page of transactions: invoices, the node's payments, and a connection's own payments.
 
 A source first finds the keys of transactions, newest first, which is cheap. Then only those of the page
 are read.

@@ -1,5 +1,6 @@
 """A real NWC client asks a node for invoices: `python -m tests.demo [--keep]`.
 
+If the node is real, an app also pays a BOLT12 offer of a second one.
 It ends by itself, leaves no process or file behind, and exits with 0 if every answer was right.
 """
 
@@ -22,10 +23,13 @@ import psutil  # type: ignore[import-untyped]
 from nostr_sdk import MakeInvoiceRequest, NostrSdkError, NostrWalletConnect, NostrWalletConnectUri
 
 from nwc.nip47.methods import METHODS, served_methods
+from tests.demo.shop import FAST, Shop
 from tests.demo.terminal import INDENT, command, fact, field, say, styled, title
+from tests.support.app import App
 from tests.support.node import (
     PLUGIN,
     Node,
+    OptionValue,
     RegtestNode,
     lightning_cli,
     missing_programs,
@@ -36,6 +40,7 @@ from tests.support.relay import RelayKind, running_relay
 
 APP = "My phone"
 ANSWER_TIMEOUT_S = 20
+TICKET_MSAT = 42_000
 # As of an LNURL-pay server: the invoice commits to a text that the node never sees.
 LNURL_METADATA = '[["text/plain","Sats for the ferry"],["text/identifier","ferry@example.com"]]'
 INVOICES: dict[str, dict[str, Any]] = {
@@ -119,7 +124,11 @@ class Demo:
         title("The app asks for information about the node")
         info = await self._ask("get_info", app.get_info(), {})
         node = self._rpc.getinfo()
-        receiving = [name for name in served_methods(has_hold=False) if not METHODS[name].spends]
+        receiving = [
+            name
+            for name in served_methods(has_hold=False)
+            if not (METHODS[name].spends or METHODS[name].only_by_name)
+        ]
         methods = " ".join(sorted(_method_name(method) for method in info.methods))
         self._check("answer", "alias", info.alias, node["alias"])
         self._check("", "pubkey", info.pubkey, node["id"])
@@ -145,6 +154,43 @@ class Demo:
                 self._check("", name, decoded.get(name), params.get(name))
         self._check("", "payment_hash", decoded["payment_hash"], answer.payment_hash)
         self._check("", "expiry", decoded["expiry"], _lifetime(answer, decoded["expiry"]))
+
+    def pay_offer(self, shop: Shop) -> None:
+        """Pay an offer of another node, as an app with a budget.
+
+        Raises:
+            DemoFailed: the answer is an error, or there is none in time.
+
+        """
+        offer = shop.offer(TICKET_MSAT, "A ticket for the ferry")
+        given = {"name": "Ferry app", "budget": f"{2 * TICKET_MSAT}msat"}
+        uri = self._rpc.call("nwc-connect", given)["uri"]
+        title("An app with a budget pays a BOLT12 offer of another node")
+        params = {"payment": f"bitcoin:?lno={offer}", "payer_note": "See you on board ⛴"}
+        field("request", "method", "pay")
+        for name, value in params.items():
+            field("", name, value)
+        with App(uri) as app:
+            answer = app.ask("pay", params)
+        if answer.body["error"]:
+            raise DemoFailed(f"pay: {answer.message}")
+        self._check_paid(shop, answer.result, params["payer_note"])
+
+    def _check_paid(self, shop: Shop, result: dict[str, Any], payer_note: str) -> None:
+        self._check("answer", "state", result["state"], "settled")
+        self._check("", "instruction_type", result["instruction_type"], "bolt12")
+        self._check("", "amount", result["amount"], TICKET_MSAT)
+        preimage = bytes.fromhex(result["preimage"])
+        self._check("", "payment_hash", result["payment_hash"], hashlib.sha256(preimage).hexdigest())
+        [sold] = shop.rpc.listinvoices()["invoices"]
+        self._check("shop", "status", sold["status"], "paid")
+        self._check("", "payer_note", sold["invreq_payer_note"], payer_note)
+        if "payer_proof" not in result:  # before v26.06
+            return
+        field("answer", "payer_proof", result["payer_proof"])
+        proof = self._rpc.decode(result["payer_proof"])
+        self._check("decoded", "type", proof["type"], "bolt12 payer_proof")
+        self._check("", "proof_preimage", proof["proof_preimage"], result["preimage"])
 
     async def _ask(self, method: str, asking: Coroutine[Any, Any, _T], params: dict[str, Any]) -> _T:
         field("request", "method", method)
@@ -202,18 +248,26 @@ def stay(node: Node, uri: str) -> None:
         psutil.Process(node.pid).wait()
 
 
+def _options(relay_url: str) -> dict[str, OptionValue]:
+    fast = {} if missing_programs() else FAST
+    return {"nwc-relay": relay_url, **fast}
+
+
 def run(*, keep: bool) -> int:
     """Run the demonstration and return the exit code."""
     with (
         nothing_left_running(),
         tempfile.TemporaryDirectory(prefix="nwc-demo-") as directory,
         running_relay(RelayKind.NOSTR_SDK) as relay,
-        node_with_plugin(Path(directory), {"nwc-relay": relay.url}) as node,
+        node_with_plugin(Path(directory) / "node", _options(relay.url)) as node,
     ):
         demo = Demo(node)
         demo.show_setting(relay.url)
         uri = demo.connect()
         asyncio.run(demo.ask_for_everything(uri))
+        if isinstance(node, RegtestNode):
+            with Shop(node, Path(directory) / "shop") as shop:
+                demo.pay_offer(shop)
         if demo.wrong:
             raise DemoFailed(f"{demo.wrong} fields are WRONG")
         title(styled("good", "Every answer was right."))

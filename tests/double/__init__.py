@@ -13,8 +13,9 @@ Modules:
 - `rpc_server`: the socket; `params`: parameters and errors; `jsonio`: JSON on the wire
 - `rpc_methods`, `invoices`, `payments`, `sendpays`, `channels`, `decoding`, `datastore`, `wait`,
   `sql`: commands
+- `offers`: BOLT12 offers, what is fetched for them, proofs
 - `pay_commands`, `pay_styles`, `paying`, `plans`: the commands that pay
 - `dev_methods`, `bulk`: commands that lightningd does not have
 - `plugin`, `plugin_host`: one plugin process, all of them
-- `state`: SQLite; `bolt11`; `log`
+- `state`: SQLite; `bolt11`, `bolt12`; `log`
 """

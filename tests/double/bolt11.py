@@ -51,7 +51,7 @@ def encode(invoice: Bolt11, key: bytes) -> str:
     for tag, value in _fields(invoice):
         data += [CHARSET.index(tag), len(value) // 32, len(value) % 32, *value]
     signature = PrivateKey(key).sign_recoverable(hrp.encode() + _padded(data))
-    return str(bech32_encode(hrp, bytes(data + _from_bytes(signature))))
+    return str(bech32_encode(hrp, bytes(data + from_bytes(signature))))
 
 
 def decode(invstring: str, check_signature: bool = True, currency: str = "") -> Bolt11:
@@ -93,12 +93,12 @@ def decode(invstring: str, check_signature: bool = True, currency: str = "") -> 
 
 
 def _fields(invoice: Bolt11) -> Iterable[Field]:
-    yield "s", tuple(_from_bytes(invoice.payment_secret))
-    yield "p", tuple(_from_bytes(invoice.payment_hash))
+    yield "s", tuple(from_bytes(invoice.payment_secret))
+    yield "p", tuple(from_bytes(invoice.payment_hash))
     if invoice.description_hash is not None:
-        yield "h", tuple(_from_bytes(invoice.description_hash))
+        yield "h", tuple(from_bytes(invoice.description_hash))
     else:
-        yield "d", tuple(_from_bytes((invoice.description or "").encode()))
+        yield "d", tuple(from_bytes((invoice.description or "").encode()))
     if invoice.expiry != DEFAULT_EXPIRY:
         yield "x", tuple(_from_int(invoice.expiry))
     yield "c", tuple(_from_int(invoice.min_final_cltv_expiry))
@@ -205,7 +205,8 @@ def _to_int(groups: Sequence[int]) -> int:
     return value
 
 
-def _from_bytes(data: bytes) -> list[int]:
+def from_bytes(data: bytes) -> list[int]:
+    """Return bytes as groups of five bits, the last one filled with zeros."""
     length = -(-len(data) * 8 // 5)
     value = int.from_bytes(data, "big") << length * 5 - len(data) * 8
     return _from_int(value, length) if length else []

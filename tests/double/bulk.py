@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pyln.proto.bech32 import CHARSET, bech32_decode, bech32_polymod
 
-from tests.double import bolt11, invoices
+from tests.double import bolt11, bolt12, invoices
 from tests.double.bolt11 import Bolt11
 from tests.double.jsonio import Json
 
@@ -20,8 +20,6 @@ _TIMESTAMP = range(7)
 # After the timestamp and the payment secret (header and 52 words) comes the header of `p`.
 _HASH = range(7 + 55 + 3, 7 + 55 + 3 + 52)
 _CHECKSUM = 6
-# TLV types of BOLT12, "Invoices"
-_OFFER_DESCRIPTION, _CREATED_AT, _RELATIVE_EXPIRY, _PAYMENT_HASH, _AMOUNT = 10, 164, 166, 168, 170
 
 
 class Template:
@@ -186,14 +184,13 @@ def dev_bolt12(
     preimage = preimage or secrets.token_bytes(32)
     payment_hash = hashlib.sha256(preimage).digest()
     offer_id = hashlib.sha256(b"offer" + node.key).digest()
-    records = {
-        _OFFER_DESCRIPTION: (description or "").encode(),
-        _CREATED_AT: _integer(created_at),
-        _RELATIVE_EXPIRY: _integer(expiry),
-        _PAYMENT_HASH: payment_hash,
-        _AMOUNT: _integer(amount_msat),
+    fields = {
+        "offer_description": description or "",
+        "invoice_created_at": created_at,
+        "invoice_relative_expiry": expiry,
+        "invoice_payment_hash": payment_hash.hex(),
+        "invoice_amount_msat": amount_msat,
     }
-    stream = b"".join(bytes([t]) + _big_size(len(v)) + v for t, v in records.items())
     node.state.db.execute(
         "INSERT INTO invoices (label, payment_hash, preimage, bolt12, amount_msat, description,"
         " expires_at, local_offer_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -201,7 +198,7 @@ def dev_bolt12(
             f"{offer_id.hex()}-02{secrets.token_hex(32)}-0" if label is None else label,
             payment_hash,
             preimage,
-            "lni1" + "".join(CHARSET[word] for word in bolt11._from_bytes(stream)),
+            bolt12.encode("lni", fields),
             str(amount_msat),
             description,
             created_at + expiry,
@@ -210,12 +207,3 @@ def dev_bolt12(
     )
     query = "SELECT * FROM invoices WHERE payment_hash = ?"
     return invoices.as_json(node.state.db.execute(query, (payment_hash,)).fetchone())
-
-
-def _integer(value: int) -> bytes:
-    """Return a truncated integer of BOLT1."""
-    return value.to_bytes(8, "big").lstrip(b"\0")
-
-
-def _big_size(value: int) -> bytes:
-    return bytes([value]) if value < 0xFD else b"\xfd" + value.to_bytes(2, "big")

@@ -1,36 +1,23 @@
-"""The `decode` command, after plugins/offers.c: BOLT11, and the BOLT12 fields that bulk.py writes."""
+"""The `decode` command, after plugins/offers.c."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pyln.proto.bech32 import CHARSET
-
-from tests.double import bolt11, params
+from tests.double import bolt11, bolt12, params
 from tests.double.bolt11 import Bolt11, Bolt11Error
+from tests.double.bolt12 import Bolt12Error
 from tests.double.jsonio import Json
 from tests.double.params import BadParam, Param
+from tests.double.settings import Settings
 
 if TYPE_CHECKING:
     from tests.double.node import Node
 
-BOLT12 = {"lno": "offer", "lni": "invoice", "lnr": "invoice_request"}
-MIN_WORDS = 4  # of an empty TLV record
-# For each TLV type of BOLT12: the field of `decode` and its type.
-FIELDS = {
-    8: ("offer_amount_msat", int),
-    10: ("offer_description", str),
-    164: ("invoice_created_at", int),
-    166: ("invoice_relative_expiry", int),
-    168: ("invoice_payment_hash", bytes),
-    170: ("invoice_amount_msat", int),
-}
-
 
 def decode(node: "Node", string: str) -> Json:
     """Return the fields of an invoice of any network."""
-    string = params.invstring("string", string)
-    if string[:3] in BOLT12:
-        return _bolt12(string)
+    string = params.bolt12("string", string)
+    if string[:3] in bolt12.TYPES:
+        return _bolt12(node, string)
     try:
         fields = _bolt11(bolt11.decode(string))
     except Bolt11Error as error:
@@ -58,43 +45,38 @@ def _bolt11(content: Bolt11) -> Json:
     }
 
 
-def _bolt12(string: str) -> Json:
-    words = string[4:]
-    if string[3:4] != "1" or len(words) < MIN_WORDS or not set(words) <= set(CHARSET):
-        raise BadParam("string", "invalid bech32 string", string)
-    stream = bolt11.to_bytes([CHARSET.index(word) for word in words])
+def _bolt12(node: "Node", string: str) -> Json:
     try:
-        records = dict(_records(stream))
-        fields = {n: _read(records[t], kind) for t, (n, kind) in FIELDS.items() if t in records}
-    except (IndexError, UnicodeDecodeError) as error:
-        raise BadParam("string", "invalid TLV stream", string) from error
-    return {"type": f"bolt12 {BOLT12[string[:3]]}", **fields, "valid": True}
+        fields = bolt12.decode(string)
+        if string.startswith("lno") and not fields.keys() & {"offer_issuer_id", "offer_paths"}:
+            raise Bolt12Error("Offer does not contain an issuer_id or paths")
+    except Bolt12Error as error:
+        raise BadParam("string", str(error), string) from error
+    if not node.settings.is_since("26.06"):
+        _make_old(fields, node.settings)
+    return {"type": f"bolt12 {bolt12.TYPES[string[:3]]}", **_in_currency(fields), "valid": True}
 
 
-def _read(value: bytes, kind: type) -> Json:
-    if kind is int:
-        return int.from_bytes(value, "big")
-    return value.decode() if kind is str else value.hex()
+def _make_old(fields: dict[str, Json], settings: Settings) -> None:
+    """Change the fields to those of a version before 26.06."""
+    for path in fields.get("invoice_paths", []):
+        for name in ("htlc_minimum_msat", "htlc_maximum_msat"):
+            del path["payinfo"][name]
+    if not settings.is_since("25.05"):
+        for path in [*fields.get("offer_paths", []), *fields.get("invoice_paths", [])]:
+            path["blinding"] = path["first_path_key"]
+    if recurrence := fields.pop("offer_recurrence", None):
+        del recurrence["compulsory_field"]
+        name = "offer_recurrence_compulsory" if settings.is_since("25.12") else "offer_recurrence"
+        fields[name] = recurrence
 
 
-def _records(stream: bytes) -> Iterator[tuple[int, bytes]]:
-    position = 0
-    while position < len(stream):
-        kind, position = _big_size(stream, position)
-        length, position = _big_size(stream, position)
-        if position + length > len(stream):
-            raise IndexError(position)
-        yield kind, stream[position : position + length]
-        position += length
-
-
-def _big_size(stream: bytes, position: int) -> tuple[int, int]:
-    first, position = stream[position], position + 1
-    size = {0xFD: 2, 0xFE: 4, 0xFF: 8}.get(first, 0)
-    if position + size > len(stream):
-        raise IndexError(position)
-    value = int.from_bytes(stream[position : position + size], "big") if size else first
-    return value, position + size
+def _in_currency(fields: dict[str, Json]) -> dict[str, Json]:
+    """Return the fields; the amount of an offer in another currency has another name."""
+    if "offer_currency" not in fields:
+        return fields
+    amount = {"offer_amount": fields.pop("offer_amount_msat")} if "offer_amount_msat" in fields else {}
+    return {**fields, **amount, "currency_minor_unit": 2}
 
 
 COMMANDS = {"decode": (decode, Param("string", params.string))}

@@ -216,6 +216,11 @@ def invstring(name: str, value: Json) -> str:
     return token(value).lower().removeprefix("lightning:")
 
 
+def bolt12(name: str, value: Json) -> str:
+    """Return the same, and joined where `+` and white space divide it (BOLT12, "Encoding")."""
+    return re.sub(r"\+\s*", "", invstring(name, value))
+
+
 def pubkey(name: str, value: Json) -> str:
     """Parse a public key as the plugins of lightningd do."""
     if not re.fullmatch("0[23][0-9a-fA-F]{64}", token(value)):

@@ -34,6 +34,7 @@ class Xpay:
 
     numbers_single_part = True
     looks_for_complete_first = False
+    settles_own_at_once = False
 
     def success(self, payment: Payment, rows: Sequence[sqlite3.Row]) -> Json:
         """Return the sums and the numbers of parts; a pending part counts as successful."""
@@ -89,6 +90,7 @@ class OldPay(Pay):
 
     numbers_single_part = False
     looks_for_complete_first = True
+    settles_own_at_once = True
 
     def failure(self, payment: Payment, error: RpcError, *, is_pending: bool) -> RpcError:
         """Return an error that also says whether a part is pending."""
@@ -96,7 +98,7 @@ class OldPay(Pay):
         if error.code == DESTINATION_PERM_FAIL:
             message = "failed: WIRE_INCORRECT_OR_UNKNOWN_PAYMENT_DETAILS (reply from remote)"
             return _ErrorWithFields(error.code, message, {"status": status})
-        attempts = {"attempts": [_attempt(payment, status, str(error))]}
+        attempts = {"attempts": [_attempt(payment, status, _reason(payment, error))]}
         if error.code == ROUTE_NOT_FOUND and UNKNOWN_DESTINATION in str(error):
             message = (
                 f"Destination {payment.destination.hex()} is not reachable directly and all routehints"
@@ -123,7 +125,7 @@ class Keysend(Pay):
             )
             attempts = [_attempt(payment, status, message)]
             return _ErrorWithFields(0, message, {"attempts": attempts})
-        attempts = [_attempt(payment, status, str(error))]
+        attempts = [_attempt(payment, status, _reason(payment, error))]
         return _ErrorWithFields(STOPPED_ERROR, NO_MORE_ROUTES, {"attempts": attempts})
 
 
@@ -137,6 +139,14 @@ class _ErrorWithFields(RpcError):
     def as_json(self) -> Json:
         """Return the `error` member of the reply."""
         return {**super().as_json(), **self._fields}
+
+
+def _reason(payment: Payment, error: RpcError) -> str:
+    """Return the `failreason` of an attempt; for a route that is too expensive, the fee is made up."""
+    if error.code != ROUTE_TOO_EXPENSIVE:
+        return str(error)
+    limit_msat = payment.maxfee_msat
+    return f"Fee exceeds our fee budget: {limit_msat + 1}msat > {limit_msat}msat, discarding route"
 
 
 def _attempt(payment: Payment, status: str, reason: str) -> Json:

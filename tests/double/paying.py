@@ -40,11 +40,13 @@ class Style(Protocol):
     Attributes:
         numbers_single_part: True if a single part has the partid 1, not 0.
         looks_for_complete_first: True if a complete part of any partid means that the payment is made.
+        settles_own_at_once: True if an own invoice is paid in one transaction, whatever the plan.
 
     """
 
     numbers_single_part: bool
     looks_for_complete_first: bool
+    settles_own_at_once: bool
 
     def success(self, payment: "Payment", rows: Sequence[sqlite3.Row]) -> Json:
         """Return the answer for a payment with these parts."""
@@ -67,6 +69,9 @@ class Payment:
     maxfee_msat: int
     label: str | None
     bolt11: str | None = None
+    bolt12: str | None = None
+    # The part of the fee that the payee of a BOLT12 invoice sets.
+    blinded_fee_msat: int = 0
     groupid: int = field(default_factory=lambda: secrets.randbits(62))
     started_at: float = field(default_factory=time.time)
     # The payee's error, whatever the plan.
@@ -148,10 +153,31 @@ class Payer:
         except RpcError as error:
             _refuse(held, error)
             return
+        if self._is_own(payment) and payment.style.settles_own_at_once:
+            self._settle_own(held)
+            return
         if plan.fail and not plan.fail.rows:
             _refuse(held, plan.fail.as_error())
             return
         self._send(held, fee_msat)
+
+    def _is_own(self, payment: Payment) -> bool:
+        return payment.destination.hex() == self._node.id
+
+    def _settle_own(self, held: Held) -> None:
+        """Pay an own invoice, as lightningd's `sendpay` without a route does."""
+        payment = held.payment
+        self._add_parts(payment, Plan(), 0)
+        [row] = self._own_rows(payment)
+        refusal = self._own_refusal(payment)
+        if refusal is None:
+            self._resolve([row], self._preimage(payment))
+            self._answer(held, None)
+        else:
+            sendpays.resolve(self._node.state, row["id"], None, has_onion=False)
+            if not held.answer.done():
+                held.answer.set_exception(_unknown_own_invoice(row))
+        self._node.state.commit("sendpay")
 
     def _find_route(self, payment: Payment, plan: Plan) -> int:
         """Return the fee in msat.
@@ -160,13 +186,16 @@ class Payer:
             RpcError: the payee is unknown, the channels have too little, or the fee is over maxfee.
 
         """
-        if payment.destination.hex() == self._node.id:
+        if self._is_own(payment):
             return 0
         if plans.preimage_of(self._node.state, payment.payment_hash) is None:
             message = f"Failed: {UNKNOWN_DESTINATION} node {payment.destination.hex()}"
+            if payment.bolt12 is not None:  # behind a blinded path
+                message = "Failed: We could not find a usable set of paths."
             raise RpcError(ROUTE_NOT_FOUND, message)
         default = 1 + payment.amount_msat * 10 // 1_000_000
         fee_msat = default if plan.fee_msat is None else plan.fee_msat
+        fee_msat += payment.blinded_fee_msat
         spendable = channels.spendable_msat(self._node)
         if spendable is not None and spendable < payment.amount_msat + fee_msat:
             message = (
@@ -240,7 +269,7 @@ class Payer:
 
     def _own_refusal(self, payment: Payment) -> RpcError | None:
         """Return our error as the payee if we have no unpaid invoice for the payment, else None."""
-        if payment.destination.hex() != self._node.id:
+        if not self._is_own(payment):
             return None
         query = "SELECT 1 FROM invoices WHERE payment_hash = ? AND status = 'unpaid'"
         is_unpaid = self._node.state.db.execute(query, (payment.payment_hash,)).fetchone()
@@ -248,12 +277,17 @@ class Payer:
 
     def _preimage(self, payment: Payment) -> bytes:
         """Return the preimage. If the invoice is our own, mark it as paid first."""
-        if payment.destination.hex() == self._node.id:
-            paid = invoices.pay(self._node, payment.bolt11, None, payment.amount_msat)
+        if self._is_own(payment):
+            label = None if payment.bolt12 is None else self._label_of(payment.payment_hash)
+            paid = invoices.pay(self._node, payment.bolt11, label, payment.amount_msat)
             plans.keep_preimage(self._node.state, paid["preimage"])
         preimage = plans.preimage_of(self._node.state, payment.payment_hash)
         assert preimage
         return preimage
+
+    def _label_of(self, payment_hash: bytes) -> str:
+        query = "SELECT label FROM invoices WHERE payment_hash = ?"
+        return str(self._node.state.db.execute(query, (payment_hash,)).fetchone()["label"])
 
     def _add_parts(self, payment: Payment, plan: Plan, fee_msat: int) -> None:
         """Store the parts as pending; the first carries the whole fee."""
@@ -268,9 +302,10 @@ class Payer:
                 "destination": payment.destination,
                 "label": payment.label,
                 "bolt11": payment.bolt11,
+                "bolt12": payment.bolt12,
             }
             sendpays.add(self._node.state, row)
-            if payment.destination.hex() != self._node.id:
+            if not self._is_own(payment):
                 channels.take(self._node, sent)
 
     def _resolve(self, rows: Sequence[sqlite3.Row], preimage: bytes | None) -> None:
@@ -295,6 +330,19 @@ def _amounts(payment: Payment, parts: int) -> list[int]:
     """Return the amounts of the parts in msat; the first also has the remainder."""
     each = payment.amount_msat // parts
     return [payment.amount_msat - each * (parts - 1), *[each] * (parts - 1)]
+
+
+def _unknown_own_invoice(row: sqlite3.Row) -> RpcError:
+    """Return the error of `pay` for an own invoice that takes no payment; it says "pending"."""
+    node = row["destination"].hex()
+    failure = {
+        "erring_index": 0,
+        "failcode": 0x400F,
+        "failcodename": "WIRE_INCORRECT_OR_UNKNOWN_PAYMENT_DETAILS",
+        "erring_node": node,
+    }
+    message = f"Unknown invoice {row['payment_hash'].hex()}"
+    return RpcError(DESTINATION_PERM_FAIL, message, {**sendpays.as_json(row), **failure})
 
 
 def _inject_error(code: int, message: str) -> RpcError:

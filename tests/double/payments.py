@@ -7,8 +7,10 @@ import time
 from typing import TYPE_CHECKING
 
 from tests.double import bolt11 as bolt11_
+from tests.double import bolt12 as bolt12_
 from tests.double import params, sendpays
 from tests.double.bolt11 import Bolt11Error
+from tests.double.bolt12 import Bolt12Error
 from tests.double.jsonio import Json, token
 from tests.double.params import INVALID_PARAMS, BadParam, RpcError, opt
 
@@ -117,12 +119,21 @@ def _rows(
 
 
 def _hash_of_invstring(node: "Node", invstring: str) -> bytes:
+    if invstring.startswith("lni"):
+        return _hash_of_bolt12(invstring)
     try:
         currency = bolt11_.CURRENCIES[node.settings.network]
         return bolt11_.decode(invstring, currency=currency).payment_hash
     except Bolt11Error as error:
         # lightningd tries BOLT12 last, so the message is about that.
         raise RpcError(INVALID_PARAMS, "Invalid invstring: invalid bech32 string") from error
+
+
+def _hash_of_bolt12(invstring: str) -> bytes:
+    try:
+        return bytes.fromhex(bolt12_.decode(invstring)["invoice_payment_hash"])
+    except (Bolt12Error, KeyError) as error:
+        raise RpcError(INVALID_PARAMS, f"Invalid invstring: {error}") from error
 
 
 def _hash_of(bolt11: str | None, preimage: bytes) -> bytes:

@@ -10,10 +10,12 @@ from tests.double import (
     dev_methods,
     hold,
     invoices,
+    offers,
     params,
     pay_commands,
     payments,
     plans,
+    signing,
     sql,
     wait,
 )
@@ -137,6 +139,8 @@ _COMMANDS: dict[str, tuple[Any, ...]] = {
     **plans.COMMANDS,
     **channels.COMMANDS,
     **decoding.COMMANDS,
+    **offers.COMMANDS,
+    **signing.COMMANDS,
     **wait.COMMANDS,
     **sql.COMMANDS,
     **dev_methods.COMMANDS,
@@ -149,4 +153,9 @@ def commands_of(settings: Settings) -> dict[str, tuple[Any, ...]]:
 
     A handler gets the node, and every parameter by name.
     """
-    return {**_COMMANDS, **pay_commands.commands_of(settings)}
+    commands = {**_COMMANDS, **pay_commands.commands_of(settings)}
+    return commands if settings.is_since("26.06") else _without(commands, "createproof")
+
+
+def _without(commands: dict[str, tuple[Any, ...]], name: str) -> dict[str, tuple[Any, ...]]:
+    return {known: command for known, command in commands.items() if known != name}

@@ -21,8 +21,15 @@ def add(state: State, row: Json) -> int:
     return cursor.lastrowid
 
 
-def resolve(state: State, created_index: int, preimage: bytes | None, at: int | None = None) -> None:
-    """Complete a part; without a preimage, mark it as failed."""
+def resolve(
+    state: State,
+    created_index: int,
+    preimage: bytes | None,
+    at: int | None = None,
+    *,
+    has_onion: bool = True,
+) -> None:
+    """Complete a part; without a preimage, mark it as failed, with the error's onion if it has one."""
     status = "failed" if preimage is None else "complete"
     state.db.execute(
         "UPDATE sendpays SET status = ?, payment_preimage = ?, erroronion = ?, completed_at = ?,"
@@ -30,7 +37,7 @@ def resolve(state: State, created_index: int, preimage: bytes | None, at: int | 
         (
             status,
             preimage,
-            None if preimage else bytes(292),
+            None if preimage or not has_onion else bytes(292),
             int(time.time()) if at is None else at,
             state.next("sendpay_updated_index"),
             created_index,

@@ -116,3 +116,22 @@ class AlbyApp:
                     self._notifications.add(message["notification"])
                 else:
                     self._answers.add(message)
+
+
+class PairingAlbyApp(AlbyApp):
+    """An app that makes its own key with the SDK's NWAClient; it can be called once it is connected.
+
+    Args:
+        node_js: path of the Node.js program.
+        options: of the NWAClient.
+
+    Attributes:
+        auth_uri: the URI that it shows to its user.
+
+    """
+
+    def __init__(self, node_js: str, options: Json) -> None:
+        super().__init__(node_js, json.dumps(options))
+        self._asked = 1
+        first = self._answers.wait_for(lambda _: True, "the URI of the app")[0]
+        self.auth_uri = str(first["result"])

@@ -79,7 +79,12 @@ class RegtestNode(Running):
         plugin: the plugin's executable.
         options: options of lightningd or the plugin.
 
+    Attributes:
+        bitcoind: there once the node has started.
+
     """
+
+    bitcoind: Bitcoind
 
     def __init__(
         self, directory: Path, plugin: Path, options: Mapping[str, OptionValue] | None = None
@@ -121,8 +126,8 @@ class RegtestNode(Running):
         self._start_lightningd()
 
     def _start(self) -> None:
-        bitcoind = self._running.enter_context(Bitcoind(self.directory / "bitcoind"))
-        bitcoind.mine(BLOCKS)
+        self.bitcoind = self._running.enter_context(Bitcoind(self.directory / "bitcoind"))
+        self.bitcoind.mine(BLOCKS)
         # lightning-cli reads this file as well.
         (self.directory / "config").write_text("network=regtest\n")
         self._command = [
@@ -131,7 +136,7 @@ class RegtestNode(Running):
             f"--addr=127.0.0.1:{free_port()}",
             "--autolisten=false",
             "--disable-dns",
-            *bitcoind.lightningd_options,
+            *self.bitcoind.lightningd_options,
             f"--plugin={self.plugin}",
             *_as_arguments(self.options),
         ]

@@ -20,7 +20,7 @@ from nwc.wallet import notifier
 from nwc.wallet.connections import manager
 from nwc.wallet.connections.budget import Budget, BudgetKind
 from nwc.wallet.connections.manager import ManagementError, StillStoredError
-from nwc.wallet.connections.record import Connection, ConnectionStore, View
+from nwc.wallet.connections.record import Connection, ConnectionStore, Pairing, View
 from nwc.wallet.context import Call, ChainTip
 from nwc.wallet.labels import request_label
 from nwc.wallet.methods.make_invoice import make_invoice
@@ -644,3 +644,38 @@ async def test_the_payments_of_a_revoked_connection_are_read_at_the_next_start(s
     await until(lambda: again.app.payments.records.count_settled(APP.id) == 1)
     await again.app.stop()
     again.service._loop.close()
+
+
+# Pairing
+
+
+async def test_the_state_of_a_pairing_is_dropped_at_the_first_request(
+    scene: Scene, lose_next_answer: Callable[[], None]
+) -> None:
+    """If it cannot be stored, the next request tries again."""
+    await scene.load()
+    manager = scene.app.manager
+    paired = replace(OTHER, pairing=Pairing.WALLETAUTH, state="9f2c4a")
+    live = await manager.create(paired)
+    lose_next_answer()
+    manager.note_request(live)
+    await until(lambda: not manager._found)
+    assert live.record == paired
+    await until(lambda: not manager._in_doubt)
+    assert await stored(scene, paired) == paired.to_json()
+    for _ in range(3):
+        manager.note_request(live)
+    await until(lambda: not manager._found)
+    assert live.record == replace(paired, state=None)
+    assert await stored(scene, paired) == live.record.to_json()
+
+
+async def test_the_state_is_not_dropped_from_another_connection_with_the_name(scene: Scene) -> None:
+    await scene.load()
+    first = await scene.app.manager.create(replace(OTHER, state="9f2c4a"))
+    await scene.app.manager.revoke(OTHER.name)
+    key = KeyPair.generate().public_key
+    second = await scene.app.manager.create(replace(OTHER, client_pubkey=key, state="5a5a5a"))
+    scene.app.manager.note_request(first)
+    await until(lambda: not scene.app.manager._found)
+    assert second.record.state == "5a5a5a"

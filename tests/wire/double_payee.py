@@ -29,6 +29,25 @@ class DoublePayee:
         made: Json = self.node.rpc.call("dev-foreign-invoice", given)
         return made
 
+    def offer(self, amount_msat: int, **fields: Any) -> str:
+        """Return a new offer; 0 msat leaves the amount to the payer."""
+        named = {f"offer_{name}": value for name, value in fields.items()}
+        given = {"amount_msat": amount_msat or None, "description": "tea", "offer": named}
+        made = self.node.rpc.call("dev-offer", {n: v for n, v in given.items() if v is not None})
+        return str(made["bolt12"])
+
+    def ended_offer(self) -> str:
+        """Return an offer whose issuer refuses to make an invoice."""
+        return str(self.node.rpc.call("dev-offer", {"amount_msat": 1000, "issuer": "refuses"})["bolt12"])
+
+    def received_notes(self) -> list[str]:
+        """Return the payer's note of each paid invoice that was fetched for an offer."""
+        paid = self.node.rpc.call("listsendpays")["payments"]
+        decoded = [
+            self.node.rpc.call("decode", {"string": one["bolt12"]}) for one in paid if "bolt12" in one
+        ]
+        return [invoice.get("invreq_payer_note", "") for invoice in decoded]
+
     def fee_msat(self, amount_msat: int) -> int:
         """Return the double's fee in msat: 1 msat and 10 ppm."""
         return 1 + amount_msat * 10 // 1_000_000

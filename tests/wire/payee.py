@@ -18,6 +18,18 @@ class Payee(Protocol):
     def invoice(self, amount_msat: int, description: str = "", **fields: Any) -> Json:
         """Make an invoice and return the result of CLN's `invoice`; 0 msat is any amount."""
 
+    def offer(self, amount_msat: int, **fields: Any) -> str:
+        """Make a BOLT12 offer of "tea" and return it; 0 msat is any amount.
+
+        `fields` are more parameters of CLN's `offer`.
+        """
+
+    def ended_offer(self) -> str:
+        """Make an offer for which there are no invoices any more, and return it."""
+
+    def received_notes(self) -> list[str]:
+        """Return the payer's note of each invoice that was fetched for an offer."""
+
     def fee_msat(self, amount_msat: int) -> int:
         """Return the fee of the node in between for a payment of this amount."""
 

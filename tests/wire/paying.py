@@ -64,13 +64,20 @@ def a_keysend(payee: Payee) -> Json:
     return {"amount": AMOUNT_MSAT, "pubkey": payee.id}
 
 
+def an_offer(payee: Payee) -> Json:
+    return {"payment": f"bitcoin:?lno={payee.offer(AMOUNT_MSAT)}"}
+
+
 INVOICE = Kind("pay_invoice", an_invoice)
 REFUSED = Kind("pay_invoice", a_forgotten_invoice, succeeds=False)
 KEYSEND = Kind("pay_keysend", a_keysend)
+OFFER = Kind("pay", an_offer)
 each_kind = pytest.mark.parametrize(
-    "kind", [INVOICE, REFUSED, KEYSEND], ids=["invoice", "refused", "keysend"]
+    "kind", [INVOICE, REFUSED, KEYSEND, OFFER], ids=["invoice", "refused", "keysend", "offer"]
 )
-each_that_succeeds = pytest.mark.parametrize("kind", [INVOICE, KEYSEND], ids=["invoice", "keysend"])
+each_that_succeeds = pytest.mark.parametrize(
+    "kind", [INVOICE, KEYSEND, OFFER], ids=["invoice", "keysend", "offer"]
+)
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ class Case:
         return [part for part in parts if self._is_of_this(part)]
 
     def _is_of_this(self, part: Json) -> bool:
-        if self.kind is KEYSEND:
+        if self.kind in (KEYSEND, OFFER):
             return part.get("label") == f"nwc:{self.app.pubkey[:16]}:{self.request['id']}"
         return bool(part.get("bolt11") == self.params["invoice"])
 

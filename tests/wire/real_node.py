@@ -65,8 +65,13 @@ class RealNode:
     @property
     def plugin_pid(self) -> int:
         """The process id of the plugin."""
-        [pid] = [p.pid for p in family(self.pid)[1:] if str(self._plugin) in command_line(p)[:3]]
-        return int(pid)
+        [pid] = self._plugin_pids()
+        return pid
+
+    def _plugin_pids(self) -> list[int]:
+        """Return the process id of the plugin, none if it does not run."""
+        children = family(self.pid)[1:]
+        return [int(p.pid) for p in children if str(self._plugin) in command_line(p)[:3]]
 
     def stop_plugin(self) -> None:
         """Stop the plugin with `plugin stop`, and wait until its process has ended."""
@@ -92,10 +97,11 @@ class RealNode:
         self.pyln.restart(timeout=STOP_TIMEOUT_S)
 
     def kill_node(self) -> None:
-        """Kill lightningd with SIGKILL, and wait until the plugin has ended too."""
-        pid = self.plugin_pid
+        """Kill lightningd with SIGKILL, and wait until the plugin, if it runs, has ended too."""
+        pids = self._plugin_pids()
         self.pyln.daemon.kill()
-        wait_until_gone(pid)
+        for pid in pids:
+            wait_until_gone(pid)
 
     def start_node(self) -> None:
         """Start lightningd again after it was killed or stopped."""

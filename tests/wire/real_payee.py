@@ -32,6 +32,24 @@ class RealPayee(RealNode):
         )
         return made
 
+    def offer(self, amount_msat: int, **fields: Any) -> str:
+        """Return a new offer; 0 msat leaves the amount to the payer."""
+        amount = f"{amount_msat}msat" if amount_msat else "any"
+        given = {"amount": amount, "description": "tea", "label": fresh_name(), **fields}
+        return str(self.rpc.call("offer", given)["bolt12"])
+
+    def ended_offer(self) -> str:
+        """Return an offer that is disabled."""
+        offer = self.offer(1000)
+        offer_id = self.rpc.call("decode", {"string": offer})["offer_id"]
+        self.rpc.call("disableoffer", {"offer_id": offer_id})
+        return offer
+
+    def received_notes(self) -> list[str]:
+        """Return the payer's note of each invoice that was fetched for an offer."""
+        invoices = self.rpc.listinvoices()["invoices"]
+        return [invoice.get("invreq_payer_note", "") for invoice in invoices]
+
     def fee_msat(self, amount_msat: int) -> int:
         """Return the fee of the node in between, in msat."""
         return _FEE_BASE_MSAT + amount_msat * _FEE_PPM // 1_000_000

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.alby_app import CLIENTS, NPM_INSTALL, AlbyApp, AlbyError
+from tests.double.signing import signer_of
+from tests.support.alby_app import CLIENTS, NPM_INSTALL, AlbyApp, AlbyError, PairingAlbyApp
 from tests.support.channel import Json
+from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import wait_until
-from tests.wire.fixtures import Connect, ConnectedApp
+from tests.wire.fixtures import Connect, ConnectedApp, fresh_name
 from tests.wire.network import paid_node  # noqa: F401 - a fixture
 from tests.wire.node import NodeUnderTest
 from tests.wire.test_receiving import UNKNOWN, check_settled, spendable
@@ -19,6 +21,7 @@ ALL_METHODS = [
     "get_balance",
     "get_budget",
     "make_invoice",
+    "receive",
     "lookup_invoice",
     "list_transactions",
 ]
@@ -66,8 +69,8 @@ def check_made(node: NodeUnderTest, made: Json) -> None:
 
 
 def test_alby_reads_get_info(node: NodeUnderTest, node_js: str, connect: Connect) -> None:
-    uri = connect(lud16="alice@example.com").uri
-    with AlbyApp(node_js, uri) as alby:
+    app = connect(lud16="alice@example.com")
+    with AlbyApp(node_js, app.uri) as alby:
         service = alby.call("getWalletServiceInfo")
         assert service["encryptions"] == ["nip44_v2", "nip04"]
         assert service["capabilities"] == [*ALL_METHODS, "notifications"]
@@ -77,6 +80,7 @@ def test_alby_reads_get_info(node: NodeUnderTest, node_js: str, connect: Connect
         assert info["methods"] == ALL_METHODS
         assert info["notifications"] == ["payment_received"]
         assert info["lud16"] == alby.get("lud16") == "alice@example.com"
+        assert info["metadata"] == {"id": app.shown["client_pubkey"][:16], "name": app.name}
         assert alby.get("encryptionType") == "nip44_v2"
 
 
@@ -93,6 +97,13 @@ def test_alby_makes_invoices(
     assert in_nip04["description"] == "in NIP-04"
     for made in (described, bare, in_nip04):
         check_made(node, made)
+
+
+def test_alby_signs_a_message(node: NodeUnderTest, node_js: str, connect: Connect) -> None:
+    with AlbyApp(node_js, connect(methods="get_info sign_message").uri) as alby:
+        signed = alby.call("signMessage", {"message": "log in ☕"})
+    assert signed["message"] == "log in ☕"
+    assert signer_of("log in ☕".encode(), signed["signature"]) == node.rpc.getinfo()["id"]
 
 
 def test_alby_raises_the_error_code_of_a_refusal(alby: AlbyApp) -> None:
@@ -169,3 +180,39 @@ def test_alby_is_notified_once_of_each_payment(
         assert [n["notification_type"] for n in received] == ["payment_received"] * 2
         for notification, each in zip(received, made, strict=True):
             check_settled(notification["notification"], each)
+
+
+def test_an_app_of_alby_makes_its_own_key(
+    node: NodeUnderTest, node_js: str, relay: RestartableRelay
+) -> None:
+    name = fresh_name()
+    options = {
+        "relayUrls": [relay.url],
+        "name": name,
+        "icon": "https://a.example/i.png",
+        "requestMethods": ["get_info", "make_invoice", "pay_invoice", "get_budget"],
+        "notificationTypes": ["payment_received"],
+        "maxAmount": 1_000_000,
+        "budgetRenewal": "monthly",
+        "metadata": {"message": "it's ü"},
+        "returnTo": "https://a.example/back",
+    }
+    with PairingAlbyApp(node_js, options) as alby:
+        asked = {"uri": alby.auth_uri, "relays": relay.url, "lud16": "me@a.example"}
+        shown = node.rpc.call("nwc-connect", asked)
+        assert shown["budget"] == "1,000 sat a month, fees included"
+        assert shown["return_to"] == "https://a.example/back"
+        made = node.rpc.call("nwc-connect", {**asked, "confirm": True})
+        info = alby.call("getInfo")
+        assert info["methods"] == ["get_info", "get_budget", "make_invoice", "pay_invoice"]
+        assert alby.get("walletPubkey") == made["wallet_pubkey"]
+        assert alby.get("lud16") == "me@a.example"
+        budget = alby.call("getBudget")
+        assert (budget["total_budget"], budget["renewal_period"]) == (1_000_000, "monthly")
+        alby.subscribe("payment_received")
+        invoice = alby.call("makeInvoice", COFFEE)
+        check_made(node, invoice)
+        node.pay(invoice["invoice"])
+        paid = alby.wait_for_notification(invoice["payment_hash"])
+        assert paid["notification_type"] == "payment_received"
+    node.rpc.call("nwc-revoke", [name])

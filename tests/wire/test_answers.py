@@ -25,7 +25,8 @@ METHODS = [
     "lookup_invoice",
     "list_transactions",
 ]
-PAYING = ["pay_invoice", "pay_keysend"]
+PAYING = ["pay", "pay_invoice", "pay_keysend"]
+BY_NAME = ["sign_message"]
 
 
 def answers_by_method(node: NodeUnderTest) -> Json:
@@ -48,7 +49,7 @@ def answers_by_method(node: NodeUnderTest) -> Json:
 def test_an_unknown_method_is_not_implemented(app: ConnectedApp, method: str, params: Json) -> None:
     answer = app.ask(method, params)
     assert answer.code == "NOT_IMPLEMENTED"
-    assert answer.message == f"method: must be one of {', '.join(METHODS + PAYING)}"
+    assert answer.message == f"method: must be one of {', '.join(METHODS + PAYING + BY_NAME)}"
     assert answer.body["result_type"] == method
 
 
@@ -121,7 +122,14 @@ def test_get_info_describes_the_node_and_the_connection(node: NodeUnderTest, con
         "notifications": ["payment_received"],
         "extensions": ["02", "05", "06", "321"],
         "lud16": "alice@example.com",
+        "metadata": {"id": app.shown["client_pubkey"][:16], "name": app.name},
     }
+
+
+def test_get_info_shows_the_new_name_after_a_change(node: NodeUnderTest, app: ConnectedApp) -> None:
+    node.rpc.call("nwc-update", {"name": app.name, "new_name": f"{app.name} ☕"})
+    assert app.ask("get_info").result["metadata"]["name"] == f"{app.name} ☕"
+    node.rpc.call("nwc-update", {"name": f"{app.name} ☕", "new_name": app.name})
 
 
 # Encryption and envelope
@@ -193,14 +201,14 @@ def test_a_method_that_is_not_allowed_is_restricted(node: NodeUnderTest, connect
 
 
 @pytest.mark.parametrize("method", PAYING)
-@pytest.mark.parametrize("methods", ["all", "get_info pay_invoice pay_keysend"])
+@pytest.mark.parametrize("methods", ["all", "get_info pay pay_invoice pay_keysend"])
 def test_a_connection_that_only_receives_cannot_pay(
     node: NodeUnderTest, connect: Connect, method: str, methods: str
 ) -> None:
     """It is RESTRICTED whatever the parameters are, and get_info does not offer paying."""
     app = connect(methods=methods, budget="unlimited")
     node.rpc.call("nwc-update", {"name": app.name, "budget": "nothing"})
-    for params in ({}, {"invoice": "lnbc1", "pubkey": "02" * 33, "amount": 1000}):
+    for params in ({}, {"invoice": "lnbc1", "payment": "lno1", "pubkey": "02" * 33, "amount": 1000}):
         answer = app.ask(method, params)
         assert answer.code == "RESTRICTED"
         assert answer.message == f"{method} is not allowed for this connection: it can only receive"

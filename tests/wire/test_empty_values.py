@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.app import Answer
 from tests.support.channel import Json
-from tests.wire.fixtures import ConnectedApp
+from tests.wire.fixtures import Connect, ConnectedApp
 from tests.wire.node import NodeUnderTest
 from tests.wire.payee import Payee
 from tests.wire.test_receiving import listed, lookup, make
@@ -25,7 +25,7 @@ NUMBER = (OK, "OTHER", "OTHER", "OTHER")
 TEXT = ("OTHER", OK, "OTHER", "OTHER")
 OBJECT = ("OTHER", "OTHER", OK, OK)
 # 0 is a real limit. No payment over two channels is free, so it fails.
-FEE_LIMIT = ("PAYMENT_FAILED", "OTHER", "OTHER", "OTHER")
+FEE_LIMIT = ("FEE_LIMIT_EXCEEDED", "OTHER", "OTHER", "OTHER")
 
 
 def outcome(answer: Answer) -> str:
@@ -92,6 +92,24 @@ def test_pay_invoice_treats_empty_values_as_the_table_says(
     assert books(node, spender) == (3 * (AMOUNT_MSAT + payee.fee_msat(AMOUNT_MSAT)), 0)
 
 
+def test_pay_treats_empty_values_as_the_table_says(
+    node: NodeUnderTest, payee: Payee, spender: ConnectedApp
+) -> None:
+    outcomes = {}
+    for field in ("amount", "metadata", "max_fee", "payer_note"):
+        given = [{"payment": payee.offer(AMOUNT_MSAT), field: empty} for empty in EMPTY]
+        outcomes[field] = tuple(outcome(spender.ask("pay", params)) for params in given)
+    bad = "BAD_REQUEST"
+    assert outcomes == {
+        "amount": (OK, bad, bad, bad),
+        "metadata": (bad, bad, OK, OK),
+        "max_fee": ("FEE_LIMIT_EXCEEDED", bad, bad, bad),
+        "payer_note": (bad, OK, bad, bad),
+    }
+    check_cells(spender, "pay", {}, {"payment": (bad, bad, bad, bad)})
+    assert books(node, spender) == (4 * (AMOUNT_MSAT + payee.fee_msat(AMOUNT_MSAT)), 0)
+
+
 def test_pay_keysend_treats_empty_values_as_the_table_says(
     node: NodeUnderTest, payee: Payee, spender: ConnectedApp
 ) -> None:
@@ -105,6 +123,10 @@ def test_pay_keysend_treats_empty_values_as_the_table_says(
     }
     check_cells(spender, "pay_keysend", {"amount": AMOUNT_MSAT, "pubkey": payee.id}, table)
     assert books(node, spender) == (5 * (AMOUNT_MSAT + payee.fee_msat(AMOUNT_MSAT)), 0)
+
+
+def test_sign_message_treats_empty_values_as_the_table_says(connect: Connect) -> None:
+    check_cells(connect(methods="sign_message"), "sign_message", {}, {"message": REFUSED})
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_a_failed_keysend_without_a_hash_is_not_shown(payee: Payee, spender: Con
     """No part of it was sent, since there is no route without a fee."""
     params = {"amount": AMOUNT_MSAT, "pubkey": payee.id, "max_fee": 0}
     for _ in range(2):
-        assert spender.ask("pay_keysend", params).code == "PAYMENT_FAILED"
+        assert spender.ask("pay_keysend", params).code == "FEE_LIMIT_EXCEEDED"
     assert rows(spender) == []
 
 
@@ -108,7 +108,7 @@ def test_payments_made_in_one_second_are_listed_newest_first(
 def test_a_retried_payment_is_one_row(payee: Payee, spender: ConnectedApp) -> None:
     invoice = payee.invoice(AMOUNT_MSAT)
     for _ in range(2):
-        assert pay(spender, invoice, max_fee=0).code == "PAYMENT_FAILED"
+        assert pay(spender, invoice, max_fee=0).code == "FEE_LIMIT_EXCEEDED"
     assert [row["state"] for row in rows(spender)] == ["failed"]
     pay(spender, invoice).result  # noqa: B018
     [row] = rows(spender)

@@ -215,16 +215,16 @@ def test_list_shows_unpaid_invoices_on_request(node: NodeUnderTest, app: Connect
 
 
 def test_list_has_pages(node: NodeUnderTest, app: ConnectedApp) -> None:
-    names = [str(n) for n in range(25)]
+    names = [str(n) for n in range(55)]
     for name in names:
         make(app, description=name)
     newest = names[::-1]
-    assert descriptions(app, unpaid=True) == newest[:20]
-    for limit, offset in [(0, 0), (1, 0), (3, 0), (3, 3), (3, 24), (3, 25), (100, 0), (10**6, 5)]:
+    assert descriptions(app, unpaid=True) == newest[:50]
+    for limit, offset in [(0, 0), (1, 0), (3, 0), (3, 3), (3, 54), (3, 55), (100, 40), (10**6, 5)]:
         page = listed(app, unpaid=True, limit=limit, offset=offset)
         shown = [row["description"] for row in page["transactions"]]
-        assert shown == newest[offset : offset + (limit or 20)]
-        assert page["total_count"] == 25
+        assert shown == newest[offset : offset + (limit or 50)]
+        assert page["total_count"] == 55
     assert listed(app, limit=3)["total_count"] == 0
 
 

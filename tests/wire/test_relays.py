@@ -175,11 +175,11 @@ def test_the_info_event_lists_what_a_receiving_connection_can_do(
 ) -> None:
     app = connect()
     [info] = info_events(relay.url, app.wallet_pubkey)
-    words = "get_info get_balance get_budget make_invoice lookup_invoice list_transactions"
+    words = "get_info get_balance get_budget make_invoice receive lookup_invoice list_transactions"
     assert info["content"] == f"{words} notifications"
     assert tag(info, "encryption") == "nip44_v2 nip04"
     assert tag(info, "p") == app.pubkey
-    assert tag(info, "extensions") == "02 05 06"
+    assert tag(info, "extensions") == "02 05 06 321"
     assert tag(info, "notifications") == "payment_received"
 
 

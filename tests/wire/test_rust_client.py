@@ -81,6 +81,7 @@ async def test_rust_reads_get_info(node: NodeUnderTest, nwc: NostrWalletConnect)
         Method.GET_BALANCE(),
         Method.UNKNOWN("get_budget"),
         Method.MAKE_INVOICE(),
+        Method.UNKNOWN("receive"),
         Method.LOOKUP_INVOICE(),
         Method.LIST_TRANSACTIONS(),
     ]

@@ -8,8 +8,10 @@ from pyln.client import RpcError
 
 from tests.support.app import NIP04, NIP44, Answer
 from tests.support.channel import Json
+from tests.support.pairing_app import PairingApp
+from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import PATIENCE_S, wait_until
-from tests.wire.fixtures import Connect, ConnectedApp, budget_of, wait_until_announced
+from tests.wire.fixtures import Connect, ConnectedApp, budget_of, fresh_name, wait_until_announced
 from tests.wire.node import NodeUnderTest
 from tests.wire.payee import Payee
 from tests.wire.test_receiving import check_not_notified, listed, make
@@ -127,6 +129,25 @@ def check_replay(node: NodeUnderTest, app: ConnectedApp, request: Json, first: A
     assert [app.open(event, request).result for event in answers] == [first.result] * 2
 
 
+def test_an_app_that_made_its_own_key_pays_what_it_asked_for(
+    node: NodeUnderTest, payee: Payee, relay: RestartableRelay
+) -> None:
+    name = fresh_name()
+    with PairingApp(
+        relay.url, name=name, request_methods="pay_invoice", max_amount=2 * AMOUNT_MSAT
+    ) as asking:
+        asked = {"uri": asking.uri, "relays": relay.url, "confirm": True}
+        node.rpc.call("nwc-connect", asked)
+        app = asking.connected()
+        invoice = payee.invoice(AMOUNT_MSAT)
+        fee_msat = payee.fee_msat(AMOUNT_MSAT)
+        check_paid(app.ask("pay_invoice", {"invoice": invoice["bolt11"]}), invoice, fee_msat)
+        more = payee.invoice(AMOUNT_MSAT)
+        assert app.ask("pay_invoice", {"invoice": more["bolt11"]}).code == "QUOTA_EXCEEDED"
+        assert budget_of(node, name)["spent_msat"] == AMOUNT_MSAT + fee_msat
+    node.rpc.call("nwc-revoke", [name])
+
+
 def test_the_same_invoice_is_not_paid_twice(
     node: NodeUnderTest, payee: Payee, spender: ConnectedApp
 ) -> None:
@@ -178,8 +199,8 @@ OTHER_NETWORK = (
         ("", "invoice: must be a BOLT11 invoice"),
         ("lnbcrt1", "invoice: must be a BOLT11 invoice"),
         (7, "invoice: must be a string"),
-        (BOLT12, "BOLT12 is not supported"),
-        (BOLT12.upper(), "BOLT12 is not supported"),
+        (BOLT12, "the method pay takes BOLT12 offers"),
+        (BOLT12.upper(), "the method pay takes BOLT12 offers"),
         (OTHER_NETWORK, "invoice: must be of the network regtest"),
     ],
     ids=["none", "empty", "garbage", "number", "offer", "offer in capitals", "mainnet"],
@@ -192,12 +213,6 @@ def test_a_bad_invoice_is_refused(
     assert words in refused.message
     assert books(node, spender) == (0, 0)
     assert listed(spender, unpaid=True)["total_count"] == 0
-
-
-def test_an_own_invoice_is_refused(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
-    refused = spender.ask("pay_invoice", {"invoice": make(spender)["invoice"]})
-    assert refused.code == "OTHER"
-    assert "another node's" in refused.message
 
 
 def test_an_expired_invoice_is_refused(node: NodeUnderTest, payee: Payee, spender: ConnectedApp) -> None:
@@ -232,7 +247,7 @@ def test_max_fee_limits_the_fee(node: NodeUnderTest, payee: Payee, spender: Conn
     invoice = payee.invoice(AMOUNT_MSAT)
     fee_msat = payee.fee_msat(AMOUNT_MSAT)
     refused = pay(spender, invoice, max_fee=fee_msat - 1)
-    assert refused.code == "PAYMENT_FAILED"
+    assert refused.code == "FEE_LIMIT_EXCEEDED"
     assert f"{fee_msat - 1} msat" in refused.message
     assert books(node, spender) == (0, 0)
     check_paid(pay(spender, invoice, max_fee=fee_msat), invoice, fee_msat)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from nwc.wallet.bolt11_payment import MAX_INVOICE_CHARACTERS
 from nwc.wallet.invoice_record import MAX_KEPT
-from nwc.wallet.methods.pay_invoice import MAX_INVOICE_CHARACTERS
 from nwc.wallet.spending.payment_records import (
     MAX_FAILED,
     MAX_FAILED_KEPT,

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from nwc.nip47.info import info_event, withdrawal_events
-from nwc.nip47.methods import extensions_of
 from nwc.nostr.event import Event
 from nwc.nostr.pool import RelayPool
 from nwc.nostr.relay_url import is_same_relay
 from nwc.tasks import Tasks
-from nwc.wallet.connections.permissions import allowed_methods, sent_notifications
+from nwc.wallet.connections.permissions import allowed_methods, sent_notifications, used_extensions
 from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
 
 PUBLISH_TIMEOUT_S = 30
@@ -166,13 +165,13 @@ class InfoPublisher:
 
     def _sign(self, live: LiveConnection) -> Event:
         has_hold = self._has_hold()
-        methods = allowed_methods(live.record, has_hold=has_hold)
         return info_event(
             live.keys,
             live.record.client_pubkey,
-            methods=methods,
+            methods=allowed_methods(live.record, has_hold=has_hold),
             notifications=sent_notifications(live.record, self._notifications, has_hold=has_hold),
-            extensions=extensions_of(methods),
+            extensions=used_extensions(live.record, has_hold=has_hold),
+            state=live.record.state,
             created_at=self.next_date(live),
         )
 

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -93,6 +94,8 @@ class ConnectionManager:
         self._in_doubt: dict[str, Connection] = {}
         # Revoked connections whose records are being deleted, by name.
         self._revoking: dict[str, tuple[LiveConnection, asyncio.Task[None]]] = {}
+        # Client keys of connections whose state is being taken out.
+        self._found: set[str] = set()
         # Client keys of stored connections that are not served, by connection id.
         self._unserved: dict[str, str] = {}
 
@@ -170,6 +173,22 @@ class ConnectionManager:
             self._info_publisher.publish(live)
         _log.debug("connection %r changed", new.name)
         return live
+
+    def note_request(self, live: LiveConnection) -> None:
+        """Take the state out of the info event in the background: the app knows its wallet (NWC-08)."""
+        if live.record.state is not None and live.client_pubkey not in self._found:
+            self._found.add(live.client_pubkey)
+            task = self._tasks.spawn(self._drop_state(live))
+            task.add_done_callback(lambda _: self._found.discard(live.client_pubkey))
+
+    async def _drop_state(self, live: LiveConnection) -> None:
+        def changed(old: Connection) -> Connection:
+            is_same = old.client_pubkey == live.client_pubkey
+            return replace(old, state=None) if is_same else old
+
+        # The next request tries again if this fails.
+        with suppress(NodeError, ManagementError):
+            await self.change(live.record.name, changed)
 
     async def revoke(self, name: str) -> LiveConnection:
         """Stop serving a connection at once, and delete its record.

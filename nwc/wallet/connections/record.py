@@ -14,7 +14,7 @@ from nwc.cln.node import Node
 from nwc.nostr.keys import KeyPair, parse_public_key
 from nwc.nostr.relay_url import parse_stored_relay_url
 from nwc.wallet.connections.budget import Budget
-from nwc.wallet.records import OPTIONAL, DamagedRecordError, RecordKind, read
+from nwc.wallet.records import OPTIONAL, DamagedRecordError, Fields, RecordKind, read
 
 _KEY = ("nwc", "connections")
 _REVOKED = ("nwc", "revoked")
@@ -32,6 +32,13 @@ class View(StrEnum):
     NODE = "node"
 
 
+class Pairing(StrEnum):
+    """By which way a connection was made: a URI that we made, or one that the app made (NWC-08)."""
+
+    URI = "uri"
+    WALLETAUTH = "walletauth"
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """One app's connection.
@@ -41,12 +48,16 @@ class Connection:
         client_pubkey: the app's key, 64 hex digits.
         relays: relay URLs in normal form, at least one.
         created_at: Unix seconds.
-        methods: the NIP-47 methods that the owner allows; None allows all that the budget allows.
+        methods: the NIP-47 methods that the owner allows; None allows all that the budget allows,
+            without those that have to be named.
         expires_at: Unix seconds from which requests are refused, None for never.
         lud16: lightning address shown to the app, or None.
         view: which invoices and payments it sees.
         notifications: False if it is not notified of payments.
         budget: how much it may spend.
+        pairing: by which way it was made.
+        state: NWC-08's, for the info event until the app's first request; None otherwise.
+        notification_types: the only types of notifications that it may get; None for all.
 
     """
 
@@ -61,6 +72,9 @@ class Connection:
     view: View = field(default=View.OWN, metadata=OPTIONAL)
     notifications: bool = field(default=True, metadata=OPTIONAL)
     budget: Budget = field(default_factory=Budget, metadata=OPTIONAL)
+    pairing: Pairing = Pairing.URI
+    state: str | None = None
+    notification_types: tuple[str, ...] | None = None
 
     @property
     def id(self) -> str:
@@ -81,7 +95,11 @@ class Connection:
         return KIND.to_json(asdict(self))
 
 
-KIND = RecordKind.of(Connection)
+def _from_1_to_2(fields: Fields) -> Fields:
+    return {**fields, "pairing": "uri", "state": None, "notification_types": None}
+
+
+KIND = RecordKind.of(Connection, upgrades=(_from_1_to_2,))
 
 
 def parse_connection(client_pubkey: str, text: str) -> Connection:

@@ -3,8 +3,7 @@
 from typing import Any
 
 from nwc.cln.node import Json
-from nwc.nip47.methods import extensions_of
-from nwc.wallet.connections.permissions import allowed_methods, sent_notifications
+from nwc.wallet.connections.permissions import allowed_methods, sent_notifications, used_extensions
 from nwc.wallet.context import Call, ChainTip, Wallet
 
 _NETWORKS = {"bitcoin": "mainnet", "testnet4": "testnet"}
@@ -19,7 +18,6 @@ async def get_info(wallet: Wallet, call: Call) -> dict[str, Any]:
     """
     node = await wallet.node.info()
     has_hold = wallet.hold_invoices.plugin.is_available
-    methods = allowed_methods(call.connection, has_hold=has_hold)
     notifications = sent_notifications(call.connection, wallet.notifications, has_hold=has_hold)
     info: dict[str, Any] = {
         "alias": node.get("alias", ""),
@@ -27,9 +25,11 @@ async def get_info(wallet: Wallet, call: Call) -> dict[str, Any]:
         "pubkey": node["id"],
         "network": _NETWORKS.get(node["network"], node["network"]),
         "block_height": node["blockheight"],
-        "methods": list(methods),
+        "methods": list(allowed_methods(call.connection, has_hold=has_hold)),
         "notifications": list(notifications),
-        "extensions": list(extensions_of(methods)),
+        "extensions": list(used_extensions(call.connection, has_hold=has_hold)),
+        # As Alby Hub: apps show the name. Its id is a number, but its clients take any type.
+        "metadata": {"id": call.connection.id, "name": call.connection.name},
     }
     info |= _block_hash(node, wallet.tip)
     if call.connection.lud16 is not None:

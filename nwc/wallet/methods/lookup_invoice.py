@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from nwc.cln import bolt11
+from nwc.cln import bolt11, bolt12
 from nwc.cln.node import Json
 from nwc.nip47 import params
 from nwc.nip47.errors import ErrorCode, Nip47Error, refuse
@@ -94,6 +94,8 @@ def wanted_payment_hash(given: params.Params) -> str:
 def _payment_hash(invoice: str) -> str:
     text = invoice.strip().lower().removeprefix("lightning:")
     try:
+        if text.startswith(bolt12.PREFIX):
+            return bolt12.summary(text).payment_hash
         return bolt11.payment_hash(text)
     except ValueError:
-        refuse("invoice: must be a BOLT11 invoice")
+        refuse("invoice: must be a BOLT11 invoice or a BOLT12 invoice")

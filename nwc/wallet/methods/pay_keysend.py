@@ -9,12 +9,9 @@ from nwc.cln import onion
 from nwc.nip47 import params
 from nwc.nip47.errors import ErrorCode, Nip47Error, refuse
 from nwc.nostr.encoding import to_json
+from nwc.wallet.bolt11_payment import fee_limit_msat, max_fee_param
 from nwc.wallet.context import Call, Wallet
-from nwc.wallet.methods.pay_invoice import (
-    fee_limit_msat,
-    max_fee_param,
-    payment_answer,
-)
+from nwc.wallet.payment_answers import preimage_answer
 from nwc.wallet.spending.payment import MAX_PAYMENT_MSAT, CommandParams, Payment, PaymentRecord
 
 MAX_TLV_RECORDS = 50
@@ -136,7 +133,7 @@ async def pay_keysend(wallet: Wallet, call: Call) -> dict[str, Any]:
 
     """
     record = await wallet.payments.previous_outcome(call.connection, call.request_id, call.created_at)
-    return payment_answer(record or await _send(wallet, call))
+    return preimage_answer(record or await _send(wallet, call))
 
 
 async def _send(wallet: Wallet, call: Call) -> PaymentRecord:
@@ -161,4 +158,5 @@ async def _send(wallet: Wallet, call: Call) -> PaymentRecord:
         metadata=wanted.metadata,
         first_sendpay_index=await wallet.payments.payer.next_sendpay_index(),
     )
-    return await wallet.payments.pay(call.connection, payment, CommandParams(tlvs=wanted.tlvs))
+    params = CommandParams(tlvs=wanted.tlvs, has_fee_limit=wanted.max_fee_msat is not None)
+    return await wallet.payments.pay(call.connection, payment, params)

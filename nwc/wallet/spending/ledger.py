@@ -24,8 +24,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 
 from nwc.errors import NwcError
 from nwc.wallet.connections.budget import Budget, BudgetKind
-from nwc.wallet.records import OPTIONAL, DamagedRecordError, RecordKind, read
-from nwc.wallet.spending.payment import Payment
+from nwc.wallet.records import OPTIONAL, DamagedRecordError, Fields, RecordKind, read
+from nwc.wallet.spending.payment import Payment, with_is_bolt12
 
 
 class BudgetExceededError(NwcError):
@@ -210,11 +210,19 @@ class Ledger:
 # The stored name of `unannounced`. A new name would need a new version of the record, which earlier
 # versions of the plugin could not read.
 _STORED_UNANNOUNCED = "untold"
+
+
+def _from_1_to_2(stored: Fields) -> Fields:
+    reservations = stored["reservations"].items()
+    return {**stored, "reservations": {id_: with_is_bolt12(payment) for id_, payment in reservations}}
+
+
 # No field may be missing: a missing one must not be taken for "nothing spent".
 KIND = RecordKind(
     required=frozenset(f.name for f in fields(Ledger)) - {"unannounced", "counted_holds"}
     | {_STORED_UNANNOUNCED},
     optional=frozenset({"counted_holds"}),
+    upgrades=(_from_1_to_2,),
 )
 
 

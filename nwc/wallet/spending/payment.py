@@ -1,11 +1,12 @@
 """A payment that a connection asked for, and its record after it has ended, as values and as stored."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from nwc.nip47.errors import ErrorCode
-from nwc.wallet.records import OPTIONAL, DamagedRecordError, RecordKind, read
+from nwc.wallet.records import OPTIONAL, DamagedRecordError, Fields, RecordKind, read
 
 # 21 million bitcoin. (An invoice can ask for more: cln/bolt11.py.)
 MAX_PAYMENT_MSAT = 21_000_000 * 10**11
@@ -38,12 +39,14 @@ class Payment:
         created_at: when the request was handled, Unix seconds.
         amount_msat: what the payee gets.
         max_fee_msat: the limit on the fee, which lightningd gets as well.
-        payment_hash: 64 hex digits; None for a keysend, whose hash lightningd chooses.
-        invoice: BOLT11, None for a keysend.
+        payment_hash: 64 hex digits; None for a keysend, whose hash lightningd chooses, and for an offer
+            whose invoice is not fetched yet.
+        invoice: BOLT11 or BOLT12; None for a keysend, and for an offer whose invoice is not fetched yet.
         destination: the payee's node id.
         metadata: the client's object, or None.
         first_sendpay_index: the lowest `created_index` that lightningd can give to a part of it.
         reserved_at_us: when it was reserved, Unix microseconds; 0 in records of earlier versions.
+        is_bolt12: True if it pays an offer. The invoice shows it too, but not every record keeps that.
 
     """
 
@@ -60,6 +63,7 @@ class Payment:
     metadata: dict[str, Any] | None = field(default=None, metadata=OPTIONAL)
     first_sendpay_index: int = field(default=0, metadata=OPTIONAL)
     reserved_at_us: int = field(default=0, metadata=OPTIONAL)
+    is_bolt12: bool = False
 
     @property
     def reserved_msat(self) -> int:
@@ -81,12 +85,24 @@ class CommandParams:
 
     Attributes:
         needs_amount: True if the invoice has no amount, so that the command must state it.
+        has_fee_limit: True if a limit on the fee that is too low is FEE_LIMIT_EXCEEDED: the client gave
+            it, or the method specifies this code.
+        blinded_fee_msat: the part of the fee that the payee itself sets: the fee for the blinded path of
+            a BOLT12 invoice. lightningd's `pay` does not count it against the limit on the fee.
+        is_own: True if this node has made the invoice. Then nothing leaves it, and there is no route.
         tlvs: further records for the payee of a keysend: type in decimal digits, value in hex digits.
 
     """
 
     needs_amount: bool = False
+    has_fee_limit: bool = False
+    blinded_fee_msat: int = 0
+    is_own: bool = False
     tlvs: dict[str, str] = field(default_factory=dict)
+
+
+# Fetches the invoice for an offer, and returns the payment with it. Raises Nip47Error if there is none.
+Fetch = Callable[[Payment], Awaitable[tuple[Payment, CommandParams]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +116,7 @@ class PaymentRecord:
         sent_msat: what left the node, fees included; 0 if it failed.
         preimage: 64 hex digits, None if it failed.
         error_code, error_message: the error that the client got if it failed, else None.
+        payer_proof: shows others that this payment of a BOLT12 invoice was made; None if there is none.
 
     """
 
@@ -110,6 +127,7 @@ class PaymentRecord:
     preimage: str | None = None
     error_code: str | None = None
     error_message: str | None = None
+    payer_proof: str | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -135,7 +153,16 @@ class PaymentRecord:
         return KIND.to_json(asdict(self))
 
 
-KIND = RecordKind.of(PaymentRecord)
+def with_is_bolt12(payment: Fields) -> Fields:
+    """Return the fields of a payment that was stored before there were BOLT12 payments."""
+    return {**payment, "is_bolt12": False}
+
+
+def _from_1_to_2(fields: Fields) -> Fields:
+    return {**fields, "payment": with_is_bolt12(fields["payment"]), "payer_proof": None}
+
+
+KIND = RecordKind.of(PaymentRecord, upgrades=(_from_1_to_2,))
 
 
 def parse_payment_record(text: str) -> PaymentRecord:

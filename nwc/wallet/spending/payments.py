@@ -5,8 +5,11 @@ Theory of operation
 Each payment runs in a task of its own, so that it goes on when its request is cancelled or times out:
 
 1. *Deduplicate*: a request whose payment has ended gets the same answer again. A request whose payment
-   is in flight, or whose invoice is being paid, waits for that payment.
-2. *Reserve*: one write of the connection's ledger. If we crash after it, the reservation remains.
+   is in flight, or whose invoice is being paid, waits for that payment. For a BOLT12 offer the invoice
+   is fetched now, after a look at the budget. If we crash after that, nothing was sent, the invoice is
+   forgotten, and the same request fetches another one.
+2. *Reserve*: one write of the connection's ledger, with the invoice. If we crash after it, the
+   reservation remains, and its request never fetches an invoice again.
 3. *Send*: lightningd gets the same limit on the fee as the ledger holds.
 4. *Follow*: poll `listsendpays` until no part is pending, also after a success, because the sum of the
    complete parts is what the payment costs. After an error that is not certainly the end
@@ -26,9 +29,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 
+from nwc.cln.channels import Sendable
 from nwc.cln.errors import NodeError
 from nwc.cln.node import Json
 from nwc.cln.payer import Payer
@@ -41,14 +45,16 @@ from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.large import LargePayments
 from nwc.wallet.spending.ledger import Ledger
 from nwc.wallet.spending.ledgers import Change, Ledgers
-from nwc.wallet.spending.payment import CommandParams, Payment, PaymentRecord
+from nwc.wallet.spending.payment import CommandParams, Fetch, Payment, PaymentRecord
 from nwc.wallet.spending.payment_errors import (
     ALREADY_PAID,
+    NO_SUCH_INVOICE,
     NOT_BEGUN,
     REFUSED_BEFORE,
     STILL_STARTING,
     SUSPENDED,
     UNREADABLE_BOOKS,
+    fee_of_payee_too_high,
 )
 from nwc.wallet.spending.payment_records import (
     MAX_FAILED_KEPT,
@@ -114,6 +120,7 @@ class Payments:
         self._large = LargePayments(lambda: asyncio.get_running_loop().time())
         self._sender = Sender(payer, self._large)
         self._loaded: dict[str, Ledger] = {}
+        self._is_node_start = False
         self._is_started = asyncio.Event()
 
     async def load(self, *, is_node_start: bool) -> None:
@@ -129,6 +136,7 @@ class Payments:
         await self.breaker.load()
         await self.refusals.load()
         self._loaded = await self.ledgers.load()
+        self._is_node_start = is_node_start
         for client_pubkey, ledger in self._loaded.items():
             if is_node_start and ledger.reservations:
                 in_flight = frozenset(ledger.reservations)
@@ -175,13 +183,21 @@ class Payments:
         """Stop. Payments in flight go on in lightningd, and are followed after the next start."""
         await self._tasks.finish(0)
 
-    async def pay(self, connection: Connection, wanted: Payment, params: CommandParams) -> PaymentRecord:
+    async def pay(
+        self,
+        connection: Connection,
+        wanted: Payment,
+        params: CommandParams,
+        fetch: Fetch | None = None,
+    ) -> PaymentRecord:
         """Make a payment, and return its record when it has ended, however long that takes.
 
         Args:
             connection: the connection that pays.
             wanted: the payment. Its fee limit is lowered to what is left of the budget.
             params: further parameters of the paying command.
+            fetch: fetches the invoice of a payment that has none yet (BOLT12), and the parameters of its
+                command. It is called once at most, and not if the budget does not allow the amount.
 
         Raises:
             Nip47Error: nothing was sent, and nothing will be sent.
@@ -189,7 +205,7 @@ class Payments:
         """
         outcome = self._pending.find_duplicate(connection.client_pubkey, wanted)
         if outcome is None:
-            run = partial(self._run, connection, wanted, params)
+            run = partial(self._run, connection, wanted, params, fetch)
             outcome = self._pending.start(connection.client_pubkey, wanted, run)
         elif self.is_in_flight(connection.client_pubkey, wanted.request_id):
             self._pending.note_repeated(wanted.request_id)
@@ -357,6 +373,7 @@ class Payments:
         connection: Connection,
         wanted: Payment,
         params: CommandParams,
+        fetch: Fetch | None,
         outcome: asyncio.Future[Outcome],
     ) -> Outcome:
         try:
@@ -365,11 +382,15 @@ class Payments:
                 return ended
             self._check_bounds(connection, wanted)
             self._pending.take_slot(connection.client_pubkey, wanted.request_id)
+            if fetch is not None:
+                wanted, params = await self._fetched(connection, wanted, fetch)
             ended = await self._already_paid(connection, wanted)
             if ended is not None:
                 return ended
+            if params.is_own:
+                await self._check_unpaid(wanted)
             sendable = await self.payer.sendable()
-            payment = await self._reserve(connection.client_pubkey, wanted)
+            payment = await self._reserve(connection.client_pubkey, wanted, params)
         except Nip47Error as error:
             return error
         except NodeError as error:
@@ -383,9 +404,10 @@ class Payments:
         try:
             # After the reservation: the answer shows how much the node can send, which a connection with
             # a smaller budget must not learn.
-            with self._large.slot(connection.client_pubkey, payment, sendable) as is_large:
-                if is_large:
-                    await self._sender.check_route(payment)
+            with self._slot(connection.client_pubkey, payment, params, sendable) as is_large:
+                # The path to the payee of an offer begins at a node that the payee has chosen.
+                if is_large and not payment.is_bolt12:
+                    await self._sender.check_route(payment, params)
                 # The connection may have been revoked while lightningd wrote the ledger.
                 self._budget_of(connection.client_pubkey, time.time())
                 attempt = await self._sender.send(connection.client_pubkey, payment, params)
@@ -396,6 +418,14 @@ class Payments:
         record = await self._sender.follow(connection.client_pubkey, attempt, outcome)
         await self._end(connection.client_pubkey, record)
         return record
+
+    def _slot(
+        self, client_pubkey: str, payment: Payment, params: CommandParams, sendable: Sendable
+    ) -> AbstractContextManager[bool]:
+        """Hold a slot for a large payment. One to the own node needs no channel, and is never large."""
+        if params.is_own:
+            return nullcontext(False)
+        return self._large.slot(client_pubkey, payment, sendable)
 
     def _check_bounds(self, connection: Connection, wanted: Payment) -> None:
         """Raise Nip47Error if this connection may not pay now.
@@ -427,11 +457,30 @@ class Payments:
             return False
         return self.records.count_failed_with(payment_hash, connection_id) >= MAX_FAILED_PER_HASH
 
+    async def _fetched(
+        self, connection: Connection, wanted: Payment, fetch: Fetch
+    ) -> tuple[Payment, CommandParams]:
+        """Return the payment with the invoice that the issuer of its offer makes for it.
+
+        Raises:
+            Nip47Error: the budget does not allow the payment, or there is no invoice for it.
+            NodeError: lightningd is unavailable.
+            RecordError: the ledger cannot be read.
+
+        """
+        now = time.time()
+        ledger = await self.ledgers.of(connection.client_pubkey)
+        reserve(ledger, wanted, self._budget_of(connection.client_pubkey, now), now)
+        fetched, params = await fetch(wanted)
+        self._pending.learn_hash(connection.client_pubkey, fetched)
+        return fetched, params
+
     async def _already_paid(self, connection: Connection, wanted: Payment) -> PaymentRecord | None:
         """Return the record of an earlier payment of this invoice, None if there is none.
 
         Raises:
-            Nip47Error: PAYMENT_FAILED, somebody else on this node has paid or is paying it.
+            Nip47Error: PAYMENT_FAILED, somebody else on this node has paid or is paying it, or the
+                issuer of an offer has made two invoices with one payment hash.
             NodeError: lightningd is unavailable.
             UnreadableRecordError: the record cannot be read.
 
@@ -439,19 +488,38 @@ class Payments:
         if wanted.payment_hash is None:
             return None
         entry = self.records.with_hash(wanted.payment_hash, connection.id)
-        if entry is not None and entry.is_settled:
+        if entry is not None and entry.is_settled and not wanted.is_bolt12:
             return await self.records.get(connection.id, entry.request_id)
         parts = await self.payer.history_of(wanted.payment_hash)
-        if parts.is_pending or (parts.sent and connection.view is not View.NODE):
+        is_shown = connection.view is View.NODE and not wanted.is_bolt12
+        if parts.is_pending or (parts.sent and not is_shown):
             raise Nip47Error(ErrorCode.PAYMENT_FAILED, ALREADY_PAID)
         return settled(wanted, parts.sent) if parts.sent else None
 
-    async def _reserve(self, client_pubkey: str, wanted: Payment) -> Payment:
+    async def _check_unpaid(self, wanted: Payment) -> None:
+        """Raise Nip47Error (PAYMENT_FAILED, NOT_FOUND) unless this node's own invoice is still unpaid.
+
+        Somebody outside may have paid it, or the owner may have deleted it. The error of `pay` for that
+        says "pending", so the payment would be followed for two minutes.
+        """
+        status = await self.payer.own_invoice_status(wanted.payment_hash or "")
+        if status == "paid":
+            raise Nip47Error(ErrorCode.PAYMENT_FAILED, ALREADY_PAID)
+        if status != "unpaid":
+            # `pay` has a code by which clients know that nothing was sent.
+            code = ErrorCode.NOT_FOUND if wanted.method == "pay" else ErrorCode.PAYMENT_FAILED
+            raise Nip47Error(code, NO_SUCH_INVOICE)
+
+    async def _reserve(self, client_pubkey: str, wanted: Payment, params: CommandParams) -> Payment:
         """Reserve the most that the payment can cost, within the current budget."""
         now = time.time()
 
         def change(ledger: Ledger) -> Ledger:
-            return reserve(ledger, wanted, self._budget_of(client_pubkey, now), now)
+            reserved = reserve(ledger, wanted, self._budget_of(client_pubkey, now), now)
+            max_fee_msat = reserved.reservations[wanted.request_id].max_fee_msat
+            if params.blinded_fee_msat > max_fee_msat:
+                raise fee_of_payee_too_high(params.blinded_fee_msat, max_fee_msat)
+            return reserved
 
         return (await self.ledgers.change(client_pubkey, change)).reservations[wanted.request_id]
 
@@ -483,7 +551,8 @@ class Payments:
         """Follow a payment that was in flight at the start to its end, and answer its request."""
         record = await self._settled_record(client_pubkey, payment)
         if record is None:
-            record = await self._sender.follow(client_pubkey, unknown_attempt(payment), outcome)
+            attempt = unknown_attempt(payment, may_prove=not self._is_node_start)
+            record = await self._sender.follow(client_pubkey, attempt, outcome)
         await self._end(client_pubkey, record)
         if not self._pending.is_repeated(payment.request_id):
             await self._answer(client_pubkey, record)

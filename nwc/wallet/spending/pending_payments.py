@@ -78,15 +78,27 @@ class PendingPayments:
         task = self._tasks.spawn(run(outcome))
         keys = _keys(client_pubkey, payment)
         self._outcomes |= dict.fromkeys(keys, (client_pubkey, outcome))
-        task.add_done_callback(lambda _: self._remove(client_pubkey, payment, keys))
+        task.add_done_callback(lambda _: self._remove(client_pubkey, payment.request_id, outcome))
         task.add_done_callback(partial(_copy_result, outcome))
         return outcome
 
-    def _remove(self, client_pubkey: str, payment: Payment, keys: tuple[str, ...]) -> None:
-        self._repeated.discard(payment.request_id)
-        for key in keys:
+    def learn_hash(self, client_pubkey: str, payment: Payment) -> None:
+        """Note the payment hash of a payment in flight that had none when it started.
+
+        Raises:
+            Nip47Error: PAYMENT_FAILED, another request is paying an invoice with this hash.
+
+        """
+        request, payment_hash = _keys(client_pubkey, payment)
+        if payment_hash in self._outcomes:
+            raise Nip47Error(ErrorCode.PAYMENT_FAILED, ALREADY_PAID)
+        self._outcomes[payment_hash] = self._outcomes[request]
+
+    def _remove(self, client_pubkey: str, request_id: str, outcome: asyncio.Future[Outcome]) -> None:
+        self._repeated.discard(request_id)
+        for key in [key for key, (_, other) in self._outcomes.items() if other is outcome]:
             del self._outcomes[key]
-        self._release_slot(client_pubkey, payment.request_id)
+        self._release_slot(client_pubkey, request_id)
 
     def note_repeated(self, request_id: str) -> None:
         """Note that a request with a payment in flight was sent again, and so gets an answer."""

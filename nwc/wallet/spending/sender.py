@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from nwc.backoff import backoff
-from nwc.cln.errors import NodeError, RpcCallError
+from nwc.cln.errors import NodeError
 from nwc.cln.node import Json
-from nwc.cln.payer import PayCommandError, Payer, Sent
+from nwc.cln.payer import PayCommandError, Payer, Sent, exceeds_fee_limit
 from nwc.cln.retry import retry
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet.connections.record import connection_id_of
@@ -28,7 +28,13 @@ from nwc.wallet.spending.payment import (
     PaymentRecord,
     PaymentState,
 )
-from nwc.wallet.spending.payment_errors import INSUFFICIENT, NOT_SENT, failure_of, is_insufficient
+from nwc.wallet.spending.payment_errors import (
+    INSUFFICIENT,
+    NOT_SENT,
+    failure_of,
+    is_insufficient,
+    too_costly,
+)
 from nwc.wallet.spending.pending_payments import Outcome
 
 # How long lightningd may begin new attempts. Apps wait for a minute.
@@ -51,6 +57,8 @@ class Attempt:
         may_begin_until: until when lightningd may begin a part of it, in seconds of the loop's clock.
         sent: what the command answered; None if it did not succeed.
         failure: the error for the client if no part completes; None if the command returned no error.
+        may_prove: False if lightningd may have stopped while it made the proof of this payment. If some
+            part is complete already, it is not asked again, since it could stop at each start.
 
     """
 
@@ -58,12 +66,13 @@ class Attempt:
     may_begin_until: float
     sent: Sent | None = None
     failure: Nip47Error | None = None
+    may_prove: bool = True
 
 
-def unknown_attempt(payment: Payment) -> Attempt:
+def unknown_attempt(payment: Payment, *, may_prove: bool = True) -> Attempt:
     """Return an attempt whose command may have been given until now, and of which nothing is known."""
     now = asyncio.get_running_loop().time()
-    return Attempt(payment, now + RETRY_FOR_S + UNSENT_GRACE_S)
+    return Attempt(payment, now + RETRY_FOR_S + UNSENT_GRACE_S, may_prove=may_prove)
 
 
 class Sender:
@@ -88,7 +97,7 @@ class Sender:
             return replace(unknown, sent=_sent(payment, answer))
         except PayCommandError as error:
             self._large.note_failure(client_pubkey, error.attempts)
-            failure = await self._failure_of(error, payment)
+            failure = await self._failure_of(client_pubkey, error, payment, params)
             attempt = replace(unknown, failure=failure)
             return replace(attempt, may_begin_until=begun_at) if error.is_over else attempt
         except NodeError:
@@ -116,12 +125,28 @@ class Sender:
             max_fee_msat=payment.max_fee_msat,
             retry_for_s=RETRY_FOR_S,
             label=label,
+            blinded_fee_msat=params.blinded_fee_msat,
         )
 
-    async def _failure_of(self, error: RpcCallError, payment: Payment) -> Nip47Error:
+    async def _failure_of(
+        self, client_pubkey: str, error: PayCommandError, payment: Payment, params: CommandParams
+    ) -> Nip47Error:
         if is_insufficient(error) and await self._is_short_of_funds(payment):
             return INSUFFICIENT
+        is_unsent = error.is_over and error.exceeds_fee_limit
+        if params.has_fee_limit and is_unsent and not await self._has_begun(client_pubkey, payment):
+            return too_costly(payment, ErrorCode.FEE_LIMIT_EXCEEDED)
         return failure_of(error, payment)
+
+    async def _has_begun(self, client_pubkey: str, payment: Payment) -> bool:
+        """Return False if lightningd certainly has never begun a part of this payment."""
+        label = request_label(connection_id_of(client_pubkey), payment.request_id)
+        try:
+            return await self._payer.has_begun(
+                payment.first_sendpay_index, payment_hash=payment.payment_hash, label=label
+            )
+        except NodeError:
+            return True
 
     async def _is_short_of_funds(self, payment: Payment) -> bool:
         try:
@@ -139,6 +164,7 @@ class Sender:
         payment, loop = attempt.payment, asyncio.get_running_loop()
         label = request_label(connection_id_of(client_pubkey), payment.request_id)
         waits = backoff(_POLL_FIRST_S, _POLL_MAX_S)
+        proof, may_prove = None, attempt.may_prove
         while True:
             asked_at = loop.time()
             parts = await retry_forever(
@@ -147,14 +173,24 @@ class Sender:
                 )
             )
             sent = parts.sent or attempt.sent
+            if sent is None:
+                may_prove = True
+            elif may_prove:
+                proof, may_prove = await self._proof_of(payment), False
             if parts.is_pending:
                 if sent is not None and not outcome.done():
-                    outcome.set_result(settled(payment, sent))
+                    outcome.set_result(settled(payment, sent, proof))
             elif sent is not None:
-                return settled(payment, sent)
+                return settled(payment, sent, proof)
             elif asked_at >= attempt.may_begin_until:
                 return await self._failed(attempt, label)
             await asyncio.sleep(next(waits))
+
+    async def _proof_of(self, payment: Payment) -> str | None:
+        """Return the payer proof of a complete payment of a BOLT12 invoice, None without one."""
+        if not payment.is_bolt12 or payment.invoice is None:
+            return None
+        return await self._payer.proof_of(payment.invoice)
 
     async def _failed(self, attempt: Attempt, label: str) -> PaymentRecord:
         """Return the record of a payment that has failed for certain."""
@@ -173,18 +209,18 @@ class Sender:
             error_message=error.message,
         )
 
-    async def check_route(self, payment: Payment) -> None:
+    async def check_route(self, payment: Payment, params: CommandParams) -> None:
         """Raise Nip47Error if no route can carry this payment.
 
         For a large payment, `pay` would try thousands of routes in vain.
         """
-        if not await self._payer.may_have_route(
+        error = await self._payer.lack_of_route(
             payment.destination or "", payment.amount_msat, payment.max_fee_msat
-        ):
-            raise Nip47Error(
-                ErrorCode.PAYMENT_FAILED,
-                f"no route to the payee was found for a fee of at most {payment.max_fee_msat} msat",
-            )
+        )
+        if error is not None:
+            is_the_limit = params.has_fee_limit and exceeds_fee_limit(error)
+            code = ErrorCode.FEE_LIMIT_EXCEEDED if is_the_limit else ErrorCode.PAYMENT_FAILED
+            raise too_costly(payment, code)
 
 
 async def retry_forever(action: Callable[[], Awaitable[_T]]) -> _T:
@@ -211,7 +247,7 @@ def _sent(payment: Payment, answer: Json) -> Sent:
     return Sent(payment_hash, preimage, int(answer["amount_sent_msat"]))
 
 
-def settled(payment: Payment, sent: Sent) -> PaymentRecord:
+def settled(payment: Payment, sent: Sent, payer_proof: str | None = None) -> PaymentRecord:
     """Return the record of a payment that is settled now."""
     return PaymentRecord(
         replace(payment, payment_hash=sent.payment_hash),
@@ -219,4 +255,5 @@ def settled(payment: Payment, sent: Sent) -> PaymentRecord:
         int(time.time()),
         sent.sent_msat,
         sent.preimage,
+        payer_proof=payer_proof,
     )

@@ -92,3 +92,31 @@ def test_other_texts_are_refused(invoice: str) -> None:
 def test_junk_raises_only_value_error(invoice: str) -> None:
     with contextlib.suppress(ValueError):
         assert bolt12.created_at(invoice) >= 0
+
+
+def test_an_invoice_of_lightningd_is_summarised() -> None:
+    payment_hash = "d8f8112dd12570f5a7bacb4f8a647ddbe41aa069af0b7ea9cab9ffe63045ad25"
+    assert bolt12.summary(REAL) == bolt12.Summary('Kaffee ☕ "x"', 5000, 1_795_497_096, payment_hash)
+
+
+HASH = bytes(range(32))
+NEEDED = field(164, b"\x07") + field(168, HASH)
+
+
+def test_the_expiry_and_the_description_may_be_absent() -> None:
+    assert bolt12.summary(encoded(NEEDED)) == bolt12.Summary(None, None, 7207, HASH.hex())
+    some = FILLING + field(164, b"\x07") + field(166, b"\x02\x00") + field(168, HASH)
+    given = some + field(170, b"\x03\xe8")
+    assert bolt12.summary(encoded(given)) == bolt12.Summary("some coffee", 1000, 519, HASH.hex())
+
+
+def test_a_description_that_is_not_text_is_left_out() -> None:
+    assert bolt12.summary(encoded(field(10, b"\xff") + NEEDED)).description is None
+
+
+@pytest.mark.parametrize(
+    "stream", [FILLING, FILLING + field(164, b"\x07"), field(164, b"\x07") + field(168, b"x")]
+)
+def test_an_invoice_without_a_payment_hash_is_refused(stream: bytes) -> None:
+    with pytest.raises(ValueError, match="not a BOLT12 invoice"):
+        bolt12.summary(encoded(stream))

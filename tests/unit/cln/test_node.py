@@ -34,7 +34,8 @@ WITH_NUMBERS = dict.fromkeys(("invoices", "datastore", "channels", "payments", "
 
 
 @pytest.mark.parametrize(
-    "answer", [None, [], "words", {}, {**WITH_NUMBERS, "pay_index": "x", "secret": "x"}]
+    "answer",
+    [None, [], "words", {}, {**WITH_NUMBERS, "pay_index": "x", "secret": "x", "zbase": "x"}],
 )
 @pytest.mark.parametrize(
     "ask",
@@ -47,6 +48,7 @@ WITH_NUMBERS = dict.fromkeys(("invoices", "datastore", "channels", "payments", "
         lambda node: node.sendable(),
         lambda node: node.log_level(),
         lambda node: node.make_secret("a purpose"),
+        lambda node: node.sign_message("log in"),
         lambda node: node.datastore_create(("nwc",), "x"),
         lambda node: node.datastore_replace(("nwc",), "x", 1),
         lambda node: node.datastore_entry(("nwc",)),

@@ -103,6 +103,20 @@ async def test_xpay_pays_if_there_is_no_other_command(usage: str, given: Json) -
     assert node.named == {"xpay": LABEL}
 
 
+@pytest.mark.parametrize(("usage", "command", "maxfee"), [(PAY, "pay", 4), (XPAY, "xpay", 7)])
+async def test_the_fee_of_a_blinded_path_counts_against_the_limit(
+    usage: str, command: str, maxfee: int
+) -> None:
+    """`pay` takes it for a part of the amount."""
+    node = HelpfulNode(usage)
+    await Payer(node).pay_invoice(
+        "lni1", amount_msat=None, max_fee_msat=7, retry_for_s=50, label=LABEL, blinded_fee_msat=3
+    )
+    [(given_command, given)] = node.asked
+    assert given_command == command
+    assert (given["maxfee"] if isinstance(given, dict) else given[-1]) == maxfee
+
+
 async def test_xpay_pays_if_pay_is_rejected_as_deprecated() -> None:
     """With allow-deprecated-apis=false `help` shows both, but lightningd rejects one."""
     node = HelpfulNode(PAY, XPAY, pay=refuse(-32601), xpay={"x": 1})
@@ -189,6 +203,37 @@ async def test_the_attempts_of_lightningd_are_counted(details: Json, attempts: i
     with pytest.raises(PayCommandError) as raised:
         await pay(Payer(HelpfulNode(PAY, pay=refuse(210, **details))))
     assert raised.value.attempts == attempts
+
+
+COSTLY = {
+    "status": "failed",
+    "failreason": "Fee exceeds our fee budget: 101msat > 1msat, discarding route",
+}
+
+
+@pytest.mark.parametrize(
+    ("error", "exceeds"),
+    [
+        (RpcCallError("xpay", 206, "Failed: Could not find route without excessive cost"), True),
+        (RpcCallError("xpay", 206, "Failed: after reducing the flows we had a fee of 7"), True),
+        (RpcCallError("xpay", 206, "Failed: Could not find route without excessive delays"), False),
+        (RpcCallError("xpay", 205, "Failed: Could not find route without excessive cost"), True),
+        (RpcCallError("xpay", 205, "Failed: Could not find route without excessive delays"), False),
+        (RpcCallError("xpay", 205, "Failed: Unknown destination node"), False),
+        (refuse(210, attempts=[COSTLY]), True),
+        (refuse(210, attempts=[SPLIT[0], COSTLY, FAILED]), True),
+        (refuse(210, attempts=SPLIT), False),
+        (refuse(210, attempts=[{"status": "failed", "failreason": 7}]), False),
+        (refuse(210), False),
+        (refuse(203, status="failed"), False),
+    ],
+)
+async def test_which_errors_say_that_every_route_costs_too_much(
+    error: RpcCallError, exceeds: bool
+) -> None:
+    with pytest.raises(PayCommandError) as raised:
+        await pay(Payer(HelpfulNode(PAY, pay=error)))
+    assert raised.value.exceeds_fee_limit == exceeds
 
 
 @pytest.mark.parametrize(
@@ -352,9 +397,11 @@ class Lister(HelpfulNode):
         chosen = [
             part
             for part in self.parts
-            if part["created_index"] >= params["start"] and part["status"] == params["status"]
+            if part["created_index"] >= params.get("start", 0)
+            and params.get("status") in (None, part["status"])
+            and params.get("payment_hash") in (None, part["payment_hash"])
         ]
-        return {"payments": chosen[: params["limit"]]}
+        return {"payments": chosen[: params.get("limit")]}
 
 
 @pytest.mark.parametrize(
@@ -402,6 +449,22 @@ async def test_parts_of_a_keysend_are_found_by_label() -> None:
     assert await payer.hash_of(1, LABEL) == HASH
     assert await payer.hash_of(1, "nwc:a:c") == OTHER_HASH
     assert await payer.hash_of(5, "nwc:a:c") is None
+
+
+@pytest.mark.parametrize("status", ["pending", "complete", "failed"])
+async def test_a_part_that_was_ever_begun_is_found(status: str) -> None:
+    """By the hash, or for a keysend by the label. Parts of earlier payments do not count."""
+    payer = Payer(Lister([part("failed"), {**part(status), "label": LABEL}]))
+    for payment_hash in (HASH, None):
+        assert await payer.has_begun(2, payment_hash=payment_hash, label=LABEL)
+        assert not await payer.has_begun(3, payment_hash=payment_hash, label=LABEL)
+    assert not await payer.has_begun(1, payment_hash=OTHER_HASH, label=LABEL)
+
+
+async def test_a_list_of_parts_that_cannot_be_read_hides_no_part() -> None:
+    payer = Payer(HelpfulNode(listsendpays={"payments": [{}]}))
+    with pytest.raises(NodeUnavailableError):
+        await payer.has_begun(1, payment_hash=HASH, label=LABEL)
 
 
 async def test_pending_parts_are_listed_first() -> None:

@@ -21,7 +21,7 @@ from nwc.nostr.keys import KeyPair
 from nwc.options import MAX_RELAYS
 from nwc.wallet.connections import manager
 from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
-from nwc.wallet.connections.record import Connection, View
+from nwc.wallet.connections.record import Connection, Pairing, View
 from nwc.wallet.connections.registry import LiveConnection
 from tests.double.node import Node as Double
 from tests.unit.helpers import CLIENT, JSON_VALUES, STRANGER
@@ -122,6 +122,38 @@ async def test_an_export_has_all_settings(scene: Scene) -> None:
         "relays": [RELAY],
         "notifications": True,
     }
+
+
+async def test_a_connection_of_an_app_with_its_own_key_is_restored(scene: Scene) -> None:
+    await scene.load()
+    record = Connection(
+        "paired",
+        OTHER_KEY,
+        ("wss://a.example",),
+        5,
+        ("get_info",),
+        pairing=Pairing.WALLETAUTH,
+        state="9f2c4a",
+        notification_types=("payment_received",),
+    )
+    await scene.app.connect(record)
+    exported = await commands.export(scene.app)
+    await restore(scene, exported)
+    restored = live(scene, "paired").record
+    assert replace(restored, created_at=5) == record
+    # The app has used it since: it is the same connection.
+    await scene.app.manager.change("paired", lambda old: replace(old, state=None))
+    again = await commands.import_(scene.app, exported)
+    assert (again["unchanged"], again["refused"]) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("pairing", "qr"), ("state", "\u202e"), ("state", "a" * 257), ("notification_types", "rain")],
+)
+async def test_a_wrong_field_of_a_pairing_is_refused(scene: Scene, field: str, value: str) -> None:
+    await scene.app.manager.load()
+    assert (await refusal(scene, {**NEW, field: value})).startswith(f"{field}: must be ")
 
 
 async def test_nothing_secret_is_exported(scene: Scene) -> None:

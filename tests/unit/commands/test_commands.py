@@ -34,7 +34,7 @@ from tests.unit.wallet.fake_node import FakeNode
 DEFAULT_RELAYS = ("wss://default.example",)
 DAY_S = 86_400
 WEEK_S = 7 * DAY_S
-PAYING = ["pay_invoice", "pay_keysend"]
+PAYING = ["pay", "pay_invoice", "pay_keysend"]
 Json = dict[str, Any]
 
 
@@ -208,6 +208,10 @@ GOOD: list[tuple[Json, Json]] = [
     ({"name": "x" * 64}, {"name": "x" * 64}),
     ({"methods": "all"}, {"methods": None}),
     ({"methods": "make_invoice get_info"}, {"methods": ("get_info", "make_invoice")}),
+    (
+        {"methods": "sign_message make_invoice"},
+        {"methods": ("make_invoice", "sign_message")},
+    ),
     ({"methods": ["make_invoice", "make_invoice"]}, {"methods": ("make_invoice",)}),
     (
         {"relays": "wss://A.example/,wss://b.example"},
@@ -246,7 +250,20 @@ BAD: dict[str, list[Any]] = {
         [],
         {},
     ],
-    "methods": ["", " ", ",", "pay", "all,get_info", [], [5], 5, {}, True, "get_info;make_invoice"],
+    "methods": [
+        "",
+        " ",
+        ",",
+        "pay",
+        "all,get_info",
+        "all sign_message",
+        [],
+        [5],
+        5,
+        {},
+        True,
+        "get_info;make_invoice",
+    ],
     "expires": ["", " ", 0, "0", "yesterday", "0d", "2020-01-01", 5, True, [], {}],
     "relays": [
         "",
@@ -355,7 +372,7 @@ async def test_valid_budgets_are_stored(arguments: Json, budget: Budget) -> None
     shown = await commands.connect(app, "x", **arguments)
     assert app.connections.all()[0].record.budget == budget
     assert shown["budget"]["kind"] == budget.kind
-    assert (shown["methods"][-2:] == PAYING) is budget.can_spend
+    assert (shown["methods"][-3:] == PAYING) is budget.can_spend
     assert ("payment_sent" in shown["notifications"]) is budget.can_spend
 
 

@@ -88,7 +88,7 @@ def test_createinvoice_signs_a_bare_description_hash(double: LightningdDouble) -
 def _with_hash(invstring: str, description_hash: bytes) -> str:
     """Return the invoice with an `h` field before the other fields, and an invalid signature."""
     hrp, data = bech32_decode(invstring)
-    field = [CHARSET.index("h"), 1, 20, *bolt11._from_bytes(description_hash)]
+    field = [CHARSET.index("h"), 1, 20, *bolt11.from_bytes(description_hash)]
     return str(bech32_encode(hrp, bytes([*data[:7], *field, *data[7:]])))
 
 

@@ -126,6 +126,7 @@ def seeds(strategies: Any) -> Iterator[bytes]:
         "make_invoice": {"amount": 1000, "description": "é", "description_hash": "0" * 64, "expiry": 60},
         "lookup_invoice": {"payment_hash": "0" * 64, "invoice": invoice},
         "list_transactions": {"from": 1, "until": 2**31, "limit": 3, "offset": 1, "unpaid": True},
+        "pay": {"payment": f"bitcoin:?lightning={invoice}", "amount": 7000, "payer_note": "x"},
         "pay_invoice": {"invoice": invoice, "amount": 7000, "max_fee": 10, "metadata": {"a": [1.5]}},
         "pay_keysend": {
             "amount": 1000,

@@ -421,6 +421,25 @@ _NUMBER: Field = (st.integers(1000, 2000), _NUMBERS)
 _TEXT: Field = (st.sampled_from(["tea", "é" * 400]), _TEXTS)
 _HASH: Field = (st.text(HEX, min_size=64, max_size=64), HASHES)
 _INVOICE: Field = (_INVOICES, _INVOICE_TEXTS)
+# As lightningd v26.06.6 makes it, without an amount.
+OFFER = (
+    "lno1qgsqvgnwgcg35z6ee2h3yczraddm72xrfua9uve2rlrm9deu7xyfzrc2qdsku7gsacpcr9947v4a7z49nqfvsmzw77kj722"
+    "pqnaqylg6e6d5dxaklzx0x7cz3j4nzj73u57wus3528mxngvmh6h7sdnp286k372vy6rv0z8c2k4qyql4k2fwersml5thjn27nq"
+    "wv9edt0mw2pnl9hlgpqafl4zt3z34tvqqr8285xhjv97gkr5xamr3qgaxs99k04gjaumtp47r9njnu32fcl4tfe96fpk3vhsrlw"
+    "vukn9qragnad4lz9zqzh9uty9wkqynxs72uwe2rcxu3zduq0sdn508mvx52xqtesw36sa3sqvs9064378ss7nwq8zcp3u5v7rxj"
+    "5jaynx3clexyrrzr8lycwepjhpk6q2g95c68ctycyut4kstsk6w7p5ckyypns3vq95jmfcr5en7hek9n8xjpm36mlxtc5q6gqpzy"
+    "k5w59vrhnxs"
+)
+_PAYMENTS = st.just(OFFER) | _INVOICES.flatmap(
+    lambda invoice: st.sampled_from(
+        [invoice, f"bitcoin:?lightning={invoice}", f"BITCOIN:?lno={OFFER}&lightning={invoice}"]
+    )
+)
+_PAYMENT_TEXTS = _INVOICE_TEXTS | st.one_of(
+    damaged(st.just(f"bitcoin:?amount=0.00000001&lno={OFFER}")),
+    st.sampled_from(["bitcoin:?req-pop=x", "bitcoin:?a" * 2000, "lno1", "lno1" + "q" * 4093, 7, None]),
+    ANY_TEXT.map(lambda text: f"bitcoin:?lightning={text}"),
+)
 _METADATUM: Field = (st.just({"comment": "x"}), _METADATA)
 _FLAG: Field = (st.booleans(), _FLAGS)
 _NO_PREIMAGE: Field = (st.just(""), st.sampled_from([None, "00" * 32, 7]))
@@ -451,6 +470,13 @@ FIELDS: dict[str, dict[str, Field]] = {
         "unpaid_outgoing": _FLAG,
         "type": _TYPE,
     },
+    "pay": {
+        "payment": (_PAYMENTS, _PAYMENT_TEXTS),
+        "amount": _NUMBER,
+        "max_fee": _NUMBER,
+        "payer_note": (st.just("thanks"), _TEXTS | st.sampled_from(['a "note"', "a\\b", "é" * 257])),
+        "metadata": _METADATUM,
+    },
     "pay_invoice": {
         "invoice": _INVOICE,
         "amount": _NUMBER,
@@ -476,14 +502,17 @@ FIELDS: dict[str, dict[str, Field]] = {
     },
     "settle_hold_invoice": {"preimage": _HASH},
     "cancel_hold_invoice": {"payment_hash": _HASH},
+    "sign_message": {"message": _TEXT},
     "multi_pay_invoice": {"invoices": (st.just([]), JSON_VALUES)},
 }
 # Required fields: without them the others are not checked.
 _NEEDED = {
     "make_invoice": ("amount",),
     "make_hold_invoice": ("amount", "payment_hash"),
+    "pay": ("payment",),
     "pay_invoice": ("invoice",),
     "pay_keysend": ("amount", "pubkey"),
+    "sign_message": ("message",),
 }
 # A method with more fields is chosen more often.
 _METHODS_TO_ASK = [name for name, fields in FIELDS.items() for _ in range(1 + len(fields))]

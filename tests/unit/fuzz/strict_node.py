@@ -69,6 +69,11 @@ def text(max_bytes: int) -> Check:
     )
 
 
+def verbatim(max_bytes: int) -> Check:
+    """Return a check for a bounded string that JSON writes as it is, without escapes."""
+    return lambda value: text(max_bytes)(value) and json.dumps(value, ensure_ascii=False) == f'"{value}"'
+
+
 def _has_escape(value: str) -> bool:
     r"""Return True if a JSON encoder writes a `\u`, which lightningd refuses in places."""
     return "\\u" in json.dumps(value, ensure_ascii=False).replace("\\\\", "")
@@ -185,6 +190,7 @@ METHODS: dict[str, Signature] = {
     "listholdinvoices": signature({"payment_hash": hex_32}),
     "settleholdinvoice": signature({"preimage": hex_32}),
     "cancelholdinvoice": signature({"payment_hash": hex_32}),
+    "signmessage": signature({"message": verbatim(65_535)}),
     "delinvoice": signature({"label": matching(_TEMPLATE), "status": one_of("unpaid", "expired")}),
     "listinvoices": signature(label=any_label, payment_hash=hex_32),
     "listsendpays": signature(
@@ -201,6 +207,16 @@ METHODS: dict[str, Signature] = {
     "sql": signature({"query": query}),
     "decode": signature({"string": invoice_string}),
     "pay": signature({"invstring": invoice_string, **_PAYING}, amount_msat=payment_msat),
+    "fetchinvoice": signature(
+        {"offer": invoice_string, "timeout": number(1, 40)},
+        amount_msat=payment_msat,
+        payer_note=lambda value: (
+            text(512)(value) and json.dumps(value, ensure_ascii=False) == f'"{value}"'
+        ),
+    ),
+    "createproof": signature(
+        {"invstring": invoice_string, "include": lambda value: isinstance(value, list)}
+    ),
     "keysend": signature(_KEYSEND, extratlvs=tlvs),
     "askrene-listreservations": signature(),
     "listnodes": signature({"id": matching("0[23][0-9a-f]{64}")}),

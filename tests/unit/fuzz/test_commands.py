@@ -63,6 +63,8 @@ WORDS: dict[str, list[Any]] = {
     "max_payment": ["1sat", "none", "", "0", "-1", 5],
     "resume": [True, "true", False],
     "view": ["own", "node", "all"],
+    "limit": [1, 100, 0, -1, "20", "9" * 400, 1.5, "٣", " 7 "],
+    "offset": [0, 10_000, 10_001, "5", 2**70],
     "methods": ["all", "get_info", ["get_info", "pay_invoice"], "x" * 10_000, ["\ud800"], []],
     "expires": [
         "never",
@@ -86,6 +88,15 @@ WORDS: dict[str, list[Any]] = {
     "lud16": ["me@a.example", "a@" + "b" * 300, "@", "\ud800@b"],
     "qr": [True, "true", 1],
     "notifications": [False, "false", None],
+    "uri": [
+        f"nostr+walletauth://{'ab' * 32}?relay=wss://a.example&name=paired&request_methods=get_info",
+        f"nostr+walletauth://{'cd' * 32}?relay=ws://127.0.0.1:9&max_amount=1000&request_methods=pay_invoice",
+        "nostr+walletauth://",
+        f"nostr+walletauth:{'ab' * 32}?name=%E2%80%AE",
+        f"nostr+walletauth:{'ab' * 32}?metadata={'x' * 100_000}",
+        "nostr+walletconnect://x",
+    ],
+    "confirm": [True, "true", False],
 }
 VALUES = {
     name: st.sampled_from(words)

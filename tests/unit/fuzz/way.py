@@ -19,6 +19,7 @@ from nwc.cln.node import Json
 from nwc.nip47.encryption import Cipher, Encryption
 from nwc.nip47.errors import ErrorCode
 from nwc.nip47.kinds import KIND_REQUEST, KIND_RESPONSE
+from nwc.nip47.methods import METHODS
 from nwc.nip47.response import MAX_PLAINTEXT_BYTES
 from nwc.nostr import relay as relay_module
 from nwc.nostr.event import Event, parse_event, sign_event, verify_event
@@ -46,7 +47,7 @@ CONNECTIONS: dict[str, Json] = {
     "receives": {},
     "spends": {"budget": "1000000sat", "renewal": "daily", "max_payment": "500000sat"},
     "received": {"budget": "received"},
-    "owner": {"budget": "unlimited", "view": "node"},
+    "owner": {"budget": "unlimited", "view": "node", "methods": list(METHODS)},
 }
 
 

@@ -75,6 +75,8 @@ def test_what_can_be_paid_is_found(
         f"bitcoin:?lno={OFFER}&REQ-Future=1",
         f"bitcoin:?lno={OFFER}&req-lno={OFFER}",
         f"bitcoin:?lno={OFFER}&req-pop=callback%3A",
+        f"bitcoin:?lno={OFFER}&%72eq-future=1",
+        f"bitcoin:?lno={OFFER}&l%6eo={OFFER}",
         f"bitcoin:?lno=%{OFFER}",
         f"bitcoin:?lno=%E2%82%BF{OFFER}",
         f"bitcoin:?lno=\u20bf{OFFER}",

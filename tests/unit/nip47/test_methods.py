@@ -12,7 +12,8 @@ RECEIVING = (
     "list_transactions",
 )
 HOLDING = ("make_hold_invoice", "settle_hold_invoice", "cancel_hold_invoice")
-PAYING = ("pay_invoice", "pay_keysend")
+PAYING = ("pay", "pay_invoice", "pay_keysend")
+BY_NAME = ("sign_message",)
 
 
 def test_only_payments_have_no_timeout() -> None:
@@ -22,8 +23,14 @@ def test_only_payments_have_no_timeout() -> None:
 
 
 def test_hold_invoices_are_served_only_with_the_plugin_hold() -> None:
-    assert served_methods(has_hold=False) == (*RECEIVING, *PAYING)
-    assert set(served_methods(has_hold=True)) == {*RECEIVING, *HOLDING, *PAYING} == set(METHODS)
+    assert set(served_methods(has_hold=False)) == {*RECEIVING, *PAYING, *BY_NAME}
+    assert (
+        set(served_methods(has_hold=True)) == {*RECEIVING, *HOLDING, *PAYING, *BY_NAME} == set(METHODS)
+    )
+
+
+def test_signing_has_to_be_named() -> None:
+    assert {name for name, method in METHODS.items() if method.only_by_name} == set(BY_NAME)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +41,7 @@ def test_hold_invoices_are_served_only_with_the_plugin_hold() -> None:
         ((*RECEIVING, *PAYING), ("02", "04", "05", "06", "321")),
         (("receive",), ("02", "05", "06", "321")),
         (HOLDING, ("02", "03", "05", "06")),
+        (("pay",), ("02", "05", "06", "321")),
         (("pay_keysend",), ("02", "04", "05", "06")),
         ((), ("02", "05", "06")),
     ],

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from nwc.nostr.relay_url import (
     MAX_URL_LENGTH,
+    is_local,
     is_onion,
     is_same_relay,
     parse_relay_url,
@@ -165,3 +166,41 @@ def test_any_text_is_accepted_as_a_url_or_refused(text: str) -> None:
 )
 def test_an_onion_host_is_recognized(url: str, onion: bool) -> None:
     assert is_onion(url) is onion
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("localhost", True),
+        ("a.localhost", True),
+        ("umbrel.local", True),
+        ("nas.lan.", True),
+        ("nas", True),
+        ("127.0.0.1", True),
+        ("127.1", True),
+        ("0x7f000001", True),
+        ("2130706433", True),
+        ("0.0.0.0", True),
+        ("10.0.0.1:7777", True),
+        ("192.168.1.2", True),
+        ("172.31.0.1", True),
+        ("169.254.169.254", True),
+        ("100.64.0.1", True),
+        ("224.0.0.1", True),
+        ("[::1]", True),
+        ("[::]", True),
+        ("[fe80::1]", True),
+        ("[fd00::1]", True),
+        ("[::ffff:10.0.0.1]", True),
+        ("[64:ff9b::7f00:1]", True),
+        ("[2002:7f00:1::]", True),
+        ("1.1.1.1", False),
+        ("[2606:4700::1111]", False),
+        ("relay.example", False),
+        ("abc.onion", False),
+        ("local.example", False),
+        ("10.0.0.1.example", False),
+    ],
+)
+def test_an_address_of_this_machine_or_a_private_network_is_recognized(host: str, local: bool) -> None:
+    assert is_local(f"wss://{host}") is local

@@ -78,6 +78,7 @@ async def test_get_info_describes_node_and_connection() -> None:
         "methods": list(RECEIVING),
         "notifications": ["payment_received"],
         "extensions": ["02", "05", "06", "321"],
+        "metadata": {"id": CLIENT.public_key[:16], "name": "My phone"},
         "lud16": "me@a.example",
     }
 
@@ -150,7 +151,7 @@ async def test_a_call_carries_what_a_handler_needs(handler: Any) -> None:
     ]
 
 
-@pytest.mark.parametrize("method", ["pay", "multi_pay_invoice", "GET_INFO", "unknown", "__class__"])
+@pytest.mark.parametrize("method", ["Pay", "multi_pay_invoice", "GET_INFO", "unknown", "__class__"])
 async def test_an_unknown_method_is_not_implemented(method: str) -> None:
     error = await error_of(request=replace(REQUEST, method=method))
     assert error.code == ErrorCode.NOT_IMPLEMENTED

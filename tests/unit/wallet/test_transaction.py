@@ -10,6 +10,7 @@ from nwc.wallet.invoice_record import InvoiceRecord
 from nwc.wallet.transaction import incoming_transaction, outgoing_transaction
 from tests.double import bolt11
 from tests.double.bolt11 import Bolt11
+from tests.unit.wallet.paying_node import encoded_bolt12, tlv
 
 CREATED = 1_700_000_000
 EXPIRES = CREATED + 600
@@ -200,3 +201,20 @@ def test_a_settled_payment_without_a_time_settled_when_it_was_made() -> None:
     """lightningd before v23.11 stored no `completed_at`."""
     made = outgoing_transaction(payment(payment_preimage=PREIMAGE, complete_msat=1))
     assert made["settled_at"] == CREATED
+
+
+BLINDED = encoded_bolt12("lni", tlv(164, b"\x07") + tlv(168, bytes(32)) + tlv(170, b"\x64"))
+
+
+@pytest.mark.parametrize(
+    ("invoice", "amount_msat", "fee_msat"), [(BLINDED, 100, 9), ("lni1qqg", 107, 2), (None, 107, 2)]
+)
+def test_the_fee_of_a_blinded_path_is_a_fee(
+    invoice: str | None, amount_msat: int, fee_msat: int
+) -> None:
+    """lightningd counts it as a part of the amount."""
+    paid = {"payment_preimage": PREIMAGE, "complete_msat": 107, "complete_sent_msat": 109}
+    row = payment(state="complete", completed_at=CREATED, **paid)
+    row |= {} if invoice is None else {"bolt12": invoice}
+    made = outgoing_transaction(row)
+    assert (made["amount"], made["fees_paid"]) == (amount_msat, fee_msat)

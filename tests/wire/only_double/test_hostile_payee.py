@@ -157,7 +157,7 @@ def test_an_app_cannot_raise_the_limit_on_the_fee(
     expensive = payee.invoice(1000)
     plan(node, expensive, fee_msat=FEE_LIMIT_MSAT + 1)
     refused = pay(app, expensive, max_fee=2_032_128_000)
-    assert refused.code == "PAYMENT_FAILED"
+    assert refused.code == "FEE_LIMIT_EXCEEDED"
     assert f"a fee of at most {FEE_LIMIT_MSAT} msat" in refused.message
     fair = payee.invoice(1000)
     plan(node, fair, fee_msat=FEE_LIMIT_MSAT)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from nwc.nip47.methods import METHODS
 from tests.support.channel import Json
 from tests.support.waiting import wait_until
 from tests.wire.double_node import DoubleNode
@@ -60,6 +61,7 @@ REQUESTS: list[tuple[str, Json, tuple[str, ...]]] = [
     ("make_invoice", BARE_HASH, ("createinvoice",)),
     ("lookup_invoice", {"payment_hash": "00" * 32}, ("listinvoices", "listsendpays")),
     ("list_transactions", {}, ("sql",)),
+    ("sign_message", {"message": "log in"}, ("signmessage",)),
 ]
 
 
@@ -73,7 +75,7 @@ def healthy(node: DoubleNode) -> Iterator[None]:
 
 @pytest.fixture
 def app(connect: Connect) -> ConnectedApp:
-    return connect(budget="unlimited", view="node")
+    return connect(budget="unlimited", view="node", methods=list(METHODS))
 
 
 @pytest.fixture

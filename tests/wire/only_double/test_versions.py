@@ -17,6 +17,12 @@ from tests.wire.fixtures import Connect
 from tests.wire.node import BASE_OPTIONS, PLUGIN, MakeNode, Options
 from tests.wire.only_double.paying_commands import check_paying_commands
 from tests.wire.shared import shared
+from tests.wire.test_own_invoices import (  # noqa: F401
+    child,
+    test_a_connection_that_pays_itself_gains_nothing,
+    test_an_invoice_that_is_paid_or_deleted_is_refused_at_once,
+    test_one_connection_pays_another,
+)
 from tests.wire.test_spending import (  # noqa: F401
     AMOUNT_MSAT,
     check_paid,
@@ -27,7 +33,6 @@ from tests.wire.test_spending import (  # noqa: F401
     test_a_payment_over_the_nodes_balance_is_refused,
     test_a_replayed_keysend_is_not_paid_twice,
     test_an_expired_invoice_is_refused,
-    test_an_own_invoice_is_refused,
     test_keysend_pays_and_spends_amount_and_fee,
     test_max_fee_limits_the_fee,
     test_pay_invoice_pays_and_spends_amount_and_fee,

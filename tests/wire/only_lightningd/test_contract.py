@@ -89,6 +89,19 @@ def store(name: str, key: list[str], mode: Any, code: int | None = None, **param
     return Step(name, "datastore", {k: v for k, v in given.items() if v is not ...}, code)
 
 
+def checking(source: str, message: str) -> Callable[[Answers], Json]:
+    """Return a function for the parameters of `checkmessage`: a signature, and who has made it."""
+    return lambda answers: {
+        "message": message,
+        "zbase": answers[source]["zbase"],
+        "pubkey": answers["getinfo"]["id"],
+    }
+
+
+def unknown_signer(answers: Answers) -> Json:
+    return {"message": "log in: 7f ü☕", "zbase": answers["sign"]["zbase"]}
+
+
 # An action instead of an RPC method: each node pays an invoice in its own way, which is not compared.
 PAY = "(pay)"
 
@@ -224,6 +237,15 @@ STEPS = (
     call("makesecret", "makesecret", string="purpose"),
     call("makesecret of nothing", "makesecret", BAD),
     call("makesecret of both", "makesecret", BAD, string="a", hex="00"),
+    call("sign", "signmessage", message="log in: 7f ü☕"),
+    call("sign nothing", "signmessage", message=""),
+    call("sign 65,535 bytes", "signmessage", message="x" * 65_535),
+    call("sign 65,536 bytes", "signmessage", BAD, message="x" * 65_536),
+    call("sign without a message", "signmessage", BAD),
+    Step("check", "checkmessage", checking("sign", "log in: 7f ü☕")),
+    Step("check another", "checkmessage", checking("sign", "log in: 70 ü☕")),
+    Step("check of an unknown node", "checkmessage", unknown_signer, 1301),
+    call("check nonsense", "checkmessage", BAD, message="x", zbase="l0l"),
     call("unknown method", "no-such-method", -32601),
     # datastore
     store("create", ["t", "a", "1"], "must-create"),
@@ -268,6 +290,8 @@ STEPS = (
     call("connect to nonsense", "nwc-connect", BAD, name="x", relays="http://x"),
     call("connections", "nwc-list"),
     call("unknown connection", "nwc-list", BAD, name="nobody"),
+    call("payments", "nwc-payments", name="contract"),
+    call("payments of nobody", "nwc-payments", BAD, name="nobody"),
     call("status", "nwc-status"),
     call("revoke", "nwc-revoke", name="contract"),
     call("plugins", "plugin", subcommand="list"),

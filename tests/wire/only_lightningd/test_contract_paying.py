@@ -91,6 +91,12 @@ def pay_by_position(name: str, source: str, code: int | None = None, /, maxfee: 
     return Step(name, "pay", lambda a: [a[source]["bolt11"], *rest], code)
 
 
+def pay_oneself_any(name: str, amount_msat: int | None, code: int | None = None) -> Step:
+    """Return a step of the old `pay` for an own invoice without an amount."""
+    rest = [amount_msat, *AS_THE_PLUGIN[1:]]
+    return Step(name, "pay", lambda a: [a["own of any amount"]["bolt11"], *rest], code)
+
+
 def listed(source: str, when: str) -> tuple[Step, ...]:
     """Return steps that list a payment in every possible way."""
 
@@ -279,6 +285,20 @@ STEPS = (
     call("delete own again", "delinvoice", label="own again", status="unpaid"),
     xpay("xpay oneself a deleted invoice", "own again", 203),
     *listed("own again", "to oneself in vain"),
+    call("own by pay", "invoice", amount_msat=1000, label="own by pay", description="x"),
+    pay_by_position("pay oneself", "own by pay", maxfee=0),
+    *listed("own by pay", "to oneself by pay"),
+    call("own paid by pay", "listinvoices", label="own by pay"),
+    pay_by_position("pay oneself again", "own by pay", maxfee=0),
+    pay_by_position("pay oneself what xpay has paid", "own", maxfee=0),
+    call("own of any amount", "invoice", amount_msat="any", label="own any", description="x"),
+    pay_oneself_any("pay oneself without an amount", None, BAD),
+    pay_oneself_any("pay oneself any amount", 2500),
+    call("own paid with any amount", "listinvoices", label="own any"),
+    call("own deleted", "invoice", amount_msat=1000, label="own deleted", description="x"),
+    call("delete own", "delinvoice", label="own deleted", status="unpaid"),
+    pay_by_position("pay oneself a deleted invoice", "own deleted", 203, maxfee=0),
+    *listed("own deleted", "to oneself in vain by pay"),
     # the payee refuses
     foreign("refused"),
     payee("refuse"),
@@ -489,3 +509,12 @@ def test_the_amount_sent_is_the_sum_of_the_parts(
 
 def test_names_of_steps_are_unique() -> None:
     assert len({step.name for step in STEPS}) == len(STEPS)
+
+
+@pytest.mark.parametrize("name", ["pay by position without a fee", "keysend too expensive"])
+def test_an_attempt_says_that_its_route_costs_too_much(
+    real: dict[str, Outcome], double: dict[str, Outcome], name: str
+) -> None:
+    for outcomes in (real, double):
+        reasons = [attempt.get("failreason", "") for attempt in outcomes[name].error["attempts"]]
+        assert any(reason.startswith("Fee exceeds our fee budget") for reason in reasons), reasons

@@ -55,6 +55,30 @@ def test_each_setting_pays_with_its_commands(
     node.rpc.plugin_stop(str(SLOW_PLUGIN))
 
 
+def test_each_setting_pays_an_offer(node: RealNode, payee: RealPayee, connect: Connect) -> None:
+    app = connect(budget="1000sat")
+    fee_msat = payee.fee_msat(AMOUNT_MSAT)
+    result = app.ask("pay", {"payment": payee.offer(AMOUNT_MSAT), "max_fee": fee_msat}).result
+    assert (result["state"], result["fees_paid"]) == ("settled", fee_msat)
+    assert ("payer_proof" in result) == runs_since("26.06")
+    refused = app.ask("pay", {"payment": payee.offer(AMOUNT_MSAT), "max_fee": fee_msat - 1})
+    assert refused.code == "FEE_LIMIT_EXCEEDED"
+    assert books(node, app) == (AMOUNT_MSAT + fee_msat, 0)
+
+
+def test_each_command_says_that_no_route_fits_the_limit_on_the_fee(
+    node: RealNode, payee: RealPayee, connect: Connect
+) -> None:
+    app = connect(budget="1000sat")
+    invoice, max_fee = payee.invoice(AMOUNT_MSAT), payee.fee_msat(AMOUNT_MSAT) - 1
+    keysend = {"amount": AMOUNT_MSAT, "pubkey": payee.id, "max_fee": max_fee}
+    for refused in (pay(app, invoice, max_fee=max_fee), app.ask("pay_keysend", keysend)):
+        assert refused.code == "FEE_LIMIT_EXCEEDED"
+        assert f"{max_fee} msat" in refused.message
+    assert node.rpc.listsendpays(payment_hash=invoice["payment_hash"])["payments"] == []
+    assert books(node, app) == (0, 0)
+
+
 def test_a_reservation_carries_the_label_of_its_payment(
     node: RealNode, payee: RealPayee, connect: Connect, setting: str
 ) -> None:

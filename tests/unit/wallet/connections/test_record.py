@@ -12,6 +12,7 @@ from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.connections.record import (
     Connection,
     ConnectionStore,
+    Pairing,
     View,
     parse_connection,
     wallet_keys,
@@ -69,6 +70,9 @@ def test_a_record_is_read_as_it_was_stored(connection: Connection) -> None:
         since=st.integers(0, 2**37),
         max_payment_msat=st.none() | st.integers(0, 2**62),
     ),
+    pairing=st.sampled_from(Pairing),
+    state=st.none() | st.just("9f2c4a"),
+    notification_types=st.none() | st.just(("payment_sent",)),
 )
 def test_any_record_is_read_as_it_was_stored(relays: list[str], **fields: Any) -> None:
     connection = Connection(client_pubkey=KEY, relays=tuple(relays), **fields)
@@ -88,6 +92,9 @@ def test_the_record_holds_nothing_secret() -> None:
         "view",
         "notifications",
         "budget",
+        "pairing",
+        "state",
+        "notification_types",
     }
 
 
@@ -109,7 +116,7 @@ def test_the_stored_form_of_a_budget() -> None:
     assert json.loads(SMALL.to_json())["budget"]["kind"] == "nothing"
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, 1.5])
+@pytest.mark.parametrize("version", [0, 3, "1", None, 1.5])
 def test_a_record_of_another_version_is_refused(version: object) -> None:
     with pytest.raises(RecordError, match="version"):
         parse_connection(KEY, damaged(version=version))

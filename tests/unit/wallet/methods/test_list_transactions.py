@@ -55,14 +55,14 @@ async def test_a_new_node_has_no_transactions(world: World) -> None:
 
 
 async def test_a_page_is_newest_first_with_the_total_number(world: World) -> None:
-    await world.invoices(OWN, 25, paid_every=1)
+    await world.invoices(OWN, 55, paid_every=1)
     answer = await world.list(OWN)
-    assert times(answer) == [START + 24 - n for n in range(20)]
-    assert answer["total_count"] == 25
+    assert times(answer) == [START + 54 - n for n in range(50)]
+    assert answer["total_count"] == 55
 
 
 @pytest.mark.parametrize(
-    ("limit", "rows"), [(None, 20), (0, 20), (1, 1), (5, 5), (100, 100), (101, 100), (2**53, 100)]
+    ("limit", "rows"), [(None, 50), (0, 50), (1, 1), (5, 5), (100, 100), (101, 100), (2**53, 100)]
 )
 async def test_a_page_has_at_most_limit_rows(
     world: World, limit: int | None, rows: int, monkeypatch: pytest.MonkeyPatch

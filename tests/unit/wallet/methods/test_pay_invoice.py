@@ -11,16 +11,12 @@ from hypothesis import strategies as st
 from nwc.cln.errors import NodeError, RpcCallError
 from nwc.cln.node import Json
 from nwc.nip47.errors import ErrorCode, Nip47Error
+from nwc.wallet.bolt11_payment import fee_limit_msat
 from nwc.wallet.context import Call
-from nwc.wallet.methods.pay_invoice import (
-    fee_limit_msat,
-    parse_params,
-    pay_invoice,
-)
+from nwc.wallet.methods.pay_invoice import parse_params, pay_invoice
 from nwc.wallet.spending.payment import MAX_PAYMENT_MSAT
 from tests.unit.helpers import JSON_VALUES
 from tests.unit.wallet.paying_node import (
-    OWN_ID,
     OWN_SECRET,
     PREIMAGE,
     Asked,
@@ -148,8 +144,8 @@ def test_text_that_is_not_an_invoice_is_refused(bench: PayingBench, value: objec
     assert not bench.lightningd.called("decode"), "lightningd does not see it"
 
 
-def test_the_refusal_of_bolt12_names_it(bench: PayingBench) -> None:
-    assert "BOLT12 is not supported" in refusal(bench, "invoice", invoice="lno1pqpzwyq2qe")
+def test_the_refusal_of_bolt12_names_the_method_for_it(bench: PayingBench) -> None:
+    assert "the method pay takes BOLT12 offers" in refusal(bench, "invoice", invoice="lno1pqpzwyq2qe")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +153,6 @@ def test_the_refusal_of_bolt12_names_it(bench: PayingBench) -> None:
     [
         (make_invoice(currency="bc"), "network regtest; its prefix is lnbc"),
         (make_invoice(currency="tb"), "network regtest; its prefix is lntb"),
-        (make_invoice(secret=OWN_SECRET), "must be another node's"),
         (make_invoice(created_at=START - 3600), "must not have expired"),
         (make_invoice(created_at=0, expiry=1), "must not have expired"),
     ],
@@ -179,7 +174,6 @@ def test_an_invoice_is_paid_in_its_last_second(bench: PayingBench) -> None:
         {"type": "bolt12 offer"},
         {"type": None},
         {"currency": "bc"},
-        {"payee": OWN_ID},
         {"amount_msat": 0},
         {"amount_msat": MAX_PAYMENT_MSAT + 1},
     ],
@@ -227,6 +221,54 @@ def test_nothing_is_reserved_when_lightningd_does_not_answer(bench: PayingBench,
 async def _pay(bench: PayingBench) -> None:
     [asking] = bench.connections.values()
     await pay_invoice(bench.wallet, Call("00" * 32, {"invoice": INVOICE}, asking))
+
+
+# An invoice of the own node
+
+OWN = make_invoice(secret=OWN_SECRET)
+
+
+def test_an_own_invoice_is_paid_without_a_fee(bench: PayingBench) -> None:
+    """It needs no channel. Its whole amount may be the rest of the budget."""
+    bench.grant(amount(100))
+    bench.lightningd.spendable_msat = 0
+    bench.own_status = "unpaid"
+    asked = ask(bench, invoice=OWN, max_fee=5000)
+    assert bench.command().max_fee_msat == 0
+    assert bench.ledger().reserved_msat == 100
+    bench.finish(bench.command())
+    assert asked.result == {"preimage": PREIMAGE.hex(), "fees_paid": 0}
+
+
+def test_an_own_invoice_is_not_a_large_payment(bench: PayingBench) -> None:
+    bench.grant(amount(MAX_PAYMENT_MSAT))
+    bench.own_status = "unpaid"
+    ask(bench, invoice=make_invoice(10**12, OWN_SECRET))
+    assert bench.sends() == 1
+    assert not bench.lightningd.called("listnodes"), "no route is looked for"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [("paid", "paid already"), ("expired", "no longer takes"), (None, "no longer takes")],
+)
+def test_an_own_invoice_that_takes_no_payment_is_refused(
+    bench: PayingBench, status: str | None, words: str
+) -> None:
+    bench.own_status = status
+    code, message = ask(bench, invoice=OWN).refusal
+    assert code == ErrorCode.PAYMENT_FAILED
+    assert words in message
+    assert spent_nothing(bench)
+
+
+def test_an_own_invoice_that_this_connection_has_paid_gets_the_same_answer(bench: PayingBench) -> None:
+    bench.own_status = "unpaid"
+    asked = ask(bench, invoice=OWN)
+    bench.finish(bench.command())
+    bench.own_status = "paid"
+    assert ask(bench, 2, invoice=OWN).result == asked.result
+    assert bench.sends() == 1
 
 
 # amount
@@ -383,3 +425,15 @@ def test_an_invoice_with_a_changed_letter_is_refused(position: int, letter: str)
     if changed != INVOICE:
         with pytest.raises(Nip47Error):
             parse_params({"invoice": changed})
+
+
+@pytest.mark.parametrize(
+    ("given", "code"), [({"max_fee": 5}, "FEE_LIMIT_EXCEEDED"), ({"max_fee": None}, "PAYMENT_FAILED")]
+)
+def test_only_a_client_that_gave_max_fee_learns_that_no_route_fits_it(
+    bench: PayingBench, given: dict[str, Any], code: str
+) -> None:
+    """Older clients fail on unknown codes."""
+    asked = ask(bench, **given)
+    bench.fail(bench.command(), 206)
+    assert asked.refusal[0] == code

@@ -301,3 +301,16 @@ def test_random_parameters_are_refused_or_in_range(params: dict[str, Any]) -> No
         assert int(type_) != KEYSEND_PREIMAGE
         bytes.fromhex(value)
     json.dumps(wanted.metadata, allow_nan=False).encode()
+
+
+@pytest.mark.parametrize(
+    ("given", "code"), [({"max_fee": 5}, "FEE_LIMIT_EXCEEDED"), ({}, "PAYMENT_FAILED")]
+)
+def test_only_a_client_that_gave_max_fee_learns_that_no_route_fits_it(
+    bench: PayingBench, given: dict[str, Any], code: str
+) -> None:
+    """Older clients fail on unknown codes."""
+    asked = ask(bench, **given)
+    reason = "Fee exceeds our fee budget: 6msat > 5msat, discarding route"
+    bench.fail(bench.command(), 210, reason=reason)
+    assert asked.refusal[0] == code

@@ -41,6 +41,8 @@ def test_parameters_of_make_invoice_alone_are_ignored() -> None:
         {"amount": ""},
         {"amount": 2**70},
         {"description": 7},
+        {"description": "x" * 640},
+        {"description": "ü" * 320},
         {"description": "x" * 40_000},
         {"metadata": "x"},
     ],

@@ -114,15 +114,19 @@ class Bench:
 
     # Requests, and what lightningd does
 
-    def pay(self, wanted: Payment, key: str = KEY) -> "asyncio.Task[Outcome]":
+    def pay(
+        self, wanted: Payment, key: str = KEY, params: CommandParams | None = None
+    ) -> "asyncio.Task[Outcome]":
         """Ask for a payment, and run all that needs no waiting."""
-        asked = self.loop.create_task(self._request(wanted, self.connections[key]))
+        asked = self.loop.create_task(self._request(wanted, self.connections[key], params))
         self.wait()
         return asked
 
-    async def _request(self, wanted: Payment, asking: Connection) -> Outcome:
+    async def _request(
+        self, wanted: Payment, asking: Connection, params: CommandParams | None = None
+    ) -> Outcome:
         try:
-            return await self.payments.pay(asking, wanted, CommandParams())
+            return await self.payments.pay(asking, wanted, params or CommandParams())
         except Nip47Error as error:
             return error
 
@@ -136,8 +140,10 @@ class Bench:
     def finish(self, command: Command) -> None:
         self._act(lambda: self.lightningd.finish(command))
 
-    def fail(self, command: Command, code: int = 210, *, is_over: bool = True) -> None:
-        self._act(lambda: self.lightningd.fail(command, code, is_over=is_over))
+    def fail(
+        self, command: Command, code: int = 210, *, is_over: bool = True, reason: str | None = None
+    ) -> None:
+        self._act(lambda: self.lightningd.fail(command, code, is_over=is_over, reason=reason))
 
     def hang_up(self, command: Command) -> None:
         self._act(lambda: self.lightningd.hang_up(command))

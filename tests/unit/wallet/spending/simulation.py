@@ -113,7 +113,9 @@ class SimulatedLightningd(Node):
         on_write: called with key, old and new text of a record.
         on_command: called with each paying command.
         calls: methods with their parameters, in order.
+        fetched, proven: how many invoices were fetched for offers, and how many proofs made.
         gate: awaited before each call takes effect, to delay it.
+        spendable_msat: what its channel can send.
 
     """
 
@@ -126,7 +128,9 @@ class SimulatedLightningd(Node):
         self.on_command: Callable[[Command], None] = lambda _: None
         self.calls: list[tuple[str, Json]] = []
         self.parts: list[Json] = []
+        self.fetched = self.proven = 0
         self.gate: Callable[[str, Json], Awaitable[None]] | None = None
+        self.spendable_msat = 10**19
         self._waiting: set[asyncio.Task[Any]] = set()
 
     @property
@@ -229,7 +233,7 @@ class SimulatedLightningd(Node):
         return {"reservations": []}
 
     def _listpeerchannels(self) -> Json:
-        return {"channels": [{"state": "CHANNELD_NORMAL", "spendable_msat": 10**19}]}
+        return {"channels": [{"state": "CHANNELD_NORMAL", "spendable_msat": self.spendable_msat}]}
 
     def _listsendpays(
         self,
@@ -256,6 +260,18 @@ class SimulatedLightningd(Node):
         if any(part["payment_hash"] == hash_of(preimage_of(name)) for part in self._complete()):
             raise RpcCallError("pay", 219, "Already paid")
         return self._take(label, preimage_of(name), int(amount), maxfee, retry_for)
+
+    def _fetchinvoice(self, offer: str, timeout: int, amount_msat: int) -> Json:
+        # Each invoice for the offer `o` has a payment hash of its own, unlike those for any other.
+        self.fetched += 1
+        name = f"o{self.fetched}" if offer == "o" else offer
+        return {"invoice": f"{name}:{amount_msat}"}
+
+    def _createproof(self, invstring: str, include: list[str]) -> Json:
+        payment_hash = hash_of(preimage_of(invstring.split(":")[0]))
+        assert any(part["payment_hash"] == payment_hash for part in self._complete())
+        self.proven += 1
+        return {"proofs": [{"bolt12": f"lnp1{self.proven}"}]}
 
     def _keysend(
         self,
@@ -332,13 +348,16 @@ class SimulatedLightningd(Node):
                 }
             )
 
-    def fail(self, command: Command, code: int, *, is_over: bool = True) -> None:
+    def fail(
+        self, command: Command, code: int, *, is_over: bool = True, reason: str | None = None
+    ) -> None:
         """Let the command fail. Parts may be pending, and may begin unless the error is the end."""
         if command.failed_at is None and not command.is_complete:
             command.failed_at = self.now
             command.is_over = is_over
             if not command.answer.done():
-                attempts = [{"status": "failed"}, *([] if is_over else [{"status": "pending"}])]
+                failed = {"status": "failed", "failreason": reason}
+                attempts = [failed, *([] if is_over else [{"status": "pending"}])]
                 error = RpcCallError("pay", code, "failed", {"attempts": attempts})
                 command.answer.set_exception(error)
 

@@ -18,6 +18,7 @@ from nwc.wallet.spending.large import (
     SMALL_MSAT,
     LargePayments,
 )
+from nwc.wallet.spending.payment import CommandParams
 from nwc.wallet.spending.pending_payments import MAX_PER_CONNECTION
 from tests.unit.wallet.spending.bench import Bench, invoice, keysend
 from tests.unit.wallet.spending.values import KEY, OTHER_KEY, START, amount
@@ -165,9 +166,10 @@ def sent_of(bench: Bench, number: int, amount_msat: int, key: str = KEY) -> bool
     return bench.sends() == before + 1
 
 
+@pytest.mark.parametrize("has_fee_limit", [False, True])
 @pytest.mark.parametrize(("known", "code"), [(True, 205), (True, 206), (False, 205), (True, -32601)])
 def test_a_large_payment_without_a_route_is_refused(
-    bench: ChannelBench, monkeypatch: pytest.MonkeyPatch, known: bool, code: int
+    bench: ChannelBench, monkeypatch: pytest.MonkeyPatch, known: bool, code: int, has_fee_limit: bool
 ) -> None:
     """`pay` would try thousands of routes. askrene does not know a payee behind a route hint."""
 
@@ -178,13 +180,14 @@ def test_a_large_payment_without_a_route_is_refused(
     monkeypatch.setattr(bench.lightningd, "_listnodes", lambda id: listed)
     monkeypatch.setattr(bench.lightningd, "_getinfo", lambda: {"id": "03"}, raising=False)
     monkeypatch.setattr(bench.lightningd, "_getroutes", getroutes, raising=False)
-    asked = bench.pay(invoice())
+    asked = bench.pay(invoice(), params=CommandParams(has_fee_limit=has_fee_limit))
     is_refused = known and code in (205, 206)
     assert bench.sends() == (not is_refused)
     if is_refused:
         outcome = asked.result()
         assert isinstance(outcome, Nip47Error)
-        assert (outcome.code, outcome.message[:22]) == ("PAYMENT_FAILED", "no route to the payee ")
+        answered = "FEE_LIMIT_EXCEEDED" if has_fee_limit and code == 206 else "PAYMENT_FAILED"
+        assert (outcome.code, outcome.message[:22]) == (answered, "no route to the payee ")
         assert bench.ledger().reservations == {}
 
 

@@ -267,7 +267,7 @@ def test_text_that_is_not_a_ledger_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("version", 2),
+        ("version", 3),
         ("version", None),
         ("other", 1),
         *(

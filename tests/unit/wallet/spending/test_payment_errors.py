@@ -18,6 +18,7 @@ NO_ROUTE = "no route to the payee was found"
         (205, "Failed: Could not find route without excessive delays", NO_ROUTE),
         (205, "Failed: Unknown destination node 02", NO_ROUTE),
         (206, "Failed: Could not find route without excessive cost", TOO_COSTLY),
+        (206, "Failed: Could not find route without excessive delays", NO_ROUTE),
     ],
 )
 def test_xpay_before_26_06_has_one_code_for_cost_and_for_no_route(

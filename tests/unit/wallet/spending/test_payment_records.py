@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,8 +10,8 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nwc.cln import offers
 from nwc.cln.errors import NodeError
-from nwc.wallet.methods import pay_invoice
 from nwc.wallet.records import RecordError
 from nwc.wallet.spending import payment_records
 from nwc.wallet.spending.payment import PaymentRecord, parse_payment_record
@@ -190,7 +191,10 @@ def test_a_missing_field_is_damage(whole: dict[str, Any], name: str) -> None:
         (SETTLED, "payment", {**SETTLED["payment"], "payment_hash": None}),
         *((FAILED, "error_code", value) for value in (*NO_TEXTS, "NO_SUCH")),
         *((FAILED, "error_message", value) for value in NO_TEXTS),
-        (FAILED, "version", 2),
+        (FAILED, "version", 3),
+        (SETTLED, "payer_proof", 1),
+        (SETTLED, "payer_proof", []),
+        (SETTLED, "payment", {**SETTLED["payment"], "is_bolt12": 1}),
         (FAILED, "other", 1),
     ],
 )
@@ -361,21 +365,22 @@ async def test_beyond_the_maximum_only_what_a_replay_needs_is_stored(
     assert second == record(2, is_settled, invoice=None, metadata=None)
 
 
-async def test_one_app_can_store_55_megabytes_at_most(
+async def test_one_app_can_store_120_megabytes_at_most(
     lightningd: SimulatedLightningd, records: PaymentRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The figures of the table in tests/bench/README.md."""
     longest: dict[str, Any] = {
-        "invoice": "l" * pay_invoice.MAX_INVOICE_CHARACTERS,
+        "invoice": "l" * offers.MAX_INVOICE_LENGTH,
         "metadata": {"a": "x" * 8184},
     }
-    await records.keep(ID, record(1, **longest))
+    proof = "l" * offers.MAX_PROOF_LENGTH
+    await records.keep(ID, replace(record(1, **longest), payer_proof=proof))
     monkeypatch.setattr(payment_records, "MAX_SETTLED", 0)
-    await records.keep(ID, record(2, **longest))
+    await records.keep(ID, replace(record(2, **longest), payer_proof=proof))
     full, short = (len(text) for text, _ in lightningd.datastore.values())
     monkeypatch.undo()
     long_ones = payment_records.MAX_SETTLED + payment_records.MAX_FAILED
     in_all = payment_records.MAX_SETTLED_KEPT + payment_records.MAX_FAILED_KEPT
-    assert long_ones * full + (in_all - long_ones) * short < 55_000_000
+    assert long_ones * full + (in_all - long_ones) * short < 120_000_000
     names = in_all * len(json.dumps(next(iter(lightningd.datastore))))
     assert names < 5_000_000

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from nwc.cln.errors import NodeUnavailableError
 from nwc.cln.payer import Parts
 from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.connections.record import View
 from nwc.wallet.spending.ledger import Ledger
-from nwc.wallet.spending.payment import Payment, PaymentRecord
+from nwc.wallet.spending.payment import CommandParams, Payment, PaymentRecord
 from nwc.wallet.spending.payments import MAX_FAILED_PER_HASH
 from nwc.wallet.spending.pending_payments import MAX_PER_CONNECTION
 from nwc.wallet.spending.sender import RETRY_FOR_S, UNSENT_GRACE_S
@@ -224,6 +225,68 @@ def test_an_error_of_lightningd_fails_the_payment(
     assert bench.ledger() == replace(Ledger(), period_started_at=START)
     assert failed(bench.pay(invoice())) == (error, words)
     assert (bench.sends(), bench.notified) == (1, [])
+
+
+COSTLY = "Fee exceeds our fee budget: 11msat > 10msat, discarding route"
+LIMITED = CommandParams(has_fee_limit=True)
+TOO_COSTLY = ("FEE_LIMIT_EXCEEDED", "no route to the payee was found for a fee of at most 10 msat")
+
+
+@pytest.mark.parametrize(("code", "reason"), [(206, None), (210, COSTLY)])
+def test_a_client_that_limits_the_fee_learns_that_no_route_fits_it(
+    bench: Bench, code: int, reason: str | None
+) -> None:
+    asked = bench.pay(invoice(), params=LIMITED)
+    bench.fail(bench.command(), code, reason=reason)
+    assert failed(asked) == TOO_COSTLY
+    assert bench.ledger().reservations == {}
+    bench.crash()
+    assert failed(bench.pay(invoice(), params=LIMITED)) == TOO_COSTLY
+    assert bench.sends() == 1
+
+
+def test_a_client_that_limits_no_fee_does_not_get_the_code(bench: Bench) -> None:
+    asked = bench.pay(invoice())
+    bench.fail(bench.command(), 210, reason=COSTLY)
+    assert failed(asked)[0] == "PAYMENT_FAILED"
+
+
+@pytest.mark.parametrize("reason", [None, "failed: WIRE_TEMPORARY_CHANNEL_FAILURE (reply from remote)"])
+def test_a_payment_that_fails_for_another_reason_does_not_get_the_code(
+    bench: Bench, reason: str | None
+) -> None:
+    asked = bench.pay(invoice(), params=LIMITED)
+    bench.fail(bench.command(), 210, reason=reason)
+    assert failed(asked)[0] == "PAYMENT_FAILED"
+
+
+def test_a_payment_of_which_a_part_was_sent_has_failed(bench: Bench) -> None:
+    """Whatever lightningd says of the other routes that it tried."""
+    asked = bench.pay(invoice(), params=LIMITED)
+    bench.begin(bench.command())
+    bench.lightningd.end_part(bench.command(), 0, complete=False)
+    bench.fail(bench.command(), 210, reason=COSTLY)
+    bench.wait(120)
+    assert failed(asked)[0] == "PAYMENT_FAILED"
+
+
+def test_a_payment_that_may_still_begin_has_not_exceeded_the_limit(bench: Bench) -> None:
+    asked = bench.pay(invoice(), params=LIMITED)
+    bench.fail(bench.command(), 210, is_over=False, reason=COSTLY)
+    bench.wait(300)
+    assert failed(asked)[0] == "PAYMENT_FAILED"
+
+
+def test_a_payment_counts_as_begun_if_its_parts_cannot_be_listed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def has_begun(*_: object, **__: object) -> bool:
+        raise NodeUnavailableError("listsendpays")
+
+    monkeypatch.setattr(bench.payments.payer, "has_begun", has_begun)
+    asked = bench.pay(invoice(), params=LIMITED)
+    bench.fail(bench.command(), 210, reason=COSTLY)
+    assert failed(asked)[0] == "PAYMENT_FAILED"
 
 
 @pytest.mark.parametrize("code", [205, 206])

@@ -10,8 +10,9 @@ import logging
 from collections import defaultdict
 from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 from typing import Any, TypeVar
 from unittest.mock import patch
 
@@ -54,6 +55,10 @@ REST_S = 1000.0
 AMOUNTS_MSAT = st.sampled_from([1, 10, 60, 100])
 FEES_MSAT = st.sampled_from([0, 1, 10, 60])
 
+# The issuer of the second one makes all its invoices with one payment hash.
+OFFERS = ("o", "r")
+NAMES = st.none() | st.sampled_from(["x", "y", "z", *OFFERS])
+
 Outcome = PaymentRecord | Nip47Error
 
 
@@ -93,7 +98,7 @@ class Asked:
 
     Attributes:
         key: the client key.
-        name: of the invoice, None for a keysend.
+        name: of the invoice or, in OFFERS, of the offer; None for a keysend.
         budgets_seen: how many budgets its connection had had at the first delivery.
         early: the outcomes that were given while a part was still pending.
 
@@ -261,7 +266,8 @@ class Spending(RuleBasedStateMachine):
         payer = self.payments.payer
         try:
             record = await self.payments.previous_outcome(connection, asked.id, START)
-            first_index = await payer.next_sendpay_index() if asked.name is None else 0
+            has_no_hash = asked.name is None or asked.name in OFFERS
+            first_index = await payer.next_sendpay_index() if has_no_hash else 0
         except NodeError:
             return  # a request that only reads fails in the same way
         except Nip47Error as error:
@@ -269,19 +275,30 @@ class Spending(RuleBasedStateMachine):
             return
         try:
             wanted = self.wanted(asked, first_index)
-            record = record or await self.payments.pay(connection, wanted, CommandParams())
+            fetch = partial(self.fetch, asked.name or "") if wanted.is_bolt12 else None
+            record = record or await self.payments.pay(connection, wanted, CommandParams(), fetch)
             asked.outcomes.append(record)
             if self.payments.is_in_flight(asked.key, record.payment.request_id):
                 asked.early.append(record)
         except Nip47Error as error:
             asked.outcomes.append(error)
 
+    async def fetch(self, offer: str, wanted: Payment) -> tuple[Payment, CommandParams]:
+        label = request_label(wanted_key(self.asked, wanted)[:16], wanted.request_id)
+        assert label not in self.lightningd.commands, "a request that was sent fetches another invoice"
+        payer, amount_msat = self.payments.payer, wanted.amount_msat
+        invoice = await payer.fetch_invoice(offer, amount_msat=amount_msat, payer_note=None)
+        payment_hash = hash_of(preimage_of(invoice.split(":")[0]))
+        return replace(wanted, payment_hash=payment_hash, invoice=invoice), CommandParams()
+
     def wanted(self, asked: Asked, first_index: int) -> Payment:
-        name = asked.name
+        is_bolt12 = asked.name in OFFERS
+        name = None if is_bolt12 else asked.name
         return Payment(
             request_id=asked.id,
             request_created_at=START,
-            method="pay_keysend" if name is None else "pay_invoice",
+            method="pay" if is_bolt12 else "pay_keysend" if name is None else "pay_invoice",
+            is_bolt12=is_bolt12,
             encryption="nip44_v2",
             created_at=int(self.clock.time()),
             amount_msat=asked.amount_msat,
@@ -300,7 +317,7 @@ class Spending(RuleBasedStateMachine):
 
     @rule(
         key=st.sampled_from(KEYS),
-        name=st.none() | st.sampled_from("xyz"),
+        name=NAMES,
         amount_msat=AMOUNTS_MSAT,
         max_fee_msat=FEES_MSAT,
     )
@@ -309,7 +326,7 @@ class Spending(RuleBasedStateMachine):
 
     def new_request(self, key: str, name: str | None, amount_msat: int, max_fee_msat: int) -> Asked:
         id_ = f"{len(self.asked):064x}"
-        if name is not None:  # an invoice has one amount
+        if name is not None and name not in OFFERS:  # an invoice has one amount
             amount_msat = {"x": 10, "y": 60, "z": 100}[name]
         asked = Asked(id_, key, name, amount_msat, max_fee_msat, len(self.budgets[key]))
         self.asked.append(asked)
@@ -318,7 +335,7 @@ class Spending(RuleBasedStateMachine):
 
     @rule(
         key=st.sampled_from(KEYS),
-        name=st.none() | st.sampled_from("xyz"),
+        name=NAMES,
         amount_msat=AMOUNTS_MSAT,
         max_fee_msat=FEES_MSAT,
         beginning=st.sampled_from(BEGINNINGS),
@@ -591,7 +608,20 @@ def answer_of(outcome: Outcome) -> tuple[Any, ...]:
     """Return what the client gets as the answer."""
     if isinstance(outcome, Nip47Error):
         return outcome.code, outcome.message
-    return outcome.state, outcome.preimage, outcome.sent_msat, outcome.error_code, outcome.error_message
+    return (
+        outcome.state,
+        outcome.preimage,
+        outcome.sent_msat,
+        outcome.payer_proof,
+        outcome.error_code,
+        outcome.error_message,
+    )
+
+
+def wanted_key(asked: list[Asked], wanted: Payment) -> str:
+    """Return the client key of the request that a payment is made for."""
+    [key] = [one.key for one in asked if one.id == wanted.request_id]
+    return key
 
 
 TestSpending = Spending.TestCase
