@@ -24,7 +24,7 @@ from nwc.wallet.hold_invoices import (
 )
 from nwc.wallet.hold_record import HoldRecord, HoldRecords
 from nwc.wallet.methods.cancel_hold_invoice import cancel_hold_invoice
-from nwc.wallet.methods.make_hold_invoice import MAX_CLTV, MIN_CLTV, make_hold_invoice
+from nwc.wallet.methods.make_hold_invoice import MAX_CLTV, MIN_CLTV, make_hold_invoice, parse_params
 from nwc.wallet.methods.settle_hold_invoice import settle_hold_invoice
 from tests.double.node import Node as Double
 from tests.unit.in_process import ALICE, BOB, InProcessNode, World, connection, make_wallet
@@ -165,6 +165,45 @@ async def test_more_blocks_may_be_asked_for_but_not_less(
 async def test_wrong_parameters_are_refused(holding: Holding, params: Json, message: str) -> None:
     assert f"OTHER: {message}" in await refusal(holding.make(**params))
     assert not [method for method, _ in holding.node.calls if method == "signinvoice"]
+
+
+EMPTY: tuple[Any, ...] = (0, "", [], {})
+REFUSED = (False,) * 4
+
+
+@pytest.mark.parametrize(
+    ("field", "fits"),
+    [
+        ("amount", REFUSED),
+        ("payment_hash", REFUSED),
+        ("min_cltv_expiry_delta", (True, False, False, False)),
+        ("expiry", (True, False, False, False)),
+        ("description", (False, True, False, False)),
+        ("description_hash", (False, True, False, False)),
+        ("metadata", (False, False, True, True)),
+    ],
+)
+def test_empty_values_mean_what_the_table_says(field: str, fits: tuple[bool, ...]) -> None:
+    base = {"amount": 1, "payment_hash": hash_of(1)}
+    for value, is_fit in zip(EMPTY, fits, strict=True):
+        if is_fit:
+            assert parse_params({**base, field: value}, 60) == parse_params(base, 60) or value in (
+                [],
+                {},
+            )
+        else:
+            with pytest.raises(Nip47Error, match=f"OTHER: {field}"):
+                parse_params({**base, field: value}, 60)
+
+
+@pytest.mark.parametrize("value", [None, *EMPTY])
+async def test_settling_and_cancelling_need_a_value(holding: Holding, value: object) -> None:
+    assert "OTHER: preimage: must be" in await refusal(
+        holding.ask(settle_hold_invoice, {"preimage": value})
+    )
+    assert "OTHER: payment_hash: must be" in await refusal(
+        holding.ask(cancel_hold_invoice, {"payment_hash": value})
+    )
 
 
 async def test_a_copy_of_a_request_gets_the_same_invoice_also_after_a_restart(holding: Holding) -> None:

@@ -108,6 +108,13 @@ def test_an_escrow_survives_a_restart_at_each_step(
     assert budget_of(hold, app.name)["granted_msat"] == AMOUNT_MSAT
 
 
+def test_an_app_of_the_same_node_cannot_pay_it(hold: NodeUnderTest, connect: Connect) -> None:
+    escrow, payer = Escrow(connect(), hold), connect(budget="unlimited")
+    assert payer.ask("pay_invoice", {"invoice": escrow.made["invoice"]}).body["error"] is not None
+    assert escrow.state() == "pending"
+    assert budget_of(hold, payer.name)["spent_msat"] == 0
+
+
 def test_revoking_cancels_the_open_invoices(hold: NodeUnderTest, connect: Connect) -> None:
     app = connect()
     escrows = [Escrow(app, hold), Escrow(app, hold)]
