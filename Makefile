@@ -113,7 +113,7 @@ wire: $(VENV)/tests-installed
 wheels: $(VENV)/tests-installed
 	$(BIN)/python -m pytest tests/wheels
 
-# BENCH=connections, relays, history or junk measures other things; hostile takes an hour.
+# BENCH=history or junk measures other things; hostile takes an hour.
 BENCH ?= make_invoice
 bench: $(VENV)/tests-installed
 	$(BIN)/python -m tests.bench.$(BENCH) $(ARGS)

@@ -46,7 +46,3 @@ class Certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.path)
         return context
-
-    def client_context(self) -> ssl.SSLContext:
-        """Return a context for a client that trusts this certificate alone."""
-        return ssl.create_default_context(cafile=str(self.path))

@@ -4,16 +4,13 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-from pyln.client import LightningRpc
 
 from tests.double.process import LightningdDouble
 from tests.support.waiting import PATIENCE_S, wait_until
-from tests.wire.node import SOCKET, Options, hidden_socket, shown_socket
+from tests.wire.node import HasRpcSocket, Options
 
 
-class DoubleNode:
+class DoubleNode(HasRpcSocket):
     """A running double, as NodeUnderTest (tests/wire/node.py).
 
     Attributes:
@@ -25,22 +22,8 @@ class DoubleNode:
     def __init__(self, directory: Path, plugin: Path, options: Options) -> None:
         values = {name: str(value) for name, value in options.items()}
         self.delayed: set[str] = set()
-        self._socket = SOCKET
         self.double = LightningdDouble(directory, plugin, values)
-
-    @property
-    def rpc(self) -> Any:
-        return LightningRpc(str(self.directory / self._socket))  # type: ignore[no-untyped-call]
-
-    def hide_rpc_socket(self) -> None:
-        self._socket = hidden_socket(self.directory)
-
-    def show_rpc_socket(self) -> None:
-        self._socket = shown_socket(self.directory)
-
-    @property
-    def directory(self) -> Path:
-        return self.double.socket.parent
+        self.directory = self.double.socket.parent
 
     @property
     def plugin_pid(self) -> int:

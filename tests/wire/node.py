@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from pyln.client import LightningRpc
+
 from tests.support.waiting import PATIENCE_S
 
 # Options for `plugin start`; commas separate the values of a repeatable option.
@@ -19,17 +21,26 @@ SOCKET = "lightning-rpc"
 _HIDDEN = "hidden"
 
 
-def hidden_socket(directory: Path) -> str:
-    """Rename lightningd's RPC socket; return its new name."""
-    (directory / SOCKET).rename(directory / _HIDDEN)
-    return _HIDDEN
+class HasRpcSocket:
+    """A node whose RPC socket a test can hide from the plugin."""
 
+    directory: Path
 
-def shown_socket(directory: Path) -> str:
-    """Give lightningd's RPC socket its old name, and return it."""
-    if (directory / _HIDDEN).exists():
-        (directory / _HIDDEN).rename(directory / SOCKET)
-    return SOCKET
+    @property
+    def rpc(self) -> Any:
+        """A new LightningRpc. pyln-testing's own sends a `check` before each call."""
+        hidden = self.directory / _HIDDEN
+        socket = hidden if hidden.exists() else self.directory / SOCKET
+        return LightningRpc(str(socket))  # type: ignore[no-untyped-call]
+
+    def hide_rpc_socket(self) -> None:
+        """Move the RPC socket away from where the plugin looks for it."""
+        (self.directory / SOCKET).rename(self.directory / _HIDDEN)
+
+    def show_rpc_socket(self) -> None:
+        """Move the RPC socket back."""
+        if (self.directory / _HIDDEN).exists():
+            (self.directory / _HIDDEN).rename(self.directory / SOCKET)
 
 
 class NodeUnderTest(Protocol):

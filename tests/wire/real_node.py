@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
-from pyln.client import LightningRpc
 
 from tests.support.processes import command_line, family
 from tests.support.waiting import PATIENCE_S, wait_until
-from tests.wire.node import BASE_OPTIONS, PLUGIN, SOCKET, Options, hidden_socket, shown_socket
+from tests.wire.node import BASE_OPTIONS, PLUGIN, HasRpcSocket, Options
 
 STOP_TIMEOUT_S = 30
 
 
-class RealNode:
+class RealNode(HasRpcSocket):
     """A running lightningd.
 
     Args:
@@ -32,25 +31,8 @@ class RealNode:
     def __init__(self, lightning_node: Any, plugin: Path = PLUGIN) -> None:
         self.pyln = lightning_node
         self._plugin = plugin
-        self._socket = SOCKET
-
-    @property
-    def rpc(self) -> Any:
-        """A new LightningRpc. pyln-testing's own sends a `check` before each call."""
-        return LightningRpc(str(self.directory / self._socket))  # type: ignore[no-untyped-call]
-
-    def hide_rpc_socket(self) -> None:
-        """Move the RPC socket away from where the plugin looks for it."""
-        self._socket = hidden_socket(self.directory)
-
-    def show_rpc_socket(self) -> None:
-        """Move the RPC socket back."""
-        self._socket = shown_socket(self.directory)
-
-    @property
-    def directory(self) -> Path:
-        """The directory of the network, inside the lightning directory."""
-        return Path(self.pyln.daemon.lightning_dir) / "regtest"
+        # That of the network, inside the lightning directory.
+        self.directory = Path(lightning_node.daemon.lightning_dir) / "regtest"
 
     @property
     def id(self) -> str:

@@ -14,17 +14,9 @@ from tests.support.waiting import wait_until
 from tests.wire.fixtures import Connect, ConnectedApp, fresh_name
 from tests.wire.network import paid_node  # noqa: F401 - a fixture
 from tests.wire.node import NodeUnderTest
+from tests.wire.test_answers import METHODS
 from tests.wire.test_receiving import UNKNOWN, check_settled, spendable
 
-ALL_METHODS = [
-    "get_info",
-    "get_balance",
-    "get_budget",
-    "make_invoice",
-    "receive",
-    "lookup_invoice",
-    "list_transactions",
-]
 COFFEE = {"amount": 21_000, "description": "from JavaScript ☕", "metadata": {"order": 7, "by": ["ü"]}}
 HASH = "5a" * 32
 SECONDS_A_DAY = 86_400
@@ -73,11 +65,11 @@ def test_alby_reads_get_info(node: NodeUnderTest, node_js: str, connect: Connect
     with AlbyApp(node_js, app.uri) as alby:
         service = alby.call("getWalletServiceInfo")
         assert service["encryptions"] == ["nip44_v2", "nip04"]
-        assert service["capabilities"] == [*ALL_METHODS, "notifications"]
+        assert service["capabilities"] == [*METHODS, "notifications"]
         assert service["notifications"] == ["payment_received"]
         info = alby.call("getInfo")
         assert info["pubkey"] == node.rpc.getinfo()["id"]
-        assert info["methods"] == ALL_METHODS
+        assert info["methods"] == METHODS
         assert info["notifications"] == ["payment_received"]
         assert info["lud16"] == alby.get("lud16") == "alice@example.com"
         assert info["metadata"] == {"id": app.shown["client_pubkey"][:16], "name": app.name}

@@ -3,11 +3,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from websockets.asyncio.server import ServerConnection
 
 from nwc.nostr import relay
 from nwc.nostr.event import Event, sign_event
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.pool import RelayPool
+from nwc.nostr.session import Published
 from nwc.nostr.subscriptions import Recipient
 from tests.support.waiting import PATIENCE_S
 from tests.unit.helpers import until
@@ -98,16 +100,24 @@ async def test_a_released_relay_without_recipients_is_closed(
     assert connections[0].close_code is None
 
 
+async def publish_unanswered(
+    server: FakeRelay, pool: RelayPool, timeout_s: float
+) -> tuple[ServerConnection, asyncio.Task[dict[str, Published]]]:
+    """Publish to a relay that does not answer; return its connection and the publication."""
+    server.answers = False
+    pool.subscribe(RECIPIENT, [server.url])
+    connection = await server.arrival()
+    publishing = asyncio.create_task(pool.publish(EVENT, [server.url], timeout_s))
+    await server.next("EVENT")
+    return connection, publishing
+
+
 async def test_a_relay_is_released_when_its_last_publication_has_ended(
     servers: list[FakeRelay], pool: RelayPool
 ) -> None:
     """A relay that never answers an event must not be kept for ever."""
-    servers[0].answers = False
     url = servers[0].url
-    pool.subscribe(RECIPIENT, [url])
-    connection = await servers[0].arrival()
-    publishing = asyncio.create_task(pool.publish(EVENT, [url], SHORT_S))
-    await servers[0].next("EVENT")
+    connection, publishing = await publish_unanswered(servers[0], pool, SHORT_S)
     pool.unsubscribe(KEYS.public_key, [url])
     pool.release(url)
     assert [info.url for info in pool.info()] == [url]
@@ -119,12 +129,8 @@ async def test_a_relay_is_released_when_its_last_publication_has_ended(
 async def test_a_relay_with_a_new_recipient_is_not_released(
     servers: list[FakeRelay], pool: RelayPool
 ) -> None:
-    servers[0].answers = False
     url = servers[0].url
-    pool.subscribe(RECIPIENT, [url])
-    await servers[0].arrival()
-    publishing = asyncio.create_task(pool.publish(EVENT, [url], SHORT_S))
-    await servers[0].next("EVENT")
+    _, publishing = await publish_unanswered(servers[0], pool, SHORT_S)
     pool.unsubscribe(KEYS.public_key, [url])
     pool.release(url)
     pool.subscribe(OTHER_RECIPIENT, [url])
@@ -148,13 +154,8 @@ async def test_a_released_relay_can_be_used_again(servers: list[FakeRelay], pool
 async def test_stop_closes_all_connections_and_ends_publications(
     servers: list[FakeRelay], pool: RelayPool
 ) -> None:
-    servers[0].answers = False
-    url = servers[0].url
-    pool.subscribe(RECIPIENT, [url])
-    connection = await servers[0].arrival()
-    publishing = asyncio.create_task(pool.publish(EVENT, [url], LONG_S))
-    await servers[0].next("EVENT")
+    connection, publishing = await publish_unanswered(servers[0], pool, LONG_S)
     await pool.stop()
-    assert not (await publishing)[url].accepted
+    assert not (await publishing)[servers[0].url].accepted
     await asyncio.wait_for(connection.wait_closed(), PATIENCE_S)
     assert pool.info() == []
