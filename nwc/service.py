@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from nwc.cln.errors import NodeError, RpcCallError
+from nwc.cln.hold import HoldPlugin
 from nwc.cln.node import Json, Node
 from nwc.cln.payer import Payer
 from nwc.cln.retry import retry
@@ -29,6 +30,8 @@ from nwc.wallet.connections.manager import ConnectionManager, ManagementError
 from nwc.wallet.connections.record import Connection
 from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
 from nwc.wallet.context import ChainTip, Wallet
+from nwc.wallet.hold_invoices import HoldInvoices
+from nwc.wallet.hold_record import HoldRecords
 from nwc.wallet.notifier import Notifier
 from nwc.wallet.paid_invoices import PaidInvoices, Receipts
 from nwc.wallet.server import RequestServer
@@ -69,11 +72,15 @@ class App:
         self.started_at = int(time.time())
         self.connections = ConnectionRegistry()
         self.pool = RelayPool(self._make_relay)
-        self.info_publisher = InfoPublisher(self.pool, self.connections, settings.notifications)
+        hold = HoldPlugin(node)
+        holds = HoldRecords(node)
+        self.info_publisher = InfoPublisher(
+            self.pool, self.connections, settings.notifications, lambda: hold.is_available
+        )
         records = PaymentRecords(node)
         payer = Payer(node, settings.pay_command)
         self.notifier = Notifier(
-            node, self.pool, self.connections, records, is_enabled=settings.notifications
+            node, self.pool, self.connections, records, holds, is_enabled=settings.notifications
         )
         self.stored = StoredData(node)
         # After nwc-forget nothing is stored until a connection is created.
@@ -101,6 +108,15 @@ class App:
             count_pending=self.payments.count_in_flight,
             on_deleted=self.payments.forget_if_done,
         )
+        self.hold_invoices = HoldInvoices(
+            node,
+            hold,
+            holds,
+            client_pubkey_of=self._client_pubkey_of,
+            count=self.payments.receive_hold,
+            notify=self.notifier.hold_invoice,
+            on_found=self.info_publisher.publish_all,
+        )
         receipts = Receipts(
             self.connections,
             unserved_key=self.manager.unserved_key,
@@ -113,6 +129,7 @@ class App:
             settings.invoice_expiry,
             tip,
             self.payments,
+            hold_invoices=self.hold_invoices,
             notifications=settings.notifications,
         )
         self.server = RequestServer(
@@ -141,12 +158,18 @@ class App:
         # Notifications are sent in the order of the payments, so the pending ones are read first.
         await run_step(self.notifier.load)
         self.paid_invoices.start()
+        self.hold_invoices.start()
         await run_step(partial(self.payments.load, is_node_start=self.settings.is_node_start))
         # Payments are made from here on, so this must not be repeated.
         self.payments.start()
         _log.debug("the books are read; payments can be made")
         await run_step(self._read_records)
         await self._sweep_hourly()
+
+    def _client_pubkey_of(self, connection_id: str) -> str | None:
+        """Return the client key of a stored connection by its id, None if it is revoked."""
+        live = self.connections.with_id(connection_id)
+        return live.client_pubkey if live else self.manager.unserved_key(connection_id)
 
     async def _read_records(self) -> None:
         """Read the payment records of all connections in advance: else the first request reads them."""
@@ -182,11 +205,15 @@ class App:
         async with self._sweeping:
             self._has_forgotten = True
         await self.paid_invoices.stop(FINISH_TIMEOUT_S)
+        _, still_open = await self.hold_invoices.cancel_open()
+        if still_open:
+            raise ManagementError(f"{still_open} hold invoices cannot be cancelled; is hold running?")
         try:
             return await self.stored.delete_all()
         finally:
             self.notifier.forget_what_was_read()
             self.wallet.records.forget_what_was_read()
+            self.hold_invoices.records.forget_what_was_read()
             await self.payments.forget_what_was_read()
 
     async def _sweep_hourly(self) -> None:
@@ -237,6 +264,7 @@ class App:
     async def stop(self) -> None:
         """Finish short work, cancel the rest, and close the relays."""
         await self._tasks.finish(0)
+        await self.hold_invoices.stop()
         await asyncio.gather(
             self.paid_invoices.stop(FINISH_TIMEOUT_S), self.server.finish(FINISH_TIMEOUT_S)
         )
@@ -334,6 +362,8 @@ class Service:
         The connections come first, so that the owner can always revoke one.
         """
         await self._run_step(self._follow_log_level)
+        # Before the info events are published, which list what the node can do.
+        await self._run_step(app.hold_invoices.look_for_plugin)
         await self._run_step(app.manager.load)
         app.start(self._run_step)
         self._app.set_result(app)

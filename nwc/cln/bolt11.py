@@ -161,9 +161,7 @@ def payment_secret(preimage: bytes) -> bytes:
 def renewed(
     template: Bolt11, preimage: bytes, *, amount_msat: int, created_at: int, expiry: int
 ) -> Bolt11:
-    """Return a new invoice with the features, route hints and final CLTV of a template.
-
-    Fallback addresses are left out: lightningd counts payments to them for the template.
+    """Return a new invoice for `createinvoice`, with the parts of a template that `with_terms` keeps.
 
     Args:
         template: an invoice that the node made.
@@ -175,12 +173,45 @@ def renewed(
     Raises:
         ValueError: the template is for an unknown chain.
     """
+    return with_terms(
+        template,
+        payment_hash=hashlib.sha256(preimage).digest(),
+        payment_secret=payment_secret(preimage),
+        amount_msat=amount_msat,
+        created_at=created_at,
+        expiry=expiry,
+    )
+
+
+def with_terms(
+    template: Bolt11,
+    *,
+    payment_hash: bytes,
+    payment_secret: bytes,
+    amount_msat: int,
+    created_at: int,
+    expiry: int,
+) -> Bolt11:
+    """Return a new unsigned invoice with the features, route hints and final CLTV of a template.
+
+    Fallback addresses are left out: lightningd counts payments to them for the template.
+
+    Args:
+        template: an invoice that the node made.
+        payment_hash, payment_secret: 32 bytes each.
+        amount_msat: 0 for any amount.
+        created_at: Unix seconds.
+        expiry: seconds after `created_at`.
+
+    Raises:
+        ValueError: the template is for an unknown chain.
+    """
     match = _AMOUNT.fullmatch(template.hrp)
     if match is None:
         raise ValueError("not a BOLT11 invoice: bad currency or amount")
     own = (
-        TaggedField("s", bech32.words_from_bytes(payment_secret(preimage))),
-        TaggedField("p", bech32.words_from_bytes(hashlib.sha256(preimage).digest())),
+        TaggedField("s", bech32.words_from_bytes(payment_secret)),
+        TaggedField("p", bech32.words_from_bytes(payment_hash)),
         TaggedField("x", _integer_words(expiry)),
     )
     kept = (field for field in template.fields if field.type not in "spxf")
@@ -190,6 +221,30 @@ def renewed(
         fields=(*own, *kept),
         signature=bytes(_SIGNATURE_LENGTH),
     )
+
+
+def with_final_cltv(invoice: Bolt11, blocks: int) -> Bolt11:
+    """Return an unsigned invoice with another final CLTV (field `c`, `min_final_cltv_expiry_delta`)."""
+    kept = (field for field in invoice.fields if field.type != "c")
+    fields = (*kept, TaggedField("c", _integer_words(blocks)))
+    return replace(invoice, fields=fields, signature=bytes(_SIGNATURE_LENGTH))
+
+
+def with_description(invoice: Bolt11, description: str) -> Bolt11:
+    """Return an unsigned invoice with a description (field `d`), and without a description hash.
+
+    Raises:
+        ValueError: the description is too long or not Unicode.
+    """
+    fields = (*(f for f in invoice.fields if f.type not in "dh"), _description_field(description))
+    return replace(invoice, fields=fields, signature=bytes(_SIGNATURE_LENGTH))
+
+
+def _description_field(description: str) -> TaggedField:
+    text = description.encode("utf-8")
+    if len(text) > MAX_DESCRIPTION_LENGTH:
+        raise ValueError(f"description has {len(text)} bytes, over {MAX_DESCRIPTION_LENGTH}")
+    return TaggedField("d", bech32.words_from_bytes(text))
 
 
 def with_description_hash(invoice: Bolt11, description_hash: bytes, description: str) -> Bolt11:
@@ -214,12 +269,9 @@ def with_description_hash(invoice: Bolt11, description_hash: bytes, description:
     """
     if len(description_hash) != 32:
         raise ValueError(f"a description hash has 32 bytes, this has {len(description_hash)}")
-    text = description.encode("utf-8")
-    if len(text) > MAX_DESCRIPTION_LENGTH:
-        raise ValueError(f"description has {len(text)} bytes, over {MAX_DESCRIPTION_LENGTH}")
     fields = (
         *(field for field in invoice.fields if field.type not in "dh"),
-        TaggedField("d", bech32.words_from_bytes(text)),
+        _description_field(description),
         TaggedField("h", bech32.words_from_bytes(description_hash)),
     )
     return replace(invoice, fields=fields, signature=bytes(_SIGNATURE_LENGTH))

@@ -136,6 +136,11 @@ class Node:
         return await self.call("createinvoice", invstring=invstring, label=label, preimage=preimage)
 
     @translates_malformed_answers
+    async def sign_invoice(self, invstring: str) -> str:
+        """Return a BOLT11 invoice signed by the node, which lightningd does not keep."""
+        return str((await self.call("signinvoice", invstring=invstring))["bolt11"])
+
+    @translates_malformed_answers
     async def invoice_by_label(self, label: str) -> Json | None:
         """Return the invoice with this label as `listinvoices` shows it, or None."""
         found: list[Json] = (await self.call("listinvoices", label=label))["invoices"]

@@ -13,7 +13,7 @@ from nwc.commands.times import parse_expiry
 from nwc.errors import NwcError
 from nwc.names import parse_name, parse_typed_name
 from nwc.nip47.methods import METHODS
-from nwc.nip47.notification import PAYMENT_RECEIVED, PAYMENT_SENT
+from nwc.nip47.notification import NOTIFICATION_TYPES
 from nwc.nip47.walletauth import STATE
 from nwc.nostr.keys import parse_public_key
 from nwc.nostr.relay_url import is_onion, parse_relay_urls
@@ -257,7 +257,7 @@ def bare_number_warnings(amounts: Json) -> list[str]:
 
 def check_methods_have_budget(record: Connection) -> None:
     """Raise ArgumentError if a method that pays was named and there is no budget to pay from."""
-    idle = [name for name in record.methods or () if name not in allowed_methods(record)]
+    idle = [name for name in record.methods or () if name not in allowed_methods(record, has_hold=True)]
     if idle:
         raise ArgumentError(f"methods: {', '.join(idle)} needs a budget; give budget as well")
 
@@ -311,8 +311,8 @@ def _state(value: object) -> str | None:
 def _notification_types(value: object) -> tuple[str, ...] | None:
     if value is None:
         return None
-    types = (PAYMENT_RECEIVED, PAYMENT_SENT)
     words = _words("notification_types", value)
-    if not words or not set(words) <= set(types):
-        raise ArgumentError(f"notification_types: must be some of {', '.join(types)}; got {value!r:.80}")
-    return tuple(name for name in types if name in words)
+    if not words or not set(words) <= set(NOTIFICATION_TYPES):
+        known = ", ".join(NOTIFICATION_TYPES)
+        raise ArgumentError(f"notification_types: must be some of {known}; got {value!r:.80}")
+    return tuple(name for name in NOTIFICATION_TYPES if name in words)

@@ -11,6 +11,7 @@ from nwc.commands.shown import (
     describe,
     joined,
     look_alike_warnings,
+    still_open_holds,
     unserved_warnings,
     wait_for_relay,
     with_qr,
@@ -166,11 +167,16 @@ async def update(
 
 
 async def revoke(app: App, name: object) -> Json:
-    """Revoke a connection."""
+    """Revoke a connection, and cancel its open hold invoices."""
     live = await app.manager.revoke(arguments.typed_name(name))
+    cancelled, still_open = await app.hold_invoices.cancel_open(live.record.id)
+    holds = {"hold_invoices_cancelled": cancelled} if cancelled or still_open else {}
+    warnings = [still_open_holds(still_open)] if still_open else []
     return {
         "name": live.record.name,
         "revoked": True,
         "client_pubkey": live.record.client_pubkey,
         "wallet_pubkey": live.wallet_pubkey,
+        **holds,
+        **joined(warnings),
     }

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from nwc.commands import arguments
 from nwc.commands.arguments import ArgumentError
 from nwc.nip47.methods import METHODS
-from nwc.nip47.notification import PAYMENT_RECEIVED, PAYMENT_SENT
+from nwc.nip47.notification import NOTIFICATION_TYPES
 from nwc.nip47.walletauth import WalletAuth
 from nwc.nostr.relay_url import is_local, is_onion, is_same_relay
 from nwc.service import App
@@ -19,7 +19,6 @@ from nwc.wallet.connections.record import Connection, Pairing, View
 
 Given = Mapping[str, object]
 
-_NOTIFICATIONS = (PAYMENT_RECEIVED, PAYMENT_SENT)
 EACH = {
     Renewal.NEVER: "in all",
     Renewal.DAILY: "a day",
@@ -233,9 +232,9 @@ def _notification_types(asked: WalletAuth, given: Given, not_granted: list[str])
     not_granted += [
         f"notifications {name}: this plugin does not have them"
         for name in wanted
-        if name not in _NOTIFICATIONS
+        if name not in NOTIFICATION_TYPES
     ]
-    known = tuple(name for name in _NOTIFICATIONS if name in wanted)
+    known = tuple(name for name in NOTIFICATION_TYPES if name in wanted)
     chosen = given.get("notifications")
     if arguments.flag("notifications", chosen, default=True):
         if chosen is not None and not known:

@@ -29,6 +29,9 @@ METHODS_IN_WORDS = {
     "get_budget": "see its budget",
     "make_invoice": "make invoices",
     "receive": "make payment URIs with an invoice",
+    "make_hold_invoice": "make invoices whose payments wait until it takes or cancels them",
+    "settle_hold_invoice": "take the payments of its hold invoices",
+    "cancel_hold_invoice": "give back the payments of its hold invoices",
     "lookup_invoice": "look up its invoices and payments",
     "list_transactions": "list its invoices and payments",
     "pay_invoice": "PAY invoices",
@@ -128,7 +131,8 @@ async def _shown_again(app: App, live: LiveConnection, name: str | None) -> Json
 def _preview(app: App, grant: Grant, asked: WalletAuth) -> Json:
     record = grant.record
     methods = grant.record.methods or ()
-    types = sent_notifications(record, app.settings.notifications)
+    has_hold = app.hold_invoices.plugin.is_available
+    types = sent_notifications(record, app.settings.notifications, has_hold=has_hold)
     return {
         "note": "nothing is changed yet; this is what the app would get",
         "name": record.name,

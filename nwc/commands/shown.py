@@ -77,6 +77,14 @@ def unserved_warnings(app: App) -> list[str]:
     return [f"{what} stored, but not served, and not shown here; lightningd's log of the start says why"]
 
 
+def still_open_holds(count: int) -> str:
+    """Return a warning of hold invoices of a revoked connection that are not cancelled yet."""
+    return (
+        f"{count} hold invoices of this connection are not cancelled yet; the plugin keeps retrying "
+        "while hold is running"
+    )
+
+
 def joined(warnings: Sequence[str]) -> Json:
     """Return the warnings as one text in the field `warning`; no field without warnings."""
     return {"warning": ". ".join(warnings)} if warnings else {}
@@ -133,6 +141,7 @@ def _describe_ledger(budget: Budget, ledger: Ledger, now: float) -> Json:
 async def describe(app: App, live: LiveConnection, warnings: Sequence[str] = ()) -> Json:
     """Return the fields of a connection; `warnings` are those of the command, and come first."""
     record = live.record
+    has_hold = app.hold_invoices.plugin.is_available
     described: Json = {
         "client_pubkey": record.client_pubkey,
         "wallet_pubkey": live.wallet_pubkey,
@@ -146,10 +155,10 @@ async def describe(app: App, live: LiveConnection, warnings: Sequence[str] = ())
             }
             for relay in app.pool.info(record.relays)
         ],
-        "methods": list(allowed_methods(record)),
+        "methods": list(allowed_methods(record, has_hold=has_hold)),
         "budget": await _budget_of(app, live),
         "view": record.view,
-        "notifications": list(sent_notifications(record, app.settings.notifications)),
+        "notifications": list(sent_notifications(record, app.settings.notifications, has_hold=has_hold)),
         "pairing": record.pairing,
         "created_at": record.created_at,
         "expires_at": record.expires_at,

@@ -24,6 +24,7 @@ async def status(app: App) -> Json:
         "lightningd_version": versions.running_version(),
         "started_at": app.started_at,
         **shown.joined(warnings),
+        "hold_invoices": app.hold_invoices.summary(),
         "relays": [shown.describe_relay(relay) for relay in app.pool.info()],
         "connections": [
             {

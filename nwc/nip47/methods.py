@@ -25,6 +25,7 @@ class Method:
         extension: the number of the NIP-47 extension that specifies it, None if there is none.
         only_by_name: True if only connections whose owner has named it may call it; "all methods" are
             those without it.
+        needs_hold: True if only a node with the plugin `hold` can serve it.
 
     """
 
@@ -33,6 +34,7 @@ class Method:
     spends: bool = False
     extension: str | None = None
     only_by_name: bool = False
+    needs_hold: bool = False
 
 
 METHODS = {
@@ -43,6 +45,9 @@ METHODS = {
         Method("get_budget", READ_TIMEOUT_S),
         Method("make_invoice", WRITE_TIMEOUT_S),
         Method("receive", WRITE_TIMEOUT_S, extension="321"),
+        Method("make_hold_invoice", WRITE_TIMEOUT_S, extension="03", needs_hold=True),
+        Method("settle_hold_invoice", WRITE_TIMEOUT_S, extension="03", needs_hold=True),
+        Method("cancel_hold_invoice", WRITE_TIMEOUT_S, extension="03", needs_hold=True),
         Method("lookup_invoice", READ_TIMEOUT_S),
         Method("list_transactions", READ_TIMEOUT_S),
         Method("pay", None, spends=True, extension="321"),
@@ -51,6 +56,12 @@ METHODS = {
         Method("sign_message", READ_TIMEOUT_S, only_by_name=True),
     )
 }
+
+
+def served_methods(*, has_hold: bool) -> tuple[str, ...]:
+    """Return the names of the methods of a node with or without the plugin `hold`."""
+    return tuple(name for name, method in METHODS.items() if has_hold or not method.needs_hold)
+
 
 # Listed for every connection, whatever it may call: notifications, list_transactions, metadata.
 _COMMON_EXTENSIONS = ("02", "05", "06")

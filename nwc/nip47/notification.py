@@ -10,6 +10,8 @@ from nwc.nostr.keys import KeyPair
 
 PAYMENT_RECEIVED = "payment_received"
 PAYMENT_SENT = "payment_sent"
+HOLD_INVOICE_ACCEPTED = "hold_invoice_accepted"  # NWC-03
+NOTIFICATION_TYPES = (PAYMENT_RECEIVED, PAYMENT_SENT, HOLD_INVOICE_ACCEPTED)
 
 _KINDS = {
     Encryption.NIP44_V2: KIND_NOTIFICATION,

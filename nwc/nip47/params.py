@@ -13,6 +13,9 @@ PHP and Lua do not distinguish an empty object from an empty array. What an empt
     make_invoice: description                refused         absent   refused  refused
     make_invoice: description_hash           refused         absent   refused  refused
     make_invoice: expiry                     absent          refused  refused  refused
+    make_hold_invoice: amount, payment_hash  refused         refused  refused  refused
+    make_hold_invoice: min_cltv_expiry_…     absent          refused  refused  refused
+    settle_…, cancel_hold_invoice            refused         refused  refused  refused
     receive: amount                          absent          refused  refused  refused
     receive: description                     refused         absent   refused  refused
     lookup_invoice: payment_hash, invoice    refused         absent   refused  refused

@@ -10,6 +10,7 @@ from nwc.cln.history import History
 from nwc.cln.node import Node
 from nwc.nip47.encryption import Encryption
 from nwc.wallet.connections.record import Connection
+from nwc.wallet.hold_invoices import HoldInvoices
 from nwc.wallet.invoice_record import InvoiceRecords
 from nwc.wallet.spending.in_flight import InFlight
 from nwc.wallet.spending.payments import Payments
@@ -37,6 +38,7 @@ class Wallet:
         invoice_expiry: seconds that an invoice lasts if the client does not say.
         tip: the newest block.
         payments: the payments of all connections.
+        hold_invoices: the hold invoices of all connections.
         notifications: False if the owner has switched notifications off for all connections.
 
     Attributes:
@@ -56,12 +58,14 @@ class Wallet:
         tip: ChainTip,
         payments: Payments,
         *,
+        hold_invoices: HoldInvoices,
         notifications: bool = True,
     ) -> None:
         self.node = node
         self.invoice_expiry = invoice_expiry
         self.tip = tip
         self.payments = payments
+        self.hold_invoices = hold_invoices
         self.notifications = notifications
         self.templates = Templates(node)
         self.history = History(node)

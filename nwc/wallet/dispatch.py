@@ -11,7 +11,7 @@ from typing import Any
 
 from nwc.cln.errors import NodeError
 from nwc.nip47.errors import ErrorCode, Nip47Error
-from nwc.nip47.methods import METHODS, Method
+from nwc.nip47.methods import METHODS, Method, served_methods
 from nwc.nip47.request import Request
 from nwc.wallet.connections.permissions import is_allowed
 from nwc.wallet.connections.record import Connection
@@ -44,7 +44,7 @@ async def dispatch(wallet: Wallet, connection: Connection, request: Request, now
 
     """
     try:
-        method = _permitted(connection, request, now)
+        method = _permitted(wallet, connection, request, now)
         call = Call(request.id, request.params, connection, request.created_at, request.encryption)
         async with asyncio.timeout(method.timeout_s):
             return await HANDLERS[method.name](wallet, call)
@@ -61,7 +61,7 @@ async def dispatch(wallet: Wallet, connection: Connection, request: Request, now
         return Nip47Error(ErrorCode.INTERNAL, "internal error")
 
 
-def _permitted(connection: Connection, request: Request, now: float) -> Method:
+def _permitted(wallet: Wallet, connection: Connection, request: Request, now: float) -> Method:
     """Return the method that a request may call.
 
     Raises:
@@ -74,7 +74,7 @@ def _permitted(connection: Connection, request: Request, now: float) -> Method:
         raise Nip47Error(ErrorCode.UNAUTHORIZED, "this connection has expired")
     method = METHODS.get(request.method)
     if method is None:
-        known = ", ".join(METHODS)
+        known = ", ".join(served_methods(has_hold=wallet.hold_invoices.plugin.is_available))
         raise Nip47Error(ErrorCode.NOT_IMPLEMENTED, f"method: must be one of {known}")
     if not is_allowed(connection, request.method):
         why = "" if connection.budget.can_spend or not method.spends else ": it can only receive"

@@ -9,7 +9,8 @@ none is lost while the plugin, a relay or lightningd is down. Delivery is at lea
 
     ["nwc", "notifications", "pending", <client pubkey>, <name>]    a pending notification
 
-The name is the `pay_index` of a paid invoice, or `sent-<connection id>-<request id>`.
+The name is the `pay_index` of a paid invoice, `sent-<connection id>-<request id>`, or for a hold invoice
+`accepted-` or `settled-<connection id>-<payment hash>`.
 """
 
 import asyncio
@@ -20,16 +21,27 @@ from dataclasses import dataclass
 from nwc.backoff import backoff
 from nwc.cln.errors import NodeError
 from nwc.cln.node import Json, Node
-from nwc.nip47.notification import PAYMENT_RECEIVED, PAYMENT_SENT, seal_notification
+from nwc.nip47.notification import (
+    HOLD_INVOICE_ACCEPTED,
+    PAYMENT_RECEIVED,
+    PAYMENT_SENT,
+    seal_notification,
+)
 from nwc.nostr.pool import RelayPool
 from nwc.tasks import ShieldedTasks, Tasks
 from nwc.wallet import invoice_record, labels
 from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
+from nwc.wallet.hold_record import HoldRecord, HoldRecords, HoldRecordState
 from nwc.wallet.paid_invoices import is_pay_index
 from nwc.wallet.spending.payment import PaymentRecord
 from nwc.wallet.spending.payment_records import PaymentRecords, UnreadableRecordError
-from nwc.wallet.transaction import Transaction, ended_transaction, incoming_transaction
+from nwc.wallet.transaction import (
+    Transaction,
+    ended_transaction,
+    hold_transaction,
+    incoming_transaction,
+)
 
 # How long a connected relay may take to accept a notification before that is stored as pending.
 PATIENCE_S = 5.0
@@ -40,6 +52,11 @@ RETRY_RELAY_MAX_S = 300.0
 
 _PENDING = ("nwc", "notifications", "pending")
 _SENT = "sent"
+# What apps are notified of a hold invoice in each of these states. They are also words of stored names.
+_HOLD_TYPES = {
+    HoldRecordState.ACCEPTED: HOLD_INVOICE_ACCEPTED,
+    HoldRecordState.SETTLED: PAYMENT_RECEIVED,
+}
 
 # What an unexpected row of lightningd, or an unexpected record, can raise.
 _UNREADABLE = (ValueError, KeyError, TypeError)
@@ -68,6 +85,8 @@ class Notification:
 
     def may_be_seen_by(self, connection: Connection) -> bool:
         """Return True if a connection may see the payment."""
+        if self.type == HOLD_INVOICE_ACCEPTED:  # which only its owner can settle
+            return connection.id == self.connection_id
         return connection.view is View.NODE or connection.id == self.connection_id
 
 
@@ -79,6 +98,7 @@ class Notifier:
         pool: the relays.
         connections: the connections being served.
         records: the payments that have ended.
+        holds: the hold invoices.
         is_enabled: False if the owner has switched notifications off for all connections. Then nothing
             is sent or stored, and `load` deletes what is pending.
 
@@ -90,6 +110,7 @@ class Notifier:
         pool: RelayPool,
         connections: ConnectionRegistry,
         records: PaymentRecords,
+        holds: HoldRecords,
         *,
         is_enabled: bool = True,
     ) -> None:
@@ -98,6 +119,7 @@ class Notifier:
         self._pool = pool
         self._connections = connections
         self._records = records
+        self._holds = holds
         # Names of pending notifications in order, by client key.
         self._pending: dict[str, list[str]] = {}
         # Client keys whose pending notifications are being sent.
@@ -169,6 +191,16 @@ class Notifier:
         if self._is_enabled:
             await self._notify_all(_sent(connection_id, record))
 
+    async def hold_invoice(self, connection_id: str, record: HoldRecord) -> None:
+        """Notify of a hold invoice that is accepted or settled; see the module for when this returns.
+
+        Raises:
+            NodeError: lightningd refuses or is unavailable; some apps may not be notified.
+
+        """
+        if self._is_enabled and record.state in _HOLD_TYPES:
+            await self._notify_all(_held(connection_id, record))
+
     async def _received(self, invoice: Json) -> Notification:
         record = await invoice_record.read_record(self._node, invoice)
         return Notification(
@@ -183,8 +215,13 @@ class Notifier:
         if is_pay_index(name):
             invoice = await self._node.paid_invoice(int(name))
             return None if invoice is None else await self._received(invoice)
-        _, connection_id, request_id = name.split("-")
-        record = await self._records.get(connection_id, request_id)
+        what, connection_id, id_ = name.split("-")
+        if what in _HOLD_TYPES:
+            await self._holds.ready()
+            held = self._holds.get(connection_id, id_)
+            # One that is no longer accepted cannot be settled any more.
+            return _held(connection_id, held) if held is not None and held.state == what else None
+        record = await self._records.get(connection_id, id_)
         return None if record is None else _sent(connection_id, record)
 
     # Sending
@@ -288,6 +325,15 @@ def _sent(connection_id: str, record: PaymentRecord) -> Notification:
         name=f"{_SENT}-{connection_id}-{record.payment.request_id}",
         type=PAYMENT_SENT,
         transaction=ended_transaction(record),
+        connection_id=connection_id,
+    )
+
+
+def _held(connection_id: str, record: HoldRecord) -> Notification:
+    return Notification(
+        name=f"{record.state}-{connection_id}-{record.payment_hash}",
+        type=_HOLD_TYPES[record.state],
+        transaction=hold_transaction(record, time.time()),
         connection_id=connection_id,
     )
 

@@ -7,6 +7,7 @@ from nwc.cln.history import invoice_created_at
 from nwc.cln.node import Json
 from nwc.nip47.response import MAX_PLAINTEXT_BYTES
 from nwc.nostr.encoding import to_json
+from nwc.wallet.hold_record import HoldRecord, HoldRecordState
 from nwc.wallet.invoice_record import InvoiceRecord
 from nwc.wallet.spending.payment import Payment, PaymentRecord
 
@@ -86,6 +87,48 @@ def _description_hash(invoice: Json) -> str | None:
         return bolt11.description_hash(invoice["bolt11"]) if "bolt11" in invoice else None
     except ValueError:  # made by another program, and longer than MAX_INVOICE_LENGTH
         return None
+
+
+_HOLD_STATES = {
+    HoldRecordState.UNPAID: "pending",
+    HoldRecordState.ACCEPTED: "accepted",
+    HoldRecordState.SETTLED: "settled",
+    HoldRecordState.CANCELLED: "failed",
+    HoldRecordState.EXPIRED: "expired",
+}
+
+
+def hold_transaction(record: HoldRecord, now: float) -> Transaction:
+    """Return the NIP-47 transaction of a hold invoice (NWC-03).
+
+    Args:
+        record: what the plugin stores about it.
+        now: Unix seconds.
+
+    """
+    is_settled = record.state is HoldRecordState.SETTLED
+    is_late = record.state is HoldRecordState.UNPAID and record.expires_at <= now
+    transaction: Transaction = {
+        "type": "incoming",
+        "state": "expired" if is_late else _HOLD_STATES[record.state],
+        "invoice": record.invoice,
+        "payment_hash": record.payment_hash,
+        "amount": record.received_msat if is_settled else record.amount_msat,
+        "fees_paid": 0,
+        "created_at": record.created_at,
+        "expires_at": record.expires_at,
+        "metadata": record.metadata or {},
+    }
+    description_hash = bolt11.description_hash(record.invoice)
+    if record.description or description_hash is None:
+        transaction["description"] = _bounded(record.description)
+    if description_hash is not None:
+        transaction["description_hash"] = description_hash
+    if record.state is HoldRecordState.ACCEPTED:
+        transaction["settle_deadline"] = record.settle_deadline
+    if is_settled:
+        transaction |= {"preimage": record.preimage, "settled_at": record.settled_at}
+    return _fitted(transaction)
 
 
 _OUTGOING_STATES = {"complete": "settled", "pending": "pending", "failed": "failed"}

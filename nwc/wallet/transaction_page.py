@@ -10,7 +10,13 @@ from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.context import Wallet
 from nwc.wallet.labels import TEMPLATE_PREFIX, connection_prefix
 from nwc.wallet.transaction import Transaction
-from nwc.wallet.transaction_sources import InvoiceSource, OwnPaymentSource, PaymentSource, Source
+from nwc.wallet.transaction_sources import (
+    HoldSource,
+    InvoiceSource,
+    OwnPaymentSource,
+    PaymentSource,
+    Source,
+)
 
 # Merging two lists takes the keys of everything up to the page.
 MAX_MERGED_OFFSET = 10_000
@@ -71,7 +77,19 @@ async def _sources(wallet: Wallet, connection: Connection, wanted: WantedPage) -
                 invoices, wanted.from_time, wanted.until_time
             )
         sources.append(InvoiceSource(wallet.history, wallet.records, invoices))
+        sources += await _hold_invoices(wallet, connection, wanted)
     return sources
+
+
+async def _hold_invoices(wallet: Wallet, connection: Connection, wanted: WantedPage) -> list[Source]:
+    """Return the source of the hold invoices that a connection may see, or no source without any."""
+    source = HoldSource(
+        await wallet.hold_invoices.visible_to(connection),
+        from_time=wanted.from_time,
+        until_time=wanted.until_time,
+        settled_only=not wanted.unpaid_incoming,
+    )
+    return [source] if await source.count() else []
 
 
 def _visible_invoices(connection: Connection, *, paid_only: bool) -> InvoiceFilter:

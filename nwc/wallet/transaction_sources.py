@@ -11,6 +11,7 @@ from typing import Protocol
 from nwc.cln.history import Found, History, InvoiceFilter, PaymentFilter
 from nwc.cln.node import Json
 from nwc.wallet.connections.record import Connection
+from nwc.wallet.hold_record import HoldRecord, HoldRecordState
 from nwc.wallet.invoice_record import InvoiceRecords
 from nwc.wallet.spending.payment import Payment
 from nwc.wallet.spending.payment_records import Entry, PaymentRecords, UnreadableRecordError
@@ -18,6 +19,7 @@ from nwc.wallet.spending.payments import Payments
 from nwc.wallet.transaction import (
     Transaction,
     ended_transaction,
+    hold_transaction,
     incoming_transaction,
     merged_payment,
     outgoing_transaction,
@@ -64,6 +66,47 @@ class InvoiceSource:
 
     async def _transaction(self, invoice: Json) -> Transaction:
         return incoming_transaction(invoice, await self._records.find(invoice), time.time())
+
+
+class HoldSource:
+    """Hold invoices, from the plugin's records.
+
+    Args:
+        records: newest first.
+        from_time, until_time: Unix seconds of their making, both inclusive; None is unbounded.
+        settled_only: leave out those that are not settled.
+
+    """
+
+    def __init__(
+        self,
+        records: list[HoldRecord],
+        *,
+        from_time: int | None,
+        until_time: int | None,
+        settled_only: bool,
+    ) -> None:
+        self._records = {
+            record.payment_hash: record
+            for record in records
+            if record.created_at >= (from_time or 0)
+            and (until_time is None or record.created_at <= until_time)
+            and (record.state is HoldRecordState.SETTLED or not settled_only)
+        }
+
+    async def count(self) -> int:
+        """Return the number of transactions."""
+        return len(self._records)
+
+    async def find(self, limit: int, offset: int = 0) -> list[Found]:
+        """Return the keys of transactions, newest first."""
+        wanted = list(self._records.values())[offset : offset + limit]
+        return [Found(record.payment_hash, record.created_at) for record in wanted]
+
+    async def read(self, found: list[Found]) -> Transactions:
+        """Return transactions by payment hash."""
+        now = time.time()
+        return {one.key: hold_transaction(self._records[str(one.key)], now) for one in found}
 
 
 class PaymentSource:

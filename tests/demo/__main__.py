@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import psutil  # type: ignore[import-untyped]
 from nostr_sdk import MakeInvoiceRequest, NostrSdkError, NostrWalletConnect, NostrWalletConnectUri
 
-from nwc.nip47.methods import METHODS
+from nwc.nip47.methods import METHODS, served_methods
 from tests.demo.shop import FAST, Shop
 from tests.demo.terminal import INDENT, command, fact, field, say, styled, title
 from tests.support.app import App
@@ -125,7 +125,9 @@ class Demo:
         info = await self._ask("get_info", app.get_info(), {})
         node = self._rpc.getinfo()
         receiving = [
-            name for name, method in METHODS.items() if not (method.spends or method.only_by_name)
+            name
+            for name in served_methods(has_hold=False)
+            if not (METHODS[name].spends or METHODS[name].only_by_name)
         ]
         methods = " ".join(sorted(_method_name(method) for method in info.methods))
         self._check("answer", "alias", info.alias, node["alias"])

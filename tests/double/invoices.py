@@ -98,6 +98,16 @@ def createinvoice(node: "Node", invstring: str, label: str, preimage: bytes) -> 
     return as_json(_store(node, content, label, preimage))
 
 
+def signinvoice(node: "Node", invstring: str) -> Json:
+    """Sign an invoice that the caller wrote, without its `d` if it has an `h`."""
+    try:
+        currency = bolt11.CURRENCIES[node.settings.network]
+        content = bolt11.decode(invstring, check_signature=False, currency=currency)
+    except Bolt11Error as error:
+        raise RpcError(INVALID_PARAMS, f"Unparsable invoice '{invstring}': {error}") from error
+    return {"bolt11": bolt11.encode(content, node.key)}
+
+
 def delinvoice(node: "Node", label: str, status: str, desconly: bool) -> Json:
     """Remove an invoice, or its description."""
     _expire(node)
@@ -302,6 +312,7 @@ COMMANDS = {
         opt("deschashonly", params.boolean, False),
         opt("dev-routes", params.array),
     ),
+    "signinvoice": (signinvoice, Param("invstring", params.string)),
     "createinvoice": (
         createinvoice,
         Param("invstring", params.invstring),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from coincurve import PrivateKey
 
-from tests.double import rpc_methods
+from tests.double import hold, rpc_methods
 from tests.double.jsonio import Json
 from tests.double.log import Log
 from tests.double.options import OptionError
@@ -60,7 +60,10 @@ class Node:
         seed = self.state.secret("hsm_secret", secrets.token_bytes(32))
         self.key = hashlib.sha256(b"node key" + seed).digest()
         self.id = PrivateKey(self.key).public_key.format().hex()
+        self.state.db.execute(hold.SCHEMA)
         self.commands = rpc_methods.commands_of(settings)
+        if self.state.get(hold.IS_THERE):
+            self.commands |= hold.COMMANDS
         self.plugins = PluginHost(self)
         self.server = RpcServer(self)
         self.stopping = asyncio.Event()

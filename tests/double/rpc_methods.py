@@ -8,6 +8,7 @@ from tests.double import (
     datastore,
     decoding,
     dev_methods,
+    hold,
     invoices,
     offers,
     params,
@@ -143,6 +144,7 @@ _COMMANDS: dict[str, tuple[Any, ...]] = {
     **wait.COMMANDS,
     **sql.COMMANDS,
     **dev_methods.COMMANDS,
+    **hold.DEV_COMMANDS,
 }
 
 

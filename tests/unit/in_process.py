@@ -9,12 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 from nwc.cln.errors import NodeUnavailableError, RpcCallError
+from nwc.cln.hold import HoldPlugin
 from nwc.cln.node import Bounds, Json, Node
 from nwc.cln.payer import Payer
 from nwc.cln.rpc import Params
 from nwc.nip47.errors import Nip47Error
 from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.context import Call, ChainTip, Wallet
+from nwc.wallet.hold_invoices import HoldInvoices
+from nwc.wallet.hold_record import HoldRecord, HoldRecords
 from nwc.wallet.invoice_record import InvoiceRecord
 from nwc.wallet.labels import request_label
 from nwc.wallet.methods.list_transactions import list_transactions
@@ -119,7 +122,25 @@ def make_wallet(
         notify=_nobody_is_told,
         answer=_nobody_is_told,
     )
-    return Wallet(node, 3600, tip or ChainTip(), payments)
+    return Wallet(
+        node, 3600, tip or ChainTip(), payments, hold_invoices=make_hold_invoices(node, payments)
+    )
+
+
+def make_hold_invoices(node: Node, payments: Payments) -> HoldInvoices:
+    """Return the hold invoices of a node where every connection exists; they notify nobody."""
+    return HoldInvoices(
+        node,
+        HoldPlugin(node),
+        HoldRecords(node),
+        client_pubkey_of=lambda connection_id: connection_id.ljust(64, "0"),
+        count=payments.receive_hold,
+        notify=_no_notification,
+    )
+
+
+async def _no_notification(_: str, __: HoldRecord) -> None:
+    pass
 
 
 class World:

@@ -42,7 +42,6 @@ def answers_by_method(node: NodeUnderTest) -> Json:
     ("method", "params"),
     [
         ("multi_pay_invoice", {"invoices": []}),
-        ("make_hold_invoice", {}),
         ("brew_coffee", {"sugar": True}),
         ("__class__", {}),
     ],
@@ -52,6 +51,14 @@ def test_an_unknown_method_is_not_implemented(app: ConnectedApp, method: str, pa
     assert answer.code == "NOT_IMPLEMENTED"
     assert answer.message == f"method: must be one of {', '.join(METHODS + PAYING + BY_NAME)}"
     assert answer.body["result_type"] == method
+
+
+def test_without_hold_there_are_no_hold_invoices(node: NodeUnderTest, app: ConnectedApp) -> None:
+    answer = app.ask("make_hold_invoice", {"amount": 1000, "payment_hash": "5a" * 32})
+    assert answer.code == "NOT_IMPLEMENTED"
+    assert answer.message == "this node does not serve hold invoices"
+    shown = node.rpc.call("nwc-status")["hold_invoices"]
+    assert shown == "not served: the plugin hold is missing"
 
 
 # More of them are in tests/unit/nip47/test_request.py.

@@ -14,6 +14,7 @@ from nostr_sdk import Keys, NostrWalletConnectUri
 from pyln.client import RpcError
 
 import nwc
+from nwc.nip47.methods import METHODS
 from tests.support.channel import Json, tag
 from tests.support.restartable_relay import RestartableRelay
 from tests.support.scripted_relay import ScriptedRelay
@@ -226,7 +227,7 @@ def test_connect_shows_a_qr_code(node: NodeUnderTest, name: str) -> None:
     assert shown["uri"].startswith("nostr+walletconnect://")
 
 
-SOME_METHODS = ", ".join(f"{RECEIVING} {PAYING} {BY_NAME}".split())
+SOME_METHODS = ", ".join(METHODS)
 # A row for each message. The unit tests have more values (tests/unit/commands, test_names.py).
 WRONG: list[tuple[Json, str]] = [
     ({"name": ""}, "name: must be 1 to 64 printable characters"),

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from nwc.nip47.info import info_event, withdrawal_events
@@ -39,10 +40,18 @@ class InfoPublisher:
         pool: the relays.
         connections: the connections being served.
         notifications: False if the owner has switched notifications off for all connections.
+        has_hold: returns True if the node has the plugin `hold`.
 
     """
 
-    def __init__(self, pool: RelayPool, connections: ConnectionRegistry, notifications: bool) -> None:
+    def __init__(
+        self,
+        pool: RelayPool,
+        connections: ConnectionRegistry,
+        notifications: bool,
+        has_hold: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._has_hold = has_hold
         self._notifications = notifications
         self._pool = pool
         self._connections = connections
@@ -59,6 +68,11 @@ class InfoPublisher:
         live.is_published.clear()
         live.info_states = dict.fromkeys(live.record.relays, WAITING)
         self._renew(live)
+
+    def publish_all(self) -> None:
+        """Publish a new info event of every connection: what the node can do has changed."""
+        for live in self._connections:
+            self.publish(live)
 
     def relay_connected(self, url: str) -> None:
         """Publish the info events of its connections on a relay that has just connected."""
@@ -150,12 +164,13 @@ class InfoPublisher:
         return not published.accepted
 
     def _sign(self, live: LiveConnection) -> Event:
+        has_hold = self._has_hold()
         return info_event(
             live.keys,
             live.record.client_pubkey,
-            methods=allowed_methods(live.record),
-            notifications=sent_notifications(live.record, self._notifications),
-            extensions=used_extensions(live.record),
+            methods=allowed_methods(live.record, has_hold=has_hold),
+            notifications=sent_notifications(live.record, self._notifications, has_hold=has_hold),
+            extensions=used_extensions(live.record, has_hold=has_hold),
             state=live.record.state,
             created_at=self.next_date(live),
         )

@@ -17,15 +17,17 @@ async def get_info(wallet: Wallet, call: Call) -> dict[str, Any]:
 
     """
     node = await wallet.node.info()
+    has_hold = wallet.hold_invoices.plugin.is_available
+    notifications = sent_notifications(call.connection, wallet.notifications, has_hold=has_hold)
     info: dict[str, Any] = {
         "alias": node.get("alias", ""),
         "color": node.get("color", ""),
         "pubkey": node["id"],
         "network": _NETWORKS.get(node["network"], node["network"]),
         "block_height": node["blockheight"],
-        "methods": list(allowed_methods(call.connection)),
-        "notifications": list(sent_notifications(call.connection, wallet.notifications)),
-        "extensions": list(used_extensions(call.connection)),
+        "methods": list(allowed_methods(call.connection, has_hold=has_hold)),
+        "notifications": list(notifications),
+        "extensions": list(used_extensions(call.connection, has_hold=has_hold)),
         # As Alby Hub: apps show the name. Its id is a number, but its clients take any type.
         "metadata": {"id": call.connection.id, "name": call.connection.name},
     }

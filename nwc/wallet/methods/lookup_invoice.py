@@ -13,6 +13,7 @@ from nwc.wallet.labels import connection_prefix
 from nwc.wallet.transaction import (
     Transaction,
     ended_transaction,
+    hold_transaction,
     incoming_transaction,
     merged_payment,
     outgoing_transaction,
@@ -37,6 +38,9 @@ async def lookup_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
     if invoice is not None and may_see(call.connection, invoice):
         record = await wallet.records.find(invoice)
         return incoming_transaction(invoice, record, time.time())
+    held = await wallet.hold_invoices.visible_to(call.connection, payment_hash)
+    if held:
+        return hold_transaction(held[0], time.time())
     if call.connection.view is View.NODE:
         parts = await wallet.node.payment_parts(payment_hash)
         if parts:

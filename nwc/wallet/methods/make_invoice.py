@@ -60,8 +60,13 @@ class WantedInvoice:
     def record(self) -> InvoiceRecord:
         """Return what lightningd's record of the invoice cannot hold."""
         too_long = self.has_bare_hash and len(self.description.encode()) > bolt11.MAX_DESCRIPTION_LENGTH
-        kept = _cut(self.description, MAX_KEPT_DESCRIPTION_BYTES)
+        kept = kept_description(self.description)
         return InvoiceRecord(self.metadata, kept if too_long else None)
+
+
+def kept_description(description: str) -> str:
+    """Return a description as far as it is stored."""
+    return _cut(description, MAX_KEPT_DESCRIPTION_BYTES)
 
 
 def parse_params(given: params.Params, default_expiry: int) -> WantedInvoice:

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 
 from nwc.errors import NwcError
 from nwc.wallet.connections.budget import Budget, BudgetKind
-from nwc.wallet.records import DamagedRecordError, Fields, RecordKind, read
+from nwc.wallet.records import OPTIONAL, DamagedRecordError, Fields, RecordKind, read
 from nwc.wallet.spending.payment import Payment, with_is_bolt12
 
 
@@ -53,6 +53,8 @@ class Ledger:
         received_pay_index: lightningd's `pay_index` of the last invoice that is counted.
         reservations: payments in flight, by request id.
         unannounced: request ids of ended payments whose app may not have been notified or answered.
+        counted_holds: payment hashes of hold invoices that `received_msat` includes, and whose records
+            may not say yet that they are settled. Stored only if there are any.
 
     """
 
@@ -63,6 +65,7 @@ class Ledger:
     received_pay_index: int = 0
     reservations: dict[str, Payment] = field(default_factory=dict)
     unannounced: tuple[str, ...] = ()
+    counted_holds: tuple[str, ...] = field(default=(), metadata=OPTIONAL)
 
     @property
     def reserved_msat(self) -> int:
@@ -170,6 +173,21 @@ class Ledger:
         received_msat = self.received_msat + amount_msat
         return replace(self, received_msat=received_msat, received_pay_index=pay_index)
 
+    def receive_hold(self, amount_msat: int, payment_hash: str, remembered: frozenset[str]) -> "Ledger":
+        """Return the ledger with a settled hold invoice counted, unless it is counted already.
+
+        Args:
+            amount_msat: what was received.
+            payment_hash: of the invoice.
+            remembered: the payment hashes that may be counted again; the others are forgotten.
+
+        """
+        if payment_hash in self.counted_holds:
+            return self
+        kept = tuple(hash_ for hash_ in self.counted_holds if hash_ in remembered)
+        received_msat = self.received_msat + amount_msat
+        return replace(self, received_msat=received_msat, counted_holds=(*kept, payment_hash))
+
     def _without(self, request_id: str) -> "Ledger":
         others = {id_: payment for id_, payment in self.reservations.items() if id_ != request_id}
         return replace(self, reservations=others)
@@ -184,6 +202,8 @@ class Ledger:
         """Return the ledger as stored."""
         stored = asdict(self)
         stored[_STORED_UNANNOUNCED] = stored.pop("unannounced")
+        if not self.counted_holds:
+            del stored["counted_holds"]
         return KIND.to_json(stored)
 
 
@@ -199,7 +219,9 @@ def _from_1_to_2(stored: Fields) -> Fields:
 
 # No field may be missing: a missing one must not be taken for "nothing spent".
 KIND = RecordKind(
-    required=frozenset(f.name for f in fields(Ledger)) - {"unannounced"} | {_STORED_UNANNOUNCED},
+    required=frozenset(f.name for f in fields(Ledger)) - {"unannounced", "counted_holds"}
+    | {_STORED_UNANNOUNCED},
+    optional=frozenset({"counted_holds"}),
     upgrades=(_from_1_to_2,),
 )
 

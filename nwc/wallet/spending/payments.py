@@ -44,7 +44,7 @@ from nwc.wallet.records import RecordError
 from nwc.wallet.spending.breaker import CircuitBreaker
 from nwc.wallet.spending.large import LargePayments
 from nwc.wallet.spending.ledger import Ledger
-from nwc.wallet.spending.ledgers import Ledgers
+from nwc.wallet.spending.ledgers import Change, Ledgers
 from nwc.wallet.spending.payment import CommandParams, Fetch, Payment, PaymentRecord
 from nwc.wallet.spending.payment_errors import (
     ALREADY_PAID,
@@ -286,10 +286,24 @@ class Payments:
             NodeError: lightningd is unavailable.
 
         """
+        await self._receive(client_pubkey, lambda ledger: ledger.receive(amount_msat, pay_index))
+
+    async def receive_hold(
+        self, client_pubkey: str, amount_msat: int, payment_hash: str, remembered: frozenset[str]
+    ) -> None:
+        """Count a settled hold invoice of a connection, once; see `Ledger.receive_hold`.
+
+        Raises:
+            NodeError: lightningd is unavailable.
+
+        """
+        await self._receive(
+            client_pubkey, lambda ledger: ledger.receive_hold(amount_msat, payment_hash, remembered)
+        )
+
+    async def _receive(self, client_pubkey: str, change: Change) -> None:
         try:
-            await self.ledgers.change(
-                client_pubkey, lambda ledger: ledger.receive(amount_msat, pay_index)
-            )
+            await self.ledgers.change(client_pubkey, change)
         except RecordError:
             _log.error(
                 "connection %s: a received payment is not counted: its ledger cannot be read",

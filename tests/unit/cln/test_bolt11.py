@@ -357,3 +357,40 @@ def test_every_multiplier_is_read_or_refused(number: int, multiplier: str) -> No
             bolt11.amount_msat(invoice)
     else:
         assert bolt11.amount_msat(invoice) == pico // 10
+
+
+HELD_KEY = bytes([7]) * 32
+HELD = double.Bolt11("bcrt", 1, b"\x01" * 32, b"\x02" * 32, 1000, "x", features=0x02024100)
+
+
+@pytest.mark.parametrize("blocks", [18, 144, 1008])
+def test_another_final_cltv_replaces_the_one_of_the_invoice(blocks: int) -> None:
+    invoice = bolt11.with_final_cltv(bolt11.parse(double.encode(HELD, HELD_KEY)), blocks)
+    assert [field.type for field in invoice.fields].count("c") == 1
+    read = double.decode(invoice.encode(), check_signature=False)
+    assert read.min_final_cltv_expiry == blocks
+    assert set(invoice.signature) == {0}
+
+
+def test_a_description_replaces_the_description_hash() -> None:
+    hashed = bolt11.parse(double.encode(replace(HELD, description_hash=b"\x03" * 32), HELD_KEY))
+    read = double.decode(bolt11.with_description(hashed, "tea ☕").encode(), check_signature=False)
+    assert (read.description, read.description_hash) == ("tea ☕", None)
+    with pytest.raises(ValueError, match="640 bytes"):
+        bolt11.with_description(hashed, "x" * 640)
+
+
+def test_an_invoice_has_the_terms_that_are_given() -> None:
+    template = bolt11.parse(double.encode(HELD, HELD_KEY))
+    invoice = bolt11.with_terms(
+        template,
+        payment_hash=b"\x05" * 32,
+        payment_secret=b"\x06" * 32,
+        amount_msat=7,
+        created_at=8,
+        expiry=9,
+    )
+    read = double.decode(invoice.encode(), check_signature=False)
+    assert (read.payment_hash, read.payment_secret) == (b"\x05" * 32, b"\x06" * 32)
+    assert (read.amount_msat, read.created_at, read.expiry) == (7, 8, 9)
+    assert read.features == HELD.features

@@ -14,7 +14,6 @@ import pytest
 from nwc import commands
 from nwc.commands import ArgumentError
 from nwc.nip47.encryption import Cipher
-from nwc.nip47.methods import METHODS
 from nwc.nip47.rate_limit import RateLimit
 from nwc.nostr.keys import KeyPair
 from nwc.nostr.relay_health import RelayInfo
@@ -29,6 +28,7 @@ from nwc.wallet.spending.ledger import Ledger
 from nwc.wallet.spending.ledgers import Ledgers
 from nwc.wallet.spending.payment import Payment
 from tests.unit.helpers import CLIENT, NOW, STRANGER
+from tests.unit.nip47.test_methods import RECEIVING
 from tests.unit.wallet.fake_node import FakeNode
 
 DEFAULT_RELAYS = ("wss://default.example",)
@@ -89,6 +89,18 @@ class Pool:
         return self.state == "connected"
 
 
+class HoldInvoices:
+    """No hold invoices: the plugin hold is missing."""
+
+    plugin = SimpleNamespace(is_available=False)
+
+    def summary(self) -> str:
+        return "not served"
+
+    async def cancel_open(self, _connection_id: str) -> tuple[int, int]:
+        return 0, 0
+
+
 def make_app(*, proxy: str | None = None, node: FakeNode | None = None) -> App:
     connections = ConnectionRegistry()
     settings = Settings(
@@ -110,6 +122,7 @@ def make_app(*, proxy: str | None = None, node: FakeNode | None = None) -> App:
             breaker=CircuitBreaker(node or FakeNode()),
             is_started=True,
         ),
+        hold_invoices=HoldInvoices(),
     )
     return cast(App, app)
 
@@ -136,7 +149,7 @@ async def test_connect_shows_the_new_connection() -> None:
     assert client.public_key == live.record.client_pubkey == shown["client_pubkey"]
     assert query["relay"] == list(DEFAULT_RELAYS)
     assert shown["name"] == "My phone"
-    assert shown["methods"] == [name for name in METHODS if name not in (*PAYING, "sign_message")]
+    assert shown["methods"] == list(RECEIVING)
     assert shown["budget"] == {"kind": "nothing"}
     assert shown["notifications"] == ["payment_received"]
     assert shown["relays"] == [
@@ -442,7 +455,7 @@ async def test_a_budget_adds_the_paying_methods() -> None:
     app = make_app()
     await make_connection(app)
     shown = await commands.update(app, "x", budget="5sat")
-    assert shown["methods"] == [name for name in METHODS if name != "sign_message"]
+    assert shown["methods"] == [*RECEIVING, *PAYING]
     assert shown["notifications"] == ["payment_received", "payment_sent"]
     shown = await commands.update(app, "x", budget="nothing")
     assert not set(PAYING) & set(shown["methods"])

@@ -99,7 +99,7 @@ async def test_a_preview_shows_everything_in_words() -> None:
         state=STATE,
         request_methods="get_info pay_invoice",
         optional_request_methods="multi_pay_invoice",
-        notification_types="payment_sent hold_invoice_accepted",
+        notification_types="payment_sent channel_opened",
         max_amount=50_000_000,
         renewal_period="weekly",
         expires_at=expires,
@@ -121,7 +121,7 @@ async def test_a_preview_shows_everything_in_words() -> None:
     assert shown["not_granted"] == [
         "colour: unknown to this plugin",
         "multi_pay_invoice: this plugin does not have it",
-        "notifications hold_invoice_accepted: this plugin does not have them",
+        "notifications channel_opened: this plugin does not have them",
     ]
     assert "missing" not in shown
 
@@ -435,7 +435,7 @@ def some(words: Sequence[str]) -> st.SearchStrategy[str]:
 
 
 WORDS = [*METHODS, "multi_pay_invoice"]
-TYPES = ["payment_received", "payment_sent", "hold_invoice_accepted"]
+TYPES = ["payment_received", "payment_sent", "channel_opened"]
 LATER = 2_000_000_000
 ASKED = st.fixed_dictionaries(
     {},
@@ -475,10 +475,12 @@ def test_nothing_exceeds_what_was_asked(fields: Json, chosen: Json) -> None:
     required = set(fields.get("request_methods", "").split())
     wanted = required | set(fields.get("optional_request_methods", "").split())
     methods = set(record.methods or ())
-    assert required <= methods == set(allowed_methods(record))
+    assert required <= methods == set(allowed_methods(record, has_hold=True))
     assert methods <= wanted or not wanted
     assert "sign_message" not in methods or "sign_message" in chosen["methods"]
-    assert set(sent_notifications(record, True)) <= set(fields.get("notification_types", "").split())
+    assert set(sent_notifications(record, True, has_hold=True)) <= set(
+        fields.get("notification_types", "").split()
+    )
     assert set(record.relays) <= set(fields.get("relays", (RELAY,)))
     assert LOCAL not in record.relays or chosen.get("relays") == LOCAL
     assert record.expires_at is not None or "expires_at" not in fields

@@ -491,12 +491,24 @@ FIELDS: dict[str, dict[str, Field]] = {
         "max_fee": _NUMBER,
         "metadata": _METADATUM,
     },
+    "make_hold_invoice": {
+        "amount": _NUMBER,
+        "payment_hash": _HASH,
+        "description": _TEXT,
+        "description_hash": _HASH,
+        "expiry": _NUMBER,
+        "min_cltv_expiry_delta": _NUMBER,
+        "metadata": _METADATUM,
+    },
+    "settle_hold_invoice": {"preimage": _HASH},
+    "cancel_hold_invoice": {"payment_hash": _HASH},
     "sign_message": {"message": _TEXT},
     "multi_pay_invoice": {"invoices": (st.just([]), JSON_VALUES)},
 }
 # Required fields: without them the others are not checked.
 _NEEDED = {
     "make_invoice": ("amount",),
+    "make_hold_invoice": ("amount", "payment_hash"),
     "pay": ("payment",),
     "pay_invoice": ("invoice",),
     "pay_keysend": ("amount", "pubkey"),

@@ -106,7 +106,15 @@ def invoice_string(value: Any) -> bool:
 
 
 def unsigned_invoice(value: Any) -> bool:
-    """Return True for an invoice that `createinvoice` may sign: bounded amount, expiry, description."""
+    """Return True for an invoice that `createinvoice` may sign: it needs both `d` and `h`."""
+    if not signable_invoice(value):
+        return False
+    read = bolt11.decode(value, check_signature=False)
+    return read.description is not None and read.description_hash is not None
+
+
+def signable_invoice(value: Any) -> bool:
+    """Return True for an invoice that may be signed: bounded amount and expiry, and a description."""
     if not invoice_string(value):
         return False
     try:
@@ -114,7 +122,7 @@ def unsigned_invoice(value: Any) -> bool:
     except Bolt11Error:
         return False
     amount_fits = read.amount_msat is None or 1 <= read.amount_msat <= MAX_INVOICE_MSAT
-    described = read.description is not None and read.description_hash is not None
+    described = read.description is not None or read.description_hash is not None
     return amount_fits and described and 1 <= read.expiry <= MAX_EXPIRY_S
 
 
@@ -177,6 +185,11 @@ METHODS: dict[str, Signature] = {
         deschashonly=one_of(True),
     ),
     "createinvoice": signature({"invstring": unsigned_invoice, "label": own_label, "preimage": hex_32}),
+    "signinvoice": signature({"invstring": signable_invoice}),
+    "injectholdinvoice": signature({"invoice": invoice_string, "min_cltv": number(144, 1008)}),
+    "listholdinvoices": signature({"payment_hash": hex_32}),
+    "settleholdinvoice": signature({"preimage": hex_32}),
+    "cancelholdinvoice": signature({"payment_hash": hex_32}),
     "signmessage": signature({"message": verbatim(65_535)}),
     "delinvoice": signature({"label": matching(_TEMPLATE), "status": one_of("unpaid", "expired")}),
     "listinvoices": signature(label=any_label, payment_hash=hex_32),
@@ -218,7 +231,7 @@ METHODS: dict[str, Signature] = {
         },
         maxparts=one_of(1),
     ),
-    "help": signature({"command": one_of("xpay", "pay", "xkeysend", "keysend")}),
+    "help": signature({"command": one_of("xpay", "pay", "xkeysend", "keysend", "listholdinvoices")}),
     "getinfo": signature(),
     "listpeerchannels": signature(),
     "listconfigs": signature({"config": one_of("log-level")}),

@@ -3,6 +3,7 @@ can, and spends nothing where it cannot read the record. HYPOTHESIS_PROFILE=long
 """
 
 import json
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ EXPECTED = (
     "cannot spend: its ledger",
     "its connection cannot pay",
     "cannot pay: its record of lightningd's stops cannot be read",
+    "is left alone, and must be settled or cancelled",
     "could not build the notification",
     "listdatastore: key",
     "deldatastore: key",
@@ -37,6 +39,7 @@ REQUESTS = [
     {"method": "get_budget"},
     {"method": "list_transactions", "params": {"unpaid": True}},
     {"method": "make_invoice", "params": {"amount": 1000, "metadata": {"a": 1}}},
+    {"method": "make_hold_invoice", "params": {"amount": 1000, "payment_hash": "PAYMENT_HASH"}},
     {"method": "pay_keysend", "params": {"amount": 1000, "pubkey": "02" + "ab" * 32}},
 ]
 
@@ -82,7 +85,8 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Records]:
             plans.keep_preimage(way.double.state, payable.preimage)
         for client in way.clients.values():
             for asked in REQUESTS:
-                way.ask(client, client.request(json.dumps(asked)))
+                text = json.dumps(asked).replace("PAYMENT_HASH", secrets.token_hex(32))
+                way.ask(client, client.request(text))
         spends = way.clients["spends"]
         paying = {"method": "pay_invoice", "params": {"invoice": strategies.payables()[9].invoice}}
         way.ask(spends, spends.request(json.dumps(paying)))

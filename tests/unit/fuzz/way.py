@@ -276,6 +276,7 @@ class Way:
         return answer
 
     async def _start(self) -> App:
+        await self.dev("dev-hold", there=True)
         await self.dev("dev-invoices", count=30, paid_every=2, label_prefix="shop:")
         await self.dev("dev-payments", count=10, created_at=1_700_000_000)
         app = make_app(self.node)

@@ -17,6 +17,7 @@ from nwc.wallet.methods import pay_keysend
 from tests.double import decoding
 from tests.double.bolt11 import Bolt11, encode
 from tests.double.params import RpcError
+from tests.unit.in_process import make_hold_invoices
 from tests.unit.wallet.spending.bench import Bench
 from tests.unit.wallet.spending.simulation import hash_of, preimage_of
 from tests.unit.wallet.spending.values import KEY, START
@@ -105,7 +106,13 @@ class PayingBench(Bench):
 
     @property
     def wallet(self) -> Wallet:
-        return Wallet(self.lightningd, 3600, ChainTip(), self.payments)
+        return Wallet(
+            self.lightningd,
+            3600,
+            ChainTip(),
+            self.payments,
+            hold_invoices=make_hold_invoices(self.lightningd, self.payments),
+        )
 
     def ask(self, handler: Handler, params: Json, number: int = 1) -> "Asked":
         """Give a request to a handler, and run all that needs no waiting."""

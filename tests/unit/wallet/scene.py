@@ -15,6 +15,7 @@ from nwc.nostr.relay_health import RelayInfo
 from nwc.nostr.session import Published
 from nwc.wallet.connections.record import Connection, View
 from nwc.wallet.connections.registry import ConnectionRegistry, LiveConnection
+from nwc.wallet.hold_record import HoldRecords
 from nwc.wallet.notifier import Notifier
 from nwc.wallet.paid_invoices import PaidInvoices
 from nwc.wallet.spending.payment import Payment, PaymentRecord, PaymentState
@@ -26,7 +27,7 @@ from tests.unit.in_process import RELAY, START, World
 NIP44_KIND, NIP04_KIND = 23197, 23196
 FOR_EVER = 10  # seconds until a test fails
 # The type of the transaction in each type of notification.
-TYPES = {"payment_received": "incoming", "payment_sent": "outgoing"}
+TYPES = {"hold_invoice_accepted": "incoming", "payment_received": "incoming", "payment_sent": "outgoing"}
 
 Verdict = Callable[[Event], bool]
 
@@ -93,8 +94,14 @@ class Scene:
     def new_process(self, *, notifications: bool = True) -> None:
         """Create new parts, as a start of the plugin does."""
         self.records = PaymentRecords(self.node)
+        self.holds = HoldRecords(self.node)
         self.notifier = Notifier(
-            self.node, self.pool, self.connections, self.records, is_enabled=notifications
+            self.node,
+            self.pool,
+            self.connections,
+            self.records,
+            self.holds,
+            is_enabled=notifications,
         )
         self.paid_invoices = PaidInvoices(self.node, self.notifier.payment_received)
 

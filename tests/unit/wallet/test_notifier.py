@@ -1,5 +1,6 @@
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,9 +9,13 @@ from nwc.cln.errors import NodeError
 from nwc.wallet import notifier as notifier_module
 from nwc.wallet.connections.budget import Budget, BudgetKind
 from nwc.wallet.connections.record import Connection, View
+from nwc.wallet.hold_record import HoldRecord, HoldRecordState
 from nwc.wallet.invoice_record import InvoiceRecord
 from tests.unit.in_process import RELAY, START
+from tests.unit.wallet.paying_node import make_invoice
 from tests.unit.wallet.scene import NIP04_KIND, NIP44_KIND, Scene, settled
+
+INVOICE = make_invoice()
 
 
 async def test_a_paid_invoice_is_notified_once_in_both_encryptions(scene: Scene) -> None:
@@ -575,3 +580,69 @@ async def test_the_notification_of_a_keysend_has_its_records(scene: Scene) -> No
     assert (notification["invoice"], notification["description"]) == ("", "")
     assert notification["metadata"] == records
     assert "expires_at" not in notification
+
+
+# Hold invoices
+
+
+def hold_record(**fields: Any) -> HoldRecord:
+    state = HoldRecordState.ACCEPTED
+    record = HoldRecord("5a" * 32, "0" * 64, INVOICE, 144, 1000, START, START + 60, "", None, state)
+    return replace(record, settle_deadline=200, **fields)
+
+
+SETTLED = {
+    "state": HoldRecordState.SETTLED,
+    "received_msat": 1000,
+    "preimage": "07" * 32,
+    "settled_at": START,
+}
+
+
+async def test_only_its_connection_is_notified_of_an_accepted_hold_invoice(scene: Scene) -> None:
+    shop = scene.connect("shop")
+    scene.connect("other")
+    scene.connect("owner", View.NODE)
+    await scene.start()
+    await scene.notifier.hold_invoice(shop.id, hold_record())
+    [(name, row)] = scene.notifications()
+    assert (name, row["state"], row["settle_deadline"]) == ("shop", "accepted", 200)
+    await scene.notifier.hold_invoice(shop.id, hold_record(**SETTLED))
+    states = [(name, row["state"]) for name, row in scene.notifications()[1:]]
+    assert sorted(states) == [("owner", "settled"), ("shop", "settled")]
+
+
+@pytest.mark.parametrize("is_settled", [True, False])
+async def test_a_hold_invoice_that_cannot_be_settled_any_more_is_not_notified(
+    scene: Scene, is_settled: bool
+) -> None:
+    """The notification waits for the relay, and its invoice ends meanwhile."""
+    shop = scene.connect("shop")
+    await scene.start()
+    scene.pool.state = "disconnected"
+    await scene.holds.put(shop.id, hold_record())
+    await scene.notifier.hold_invoice(shop.id, hold_record())
+    if is_settled:
+        await scene.holds.put(shop.id, hold_record(**SETTLED))
+        await scene.notifier.hold_invoice(shop.id, hold_record(**SETTLED))
+    else:
+        await scene.holds.put(shop.id, hold_record(state=HoldRecordState.CANCELLED))
+    await scene.restart()
+    scene.relay_is_back()
+    await scene.nothing_pending()
+    states = [row["state"] for _, row in scene.notifications()]
+    assert states == (["settled"] if is_settled else [])
+
+
+async def test_a_pending_notification_of_an_accepted_hold_invoice_survives_a_restart(
+    scene: Scene,
+) -> None:
+    shop = scene.connect("shop")
+    await scene.start()
+    scene.pool.state = "disconnected"
+    await scene.holds.put(shop.id, hold_record())
+    await scene.notifier.hold_invoice(shop.id, hold_record())
+    await scene.restart()
+    scene.relay_is_back()
+    await scene.nothing_pending()
+    assert [row["state"] for _, row in scene.notifications()] == ["accepted"]

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import pytest
 
 from nwc.nip47.errors import Nip47Error
-from nwc.wallet import invoice_record
+from nwc.wallet import hold_record, invoice_record
 from nwc.wallet.connections import record as connection_record
 from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
 from nwc.wallet.connections.record import Connection, parse_connection
+from nwc.wallet.hold_record import HoldRecord, HoldRecordState, parse_hold_record
 from nwc.wallet.records import (
     MAX_NUMBER,
     OPTIONAL,
@@ -28,10 +29,12 @@ from nwc.wallet.spending import breaker, ledger, payment, refusals
 from nwc.wallet.spending.ledger import Ledger, parse_ledger
 from nwc.wallet.spending.payment import Payment, PaymentRecord, PaymentState, parse_payment_record
 from tests.unit.helpers import CLIENT
+from tests.unit.wallet.paying_node import make_invoice
 from tests.unit.wallet.spending.bench import Bench, invoice
 from tests.unit.wallet.spending.values import KEY as PAYING_KEY
 
 KEY = CLIENT.public_key
+INVOICE = make_invoice()
 
 # The example: version 2 renamed a field, version 3 added one.
 
@@ -158,6 +161,30 @@ RECORDS: dict[str, tuple[str, Callable[[str], Any], Any]] = {
         breaker._parse,
         breaker._Stops((breaker._Stop(5, ("11",)),), 6),
     ),
+    "hold invoice": (
+        f'{{"version":1,"payment_hash":"{"5a" * 32}","request_id":"{"11" * 32}","invoice":"{INVOICE}",'
+        '"min_cltv":144,"amount_msat":100,"created_at":5,"expires_at":6,"description":"x",'
+        '"metadata":{"a":1},"state":"settled","is_announced":false,"settle_deadline":7,'
+        '"received_msat":101,"preimage":"44","settled_at":8}',
+        parse_hold_record,
+        HoldRecord(
+            payment_hash="5a" * 32,
+            request_id="11" * 32,
+            invoice=INVOICE,
+            min_cltv=144,
+            amount_msat=100,
+            created_at=5,
+            expires_at=6,
+            description="x",
+            metadata={"a": 1},
+            state=HoldRecordState.SETTLED,
+            is_announced=False,
+            settle_deadline=7,
+            received_msat=101,
+            preimage="44",
+            settled_at=8,
+        ),
+    ),
     "refusals": ('{"version":1,"until":5}', refusals._parse, 5),
 }
 
@@ -175,6 +202,7 @@ def test_version_1_of_each_kind_is_read(kind: str) -> None:
         ("ledger", ledger, "KIND"),
         ("payment", payment, "KIND"),
         ("invoice record", invoice_record, "_KIND"),
+        ("hold invoice", hold_record, "KIND"),
         ("stops", breaker, "_KIND"),
         ("refusals", refusals, "_KIND"),
     ],

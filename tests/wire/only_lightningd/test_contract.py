@@ -60,6 +60,12 @@ def create(
     return Step(name, "createinvoice", given, code)
 
 
+def sign(name: str, source: str, change: Callable[[str], str], code: int | None = None) -> Step:
+    return Step(
+        name, "signinvoice", lambda answers: {"invstring": change(answers[source]["bolt11"])}, code
+    )
+
+
 def with_both(string: str) -> str:
     return bolt11.with_description_hash(bolt11.parse(string), HASH, "kept").encode()
 
@@ -178,6 +184,8 @@ STEPS = (
     invoice("unknown parameter", BAD, nonsense=1),
     # createinvoice
     *template("template", PREIMAGE),
+    sign("signed", "template", with_both),
+    sign("signed nonsense", "template", lambda _: "lnbcrt1nonsense", BAD),
     create("d and h", "template", with_both),
     create("renewed", "plain", renewed, preimage=OWN_PREIMAGE),
     decoded("renewed decoded", "renewed"),

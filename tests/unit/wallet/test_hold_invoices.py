@@ -1,0 +1,640 @@
+"""Hold invoices on the double: who may do what, in which state, and what is counted after a crash."""
+
+import contextlib
+import hashlib
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from nwc.cln import bolt11
+from nwc.cln.errors import NodeUnavailableError
+from nwc.cln.hold import HoldPlugin
+from nwc.cln.node import Json
+from nwc.nip47.errors import Nip47Error
+from nwc.wallet import hold_invoices, hold_record
+from nwc.wallet.connections.record import Connection, View
+from nwc.wallet.context import Call, Handler, Wallet
+from nwc.wallet.hold_invoices import (
+    CANCEL_MARGIN,
+    DEADLINE_MARGIN,
+    MAX_OPEN_PER_CONNECTION,
+    HoldInvoices,
+)
+from nwc.wallet.hold_record import HoldRecord, HoldRecords
+from nwc.wallet.methods.cancel_hold_invoice import cancel_hold_invoice
+from nwc.wallet.methods.make_hold_invoice import MAX_CLTV, MIN_CLTV, make_hold_invoice, parse_params
+from nwc.wallet.methods.settle_hold_invoice import settle_hold_invoice
+from tests.double.node import Node as Double
+from tests.unit.in_process import ALICE, BOB, InProcessNode, World, connection, make_wallet
+
+AMOUNT_MSAT = 21_000
+HEIGHT = 101
+MINE, YOURS = connection(ALICE), connection(BOB)
+
+
+def preimage_of(number: int) -> str:
+    return f"{number:064x}"
+
+
+def hash_of(number: int) -> str:
+    return hashlib.sha256(bytes.fromhex(preimage_of(number))).hexdigest()
+
+
+class Holding:
+    """A wallet on a double with `hold`, whose process can begin anew."""
+
+    def __init__(self, lightningd: Double) -> None:
+        self.world = World(lightningd)
+        self.node = self.world.node
+        self.notified: list[tuple[str, str]] = []
+        self.gone: set[str] = set()
+        self.new_process()
+
+    def new_process(self) -> None:
+        self.wallet: Wallet = make_wallet(self.node)
+        payments = self.wallet.payments
+        self.holds = HoldInvoices(
+            self.node,
+            HoldPlugin(self.node),
+            HoldRecords(self.node),
+            client_pubkey_of=lambda id_: None if id_ in self.gone else id_.ljust(64, "0"),
+            count=payments.receive_hold,
+            notify=self._notify,
+        )
+        self.wallet.hold_invoices = self.holds
+        self.world.wallet = self.wallet
+
+    async def _notify(self, connection_id: str, record: HoldRecord) -> None:
+        self.notified.append((connection_id, str(record.state)))
+
+    async def ask(
+        self, handler: Handler, params: Json, asking: Connection = MINE, request: int = 0
+    ) -> Json:
+        return await handler(self.wallet, Call(f"{request:064x}", params, asking))
+
+    async def make(self, number: int = 1, asking: Connection = MINE, **params: Any) -> Json:
+        given = {"amount": AMOUNT_MSAT, "payment_hash": hash_of(number), **params}
+        return await self.ask(make_hold_invoice, given, asking, number)
+
+    async def settle(self, number: int = 1, asking: Connection = MINE) -> Json:
+        return await self.ask(settle_hold_invoice, {"preimage": preimage_of(number)}, asking)
+
+    async def cancel(self, number: int = 1, asking: Connection = MINE) -> Json:
+        return await self.ask(cancel_hold_invoice, {"payment_hash": hash_of(number)}, asking)
+
+    async def pay(self, number: int = 1, **params: Any) -> None:
+        await self.world.dev("dev-hold-pay", payment_hash=hash_of(number), **params)
+
+    async def accept(self, number: int = 1, **params: Any) -> None:
+        """Make an invoice, have it paid, and look it up."""
+        await self.make(number)
+        await self.pay(number, **params)
+        await self.holds.poll()
+
+    async def lookup(self, number: int = 1, asking: Connection = MINE) -> Json:
+        return await self.world.lookup(asking, payment_hash=hash_of(number))
+
+    async def state(self, number: int = 1) -> str:
+        return str((await self.lookup(number))["state"])
+
+    async def received(self, asking: Connection = MINE) -> int:
+        return (await self.wallet.payments.ledgers.of(asking.client_pubkey)).received_msat
+
+    async def listed(self, number: int = 1) -> Json:
+        found = await self.world.dev("listholdinvoices", payment_hash=hash_of(number))
+        [one] = found["holdinvoices"]
+        return dict(one)
+
+
+@pytest.fixture
+async def holding(lightningd: Double) -> Holding:
+    await lightningd.call("dev-hold", {"there": True})
+    return Holding(lightningd)
+
+
+async def refusal(call: Any) -> str:
+    """Return the code and the message of the error of a call, which must fail."""
+    with pytest.raises(Nip47Error) as error:
+        await call
+    return str(error.value)
+
+
+# Made
+
+
+async def test_a_hold_invoice_is_signed_with_the_payment_hash_of_the_app(holding: Holding) -> None:
+    made = await holding.make(description="escrow", metadata={"order": 7})
+    decoded = await holding.world.dev("decode", string=made["invoice"])
+    assert decoded["payment_hash"] == made["payment_hash"] == hash_of(1)
+    assert decoded["payee"] == holding.node.lightningd.id
+    assert (decoded["amount_msat"], decoded["description"]) == (AMOUNT_MSAT, "escrow")
+    assert decoded["min_final_cltv_expiry"] == (await holding.listed())["min_cltv"] == MIN_CLTV
+    assert (made["state"], made["metadata"]) == ("pending", {"order": 7})
+    assert await holding.lookup() == made
+
+
+async def test_a_description_hash_is_in_the_invoice(holding: Holding) -> None:
+    made = await holding.make(description="long", description_hash="ab" * 32)
+    assert made["description_hash"] == bolt11.description_hash(made["invoice"]) == "ab" * 32
+    assert made["description"] == "long"
+
+
+@pytest.mark.parametrize(
+    ("asked", "made"), [(0, MIN_CLTV), (18, MIN_CLTV), (144, 144), (500, 500), (MAX_CLTV, MAX_CLTV)]
+)
+async def test_more_blocks_may_be_asked_for_but_not_less(
+    holding: Holding, asked: int, made: int
+) -> None:
+    invoice = (await holding.make(min_cltv_expiry_delta=asked))["invoice"]
+    decoded = await holding.world.dev("decode", string=invoice)
+    assert decoded["min_final_cltv_expiry"] == made
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"amount": 0}, "amount: must be"),
+        ({"amount": None}, "amount: must be"),
+        ({"payment_hash": None}, "payment_hash: must be given"),
+        ({"payment_hash": "ab"}, "payment_hash: must be 64 hex digits"),
+        ({"min_cltv_expiry_delta": MAX_CLTV + 1}, "min_cltv_expiry_delta: must be"),
+    ],
+)
+async def test_wrong_parameters_are_refused(holding: Holding, params: Json, message: str) -> None:
+    assert f"OTHER: {message}" in await refusal(holding.make(**params))
+    assert not [method for method, _ in holding.node.calls if method == "signinvoice"]
+
+
+EMPTY: tuple[Any, ...] = (0, "", [], {})
+REFUSED = (False,) * 4
+
+
+@pytest.mark.parametrize(
+    ("field", "fits"),
+    [
+        ("amount", REFUSED),
+        ("payment_hash", REFUSED),
+        ("min_cltv_expiry_delta", (True, False, False, False)),
+        ("expiry", (True, False, False, False)),
+        ("description", (False, True, False, False)),
+        ("description_hash", (False, True, False, False)),
+        ("metadata", (False, False, True, True)),
+    ],
+)
+def test_empty_values_mean_what_the_table_says(field: str, fits: tuple[bool, ...]) -> None:
+    base = {"amount": 1, "payment_hash": hash_of(1)}
+    for value, is_fit in zip(EMPTY, fits, strict=True):
+        if is_fit:
+            assert parse_params({**base, field: value}, 60) == parse_params(base, 60) or value in (
+                [],
+                {},
+            )
+        else:
+            with pytest.raises(Nip47Error, match=f"OTHER: {field}"):
+                parse_params({**base, field: value}, 60)
+
+
+@pytest.mark.parametrize("value", [None, *EMPTY])
+async def test_settling_and_cancelling_need_a_value(holding: Holding, value: object) -> None:
+    assert "OTHER: preimage: must be" in await refusal(
+        holding.ask(settle_hold_invoice, {"preimage": value})
+    )
+    assert "OTHER: payment_hash: must be" in await refusal(
+        holding.ask(cancel_hold_invoice, {"payment_hash": value})
+    )
+
+
+async def test_a_copy_of_a_request_gets_the_same_invoice_also_after_a_restart(holding: Holding) -> None:
+    made = await holding.make()
+    assert await holding.make() == made
+    holding.new_process()
+    assert await holding.make() == made
+
+
+async def test_a_copy_of_a_request_finishes_what_a_crash_interrupted(holding: Holding) -> None:
+    async def crash(method: str, _: Json) -> None:
+        if method == "injectholdinvoice":
+            raise NodeUnavailableError("crash")
+
+    holding.node.before = crash
+    with pytest.raises(NodeUnavailableError):
+        await holding.make()
+    holding.node.before = None
+    holding.new_process()
+    made = await holding.make()
+    assert (await holding.listed())["invoice"] == made["invoice"]
+
+
+@pytest.mark.parametrize("known", ["own", "another", "invoice", "payment", "hold"])
+async def test_a_payment_hash_that_the_node_knows_is_refused(holding: Holding, known: str) -> None:
+    match known:
+        case "own":
+            await holding.ask(make_hold_invoice, {"amount": 1, "payment_hash": hash_of(1)}, MINE, 99)
+        case "another":
+            await holding.make(asking=YOURS)
+        case "invoice":
+            await holding.world.invoice(YOURS, 5, preimage=preimage_of(1))
+        case "payment":
+            await holding.world.payment(payment_hash=hash_of(1))
+        case "hold":
+            await holding.make()
+            await holding.holds.records.delete(ALICE, hash_of(1))
+    before = len(holding.node.calls)
+    message = await refusal(holding.make())
+    assert message == "OTHER: payment_hash: must be a new one; this node knows it already"
+    assert "signinvoice" not in [method for method, _ in holding.node.calls[before:]]
+
+
+async def test_a_connection_has_a_limited_number_of_open_invoices(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold_invoices, "MAX_OPEN_PER_CONNECTION", 2)
+    await holding.make(1)
+    await holding.make(2)
+    assert "which is the limit" in await refusal(holding.make(3))
+    await holding.make(4, YOURS)
+    await holding.cancel(1)
+    await holding.make(3)
+    assert MAX_OPEN_PER_CONNECTION == 100
+
+
+# Accepted
+
+
+async def test_an_accepted_invoice_is_notified_once_also_after_a_restart(holding: Holding) -> None:
+    await holding.accept()
+    assert holding.notified == [(ALICE, "accepted")]
+    shown = await holding.lookup()
+    assert shown["state"] == "accepted"
+    assert shown["settle_deadline"] == HEIGHT + 160 - DEADLINE_MARGIN
+    await holding.holds.poll()
+    holding.new_process()
+    await holding.holds.poll()
+    assert holding.notified == [(ALICE, "accepted")]
+
+
+async def test_a_crash_before_the_notification_does_not_lose_it(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: str, __: HoldRecord) -> None:
+        raise NodeUnavailableError("crash")
+
+    await holding.make()
+    await holding.pay()
+    monkeypatch.setattr(holding.holds, "_notify", fail)
+    await holding.holds.poll()
+    assert holding.notified == []
+    holding.new_process()
+    await holding.holds.poll()
+    assert holding.notified == [(ALICE, "accepted")]
+
+
+async def test_a_part_of_the_amount_is_not_accepted_and_cannot_be_settled(holding: Holding) -> None:
+    await holding.make()
+    await holding.pay(amount_msat=AMOUNT_MSAT - 1)
+    await holding.holds.poll()
+    assert holding.notified == []
+    message = await refusal(holding.settle())
+    assert message == "OTHER: preimage: its hold invoice must be accepted; it is not paid yet"
+    assert "settleholdinvoice" not in [method for method, _ in holding.node.calls]
+    await holding.pay(amount_msat=1)
+    await holding.settle()
+    assert await holding.received() == AMOUNT_MSAT
+
+
+async def test_the_deadline_is_that_of_the_part_which_expires_first(holding: Holding) -> None:
+    await holding.make()
+    await holding.pay(amount_msat=1000, blocks=200)
+    await holding.pay(amount_msat=AMOUNT_MSAT - 1000, blocks=150)
+    await holding.holds.poll()
+    assert (await holding.lookup())["settle_deadline"] == HEIGHT + 150 - DEADLINE_MARGIN
+
+
+@pytest.mark.parametrize(
+    ("blocks_before", "state"), [(CANCEL_MARGIN + 1, "accepted"), (CANCEL_MARGIN, "failed")]
+)
+async def test_an_invoice_is_cancelled_near_its_deadline(
+    holding: Holding, blocks_before: int, state: str
+) -> None:
+    await holding.accept(blocks=DEADLINE_MARGIN + CANCEL_MARGIN + 2)
+    while holding.wallet is not None:
+        height = (await holding.node.info())["blockheight"]
+        if height == HEIGHT + CANCEL_MARGIN + 2 - blocks_before:
+            break
+        await holding.world.dev("dev-block")
+    await holding.holds.poll()
+    assert await holding.state() == state
+
+
+async def test_a_late_settle_is_refused(holding: Holding) -> None:
+    await holding.accept(blocks=DEADLINE_MARGIN + CANCEL_MARGIN + 1)
+    await holding.world.dev("dev-block")
+    assert "it is cancelled" in await refusal(holding.settle())
+    assert (await holding.listed())["state"] == "cancelled"
+    assert await holding.received() == 0
+
+
+# Settled
+
+
+async def test_a_settled_invoice_is_counted_and_notified(holding: Holding) -> None:
+    await holding.accept()
+    assert await holding.received() == 0
+    assert await holding.settle() == {}
+    assert await holding.received() == AMOUNT_MSAT
+    assert holding.notified == [(ALICE, "accepted"), (ALICE, "settled")]
+    shown = await holding.lookup()
+    assert (shown["state"], shown["preimage"]) == ("settled", preimage_of(1))
+    assert shown["settled_at"] >= shown["created_at"]
+    assert await holding.settle() == {}
+    await holding.holds.poll()
+    assert await holding.received() == AMOUNT_MSAT
+    assert len(holding.notified) == 2
+
+
+@pytest.mark.parametrize("lost", range(12))
+async def test_a_crash_at_any_call_counts_a_settled_invoice_once(holding: Holding, lost: int) -> None:
+    """The process ends before or after each of its calls, and begins anew."""
+    await holding.accept(1)
+    await holding.accept(2)
+    calls = 0
+
+    async def crash(_: str, __: Json) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > lost:
+            raise NodeUnavailableError("crash")
+
+    holding.node.before = crash
+    with contextlib.suppress(NodeUnavailableError, Nip47Error):
+        await holding.settle(1)
+    holding.node.before = None
+    holding.new_process()
+    await holding.settle(1)
+    await holding.settle(2)
+    holding.new_process()
+    await holding.holds.poll()
+    assert await holding.received() == 2 * AMOUNT_MSAT
+    assert await holding.state() == "settled"
+
+
+async def test_a_crash_after_each_write_counts_a_settled_invoice_once(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record of the settled invoice cannot be stored, though it is counted: twice in a row."""
+    await holding.accept()
+    await holding.world.dev("settleholdinvoice", preimage=preimage_of(1))
+
+    async def no_holds(method: str, params: Json) -> None:
+        if method == "datastore" and params["key"][1] == "holds":
+            raise NodeUnavailableError("crash")
+
+    holding.node.before = no_holds
+    for _ in range(2):
+        await holding.holds.poll()
+        assert await holding.received() == AMOUNT_MSAT
+        holding.new_process()
+    holding.node.before = None
+    await holding.holds.poll()
+    assert await holding.received() == AMOUNT_MSAT
+    assert await holding.state() == "settled"
+
+
+async def test_the_ledger_forgets_the_hashes_that_are_done(holding: Holding) -> None:
+    for number in (1, 2, 3):
+        await holding.accept(number)
+        await holding.settle(number)
+    ledger = await holding.wallet.payments.ledgers.of(MINE.client_pubkey)
+    assert ledger.received_msat == 3 * AMOUNT_MSAT
+    assert ledger.counted_holds == (hash_of(3),)
+
+
+async def test_what_hold_settled_without_us_is_counted(holding: Holding) -> None:
+    await holding.make()
+    await holding.pay()
+    await holding.world.dev("settleholdinvoice", preimage=preimage_of(1))
+    await holding.holds.poll()
+    assert await holding.received() == AMOUNT_MSAT
+
+
+async def test_hold_without_the_htlcs_cannot_settle(holding: Holding) -> None:
+    await holding.accept()
+    await holding.world.dev("dev-fail", method="settleholdinvoice", code=-32700, message="no HTLCs")
+    assert "INTERNAL: the node did not settle it" in await refusal(holding.settle())
+    assert await holding.received() == 0
+    assert await holding.state() == "accepted"
+
+
+async def test_nothing_is_settled_while_the_node_reads_blocks(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await holding.accept()
+    info = holding.node.info
+
+    async def syncing() -> Json:
+        return {**await info(), "warning_lightningd_sync": "Still loading latest blocks"}
+
+    monkeypatch.setattr(holding.node, "info", syncing)
+    assert "INTERNAL" in await refusal(holding.settle())
+    assert (await holding.listed())["state"] == "accepted"
+
+
+# Owners
+
+
+@pytest.mark.parametrize("action", ["settle", "cancel"])
+async def test_another_connection_finds_no_invoice(holding: Holding, action: str) -> None:
+    await holding.accept()
+    message = await refusal(getattr(holding, action)(1, YOURS))
+    assert message == "NOT_FOUND: there is no such hold invoice of this connection"
+    assert (await holding.listed())["state"] == "accepted"
+    assert (await holding.world.not_found(YOURS, payment_hash=hash_of(1)))[0] == "NOT_FOUND"
+
+
+async def test_the_preimage_of_another_invoice_settles_nothing(holding: Holding) -> None:
+    await holding.accept()
+    assert "NOT_FOUND" in await refusal(holding.settle(2))
+    await holding.make(2)
+    assert "it is not paid yet" in await refusal(holding.settle(2))
+    assert await holding.state() == "accepted"
+
+
+# Cancelled
+
+
+@pytest.mark.parametrize("is_paid", [True, False])
+async def test_a_cancelled_invoice_failed_and_cancelling_is_repeatable(
+    holding: Holding, is_paid: bool
+) -> None:
+    await holding.make()
+    if is_paid:
+        await holding.pay()
+    assert await holding.cancel() == {}
+    assert await holding.cancel() == {}
+    assert await holding.state() == "failed"
+    assert (await holding.listed())["state"] == "cancelled"
+    assert "it is cancelled" in await refusal(holding.settle())
+
+
+async def test_a_settled_invoice_cannot_be_cancelled(holding: Holding) -> None:
+    await holding.accept()
+    await holding.settle()
+    assert "it is settled" in await refusal(holding.cancel())
+    assert await holding.state() == "settled"
+
+
+async def test_an_expired_invoice_is_cancelled(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await holding.make(expiry=60)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 61)
+    assert await holding.state() == "expired"
+    await holding.holds.poll()
+    assert await holding.state() == "expired"
+    assert (await holding.listed())["state"] == "cancelled"
+
+
+async def test_an_accepted_invoice_does_not_expire(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await holding.accept()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 10**6)
+    await holding.holds.poll()
+    assert await holding.state() == "accepted"
+
+
+async def test_the_open_invoices_of_a_connection_are_cancelled_for_the_owner(holding: Holding) -> None:
+    await holding.accept(1)
+    await holding.make(2)
+    await holding.accept(3)
+    await holding.settle(3)
+    await holding.make(4, YOURS)
+    holding.gone.add(ALICE)
+    assert await holding.holds.cancel_open(ALICE) == (2, 0)
+    assert [(await holding.listed(n))["state"] for n in (1, 2, 3, 4)] == [
+        "cancelled",
+        "cancelled",
+        "paid",
+        "unpaid",
+    ]
+
+
+async def test_what_could_not_be_cancelled_is_cancelled_by_the_next_poll(holding: Holding) -> None:
+    await holding.accept()
+    await holding.world.dev("dev-fail", method="cancelholdinvoice", code=-1, message="no")
+    holding.gone.add(ALICE)
+    assert await holding.holds.cancel_open(ALICE) == (0, 1)
+    await holding.holds.poll()
+    assert (await holding.listed())["state"] == "cancelled"
+    assert holding.holds.records.of(ALICE) == []
+
+
+async def test_nothing_is_counted_for_a_revoked_connection(holding: Holding) -> None:
+    await holding.accept()
+    await holding.world.dev("settleholdinvoice", preimage=preimage_of(1))
+    holding.gone.add(ALICE)
+    await holding.holds.poll()
+    assert await holding.received() == 0
+    assert holding.holds.records.of(ALICE) == []
+
+
+# hold comes and goes
+
+
+async def test_without_hold_the_methods_are_not_implemented(holding: Holding) -> None:
+    await holding.accept()
+    await holding.world.dev("dev-hold", there=False)
+    for call in (holding.make(2), holding.settle(), holding.cancel()):
+        assert await refusal(call) == "NOT_IMPLEMENTED: this node does not serve hold invoices"
+    assert not holding.holds.plugin.is_available
+    assert "not served" in holding.holds.summary()
+    assert await holding.state() == "accepted"
+    await holding.world.dev("dev-hold", there=True)
+    assert await holding.holds.poll()
+    assert holding.holds.summary() == "1 open, of which 1 are accepted"
+
+
+async def test_an_invoice_that_hold_has_lost_failed(holding: Holding) -> None:
+    await holding.accept()
+    holding.node.lightningd.state.db.execute("DELETE FROM holds")
+    await holding.holds.poll()
+    assert await holding.state() == "failed"
+
+
+ODD: list[Json] = [
+    {"payment_hash": "00" * 32},
+    {"state": "odd"},
+    {"state": "paid"},
+    {"state": "paid", "preimage": "00" * 32},
+    {"htlcs": None},
+    {"htlcs": [{"state": "accepted", "msat": 1, "cltv_expiry": -1}]},
+    {"htlcs": [{"state": "accepted", "msat": 1, "cltv_expiry": 2**40}]},
+    {"htlcs": [{"state": "paid", "msat": 2**63, "cltv_expiry": 1}]},
+    {"htlcs": [{"state": "paid", "msat": "5", "cltv_expiry": 1}]},
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+async def test_an_odd_answer_of_hold_changes_nothing(holding: Holding, odd: Json) -> None:
+    await holding.accept()
+    listed = {**await holding.listed(), **odd}
+
+    async def call(method: str, **params: Any) -> Json:
+        return {"holdinvoices": [listed]} if method == "listholdinvoices" else {}
+
+    plugin_node = InProcessNode(holding.node.lightningd)
+    plugin_node.call = call  # type: ignore[method-assign]
+    with pytest.raises(NodeUnavailableError):
+        await HoldPlugin(plugin_node).find(hash_of(1))
+
+
+# Shown and stored
+
+
+async def test_hold_invoices_are_listed(holding: Holding) -> None:
+    await holding.make(1)
+    await holding.accept(2)
+    await holding.accept(3)
+    await holding.settle(3)
+    await holding.make(4, YOURS)
+    paid = await holding.world.list(MINE)
+    assert [one["payment_hash"] for one in paid["transactions"]] == [hash_of(3)]
+    everything = await holding.world.list(MINE, unpaid=True)
+    states = {one["payment_hash"]: one["state"] for one in everything["transactions"]}
+    assert states == {hash_of(1): "pending", hash_of(2): "accepted", hash_of(3): "settled"}
+    of_node = await holding.world.list(connection(BOB, View.NODE), unpaid=True, type="incoming")
+    assert of_node["total_count"] == 4
+    assert await holding.world.list(MINE, until=1, unpaid=True) == {"transactions": [], "total_count": 0}
+
+
+async def test_only_the_newest_ended_records_are_kept(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold_record, "MAX_ENDED", 2)
+    for number in range(1, 5):
+        await holding.make(number)
+    for record in holding.holds.records.of(ALICE):
+        await holding.holds.records.put(ALICE, replace(record, created_at=int(record.request_id, 16)))
+    for number in range(1, 5):
+        await holding.cancel(number)
+    kept = {record.payment_hash for record in holding.holds.records.of(ALICE)}
+    assert kept == {hash_of(3), hash_of(4)}
+
+
+@pytest.mark.parametrize("damage", ["{", '{"version":9}', "newer field"])
+async def test_an_unreadable_record_is_left_alone(
+    holding: Holding, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await holding.accept()
+    key = ("nwc", "holds", ALICE, hash_of(1))
+    await holding.node.datastore_put(key, damage)
+    holding.new_process()
+    await holding.holds.poll()
+    assert "is left alone" in caplog.text
+    assert "NOT_FOUND" in await refusal(holding.settle())
+    assert await holding.node.datastore_get(key) == damage
+    assert holding.holds.records.hashes_not_done(ALICE) == {hash_of(1)}
