@@ -11,7 +11,10 @@ from nwc.nostr.keys import KeyPair
 PAYMENT_RECEIVED = "payment_received"
 PAYMENT_SENT = "payment_sent"
 HOLD_INVOICE_ACCEPTED = "hold_invoice_accepted"  # NWC-03
-NOTIFICATION_TYPES = (PAYMENT_RECEIVED, PAYMENT_SENT, HOLD_INVOICE_ACCEPTED)
+# Beyond NWC-03: an accepted hold invoice has ended without being settled, perhaps at its deadline.
+HOLD_INVOICE_CANCELED = "hold_invoice_canceled"
+OF_HOLD_INVOICES = (HOLD_INVOICE_ACCEPTED, HOLD_INVOICE_CANCELED)
+NOTIFICATION_TYPES = (PAYMENT_RECEIVED, PAYMENT_SENT, *OF_HOLD_INVOICES)
 
 _KINDS = {
     Encryption.NIP44_V2: KIND_NOTIFICATION,

@@ -379,7 +379,12 @@ class HoldInvoices:
             await self.records.delete(connection_id, record.payment_hash)
             self._ended_of_gone[connection_id] += 1
         else:
-            await self.records.put(connection_id, replace(record, state=state, is_announced=True))
+            # The app counts on an accepted one, and may not be the one that has ended it.
+            is_announced = record.state is not HoldRecordState.ACCEPTED
+            ended = replace(record, state=state, is_announced=is_announced)
+            await self.records.put(connection_id, ended)
+            if not is_announced:
+                await self._announce(connection_id, ended)
 
     async def _announce(self, connection_id: str, record: HoldRecord) -> None:
         await self._notify(connection_id, record)

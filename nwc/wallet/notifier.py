@@ -10,7 +10,7 @@ none is lost while the plugin, a relay or lightningd is down. Delivery is at lea
     ["nwc", "notifications", "pending", <client pubkey>, <name>]    a pending notification
 
 The name is the `pay_index` of a paid invoice, `sent-<connection id>-<request id>`, or for a hold invoice
-`accepted-` or `settled-<connection id>-<payment hash>`.
+`accepted-`, `settled-` or `cancelled-<connection id>-<payment hash>`.
 """
 
 import asyncio
@@ -23,6 +23,8 @@ from nwc.cln.errors import NodeError
 from nwc.cln.node import Json, Node
 from nwc.nip47.notification import (
     HOLD_INVOICE_ACCEPTED,
+    HOLD_INVOICE_CANCELED,
+    OF_HOLD_INVOICES,
     PAYMENT_RECEIVED,
     PAYMENT_SENT,
     seal_notification,
@@ -56,6 +58,7 @@ _SENT = "sent"
 _HOLD_TYPES = {
     HoldRecordState.ACCEPTED: HOLD_INVOICE_ACCEPTED,
     HoldRecordState.SETTLED: PAYMENT_RECEIVED,
+    HoldRecordState.CANCELLED: HOLD_INVOICE_CANCELED,
 }
 
 # What an unexpected row of lightningd, or an unexpected record, can raise.
@@ -85,7 +88,7 @@ class Notification:
 
     def may_be_seen_by(self, connection: Connection) -> bool:
         """Return True if a connection may see the payment."""
-        if self.type == HOLD_INVOICE_ACCEPTED:  # which only its owner can settle
+        if self.type in OF_HOLD_INVOICES:  # which only its owner can settle
             return connection.id == self.connection_id
         return connection.view is View.NODE or connection.id == self.connection_id
 
@@ -192,7 +195,7 @@ class Notifier:
             await self._notify_all(_sent(connection_id, record))
 
     async def hold_invoice(self, connection_id: str, record: HoldRecord) -> None:
-        """Notify of a hold invoice that is accepted or settled; see the module for when this returns.
+        """Notify of a hold invoice in one of the states of _HOLD_TYPES; see the module on returning.
 
         Raises:
             NodeError: lightningd refuses or is unavailable; some apps may not be notified.

@@ -37,7 +37,7 @@ def test_the_owner_sees_what_an_app_has_paid_and_received(
     invoice = payee.invoice(AMOUNT_MSAT, "a book ☕")
     check_paid(pay(spender, invoice), invoice, payee.fee_msat(AMOUNT_MSAT))
     refused = payee.invoice(AMOUNT_MSAT, "too dear")
-    assert pay(spender, refused, max_fee=0).code == "PAYMENT_FAILED"
+    assert pay(spender, refused, max_fee=0).code == "FEE_LIMIT_EXCEEDED"
     made = make_paid(node, spender, description="a cake")
     wait_until(lambda: shown(node, spender)["total"] == 3, "the payments to be shown")
     answer = shown(node, spender)

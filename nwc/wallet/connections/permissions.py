@@ -1,7 +1,7 @@
 """What a connection may call and is notified of, as its info event and get_info list it."""
 
 from nwc.nip47.methods import METHODS, extensions_of, served_methods
-from nwc.nip47.notification import HOLD_INVOICE_ACCEPTED, PAYMENT_RECEIVED, PAYMENT_SENT
+from nwc.nip47.notification import OF_HOLD_INVOICES, PAYMENT_RECEIVED, PAYMENT_SENT
 from nwc.wallet.connections.record import Connection, Pairing, View
 
 # NWC-08: the app has made its own key.
@@ -44,7 +44,7 @@ def sent_notifications(
     sees_sent = connection.budget.can_spend or connection.view is View.NODE
     types: tuple[str, ...] = (PAYMENT_RECEIVED, PAYMENT_SENT) if sees_sent else (PAYMENT_RECEIVED,)
     if has_hold and is_allowed(connection, "make_hold_invoice"):
-        types = (*types, HOLD_INVOICE_ACCEPTED)
+        types = (*types, *OF_HOLD_INVOICES)
     wanted = connection.notification_types
     return types if wanted is None else tuple(name for name in types if name in wanted)
 

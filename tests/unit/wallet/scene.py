@@ -27,7 +27,12 @@ from tests.unit.in_process import RELAY, START, World
 NIP44_KIND, NIP04_KIND = 23197, 23196
 FOR_EVER = 10  # seconds until a test fails
 # The type of the transaction in each type of notification.
-TYPES = {"hold_invoice_accepted": "incoming", "payment_received": "incoming", "payment_sent": "outgoing"}
+TYPES = {
+    "hold_invoice_accepted": "incoming",
+    "hold_invoice_canceled": "incoming",
+    "payment_received": "incoming",
+    "payment_sent": "outgoing",
+}
 
 Verdict = Callable[[Event], bool]
 

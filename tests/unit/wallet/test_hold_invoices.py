@@ -326,6 +326,8 @@ async def test_an_invoice_is_cancelled_near_its_deadline(
         await holding.world.dev("dev-block")
     await holding.holds.poll()
     assert await holding.state() == state
+    told = [(ALICE, "accepted"), (ALICE, "cancelled")]
+    assert holding.notified == told[: 2 if state == "failed" else 1]
 
 
 async def test_a_late_settle_is_refused(holding: Holding) -> None:

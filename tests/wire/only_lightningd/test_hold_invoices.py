@@ -307,4 +307,6 @@ def test_an_invoice_is_cancelled_before_its_deadline(
     escrow.wait_for_payer("failed")
     assert escrow.settle().code == "OTHER"
     node.wait_for_log("is cancelled: nobody has settled it")
+    types = ["hold_invoice_accepted", "hold_invoice_canceled"]
+    wait_until(lambda: notified(escrow) == types, "the notification")
     assert received_msat(escrow) == 0
