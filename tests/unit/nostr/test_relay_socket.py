@@ -238,6 +238,22 @@ async def answering(tls: ssl.SSLContext | None, answer: Callable[[str], bytes]) 
         await is_over.wait()
 
 
+async def test_the_handshake_names_no_program_and_offers_no_compression(
+    tls: ssl.SSLContext | None,
+) -> None:
+    requests: list[str] = []
+
+    def answer(request: str) -> bytes:
+        requests.append(request)
+        return switching(request)
+
+    async with answering(tls, answer) as url:
+        (await open_socket(url, proxy=None)).abort()
+    headers = {line.partition(":")[0].lower() for line in requests[0].splitlines()}
+    assert "sec-websocket-version" in headers
+    assert headers.isdisjoint({"user-agent", "sec-websocket-extensions"})
+
+
 async def test_messages_that_come_with_the_handshake_are_delivered_after_listen(
     tls: ssl.SSLContext | None,
 ) -> None:
