@@ -243,6 +243,32 @@ class Payments:
             raise Nip47Error(ErrorCode.OTHER, REFUSED_BEFORE)
         return record
 
+    async def earlier_payment(self, connection: Connection, payment_hash: str) -> PaymentRecord | None:
+        """Return the outcome of this connection's earlier payment of an invoice; None if it may be paid.
+
+        Ask before the invoice is checked: one that is paid, or being paid, may have expired. Waits until
+        a payment in flight has ended, however long that takes.
+
+        Args:
+            connection: the connection that asks; `previous_outcome` has returned for it.
+            payment_hash: of the invoice, 64 hex digits.
+
+        Raises:
+            Nip47Error: as `pay`.
+            NodeError: lightningd is unavailable.
+
+        """
+        outcome = self._pending.outcome_with(connection.client_pubkey, payment_hash)
+        if outcome is not None:
+            return await record_of(outcome)
+        entry = self.records.with_hash(payment_hash, connection.id)
+        if entry is None or not entry.is_settled:
+            return None
+        try:
+            return await self.records.get(connection.id, entry.request_id)
+        except UnreadableRecordError:
+            raise UNREADABLE_BOOKS from None
+
     async def _until_started(self) -> None:
         try:
             async with asyncio.timeout(START_PATIENCE_S):

@@ -12,11 +12,13 @@ from nwc.cln.errors import NodeError, RpcCallError
 from nwc.cln.node import Json
 from nwc.nip47.errors import ErrorCode
 from nwc.nostr.encoding import to_json
-from nwc.wallet.context import Call
+from nwc.wallet.context import Call, Handler
 from nwc.wallet.methods.pay import PENDING_AFTER_S, pay
 from nwc.wallet.methods.pay_invoice import pay_invoice
 from nwc.wallet.payment_answers import answer_of
+from nwc.wallet.spending.failed_fetches import MAX_FAILED_FETCHES, WINDOW_S
 from nwc.wallet.spending.payment import MAX_PAYMENT_MSAT
+from nwc.wallet.spending.payments import MAX_FAILED_PER_HASH
 from tests.unit.helpers import JSON_VALUES
 from tests.unit.wallet.paying_node import (
     OFFER,
@@ -209,6 +211,36 @@ def test_a_second_request_for_the_same_invoice_is_answered_as_pending_too(bench:
     bench.wait(PENDING_AFTER_S + 1)
     assert asked.result is not None
     assert asked.result["state"] == "pending"
+
+
+@pytest.mark.parametrize("handler", [pay, pay_invoice])
+@pytest.mark.parametrize("is_settled", [True, False], ids=["paid", "being paid"])
+def test_an_expired_invoice_that_the_app_is_paying_is_not_refused_as_expired(
+    bench: PayingBench, handler: Handler, is_settled: bool
+) -> None:
+    """Otherwise the app would pay in another way, and so twice."""
+    bench.ask(handler, {"invoice": INVOICE, "payment": INVOICE})
+    bench.begin(bench.command())
+    if is_settled:
+        finish(bench)
+    bench.wait(7200)
+    asked = bench.ask(handler, {"invoice": INVOICE, "payment": INVOICE}, 2)
+    bench.wait(PENDING_AFTER_S + 1)
+    assert asked.error is None
+    if handler is pay:
+        assert asked.result is not None
+        assert asked.result["state"] == ("settled" if is_settled else "pending")
+    finish(bench)
+    bench.wait(30)
+    assert asked.result is not None
+    assert bench.sends() == 1
+
+
+def test_an_expired_invoice_whose_payment_has_failed_is_refused(bench: PayingBench) -> None:
+    ask(bench, INVOICE)
+    bench.fail(bench.command())
+    bench.wait(7200)
+    assert ask(bench, INVOICE, number=2).refusal[0] == "BAD_REQUEST"
 
 
 def test_a_payment_that_is_not_reserved_yet_is_not_called_pending(bench: PayingBench) -> None:
