@@ -528,6 +528,30 @@ def test_an_issuer_that_repeats_a_payment_hash_is_not_paid_twice(
     assert bench.sends() == 1
 
 
+def test_an_issuer_that_repeats_a_payment_hash_that_fails_is_not_tried_for_ever(
+    bench: PayingBench,
+) -> None:
+    """lightningd lists all attempts at a hash with each new one."""
+    bench.fetched = {"invoice_payment_hash": hash_of(preimage_of("fetched 0"))}
+    for number in range(1, MAX_FAILED_PER_HASH + 1):
+        ask(bench, number=number)
+        bench.fail(bench.command(number))
+    assert ask(bench, number=MAX_FAILED_PER_HASH + 1).refusal[0] == "RATE_LIMITED"
+    assert bench.sends() == MAX_FAILED_PER_HASH
+
+
+def test_offers_without_an_invoice_are_asked_for_only_so_often(bench: PayingBench) -> None:
+    bench.issuer = RpcCallError("fetchinvoice", 1003, "no route")
+    for number in range(1, MAX_FAILED_FETCHES + 1):
+        assert ask(bench, number=number).refusal[0] == "NOT_FOUND"
+    bench.issuer = None
+    assert ask(bench, number=MAX_FAILED_FETCHES + 1).refusal[0] == "RATE_LIMITED"
+    assert len(bench.lightningd.called("fetchinvoice")) == MAX_FAILED_FETCHES
+    bench.wait(WINDOW_S)
+    ask(bench, number=MAX_FAILED_FETCHES + 2)
+    assert bench.sends() == 1
+
+
 def test_fetching_takes_one_of_the_slots_of_payments(bench: PayingBench) -> None:
     bench.issuer = bench.loop.create_future()
     asked = [ask(bench, number=number, max_fee=0) for number in range(1, 22)]
@@ -559,6 +583,15 @@ def test_an_own_invoice_that_the_node_no_longer_has_is_not_found(bench: PayingBe
         bench.own_status = status
         assert bench.ask(pay, {"payment": invoice}).refusal[0] == code
     assert bench.sends() == 0
+
+
+def test_only_who_can_pay_an_own_invoice_learns_its_state(bench: PayingBench) -> None:
+    bench.grant(amount(99))
+    for status in (None, "paid", "unpaid"):
+        bench.own_status = status
+        asked = ask(bench, make_invoice(secret=OWN_SECRET))
+        assert asked.refusal[0] == "QUOTA_EXCEEDED"
+    assert spent_nothing(bench)
 
 
 def test_an_own_invoice_is_paid(bench: PayingBench) -> None:
