@@ -22,6 +22,7 @@ _CODES = {
     Fault.UNSUPPORTED: ErrorCode.UNSUPPORTED_PAYMENT_INSTRUCTION,
     Fault.NETWORK: ErrorCode.UNSUPPORTED_NETWORK,
 }
+_NO_ANSWER = "the payee cannot be reached, did not answer in time, or refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,9 @@ async def _fetch(wallet: Wallet, wanted: WantedOfferPayment, asked_msat: int | N
             raise Nip47Error(
                 ErrorCode.NOT_IMPLEMENTED, "the node has no command to fetch an invoice with"
             ) from None
-        _not_found("the payee cannot be reached, did not answer in time, or refused")
+        _not_found(_NO_ANSWER)
+    except NodeUnavailableError:  # it can take lightningd a minute to connect to the payee
+        _not_found(_NO_ANSWER)
     if len(invoice) > offers.MAX_INVOICE_LENGTH:
         _not_found(f"the invoice has more than {offers.MAX_INVOICE_LENGTH} characters")
     return invoice

@@ -126,4 +126,5 @@ def _payment_of(request_id: str, parts: list[Json]) -> Payment:
         invoice=None,
         destination=parts[0].get("destination"),
         first_sendpay_index=min(int(part["created_index"]) for part in parts),
+        is_bolt12="bolt12" in parts[0],
     )

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nwc.cln import offers
-from nwc.cln.errors import NodeError, RpcCallError
+from nwc.cln.errors import NodeError, NodeUnavailableError, RpcCallError
 from nwc.cln.node import Json
 from nwc.nip47.errors import ErrorCode
 from nwc.nostr.encoding import to_json
@@ -394,6 +394,13 @@ def test_an_issuer_without_an_invoice_is_not_found(bench: PayingBench, code: int
     refused = refusal(bench)
     assert refused[0] == "NOT_FOUND"
     assert "own words" not in refused[1]
+
+
+def test_an_issuer_to_which_lightningd_cannot_connect_in_time_is_not_found(bench: PayingBench) -> None:
+    """The call is given up then. Nothing was paid, and nothing will be."""
+    bench.issuer = bench.loop.create_future()
+    bench.issuer.set_exception(NodeUnavailableError("fetchinvoice: no answer in 40 s"))
+    assert refusal(bench)[0] == "NOT_FOUND"
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_the_sweep_does_not_touch_payments_in_flight(bench: Bench) -> None:
     assert (bench.ledger().spent_msat, bench.ledger().reservations) == (110, {})
 
 
-def complete_part(bench: Bench, label: str | None, created_at: float) -> None:
+def complete_part(bench: Bench, label: str | None, created_at: float, **fields: Any) -> None:
     bench.lightningd.parts.append(
         {
             "created_index": len(bench.lightningd.parts) + 1,
@@ -130,6 +130,7 @@ def complete_part(bench: Bench, label: str | None, created_at: float) -> None:
             "amount_msat": 100,
             "amount_sent_msat": 103,
             "created_at": int(created_at),
+            **fields,
         }
     )
 
@@ -139,6 +140,18 @@ def test_a_payment_without_a_record_is_booked(bench: Bench) -> None:
     complete_part(bench, f"nwc:{KEY[:16]}:{7:064x}", bench.time())
     sweep(bench)
     assert bench.ledger().spent_msat == 103
+
+
+@pytest.mark.parametrize(("fields", "is_bolt12"), [({"bolt11": "x"}, False), ({"bolt12": "x"}, True)])
+def test_a_payment_without_a_record_is_one_of_an_offer_if_its_invoice_is(
+    bench: Bench, fields: dict[str, str], is_bolt12: bool
+) -> None:
+    bench.run(bench.payments.receive(KEY, 1, 1))
+    complete_part(bench, f"nwc:{KEY[:16]}:{7:064x}", bench.time(), **fields)
+    sweep(bench)
+    record = bench.run(bench.payments.records.get(KEY[:16], f"{7:064x}"))
+    assert record is not None
+    assert record.payment.is_bolt12 is is_bolt12
 
 
 @pytest.mark.parametrize(
