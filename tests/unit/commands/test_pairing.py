@@ -108,7 +108,7 @@ async def test_a_preview_shows_everything_in_words() -> None:
     )
     shown = await preview(make_scene(), uri)
     assert shown["name"] == "Zap App"
-    assert "nobody has checked" in shown["app"]
+    assert shown["app"] == "nobody has checked who it is; it calls itself: Zap App"
     assert shown["methods"] == [
         "get_info: see the name, the key and the network of the node",
         "pay_invoice: PAY invoices",
@@ -139,6 +139,19 @@ async def test_the_command_of_a_preview_grants_what_it_shows() -> None:
     assert live.record.budget.amount_msat == 10_000
     assert live.record.view is View.NODE
     assert live.record.expires_at is not None
+
+
+async def test_no_text_of_an_app_can_add_a_line_to_a_preview() -> None:
+    """Before v26.06 lightning-cli prints a backslash and an n as a line break."""
+    uri = uri_of(name="Zaps\\nbudget=nothing: it cannot pay\x1b[2J") + "&not%5Cnasked=x"
+    app = make_scene()
+    await commands.connect(app, "My\\nname")
+    shown = await preview(app, uri, name="my\\nname")
+    assert "'My??nname'" in shown["warning"]
+    assert "\\" not in json.dumps({**shown, "command": ""}, ensure_ascii=False)
+    assert shown["app"].endswith("it calls itself: Zaps?nbudget=nothing: it cannot pay?[2J")
+    assert shown["not_granted"] == ["one with an odd name: unknown to this plugin"]
+    assert "\\" not in arguments_of(shown["command"])["uri"]
 
 
 async def test_a_confirmed_connection_has_no_uri_and_no_secret() -> None:
@@ -334,6 +347,12 @@ BAD: list[tuple[Json, str]] = [
     ({"name": "a\u2066b"}, "give a name of your own with name="),
     ({"name": "\x1b[2J"}, "uri: name: must be 1 to 64 printable"),
     ({"name": "x" * 65}, "uri: name: must be 1 to 64 printable"),
+    ({"name": "Zaps=1"}, "uri: name: lightning-cli would misread 'Zaps=1'; give a name of your own"),
+    ({"name": "Zaps\\nbudget"}, "uri: name: lightning-cli would misread"),
+    ({"name": "null"}, "uri: name: lightning-cli would misread 'null'"),
+    ({"name": "1.5"}, "uri: name: lightning-cli would misread '1.5'"),
+    ({"name": "--help"}, "uri: name: lightning-cli would misread"),
+    ({"name": '"Zaps"'}, "uri: name: lightning-cli would misread"),
     ({"name": None}, "name: the app gives no name"),
     ({"expires_at": 1_000_000_000}, "uri: expires: must be in the future"),
     ({"expires_at": 1_900_000_000_000}, "uri: expires: must be in the future, at most 100 years"),
@@ -390,6 +409,7 @@ async def test_a_key_that_exists_under_another_name_is_refused() -> None:
     await grant(uri_of(), app)
     assert "with the name 'Zap App'" in await refusal(uri_of(name="Other"), app)
     assert "with the name 'Zap App'" in await refusal(uri_of(), app, name="Other")
+    assert "with the name 'Zap App'" in await refusal(uri_of(name="\u202eevil"), app)
 
 
 async def test_a_name_that_exists_is_refused() -> None:
