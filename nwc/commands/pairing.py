@@ -26,7 +26,7 @@ from nwc.nostr.messages import printable
 from nwc.service import App
 from nwc.wallet.connections.budget import Budget, BudgetKind
 from nwc.wallet.connections.permissions import sent_notifications
-from nwc.wallet.connections.record import connection_id_of
+from nwc.wallet.connections.record import View, connection_id_of
 from nwc.wallet.connections.registry import LiveConnection
 
 Json = dict[str, Any]
@@ -46,6 +46,10 @@ METHODS_IN_WORDS = {
     "pay_keysend": "PAY other nodes without an invoice",
     "pay": "PAY invoices, offers and payment URIs",
     "sign_message": "SIGN any text with the key of the node",
+}
+_VIEW_IN_WORDS = {
+    View.OWN: "own: the invoices and payments of this connection",
+    View.NODE: "node: ALL invoices and payments of the node, and its balance",
 }
 # Names that lightning-cli takes for a parameter, an option or JSON, so that the owner could not simply
 # type them to revoke the connection; and those that it prints in another way.
@@ -81,7 +85,9 @@ async def pair(app: App, uri: object, confirm: object, given: Given) -> Json:
     grant = granted(app, asked, _name(asked, given), given)
     warnings = [
         *arguments.bare_number_warnings({key: given.get(key) for key in ("budget", "max_payment")}),
-        *look_alike_warnings(app, grant.record.name),
+        *look_alike_warnings(
+            app, grant.record.name, "new_name changes it" if is_confirmed else "name= gives another"
+        ),
     ]
     if not is_confirmed:
         shown = {**_preview(app, grant, asked), **joined(warnings)}
@@ -152,7 +158,7 @@ def _preview(app: App, grant: Grant, asked: WalletAuth) -> Json:
         **({"app": _unchecked_name(asked.name)} if asked.name else {}),
         "methods": [f"{name}: {METHODS_IN_WORDS.get(name, name)}" for name in methods] or ["none"],
         "budget": _budget_in_words(record.budget),
-        "view": str(record.view),
+        "view": _VIEW_IN_WORDS[record.view],
         "notifications": list(types) or ["none"],
         "expires": _time_in_words(record.expires_at),
         "relays": list(record.relays),

@@ -35,7 +35,7 @@ _STOPS_UNREADABLE = (
 Json = dict[str, Any]
 
 
-def look_alike_warnings(app: App, name: str) -> list[str]:
+def look_alike_warnings(app: App, name: str, what_to_do: str = "new_name changes it") -> list[str]:
     """Return a warning if names of other connections look like this one, which is unique."""
     others = [live.record.name for live in app.connections.all() if live.record.name != name]
     alike = names_like(name, others)
@@ -43,7 +43,7 @@ def look_alike_warnings(app: App, name: str) -> list[str]:
         return []
     names = ", ".join(map(repr, alike[:MAX_ALIKE_SHOWN]))
     more = f" and {len(alike) - MAX_ALIKE_SHOWN} more" if len(alike) > MAX_ALIKE_SHOWN else ""
-    return [f"name: looks like that of another connection: {names}{more}; new_name changes it"]
+    return [f"name: looks like that of another connection: {names}{more}; {what_to_do}"]
 
 
 async def wait_for_relay(live: LiveConnection) -> None:

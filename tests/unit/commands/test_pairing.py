@@ -28,7 +28,8 @@ from tests.unit.helpers import CLIENT
 RELAY, OTHER_RELAY, LOCAL = "wss://relay.example/v1", "wss://other.example", "ws://192.168.1.2:7777"
 STATE = "9f2c4a" * 6
 DAY_S = 86_400
-RECEIVING = tuple(m.name for m in METHODS.values() if not m.spends and not m.only_by_name)
+HOLD = ("make_hold_invoice", "settle_hold_invoice", "cancel_hold_invoice")
+RECEIVING = tuple(m.name for m in METHODS.values() if not (m.spends or m.only_by_name or m.needs_hold))
 Json = dict[str, Any]
 
 
@@ -41,8 +42,11 @@ def uri_of(*, relays: tuple[str, ...] = (RELAY,), key: str = CLIENT.public_key, 
     return f"nostr+walletauth://{key}?{query}"
 
 
-def make_scene(*, revoked: tuple[str, ...] = (), proxy: str | None = None) -> App:
+def make_scene(
+    *, revoked: tuple[str, ...] = (), proxy: str | None = None, has_hold: bool = False
+) -> App:
     app = make_app(proxy=proxy)
+    cast(Any, app).hold_invoices.plugin = SimpleNamespace(is_available=has_hold)
 
     async def revoked_ids() -> list[str]:
         return list(revoked)
@@ -354,8 +358,13 @@ BAD: list[tuple[Json, str]] = [
     ({"name": "--help"}, "uri: name: lightning-cli would misread"),
     ({"name": '"Zaps"'}, "uri: name: lightning-cli would misread"),
     ({"name": None}, "name: the app gives no name"),
-    ({"expires_at": 1_000_000_000}, "uri: expires: must be in the future"),
-    ({"expires_at": 1_900_000_000_000}, "uri: expires: must be in the future, at most 100 years"),
+    ({"expires_at": 1_000_000_000}, "got 1000000000; let the app make a new URI"),
+    ({"expires_at": 1_900_000_000_000}, "uri: expires_at: must be in the future, at most 100 years"),
+    ({"expires_at": 1_900_000_000_000}, "give a time of your own with expires="),
+    (
+        {"request_methods": "make_hold_invoice"},
+        "the app needs make_hold_invoice: it needs the plugin hold",
+    ),
     ({"relays": ("ws://127.0.0.1:7777",)}, "a local or private address; name it with relays="),
     ({"relays": ("wss://x.onion",)}, "a .onion relay needs"),
     ({"relays": ()}, "uri: relay: must be given 1 to 10 times"),
@@ -375,6 +384,38 @@ async def test_what_is_no_uri_of_an_app_is_refused(uri: Any) -> None:
     reason = await refusal(uri)
     assert reason.startswith("uri: must be")
     assert "abc" not in reason
+
+
+async def test_methods_of_hold_invoices_are_granted_if_the_node_can_serve_them() -> None:
+    uri = uri_of(
+        request_methods="get_info",
+        optional_request_methods=" ".join(HOLD),
+        notification_types="hold_invoice_accepted",
+    )
+    shown = await preview(make_scene(), uri)
+    assert shown["methods"] == ["get_info: see the name, the key and the network of the node"]
+    assert shown["notifications"] == ["none"]
+    assert shown["not_granted"] == [
+        *(f"{name}: it needs the plugin hold, which the node does not run" for name in HOLD),
+        "notifications hold_invoice_accepted: it cannot make hold invoices",
+    ]
+    assert (await grant(uri)).methods == ("get_info",)
+    assert "methods: make_hold_invoice: it needs" in await refusal(uri, methods="make_hold_invoice")
+    assert (await grant(uri, make_scene(has_hold=True))).methods == ("get_info", *HOLD)
+    shown = await preview(make_scene(has_hold=True), uri)
+    assert shown["notifications"] == ["hold_invoice_accepted"]
+    assert "not_granted" not in shown
+
+
+async def test_the_owner_sees_which_notifications_are_not_sent() -> None:
+    shown = await preview(make_scene(), uri_of(notification_types="payment_received payment_sent"))
+    assert shown["notifications"] == ["payment_received"]
+    assert shown["not_granted"] == ["notifications payment_sent: it cannot pay"]
+
+
+async def test_a_preview_says_what_the_view_of_the_node_shows() -> None:
+    assert (await preview(make_scene(), uri_of()))["view"].startswith("own: ")
+    assert "ALL" in (await preview(make_scene(), uri_of(), view="node"))["view"]
 
 
 async def test_local_relays_are_left_out_unless_the_owner_names_them() -> None:
@@ -423,7 +464,7 @@ async def test_a_name_that_looks_like_another_gets_a_warning() -> None:
     app = make_scene()
     await commands.connect(app, "Zap App")
     shown = await preview(app, uri_of(name="Zap Αpp"))  # noqa: RUF001 - a Greek letter
-    assert "looks like that of another connection: 'Zap App'" in shown["warning"]
+    assert "looks like that of another connection: 'Zap App'; name= gives another" in shown["warning"]
 
 
 async def test_a_revoked_key_is_not_given_its_access_back() -> None:
@@ -488,8 +529,9 @@ CHOSEN = st.fixed_dictionaries(
 @settings(max_examples=1000, deadline=None)
 @given(ASKED, CHOSEN)
 def test_nothing_exceeds_what_was_asked(fields: Json, chosen: Json) -> None:
+    uri = uri_of(**{"request_methods": None, **fields})
     try:
-        record = asyncio.run(grant(uri_of(**{"request_methods": None, **fields}), **chosen))
+        record = asyncio.run(grant(uri, make_scene(has_hold=True), **chosen))
     except ArgumentError:
         return
     required = set(fields.get("request_methods", "").split())
