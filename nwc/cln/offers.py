@@ -124,6 +124,9 @@ def parse_offer(decoded: Mapping[str, Any], network: str, now: float) -> Offer:
         raise OfferError(Fault.UNSUPPORTED, "must not ask for a quantity")
     if decoded.get("offer_absolute_expiry", now + 1) <= now:
         raise OfferError(Fault.INVALID, "must not have expired")
+    # `fetchinvoice` aborts on an empty list, and lightningd stops with it (v25.02.2 to v26.06.6).
+    if "offer_paths" in decoded and not decoded["offer_paths"]:
+        raise OfferError(Fault.INVALID, "must have paths, or no list of them")
     amount_msat = decoded.get("offer_amount_msat")
     return Offer(decoded["offer_id"], None if amount_msat is None else int(amount_msat))
 
@@ -171,11 +174,20 @@ def parse_invoice(
         onion.check_blinded_paths(paths)
     except onion.OnionTooLargeError as error:
         raise OfferError(Fault.INVALID, f"the invoice {error}") from None
+    # `xpay` aborts if it can use no path, and lightningd stops with it (v25.02.2 to v26.06.6).
+    if any(_has_unknown_features(path["payinfo"].get("features", "")) for path in paths):
+        raise OfferError(Fault.INVALID, "the invoice has a path with features that are not known")
     return FetchedInvoice(
         decoded["invoice_payment_hash"],
         decoded["invoice_node_id"],
         _fee_msat(paths[0]["payinfo"], amount_msat),
     )
+
+
+def _has_unknown_features(features: str) -> bool:
+    """Return True if a bit is set with which a blinded path must not be used (BOLT12: an even one)."""
+    bits = int(features or "0", 16)
+    return any(bits >> bit & 1 for bit in range(0, bits.bit_length(), 2))
 
 
 def _fee_msat(payinfo: Json, amount_msat: int) -> int:

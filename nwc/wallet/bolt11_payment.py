@@ -14,6 +14,7 @@ from nwc.wallet.spending.payment import (
     MAX_PAYMENT_MSAT,
     CommandParams,
     Payment,
+    PaymentRecord,
     usual_fee_limit_msat,
 )
 
@@ -66,6 +67,15 @@ def max_fee_param(given: params.Params) -> int | None:
 def fee_limit_msat(amount_msat: int, wanted_msat: int | None) -> int:
     """Return the limit on the fee, in msat: the client's, else the default for this amount."""
     return usual_fee_limit_msat(amount_msat) if wanted_msat is None else wanted_msat
+
+
+async def earlier(wallet: Wallet, call: Call, wanted: WantedPayment) -> PaymentRecord | None:
+    """Return the outcome of an earlier payment of the same invoice by this connection, None without one.
+
+    Ask before `prepare`: an invoice that is paid, or being paid, may have expired. The app must not be
+    told then that nothing was sent.
+    """
+    return await wallet.payments.earlier_payment(call.connection, bolt11.payment_hash(wanted.invoice))
 
 
 async def prepare(

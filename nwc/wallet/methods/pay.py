@@ -123,6 +123,9 @@ async def _pay(wallet: Wallet, call: Call, wanted: WantedPayment | WantedOfferPa
         payment, fetch = await bolt12_payment.prepare(wallet, call, "pay", wanted)
         command = CommandParams()
         return await wallet.payments.pay(call.connection, payment, command, fetch)
+    earlier = await bolt11_payment.earlier(wallet, call, wanted)
+    if earlier is not None:
+        return earlier
     with refusing_with(ErrorCode.BAD_REQUEST):
         payment, command = await bolt11_payment.prepare(
             wallet, call, "pay", wanted, wrong_network=ErrorCode.UNSUPPORTED_NETWORK

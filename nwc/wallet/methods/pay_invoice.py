@@ -54,5 +54,8 @@ async def pay_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
 
 async def _pay(wallet: Wallet, call: Call) -> PaymentRecord:
     wanted = parse_params(call.params)
+    earlier = await bolt11_payment.earlier(wallet, call, wanted)
+    if earlier is not None:
+        return earlier
     payment, command = await bolt11_payment.prepare(wallet, call, "pay_invoice", wanted)
     return await wallet.payments.pay(call.connection, payment, command)

@@ -42,6 +42,7 @@ from nwc.wallet.connections.budget import Budget
 from nwc.wallet.connections.record import Connection, View, connection_id_of
 from nwc.wallet.records import RecordError
 from nwc.wallet.spending.breaker import CircuitBreaker
+from nwc.wallet.spending.failed_fetches import FailedFetches
 from nwc.wallet.spending.large import LargePayments
 from nwc.wallet.spending.ledger import Ledger
 from nwc.wallet.spending.ledgers import Change, Ledgers
@@ -118,6 +119,7 @@ class Payments:
         self._tasks = Tasks()
         self._pending = PendingPayments(self._tasks)
         self._large = LargePayments(lambda: asyncio.get_running_loop().time())
+        self._failed_fetches = FailedFetches(lambda: asyncio.get_running_loop().time())
         self._sender = Sender(payer, self._large)
         self._loaded: dict[str, Ledger] = {}
         self._is_node_start = False
@@ -137,9 +139,17 @@ class Payments:
         await self.refusals.load()
         self._loaded = await self.ledgers.load()
         self._is_node_start = is_node_start
-        for client_pubkey, ledger in self._loaded.items():
-            if is_node_start and ledger.reservations:
-                in_flight = frozenset(ledger.reservations)
+        if is_node_start:
+            await self._note_stop()
+        await self.breaker.forget_interrupted()
+
+    async def _note_stop(self) -> None:
+        """Tell the circuit breaker which payments and fetches were in flight when lightningd stopped."""
+        fetching = self.breaker.interrupted()
+        for client_pubkey in {*self._loaded, *fetching}:
+            reserved = self._loaded.get(client_pubkey, Ledger()).reservations
+            in_flight = fetching.get(client_pubkey, frozenset()) | frozenset(reserved)
+            if in_flight:
                 await self.breaker.lightningd_stopped(client_pubkey, in_flight, time.time())
 
     @property
@@ -165,6 +175,8 @@ class Payments:
                 # The answer and the notification both follow the booking, so the answer may be missing.
                 self._tasks.spawn(self._answer_again(client_pubkey, request_id))
                 self._tasks.spawn(self._announce(client_pubkey, request_id))
+        for client_pubkey in {*self._loaded, *self.breaker.noted()}:
+            ledger = self._loaded.get(client_pubkey, Ledger())
             is_done = not ledger.reservations and not ledger.unannounced
             if is_done and self._is_revoked(client_pubkey):
                 self._tasks.spawn(retry_forever(partial(self.forget_if_done, client_pubkey)))
@@ -242,6 +254,32 @@ class Payments:
         if record is None and self.refusals.is_refused(connection.client_pubkey, created_at):
             raise Nip47Error(ErrorCode.OTHER, REFUSED_BEFORE)
         return record
+
+    async def earlier_payment(self, connection: Connection, payment_hash: str) -> PaymentRecord | None:
+        """Return the outcome of this connection's earlier payment of an invoice; None if it may be paid.
+
+        Ask before the invoice is checked: one that is paid, or being paid, may have expired. Waits until
+        a payment in flight has ended, however long that takes.
+
+        Args:
+            connection: the connection that asks; `previous_outcome` has returned for it.
+            payment_hash: of the invoice, 64 hex digits.
+
+        Raises:
+            Nip47Error: as `pay`.
+            NodeError: lightningd is unavailable.
+
+        """
+        outcome = self._pending.outcome_with(connection.client_pubkey, payment_hash)
+        if outcome is not None:
+            return await record_of(outcome)
+        entry = self.records.with_hash(payment_hash, connection.id)
+        if entry is None or not entry.is_settled:
+            return None
+        try:
+            return await self.records.get(connection.id, entry.request_id)
+        except UnreadableRecordError:
+            raise UNREADABLE_BOOKS from None
 
     async def _until_started(self) -> None:
         try:
@@ -388,6 +426,8 @@ class Payments:
             if ended is not None:
                 return ended
             if params.is_own:
+                # First the budget: an app learns the state of an invoice only if it could pay it.
+                await self._check_budget(connection.client_pubkey, wanted)
                 await self._check_unpaid(wanted)
             sendable = await self.payer.sendable()
             payment = await self._reserve(connection.client_pubkey, wanted, params)
@@ -445,17 +485,17 @@ class Payments:
                 ErrorCode.RATE_LIMITED,
                 "this connection has made too many payments in two days; try again tomorrow",
             )
-        if self._has_failed_too_often(connection.id, wanted.payment_hash):
+        self._check_failures(connection.id, wanted.payment_hash)
+
+    def _check_failures(self, connection_id: str, payment_hash: str | None) -> None:
+        """Raise Nip47Error if one more attempt would make lightningd's list for this hash too long."""
+        if payment_hash is None:
+            return
+        if self.records.count_failed_with(payment_hash, connection_id) >= MAX_FAILED_PER_HASH:
             raise Nip47Error(
                 ErrorCode.RATE_LIMITED,
                 f"{MAX_FAILED_PER_HASH} attempts to pay this invoice have failed; ask for a new invoice",
             )
-
-    def _has_failed_too_often(self, connection_id: str, payment_hash: str | None) -> bool:
-        """Return True if one more attempt would make lightningd's list for this hash too long."""
-        if payment_hash is None:
-            return False
-        return self.records.count_failed_with(payment_hash, connection_id) >= MAX_FAILED_PER_HASH
 
     async def _fetched(
         self, connection: Connection, wanted: Payment, fetch: Fetch
@@ -468,12 +508,24 @@ class Payments:
             RecordError: the ledger cannot be read.
 
         """
-        now = time.time()
-        ledger = await self.ledgers.of(connection.client_pubkey)
-        reserve(ledger, wanted, self._budget_of(connection.client_pubkey, now), now)
-        fetched, params = await fetch(wanted)
-        self._pending.learn_hash(connection.client_pubkey, fetched)
+        client_pubkey = connection.client_pubkey
+        await self._check_budget(client_pubkey, wanted)
+        self._failed_fetches.check(client_pubkey)
+        try:
+            async with self.breaker.fetching(client_pubkey, wanted.request_id):
+                fetched, params = await fetch(wanted)
+        except (Nip47Error, NodeError):
+            self._failed_fetches.note(client_pubkey)
+            raise
+        self._pending.learn_hash(client_pubkey, fetched)
+        self._check_failures(connection.id, fetched.payment_hash)
         return fetched, params
+
+    async def _check_budget(self, client_pubkey: str, wanted: Payment) -> None:
+        """Raise Nip47Error if the budget does not allow a payment now. Nothing is reserved."""
+        now = time.time()
+        ledger = await self.ledgers.of(client_pubkey)
+        reserve(ledger, wanted, self._budget_of(client_pubkey, now), now)
 
     async def _already_paid(self, connection: Connection, wanted: Payment) -> PaymentRecord | None:
         """Return the record of an earlier payment of this invoice, None if there is none.

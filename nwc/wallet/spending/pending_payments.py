@@ -57,6 +57,11 @@ class PendingPayments:
         _, outcome = self._outcomes.get(_request_key(client_pubkey, request_id), (None, None))
         return outcome
 
+    def outcome_with(self, client_pubkey: str, payment_hash: str) -> asyncio.Future[Outcome] | None:
+        """Return the outcome of this client's payment with this hash; None if none is in flight."""
+        payer_pubkey, outcome = self._outcomes.get(payment_hash, (None, None))
+        return outcome if payer_pubkey == client_pubkey else None
+
     def find_duplicate(self, client_pubkey: str, wanted: Payment) -> asyncio.Future[Outcome] | None:
         """Return the outcome of the payment in flight for the same request or payment hash, or None.
 

@@ -119,6 +119,9 @@ def test_an_offer_of_another_network_is_refused(network: str) -> None:
         ({"offer_recurrence": {"period": 1}}, Fault.UNSUPPORTED),
         ({"offer_recurrence_optional": {"period": 1}}, Fault.UNSUPPORTED),
         ({"offer_quantity_max": 0}, Fault.UNSUPPORTED),
+        # lightningd's `fetchinvoice` does not survive it.
+        ({"offer_paths": []}, Fault.INVALID),
+        ({"offer_paths": [], "offer_issuer_id": None}, Fault.INVALID),
     ],
     ids=str,
 )
@@ -128,6 +131,10 @@ def test_an_offer_that_cannot_be_paid_is_refused(changes: Json, fault: Fault) ->
 
 def test_an_offer_that_expires_later_is_read() -> None:
     parse_offer({**DECODED_OFFER, "offer_absolute_expiry": NOW + 1}, "regtest", NOW)
+
+
+def test_an_offer_with_a_path_is_read() -> None:
+    parse_offer({**DECODED_OFFER, "offer_paths": [path()]}, "regtest", NOW)
 
 
 def test_an_invoice_is_read() -> None:
@@ -155,6 +162,9 @@ def test_an_invoice_is_read() -> None:
         {"invoice_paths": [path(), path(hops=12)]},
         {"invoice_paths": [path(data_bytes=700)]},
         {"invoice_paths": [path(cltv_expiry_delta=2017)]},
+        # lightningd's `xpay` does not survive them.
+        {"invoice_paths": [path(features="01")]},
+        {"invoice_paths": [path(), path(features="400000")]},
     ],
     ids=lambda changes: ",".join(f"{name}={str(value)[:20]}" for name, value in changes.items()),
 )
@@ -166,6 +176,11 @@ def test_another_invoice_than_the_wanted_one_is_refused(changes: Json) -> None:
 def test_usual_blinded_paths_fit() -> None:
     assert parse(invoice_paths=[path(hops=3, data_bytes=90)] * 20)
     assert parse(invoice_paths=[path(cltv_expiry_delta=2016)])
+
+
+@pytest.mark.parametrize("features", ["", "00", "02", "aaaa"])
+def test_features_that_a_payer_may_ignore_are_accepted(features: str) -> None:
+    assert parse(invoice_paths=[path(features=features)])
 
 
 @pytest.mark.parametrize(

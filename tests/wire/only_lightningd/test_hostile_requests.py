@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from nwc.wallet.spending.large import MAX_LARGE_IN_ALL
+from tests.double import bolt12
 from tests.support.channel import Json
 from tests.support.forged import forged_invoice, invented_nodes, public_key
 from tests.support.processes import family
@@ -32,7 +33,7 @@ from tests.wire.test_spending import books
 
 AMOUNT_MSAT = 10_000_000
 AT_ONCE = 30
-REFUSED = ("PAYMENT_FAILED", "OTHER")
+REFUSED = ("PAYMENT_FAILED", "OTHER", "BAD_REQUEST")
 # For an amount that does not fit, `pay` would make some 150 parts and take 500 MB.
 MAX_GROWTH_BYTES = 100_000_000
 
@@ -74,6 +75,18 @@ def many_hints(payee: RealPayee) -> tuple[str, Json]:
     return "pay_invoice", {"invoice": forged_invoice(AMOUNT_MSAT, hints)}
 
 
+def offer_without_paths(payee: RealPayee) -> tuple[str, Json]:
+    """An offer with an empty list of paths, on which `fetchinvoice` aborts."""
+    fields: Json = {
+        "offer_chains": [bolt12.CHAINS["regtest"]],
+        "offer_amount_msat": AMOUNT_MSAT,
+        "offer_description": "forged",
+        "offer_paths": [],
+        "offer_issuer_id": payee.id,
+    }
+    return "pay", {"payment": bolt12.encode("lno", fields)}
+
+
 Forge = Callable[[RealPayee], tuple[str, Json]]
 each_forgery = pytest.mark.parametrize(
     "forge",
@@ -84,6 +97,7 @@ each_forgery = pytest.mark.parametrize(
         node_twice,
         payee_as_its_own_neighbour,
         many_hints,
+        offer_without_paths,
     ],
 )
 
@@ -105,7 +119,9 @@ def test_a_forged_request_is_refused_before_anything_is_sent(
     assert spendable_msat(node) == before_msat
     assert books(node, app) == (0, 0)
     assert {answer.code for answer in answers} <= set(REFUSED)
-    assert all(a.message.startswith(("invoice:", "tlv_records:")) for a in answers), answers[0].message
+    assert all(a.message.startswith(("invoice:", "tlv_records:", "offer:")) for a in answers), answers[
+        0
+    ].message
 
 
 # Amounts
@@ -213,8 +229,8 @@ def test_bolt12_is_refused(node: RealNode, payee: RealPayee, connect: Connect) -
     app = connect(budget="10sat")
     offer = payee.rpc.call("offer", {"amount": 1000, "description": "tea"})["bolt12"]
     fetched = node.rpc.call("fetchinvoice", {"offer": offer})["invoice"]
-    for bolt12 in (offer, fetched):
-        refused = app.ask("pay_invoice", {"invoice": bolt12})
+    for string in (offer, fetched):
+        refused = app.ask("pay_invoice", {"invoice": string})
         assert (refused.code, "the method pay takes BOLT12 offers" in refused.message) == ("OTHER", True)
 
 

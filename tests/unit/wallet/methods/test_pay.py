@@ -12,11 +12,13 @@ from nwc.cln.errors import NodeError, RpcCallError
 from nwc.cln.node import Json
 from nwc.nip47.errors import ErrorCode
 from nwc.nostr.encoding import to_json
-from nwc.wallet.context import Call
+from nwc.wallet.context import Call, Handler
 from nwc.wallet.methods.pay import PENDING_AFTER_S, pay
 from nwc.wallet.methods.pay_invoice import pay_invoice
 from nwc.wallet.payment_answers import answer_of
+from nwc.wallet.spending.failed_fetches import MAX_FAILED_FETCHES, WINDOW_S
 from nwc.wallet.spending.payment import MAX_PAYMENT_MSAT
+from nwc.wallet.spending.payments import MAX_FAILED_PER_HASH
 from tests.unit.helpers import JSON_VALUES
 from tests.unit.wallet.paying_node import (
     OFFER,
@@ -209,6 +211,36 @@ def test_a_second_request_for_the_same_invoice_is_answered_as_pending_too(bench:
     bench.wait(PENDING_AFTER_S + 1)
     assert asked.result is not None
     assert asked.result["state"] == "pending"
+
+
+@pytest.mark.parametrize("handler", [pay, pay_invoice])
+@pytest.mark.parametrize("is_settled", [True, False], ids=["paid", "being paid"])
+def test_an_expired_invoice_that_the_app_is_paying_is_not_refused_as_expired(
+    bench: PayingBench, handler: Handler, is_settled: bool
+) -> None:
+    """Otherwise the app would pay in another way, and so twice."""
+    bench.ask(handler, {"invoice": INVOICE, "payment": INVOICE})
+    bench.begin(bench.command())
+    if is_settled:
+        finish(bench)
+    bench.wait(7200)
+    asked = bench.ask(handler, {"invoice": INVOICE, "payment": INVOICE}, 2)
+    bench.wait(PENDING_AFTER_S + 1)
+    assert asked.error is None
+    if handler is pay:
+        assert asked.result is not None
+        assert asked.result["state"] == ("settled" if is_settled else "pending")
+    finish(bench)
+    bench.wait(30)
+    assert asked.result is not None
+    assert bench.sends() == 1
+
+
+def test_an_expired_invoice_whose_payment_has_failed_is_refused(bench: PayingBench) -> None:
+    ask(bench, INVOICE)
+    bench.fail(bench.command())
+    bench.wait(7200)
+    assert ask(bench, INVOICE, number=2).refusal[0] == "BAD_REQUEST"
 
 
 def test_a_payment_that_is_not_reserved_yet_is_not_called_pending(bench: PayingBench) -> None:
@@ -496,6 +528,30 @@ def test_an_issuer_that_repeats_a_payment_hash_is_not_paid_twice(
     assert bench.sends() == 1
 
 
+def test_an_issuer_that_repeats_a_payment_hash_that_fails_is_not_tried_for_ever(
+    bench: PayingBench,
+) -> None:
+    """lightningd lists all attempts at a hash with each new one."""
+    bench.fetched = {"invoice_payment_hash": hash_of(preimage_of("fetched 0"))}
+    for number in range(1, MAX_FAILED_PER_HASH + 1):
+        ask(bench, number=number)
+        bench.fail(bench.command(number))
+    assert ask(bench, number=MAX_FAILED_PER_HASH + 1).refusal[0] == "RATE_LIMITED"
+    assert bench.sends() == MAX_FAILED_PER_HASH
+
+
+def test_offers_without_an_invoice_are_asked_for_only_so_often(bench: PayingBench) -> None:
+    bench.issuer = RpcCallError("fetchinvoice", 1003, "no route")
+    for number in range(1, MAX_FAILED_FETCHES + 1):
+        assert ask(bench, number=number).refusal[0] == "NOT_FOUND"
+    bench.issuer = None
+    assert ask(bench, number=MAX_FAILED_FETCHES + 1).refusal[0] == "RATE_LIMITED"
+    assert len(bench.lightningd.called("fetchinvoice")) == MAX_FAILED_FETCHES
+    bench.wait(WINDOW_S)
+    ask(bench, number=MAX_FAILED_FETCHES + 2)
+    assert bench.sends() == 1
+
+
 def test_fetching_takes_one_of_the_slots_of_payments(bench: PayingBench) -> None:
     bench.issuer = bench.loop.create_future()
     asked = [ask(bench, number=number, max_fee=0) for number in range(1, 22)]
@@ -527,6 +583,15 @@ def test_an_own_invoice_that_the_node_no_longer_has_is_not_found(bench: PayingBe
         bench.own_status = status
         assert bench.ask(pay, {"payment": invoice}).refusal[0] == code
     assert bench.sends() == 0
+
+
+def test_only_who_can_pay_an_own_invoice_learns_its_state(bench: PayingBench) -> None:
+    bench.grant(amount(99))
+    for status in (None, "paid", "unpaid"):
+        bench.own_status = status
+        asked = ask(bench, make_invoice(secret=OWN_SECRET))
+        assert asked.refusal[0] == "QUOTA_EXCEEDED"
+    assert spent_nothing(bench)
 
 
 def test_an_own_invoice_is_paid(bench: PayingBench) -> None:

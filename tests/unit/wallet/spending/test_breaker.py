@@ -1,13 +1,15 @@
 """If the node stops twice within an hour while a connection pays, its payments are suspended."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 
-from nwc.nip47.errors import Nip47Error
+from nwc.nip47.errors import ErrorCode, Nip47Error
 from nwc.wallet.spending.breaker import WINDOW_S
-from nwc.wallet.spending.payment import Payment
+from nwc.wallet.spending.payment import CommandParams, Payment
 from tests.unit.wallet.spending.bench import Bench, invoice, keysend
+from tests.unit.wallet.spending.simulation import Trouble
 from tests.unit.wallet.spending.values import KEY, OTHER_KEY, START, amount
 
 HOUR = 3600
@@ -123,6 +125,89 @@ def test_a_stop_without_a_payment_does_not_count(bench: Bench) -> None:
     assert not is_suspended(bench)
 
 
+# The invoice of an offer is fetched before there is a reservation
+
+
+def fetch_for(bench: Bench, number: int) -> "asyncio.Future[None]":
+    """Ask to pay an offer, and return what ends the fetch of its invoice."""
+    answer = bench.loop.create_future()
+
+    async def fetch(payment: Payment) -> tuple[Payment, CommandParams]:
+        await answer
+        raise Nip47Error(ErrorCode.NOT_FOUND, "no invoice")
+
+    wanted = keysend(number, is_bolt12=True)
+    paying = bench.payments.pay(bench.connections[KEY], wanted, CommandParams(), fetch)
+    task = bench.loop.create_task(paying)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    bench.wait()
+    return answer
+
+
+def test_a_stop_during_a_fetch_counts(bench: Bench) -> None:
+    fetch_for(bench, 1)
+    bench.crash(with_node=True)
+    assert not is_suspended(bench)
+    fetch_for(bench, 2)
+    bench.crash(with_node=True)
+    assert is_suspended(bench)
+    assert bench.sends() == 0
+
+
+def test_a_fetch_and_a_payment_at_one_stop_are_one_stop(bench: Bench) -> None:
+    bench.pay(invoice(1, "a"))
+    fetch_for(bench, 2)
+    bench.crash(with_node=True)
+    assert not is_suspended(bench)
+
+
+def test_a_fetch_that_has_ended_does_not_count(bench: Bench) -> None:
+    for number in (1, 2, 3):
+        fetch_for(bench, number).set_result(None)
+        bench.wait()
+        assert RECORD not in bench.lightningd.datastore
+        bench.crash(with_node=True)
+    assert not is_suspended(bench)
+
+
+def test_of_two_fetches_the_one_that_goes_on_counts(bench: Bench) -> None:
+    stop_the_node(bench, invoice(1, "a"))
+    first, _ = fetch_for(bench, 2), fetch_for(bench, 3)
+    first.set_result(None)
+    bench.crash(with_node=True)
+    assert is_suspended(bench)
+
+
+def test_a_restart_of_the_plugin_alone_during_a_fetch_does_not_count(bench: Bench) -> None:
+    for number in (1, 2, 3):
+        fetch_for(bench, number)
+        assert RECORD in bench.lightningd.datastore
+        bench.crash()
+        assert RECORD not in bench.lightningd.datastore
+        bench.crash(with_node=True)
+    assert not is_suspended(bench)
+
+
+@pytest.mark.parametrize("trouble", [Trouble.AWAY, Trouble.REFUSED, Trouble.LOST])
+def test_nothing_is_fetched_if_that_cannot_be_noted(bench: Bench, trouble: Trouble) -> None:
+    bench.run(bench.payments.ledgers.of(KEY))
+    bench.lightningd.troubles.append(trouble)
+    answer = fetch_for(bench, 1)
+    bench.wait(60)
+    assert RECORD not in bench.lightningd.datastore
+    assert bench.payments.count_in_flight() == 0
+    assert not answer.done()
+
+
+def test_a_connection_that_was_revoked_during_a_fetch_leaves_no_record(bench: Bench) -> None:
+    fetch_for(bench, 1)
+    bench.stop()
+    del bench.connections[KEY]
+    bench.start(is_node_start=True)
+    bench.wait()
+    assert RECORD not in bench.lightningd.datastore
+
+
 @pytest.mark.parametrize(
     "stored",
     [
@@ -130,6 +215,8 @@ def test_a_stop_without_a_payment_does_not_count(bench: Bench) -> None:
         "{}",
         "[]",
         '{"version": 2, "stops": [], "suspended_at": null}',
+        '{"version": 2, "stops": [], "suspended_at": null, "fetching": 5}',
+        '{"version": 3, "stops": [], "suspended_at": null, "fetching": []}',
         '{"version": 1, "stops": [], "suspended_at": -1}',
         '{"version": 1, "stops": [{}], "suspended_at": null}',
         '{"version": 1, "stops": [{"at": 5, "request_ids": [5]}], "suspended_at": null}',
