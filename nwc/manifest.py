@@ -87,7 +87,7 @@ COMMANDS = (
         "nwc-revoke",
         "name",
         "Revoke a connection at once; its app can do nothing more. "
-        "Pending payments still complete or fail.",
+        "Pending payments still complete or fail; open hold invoices are cancelled.",
     ),
     Command(
         "nwc-payments",

@@ -27,6 +27,11 @@ _INTERNAL_ERROR = -32603
 _TOO_SLOW = "lightningd did not answer in time; the command may still be carried out, see nwc-list"
 _STOPPED = "the plugin was stopped; the command may have been carried out, see nwc-list"
 
+# lightning-cli takes the first text with such a sign, and then all, for name=value.
+_HOW_TO_GIVE_EQUALS_SIGNS = (
+    "a value that has a '=' must be given by name, as in lightning-cli -k nwc-list name='a=b'"
+)
+
 _HOW_TO_CORRECT = "Correct the option in lightningd's configuration and restart lightningd"
 
 # At the end, for replies that lightningd has not read yet.
@@ -171,8 +176,13 @@ class Runner:
 
 
 def _misuse(command: Command, args: tuple[Any, ...], kwargs: Json) -> RpcException | None:
+    signature = inspect.signature(command)
+    unknown = [repr(name) for name in kwargs if name not in signature.parameters]
+    if unknown:
+        text = f"got an unexpected keyword argument {unknown[0]:.80}; {_HOW_TO_GIVE_EQUALS_SIGNS}"
+        return RpcException(text, RpcCode.INVALID_PARAMS)
     try:
-        inspect.signature(command).bind(None, *args, **kwargs)
+        signature.bind(None, *args, **kwargs)
     except TypeError as error:
         return RpcException(str(error), RpcCode.INVALID_PARAMS)
     return None

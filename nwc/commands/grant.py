@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 
 from nwc.commands import arguments
 from nwc.commands.arguments import ArgumentError
+from nwc.commands.times import parse_expiry
 from nwc.nip47.methods import METHODS
-from nwc.nip47.notification import NOTIFICATION_TYPES
+from nwc.nip47.notification import NOTIFICATION_TYPES, OF_HOLD_INVOICES, PAYMENT_SENT
 from nwc.nip47.walletauth import WalletAuth
 from nwc.nostr.relay_url import is_local, is_onion, is_same_relay
 from nwc.service import App
 from nwc.wallet.connections.budget import Budget, BudgetKind, Renewal
+from nwc.wallet.connections.permissions import sent_notifications
 from nwc.wallet.connections.record import Connection, Pairing, View
 
 Given = Mapping[str, object]
@@ -72,7 +74,7 @@ def granted(app: App, asked: WalletAuth, name: str | None, given: Given) -> Gran
         raise ArgumentError(f"name: there is a connection {name!r} already; give another with name=")
     not_granted = [f"{unused}: unknown to this plugin" for unused in asked.unused]
     missing: dict[str, str] = {}
-    chosen = _methods(asked, given, not_granted, missing)
+    chosen = _methods(app, asked, given, not_granted, missing)
     budget = _budget(asked, given, chosen)
     methods = _affordable(asked, chosen, budget, not_granted, missing)
     if not methods and not missing:
@@ -93,38 +95,52 @@ def granted(app: App, asked: WalletAuth, name: str | None, given: Given) -> Gran
         state=asked.state,
         notification_types=types or None,
     )
+    not_granted += _not_sent(app, record)
     return Grant(record, not_granted, missing)
 
 
 def _methods(
-    asked: WalletAuth, given: Given, not_granted: list[str], missing: dict[str, str]
+    app: App, asked: WalletAuth, given: Given, not_granted: list[str], missing: dict[str, str]
 ) -> tuple[str, ...]:
     """Return the methods that the app asks for and the owner allows, whatever the budget is."""
+    asked_for = [*asked.required, *asked.optional]
+    unserved = {name: why for name in asked_for if (why := _why_not_served(app, name))}
     for name in asked.required:
-        if name not in METHODS:
-            raise ArgumentError(f"uri: the app needs {name}, which this plugin does not have")
-    wanted = [*asked.required, *asked.optional]
-    not_granted += [f"{name}: this plugin does not have it" for name in wanted if name not in METHODS]
+        if name in unserved:
+            raise ArgumentError(f"uri: the app needs {name}: {unserved[name]}")
+    not_granted += [f"{name}: {why}" for name, why in unserved.items()]
     chosen = arguments.methods(given.get("methods"))
-    if not wanted:
-        return _freely_chosen(given, chosen, missing)
+    for name in chosen or ():
+        if why := _why_not_served(app, name):
+            raise ArgumentError(f"methods: {name}: {why}")
+    if not asked_for:
+        return _freely_chosen(app, given, chosen, missing)
+    wanted = [name for name in METHODS if name in asked_for and name not in unserved]
     if chosen is None:
-        return _not_chosen(asked, not_granted, missing)
+        return _not_chosen(asked, wanted, not_granted, missing)
     for name in chosen:
         if name not in wanted:
             raise ArgumentError(f"methods: the app does not ask for {name}")
     for name in asked.required:
         if name not in chosen:
             raise ArgumentError(f"methods: the app needs {name}; it wants no connection without it")
-    not_granted += [
-        f"{name}: not in methods" for name in METHODS if name in wanted and name not in chosen
-    ]
+    not_granted += [f"{name}: not in methods" for name in wanted if name not in chosen]
     return chosen
 
 
-def _not_chosen(asked: WalletAuth, not_granted: list[str], missing: dict[str, str]) -> tuple[str, ...]:
+def _why_not_served(app: App, name: str) -> str | None:
+    """Return why nobody can call a method here; None if one can."""
+    if name not in METHODS:
+        return "this plugin does not have it"
+    if METHODS[name].needs_hold and not app.hold_invoices.plugin.is_available:
+        return "it needs the plugin hold, which the node does not run"
+    return None
+
+
+def _not_chosen(
+    asked: WalletAuth, wanted: list[str], not_granted: list[str], missing: dict[str, str]
+) -> tuple[str, ...]:
     """Return the methods that an app gets if the owner names none."""
-    wanted = [name for name in METHODS if name in (*asked.required, *asked.optional)]
     by_name = [name for name in wanted if METHODS[name].only_by_name]
     needed = [name for name in by_name if name in asked.required]
     if needed:
@@ -137,7 +153,7 @@ def _not_chosen(asked: WalletAuth, not_granted: list[str], missing: dict[str, st
 
 
 def _freely_chosen(
-    given: Given, chosen: tuple[str, ...] | None, missing: dict[str, str]
+    app: App, given: Given, chosen: tuple[str, ...] | None, missing: dict[str, str]
 ) -> tuple[str, ...]:
     """Return the methods that the owner chooses for an app that names none."""
     if chosen is not None:
@@ -147,7 +163,8 @@ def _freely_chosen(
         return ()
     spends = arguments.budget(given.get("budget"), None, None, Budget()).can_spend
     offered = (method for method in METHODS.values() if not method.only_by_name)
-    return tuple(method.name for method in offered if spends or not method.spends)
+    affordable = (method.name for method in offered if spends or not method.spends)
+    return tuple(name for name in affordable if _why_not_served(app, name) is None)
 
 
 def _affordable(
@@ -244,6 +261,21 @@ def _notification_types(asked: WalletAuth, given: Given, not_granted: list[str])
     return ()
 
 
+def _not_sent(app: App, record: Connection) -> list[str]:
+    """Return the notification types that a connection does not get as things are, with the reason."""
+    is_enabled, has_hold = app.settings.notifications, app.hold_invoices.plugin.is_available
+    sent = sent_notifications(record, is_enabled, has_hold=has_hold)
+    reasons = {PAYMENT_SENT: "it cannot pay"}
+    reasons |= dict.fromkeys(OF_HOLD_INVOICES, "it cannot make hold invoices")
+    if not is_enabled:
+        reasons = dict.fromkeys(NOTIFICATION_TYPES, "the option nwc-notifications is false")
+    return [
+        f"notifications {name}: {reasons[name]}"
+        for name in record.notification_types or ()
+        if name not in sent
+    ]
+
+
 def _view(asked: WalletAuth, given: Given) -> View:
     view = arguments.view(given.get("view"))
     if asked.isolated and view is not View.OWN:
@@ -257,13 +289,20 @@ def _expires_at(asked: WalletAuth, given: Given) -> int | None:
     latest, chosen = asked.expires_at, given.get("expires")
     if chosen is None:
         try:
-            return arguments.expires_at(latest)
-        except ArgumentError as error:
-            raise ArgumentError(f"uri: {error}") from None
+            return parse_expiry(latest, int(time.time()))
+        except ValueError as error:
+            raise ArgumentError(f"uri: expires_at: {error}; {_other_time(latest)}") from None
     expires_at = arguments.expires_at(chosen)
     if latest is not None and (expires_at is None or expires_at > latest):
         raise ArgumentError(f"expires: must be at most {latest} in Unix seconds, as the app asks")
     return expires_at
+
+
+def _other_time(latest: int | None) -> str:
+    """Return what the owner can do about a time of the app that cannot be used."""
+    if latest is not None and latest <= time.time():
+        return "let the app make a new URI"
+    return "give a time of your own with expires="
 
 
 def _relays(app: App, asked: WalletAuth, given: Given, not_granted: list[str]) -> tuple[str, ...]:

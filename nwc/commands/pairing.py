@@ -5,6 +5,7 @@ that gives it.
 """
 
 import json
+import re
 import shlex
 from datetime import UTC, datetime
 from typing import Any
@@ -12,13 +13,20 @@ from typing import Any
 from nwc.commands import arguments
 from nwc.commands.arguments import ArgumentError
 from nwc.commands.grant import EACH, Given, Grant, amount_in_words, granted
-from nwc.commands.shown import describe, joined, look_alike_warnings, wait_for_relay
+from nwc.commands.shown import (
+    describe,
+    in_simple_format,
+    joined,
+    look_alike_warnings,
+    wait_for_relay,
+)
 from nwc.names import same_form
 from nwc.nip47.walletauth import WalletAuth, normal_form, parse_wallet_auth
+from nwc.nostr.messages import printable
 from nwc.service import App
 from nwc.wallet.connections.budget import Budget, BudgetKind
 from nwc.wallet.connections.permissions import sent_notifications
-from nwc.wallet.connections.record import connection_id_of
+from nwc.wallet.connections.record import View, connection_id_of
 from nwc.wallet.connections.registry import LiveConnection
 
 Json = dict[str, Any]
@@ -39,6 +47,13 @@ METHODS_IN_WORDS = {
     "pay": "PAY invoices, offers and payment URIs",
     "sign_message": "SIGN any text with the key of the node",
 }
+_VIEW_IN_WORDS = {
+    View.OWN: "own: the invoices and payments of this connection",
+    View.NODE: "node: ALL invoices and payments of the node, and its balance",
+}
+# Names that lightning-cli takes for a parameter, an option or JSON, so that the owner could not simply
+# type them to revoke the connection; and those that it prints in another way.
+_MISREAD_NAME = re.compile(r"""[-\[{"].*|.*[=\\].*|true|false|null|[0-9]+\.[0-9]+""")
 
 
 async def pair(app: App, uri: object, confirm: object, given: Given) -> Json:
@@ -59,27 +74,24 @@ async def pair(app: App, uri: object, confirm: object, given: Given) -> Json:
     is_confirmed = arguments.flag("confirm", confirm)
     asked = _parse(uri)
     _refuse_what_a_key_excludes(given)
-    name = _name(asked, given)
     live = app.connections.of_client(asked.client_pubkey)
     if live is not None:
-        return await _shown_again(app, live, name)
+        return await _shown_again(app, live, asked, given)
     if connection_id_of(asked.client_pubkey) in await app.manager.revoked_ids():
         raise ArgumentError(
             "uri: the connection of this key was revoked. Have the app make a new key; or, to give this "
             f"key its access back, use pubkey={asked.client_pubkey} instead of uri"
         )
-    grant = granted(app, asked, name, given)
+    grant = granted(app, asked, _name(asked, given), given)
     warnings = [
         *arguments.bare_number_warnings({key: given.get(key) for key in ("budget", "max_payment")}),
-        *look_alike_warnings(app, grant.record.name),
+        *look_alike_warnings(
+            app, grant.record.name, "new_name changes it" if is_confirmed else "name= gives another"
+        ),
     ]
     if not is_confirmed:
-        return {
-            "format-hint": "simple",  # so that lightning-cli escapes nothing in the command
-            **_preview(app, grant, asked),
-            **joined(warnings),
-            **_next_step(str(uri), grant, given),
-        }
+        shown = {**_preview(app, grant, asked), **joined(warnings)}
+        return in_simple_format({**shown, **_next_step(str(uri), grant, given)})
     for argument, why in grant.missing.items():
         raise ArgumentError(f"{argument}: {why}")
     live = await app.connect(grant.record)
@@ -110,16 +122,22 @@ def _name(asked: WalletAuth, given: Given) -> str | None:
         return arguments.new_name("name", given["name"])
     if asked.name is None:
         return None
+    own = "give a name of your own with name="
     try:
-        return arguments.new_name("uri: name", asked.name)
+        name = arguments.new_name("uri: name", asked.name)
     except ArgumentError as error:
-        raise ArgumentError(f"{error}; give a name of your own with name=") from None
+        raise ArgumentError(f"{error}; {own}") from None
+    if _MISREAD_NAME.fullmatch(name):
+        raise ArgumentError(f"uri: name: lightning-cli would misread {name!r}; {own}")
+    return name
 
 
-async def _shown_again(app: App, live: LiveConnection, name: str | None) -> Json:
+async def _shown_again(app: App, live: LiveConnection, asked: WalletAuth, given: Given) -> Json:
     """Return the connection that the key has already."""
-    record = live.record
-    if name is not None and name != same_form(record.name):
+    record, name = live.record, asked.name
+    if given.get("name") is not None:
+        name = arguments.typed_name(given["name"])
+    if name is not None and same_form(name) != same_form(record.name):
         raise ArgumentError(
             f"uri: the key of this app has a connection already, with the name {record.name!r}; nothing "
             "was changed; see nwc-list, nwc-update and nwc-revoke"
@@ -137,15 +155,20 @@ def _preview(app: App, grant: Grant, asked: WalletAuth) -> Json:
         "note": "nothing is changed yet; this is what the app would get",
         "name": record.name,
         "client_pubkey": record.client_pubkey,
-        **({"app": f"it calls itself {asked.name!r}; nobody has checked that"} if asked.name else {}),
+        **({"app": _unchecked_name(asked.name)} if asked.name else {}),
         "methods": [f"{name}: {METHODS_IN_WORDS.get(name, name)}" for name in methods] or ["none"],
         "budget": _budget_in_words(record.budget),
-        "view": str(record.view),
+        "view": _VIEW_IN_WORDS[record.view],
         "notifications": list(types) or ["none"],
         "expires": _time_in_words(record.expires_at),
         "relays": list(record.relays),
         **_rest(grant, asked),
     }
+
+
+def _unchecked_name(name: str) -> str:
+    # The name is at the end, where it can pretend to be nothing else.
+    return f"nobody has checked who it is; it calls itself: {printable(name)}"
 
 
 def _rest(grant: Grant, asked: WalletAuth) -> Json:

@@ -105,5 +105,7 @@ def _next(name: str, wanted: WantedPage, total: int) -> Json:
         return {}
     if offset > MAX_MERGED_OFFSET:
         return {"next": f"older payments than the newest {offset} are not shown"}
-    command = f"lightning-cli nwc-payments {shlex.quote(name)} {wanted.limit} {offset}"
+    # By name: lightning-cli would misread a name that has a '='.
+    given = f"{shlex.quote(f'name={name}')} limit={wanted.limit} offset={offset}"
+    command = f"lightning-cli -k nwc-payments {given}"
     return {"next": f"{total - offset} more; for the next page: {command}"}

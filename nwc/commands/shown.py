@@ -35,7 +35,7 @@ _STOPS_UNREADABLE = (
 Json = dict[str, Any]
 
 
-def look_alike_warnings(app: App, name: str) -> list[str]:
+def look_alike_warnings(app: App, name: str, what_to_do: str = "new_name changes it") -> list[str]:
     """Return a warning if names of other connections look like this one, which is unique."""
     others = [live.record.name for live in app.connections.all() if live.record.name != name]
     alike = names_like(name, others)
@@ -43,7 +43,7 @@ def look_alike_warnings(app: App, name: str) -> list[str]:
         return []
     names = ", ".join(map(repr, alike[:MAX_ALIKE_SHOWN]))
     more = f" and {len(alike) - MAX_ALIKE_SHOWN} more" if len(alike) > MAX_ALIKE_SHOWN else ""
-    return [f"name: looks like that of another connection: {names}{more}; new_name changes it"]
+    return [f"name: looks like that of another connection: {names}{more}; {what_to_do}"]
 
 
 async def wait_for_relay(live: LiveConnection) -> None:
@@ -179,11 +179,28 @@ async def describe(app: App, live: LiveConnection, warnings: Sequence[str] = ())
     return described | joined(all_warnings)
 
 
-def with_qr(shown: Json, uri: str) -> Json:
-    """Return the result with the QR code for a terminal added, or a warning if the URI is too long.
+def in_simple_format(shown: Json) -> Json:
+    """Return the result as lightning-cli prints it in lines of name=value, with nothing escaped.
 
-    lightning-cli shows a newline in a string as \\n, unless the result has this hint.
+    Before v26.06 lightning-cli prints a backslash and an n in a text as a line break. So somebody else's
+    text could add lines of its own: each backslash becomes a question mark, but for those in `command`.
     """
+    command = {"command": shown["command"]} if "command" in shown else {}
+    return {"format-hint": "simple", **_without_backslashes(shown), **command}
+
+
+def _without_backslashes(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\\", "?")
+    if isinstance(value, list):
+        return [_without_backslashes(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _without_backslashes(item) for name, item in value.items()}
+    return value
+
+
+def with_qr(shown: Json, uri: str) -> Json:
+    """Return the result with the QR code for a terminal added, or a warning if the URI is too long."""
     try:
         code = segno.make(uri, error="l")
     except segno.DataOverflowError:  # the URI is shown only this once, so it must not be lost
@@ -193,4 +210,4 @@ def with_qr(shown: Json, uri: str) -> Json:
         )
     drawing = io.StringIO()
     code.terminal(out=drawing, compact=True, border=2)
-    return {"format-hint": "simple", **shown, "qr": "\n" + drawing.getvalue()}
+    return in_simple_format({**shown, "qr": "\n" + drawing.getvalue()})

@@ -34,7 +34,7 @@ _WORD = re.compile(r"[a-z0-9_]{1,64}")
 # What a state consists of: it is repeated in an event that everybody can read.
 STATE = re.compile(r"[A-Za-z0-9._~-]{1,256}")
 _NUMBER = re.compile(r"[0-9]{1,19}")
-_LINK = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]*")
+_LINK = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]*:{_URI.pattern}")
 
 _REPEATABLE = "relay"
 _RENAMED = {"budget_renewal": "renewal_period"}
@@ -73,7 +73,8 @@ class WalletAuth:
         renewal: one of RENEWALS.
         expires_at: Unix seconds after which it needs no connection; None if it names no time.
         isolated: True if it asks for a balance of its own.
-        return_to: a link to open after the connection is made, printable ASCII; None if there is none.
+        return_to: a link to open after the connection is made, of the characters of a URI; None if there
+            is none.
         unused: the names of parameters in the URI that have no effect.
 
     """
@@ -125,7 +126,7 @@ def parse_wallet_auth(text: str) -> WalletAuth:
         renewal=_renewal(found.values),
         expires_at=_number(found.values, "expires_at", 2**63 - 1),
         isolated=_flag(found.values, "isolated"),
-        return_to=_matching(found.values, "return_to", _LINK, "a URI in printable ASCII"),
+        return_to=_matching(found.values, "return_to", _LINK, "a URI"),
         unused=found.unused,
     )
 
@@ -203,6 +204,9 @@ def _check_length(name: str, value: str) -> None:
 def _relays(urls: list[str]) -> tuple[str, ...]:
     if not 0 < len(urls) <= MAX_RELAYS:
         raise ValueError(f"relay: must be given 1 to {MAX_RELAYS} times; got {len(urls)}")
+    for url in urls:
+        if not _URI.fullmatch(url):
+            raise ValueError(f"relay: must have only characters of a URI; got {url!r:.80}")
     try:
         return parse_relay_urls(urls)
     except ValueError as error:

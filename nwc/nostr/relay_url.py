@@ -100,11 +100,18 @@ def is_onion(url: str) -> bool:
     return (urlsplit(url).hostname or "").rstrip(".").endswith(".onion")
 
 
-# Names that no public resolver has: RFC 6761, RFC 6762, RFC 8375, and what home routers use.
-_LOCAL_SUFFIXES = ("localhost", "local", "home.arpa", "internal", "lan", "home")
+# Names that no public resolver has: RFC 6761, RFC 6762 with its appendix G, RFC 8375, and those of
+# /etc/hosts in some distributions.
+_LOCAL_SUFFIXES = (
+    *("localhost", "localdomain", "local", "home.arpa"),
+    *("internal", "intranet", "private", "corp", "home", "lan"),
+)
 # Resolvers read a host as an IPv4 address if its last label is a number, also as 127.1 or 0x7f000001.
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
+# All that IANA has given out for the Internet (RFC 4291, section 2.4). `is_global` is also true of most
+# of the rest, of ::127.0.0.1 for example.
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
@@ -131,6 +138,8 @@ def _is_public(address: IPv4Address | IPv6Address) -> bool:
         # NAT64 (RFC 6052): the last 32 bits are an IPv4 address, public or not.
         if address in _NAT64:
             return _is_public(IPv4Address(int(address) & 0xFFFF_FFFF))
+        if address not in _GLOBAL_UNICAST:
+            return False
     return address.is_global and not address.is_multicast
 
 

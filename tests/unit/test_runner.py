@@ -61,6 +61,15 @@ def test_the_thread_of_the_service_writes_no_answers() -> None:
     assert bad.answer.message == "name: is wrong"
 
 
+def test_a_value_that_lightning_cli_takes_for_a_parameter_is_explained() -> None:
+    """lightning-cli reads `nwc-revoke a=b` as a parameter named a."""
+    runner, request = Runner(), Request()
+    runner.background(command)(request, **{"a" * 1000: "b"})
+    assert str(request.answer.message).startswith("got an unexpected keyword argument 'aaa")
+    assert str(request.answer.message).endswith("as in lightning-cli -k nwc-list name='a=b'")
+    assert len(request.answer.message) < 300
+
+
 def test_no_command_starts_while_the_plugin_stops() -> None:
     runner, request = Runner(), Request()
     runner._service = SimpleNamespace(run=command)  # type: ignore[assignment]

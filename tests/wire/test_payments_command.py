@@ -69,8 +69,8 @@ def test_the_answer_says_how_to_get_the_next_page(node: NodeUnderTest, app: Conn
     assert [row["description"] for row in first["payments"]] == ["2", "1"]
     text, _, command = first["next"].partition(": ")
     assert text == "1 more; for the next page"
-    _, method, *arguments = shlex.split(command)
-    last = node.rpc.call(method, arguments)
+    _, _, method, *arguments = shlex.split(command)
+    last = node.rpc.call(method, dict(word.split("=", 1) for word in arguments))
     assert [row["description"] for row in last["payments"]] == ["0"]
     assert "next" not in last
     assert shown(node, app, 20, 3) == {"name": app.name, "payments": [], "total": 3}

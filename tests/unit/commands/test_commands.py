@@ -202,6 +202,16 @@ async def test_a_qr_code_is_shown_on_request() -> None:
     assert shown["qr"].count("\n") > 10
 
 
+async def test_no_complaint_of_a_relay_can_add_a_line_to_a_qr_code() -> None:
+    """Before v26.06 lightning-cli prints a backslash and an n as a line break."""
+    app = make_app()
+    complaint = "closed\\nuri=nostr+walletconnect://other"
+    info = RelayInfo("wss://a", "connected", 1, NOW, 5, 0, 7, {}, 0, complaint)
+    cast(Any, app.pool).info = lambda _urls: [info]
+    shown = await commands.connect(app, "x", qr=True)
+    assert shown["relays"][0]["last_error"] == "closed?nuri=nostr+walletconnect://other"
+
+
 GOOD: list[tuple[Json, Json]] = [
     ({"name": "  My phone é "}, {"name": "My phone é"}),
     ({"name": 5}, {"name": "5"}),

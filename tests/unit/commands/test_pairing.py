@@ -28,7 +28,8 @@ from tests.unit.helpers import CLIENT
 RELAY, OTHER_RELAY, LOCAL = "wss://relay.example/v1", "wss://other.example", "ws://192.168.1.2:7777"
 STATE = "9f2c4a" * 6
 DAY_S = 86_400
-RECEIVING = tuple(m.name for m in METHODS.values() if not m.spends and not m.only_by_name)
+HOLD = ("make_hold_invoice", "settle_hold_invoice", "cancel_hold_invoice")
+RECEIVING = tuple(m.name for m in METHODS.values() if not (m.spends or m.only_by_name or m.needs_hold))
 Json = dict[str, Any]
 
 
@@ -41,8 +42,11 @@ def uri_of(*, relays: tuple[str, ...] = (RELAY,), key: str = CLIENT.public_key, 
     return f"nostr+walletauth://{key}?{query}"
 
 
-def make_scene(*, revoked: tuple[str, ...] = (), proxy: str | None = None) -> App:
+def make_scene(
+    *, revoked: tuple[str, ...] = (), proxy: str | None = None, has_hold: bool = False
+) -> App:
     app = make_app(proxy=proxy)
+    cast(Any, app).hold_invoices.plugin = SimpleNamespace(is_available=has_hold)
 
     async def revoked_ids() -> list[str]:
         return list(revoked)
@@ -108,7 +112,7 @@ async def test_a_preview_shows_everything_in_words() -> None:
     )
     shown = await preview(make_scene(), uri)
     assert shown["name"] == "Zap App"
-    assert "nobody has checked" in shown["app"]
+    assert shown["app"] == "nobody has checked who it is; it calls itself: Zap App"
     assert shown["methods"] == [
         "get_info: see the name, the key and the network of the node",
         "pay_invoice: PAY invoices",
@@ -139,6 +143,19 @@ async def test_the_command_of_a_preview_grants_what_it_shows() -> None:
     assert live.record.budget.amount_msat == 10_000
     assert live.record.view is View.NODE
     assert live.record.expires_at is not None
+
+
+async def test_no_text_of_an_app_can_add_a_line_to_a_preview() -> None:
+    """Before v26.06 lightning-cli prints a backslash and an n as a line break."""
+    uri = uri_of(name="Zaps\\nbudget=nothing: it cannot pay\x1b[2J") + "&not%5Cnasked=x"
+    app = make_scene()
+    await commands.connect(app, "My\\nname")
+    shown = await preview(app, uri, name="my\\nname")
+    assert "'My??nname'" in shown["warning"]
+    assert "\\" not in json.dumps({**shown, "command": ""}, ensure_ascii=False)
+    assert shown["app"].endswith("it calls itself: Zaps?nbudget=nothing: it cannot pay?[2J")
+    assert shown["not_granted"] == ["one with an odd name: unknown to this plugin"]
+    assert "\\" not in arguments_of(shown["command"])["uri"]
 
 
 async def test_a_confirmed_connection_has_no_uri_and_no_secret() -> None:
@@ -334,9 +351,20 @@ BAD: list[tuple[Json, str]] = [
     ({"name": "a\u2066b"}, "give a name of your own with name="),
     ({"name": "\x1b[2J"}, "uri: name: must be 1 to 64 printable"),
     ({"name": "x" * 65}, "uri: name: must be 1 to 64 printable"),
+    ({"name": "Zaps=1"}, "uri: name: lightning-cli would misread 'Zaps=1'; give a name of your own"),
+    ({"name": "Zaps\\nbudget"}, "uri: name: lightning-cli would misread"),
+    ({"name": "null"}, "uri: name: lightning-cli would misread 'null'"),
+    ({"name": "1.5"}, "uri: name: lightning-cli would misread '1.5'"),
+    ({"name": "--help"}, "uri: name: lightning-cli would misread"),
+    ({"name": '"Zaps"'}, "uri: name: lightning-cli would misread"),
     ({"name": None}, "name: the app gives no name"),
-    ({"expires_at": 1_000_000_000}, "uri: expires: must be in the future"),
-    ({"expires_at": 1_900_000_000_000}, "uri: expires: must be in the future, at most 100 years"),
+    ({"expires_at": 1_000_000_000}, "got 1000000000; let the app make a new URI"),
+    ({"expires_at": 1_900_000_000_000}, "uri: expires_at: must be in the future, at most 100 years"),
+    ({"expires_at": 1_900_000_000_000}, "give a time of your own with expires="),
+    (
+        {"request_methods": "make_hold_invoice"},
+        "the app needs make_hold_invoice: it needs the plugin hold",
+    ),
     ({"relays": ("ws://127.0.0.1:7777",)}, "a local or private address; name it with relays="),
     ({"relays": ("wss://x.onion",)}, "a .onion relay needs"),
     ({"relays": ()}, "uri: relay: must be given 1 to 10 times"),
@@ -356,6 +384,38 @@ async def test_what_is_no_uri_of_an_app_is_refused(uri: Any) -> None:
     reason = await refusal(uri)
     assert reason.startswith("uri: must be")
     assert "abc" not in reason
+
+
+async def test_methods_of_hold_invoices_are_granted_if_the_node_can_serve_them() -> None:
+    uri = uri_of(
+        request_methods="get_info",
+        optional_request_methods=" ".join(HOLD),
+        notification_types="hold_invoice_accepted",
+    )
+    shown = await preview(make_scene(), uri)
+    assert shown["methods"] == ["get_info: see the name, the key and the network of the node"]
+    assert shown["notifications"] == ["none"]
+    assert shown["not_granted"] == [
+        *(f"{name}: it needs the plugin hold, which the node does not run" for name in HOLD),
+        "notifications hold_invoice_accepted: it cannot make hold invoices",
+    ]
+    assert (await grant(uri)).methods == ("get_info",)
+    assert "methods: make_hold_invoice: it needs" in await refusal(uri, methods="make_hold_invoice")
+    assert (await grant(uri, make_scene(has_hold=True))).methods == ("get_info", *HOLD)
+    shown = await preview(make_scene(has_hold=True), uri)
+    assert shown["notifications"] == ["hold_invoice_accepted"]
+    assert "not_granted" not in shown
+
+
+async def test_the_owner_sees_which_notifications_are_not_sent() -> None:
+    shown = await preview(make_scene(), uri_of(notification_types="payment_received payment_sent"))
+    assert shown["notifications"] == ["payment_received"]
+    assert shown["not_granted"] == ["notifications payment_sent: it cannot pay"]
+
+
+async def test_a_preview_says_what_the_view_of_the_node_shows() -> None:
+    assert (await preview(make_scene(), uri_of()))["view"].startswith("own: ")
+    assert "ALL" in (await preview(make_scene(), uri_of(), view="node"))["view"]
 
 
 async def test_local_relays_are_left_out_unless_the_owner_names_them() -> None:
@@ -390,6 +450,7 @@ async def test_a_key_that_exists_under_another_name_is_refused() -> None:
     await grant(uri_of(), app)
     assert "with the name 'Zap App'" in await refusal(uri_of(name="Other"), app)
     assert "with the name 'Zap App'" in await refusal(uri_of(), app, name="Other")
+    assert "with the name 'Zap App'" in await refusal(uri_of(name="\u202eevil"), app)
 
 
 async def test_a_name_that_exists_is_refused() -> None:
@@ -403,7 +464,7 @@ async def test_a_name_that_looks_like_another_gets_a_warning() -> None:
     app = make_scene()
     await commands.connect(app, "Zap App")
     shown = await preview(app, uri_of(name="Zap Αpp"))  # noqa: RUF001 - a Greek letter
-    assert "looks like that of another connection: 'Zap App'" in shown["warning"]
+    assert "looks like that of another connection: 'Zap App'; name= gives another" in shown["warning"]
 
 
 async def test_a_revoked_key_is_not_given_its_access_back() -> None:
@@ -468,8 +529,9 @@ CHOSEN = st.fixed_dictionaries(
 @settings(max_examples=1000, deadline=None)
 @given(ASKED, CHOSEN)
 def test_nothing_exceeds_what_was_asked(fields: Json, chosen: Json) -> None:
+    uri = uri_of(**{"request_methods": None, **fields})
     try:
-        record = asyncio.run(grant(uri_of(**{"request_methods": None, **fields}), **chosen))
+        record = asyncio.run(grant(uri, make_scene(has_hold=True), **chosen))
     except ArgumentError:
         return
     required = set(fields.get("request_methods", "").split())

@@ -124,15 +124,17 @@ async def test_the_pages_hold_every_payment_once_newest_first(world: World) -> N
         if "next" not in page:
             break
         assert page["next"].startswith(f"{45 - len(rows)} more; ")
-        page = await shown(world, *shlex.split(page["next"])[-2:])
+        limit, offset = (word.split("=")[1] for word in shlex.split(page["next"])[-2:])
+        page = await shown(world, limit, offset)
     assert [row["created_at"] for row in rows] == [START + 44 - n for n in range(45)]
 
 
 async def test_the_next_page_is_named_for_a_shell(world: World) -> None:
-    record = replace(OWN, name='it\'s "mine" $HOME')
+    record = replace(OWN, name='it\'s = "mine" $HOME')
     await world.invoices(record, 2, paid_every=1)
     command = shlex.split((await shown(world, 1, record=record))["next"].split("next page: ")[1])
-    assert command == ["lightning-cli", "nwc-payments", record.name, "1", "1"]
+    by_name = [f"name={record.name}", "limit=1", "offset=1"]
+    assert command == ["lightning-cli", "-k", "nwc-payments", *by_name]
 
 
 async def test_the_last_page_that_can_be_read_says_so(
@@ -140,7 +142,7 @@ async def test_the_last_page_that_can_be_read_says_so(
 ) -> None:
     monkeypatch.setattr(import_module("nwc.commands.payments"), "MAX_MERGED_OFFSET", 5)
     await world.invoices(OWN, 9, paid_every=1)
-    assert (await shown(world, 3, 2))["next"].endswith(" 3 5")
+    assert (await shown(world, 3, 2))["next"].endswith(" limit=3 offset=5")
     assert (await shown(world, 3, 5))["next"] == "older payments than the newest 8 are not shown"
     assert "next" not in await shown(world, 4, 5)
 

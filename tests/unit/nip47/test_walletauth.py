@@ -145,6 +145,8 @@ BAD = {
     "an unknown renewal": (f"{START}&renewal_period=hourly", "renewal_period: must be one of"),
     "isolated=1": (f"{START}&isolated=1", "isolated: must be true or false"),
     "a return link of controls": (f"{START}&return_to=a%3A%1B", "return_to: must be a URI"),
+    "a return link with a backslash": (f"{START}&return_to=a%3A%5Cnb", "return_to: must be a URI"),
+    "a relay with a backslash": (f"{START}&relay=wss%3A%2F%2Fa.example%2F%5Cn", "relay: must have only"),
     "no return link": (f"{START}&return_to=back", "return_to: must be a URI"),
     "the first form": (f"{START}&required_commands=pay_invoice", "the first form"),
     "the first form's secret": (f"{START}&secret={'5a' * 16}", "the first form"),

@@ -1,6 +1,7 @@
 """A node restored from its seed alone, and the commands of nwc/INSTALL.md for export and import."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -36,7 +37,7 @@ def test_connections_work_on_a_node_restored_from_its_seed(
     node: RealNode, node_factory: Any, relay: RestartableRelay, connect: Connect, tmp_path: Path
 ) -> None:
     """One connection is restored from the client's key alone, the other from an export."""
-    by_hand, by_list = connect(), connect(budget="1000sat", renewal="daily")
+    by_hand, by_list = connect(), connect(name="a = b", budget="1000sat", renewal="daily")
     shell(node, "lightning-cli nwc-export > nwc.json", tmp_path)
     again = node_factory.get_node(options=plugin_options(relay.url), start=False)
     secret = Path("regtest") / "hsm_secret"
@@ -50,7 +51,10 @@ def test_connections_work_on_a_node_restored_from_its_seed(
         called = {"name": by_hand.name, "pubkey": by_hand.pubkey}
         shown = restored.rpc.call("nwc-connect", called)
         assert shown["wallet_pubkey"] == by_hand.wallet_pubkey
-        answer = json.loads(shell(restored, 'lightning-cli nwc-import "$(cat nwc.json)"', tmp_path))
+        [command] = set(
+            re.findall(r'lightning-cli .*nwc-import .*"\$\(cat nwc.json\)"', INSTALL.read_text())
+        )
+        answer = json.loads(shell(restored, command, tmp_path))
         assert [one["result"] for one in answer["connections"]] == ["unchanged", "created"]
         for app in (by_hand, by_list):
             wait_until_announced(restored, app.name)
