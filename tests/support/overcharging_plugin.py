@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A plugin for the issuer of offers in tests: its invoices ask for another amount than was requested.
+"""A plugin for the issuer of offers in tests: its invoices ask for another amount than was requested, or
+have a blinded path that begins at another node.
 
 lightningd signs them, as it would for any issuer that has changed its own node.
 """
@@ -18,25 +19,51 @@ from pyln.client import Plugin
 from tests.double import bolt12
 
 AMOUNT_TYPE, AMOUNT = bolt12.FIELDS["invoice_amount_msat"]
+PATHS_TYPE, PATHS = bolt12.FIELDS["invoice_paths"]
+PAYINFO_TYPE, PAYINFO = bolt12.FIELDS["invoice_blindedpay"]
+# The generator of secp256k1.
+ANY_POINT = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
 
 plugin = Plugin()
-state = {"amount_msat": 0}
+# By the type of the field.
+changes: dict[int, bytes] = {}
 
 
 @plugin.hook("rpc_command")
 def on_command(rpc_command: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Change the amount of a BOLT12 invoice before lightningd signs it."""
+    """Change a BOLT12 invoice before lightningd signs it."""
     params = rpc_command["params"]
-    if rpc_command["method"] != "createinvoice" or not state["amount_msat"]:
+    if rpc_command["method"] != "createinvoice" or not changes:
         return {"result": "continue"}
-    changed = bolt12.with_record(params["invstring"], AMOUNT_TYPE, AMOUNT.write(state["amount_msat"]))
+    changed = params["invstring"]
+    for type_, value in changes.items():
+        changed = bolt12.with_record(changed, type_, value)
     return {"replace": {**rpc_command, "params": {**params, "invstring": changed}}}
 
 
 @plugin.method("overcharge")
 def overcharge(amount_msat: int) -> dict[str, Any]:
     """Put this amount into each BOLT12 invoice from now on; 0 ends that."""
-    state["amount_msat"] = int(amount_msat)
+    changes.clear()
+    if int(amount_msat):
+        changes[AMOUNT_TYPE] = AMOUNT.write(int(amount_msat))
+    return {}
+
+
+@plugin.method("begin-path")
+def begin_path(node_id: str) -> dict[str, Any]:
+    """Put a blinded path that begins at this node into each BOLT12 invoice from now on."""
+    hop = {"blinded_node_id": ANY_POINT, "encrypted_recipient_data": "07" * 50}
+    path = {"first_node_id": node_id, "first_path_key": ANY_POINT, "path": [hop]}
+    payinfo = {
+        "fee_base_msat": 0,
+        "fee_proportional_millionths": 0,
+        "cltv_expiry_delta": 10,
+        "htlc_minimum_msat": 0,
+        "htlc_maximum_msat": 10**12,
+        "features": "",
+    }
+    changes.update({PATHS_TYPE: PATHS.write([path]), PAYINFO_TYPE: PAYINFO.write([payinfo])})
     return {}
 
 
