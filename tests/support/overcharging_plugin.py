@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A plugin for the issuer of offers in tests: its invoices ask for another amount than was requested, or
-have a blinded path that begins at another node.
+have another blinded path.
 
 lightningd signs them, as it would for any issuer that has changed its own node.
 """
@@ -21,9 +21,6 @@ from tests.double import bolt12
 AMOUNT_TYPE, AMOUNT = bolt12.FIELDS["invoice_amount_msat"]
 PATHS_TYPE, PATHS = bolt12.FIELDS["invoice_paths"]
 PAYINFO_TYPE, PAYINFO = bolt12.FIELDS["invoice_blindedpay"]
-# The generator of secp256k1.
-ANY_POINT = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
-
 plugin = Plugin()
 # By the type of the field.
 changes: dict[int, bytes] = {}
@@ -50,11 +47,9 @@ def overcharge(amount_msat: int) -> dict[str, Any]:
     return {}
 
 
-@plugin.method("begin-path")
-def begin_path(node_id: str) -> dict[str, Any]:
-    """Put a blinded path that begins at this node into each BOLT12 invoice from now on."""
-    hop = {"blinded_node_id": ANY_POINT, "encrypted_recipient_data": "07" * 50}
-    path = {"first_node_id": node_id, "first_path_key": ANY_POINT, "path": [hop]}
+@plugin.method("replace-path")
+def replace_path(path: dict[str, Any]) -> dict[str, Any]:
+    """Put this blinded path into each BOLT12 invoice from now on."""
     payinfo = {
         "fee_base_msat": 0,
         "fee_proportional_millionths": 0,
