@@ -126,7 +126,7 @@ def parse_offer(decoded: Mapping[str, Any], network: str, now: float) -> Offer:
         raise OfferError(Fault.UNSUPPORTED, "must not ask for a quantity")
     if decoded.get("offer_absolute_expiry", now + 1) <= now:
         raise OfferError(Fault.INVALID, "must not have expired")
-    # `fetchinvoice` aborts on an empty list, and lightningd stops with it (v25.02.2 to v26.06.6).
+    # `fetchinvoice` aborts on an empty list, and lightningd stops with it (v26.06.6).
     if "offer_paths" in decoded and not decoded["offer_paths"]:
         raise OfferError(Fault.INVALID, "must have paths, or no list of them")
     amount_msat = decoded.get("offer_amount_msat")

@@ -13,6 +13,7 @@ from nwc.wallet.spending.large import MAX_LARGE_IN_ALL
 from tests.double import bolt12
 from tests.support.channel import Json
 from tests.support.forged import BOLT12_IN_DISGUISE, forged_invoice, invented_nodes, public_key
+from tests.support.lightningd_version import since
 from tests.support.processes import family
 from tests.support.waiting import wait_until
 from tests.wire.fixtures import Connect
@@ -108,7 +109,8 @@ each_forgery = pytest.mark.parametrize(
         node_twice,
         payee_as_its_own_neighbour,
         many_hints,
-        offer_without_paths,
+        # v25.09.3 and v25.12.1 take an empty list for none, so there this is a usual offer.
+        *since("26.04", offer_without_paths),
         bolt12_in_disguise,
         disguise_in_a_uri,
     ],
