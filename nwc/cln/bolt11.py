@@ -91,9 +91,7 @@ def amount_msat(invoice: str) -> int | None:
     """
     hrp, words = _split(invoice)
     _check_shape(hrp, words)
-    match = _AMOUNT.fullmatch(hrp)
-    if match is None:
-        raise ValueError("not a BOLT11 invoice: bad currency or amount")
+    match = _matched(hrp)
     digits, multiplier = match["digits"], match["multiplier"]
     if digits is None:
         return None
@@ -206,9 +204,7 @@ def with_terms(
     Raises:
         ValueError: the template is for an unknown chain.
     """
-    match = _AMOUNT.fullmatch(template.hrp)
-    if match is None:
-        raise ValueError("not a BOLT11 invoice: bad currency or amount")
+    match = _matched(template.hrp)
     own = (
         TaggedField("s", bech32.words_from_bytes(payment_secret)),
         TaggedField("p", bech32.words_from_bytes(payment_hash)),
@@ -319,9 +315,22 @@ def _bounded(invoice: str) -> str:
 
 
 def _check_shape(hrp: str, words: bytes) -> None:
-    """Raise ValueError for other bech32 strings, such as addresses."""
-    if not hrp.startswith("ln") or len(words) < _TIMESTAMP_LENGTH + _SIGNATURE_LENGTH:
-        raise ValueError("not a BOLT11 invoice: wrong prefix or too short")
+    """Raise ValueError for other bech32 strings, such as addresses.
+
+    lightningd reads `ln+i1` as the BOLT12 prefix `lni1`. Its words can be those of a BOLT11 invoice too,
+    and `decode` does not survive every BOLT12 invoice (nwc/README.md).
+    """
+    _matched(hrp)
+    if len(words) < _TIMESTAMP_LENGTH + _SIGNATURE_LENGTH:
+        raise ValueError("not a BOLT11 invoice: too short")
+
+
+def _matched(hrp: str) -> re.Match[str]:
+    """Return the currency and the amount of a human-readable part; raise ValueError if it has none."""
+    match = _AMOUNT.fullmatch(hrp)
+    if match is None:
+        raise ValueError("not a BOLT11 invoice: bad currency or amount")
+    return match
 
 
 def _parse_fields(words: bytes) -> tuple[TaggedField, ...]:

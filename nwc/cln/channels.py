@@ -1,4 +1,4 @@
-"""How much the node can send over the channels that `listpeerchannels` shows."""
+"""What the plugin reads of the channels that `listpeerchannels` shows."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -35,3 +35,13 @@ def sendable(channels: Iterable[dict[str, Any]]) -> Sendable:
         if channel["state"] in _STATES and channel.get("peer_connected", True)
     ]
     return Sendable(sum(amounts), max(amounts, default=0))
+
+
+def short_channel_ids(channels: Iterable[dict[str, Any]]) -> frozenset[str]:
+    """Return the short channel ids of these channels, with their aliases."""
+    return frozenset(
+        scid
+        for channel in channels
+        for scid in (channel.get("short_channel_id"), *channel.get("alias", {}).values())
+        if scid is not None
+    )

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from nwc.cln.channels import Sendable, sendable
+from nwc.cln.channels import Sendable, sendable, short_channel_ids
 from nwc.cln.errors import NodeUnavailableError, RpcCallError, RpcCode, translates_malformed_answers
 from nwc.cln.rpc import Params, RpcSocket, result_of
 
@@ -208,6 +208,11 @@ class Node:
     async def sendable(self) -> Sendable:
         """Return how much the node can send over its channels now."""
         return sendable((await self.call("listpeerchannels"))["channels"])
+
+    @translates_malformed_answers
+    async def short_channel_ids(self) -> frozenset[str]:
+        """Return the short channel ids of the node's channels, with their aliases."""
+        return short_channel_ids((await self.call("listpeerchannels"))["channels"])
 
     @translates_malformed_answers
     async def log_level(self) -> str:

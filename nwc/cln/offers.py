@@ -35,6 +35,8 @@ _CHAINS = {
     "signet": "f61eee3b63a380a477a063af32b2bbc97c9ff9f01f2c4225e973988108000000",
     "regtest": "06226e46111a0b59caaf126043eb5bbf28c34f3a5e332a1fc7b2b73cf188910f",
 }
+# `xpay` gives each blinded path this end of its own, a point whose secret key nobody knows.
+_XPAY_NODE_ID = "02" + "1".zfill(64)
 # What a proof shows, beside what it always shows.
 _PROOF_FIELDS = (
     "offer_description",
@@ -124,7 +126,7 @@ def parse_offer(decoded: Mapping[str, Any], network: str, now: float) -> Offer:
         raise OfferError(Fault.UNSUPPORTED, "must not ask for a quantity")
     if decoded.get("offer_absolute_expiry", now + 1) <= now:
         raise OfferError(Fault.INVALID, "must not have expired")
-    # `fetchinvoice` aborts on an empty list, and lightningd stops with it (v25.02.2 to v26.06.6).
+    # `fetchinvoice` aborts on an empty list, and lightningd stops with it (v26.06.6).
     if "offer_paths" in decoded and not decoded["offer_paths"]:
         raise OfferError(Fault.INVALID, "must have paths, or no list of them")
     amount_msat = decoded.get("offer_amount_msat")
@@ -177,6 +179,9 @@ def parse_invoice(
     # `xpay` aborts if it can use no path, and lightningd stops with it (v25.02.2 to v26.06.6).
     if any(_has_unknown_features(path["payinfo"].get("features", "")) for path in paths):
         raise OfferError(Fault.INVALID, "the invoice has a path with features that are not known")
+    # `askrene` aborts on a channel from a node to itself, and lightningd stops with it (before v26.06).
+    if any(path.get("first_node_id") == _XPAY_NODE_ID for path in paths):
+        raise OfferError(Fault.INVALID, "the invoice has a path that begins at a node that cannot exist")
     return FetchedInvoice(
         decoded["invoice_payment_hash"],
         decoded["invoice_node_id"],

@@ -2,7 +2,8 @@
 
 Only this module names the commands that pay (`_INVOICE_COMMANDS`, `_KEYSEND_COMMANDS`). `pay` and
 `keysend` come first: `xpay` and `xkeysend` have faults by which a payee, or an app, can stop the node.
-They are used if the node has no other command, or if the owner chose them (`nwc-pay-command`).
+They are used if the node has no other command, or if the owner chose them (`nwc-pay-command`). Since
+v26.06 a payee can stop the node through `keysend` too: only the circuit breaker limits that.
 
 An invoice of the own node needs no other command: `pay` settles it in one database transaction, `xpay`
 only after a hook of other plugins, and a kill before that leaves its part pending for ever.
@@ -20,7 +21,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
-from nwc.cln import offers
+from nwc.cln import bolt12, offers
 from nwc.cln.channels import Sendable
 from nwc.cln.errors import (
     UNREADABLE,
@@ -190,6 +191,8 @@ class Payer:
             return await self._node.call_within(PAYMENT_BOUNDS, "pay", given)
 
         async def xpay() -> Json:
+            if invoice.startswith(bolt12.PREFIX):
+                await self._check_blinded_paths(invoice)
             has_label = "label" in await self._parameters("xpay")
             given = {
                 "invstring": invoice,
@@ -201,6 +204,19 @@ class Payer:
             return await self._node.call_within(PAYMENT_BOUNDS, "xpay", given, name=label)
 
         return await self._first_that_runs(self._invoice_commands, {"pay": pay, "xpay": xpay})
+
+    @translates_malformed_answers
+    async def _check_blinded_paths(self, invoice: str) -> None:
+        """Raise RpcCallError if a blinded path of a BOLT12 invoice begins at the own node.
+
+        The payee says there what this node shall forward. If that is less than what is to arrive, `xpay`
+        stops lightningd.
+        """
+        paths: list[Json] = (await self.decode(invoice))["invoice_paths"]
+        begins = {path.get("first_node_id") or path["first_scid"] for path in paths}
+        own = {(await self._node.info())["id"], *await self._node.short_channel_ids()}
+        if begins & own:
+            raise RpcCallError("xpay", RpcCode.PAY_ROUTE_NOT_FOUND, "a blinded path begins at this node")
 
     async def can_keysend(self) -> bool:
         """Return True if the node has a keysend command that takes a limit on the fee."""

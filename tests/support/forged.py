@@ -14,6 +14,19 @@ _PAYMENT_METADATA, _ROUTE_HINT = "m", "r"
 # BOLT9: var_onion_optin and payment_secret compulsory, basic_mpp.
 _FEATURES = 0x024100
 
+# A BOLT12 invoice with a valid signature: lightningd ignores the plus sign. Its field
+# `invreq_bip_353_name` is not UTF-8, and `decode` writes it as it is; lightningd ends a plugin for that.
+# The words are also those of a BOLT11 invoice, with a payment hash and a right checksum.
+BOLT12_IN_DISGUISE = (
+    "ln+i1qqcqqqqpp5qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqzdfqqqqqqqqqqqqqqq2qsqvgnwgcg"
+    "35z6ee2h3yczraddm72xrfua9uve2rlrm9deu7xyfzr6mqvql7q9qvcp8n0nx0muaewav2ksx99wwsu9swq5mlndjmn3gm9v"
+    "l9q2mzmup0xqz0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqzqnehen8a7wuhwk9tgrzjh8gwzc8q2d"
+    "lekedec5djk0js9d3d7qhnqqqpgsuqqqqqqqqqqqqqqqxqqqqqqqqqqqqqqqqqqqqqqqqqyqqpfqpqx5zqqqqqqqqqqqqqqq"
+    "qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq4gqsrvppqfyfgsnmyga8ueatfuxmvnd0h3xfk3kcz00t3qlznsfrpmrwdvk"
+    "6puzqav6lk785ffpd5mrza26aj3jsv8rqdfg9agj3dkc6y0dljw9y4d23slf5ja9ht6w0e6hk5zhusp69j5v4kt5c8kheu2p"
+    "arkwqlue5tt0aq0nswqqqqqcpacva"
+)
+
 
 @dataclass(frozen=True)
 class Hop:

@@ -21,6 +21,8 @@ def answer_of(action: str, failure: str, preimage: str) -> dict[str, str]:
     match action:
         case "refuse":
             return {"result": "fail", "failure_message": failure}
+        case "refuse-onion":
+            return {"result": "fail", "failure_onion": failure}
         case "take":
             return {"result": "resolve", "payment_key": preimage}
         case _:
@@ -38,7 +40,10 @@ def on_htlc(request: Any, **_: Any) -> None:
 
 @plugin.method("htlcs")
 def set_mode(mode: str, failure: str = UNKNOWN_DETAILS, preimage: str = "") -> dict[str, int]:
-    """Accept, hold, refuse or take HTLCs from now on; all but `hold` also answer the held ones."""
+    """Accept, hold, refuse or take HTLCs from now on; all but `hold` also answer the held ones.
+
+    `refuse-onion` refuses with an encrypted failure, for the payer to decrypt.
+    """
     state.update(mode=mode, failure=failure, preimage=preimage)
     return {"answered": 0 if mode == "hold" else _answer_held(mode, 0, failure, preimage)}
 

@@ -74,6 +74,10 @@ class RealPayee(RealNode):
         """Refuse HTLCs from now on, with a failure message in hex (BOLT4: code and data)."""
         self._set_mode("refuse", failure)
 
+    def refuse_with_onion(self, failure: bytes) -> None:
+        """Refuse HTLCs from now on, with an encrypted failure of another hop (BOLT4)."""
+        self._set_mode("refuse-onion", failure.hex())
+
     def accept(self) -> None:
         """Let lightningd decide about HTLCs from now on, and about those that are held."""
         self._set_mode("accept")

@@ -15,6 +15,7 @@ from pyln.proto.invoice import Invoice, RouteHint, RouteHintSet
 from nwc.cln import bolt11
 from nwc.nostr import bech32
 from tests.double import bolt11 as double
+from tests.support.forged import BOLT12_IN_DISGUISE
 
 NODE_SECRET = "e126f68f7eafcc8b74f54d269fe206be715000f94dac067d1c04a8ca3b2db734"
 NODE_ID = "03e7156ae33b0a208d0744199163177e909e80176e55d97a2f221ede0f934dd9ad"
@@ -206,6 +207,23 @@ def test_other_texts_are_not_invoices(invoice: str) -> None:
     for function in (bolt11.timestamp, bolt11.parse, bolt11.payment_hash, bolt11.amount_msat):
         with pytest.raises(ValueError):
             function(invoice)
+
+
+@pytest.mark.parametrize(
+    "hrp", ["lni", "ln+i", "ln+ o", "lnp", "lnr", "ln", "lnbc+", "ln bc", "lnbc1x", "lnxy"]
+)
+def test_words_of_an_invoice_behind_another_prefix_are_no_invoice(hrp: str) -> None:
+    """lightningd reads some of these as BOLT12, and does not survive all of that."""
+    disguised = replace(bolt11.parse(COFFEE), hrp=hrp).encode()
+    for read in (bolt11.payment_hash, bolt11.timestamp, bolt11.description):
+        with pytest.raises(ValueError, match="not a BOLT11 invoice"):
+            read(disguised)
+
+
+def test_a_bolt12_invoice_in_disguise_is_no_invoice() -> None:
+    bech32.decode(BOLT12_IN_DISGUISE)
+    with pytest.raises(ValueError, match="not a BOLT11 invoice"):
+        bolt11.payment_hash(BOLT12_IN_DISGUISE)
 
 
 def test_a_wrong_checksum_is_refused() -> None:

@@ -45,6 +45,7 @@ def path(hops: int = 1, data_bytes: int = 50, **payinfo: Any) -> Json:
     }
 
 
+XPAY_PATH = {**path(), "first_node_id": "02" + "00" * 31 + "01"}
 DECODED_INVOICE: Json = {
     "type": "bolt12 invoice",
     "offer_id": OFFER_ID,
@@ -165,6 +166,9 @@ def test_an_invoice_is_read() -> None:
         # lightningd's `xpay` does not survive them.
         {"invoice_paths": [path(features="01")]},
         {"invoice_paths": [path(), path(features="400000")]},
+        # Nor this path, before v26.06: it begins where `xpay` lets all blinded paths end.
+        {"invoice_paths": [XPAY_PATH]},
+        {"invoice_paths": [path(), XPAY_PATH]},
     ],
     ids=lambda changes: ",".join(f"{name}={str(value)[:20]}" for name, value in changes.items()),
 )
@@ -176,6 +180,12 @@ def test_another_invoice_than_the_wanted_one_is_refused(changes: Json) -> None:
 def test_usual_blinded_paths_fit() -> None:
     assert parse(invoice_paths=[path(hops=3, data_bytes=90)] * 20)
     assert parse(invoice_paths=[path(cltv_expiry_delta=2016)])
+
+
+def test_a_blinded_path_may_begin_at_a_channel() -> None:
+    begins_at_channel = {**path(), "first_scid": "103x1x0", "first_scid_dir": 0}
+    del begins_at_channel["first_node_id"]
+    assert parse(invoice_paths=[begins_at_channel])
 
 
 @pytest.mark.parametrize("features", ["", "00", "02", "aaaa"])

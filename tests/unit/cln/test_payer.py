@@ -73,6 +73,26 @@ async def pay(payer: Payer, amount_msat: int | None = None) -> Json:
     )
 
 
+CHANNELS = [
+    {"short_channel_id": "103x1x0", "alias": {"local": "1x2x3", "remote": "4x5x6"}},
+    {"alias": {"local": "7x8x9"}},
+    {"state": "OPENINGD"},
+]
+
+
+def bolt12_answers(*begins: Json) -> Json:
+    return {
+        "decode": {"invoice_paths": [*begins, {"first_node_id": "05"}]},
+        "listpeerchannels": {"channels": CHANNELS},
+    }
+
+
+async def pay_bolt12(payer: Payer) -> Json:
+    return await payer.pay_invoice(
+        "lni1q", amount_msat=None, max_fee_msat=7, retry_for_s=50, label=LABEL
+    )
+
+
 async def keysend(payer: Payer, tlvs: dict[str, str] | None = None) -> Json:
     return await payer.keysend(
         "02", amount_msat=9, max_fee_msat=7, retry_for_s=50, label=LABEL, tlvs=tlvs or {}
@@ -108,11 +128,11 @@ async def test_the_fee_of_a_blinded_path_counts_against_the_limit(
     usage: str, command: str, maxfee: int
 ) -> None:
     """`pay` takes it for a part of the amount."""
-    node = HelpfulNode(usage)
+    node = HelpfulNode(usage, **bolt12_answers())
     await Payer(node).pay_invoice(
         "lni1", amount_msat=None, max_fee_msat=7, retry_for_s=50, label=LABEL, blinded_fee_msat=3
     )
-    [(given_command, given)] = node.asked
+    given_command, given = node.asked[-1]
     assert given_command == command
     assert (given["maxfee"] if isinstance(given, dict) else given[-1]) == maxfee
 
@@ -245,6 +265,41 @@ async def test_which_errors_of_xpay_are_the_end(code: int, is_over: bool) -> Non
     with pytest.raises(PayCommandError) as raised:
         await pay(Payer(HelpfulNode(XPAY, xpay=error)))
     assert raised.value.is_over == is_over
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [{"first_node_id": "03"}, *({"first_scid": s} for s in ("103x1x0", "1x2x3", "4x5x6", "7x8x9"))],
+    ids=str,
+)
+async def test_xpay_gets_no_blinded_path_that_begins_at_the_own_node(begin: Json) -> None:
+    """lightningd v26.06.6 aborts on what the payee may write there."""
+    node = HelpfulNode(XPAY, **bolt12_answers(begin))
+    with pytest.raises(PayCommandError) as error:
+        await pay_bolt12(Payer(node))
+    assert (error.value.code, error.value.is_over) == (205, True)
+    assert not error.value.exceeds_fee_limit
+    assert "xpay" not in node.tried()
+
+
+async def test_xpay_gets_blinded_paths_that_begin_elsewhere() -> None:
+    node = HelpfulNode(XPAY, **bolt12_answers({"first_node_id": "04"}, {"first_scid": "103x1x1"}))
+    await pay_bolt12(Payer(node))
+    assert node.tried()[-1] == "xpay"
+
+
+async def test_pay_gets_any_blinded_path() -> None:
+    node = HelpfulNode(PAY, XPAY, **bolt12_answers({"first_node_id": "03"}))
+    await pay_bolt12(Payer(node))
+    assert node.tried() == ["pay"]
+
+
+@pytest.mark.parametrize("decoded", [{}, {"invoice_paths": [{}]}, {"invoice_paths": 7}], ids=str)
+async def test_xpay_gets_no_invoice_that_cannot_be_decoded(decoded: Json) -> None:
+    node = HelpfulNode(XPAY, **{**bolt12_answers(), "decode": decoded})
+    with pytest.raises(NodeUnavailableError):
+        await pay_bolt12(Payer(node))
+    assert "xpay" not in node.tried()
 
 
 KEYSEND_GIVEN = {"destination": "02", "amount_msat": 9, "maxfee": 7, "label": LABEL, "retry_for": 50}

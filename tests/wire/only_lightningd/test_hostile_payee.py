@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.faults import FAULTY_PLUGIN
+from tests.support.onion_error import error_of_a_missing_hop
 from tests.support.waiting import wait_until
 from tests.wire.fixtures import Connect, ConnectedApp
 from tests.wire.only_lightningd.hostile_line import *  # noqa: F403
@@ -56,6 +57,20 @@ def test_a_payment_refused_with_any_code_fails_and_leaves_the_budget_whole(
         assert is_alive(node)
         wait_until_free(node, app)
         assert books(node, app) == (0, 0)
+
+
+@pytest.mark.parametrize("failure", [*UNKNOWN_CODES, *KNOWN_CODES, "4016"])
+def test_an_error_in_the_name_of_a_hop_behind_the_payee_is_survived(
+    node: RealNode, payee: RealPayee, connect: Connect, failure: str
+) -> None:
+    """`xpay` and `keysend` do not survive it, since v26.06."""
+    app = connect(budget="10sat")
+    payee.refuse_with_onion(error_of_a_missing_hop(bytes.fromhex(failure)))
+    answer = ask_patiently(node, app, "pay_invoice", {"invoice": payee.invoice(1000)["bolt11"]})
+    assert answer.code == "PAYMENT_FAILED"
+    assert is_alive(node)
+    wait_until_free(node, app)
+    assert books(node, app) == (0, 0)
 
 
 def test_a_keysend_that_needs_two_parts_is_booked_as_received(

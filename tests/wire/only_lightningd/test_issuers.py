@@ -1,4 +1,4 @@
-"""`pay` with issuers of offers that change the amount, never answer, or end after the invoice."""
+"""`pay` with issuers of offers that change the invoice, never answer, or end after the invoice."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.blinded_path import payment_path
 from tests.support.processes import ROOT
 from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import wait_until
@@ -22,6 +23,8 @@ AMOUNT_MSAT = 100_000
 OVERCHARGING_PLUGIN = ROOT / "tests" / "support" / "overcharging_plugin.py"
 # Long enough to kill a node.
 DELAY_S = 5
+# Where `xpay` lets each blinded path end.
+XPAY_NODE_ID = "02" + "00" * 31 + "01"
 
 
 @pytest.fixture(scope="module")  # type: ignore[no-redef]
@@ -39,7 +42,7 @@ def app(connect: Connect) -> ConnectedApp:
 
 @pytest.fixture
 def overcharging(payee: RealPayee) -> Iterator[RealPayee]:
-    """The payee, with a plugin that changes the amount of its invoices."""
+    """The payee, with a plugin that changes its invoices."""
     payee.rpc.plugin_start(str(OVERCHARGING_PLUGIN))
     yield payee
     payee.rpc.plugin_stop(str(OVERCHARGING_PLUGIN))
@@ -71,6 +74,17 @@ def test_an_issuer_that_asks_for_the_right_amount_again_is_paid(
     assert app.ask("pay", {"payment": offer}).code == "NOT_FOUND"
     overcharging.rpc.call("overcharge", {"amount_msat": 0})
     assert app.ask("pay", {"payment": offer}).result["state"] == "settled"
+
+
+def test_a_path_on_which_lightningd_aborts_is_not_paid(
+    node: RealNode, app: ConnectedApp, overcharging: RealPayee
+) -> None:
+    path = payment_path([XPAY_NODE_ID, node.id], 0)
+    overcharging.rpc.call("replace-path", {"path": path})
+    answer = app.ask("pay", {"payment": overcharging.offer(AMOUNT_MSAT)})
+    assert (answer.code, "a node that cannot exist" in answer.message) == ("NOT_FOUND", True)
+    assert node.rpc.getinfo()["id"]
+    assert books(node, app) == (0, 0)
 
 
 def test_an_issuer_that_never_answers_is_not_found(

@@ -8,15 +8,28 @@ from typing import Any
 
 import pytest
 
+from tests.support.blinded_path import payment_path
 from tests.support.lightningd_version import runs_since
+from tests.support.processes import ROOT
 from tests.support.waiting import wait_until
 from tests.wire.fixtures import Connect
 from tests.wire.only_lightningd.hostile_line import *  # noqa: F403
-from tests.wire.only_lightningd.hostile_line import SLOW_PLUGIN, reservations
+from tests.wire.only_lightningd.hostile_line import (
+    SLOW_PLUGIN,
+    ask_patiently,
+    is_alive,
+    parts,
+    reservations,
+    wait_until_free,
+)
 from tests.wire.real_node import RealNode
 from tests.wire.real_payee import RealPayee
 from tests.wire.test_spending import AMOUNT_MSAT, books, check_paid, pay
 
+OVERCHARGING_PLUGIN = ROOT / "tests" / "support" / "overcharging_plugin.py"
+NOTHING = {"amount_sent_msat": 0}
+# The largest payment here, with its fee.
+MOST_SENT_MSAT = 2 * AMOUNT_MSAT
 ALL = ["pay", "keysend", "xpay", "xkeysend"]
 # The commands called, in the order of ALL. If lightningd refuses `pay` and `keysend` as deprecated,
 # `help` still shows `pay`, so it is tried. Before 26.06 none is deprecated and there is no `xkeysend`.
@@ -95,6 +108,26 @@ def test_a_reservation_carries_the_label_of_its_payment(
     payee.release()
     check_paid(app.answer_to(request), invoice, payee.fee_msat(AMOUNT_MSAT))
     wait_until(lambda: not reservations(node), "no reservation to be left")
+
+
+# lightningd adds 1,000,000 in 32 bits and divides by the sum. The first forwards a hundred times what
+# arrives, the second less than what it should deliver.
+@pytest.mark.parametrize("fee_ppm", [2**32 - 990_000, 4_000_000_000])
+def test_an_issuer_cannot_tell_this_node_how_much_to_send(
+    node: RealNode, payee: RealPayee, neighbour: RealPayee, connect: Connect, fee_ppm: int
+) -> None:
+    """`xpay` would send that, or stop lightningd (v26.06.6)."""
+    app = connect(budget="1000sat")
+    payee.rpc.plugin_start(str(OVERCHARGING_PLUGIN))
+    path = payment_path([node.id, neighbour.id], fee_ppm)
+    payee.rpc.call("replace-path", {"path": path})
+    answer = ask_patiently(node, app, "pay", {"payment": payee.offer(AMOUNT_MSAT)})
+    payee.rpc.plugin_stop(str(OVERCHARGING_PLUGIN))
+    assert answer.code == "PAYMENT_FAILED"
+    assert is_alive(node)
+    wait_until_free(node, app)
+    assert max(part["amount_sent_msat"] for part in [NOTHING, *parts(node)]) <= MOST_SENT_MSAT
+    assert books(node, app) == (0, 0)
 
 
 def called(node: RealNode) -> list[str]:

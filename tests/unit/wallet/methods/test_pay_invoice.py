@@ -15,6 +15,7 @@ from nwc.wallet.bolt11_payment import fee_limit_msat
 from nwc.wallet.context import Call
 from nwc.wallet.methods.pay_invoice import parse_params, pay_invoice
 from nwc.wallet.spending.payment import MAX_PAYMENT_MSAT
+from tests.support.forged import BOLT12_IN_DISGUISE
 from tests.unit.helpers import JSON_VALUES
 from tests.unit.wallet.paying_node import (
     OWN_SECRET,
@@ -131,6 +132,7 @@ def test_an_invoice_may_be_written_in_these_ways(bench: PayingBench, text: str) 
         "ln" + "q" * 20_000,
         "lno1pqpzwyq2qe3k7enxv4j3gjgqqqqqqqqqqqqq",
         "lni1qqg",
+        BOLT12_IN_DISGUISE,
         "LNR1QQG",
         "user@example.com",
         "₿user@example.com",
