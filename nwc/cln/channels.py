@@ -1,4 +1,4 @@
-"""How much the node can send over the channels that `listpeerchannels` shows."""
+"""What the channels of `listpeerchannels` show: how much the node can send, and which HTLCs it holds."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,6 +6,9 @@ from typing import Any
 
 # HTLCs can be added to these: lightningd's `channel_state_can_add_htlc`.
 _STATES = ("CHANNELD_NORMAL", "CHANNELD_AWAITING_SPLICE")
+# An incoming HTLC stays in this state until it is fulfilled or failed. lightningd stores the preimage in
+# the same transaction as the next state (`fulfill_htlc`).
+_HELD = "RCVD_ADD_ACK_REVOCATION"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +38,20 @@ def sendable(channels: Iterable[dict[str, Any]]) -> Sendable:
         if channel["state"] in _STATES and channel.get("peer_connected", True)
     ]
     return Sendable(sum(amounts), max(amounts, default=0))
+
+
+def held_htlcs(channels: Iterable[dict[str, Any]], payment_hash: str) -> frozenset[int]:
+    """Return the ids of the incoming HTLCs with this payment hash that are neither fulfilled nor failed.
+
+    An id is unique within its channel only.
+
+    Raises:
+        KeyError, TypeError: a channel is unreadable.
+
+    """
+    return frozenset(
+        htlc["id"]
+        for channel in channels
+        for htlc in channel.get("htlcs", ())
+        if (htlc["direction"], htlc["state"]) == ("in", _HELD) and htlc["payment_hash"] == payment_hash
+    )

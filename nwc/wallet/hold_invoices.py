@@ -7,13 +7,16 @@
 What keeps the money right:
 
 1. Only the connection that made an invoice settles and cancels it.
-2. It is settled only in state accepted, when the whole amount has arrived: `hold` would give the
-   preimage away for a part of it too.
+2. It is settled only in state accepted, and only while `hold` has the whole amount: it would give the
+   preimage away for a part of it too. If it accepts the last part in the moment in which the first one
+   times out, it has a part only, and says "accepted".
 3. An accepted invoice that nobody settles is cancelled CANCEL_MARGIN blocks before its deadline, long
    before a peer would close the channel for it.
 4. What was paid is counted before the record says "settled". The ledger remembers the payment hashes
    that are counted until their records are done, so a crash in between counts nothing twice.
 5. If the connection is gone (revoked), its open invoices are cancelled, and nothing is counted.
+6. What `hold` says is paid is counted once lightningd has the preimage. If lightningd is killed before,
+   it asks `hold` again, which cannot settle any more, and fails the HTLCs after its MPP timeout (60 s).
 
 `hold` gives no notification, so each open invoice is looked up every POLL_S seconds.
 """
@@ -44,6 +47,9 @@ MAX_OPEN_PER_CONNECTION = 100
 DEADLINE_MARGIN = 18 + 6
 # An invoice is cancelled this many blocks before its deadline.
 CANCEL_MARGIN = 3
+# How long lightningd may hold HTLCs that `hold` has settled; it takes milliseconds. The MPP timeout of
+# `hold` must be longer: an HTLC that it has failed looks like one that is fulfilled.
+LOST_AFTER_S = 3.0
 
 _NOT_FOUND = "there is no such hold invoice of this connection"
 _SYNCING = ("warning_bitcoind_sync", "warning_lightningd_sync")
@@ -145,6 +151,8 @@ class HoldInvoices:
         """
         await self.require()
         async with self._adding[connection_id], self._lock(payment_hash):
+            if self._client_pubkey_of(connection_id) is None:
+                raise Nip47Error(ErrorCode.UNAUTHORIZED, "this connection is revoked")
             known = self.records.get(connection_id, payment_hash)
             if known is None or known.request_id != request_id:
                 await self._check_new(connection_id, payment_hash)
@@ -216,6 +224,9 @@ class HoldInvoices:
 
         """
         await self.records.ready()
+        for adding in [lock for id_, lock in self._adding.items() if connection_id in (None, id_)]:
+            async with adding:
+                pass  # what is being made is cancelled too; nothing is made afterwards
         wanted = [
             (id_, hash_)
             for id_, hash_ in self.records.not_done()
@@ -301,6 +312,12 @@ class HoldInvoices:
             await self._end(connection_id, record, HoldRecordState.EXPIRED)
 
     async def _accepted(self, connection_id: str, record: HoldRecord, found: HoldInvoice) -> None:
+        if found.accepted_msat < record.amount_msat:
+            _log.warning(
+                "the hold invoice %s is cancelled: a part of its payment was failed", record.payment_hash
+            )
+            await self._cancel(connection_id, record, HoldRecordState.CANCELLED)
+            return
         deadline = max(0, (found.lowest_cltv_expiry or 0) - DEADLINE_MARGIN)
         info = await self._node.info()
         if int(info["blockheight"]) >= deadline - CANCEL_MARGIN:
@@ -323,15 +340,13 @@ class HoldInvoices:
         elif not record.is_announced:
             await self._announce(connection_id, record)
 
-    async def _cancel(
-        self, connection_id: str, record: HoldRecord, state: HoldRecordState
-    ) -> HoldRecordState:
-        """Cancel an open invoice, and return how it has ended."""
+    async def _cancel(self, connection_id: str, record: HoldRecord, state: HoldRecordState) -> None:
+        """Cancel an open invoice, and store how it has ended."""
         found = await self.plugin.find(record.payment_hash)
         if found is not None and found.state in (HoldState.UNPAID, HoldState.ACCEPTED):
             await self.plugin.cancel(record.payment_hash)
             found = await self.plugin.find(record.payment_hash)
-        return await self._ended(connection_id, record, found, state)
+        await self._ended(connection_id, record, found, state)
 
     async def _ended(
         self,
@@ -339,7 +354,7 @@ class HoldInvoices:
         record: HoldRecord,
         found: HoldInvoice | None,
         state: HoldRecordState,
-    ) -> HoldRecordState:
+    ) -> None:
         """Store how an invoice has ended: settled, or else in the given state.
 
         Raises:
@@ -348,11 +363,25 @@ class HoldInvoices:
         """
         if found is None or found.state is HoldState.CANCELLED:
             await self._end(connection_id, record, state)
-            return state
-        if found.state is not HoldState.PAID:
+        elif found.state is not HoldState.PAID:
             raise RpcCallError("cancelholdinvoice", 0, "it is still open")
-        await self._paid(connection_id, record, found)
-        return HoldRecordState.SETTLED
+        elif await self._is_lost(record.payment_hash, found):
+            _log.warning(
+                "the hold invoice %s is not counted: hold says that it is paid, but lightningd did not "
+                "get its preimage, and fails the payment",
+                record.payment_hash,
+            )
+            await self._end(connection_id, record, HoldRecordState.CANCELLED)
+        else:
+            await self._paid(connection_id, record, found)
+
+    async def _is_lost(self, payment_hash: str, found: HoldInvoice) -> bool:
+        """Return True if lightningd still holds HTLCs of a paid invoice, and so will not be paid."""
+        for wait_s in (0, LOST_AFTER_S):
+            await asyncio.sleep(wait_s)
+            if not found.paid_htlcs & await self._node.held_htlcs(payment_hash):
+                return False
+        return True
 
     async def _paid(self, connection_id: str, record: HoldRecord, found: HoldInvoice) -> None:
         """Count a settled invoice, then store that it is settled, then notify apps. In this order."""

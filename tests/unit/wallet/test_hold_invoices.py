@@ -1,7 +1,9 @@
 """Hold invoices on the double: who may do what, in which state, and what is counted after a crash."""
 
+import asyncio
 import contextlib
 import hashlib
+import json
 import time
 from dataclasses import replace
 from typing import Any
@@ -92,6 +94,12 @@ class Holding:
         await self.make(number)
         await self.pay(number, **params)
         await self.holds.poll()
+
+    async def lightningd_holds(self, *ids: int, number: int = 1) -> None:
+        """Let lightningd show these HTLCs of an invoice as neither fulfilled nor failed."""
+        held = {"direction": "in", "state": "RCVD_ADD_ACK_REVOCATION", "payment_hash": hash_of(number)}
+        htlcs = [{"id": id_, **held} for id_ in ids]
+        await self.world.dev("dev-channels", channels=[{"state": "CHANNELD_NORMAL", "htlcs": htlcs}])
 
     async def lookup(self, number: int = 1, asking: Connection = MINE) -> Json:
         return await self.world.lookup(asking, payment_hash=hash_of(number))
@@ -304,6 +312,20 @@ async def test_a_part_of_the_amount_is_not_accepted_and_cannot_be_settled(holdin
     assert await holding.received() == AMOUNT_MSAT
 
 
+async def test_an_invoice_of_which_hold_has_failed_a_part_is_not_settled(holding: Holding) -> None:
+    """The first part has timed out while the last one made `hold` accept the invoice."""
+    await holding.make()
+    await holding.pay(amount_msat=1000)
+    await holding.pay(amount_msat=AMOUNT_MSAT - 1000)
+    listed = await holding.listed()
+    listed["htlcs"][0]["state"] = "cancelled"
+    db = holding.node.lightningd.state.db
+    db.execute("UPDATE holds SET listed = ?", (json.dumps(listed),))
+    assert "it is cancelled" in await refusal(holding.settle())
+    assert (await holding.listed())["state"] == "cancelled"
+    assert holding.notified == []
+
+
 async def test_the_deadline_is_that_of_the_part_which_expires_first(holding: Holding) -> None:
     await holding.make()
     await holding.pay(amount_msat=1000, blocks=200)
@@ -443,6 +465,50 @@ async def test_nothing_is_settled_while_the_node_reads_blocks(
     assert (await holding.listed())["state"] == "accepted"
 
 
+async def test_what_is_paid_is_counted_once_lightningd_has_the_preimage(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold_invoices, "LOST_AFTER_S", 0)
+    await holding.accept()
+    await holding.lightningd_holds(0)
+    looks = 0
+
+    async def fulfil(method: str, _: Json) -> None:
+        nonlocal looks
+        looks += method == "listpeerchannels"
+        if looks == 2:
+            await holding.lightningd_holds()
+
+    holding.node.before = fulfil
+    assert await holding.settle() == {}
+    assert looks == 2
+    assert (await holding.received(), await holding.state()) == (AMOUNT_MSAT, "settled")
+
+
+async def test_an_htlc_that_hold_does_not_count_delays_nothing(holding: Holding) -> None:
+    """A payer can send further HTLCs with the same payment hash; `hold` refuses them."""
+    await holding.accept()
+    await holding.lightningd_holds(1)
+    await holding.settle()
+    assert await holding.received() == AMOUNT_MSAT
+
+
+async def test_a_settlement_that_lightningd_did_not_get_is_not_counted(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lightningd was killed, and has asked `hold` again, which does not settle twice."""
+    monkeypatch.setattr(hold_invoices, "LOST_AFTER_S", 0)
+    await holding.accept()
+    await holding.world.dev("settleholdinvoice", preimage=preimage_of(1))
+    await holding.lightningd_holds(0)
+    holding.new_process()
+    await holding.holds.poll()
+    await holding.lightningd_holds()  # `hold` has failed it
+    await holding.holds.poll()
+    assert (await holding.received(), await holding.state()) == (0, "failed")
+    assert holding.notified == [(ALICE, "accepted"), (ALICE, "cancelled")]
+
+
 # Owners
 
 
@@ -523,6 +589,32 @@ async def test_the_open_invoices_of_a_connection_are_cancelled_for_the_owner(hol
         "paid",
         "unpaid",
     ]
+
+
+async def test_what_is_being_made_while_its_connection_is_revoked_is_cancelled_too(
+    holding: Holding,
+) -> None:
+    """One request is being served, another waits for it, a third comes too late."""
+    injecting, revoked = asyncio.Event(), asyncio.Event()
+
+    async def pause(method: str, _: Json) -> None:
+        if method == "injectholdinvoice":
+            injecting.set()
+            await revoked.wait()
+
+    holding.node.before = pause
+    first = asyncio.create_task(holding.make(1))
+    await injecting.wait()
+    second = asyncio.create_task(refusal(holding.make(2)))
+    holding.gone.add(ALICE)
+    cancelling = asyncio.create_task(holding.holds.cancel_open(ALICE))
+    await asyncio.sleep(0)
+    revoked.set()
+    await first
+    assert await cancelling == (1, 0)
+    assert (await holding.listed(1))["state"] == "cancelled"
+    assert await second == await refusal(holding.make(3)) == "UNAUTHORIZED: this connection is revoked"
+    assert await holding.world.dev("listholdinvoices", payment_hash=hash_of(2)) == {"holdinvoices": []}
 
 
 async def test_what_could_not_be_cancelled_is_cancelled_by_the_next_poll(holding: Holding) -> None:

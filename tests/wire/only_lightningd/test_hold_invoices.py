@@ -5,6 +5,7 @@
 
 import hashlib
 import secrets
+import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
@@ -277,6 +278,28 @@ def test_an_accepted_invoice_survives_a_restart_of_lightningd(
     wait_until(lambda: escrow.settle().body.get("error") is None, "lightningd to be ready")
     escrow.wait_for_payer("complete")
     assert received_msat(escrow) == AMOUNT_MSAT
+
+
+def test_a_settlement_that_lightningd_did_not_get_is_not_counted(
+    escrow_app: ConnectedApp, node: PaidNode
+) -> None:
+    """lightningd is killed after hold has stored the preimage, and before lightningd has."""
+    escrow = accepted(escrow_app, node)
+    node.kill_node()
+    payment_hash, preimage = bytes.fromhex(escrow.payment_hash), bytes.fromhex(escrow.preimage)
+    with sqlite3.connect(node.directory / "hold" / "hold.sqlite3") as hold:
+        changes = "state = 'paid', preimage = ? WHERE payment_hash = ?"
+        hold.execute(f"UPDATE invoices SET {changes}", (preimage, payment_hash))
+        of_invoice = "invoice_id = (SELECT id FROM invoices WHERE payment_hash = ?)"
+        hold.execute(f"UPDATE htlcs SET state = 'paid' WHERE {of_invoice}", (payment_hash,))
+    node.start_node()
+    node.wait_for_channel()
+    wait_until_announced(node, escrow_app.name)
+    escrow.wait_for("failed")
+    escrow.wait_for_payer("failed")
+    assert received_msat(escrow) == 0
+    types = ["hold_invoice_accepted", "hold_invoice_canceled"]
+    wait_until(lambda: notified(escrow) == types, "the notification")
 
 
 def test_a_restart_of_hold_loses_the_payment_and_counts_nothing(
