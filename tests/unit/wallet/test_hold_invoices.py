@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from nwc.cln import bolt11
-from nwc.cln.errors import NodeUnavailableError
-from nwc.cln.hold import HoldPlugin
+from nwc.cln.bolt11 import MAX_AMOUNT_MSAT
+from nwc.cln.errors import NodeUnavailableError, RpcCallError
+from nwc.cln.hold import MAX_RECEIVED_MSAT, HoldInvoice, HoldPlugin, HoldState
 from nwc.cln.node import Json
 from nwc.nip47.errors import Nip47Error
 from nwc.wallet import hold_invoices, hold_record
@@ -29,7 +30,7 @@ from nwc.wallet.methods.cancel_hold_invoice import cancel_hold_invoice
 from nwc.wallet.methods.make_hold_invoice import MAX_CLTV, MIN_CLTV, make_hold_invoice, parse_params
 from nwc.wallet.methods.settle_hold_invoice import settle_hold_invoice
 from tests.double.node import Node as Double
-from tests.unit.in_process import ALICE, BOB, InProcessNode, World, connection, make_wallet
+from tests.unit.in_process import ALICE, BOB, World, connection, make_wallet
 
 AMOUNT_MSAT = 21_000
 HEIGHT = 101
@@ -659,31 +660,67 @@ async def test_an_invoice_that_hold_has_lost_failed(holding: Holding) -> None:
     assert await holding.state() == "failed"
 
 
-ODD: list[Json] = [
-    {"payment_hash": "00" * 32},
-    {"state": "odd"},
-    {"state": "paid"},
-    {"state": "paid", "preimage": "00" * 32},
-    {"htlcs": None},
-    {"htlcs": [{"state": "accepted", "msat": 1, "cltv_expiry": -1}]},
-    {"htlcs": [{"state": "accepted", "msat": 1, "cltv_expiry": 2**40}]},
-    {"htlcs": [{"state": "paid", "msat": 2**63, "cltv_expiry": 1}]},
-    {"htlcs": [{"state": "paid", "msat": "5", "cltv_expiry": 1}]},
-]
+def htlc(state: str, **fields: Any) -> Json:
+    return {"state": state, "msat": 5, "channel_id": 1, "cltv_expiry": 300, **fields}
 
 
-@pytest.mark.parametrize("odd", ODD, ids=str)
-async def test_an_odd_answer_of_hold_changes_nothing(holding: Holding, odd: Json) -> None:
-    await holding.accept()
-    listed = {**await holding.listed(), **odd}
+async def found(holding: Holding, **fields: Any) -> HoldInvoice | None:
+    """Return what the plugin reads in an answer of `hold` with these fields."""
+    await holding.make()
+    answer = {"holdinvoices": [{**await holding.listed(), "preimage": preimage_of(1), **fields}]}
 
     async def call(method: str, **params: Any) -> Json:
-        return {"holdinvoices": [listed]} if method == "listholdinvoices" else {}
+        return answer
 
-    plugin_node = InProcessNode(holding.node.lightningd)
-    plugin_node.call = call  # type: ignore[method-assign]
+    holding.node.call = call  # type: ignore[method-assign]
+    return await HoldPlugin(holding.node).find(hash_of(1))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"payment_hash": "00" * 32},
+        {"state": "odd"},
+        {"state": "paid", "preimage": None},
+        {"state": "paid", "preimage": "00" * 32},
+        {"htlcs": None},
+        {"htlcs": [5]},
+        *(
+            {"htlcs": [htlc("accepted", cltv_expiry=value)]}
+            for value in (-1, 2**32, None, "5", 5.0, True)
+        ),
+        *({"htlcs": [htlc("paid", msat=value)]} for value in (-1, MAX_RECEIVED_MSAT + 1, None, "5")),
+        *({"htlcs": [htlc("paid", channel_id=value)]} for value in (-1, 2**63, None)),
+        {"htlcs": [htlc("paid", msat=MAX_RECEIVED_MSAT), htlc("paid", msat=1)]},
+        {"htlcs": [htlc("accepted", msat=MAX_RECEIVED_MSAT), htlc("accepted", msat=1)]},
+    ],
+    ids=str,
+)
+async def test_an_odd_answer_of_hold_is_an_error(holding: Holding, odd: Json) -> None:
     with pytest.raises(NodeUnavailableError):
-        await HoldPlugin(plugin_node).find(hash_of(1))
+        await found(holding, **odd)
+
+
+async def test_each_htlc_counts_in_its_state_only(holding: Holding) -> None:
+    refused = htlc("cancelled", msat=7, cltv_expiry=1, channel_id=9)
+    accepted = [htlc("accepted", msat=2), htlc("accepted", msat=3, cltv_expiry=200)]
+    paid = htlc("paid", msat=2 * MAX_AMOUNT_MSAT, cltv_expiry=100, channel_id=8)
+    assert await found(holding, state="paid", htlcs=[refused, *accepted, paid]) == HoldInvoice(
+        state=HoldState.PAID,
+        preimage=preimage_of(1),
+        accepted_msat=5,
+        paid_msat=2 * MAX_AMOUNT_MSAT,
+        paid_htlcs=frozenset({8}),
+        lowest_cltv_expiry=200,
+    )
+
+
+async def test_hold_is_not_missing_because_lightningd_fails(holding: Holding) -> None:
+    await holding.accept()
+    await holding.world.dev("dev-fail", method="help", code=-1, message="no")
+    with pytest.raises(RpcCallError):
+        await holding.settle()
+    assert holding.holds.plugin.is_available
 
 
 # Shown and stored
