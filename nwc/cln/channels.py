@@ -25,6 +25,20 @@ class Sendable:
     largest_msat: int
 
 
+@dataclass(frozen=True, slots=True)
+class HeldHtlc:
+    """An incoming HTLC that is neither fulfilled nor failed.
+
+    Attributes:
+        id: unique within its channel only.
+        amount_msat: of the HTLC.
+
+    """
+
+    id: int
+    amount_msat: int
+
+
 def sendable(channels: Iterable[dict[str, Any]]) -> Sendable:
     """Return how much these channels can send; a channel whose peer is disconnected sends nothing.
 
@@ -40,18 +54,16 @@ def sendable(channels: Iterable[dict[str, Any]]) -> Sendable:
     return Sendable(sum(amounts), max(amounts, default=0))
 
 
-def held_htlcs(channels: Iterable[dict[str, Any]], payment_hash: str) -> frozenset[int]:
-    """Return the ids of the incoming HTLCs with this payment hash that are neither fulfilled nor failed.
-
-    An id is unique within its channel only.
+def held_htlcs(channels: Iterable[dict[str, Any]], payment_hash: str) -> list[HeldHtlc]:
+    """Return the incoming HTLCs with this payment hash that are neither fulfilled nor failed.
 
     Raises:
-        KeyError, TypeError: a channel is unreadable.
+        KeyError, TypeError, ValueError: a channel is unreadable.
 
     """
-    return frozenset(
-        htlc["id"]
+    return [
+        HeldHtlc(int(htlc["id"]), int(htlc["amount_msat"]))
         for channel in channels
         for htlc in channel.get("htlcs", ())
         if (htlc["direction"], htlc["state"]) == ("in", _HELD) and htlc["payment_hash"] == payment_hash
-    )
+    ]

@@ -37,8 +37,8 @@ class HoldInvoice:
     Attributes:
         state: of the invoice. It is UNPAID while only a part of the amount has arrived.
         preimage: 64 hex digits, None unless it is PAID.
-        accepted_msat, paid_msat: the sums of its HTLCs that are ACCEPTED, and PAID, in msat.
-        paid_htlcs: lightningd's ids of those that are PAID, each unique in its channel.
+        paid_msat: the sum of its HTLCs that are PAID, in msat.
+        htlc_ids: lightningd's ids of its HTLCs that are in the same state, each unique in its channel.
         lowest_cltv_expiry: the block height at which the first of its ACCEPTED HTLCs expires; None
             without any.
 
@@ -46,9 +46,8 @@ class HoldInvoice:
 
     state: HoldState
     preimage: str | None
-    accepted_msat: int
     paid_msat: int
-    paid_htlcs: frozenset[int]
+    htlc_ids: frozenset[int]
     lowest_cltv_expiry: int | None
 
 
@@ -111,25 +110,19 @@ def _checked(listed: Json, payment_hash: str) -> HoldInvoice:
         raise ValueError("another payment hash")
     state = HoldState(listed["state"])
     htlcs: list[Json] = listed["htlcs"]
-    accepted, paid = (_in_state(htlcs, wanted) for wanted in (HoldState.ACCEPTED, HoldState.PAID))
-    expiries = [_number(htlc["cltv_expiry"], _MAX_HEIGHT) for htlc in accepted]
+    amounts = [_number(htlc["msat"], MAX_RECEIVED_MSAT) for htlc in _in_state(htlcs, HoldState.PAID)]
+    expiries = [_number(h["cltv_expiry"], _MAX_HEIGHT) for h in _in_state(htlcs, HoldState.ACCEPTED)]
     return HoldInvoice(
         state=state,
         preimage=_preimage(listed, payment_hash) if state is HoldState.PAID else None,
-        accepted_msat=_sum_msat(accepted),
-        paid_msat=_sum_msat(paid),
-        paid_htlcs=frozenset(_number(htlc["channel_id"], _MAX_ID) for htlc in paid),
+        paid_msat=_number(sum(amounts), MAX_RECEIVED_MSAT),
+        htlc_ids=frozenset(_number(htlc["channel_id"], _MAX_ID) for htlc in _in_state(htlcs, state)),
         lowest_cltv_expiry=min(expiries, default=None),
     )
 
 
 def _in_state(htlcs: list[Json], state: HoldState) -> list[Json]:
     return [htlc for htlc in htlcs if htlc["state"] == state]
-
-
-def _sum_msat(htlcs: list[Json]) -> int:
-    amounts = [_number(htlc["msat"], MAX_RECEIVED_MSAT) for htlc in htlcs]
-    return _number(sum(amounts), MAX_RECEIVED_MSAT)
 
 
 def _preimage(listed: Json, payment_hash: str) -> str:

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from nwc.cln.channels import Sendable, held_htlcs, sendable
+from nwc.cln.channels import HeldHtlc, Sendable, held_htlcs, sendable
 from nwc.cln.errors import NodeUnavailableError, RpcCallError, RpcCode, translates_malformed_answers
 from nwc.cln.rpc import Params, RpcSocket, result_of
 
@@ -210,8 +210,8 @@ class Node:
         return sendable((await self.call("listpeerchannels"))["channels"])
 
     @translates_malformed_answers
-    async def held_htlcs(self, payment_hash: str) -> frozenset[int]:
-        """Return the ids of the incoming HTLCs of a payment that are neither fulfilled nor failed."""
+    async def held_htlcs(self, payment_hash: str) -> list[HeldHtlc]:
+        """Return the incoming HTLCs of a payment that are neither fulfilled nor failed."""
         return held_htlcs((await self.call("listpeerchannels"))["channels"], payment_hash)
 
     @translates_malformed_answers

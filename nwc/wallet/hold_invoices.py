@@ -7,9 +7,9 @@
 What keeps the money right:
 
 1. Only the connection that made an invoice settles and cancels it.
-2. It is settled only in state accepted, and only while `hold` has the whole amount: it would give the
-   preimage away for a part of it too. If it accepts the last part in the moment in which the first one
-   times out, it has a part only, and says "accepted".
+2. It is settled only in state accepted, and while lightningd holds the whole amount: `hold` would give
+   the preimage away for a part of it too. `hold` also counts parts that lightningd has failed because
+   `hold` was restarted, and can count one that times out in the moment in which the last one arrives.
 3. An accepted invoice that nobody settles is cancelled CANCEL_MARGIN blocks before its deadline, long
    before a peer would close the channel for it.
 4. What was paid is counted before the record says "settled". The ledger remembers the payment hashes
@@ -166,7 +166,6 @@ class HoldInvoices:
     async def settle(self, connection_id: str, payment_hash: str, preimage: str) -> None:
         """Settle an accepted invoice of a connection; nothing happens if it is settled already."""
         await self.require()
-        self._check_owner(connection_id, payment_hash)
         async with self._lock(payment_hash):
             # It cancels the invoice if the deadline is near.
             await self._check(connection_id, payment_hash)
@@ -178,6 +177,8 @@ class HoldInvoices:
             info = await self._node.info()
             if any(warning in info for warning in _SYNCING):
                 raise Nip47Error(ErrorCode.INTERNAL, "the node is still reading the newest blocks")
+            if not await self._cancel_unless_whole(connection_id, record):
+                refuse("preimage: its hold invoice must be accepted; its payment is gone")
             await self._settle(connection_id, payment_hash, preimage)
 
     async def _settle(self, connection_id: str, payment_hash: str, preimage: str) -> None:
@@ -196,7 +197,6 @@ class HoldInvoices:
     async def cancel(self, connection_id: str, payment_hash: str) -> None:
         """Cancel an open invoice of a connection; nothing happens if it is cancelled already."""
         await self.require()
-        self._check_owner(connection_id, payment_hash)
         async with self._lock(payment_hash):
             await self._check(connection_id, payment_hash)
             record = self._check_owner(connection_id, payment_hash)
@@ -312,12 +312,6 @@ class HoldInvoices:
             await self._end(connection_id, record, HoldRecordState.EXPIRED)
 
     async def _accepted(self, connection_id: str, record: HoldRecord, found: HoldInvoice) -> None:
-        if found.accepted_msat < record.amount_msat:
-            _log.warning(
-                "the hold invoice %s is cancelled: a part of its payment was failed", record.payment_hash
-            )
-            await self._cancel(connection_id, record, HoldRecordState.CANCELLED)
-            return
         deadline = max(0, (found.lowest_cltv_expiry or 0) - DEADLINE_MARGIN)
         info = await self._node.info()
         if int(info["blockheight"]) >= deadline - CANCEL_MARGIN:
@@ -329,16 +323,28 @@ class HoldInvoices:
             )
             await self._cancel(connection_id, record, HoldRecordState.CANCELLED)
         elif record.state is HoldRecordState.UNPAID:
-            accepted = replace(
-                record,
-                state=HoldRecordState.ACCEPTED,
-                settle_deadline=deadline,
-                is_announced=False,
-            )
-            await self.records.put(connection_id, accepted)
-            await self._announce(connection_id, accepted)
+            if await self._cancel_unless_whole(connection_id, record):
+                await self._accept(connection_id, record, deadline)
         elif not record.is_announced:
             await self._announce(connection_id, record)
+
+    async def _accept(self, connection_id: str, record: HoldRecord, deadline: int) -> None:
+        accepted = replace(
+            record, state=HoldRecordState.ACCEPTED, settle_deadline=deadline, is_announced=False
+        )
+        await self.records.put(connection_id, accepted)
+        await self._announce(connection_id, accepted)
+
+    async def _cancel_unless_whole(self, connection_id: str, record: HoldRecord) -> bool:
+        """Return True if lightningd holds the whole amount of an accepted invoice; else cancel it."""
+        found = await self.plugin.find(record.payment_hash)
+        if found is not None and found.state is HoldState.ACCEPTED:
+            held_msat = await self._held_msat(record.payment_hash, found)
+            if held_msat >= record.amount_msat:
+                return True
+        _log.warning("the hold invoice %s is cancelled: its payment is gone", record.payment_hash)
+        await self._cancel(connection_id, record, HoldRecordState.CANCELLED)
+        return False
 
     async def _cancel(self, connection_id: str, record: HoldRecord, state: HoldRecordState) -> None:
         """Cancel an open invoice, and store how it has ended."""
@@ -379,9 +385,14 @@ class HoldInvoices:
         """Return True if lightningd still holds HTLCs of a paid invoice, and so will not be paid."""
         for wait_s in (0, LOST_AFTER_S):
             await asyncio.sleep(wait_s)
-            if not found.paid_htlcs & await self._node.held_htlcs(payment_hash):
+            if not await self._held_msat(payment_hash, found):
                 return False
         return True
+
+    async def _held_msat(self, payment_hash: str, found: HoldInvoice) -> int:
+        """Return the sum of an invoice's HTLCs that lightningd holds, neither fulfilled nor failed."""
+        held = await self._node.held_htlcs(payment_hash)
+        return sum(htlc.amount_msat for htlc in held if htlc.id in found.htlc_ids)
 
     async def _paid(self, connection_id: str, record: HoldRecord, found: HoldInvoice) -> None:
         """Count a settled invoice, then store that it is settled, then notify apps. In this order."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from nwc.cln.channels import Sendable, held_htlcs, sendable
+from nwc.cln.channels import HeldHtlc, Sendable, held_htlcs, sendable
 
 
 def channel(spendable_msat: int | None, state: str = "CHANNELD_NORMAL", **fields: Any) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def test_only_usable_channels_count(
 
 def htlc(number: int, **fields: Any) -> dict[str, Any]:
     held = {"direction": "in", "state": "RCVD_ADD_ACK_REVOCATION", "payment_hash": "ab" * 32}
-    return {"id": number, **held, **fields}
+    return {"id": number, "amount_msat": 10 * number, **held, **fields}
 
 
 def test_only_incoming_htlcs_of_the_payment_that_wait_are_held() -> None:
@@ -41,4 +41,4 @@ def test_only_incoming_htlcs_of_the_payment_that_wait_are_held() -> None:
         htlc(5, payment_hash="cd" * 32),
     ]
     channels = [channel(1), channel(1, htlcs=[htlc(1), *others]), channel(1, "ONCHAIN", htlcs=[htlc(6)])]
-    assert held_htlcs(channels, "ab" * 32) == {1, 6}
+    assert held_htlcs(channels, "ab" * 32) == [HeldHtlc(1, 10), HeldHtlc(6, 60)]

@@ -96,10 +96,14 @@ class Holding:
         await self.pay(number, **params)
         await self.holds.poll()
 
-    async def lightningd_holds(self, *ids: int, number: int = 1) -> None:
-        """Let lightningd show these HTLCs of an invoice as neither fulfilled nor failed."""
-        held = {"direction": "in", "state": "RCVD_ADD_ACK_REVOCATION", "payment_hash": hash_of(number)}
-        htlcs = [{"id": id_, **held} for id_ in ids]
+    async def lightningd_holds(self, held: bool, number: int = 1) -> None:
+        """Let lightningd show the HTLCs of an invoice as neither fulfilled nor failed, or not at all."""
+        await self.world.dev("dev-hold-htlcs", payment_hash=hash_of(number), held=held)
+
+    async def another_htlc(self, id_: int, amount_msat: int) -> None:
+        """Let lightningd hold one HTLC more, if it holds none that the double knows of."""
+        held = {"direction": "in", "state": "RCVD_ADD_ACK_REVOCATION", "payment_hash": hash_of(1)}
+        htlcs = [{"id": id_, "amount_msat": amount_msat, **held}]
         await self.world.dev("dev-channels", channels=[{"state": "CHANNELD_NORMAL", "htlcs": htlcs}])
 
     async def lookup(self, number: int = 1, asking: Connection = MINE) -> Json:
@@ -269,7 +273,55 @@ async def test_a_connection_has_a_limited_number_of_open_invoices(
     assert MAX_OPEN_PER_CONNECTION == 100
 
 
+async def test_requests_at_once_do_not_exceed_the_limit(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold_invoices, "MAX_OPEN_PER_CONNECTION", 3)
+    made = await asyncio.gather(*map(holding.make, range(1, 9)), return_exceptions=True)
+    assert sum(isinstance(one, dict) for one in made) == 3
+
+
+async def test_one_of_two_connections_gets_a_payment_hash(holding: Holding) -> None:
+    made = await asyncio.gather(holding.make(1, MINE), holding.make(1, YOURS), return_exceptions=True)
+    assert [isinstance(one, Nip47Error) for one in made] == [False, True]
+
+
+async def test_hold_gets_no_invoice_of_nobody(holding: Holding) -> None:
+    async def crash(method: str, params: Json) -> None:
+        if method == "datastore" and params["key"][1] == "holds":
+            raise NodeUnavailableError("crash")
+
+    holding.node.before = crash
+    with pytest.raises(NodeUnavailableError):
+        await holding.make()
+    listed = await holding.world.dev("listholdinvoices", payment_hash=hash_of(1))
+    assert listed == {"holdinvoices": []}
+
+
 # Accepted
+
+
+async def test_a_new_invoice_is_soon_looked_up(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold_invoices, "IDLE_POLL_S", 10**6)
+    monkeypatch.setattr(hold_invoices, "POLL_S", 0.01)
+    is_idle, is_accepted = asyncio.Event(), asyncio.Event()
+
+    async def idle(method: str, _: Json) -> None:
+        is_idle.set()
+
+    async def notify(_: str, __: HoldRecord) -> None:
+        is_accepted.set()
+
+    holding.node.before = idle
+    monkeypatch.setattr(holding.holds, "_notify", notify)
+    holding.holds.start()
+    await is_idle.wait()
+    await holding.make()
+    await holding.pay()
+    await is_accepted.wait()
+    await holding.holds.stop()
 
 
 async def test_an_accepted_invoice_is_notified_once_also_after_a_restart(holding: Holding) -> None:
@@ -313,18 +365,33 @@ async def test_a_part_of_the_amount_is_not_accepted_and_cannot_be_settled(holdin
     assert await holding.received() == AMOUNT_MSAT
 
 
-async def test_an_invoice_of_which_hold_has_failed_a_part_is_not_settled(holding: Holding) -> None:
-    """The first part has timed out while the last one made `hold` accept the invoice."""
+@pytest.mark.parametrize("is_accepted", [True, False])
+async def test_a_payment_of_which_lightningd_holds_a_part_is_not_settled(
+    holding: Holding, is_accepted: bool
+) -> None:
+    """`hold` counts a part that lightningd failed: `hold` was restarted, or the part timed out."""
     await holding.make()
     await holding.pay(amount_msat=1000)
     await holding.pay(amount_msat=AMOUNT_MSAT - 1000)
-    listed = await holding.listed()
-    listed["htlcs"][0]["state"] = "cancelled"
-    db = holding.node.lightningd.state.db
-    db.execute("UPDATE holds SET listed = ?", (json.dumps(listed),))
-    assert "it is cancelled" in await refusal(holding.settle())
+    if is_accepted:
+        await holding.holds.poll()
+    await holding.lightningd_holds(False)
+    await holding.another_htlc(1, AMOUNT_MSAT - 1000)
+    message = await refusal(holding.settle())
+    assert message == "OTHER: preimage: its hold invoice must be accepted; " + (
+        "its payment is gone" if is_accepted else "it is cancelled"
+    )
     assert (await holding.listed())["state"] == "cancelled"
-    assert holding.notified == []
+    assert holding.notified == [(ALICE, "accepted"), (ALICE, "cancelled")][: 2 * is_accepted]
+    assert "settleholdinvoice" not in [method for method, _ in holding.node.calls]
+
+
+async def test_an_invoice_that_hold_takes_for_unpaid_again_is_not_settled(holding: Holding) -> None:
+    await holding.accept()
+    unpaid = {**await holding.listed(), "state": "unpaid"}
+    holding.node.lightningd.state.db.execute("UPDATE holds SET listed = ?", (json.dumps(unpaid),))
+    assert "its payment is gone" in await refusal(holding.settle())
+    assert await holding.state() == "failed"
 
 
 async def test_the_deadline_is_that_of_the_part_which_expires_first(holding: Holding) -> None:
@@ -452,14 +519,15 @@ async def test_hold_without_the_htlcs_cannot_settle(holding: Holding) -> None:
     assert await holding.state() == "accepted"
 
 
+@pytest.mark.parametrize("warning", ["warning_bitcoind_sync", "warning_lightningd_sync"])
 async def test_nothing_is_settled_while_the_node_reads_blocks(
-    holding: Holding, monkeypatch: pytest.MonkeyPatch
+    holding: Holding, monkeypatch: pytest.MonkeyPatch, warning: str
 ) -> None:
     await holding.accept()
     info = holding.node.info
 
     async def syncing() -> Json:
-        return {**await info(), "warning_lightningd_sync": "Still loading latest blocks"}
+        return {**await info(), warning: "Still loading latest blocks"}
 
     monkeypatch.setattr(holding.node, "info", syncing)
     assert "INTERNAL" in await refusal(holding.settle())
@@ -471,25 +539,26 @@ async def test_what_is_paid_is_counted_once_lightningd_has_the_preimage(
 ) -> None:
     monkeypatch.setattr(hold_invoices, "LOST_AFTER_S", 0)
     await holding.accept()
-    await holding.lightningd_holds(0)
-    looks = 0
+    looks: list[int] = []
 
-    async def fulfil(method: str, _: Json) -> None:
-        nonlocal looks
-        looks += method == "listpeerchannels"
-        if looks == 2:
-            await holding.lightningd_holds()
+    async def fulfil_late(method: str, _: Json) -> None:
+        if method == "settleholdinvoice":
+            await holding.lightningd_holds(True)
+            looks.clear()
+        if method == "listpeerchannels":
+            looks.append(await holding.received())
+            await holding.lightningd_holds(len(looks) == 1)
 
-    holding.node.before = fulfil
+    holding.node.before = fulfil_late
     assert await holding.settle() == {}
-    assert looks == 2
+    assert looks == [0, 0]
     assert (await holding.received(), await holding.state()) == (AMOUNT_MSAT, "settled")
 
 
 async def test_an_htlc_that_hold_does_not_count_delays_nothing(holding: Holding) -> None:
     """A payer can send further HTLCs with the same payment hash; `hold` refuses them."""
     await holding.accept()
-    await holding.lightningd_holds(1)
+    await holding.another_htlc(7, 1)
     await holding.settle()
     assert await holding.received() == AMOUNT_MSAT
 
@@ -501,10 +570,10 @@ async def test_a_settlement_that_lightningd_did_not_get_is_not_counted(
     monkeypatch.setattr(hold_invoices, "LOST_AFTER_S", 0)
     await holding.accept()
     await holding.world.dev("settleholdinvoice", preimage=preimage_of(1))
-    await holding.lightningd_holds(0)
+    await holding.lightningd_holds(True)
     holding.new_process()
     await holding.holds.poll()
-    await holding.lightningd_holds()  # `hold` has failed it
+    await holding.lightningd_holds(False)  # `hold` has failed it
     await holding.holds.poll()
     assert (await holding.received(), await holding.state()) == (0, "failed")
     assert holding.notified == [(ALICE, "accepted"), (ALICE, "cancelled")]
@@ -664,16 +733,17 @@ def htlc(state: str, **fields: Any) -> Json:
     return {"state": state, "msat": 5, "channel_id": 1, "cltv_expiry": 300, **fields}
 
 
-async def found(holding: Holding, **fields: Any) -> HoldInvoice | None:
+async def found(holding: Holding, number: int = 1, **fields: Any) -> HoldInvoice | None:
     """Return what the plugin reads in an answer of `hold` with these fields."""
-    await holding.make()
-    answer = {"holdinvoices": [{**await holding.listed(), "preimage": preimage_of(1), **fields}]}
+    await holding.make(number)
+    listed = {**await holding.listed(number), "preimage": preimage_of(number), **fields}
+    answer = {"holdinvoices": [listed]}
 
     async def call(method: str, **params: Any) -> Json:
         return answer
 
     holding.node.call = call  # type: ignore[method-assign]
-    return await HoldPlugin(holding.node).find(hash_of(1))
+    return await HoldPlugin(holding.node).find(hash_of(number))
 
 
 @pytest.mark.parametrize(
@@ -690,9 +760,8 @@ async def found(holding: Holding, **fields: Any) -> HoldInvoice | None:
             for value in (-1, 2**32, None, "5", 5.0, True)
         ),
         *({"htlcs": [htlc("paid", msat=value)]} for value in (-1, MAX_RECEIVED_MSAT + 1, None, "5")),
-        *({"htlcs": [htlc("paid", channel_id=value)]} for value in (-1, 2**63, None)),
+        *({"htlcs": [htlc("unpaid", channel_id=value)]} for value in (-1, 2**63, None)),
         {"htlcs": [htlc("paid", msat=MAX_RECEIVED_MSAT), htlc("paid", msat=1)]},
-        {"htlcs": [htlc("accepted", msat=MAX_RECEIVED_MSAT), htlc("accepted", msat=1)]},
     ],
     ids=str,
 )
@@ -705,12 +774,13 @@ async def test_each_htlc_counts_in_its_state_only(holding: Holding) -> None:
     refused = htlc("cancelled", msat=7, cltv_expiry=1, channel_id=9)
     accepted = [htlc("accepted", msat=2), htlc("accepted", msat=3, cltv_expiry=200)]
     paid = htlc("paid", msat=2 * MAX_AMOUNT_MSAT, cltv_expiry=100, channel_id=8)
-    assert await found(holding, state="paid", htlcs=[refused, *accepted, paid]) == HoldInvoice(
+    htlcs = [refused, *accepted, paid]
+    read = await found(holding, 0xAB, state="paid", htlcs=htlcs, preimage=preimage_of(0xAB).upper())
+    assert read == HoldInvoice(
         state=HoldState.PAID,
-        preimage=preimage_of(1),
-        accepted_msat=5,
+        preimage=preimage_of(0xAB),
         paid_msat=2 * MAX_AMOUNT_MSAT,
-        paid_htlcs=frozenset({8}),
+        htlc_ids=frozenset({8}),
         lowest_cltv_expiry=200,
     )
 
@@ -724,6 +794,12 @@ async def test_hold_is_not_missing_because_lightningd_fails(holding: Holding) ->
 
 
 # Shown and stored
+
+
+async def test_hold_invoices_are_shown_at_once_after_a_start(holding: Holding) -> None:
+    made = await holding.make()
+    holding.new_process()
+    assert await holding.lookup() == made
 
 
 async def test_hold_invoices_are_listed(holding: Holding) -> None:
