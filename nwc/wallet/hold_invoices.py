@@ -323,28 +323,37 @@ class HoldInvoices:
             )
             await self._cancel(connection_id, record, HoldRecordState.CANCELLED)
         elif record.state is HoldRecordState.UNPAID:
-            if await self._cancel_unless_whole(connection_id, record):
-                await self._accept(connection_id, record, deadline)
+            if held_msat := await self._cancel_unless_whole(connection_id, record):
+                await self._accept(connection_id, record, deadline, held_msat)
         elif not record.is_announced:
             await self._announce(connection_id, record)
 
-    async def _accept(self, connection_id: str, record: HoldRecord, deadline: int) -> None:
+    async def _accept(
+        self, connection_id: str, record: HoldRecord, deadline: int, held_msat: int
+    ) -> None:
         accepted = replace(
-            record, state=HoldRecordState.ACCEPTED, settle_deadline=deadline, is_announced=False
+            record,
+            state=HoldRecordState.ACCEPTED,
+            settle_deadline=deadline,
+            received_msat=held_msat,
+            is_announced=False,
         )
         await self.records.put(connection_id, accepted)
         await self._announce(connection_id, accepted)
 
-    async def _cancel_unless_whole(self, connection_id: str, record: HoldRecord) -> bool:
-        """Return True if lightningd holds the whole amount of an accepted invoice; else cancel it."""
+    async def _cancel_unless_whole(self, connection_id: str, record: HoldRecord) -> int:
+        """Return what lightningd holds of an accepted invoice, in msat.
+
+        If that is less than its amount, cancel it and return 0.
+        """
         found = await self.plugin.find(record.payment_hash)
         if found is not None and found.state is HoldState.ACCEPTED:
             held_msat = await self._held_msat(record.payment_hash, found)
             if held_msat >= record.amount_msat:
-                return True
+                return held_msat
         _log.warning("the hold invoice %s is cancelled: its payment is gone", record.payment_hash)
         await self._cancel(connection_id, record, HoldRecordState.CANCELLED)
-        return False
+        return 0
 
     async def _cancel(self, connection_id: str, record: HoldRecord, state: HoldRecordState) -> None:
         """Cancel an open invoice, and store how it has ended."""
@@ -402,12 +411,14 @@ class HoldInvoices:
             await self.records.delete(connection_id, record.payment_hash)
             return
         remembered = self.records.hashes_not_done(connection_id)
-        await self._count(client_pubkey, found.paid_msat, record.payment_hash, remembered)
+        # `hold` also says "paid" of parts that lightningd has failed; none arrives once it has accepted.
+        received_msat = min(found.paid_msat, record.received_msat or record.amount_msat)
+        await self._count(client_pubkey, received_msat, record.payment_hash, remembered)
         settled = replace(
             record,
             state=HoldRecordState.SETTLED,
             is_announced=False,
-            received_msat=found.paid_msat,
+            received_msat=received_msat,
             preimage=found.preimage,
             settled_at=int(time.time()),
         )

@@ -51,7 +51,8 @@ class HoldRecord:
         state: as last seen.
         is_announced: False if the app may not have been notified of the state.
         settle_deadline: the block height before which it must be settled, None before it is accepted.
-        received_msat: what was paid, 0 unless it is settled.
+        received_msat: what lightningd held when it was accepted, and what was paid once it is settled;
+            0 before.
         preimage: 64 hex digits, None unless it is settled.
         settled_at: Unix seconds, None unless it is settled.
 

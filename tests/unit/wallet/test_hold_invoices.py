@@ -386,6 +386,23 @@ async def test_a_payment_of_which_lightningd_holds_a_part_is_not_settled(
     assert "settleholdinvoice" not in [method for method, _ in holding.node.calls]
 
 
+@pytest.mark.parametrize("overpaid_msat", [0, 1000])
+async def test_a_part_that_lightningd_has_failed_is_not_counted(
+    holding: Holding, overpaid_msat: int
+) -> None:
+    await holding.make()
+    await holding.pay(amount_msat=1000)
+    await holding.pay(amount_msat=AMOUNT_MSAT + overpaid_msat)
+    await holding.lightningd_holds(False)
+    await holding.another_htlc(1, AMOUNT_MSAT + overpaid_msat)
+    await holding.holds.poll()
+    await holding.world.dev("settleholdinvoice", preimage=preimage_of(1))
+    await holding.world.dev("dev-channels", channels=[])
+    await holding.holds.poll()
+    assert await holding.received() == AMOUNT_MSAT + overpaid_msat
+    assert (await holding.lookup())["amount"] == AMOUNT_MSAT + overpaid_msat
+
+
 async def test_an_invoice_that_hold_takes_for_unpaid_again_is_not_settled(holding: Holding) -> None:
     await holding.accept()
     unpaid = {**await holding.listed(), "state": "unpaid"}
