@@ -62,7 +62,8 @@ async def make_hold_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
 
     Raises:
         Nip47Error: OTHER for an invalid parameter, a payment hash that the node knows already, or too
-            many open hold invoices; NOT_IMPLEMENTED without the plugin `hold`.
+            many open hold invoices; NOT_IMPLEMENTED without the plugin `hold`; UNAUTHORIZED if the
+            connection has been revoked meanwhile.
         NodeError: lightningd or `hold` refused or is unavailable.
 
     """

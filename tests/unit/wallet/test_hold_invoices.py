@@ -30,6 +30,7 @@ from nwc.wallet.methods.cancel_hold_invoice import cancel_hold_invoice
 from nwc.wallet.methods.make_hold_invoice import MAX_CLTV, MIN_CLTV, make_hold_invoice, parse_params
 from nwc.wallet.methods.settle_hold_invoice import settle_hold_invoice
 from tests.double.node import Node as Double
+from tests.support.waiting import PATIENCE_S
 from tests.unit.in_process import ALICE, BOB, World, connection, make_wallet
 
 AMOUNT_MSAT = 21_000
@@ -317,10 +318,11 @@ async def test_a_new_invoice_is_soon_looked_up(
     holding.node.before = idle
     monkeypatch.setattr(holding.holds, "_notify", notify)
     holding.holds.start()
-    await is_idle.wait()
-    await holding.make()
-    await holding.pay()
-    await is_accepted.wait()
+    async with asyncio.timeout(PATIENCE_S):
+        await is_idle.wait()
+        await holding.make()
+        await holding.pay()
+        await is_accepted.wait()
     await holding.holds.stop()
 
 
@@ -463,7 +465,7 @@ async def test_a_settled_invoice_is_counted_and_notified(holding: Holding) -> No
     assert len(holding.notified) == 2
 
 
-@pytest.mark.parametrize("lost", range(12))
+@pytest.mark.parametrize("lost", range(20))
 async def test_a_crash_at_any_call_counts_a_settled_invoice_once(holding: Holding, lost: int) -> None:
     """The process ends before or after each of its calls, and begins anew."""
     await holding.accept(1)
@@ -691,7 +693,8 @@ async def test_what_is_being_made_while_its_connection_is_revoked_is_cancelled_t
 
     holding.node.before = pause
     first = asyncio.create_task(holding.make(1))
-    await injecting.wait()
+    async with asyncio.timeout(PATIENCE_S):
+        await injecting.wait()
     second = asyncio.create_task(refusal(holding.make(2)))
     holding.gone.add(ALICE)
     cancelling = asyncio.create_task(holding.holds.cancel_open(ALICE))
