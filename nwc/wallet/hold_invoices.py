@@ -227,11 +227,7 @@ class HoldInvoices:
         for adding in [lock for id_, lock in self._adding.items() if connection_id in (None, id_)]:
             async with adding:
                 pass  # what is being made is cancelled too; nothing is made afterwards
-        wanted = [
-            (id_, hash_)
-            for id_, hash_ in self.records.not_done()
-            if connection_id in (None, id_) and self._is_open(id_, hash_)
-        ]
+        wanted = [(id_, hash_) for id_, hash_ in self.records.not_done() if connection_id in (None, id_)]
         await asyncio.gather(*(self._check_alone(id_, hash_) for id_, hash_ in wanted))
         still_open = sum(self._is_open(id_, hash_) for id_, hash_ in wanted)
         ids = list(self._ended_of_gone) if connection_id is None else [connection_id]
@@ -245,12 +241,11 @@ class HoldInvoices:
 
     async def _run(self) -> None:
         while True:
-            wait_s = IDLE_POLL_S
+            wait_s = POLL_S
             try:
-                if await self.poll():
-                    wait_s = POLL_S
+                if not await self.poll():
+                    wait_s = IDLE_POLL_S
             except NodeError as error:
-                wait_s = POLL_S
                 _log.debug("the hold invoices are not looked up: %s", error)
             self._wake.clear()
             with suppress(TimeoutError):
@@ -347,10 +342,9 @@ class HoldInvoices:
         If that is less than its amount, cancel it and return 0.
         """
         found = await self.plugin.find(record.payment_hash)
-        if found is not None and found.state is HoldState.ACCEPTED:
-            held_msat = await self._held_msat(record.payment_hash, found)
-            if held_msat >= record.amount_msat:
-                return held_msat
+        held_msat = await self._held_msat(record.payment_hash, found) if found is not None else 0
+        if held_msat >= record.amount_msat:
+            return held_msat
         _log.warning("the hold invoice %s is cancelled: its payment is gone", record.payment_hash)
         await self._cancel(connection_id, record, HoldRecordState.CANCELLED)
         return 0

@@ -71,6 +71,7 @@ class Holding:
         self.world.wallet = self.wallet
 
     async def _notify(self, connection_id: str, record: HoldRecord) -> None:
+        assert self.holds.records.get(connection_id, record.payment_hash) == record
         self.notified.append((connection_id, str(record.state)))
 
     async def ask(
@@ -96,6 +97,9 @@ class Holding:
         await self.make(number)
         await self.pay(number, **params)
         await self.holds.poll()
+
+    def methods(self) -> list[str]:
+        return [method for method, _ in self.node.calls]
 
     async def lightningd_holds(self, held: bool, number: int = 1) -> None:
         """Let lightningd show the HTLCs of an invoice as neither fulfilled nor failed, or not at all."""
@@ -361,7 +365,7 @@ async def test_a_part_of_the_amount_is_not_accepted_and_cannot_be_settled(holdin
     assert holding.notified == []
     message = await refusal(holding.settle())
     assert message == "OTHER: preimage: its hold invoice must be accepted; it is not paid yet"
-    assert "settleholdinvoice" not in [method for method, _ in holding.node.calls]
+    assert "settleholdinvoice" not in holding.methods()
     await holding.pay(amount_msat=1)
     await holding.settle()
     assert await holding.received() == AMOUNT_MSAT
@@ -385,7 +389,7 @@ async def test_a_payment_of_which_lightningd_holds_a_part_is_not_settled(
     )
     assert (await holding.listed())["state"] == "cancelled"
     assert holding.notified == [(ALICE, "accepted"), (ALICE, "cancelled")][: 2 * is_accepted]
-    assert "settleholdinvoice" not in [method for method, _ in holding.node.calls]
+    assert "settleholdinvoice" not in holding.methods()
 
 
 @pytest.mark.parametrize("overpaid_msat", [0, 1000])
@@ -522,6 +526,19 @@ async def test_the_ledger_forgets_the_hashes_that_are_done(holding: Holding) -> 
     assert ledger.counted_holds == (hash_of(3),)
 
 
+async def test_a_settlement_whose_end_is_not_seen_is_seen_by_the_next_poll(holding: Holding) -> None:
+    async def fail(method: str, _: Json) -> None:
+        if method == "listholdinvoices" and "settleholdinvoice" in holding.methods():
+            raise NodeUnavailableError("no answer")
+
+    await holding.accept()
+    holding.node.before = fail
+    assert await holding.settle() == {}
+    holding.node.before = None
+    await holding.holds.poll()
+    assert await holding.state() == "settled"
+
+
 async def test_what_hold_settled_without_us_is_counted(holding: Holding) -> None:
     await holding.make()
     await holding.pay()
@@ -642,6 +659,13 @@ async def test_a_settled_invoice_cannot_be_cancelled(holding: Holding) -> None:
     assert await holding.state() == "settled"
 
 
+async def test_what_hold_has_settled_meanwhile_cannot_be_cancelled(holding: Holding) -> None:
+    await holding.accept()
+    await holding.world.dev("settleholdinvoice", preimage=preimage_of(1))
+    assert "it is settled" in await refusal(holding.cancel())
+    assert await holding.received() == AMOUNT_MSAT
+
+
 async def test_an_expired_invoice_is_cancelled(
     holding: Holding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -650,8 +674,9 @@ async def test_an_expired_invoice_is_cancelled(
     monkeypatch.setattr(time, "time", lambda: now + 61)
     assert await holding.state() == "expired"
     await holding.holds.poll()
-    assert await holding.state() == "expired"
     assert (await holding.listed())["state"] == "cancelled"
+    assert await holding.cancel() == {}
+    assert await holding.state() == "expired"
 
 
 async def test_an_accepted_invoice_does_not_expire(
@@ -680,21 +705,40 @@ async def test_the_open_invoices_of_a_connection_are_cancelled_for_the_owner(hol
     ]
 
 
+async def test_each_revoked_connection_has_its_own_count(holding: Holding) -> None:
+    await holding.make(1)
+    await holding.make(2, YOURS)
+    holding.new_process()
+    holding.gone |= {ALICE, BOB}
+    await holding.holds.poll()
+    assert await holding.holds.cancel_open(ALICE) == (1, 0)
+    assert await holding.holds.cancel_open(ALICE) == (0, 0)
+    assert await holding.holds.cancel_open(BOB) == (1, 0)
+
+
+async def test_the_open_invoices_are_cancelled_right_after_a_start(holding: Holding) -> None:
+    await holding.make()
+    holding.new_process()
+    holding.gone.add(ALICE)
+    assert await holding.holds.cancel_open(ALICE) == (1, 0)
+
+
 async def test_what_is_being_made_while_its_connection_is_revoked_is_cancelled_too(
     holding: Holding,
 ) -> None:
     """One request is being served, another waits for it, a third comes too late."""
-    injecting, revoked = asyncio.Event(), asyncio.Event()
+    signing, revoked = asyncio.Event(), asyncio.Event()
 
     async def pause(method: str, _: Json) -> None:
-        if method == "injectholdinvoice":
-            injecting.set()
+        if method == "signinvoice":
+            signing.set()
             await revoked.wait()
 
     holding.node.before = pause
     first = asyncio.create_task(holding.make(1))
     async with asyncio.timeout(PATIENCE_S):
-        await injecting.wait()
+        await signing.wait()
+        assert await holding.holds.cancel_open(BOB) == (0, 0)  # does not wait for it
     second = asyncio.create_task(refusal(holding.make(2)))
     holding.gone.add(ALICE)
     cancelling = asyncio.create_task(holding.holds.cancel_open(ALICE))
