@@ -54,6 +54,7 @@ class Holding:
         self.node = self.world.node
         self.notified: list[tuple[str, str]] = []
         self.gone: set[str] = set()
+        self.changes: list[bool] = []
         self.new_process()
 
     def new_process(self) -> None:
@@ -66,6 +67,7 @@ class Holding:
             client_pubkey_of=lambda id_: None if id_ in self.gone else id_.ljust(64, "0"),
             count=payments.receive_hold,
             notify=self._notify,
+            on_found=lambda: self.changes.append(self.holds.plugin.is_available),
         )
         self.wallet.hold_invoices = self.holds
         self.world.wallet = self.wallet
@@ -781,9 +783,13 @@ async def test_without_hold_the_methods_are_not_implemented(holding: Holding) ->
     assert not holding.holds.plugin.is_available
     assert "not served" in holding.holds.summary()
     assert await holding.state() == "accepted"
+    before = len(holding.node.calls)
+    assert await holding.holds.poll()
+    assert "listholdinvoices" not in holding.methods()[before:]
     await holding.world.dev("dev-hold", there=True)
     assert await holding.holds.poll()
     assert holding.holds.summary() == "1 open, of which 1 are accepted"
+    assert holding.changes == [True, False, True]
 
 
 async def test_an_invoice_that_hold_has_lost_failed(holding: Holding) -> None:
