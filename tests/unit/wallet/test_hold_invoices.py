@@ -344,20 +344,51 @@ async def test_an_accepted_invoice_is_notified_once_also_after_a_restart(holding
     assert holding.notified == [(ALICE, "accepted")]
 
 
+@pytest.mark.parametrize("end", ["accepted", "settled", "cancelled"])
 async def test_a_crash_before_the_notification_does_not_lose_it(
-    holding: Holding, monkeypatch: pytest.MonkeyPatch
+    holding: Holding, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     async def fail(_: str, __: HoldRecord) -> None:
         raise NodeUnavailableError("crash")
 
     await holding.make()
     await holding.pay()
+    if end != "accepted":
+        await holding.holds.poll()
     monkeypatch.setattr(holding.holds, "_notify", fail)
+    holding.notified.clear()
+    if end == "settled":
+        await holding.settle()
+    if end == "cancelled":
+        await holding.world.dev("cancelholdinvoice", payment_hash=hash_of(1))
     await holding.holds.poll()
     assert holding.notified == []
     holding.new_process()
     await holding.holds.poll()
-    assert holding.notified == [(ALICE, "accepted")]
+    await holding.holds.poll()
+    assert holding.notified == [(ALICE, end)]
+
+
+async def test_two_looks_at_once_notify_once(holding: Holding) -> None:
+    await holding.make()
+    await holding.pay()
+    await asyncio.gather(holding.holds.poll(), holding.settle(), holding.holds.poll())
+    assert holding.notified == [(ALICE, "accepted"), (ALICE, "settled")]
+
+
+async def test_an_invoice_that_cannot_be_looked_up_does_not_concern_another(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def garbage() -> Json:
+        return {"blockheight": None}
+
+    await holding.accept(1)
+    await holding.make(2)
+    await holding.world.dev("cancelholdinvoice", payment_hash=hash_of(2))
+    monkeypatch.setattr(holding.node, "info", garbage)
+    assert await holding.holds.poll()
+    assert (await holding.state(1), await holding.state(2)) == ("accepted", "failed")
+    assert "a hold invoice is not looked up" in caplog.text
 
 
 async def test_a_part_of_the_amount_is_not_accepted_and_cannot_be_settled(holding: Holding) -> None:
