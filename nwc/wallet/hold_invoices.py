@@ -307,7 +307,7 @@ class HoldInvoices:
             await self._end(connection_id, record, HoldRecordState.EXPIRED)
 
     async def _accepted(self, connection_id: str, record: HoldRecord, found: HoldInvoice) -> None:
-        deadline = max(0, (found.lowest_cltv_expiry or 0) - DEADLINE_MARGIN)
+        deadline = (found.lowest_cltv_expiry or 0) - DEADLINE_MARGIN
         info = await self._node.info()
         if int(info["blockheight"]) >= deadline - CANCEL_MARGIN:
             _log.warning(
@@ -352,7 +352,7 @@ class HoldInvoices:
     async def _cancel(self, connection_id: str, record: HoldRecord, state: HoldRecordState) -> None:
         """Cancel an open invoice, and store how it has ended."""
         found = await self.plugin.find(record.payment_hash)
-        if found is not None and found.state in (HoldState.UNPAID, HoldState.ACCEPTED):
+        if found is not None:
             await self.plugin.cancel(record.payment_hash)
             found = await self.plugin.find(record.payment_hash)
         await self._ended(connection_id, record, found, state)

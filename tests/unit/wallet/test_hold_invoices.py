@@ -823,6 +823,31 @@ async def test_without_hold_the_methods_are_not_implemented(holding: Holding) ->
     assert holding.changes == [True, False, True]
 
 
+@pytest.mark.parametrize(
+    ("why", "states"), [("open", ["unpaid"]), ("expired", ["expired"]), ("gone", [])]
+)
+async def test_an_invoice_that_hold_never_got_waits_for_a_copy_of_its_request(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch, why: str, states: list[str]
+) -> None:
+    await holding.make(expiry=60)
+    holding.node.lightningd.state.db.execute("DELETE FROM holds")
+    now = time.time()
+    if why == "expired":
+        monkeypatch.setattr(time, "time", lambda: now + 61)
+    if why == "gone":
+        holding.gone.add(ALICE)
+    assert await holding.holds.poll() is (why == "open")
+    assert [str(record.state) for record in holding.holds.records.of(ALICE)] == states
+
+
+async def test_an_accepted_invoice_without_htlcs_is_cancelled(holding: Holding) -> None:
+    await holding.accept()
+    listed = {**await holding.listed(), "htlcs": []}
+    holding.node.lightningd.state.db.execute("UPDATE holds SET listed = ?", (json.dumps(listed),))
+    await holding.holds.poll()
+    assert await holding.state() == "failed"
+
+
 async def test_an_invoice_that_hold_has_lost_failed(holding: Holding) -> None:
     await holding.accept()
     holding.node.lightningd.state.db.execute("DELETE FROM holds")
