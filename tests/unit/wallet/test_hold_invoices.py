@@ -247,13 +247,16 @@ async def test_a_copy_of_a_request_finishes_what_a_crash_interrupted(holding: Ho
     assert (await holding.listed())["invoice"] == made["invoice"]
 
 
-@pytest.mark.parametrize("known", ["own", "another", "invoice", "payment", "hold"])
+@pytest.mark.parametrize("known", ["own", "another", "record", "invoice", "payment", "hold"])
 async def test_a_payment_hash_that_the_node_knows_is_refused(holding: Holding, known: str) -> None:
     match known:
         case "own":
             await holding.ask(make_hold_invoice, {"amount": 1, "payment_hash": hash_of(1)}, MINE, 99)
         case "another":
             await holding.make(asking=YOURS)
+        case "record":
+            await holding.make(asking=YOURS)
+            holding.node.lightningd.state.db.execute("DELETE FROM holds")
         case "invoice":
             await holding.world.invoice(YOURS, 5, preimage=preimage_of(1))
         case "payment":
@@ -683,6 +686,19 @@ async def test_a_cancelled_invoice_failed_and_cancelling_is_repeatable(
     assert await holding.state() == "failed"
     assert (await holding.listed())["state"] == "cancelled"
     assert "it is cancelled" in await refusal(holding.settle())
+
+
+async def test_an_invoice_has_not_ended_while_hold_says_that_it_is_open(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ignore(_: str) -> None:
+        pass
+
+    await holding.accept()
+    monkeypatch.setattr(holding.holds.plugin, "cancel", ignore)
+    with pytest.raises(RpcCallError):
+        await holding.cancel()
+    assert await holding.state() == "accepted"
 
 
 async def test_a_settled_invoice_cannot_be_cancelled(holding: Holding) -> None:
