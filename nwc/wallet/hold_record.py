@@ -6,7 +6,6 @@ connections, so that only this record says which of them may settle and cancel a
 
 import asyncio
 import logging
-import re
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -19,8 +18,6 @@ from nwc.wallet.records import RecordError, RecordKind, read
 # Of one connection the newest that have ended are kept, to be looked up and listed.
 MAX_ENDED = 500
 _ROOT = ("nwc", "holds")
-_CONNECTION_ID = re.compile("[0-9a-f]{16}")
-_PAYMENT_HASH = re.compile("[0-9a-f]{64}")
 
 _log = logging.getLogger(__name__)
 
@@ -121,16 +118,15 @@ class HoldRecords:
             if self._is_loaded:
                 return
             for connection_id in await self._node.datastore_keys(_ROOT):
-                if _CONNECTION_ID.fullmatch(connection_id):
-                    stored = await self._node.datastore_children((*_ROOT, connection_id))
-                    for payment_hash, text in stored.items():
-                        self._take(connection_id, payment_hash, text)
+                stored = await self._node.datastore_children((*_ROOT, connection_id))
+                for payment_hash, text in stored.items():
+                    self._take(connection_id, payment_hash, text)
             self._is_loaded = True
 
     def _take(self, connection_id: str, payment_hash: str, text: str) -> None:
         try:
             record = parse_hold_record(text)
-            if record.payment_hash != payment_hash or not _PAYMENT_HASH.fullmatch(payment_hash):
+            if record.payment_hash != payment_hash:
                 raise ValueError("of another payment hash than its key")
         except (RecordError, ValueError) as error:
             self._unreadable[connection_id].add(payment_hash)

@@ -247,6 +247,23 @@ async def test_a_copy_of_a_request_finishes_what_a_crash_interrupted(holding: Ho
     assert (await holding.listed())["invoice"] == made["invoice"]
 
 
+async def test_a_copy_of_a_request_does_not_open_an_ended_invoice_again(holding: Holding) -> None:
+    await holding.make()
+    await holding.cancel()
+    holding.node.lightningd.state.db.execute("DELETE FROM holds")  # as cleanholdinvoices does
+    assert (await holding.make())["state"] == "failed"
+    listed = await holding.world.dev("listholdinvoices", payment_hash=hash_of(1))
+    assert listed == {"holdinvoices": []}
+
+
+async def test_an_invoice_that_hold_refuses_is_not_kept(holding: Holding) -> None:
+    await holding.world.dev("dev-fail", method="injectholdinvoice", code=-32700, message="no")
+    with pytest.raises(RpcCallError):
+        await holding.make()
+    assert holding.holds.records.of(ALICE) == []
+    await holding.make()
+
+
 @pytest.mark.parametrize("known", ["own", "another", "record", "invoice", "payment", "hold"])
 async def test_a_payment_hash_that_the_node_knows_is_refused(holding: Holding, known: str) -> None:
     match known:
@@ -974,6 +991,36 @@ async def test_only_the_newest_ended_records_are_kept(
     assert kept == {hash_of(3), hash_of(4)}
 
 
+async def test_the_records_are_read_once(holding: Holding) -> None:
+    await holding.make()
+    holding.new_process()
+    before = len(holding.node.calls)
+    await asyncio.gather(holding.holds.records.ready(), holding.holds.records.ready())
+    assert holding.methods()[before:] == ["listdatastore"] * 2  # the connections, and those of one
+
+
+async def test_a_record_that_was_not_forgotten_is_read_again(holding: Holding) -> None:
+    await holding.make()
+    holding.holds.records.forget_what_was_read()
+    assert holding.holds.records.of(ALICE) == []
+    assert await holding.state() == "pending"
+
+
+async def test_a_record_under_the_key_of_another_is_left_alone(
+    holding: Holding, caplog: pytest.LogCaptureFixture
+) -> None:
+    await holding.make()
+    record = holding.holds.records.of(ALICE)[0]
+    await holding.node.datastore_put(("nwc", "holds", ALICE, hash_of(2)), record.to_json())
+    await holding.node.datastore_put(
+        ("nwc", "holds", ALICE, hash_of(1)), replace(record, invoice="x").to_json()
+    )
+    holding.new_process()
+    await holding.holds.records.ready()
+    assert caplog.text.count("is left alone") == 2
+    assert holding.holds.records.of(ALICE) == []
+
+
 @pytest.mark.parametrize("damage", ["{", '{"version":9}', "newer field"])
 async def test_an_unreadable_record_is_left_alone(
     holding: Holding, damage: str, caplog: pytest.LogCaptureFixture
@@ -987,3 +1034,5 @@ async def test_an_unreadable_record_is_left_alone(
     assert "NOT_FOUND" in await refusal(holding.settle())
     assert await holding.node.datastore_get(key) == damage
     assert holding.holds.records.hashes_not_done(ALICE) == {hash_of(1)}
+    holding.holds.records.forget_what_was_read()
+    assert holding.holds.records.hashes_not_done(ALICE) == set()
