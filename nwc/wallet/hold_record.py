@@ -185,10 +185,9 @@ class HoldRecords:
         key = (*_ROOT, connection_id, record.payment_hash)
         await self._node.datastore_put(key, record.to_json())
         self._records[connection_id][record.payment_hash] = record
-        if record.is_done:
-            done = [one for one in self.of(connection_id) if one.is_done]
-            for old in done[MAX_ENDED:]:
-                await self.delete(connection_id, old.payment_hash)
+        done = [one for one in self.of(connection_id) if one.is_done]
+        for old in done[MAX_ENDED:]:
+            await self.delete(connection_id, old.payment_hash)
 
     async def delete(self, connection_id: str, payment_hash: str) -> None:
         """Delete a record."""

@@ -68,13 +68,12 @@ async def make_hold_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
 
     """
     wanted = parse_params(call.params, wallet.invoice_expiry)
-    async with wallet.invoice_limits[call.connection.id]:
-        record = await wallet.hold_invoices.add(
-            call.connection.id,
-            call.request_id,
-            wanted.payment_hash.hex(),
-            partial(_make, wallet, call.request_id, wanted),
-        )
+    record = await wallet.hold_invoices.add(
+        call.connection.id,
+        call.request_id,
+        wanted.payment_hash.hex(),
+        partial(_make, wallet, call.request_id, wanted),
+    )
     return hold_transaction(record, time.time())
 
 

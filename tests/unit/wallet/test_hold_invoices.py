@@ -155,6 +155,14 @@ async def test_a_hold_invoice_is_signed_with_the_payment_hash_of_the_app(holding
     assert await holding.lookup() == made
 
 
+async def test_each_invoice_has_its_own_secret_and_expiry(holding: Holding) -> None:
+    made = [await holding.make(1, expiry=120), await holding.make(2, expiry=7200)]
+    assert [one["expires_at"] - one["created_at"] for one in made] == [120, 7200]
+    decoded = [await holding.world.dev("decode", string=one["invoice"]) for one in made]
+    assert [one["expiry"] for one in decoded] == [120, 7200]
+    assert len({"00" * 32, *(one["payment_secret"] for one in decoded)}) == 3
+
+
 async def test_a_description_hash_is_in_the_invoice(holding: Holding) -> None:
     made = await holding.make(description="long", description_hash="ab" * 32)
     assert made["description_hash"] == bolt11.description_hash(made["invoice"]) == "ab" * 32
@@ -989,6 +997,7 @@ async def test_only_the_newest_ended_records_are_kept(
         await holding.cancel(number)
     kept = {record.payment_hash for record in holding.holds.records.of(ALICE)}
     assert kept == {hash_of(3), hash_of(4)}
+    assert set(await holding.node.datastore_children(("nwc", "holds", ALICE))) == kept
 
 
 async def test_the_records_are_read_once(holding: Holding) -> None:
