@@ -169,6 +169,20 @@ async def test_a_description_hash_is_in_the_invoice(holding: Holding) -> None:
     assert made["description"] == "long"
 
 
+async def test_a_long_description_is_hashed_and_kept_in_part(holding: Holding) -> None:
+    made = await holding.make(description="x" * 5000)
+    assert made["description_hash"] == hashlib.sha256(b"x" * 5000).hexdigest()
+    assert made["description"] == "x" * 4096
+    decoded = await holding.world.dev("decode", string=made["invoice"])
+    assert "description" not in decoded
+
+
+async def test_the_route_hints_are_for_the_amount(holding: Holding) -> None:
+    await holding.make()
+    [asked] = [params["amount_msat"] for method, params in holding.node.calls if method == "invoice"]
+    assert asked >= AMOUNT_MSAT
+
+
 @pytest.mark.parametrize(
     ("asked", "made"), [(0, MIN_CLTV), (18, MIN_CLTV), (144, 144), (500, 500), (MAX_CLTV, MAX_CLTV)]
 )
@@ -523,6 +537,7 @@ async def test_a_settled_invoice_is_counted_and_notified(holding: Holding) -> No
     assert holding.notified == [(ALICE, "accepted"), (ALICE, "settled")]
     shown = await holding.lookup()
     assert (shown["state"], shown["preimage"]) == ("settled", preimage_of(1))
+    assert "settle_deadline" not in shown
     assert shown["settled_at"] >= shown["created_at"]
     assert await holding.settle() == {}
     await holding.holds.poll()
