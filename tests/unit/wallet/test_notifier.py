@@ -620,6 +620,9 @@ async def test_only_its_connection_is_notified_of_an_accepted_hold_invoice(scene
     await scene.notifier.hold_invoice(shop.id, hold_record(**SETTLED))
     states = [(name, row["state"]) for name, row in scene.notifications()[1:]]
     assert sorted(states) == [("owner", "settled"), ("shop", "settled")]
+    await scene.notifier.hold_invoice(shop.id, hold_record(state=HoldRecordState.CANCELLED))
+    await scene.notifier.hold_invoice(shop.id, hold_record(state=HoldRecordState.EXPIRED))
+    assert [(name, row["state"]) for name, row in scene.notifications()[3:]] == [("shop", "failed")]
 
 
 @pytest.mark.parametrize("is_settled", [True, False])
