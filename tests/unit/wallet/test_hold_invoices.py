@@ -1000,6 +1000,18 @@ async def test_hold_invoices_are_listed(holding: Holding) -> None:
     assert await holding.world.list(MINE, until=1, unpaid=True) == {"transactions": [], "total_count": 0}
 
 
+async def test_hold_invoices_are_listed_from_a_time_until_a_time(holding: Holding) -> None:
+    for number in range(1, 6):
+        await holding.make(number)
+        record = holding.holds.records.get(ALICE, hash_of(number))
+        assert record is not None
+        await holding.holds.records.put(ALICE, replace(record, created_at=number))
+    between = {"from": 2, "until": 4, "unpaid": True}
+    for page, wanted in (({}, [4, 3, 2]), ({"limit": 2}, [4, 3]), ({"offset": 1}, [3, 2])):
+        listed = (await holding.world.list(MINE, **between, **page))["transactions"]
+        assert [one["created_at"] for one in listed] == wanted
+
+
 async def test_only_the_newest_ended_records_are_kept(
     holding: Holding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
