@@ -484,6 +484,19 @@ async def test_a_part_that_lightningd_has_failed_is_not_counted(
     assert (await holding.lookup())["amount"] == AMOUNT_MSAT + overpaid_msat
 
 
+async def test_a_part_that_hold_does_not_say_is_paid_is_not_counted(holding: Holding) -> None:
+    await holding.make()
+    await holding.pay(amount_msat=1000)
+    await holding.pay(amount_msat=AMOUNT_MSAT - 1000)
+    await holding.holds.poll()
+    listed = await holding.listed()
+    listed["htlcs"][0]["state"] = "cancelled"
+    holding.node.lightningd.state.db.execute("UPDATE holds SET listed = ?", (json.dumps(listed),))
+    await holding.world.dev("settleholdinvoice", preimage=preimage_of(1))
+    await holding.holds.poll()
+    assert await holding.received() == AMOUNT_MSAT - 1000
+
+
 async def test_an_invoice_that_hold_takes_for_unpaid_again_is_not_settled(holding: Holding) -> None:
     await holding.accept()
     unpaid = {**await holding.listed(), "state": "unpaid"}
@@ -1031,6 +1044,11 @@ async def test_the_records_are_read_once(holding: Holding) -> None:
     await holding.make()
     holding.new_process()
     before = len(holding.node.calls)
+
+    async def pause(_: str, __: Json) -> None:
+        await asyncio.sleep(0)
+
+    holding.node.before = pause
     await asyncio.gather(holding.holds.records.ready(), holding.holds.records.ready())
     assert holding.methods()[before:] == ["listdatastore"] * 2  # the connections, and those of one
 
