@@ -6,6 +6,9 @@ from typing import Any
 
 # HTLCs can be added to these: lightningd's `channel_state_can_add_htlc`.
 _STATES = ("CHANNELD_NORMAL", "CHANNELD_AWAITING_SPLICE")
+# An incoming HTLC stays in this state until it is fulfilled or failed. lightningd stores the preimage in
+# the same transaction as the next state (`fulfill_htlc`).
+_HELD = "RCVD_ADD_ACK_REVOCATION"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,20 @@ class Sendable:
 
     total_msat: int
     largest_msat: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldHtlc:
+    """An incoming HTLC that is neither fulfilled nor failed.
+
+    Attributes:
+        id: unique within its channel only.
+        amount_msat: of the HTLC.
+
+    """
+
+    id: int
+    amount_msat: int
 
 
 def sendable(channels: Iterable[dict[str, Any]]) -> Sendable:
@@ -45,3 +62,18 @@ def short_channel_ids(channels: Iterable[dict[str, Any]]) -> frozenset[str]:
         for scid in (channel.get("short_channel_id"), *channel.get("alias", {}).values())
         if scid is not None
     )
+
+
+def held_htlcs(channels: Iterable[dict[str, Any]], payment_hash: str) -> list[HeldHtlc]:
+    """Return the incoming HTLCs with this payment hash that are neither fulfilled nor failed.
+
+    Raises:
+        KeyError, TypeError, ValueError: a channel is unreadable.
+
+    """
+    return [
+        HeldHtlc(int(htlc["id"]), int(htlc["amount_msat"]))
+        for channel in channels
+        for htlc in channel.get("htlcs", ())
+        if (htlc["direction"], htlc["state"]) == ("in", _HELD) and htlc["payment_hash"] == payment_hash
+    ]

@@ -17,6 +17,8 @@ from nwc.cln.node import Json, Node
 MAX_RECEIVED_MSAT = 2 * MAX_AMOUNT_MSAT
 # BOLT11 and lightningd have a block height in 32 bits.
 _MAX_HEIGHT = 2**32 - 1
+# `hold` stores the ids of HTLCs in 64 bits.
+_MAX_ID = 2**63 - 1
 
 
 class HoldState(StrEnum):
@@ -36,6 +38,7 @@ class HoldInvoice:
         state: of the invoice. It is UNPAID while only a part of the amount has arrived.
         preimage: 64 hex digits, None unless it is PAID.
         paid_msat: the sum of its HTLCs that are PAID, in msat.
+        htlc_ids: lightningd's ids of its HTLCs that are in the same state, each unique in its channel.
         lowest_cltv_expiry: the block height at which the first of its ACCEPTED HTLCs expires; None
             without any.
 
@@ -44,6 +47,7 @@ class HoldInvoice:
     state: HoldState
     preimage: str | None
     paid_msat: int
+    htlc_ids: frozenset[int]
     lowest_cltv_expiry: int | None
 
 
@@ -106,12 +110,15 @@ def _checked(listed: Json, payment_hash: str) -> HoldInvoice:
         raise ValueError("another payment hash")
     state = HoldState(listed["state"])
     htlcs: list[Json] = listed["htlcs"]
-    paid_msat = sum(_number(h["msat"], MAX_RECEIVED_MSAT) for h in _in_state(htlcs, HoldState.PAID))
+    amounts = [_number(htlc["msat"], MAX_RECEIVED_MSAT) for htlc in _in_state(htlcs, HoldState.PAID)]
     expiries = [_number(h["cltv_expiry"], _MAX_HEIGHT) for h in _in_state(htlcs, HoldState.ACCEPTED)]
-    preimage = _preimage(listed, payment_hash) if state is HoldState.PAID else None
-    if paid_msat > MAX_RECEIVED_MSAT:
-        raise ValueError("more was paid than an invoice can ask for")
-    return HoldInvoice(state, preimage, paid_msat, min(expiries, default=None))
+    return HoldInvoice(
+        state=state,
+        preimage=_preimage(listed, payment_hash) if state is HoldState.PAID else None,
+        paid_msat=_number(sum(amounts), MAX_RECEIVED_MSAT),
+        htlc_ids=frozenset(_number(htlc["channel_id"], _MAX_ID) for htlc in _in_state(htlcs, state)),
+        lowest_cltv_expiry=min(expiries, default=None),
+    )
 
 
 def _in_state(htlcs: list[Json], state: HoldState) -> list[Json]:

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from nwc.cln.channels import Sendable, sendable, short_channel_ids
+from nwc.cln.channels import HeldHtlc, Sendable, held_htlcs, sendable, short_channel_ids
 from nwc.cln.errors import NodeUnavailableError, RpcCallError, RpcCode, translates_malformed_answers
 from nwc.cln.rpc import Params, RpcSocket, result_of
 
@@ -213,6 +213,11 @@ class Node:
     async def short_channel_ids(self) -> frozenset[str]:
         """Return the short channel ids of the node's channels, with their aliases."""
         return short_channel_ids((await self.call("listpeerchannels"))["channels"])
+
+    @translates_malformed_answers
+    async def held_htlcs(self, payment_hash: str) -> list[HeldHtlc]:
+        """Return the incoming HTLCs of a payment that are neither fulfilled nor failed."""
+        return held_htlcs((await self.call("listpeerchannels"))["channels"], payment_hash)
 
     @translates_malformed_answers
     async def log_level(self) -> str:

@@ -7,13 +7,16 @@
 What keeps the money right:
 
 1. Only the connection that made an invoice settles and cancels it.
-2. It is settled only in state accepted, when the whole amount has arrived: `hold` would give the
-   preimage away for a part of it too.
+2. It is settled only in state accepted, and while lightningd holds the whole amount: `hold` would give
+   the preimage away for a part of it too. `hold` also counts parts that lightningd has failed because
+   `hold` was restarted, and can count one that times out in the moment in which the last one arrives.
 3. An accepted invoice that nobody settles is cancelled CANCEL_MARGIN blocks before its deadline, long
    before a peer would close the channel for it.
 4. What was paid is counted before the record says "settled". The ledger remembers the payment hashes
    that are counted until their records are done, so a crash in between counts nothing twice.
 5. If the connection is gone (revoked), its open invoices are cancelled, and nothing is counted.
+6. What `hold` says is paid is counted once lightningd has the preimage. If lightningd is killed before,
+   it asks `hold` again, which cannot settle any more, and fails the HTLCs after its MPP timeout (60 s).
 
 `hold` gives no notification, so each open invoice is looked up every POLL_S seconds.
 """
@@ -44,6 +47,9 @@ MAX_OPEN_PER_CONNECTION = 100
 DEADLINE_MARGIN = 18 + 6
 # An invoice is cancelled this many blocks before its deadline.
 CANCEL_MARGIN = 3
+# How long lightningd may hold HTLCs that `hold` has settled; it takes milliseconds. The MPP timeout of
+# `hold` must be longer: an HTLC that it has failed looks like one that is fulfilled.
+LOST_AFTER_S = 3.0
 
 _NOT_FOUND = "there is no such hold invoice of this connection"
 _SYNCING = ("warning_bitcoind_sync", "warning_lightningd_sync")
@@ -145,6 +151,8 @@ class HoldInvoices:
         """
         await self.require()
         async with self._adding[connection_id], self._lock(payment_hash):
+            if self._client_pubkey_of(connection_id) is None:
+                raise Nip47Error(ErrorCode.UNAUTHORIZED, "this connection is revoked")
             known = self.records.get(connection_id, payment_hash)
             if known is None or known.request_id != request_id:
                 await self._check_new(connection_id, payment_hash)
@@ -158,7 +166,6 @@ class HoldInvoices:
     async def settle(self, connection_id: str, payment_hash: str, preimage: str) -> None:
         """Settle an accepted invoice of a connection; nothing happens if it is settled already."""
         await self.require()
-        self._check_owner(connection_id, payment_hash)
         async with self._lock(payment_hash):
             # It cancels the invoice if the deadline is near.
             await self._check(connection_id, payment_hash)
@@ -170,6 +177,8 @@ class HoldInvoices:
             info = await self._node.info()
             if any(warning in info for warning in _SYNCING):
                 raise Nip47Error(ErrorCode.INTERNAL, "the node is still reading the newest blocks")
+            if not await self._cancel_unless_whole(connection_id, record):
+                refuse("preimage: its hold invoice must be accepted; its payment is gone")
             await self._settle(connection_id, payment_hash, preimage)
 
     async def _settle(self, connection_id: str, payment_hash: str, preimage: str) -> None:
@@ -188,7 +197,6 @@ class HoldInvoices:
     async def cancel(self, connection_id: str, payment_hash: str) -> None:
         """Cancel an open invoice of a connection; nothing happens if it is cancelled already."""
         await self.require()
-        self._check_owner(connection_id, payment_hash)
         async with self._lock(payment_hash):
             await self._check(connection_id, payment_hash)
             record = self._check_owner(connection_id, payment_hash)
@@ -216,11 +224,10 @@ class HoldInvoices:
 
         """
         await self.records.ready()
-        wanted = [
-            (id_, hash_)
-            for id_, hash_ in self.records.not_done()
-            if connection_id in (None, id_) and self._is_open(id_, hash_)
-        ]
+        for adding in [lock for id_, lock in self._adding.items() if connection_id in (None, id_)]:
+            async with adding:
+                pass  # what is being made is cancelled too; nothing is made afterwards
+        wanted = [(id_, hash_) for id_, hash_ in self.records.not_done() if connection_id in (None, id_)]
         await asyncio.gather(*(self._check_alone(id_, hash_) for id_, hash_ in wanted))
         still_open = sum(self._is_open(id_, hash_) for id_, hash_ in wanted)
         ids = list(self._ended_of_gone) if connection_id is None else [connection_id]
@@ -234,12 +241,11 @@ class HoldInvoices:
 
     async def _run(self) -> None:
         while True:
-            wait_s = IDLE_POLL_S
+            wait_s = POLL_S
             try:
-                if await self.poll():
-                    wait_s = POLL_S
+                if not await self.poll():
+                    wait_s = IDLE_POLL_S
             except NodeError as error:
-                wait_s = POLL_S
                 _log.debug("the hold invoices are not looked up: %s", error)
             self._wake.clear()
             with suppress(TimeoutError):
@@ -301,7 +307,7 @@ class HoldInvoices:
             await self._end(connection_id, record, HoldRecordState.EXPIRED)
 
     async def _accepted(self, connection_id: str, record: HoldRecord, found: HoldInvoice) -> None:
-        deadline = max(0, (found.lowest_cltv_expiry or 0) - DEADLINE_MARGIN)
+        deadline = (found.lowest_cltv_expiry or 0) - DEADLINE_MARGIN
         info = await self._node.info()
         if int(info["blockheight"]) >= deadline - CANCEL_MARGIN:
             _log.warning(
@@ -312,26 +318,44 @@ class HoldInvoices:
             )
             await self._cancel(connection_id, record, HoldRecordState.CANCELLED)
         elif record.state is HoldRecordState.UNPAID:
-            accepted = replace(
-                record,
-                state=HoldRecordState.ACCEPTED,
-                settle_deadline=deadline,
-                is_announced=False,
-            )
-            await self.records.put(connection_id, accepted)
-            await self._announce(connection_id, accepted)
+            if held_msat := await self._cancel_unless_whole(connection_id, record):
+                await self._accept(connection_id, record, deadline, held_msat)
         elif not record.is_announced:
             await self._announce(connection_id, record)
 
-    async def _cancel(
-        self, connection_id: str, record: HoldRecord, state: HoldRecordState
-    ) -> HoldRecordState:
-        """Cancel an open invoice, and return how it has ended."""
+    async def _accept(
+        self, connection_id: str, record: HoldRecord, deadline: int, held_msat: int
+    ) -> None:
+        accepted = replace(
+            record,
+            state=HoldRecordState.ACCEPTED,
+            settle_deadline=deadline,
+            received_msat=held_msat,
+            is_announced=False,
+        )
+        await self.records.put(connection_id, accepted)
+        await self._announce(connection_id, accepted)
+
+    async def _cancel_unless_whole(self, connection_id: str, record: HoldRecord) -> int:
+        """Return what lightningd holds of an accepted invoice, in msat.
+
+        If that is less than its amount, cancel it and return 0.
+        """
         found = await self.plugin.find(record.payment_hash)
-        if found is not None and found.state in (HoldState.UNPAID, HoldState.ACCEPTED):
+        held_msat = await self._held_msat(record.payment_hash, found) if found is not None else 0
+        if held_msat >= record.amount_msat:
+            return held_msat
+        _log.warning("the hold invoice %s is cancelled: its payment is gone", record.payment_hash)
+        await self._cancel(connection_id, record, HoldRecordState.CANCELLED)
+        return 0
+
+    async def _cancel(self, connection_id: str, record: HoldRecord, state: HoldRecordState) -> None:
+        """Cancel an open invoice, and store how it has ended."""
+        found = await self.plugin.find(record.payment_hash)
+        if found is not None:
             await self.plugin.cancel(record.payment_hash)
             found = await self.plugin.find(record.payment_hash)
-        return await self._ended(connection_id, record, found, state)
+        await self._ended(connection_id, record, found, state)
 
     async def _ended(
         self,
@@ -339,7 +363,7 @@ class HoldInvoices:
         record: HoldRecord,
         found: HoldInvoice | None,
         state: HoldRecordState,
-    ) -> HoldRecordState:
+    ) -> None:
         """Store how an invoice has ended: settled, or else in the given state.
 
         Raises:
@@ -348,11 +372,30 @@ class HoldInvoices:
         """
         if found is None or found.state is HoldState.CANCELLED:
             await self._end(connection_id, record, state)
-            return state
-        if found.state is not HoldState.PAID:
+        elif found.state is not HoldState.PAID:
             raise RpcCallError("cancelholdinvoice", 0, "it is still open")
-        await self._paid(connection_id, record, found)
-        return HoldRecordState.SETTLED
+        elif await self._is_lost(record.payment_hash, found):
+            _log.warning(
+                "the hold invoice %s is not counted: hold says that it is paid, but lightningd did not "
+                "get its preimage, and fails the payment",
+                record.payment_hash,
+            )
+            await self._end(connection_id, record, HoldRecordState.CANCELLED)
+        else:
+            await self._paid(connection_id, record, found)
+
+    async def _is_lost(self, payment_hash: str, found: HoldInvoice) -> bool:
+        """Return True if lightningd still holds HTLCs of a paid invoice, and so will not be paid."""
+        for wait_s in (0, LOST_AFTER_S):
+            await asyncio.sleep(wait_s)
+            if not await self._held_msat(payment_hash, found):
+                return False
+        return True
+
+    async def _held_msat(self, payment_hash: str, found: HoldInvoice) -> int:
+        """Return the sum of an invoice's HTLCs that lightningd holds, neither fulfilled nor failed."""
+        held = await self._node.held_htlcs(payment_hash)
+        return sum(htlc.amount_msat for htlc in held if htlc.id in found.htlc_ids)
 
     async def _paid(self, connection_id: str, record: HoldRecord, found: HoldInvoice) -> None:
         """Count a settled invoice, then store that it is settled, then notify apps. In this order."""
@@ -362,12 +405,14 @@ class HoldInvoices:
             await self.records.delete(connection_id, record.payment_hash)
             return
         remembered = self.records.hashes_not_done(connection_id)
-        await self._count(client_pubkey, found.paid_msat, record.payment_hash, remembered)
+        # `hold` also says "paid" of parts that lightningd has failed; none arrives once it has accepted.
+        received_msat = min(found.paid_msat, record.received_msat or record.amount_msat)
+        await self._count(client_pubkey, received_msat, record.payment_hash, remembered)
         settled = replace(
             record,
             state=HoldRecordState.SETTLED,
             is_announced=False,
-            received_msat=found.paid_msat,
+            received_msat=received_msat,
             preimage=found.preimage,
             settled_at=int(time.time()),
         )

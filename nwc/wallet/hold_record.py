@@ -6,7 +6,6 @@ connections, so that only this record says which of them may settle and cancel a
 
 import asyncio
 import logging
-import re
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -19,8 +18,6 @@ from nwc.wallet.records import RecordError, RecordKind, read
 # Of one connection the newest that have ended are kept, to be looked up and listed.
 MAX_ENDED = 500
 _ROOT = ("nwc", "holds")
-_CONNECTION_ID = re.compile("[0-9a-f]{16}")
-_PAYMENT_HASH = re.compile("[0-9a-f]{64}")
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +48,8 @@ class HoldRecord:
         state: as last seen.
         is_announced: False if the app may not have been notified of the state.
         settle_deadline: the block height before which it must be settled, None before it is accepted.
-        received_msat: what was paid, 0 unless it is settled.
+        received_msat: what lightningd held when it was accepted, and what was paid once it is settled;
+            0 before.
         preimage: 64 hex digits, None unless it is settled.
         settled_at: Unix seconds, None unless it is settled.
 
@@ -120,16 +118,15 @@ class HoldRecords:
             if self._is_loaded:
                 return
             for connection_id in await self._node.datastore_keys(_ROOT):
-                if _CONNECTION_ID.fullmatch(connection_id):
-                    stored = await self._node.datastore_children((*_ROOT, connection_id))
-                    for payment_hash, text in stored.items():
-                        self._take(connection_id, payment_hash, text)
+                stored = await self._node.datastore_children((*_ROOT, connection_id))
+                for payment_hash, text in stored.items():
+                    self._take(connection_id, payment_hash, text)
             self._is_loaded = True
 
     def _take(self, connection_id: str, payment_hash: str, text: str) -> None:
         try:
             record = parse_hold_record(text)
-            if record.payment_hash != payment_hash or not _PAYMENT_HASH.fullmatch(payment_hash):
+            if record.payment_hash != payment_hash:
                 raise ValueError("of another payment hash than its key")
         except (RecordError, ValueError) as error:
             self._unreadable[connection_id].add(payment_hash)
@@ -188,10 +185,9 @@ class HoldRecords:
         key = (*_ROOT, connection_id, record.payment_hash)
         await self._node.datastore_put(key, record.to_json())
         self._records[connection_id][record.payment_hash] = record
-        if record.is_done:
-            done = [one for one in self.of(connection_id) if one.is_done]
-            for old in done[MAX_ENDED:]:
-                await self.delete(connection_id, old.payment_hash)
+        done = [one for one in self.of(connection_id) if one.is_done]
+        for old in done[MAX_ENDED:]:
+            await self.delete(connection_id, old.payment_hash)
 
     async def delete(self, connection_id: str, payment_hash: str) -> None:
         """Delete a record."""

@@ -348,5 +348,6 @@ def _order(name: str) -> tuple[int, str]:
 
 def _gets(live: LiveConnection, notification: Notification) -> bool:
     record = live.record
-    is_on = record.notifications and not record.has_expired(time.time())
-    return is_on and notification.may_be_seen_by(record)
+    wanted = record.notification_types
+    is_wanted = record.notifications and (wanted is None or notification.type in wanted)
+    return is_wanted and not record.has_expired(time.time()) and notification.may_be_seen_by(record)

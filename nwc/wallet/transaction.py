@@ -121,7 +121,7 @@ def hold_transaction(record: HoldRecord, now: float) -> Transaction:
     }
     description_hash = bolt11.description_hash(record.invoice)
     if record.description or description_hash is None:
-        transaction["description"] = _bounded(record.description)
+        transaction["description"] = record.description
     if description_hash is not None:
         transaction["description_hash"] = description_hash
     if record.state is HoldRecordState.ACCEPTED:

@@ -4,6 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 from tests.double import params
+from tests.double.hold import held_htlcs
 from tests.double.jsonio import Json
 from tests.double.params import Param, opt
 
@@ -20,6 +21,8 @@ def listpeerchannels(node: "Node", id: str | None, **_ignored: Json) -> Json:
     """List the channels that dev-channels has set, or else one that payments do not reduce."""
     channels = _channels(node)
     listed = [UNLIMITED] if channels is None else channels
+    if htlcs := held_htlcs(node):
+        listed = [listed[0] | {"htlcs": htlcs}, *listed[1:]]
     return {"channels": [c for c in listed if id in (None, c.get("peer_id"))]}
 
 

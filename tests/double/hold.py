@@ -20,6 +20,8 @@ SCHEMA = "CREATE TABLE IF NOT EXISTS holds (payment_hash TEXT PRIMARY KEY, liste
 IS_THERE = "hold"
 # What `hold` answers whatever is wrong.
 ERROR = -32700
+# In the stored invoice, and not shown.
+_HELD = "held"
 UNPAID, ACCEPTED, PAID, CANCELLED = "unpaid", "accepted", "paid", "cancelled"
 BLOCKS_LEFT = 160
 
@@ -62,9 +64,11 @@ def listholdinvoices(node: "Node", payment_hash: bytes | None, bolt11: str | Non
     """List one invoice, or all of them."""
     if payment_hash is not None:
         found = _find(node, payment_hash.hex())
-        return {"holdinvoices": [] if found is None else [found]}
-    rows = node.state.db.execute("SELECT listed FROM holds")
-    return {"holdinvoices": [json.loads(row["listed"]) for row in rows]}
+        rows = [] if found is None else [found]
+    else:
+        rows = _all(node)
+    shown = [{name: value for name, value in row.items() if name != _HELD} for row in rows]
+    return {"holdinvoices": shown}
 
 
 def settleholdinvoice(node: "Node", preimage: bytes) -> Json:
@@ -124,6 +128,29 @@ def dev_hold_pay(node: "Node", payment_hash: bytes, amount_msat: int | None, blo
     return dict(listed)
 
 
+def dev_hold_htlcs(node: "Node", payment_hash: bytes, held: bool) -> Json:
+    """Let lightningd hold the HTLCs of an invoice, whatever `hold` says of them, or hold none."""
+    _put(node, _existing(node, payment_hash.hex()) | {_HELD: held})
+    return {}
+
+
+def held_htlcs(node: "Node") -> list[Json]:
+    """Return what `listpeerchannels` shows of the HTLCs of hold invoices: the accepted ones."""
+    return [
+        {
+            "direction": "in",
+            "id": htlc["channel_id"],
+            "amount_msat": htlc["msat"],
+            "expiry": htlc["cltv_expiry"],
+            "payment_hash": listed["payment_hash"],
+            "state": "RCVD_ADD_ACK_REVOCATION",
+        }
+        for listed in _all(node)
+        for htlc in listed["htlcs"]
+        if listed.get(_HELD, htlc["state"] == ACCEPTED)
+    ]
+
+
 def _end(node: "Node", listed: Json, state: str) -> None:
     for htlc in listed["htlcs"]:
         if htlc["state"] == ACCEPTED:
@@ -141,6 +168,10 @@ def _find(node: "Node", payment_hash: str) -> Json:
         "SELECT listed FROM holds WHERE payment_hash = ?", (payment_hash,)
     ).fetchone()
     return None if row is None else json.loads(row["listed"])
+
+
+def _all(node: "Node") -> list[Json]:
+    return [json.loads(row["listed"]) for row in node.state.db.execute("SELECT listed FROM holds")]
 
 
 def _existing(node: "Node", payment_hash: str) -> Json:
@@ -169,6 +200,11 @@ COMMANDS = {
     "cancelholdinvoice": (cancelholdinvoice, Param("payment_hash", params.hash32)),
 }
 DEV_COMMANDS = {
+    "dev-hold-htlcs": (
+        dev_hold_htlcs,
+        Param("payment_hash", params.hash32),
+        Param("held", params.boolean),
+    ),
     "dev-hold": (dev_hold, Param("there", params.boolean)),
     "dev-hold-pay": (
         dev_hold_pay,

@@ -62,18 +62,18 @@ async def make_hold_invoice(wallet: Wallet, call: Call) -> dict[str, Any]:
 
     Raises:
         Nip47Error: OTHER for an invalid parameter, a payment hash that the node knows already, or too
-            many open hold invoices; NOT_IMPLEMENTED without the plugin `hold`.
+            many open hold invoices; NOT_IMPLEMENTED without the plugin `hold`; UNAUTHORIZED if the
+            connection has been revoked meanwhile.
         NodeError: lightningd or `hold` refused or is unavailable.
 
     """
     wanted = parse_params(call.params, wallet.invoice_expiry)
-    async with wallet.invoice_limits[call.connection.id]:
-        record = await wallet.hold_invoices.add(
-            call.connection.id,
-            call.request_id,
-            wanted.payment_hash.hex(),
-            partial(_make, wallet, call.request_id, wanted),
-        )
+    record = await wallet.hold_invoices.add(
+        call.connection.id,
+        call.request_id,
+        wanted.payment_hash.hex(),
+        partial(_make, wallet, call.request_id, wanted),
+    )
     return hold_transaction(record, time.time())
 
 

@@ -244,6 +244,16 @@ async def test_a_connection_whose_notifications_are_switched_off_gets_no_pending
     assert scene.pool.attempts == []
 
 
+async def test_an_app_gets_only_the_types_that_it_has_asked_for(scene: Scene) -> None:
+    shop = scene.connect("shop", budget=UNLIMITED, notification_types=("payment_received",))
+    await scene.start()
+    await scene.pays(shop, 2)
+    await scene.notifier.hold_invoice(shop.id, hold_record())
+    received = await scene.paid(shop, 1)
+    await scene.handled(1)
+    assert scene.notified() == [("shop", received)]
+
+
 async def test_an_expired_connection_is_not_notified(scene: Scene) -> None:
     gone = scene.connect("gone", expires_at=START + 1)
     owner = scene.connect("owner", View.NODE, expires_at=2**40)
@@ -610,6 +620,9 @@ async def test_only_its_connection_is_notified_of_an_accepted_hold_invoice(scene
     await scene.notifier.hold_invoice(shop.id, hold_record(**SETTLED))
     states = [(name, row["state"]) for name, row in scene.notifications()[1:]]
     assert sorted(states) == [("owner", "settled"), ("shop", "settled")]
+    await scene.notifier.hold_invoice(shop.id, hold_record(state=HoldRecordState.CANCELLED))
+    await scene.notifier.hold_invoice(shop.id, hold_record(state=HoldRecordState.EXPIRED))
+    assert [(name, row["state"]) for name, row in scene.notifications()[3:]] == [("shop", "failed")]
 
 
 @pytest.mark.parametrize("is_settled", [True, False])

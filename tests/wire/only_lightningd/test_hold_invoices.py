@@ -5,6 +5,7 @@
 
 import hashlib
 import secrets
+import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,8 +101,15 @@ class Escrow:
 
     def in_hold(self) -> str:
         """Return the state of the invoice in hold."""
+        return str(self._listed()["state"])
+
+    def wait_for_parts(self, number: int) -> None:
+        wait_until(lambda: len(self._listed()["htlcs"]) == number, f"{number} parts in hold")
+
+    def _listed(self) -> Json:
+        listed: Json
         [listed] = self.node.rpc.listholdinvoices(payment_hash=self.payment_hash)["holdinvoices"]
-        return str(listed["state"])
+        return listed
 
 
 @pytest.fixture
@@ -132,6 +140,10 @@ def accepted(app: ConnectedApp, node: PaidNode, **params: Any) -> Escrow:
     escrow.send(**params)
     escrow.wait_for("accepted")
     return escrow
+
+
+def start_hold(node: PaidNode) -> None:
+    node.rpc.call("plugin", {"subcommand": "start", "plugin": str(HOLD), "hold-grpc-port": -1})
 
 
 def mine(bitcoind: Any, node: PaidNode, blocks: int) -> None:
@@ -179,10 +191,7 @@ def test_a_hold_invoice_is_cancelled(escrow_app: ConnectedApp, node: PaidNode, i
 def test_two_parts_are_accepted_together(escrow_app: ConnectedApp, node: PaidNode) -> None:
     escrow = Escrow(escrow_app, node)
     escrow.send([AMOUNT_MSAT - 20_000])
-    wait_until(
-        lambda: node.rpc.listholdinvoices(payment_hash=escrow.payment_hash)["holdinvoices"][0]["htlcs"],
-        "the first part",
-    )
+    escrow.wait_for_parts(1)
     assert escrow.in_hold() == "unpaid"
     refused = escrow.settle()
     assert (refused.code, escrow.of_payer()) == ("OTHER", {"pending"})
@@ -279,6 +288,28 @@ def test_an_accepted_invoice_survives_a_restart_of_lightningd(
     assert received_msat(escrow) == AMOUNT_MSAT
 
 
+def test_a_settlement_that_lightningd_did_not_get_is_not_counted(
+    escrow_app: ConnectedApp, node: PaidNode
+) -> None:
+    """lightningd is killed after hold has stored the preimage, and before lightningd has."""
+    escrow = accepted(escrow_app, node)
+    node.kill_node()
+    payment_hash, preimage = bytes.fromhex(escrow.payment_hash), bytes.fromhex(escrow.preimage)
+    with sqlite3.connect(node.directory / "hold" / "hold.sqlite3") as hold:
+        changes = "state = 'paid', preimage = ? WHERE payment_hash = ?"
+        hold.execute(f"UPDATE invoices SET {changes}", (preimage, payment_hash))
+        of_invoice = "invoice_id = (SELECT id FROM invoices WHERE payment_hash = ?)"
+        hold.execute(f"UPDATE htlcs SET state = 'paid' WHERE {of_invoice}", (payment_hash,))
+    node.start_node()
+    node.wait_for_channel()
+    wait_until_announced(node, escrow_app.name)
+    escrow.wait_for("failed")
+    escrow.wait_for_payer("failed")
+    assert received_msat(escrow) == 0
+    types = ["hold_invoice_accepted", "hold_invoice_canceled"]
+    wait_until(lambda: notified(escrow) == types, "the notification")
+
+
 def test_a_restart_of_hold_loses_the_payment_and_counts_nothing(
     escrow_app: ConnectedApp, node: PaidNode
 ) -> None:
@@ -287,10 +318,27 @@ def test_a_restart_of_hold_loses_the_payment_and_counts_nothing(
     node.rpc.plugin_stop(str(HOLD))
     escrow.wait_for_payer("failed")
     assert escrow.settle().code == "NOT_IMPLEMENTED"
-    node.rpc.call("plugin", {"subcommand": "start", "plugin": str(HOLD), "hold-grpc-port": -1})
-    assert escrow.settle().code == "INTERNAL"
+    start_hold(node)
+    assert escrow.settle().code == "OTHER"
     assert received_msat(escrow) == 0
-    assert escrow.cancel().result == {}
+    assert escrow.lookup()["state"] == "failed"
+    assert escrow.in_hold() == "cancelled"
+
+
+def test_a_part_that_was_failed_with_hold_is_not_taken_for_money(
+    escrow_app: ConnectedApp, node: PaidNode
+) -> None:
+    """hold still counts it after its restart, and accepts the invoice when the rest arrives."""
+    escrow = Escrow(escrow_app, node)
+    escrow.send([AMOUNT_MSAT - 1000])
+    escrow.wait_for_parts(1)
+    node.rpc.plugin_stop(str(HOLD))
+    escrow.wait_for_payer("failed")
+    start_hold(node)
+    escrow.send([1000], first=2)
+    escrow.wait_for_parts(2)
+    assert escrow.settle().code == "OTHER"
+    escrow.wait_for_payer("failed")
     assert escrow.lookup()["state"] == "failed"
 
 
