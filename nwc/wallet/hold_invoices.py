@@ -47,9 +47,10 @@ MAX_OPEN_PER_CONNECTION = 100
 DEADLINE_MARGIN = 18 + 6
 # An invoice is cancelled this many blocks before its deadline.
 CANCEL_MARGIN = 3
-# How long lightningd may hold HTLCs that `hold` has settled; it takes milliseconds. The MPP timeout of
-# `hold` must be longer: an HTLC that it has failed looks like one that is fulfilled.
-LOST_AFTER_S = 3.0
+# The waits before each look whether lightningd still holds HTLCs that `hold` has settled, which it does
+# for milliseconds. Together they must be shorter than the MPP timeout of `hold`: an HTLC that it has
+# failed looks like one that is fulfilled.
+LOOKS_S = (0, 0.1, 0.4, 2.5)
 
 _NOT_FOUND = "there is no such hold invoice of this connection"
 _SYNCING = ("warning_bitcoind_sync", "warning_lightningd_sync")
@@ -386,7 +387,7 @@ class HoldInvoices:
 
     async def _is_lost(self, payment_hash: str, found: HoldInvoice) -> bool:
         """Return True if lightningd still holds HTLCs of a paid invoice, and so will not be paid."""
-        for wait_s in (0, LOST_AFTER_S):
+        for wait_s in LOOKS_S:
             await asyncio.sleep(wait_s)
             if not await self._held_msat(payment_hash, found):
                 return False

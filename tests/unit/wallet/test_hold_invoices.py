@@ -662,7 +662,7 @@ async def test_nothing_is_settled_while_the_node_reads_blocks(
 async def test_what_is_paid_is_counted_once_lightningd_has_the_preimage(
     holding: Holding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hold_invoices, "LOST_AFTER_S", 0)
+    monkeypatch.setattr(hold_invoices, "LOOKS_S", (0, 0))
     await holding.accept()
     looks: list[int] = []
 
@@ -692,7 +692,7 @@ async def test_a_settlement_that_lightningd_did_not_get_is_not_counted(
     holding: Holding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """lightningd was killed, and has asked `hold` again, which does not settle twice."""
-    monkeypatch.setattr(hold_invoices, "LOST_AFTER_S", 0)
+    monkeypatch.setattr(hold_invoices, "LOOKS_S", (0, 0))
     await holding.accept()
     await holding.world.dev("settleholdinvoice", preimage=preimage_of(1))
     await holding.lightningd_holds(True)

@@ -5,6 +5,7 @@ import secrets
 from typing import Any
 
 import pytest
+from pyln.client import RpcError
 
 from tests.support.channel import KIND_NOTIFICATION, Json
 from tests.support.restartable_relay import RestartableRelay
@@ -138,3 +139,21 @@ def test_forgetting_everything_cancels_the_open_invoices(hold: NodeUnderTest, ap
     escrow.pay()
     assert hold.rpc.call("nwc-forget", {"confirm": True})["forgotten"]
     assert escrow.in_hold() == "cancelled"
+
+
+def test_nothing_is_deleted_while_an_invoice_cannot_be_cancelled(hold: Any, app: ConnectedApp) -> None:
+    escrow = Escrow(app, hold)
+    escrow.pay()
+    hold.fail("cancelholdinvoice", -32700, "no")
+    with pytest.raises(RpcError, match="1 hold invoices cannot be cancelled"):
+        hold.rpc.call("nwc-forget", {"confirm": True})
+    assert hold.rpc.listdatastore(["nwc", "holds"])["datastore"] != []
+    assert hold.rpc.call("nwc-forget", {"confirm": True})["forgotten"]
+    assert escrow.in_hold() == "cancelled"
+
+
+def test_everything_is_forgotten_if_hold_is_gone(hold: NodeUnderTest, app: ConnectedApp) -> None:
+    Escrow(app, hold).pay()
+    hold.rpc.call("dev-hold", {"there": False})
+    assert hold.rpc.call("nwc-forget", {"confirm": True})["forgotten"]
+    assert hold.rpc.listdatastore(["nwc", "holds"])["datastore"] == []
