@@ -3,7 +3,7 @@
 Only this module names the commands that pay (`_INVOICE_COMMANDS`, `_KEYSEND_COMMANDS`). `pay` and
 `keysend` come first: `xpay` and `xkeysend` have faults by which a payee, or an app, can stop the node.
 They are used if the node has no other command, or if the owner chose them (`nwc-pay-command`). Since
-v26.06 a payee can stop the node through `keysend` too: only the circuit breaker limits that.
+v26.06 a payee can stop the node through `keysend` too; only the circuit breaker limits that.
 
 An invoice of the own node needs no other command: `pay` settles it in one database transaction, `xpay`
 only after a hook of other plugins, and a kill before that leaves its part pending for ever.

@@ -7,6 +7,8 @@ Version = tuple[int, int, int]
 
 # lightningd PR 8635: an HTLC that could not be handed to channeld was left pending.
 _LEAVES_PARTS_PENDING = ((25, 9, 0), (25, 9, 1))
+# `unwrap_onionreply`: no version that mends it is known.
+_STOPPED_BY_PAYEES_SINCE = (26, 6, 0)
 
 
 def parse_version(text: str) -> Version:
@@ -25,6 +27,19 @@ def parse_version(text: str) -> Version:
 def running_version() -> str:
     """Return the version of the lightningd that started the plugin; "" if lightningd did not."""
     return os.environ.get("LIGHTNINGD_VERSION", "")
+
+
+def keysend_can_stop(text: str) -> bool:
+    """Return True if a payee can stop this version of lightningd by its answer to a keysend.
+
+    Args:
+        text: the version as lightningd writes it.
+
+    """
+    try:
+        return parse_version(text) >= _STOPPED_BY_PAYEES_SINCE
+    except ValueError:
+        return False
 
 
 def warning_of(text: str) -> str | None:

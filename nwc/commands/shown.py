@@ -26,7 +26,9 @@ MAX_ALIKE_SHOWN = 3
 ANNOUNCE_PATIENCE_S = 1.0
 
 STILL_STARTING = "the plugin is still reading its books from lightningd; nothing can be paid until then"
-_STOPPED_TWICE = "lightningd stopped twice within an hour while this connection was paying"
+_STOPPED = (
+    "lightningd stopped while this connection was paying, twice within an hour or during a keysend"
+)
 _STOPS_UNREADABLE = (
     "the record of lightningd's stops is unreadable: it is damaged, or a newer version of the plugin "
     "has written it"
@@ -172,7 +174,7 @@ async def describe(app: App, live: LiveConnection, warnings: Sequence[str] = ())
     if suspended_at is not None:
         described["payments_suspended_at"] = suspended_at
         is_unreadable = app.payments.breaker.is_unreadable(record.client_pubkey)
-        why = _STOPS_UNREADABLE if is_unreadable else _STOPPED_TWICE
+        why = _STOPS_UNREADABLE if is_unreadable else _STOPPED
         all_warnings.append(f"payments are suspended: {why}; nwc-update with resume=true resumes them")
     if not any(relay["state"] == "connected" for relay in described["relays"]):
         all_warnings.append("no relay is connected yet; apps cannot reach this node until one is")

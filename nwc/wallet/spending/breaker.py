@@ -2,9 +2,9 @@
 
 lightningd has faults by which a payee can stop it, and no list of them is complete. So if lightningd
 stopped while payments of a connection were in flight, that is noted at the next start. The second time
-within an hour suspends the connection's payments until the owner resumes them. A payment counts once,
-however often the node is restarted while the payee holds it. The plugin cannot know why lightningd
-stopped, so a restart by the owner counts too.
+within an hour suspends the connection's payments until the owner resumes them, or the first time if such
+a fault is known of what was in flight. A payment counts once, however often the node is restarted while
+the payee holds it. The plugin cannot know why lightningd stopped, so a restart by the owner counts too.
 
 A payment that is reserved is in the ledger. While the invoice of an offer is fetched there is no
 reservation yet, so that is noted in the record here.
@@ -142,7 +142,7 @@ class CircuitBreaker:
                     await self._store_fetching(client_pubkey)
 
     async def lightningd_stopped(
-        self, client_pubkey: str, request_ids: frozenset[str], now: float
+        self, client_pubkey: str, request_ids: frozenset[str], now: float, *, suspend: bool = False
     ) -> None:
         """Note that lightningd stopped while payments of a connection were in flight.
 
@@ -152,6 +152,7 @@ class CircuitBreaker:
             client_pubkey: of the connection.
             request_ids: the request ids of those payments.
             now: Unix seconds.
+            suspend: suspend the connection's payments at once, not only the second time.
 
         """
         known = self._stops.get(client_pubkey, _Stops())
@@ -161,7 +162,7 @@ class CircuitBreaker:
         stops = (*known.stops, _Stop(int(now), tuple(sorted(request_ids))))[-STOPS_UNTIL_SUSPENDED:]
         recent = [stop for stop in stops if abs(now - stop.at) <= WINDOW_S]
         suspended_at = known.suspended_at
-        if suspended_at is None and len(recent) >= STOPS_UNTIL_SUSPENDED:
+        if suspended_at is None and (suspend or len(recent) >= STOPS_UNTIL_SUSPENDED):
             suspended_at = int(now)
         await self._keep(client_pubkey, _Stops(stops, suspended_at, known.fetching))
 

@@ -29,7 +29,7 @@ STILL_STARTING = Nip47Error(
 )
 NOT_BEGUN = Nip47Error(ErrorCode.INTERNAL, "the node could not do this now; nothing was paid")
 SUSPENDED = (
-    "payments of this connection are suspended, since the node stopped during two of them; "
+    "payments of this connection are suspended, since the node stopped during them; "
     "its owner can resume them"
 )
 REFUSED_BEFORE = (

@@ -32,6 +32,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 
+from nwc.cln import versions
 from nwc.cln.channels import Sendable
 from nwc.cln.errors import NodeError
 from nwc.cln.node import Json
@@ -146,11 +147,15 @@ class Payments:
     async def _note_stop(self) -> None:
         """Tell the circuit breaker which payments and fetches were in flight when lightningd stopped."""
         fetching = self.breaker.interrupted()
+        keysend_can_stop = versions.keysend_can_stop(versions.running_version())
         for client_pubkey in {*self._loaded, *fetching}:
             reserved = self._loaded.get(client_pubkey, Ledger()).reservations
             in_flight = fetching.get(client_pubkey, frozenset()) | frozenset(reserved)
+            has_keysend = any(payment.method == "pay_keysend" for payment in reserved.values())
             if in_flight:
-                await self.breaker.lightningd_stopped(client_pubkey, in_flight, time.time())
+                await self.breaker.lightningd_stopped(
+                    client_pubkey, in_flight, time.time(), suspend=has_keysend and keysend_can_stop
+                )
 
     @property
     def is_started(self) -> bool:
@@ -186,8 +191,8 @@ class Payments:
         connection = self._connection_of(client_pubkey)
         if connection is not None and self.breaker.is_suspended(client_pubkey):
             _log.warning(
-                "payments of %r are suspended: lightningd stopped twice within an hour while this "
-                "connection was paying; nwc-update with resume=true lets it pay again",
+                "payments of %r are suspended: lightningd stopped while this connection was paying, "
+                "twice within an hour or during a keysend; nwc-update with resume=true resumes them",
                 connection.name,
             )
 

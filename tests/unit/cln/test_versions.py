@@ -2,7 +2,7 @@
 
 import pytest
 
-from nwc.cln.versions import parse_version, warning_of
+from nwc.cln.versions import keysend_can_stop, parse_version, warning_of
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,11 @@ def test_there_is_a_warning_for_versions_that_leave_parts_pending(text: str) -> 
 )
 def test_there_is_no_warning_for_other_versions(text: str) -> None:
     assert warning_of(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("v25.12.1", False), ("v26.04.2", False), ("v26.06", True), ("v26.06.6-modded", True), ("", False)],
+)
+def test_keysends_are_dangerous_since_a_version(text: str, expected: bool) -> None:
+    assert keysend_can_stop(text) is expected

@@ -1,10 +1,11 @@
 """lightningd ends while an app's payment is in flight.
 
 The first time nothing changes. The second time within an hour, that app's payments are suspended until
-the owner resumes them.
+the owner resumes them. Since v26.06 a payee can stop lightningd through a keysend: one stop is enough.
 """
 
 from tests.support.channel import Json
+from tests.support.lightningd_version import runs_since
 from tests.support.waiting import wait_until
 from tests.wire.fixtures import Connect, ConnectedApp, wait_until_announced
 from tests.wire.only_lightningd.hostile_line import *  # noqa: F403
@@ -44,6 +45,20 @@ def test_an_app_is_suspended_when_lightningd_ended_twice_during_its_payments(
     node.rpc.call("nwc-update", {"name": app.name, "resume": True})
     assert "payments_suspended_at" not in described(node, app)
     assert pay(app, invoice).result["fees_paid"] == 1
+
+
+def test_one_end_of_lightningd_during_a_keysend_suspends_an_app_since_v26_06(
+    node: RealNode, payee: RealPayee, connect: Connect
+) -> None:
+    app = connect(budget="1000sat")
+    payee.hold()
+    app.send(app.request("pay_keysend", {"amount": 1000, "pubkey": payee.id}))
+    wait_until(lambda: payee.held() == 1, "the payment to be held")
+    node.kill_node()
+    node.start_node()
+    wait_until_announced(node, app.name)
+    payee.release()
+    assert ("payments_suspended_at" in described(node, app)) is runs_since("26.06")
 
 
 def described(node: RealNode, app: ConnectedApp) -> Json:

@@ -51,6 +51,23 @@ def test_two_stops_within_an_hour_suspend_payments(bench: Bench) -> None:
     assert bench.sends() == 2
 
 
+@pytest.mark.parametrize(
+    ("version", "wanted", "expected"),
+    [
+        ("v26.06.6", keysend(1), True),
+        ("v26.06.6", invoice(1, "a"), False),
+        ("v26.04.2", keysend(1), False),
+    ],
+    ids=str,
+)
+def test_one_stop_during_a_keysend_suspends_payments_since_v26_06(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, version: str, wanted: Payment, expected: bool
+) -> None:
+    monkeypatch.setenv("LIGHTNINGD_VERSION", version)
+    stop_the_node(bench, wanted)
+    assert is_suspended(bench) is expected
+
+
 def test_a_suspension_lasts_over_restarts_until_it_is_resumed(bench: Bench) -> None:
     stop_the_node(bench, invoice(1, "a"))
     stop_the_node(bench, invoice(2, "b"))
