@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from pyln.client import RpcError
 
+from tests.support.alby_app import AlbyApp, AlbyError
 from tests.support.channel import KIND_NOTIFICATION, Json
 from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import wait_until
 from tests.wire.fixtures import Connect, ConnectedApp, budget_of, wait_until_announced
 from tests.wire.node import NodeUnderTest
+from tests.wire.test_alby_client import node_js  # noqa: F401 - a fixture
 from tests.wire.test_relays import info_events
 
 AMOUNT_MSAT = 21_000
@@ -157,3 +159,27 @@ def test_everything_is_forgotten_if_hold_is_gone(hold: NodeUnderTest, app: Conne
     hold.rpc.call("dev-hold", {"there": False})
     assert hold.rpc.call("nwc-forget", {"confirm": True})["forgotten"]
     assert hold.rpc.listdatastore(["nwc", "holds"])["datastore"] == []
+
+
+def test_alby_makes_settles_and_cancels(
+    hold: NodeUnderTest,
+    node_js: str,  # noqa: F811
+    app: ConnectedApp,
+) -> None:
+    escrow = Escrow(app, hold)
+    with AlbyApp(node_js, app.uri) as alby:
+        assert set(alby.call("getWalletServiceInfo")["capabilities"]) > METHODS
+        alby.subscribe("hold_invoice_accepted")
+        given = {"amount": AMOUNT_MSAT, "description": "escrow", "payment_hash": "5a" * 32}
+        made = alby.call("makeHoldInvoice", given)
+        assert (made["state"], made["payment_hash"]) == ("pending", "5a" * 32)
+        assert alby.call("cancelHoldInvoice", {"payment_hash": "5a" * 32}) == {}
+        assert alby.call("lookupInvoice", {"payment_hash": "5a" * 32})["state"] == "failed"
+        with pytest.raises(AlbyError, match="it is not paid yet"):
+            alby.call("settleHoldInvoice", {"preimage": escrow.preimage})
+        escrow.pay()
+        shown = alby.wait_for_notification(escrow.payment_hash)
+        assert shown["notification_type"] == "hold_invoice_accepted"
+        assert shown["notification"]["settle_deadline"] > 0
+        assert alby.call("settleHoldInvoice", {"preimage": escrow.preimage}) == {}
+    assert escrow.state() == "settled"

@@ -13,6 +13,7 @@ import pytest
 from pyln.testing.utils import sync_blockheight
 
 from nwc.wallet.hold_invoices import CANCEL_MARGIN, DEADLINE_MARGIN
+from tests.support.alby_app import AlbyApp
 from tests.support.channel import KIND_NOTIFICATION, Json
 from tests.support.hold import HOLD, needs_hold
 from tests.support.restartable_relay import RestartableRelay
@@ -21,6 +22,7 @@ from tests.wire.fixtures import Connect, ConnectedApp, budget_of, wait_until_ann
 from tests.wire.network import PUSHED_MSAT, PaidNode, line
 from tests.wire.node import PLUGIN
 from tests.wire.real_node import plugin_options
+from tests.wire.test_alby_client import node_js  # noqa: F401 - a fixture
 
 pytestmark = needs_hold
 
@@ -174,6 +176,21 @@ def test_a_hold_invoice_is_paid_accepted_and_settled(escrow_app: ConnectedApp, n
     assert notified(escrow) == ["hold_invoice_accepted", "payment_received"]
     listed = escrow_app.ask("list_transactions", {}).result
     assert [row["payment_hash"] for row in listed["transactions"]] == [escrow.payment_hash]
+
+
+def test_alby_settles_what_a_second_node_has_paid(
+    escrow_app: ConnectedApp,
+    node: PaidNode,
+    node_js: str,  # noqa: F811
+) -> None:
+    escrow = Escrow(escrow_app, node)
+    with AlbyApp(node_js, escrow_app.uri) as alby:
+        alby.subscribe("hold_invoice_accepted")
+        escrow.send()
+        shown = alby.wait_for_notification(escrow.payment_hash)
+        assert shown["notification"]["amount"] == AMOUNT_MSAT
+        assert alby.call("settleHoldInvoice", {"preimage": escrow.preimage}) == {}
+    escrow.wait_for_payer("complete")
 
 
 @pytest.mark.parametrize("is_paid", [True, False])
