@@ -207,17 +207,21 @@ class Node:
     @translates_malformed_answers
     async def sendable(self) -> Sendable:
         """Return how much the node can send over its channels now."""
-        return sendable((await self.call("listpeerchannels"))["channels"])
+        return sendable(await self._channels())
 
     @translates_malformed_answers
     async def short_channel_ids(self) -> frozenset[str]:
         """Return the short channel ids of the node's channels, with their aliases."""
-        return short_channel_ids((await self.call("listpeerchannels"))["channels"])
+        return short_channel_ids(await self._channels())
 
     @translates_malformed_answers
     async def held_htlcs(self, payment_hash: str) -> list[HeldHtlc]:
         """Return the incoming HTLCs of a payment that are neither fulfilled nor failed."""
-        return held_htlcs((await self.call("listpeerchannels"))["channels"], payment_hash)
+        return held_htlcs(await self._channels(), payment_hash)
+
+    async def _channels(self) -> list[Json]:
+        channels: list[Json] = (await self.call("listpeerchannels"))["channels"]
+        return channels
 
     @translates_malformed_answers
     async def log_level(self) -> str:

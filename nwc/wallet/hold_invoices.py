@@ -178,7 +178,8 @@ class HoldInvoices:
             info = await self._node.info()
             if any(warning in info for warning in _SYNCING):
                 raise Nip47Error(ErrorCode.INTERNAL, "the node is still reading the newest blocks")
-            if not await self._cancel_unless_whole(connection_id, record):
+            found = await self.plugin.find(payment_hash)
+            if not await self._cancel_unless_whole(connection_id, record, found):
                 refuse("preimage: its hold invoice must be accepted; its payment is gone")
             await self._settle(connection_id, payment_hash, preimage)
 
@@ -319,7 +320,7 @@ class HoldInvoices:
             )
             await self._cancel(connection_id, record, HoldRecordState.CANCELLED)
         elif record.state is HoldRecordState.UNPAID:
-            if held_msat := await self._cancel_unless_whole(connection_id, record):
+            if held_msat := await self._cancel_unless_whole(connection_id, record, found):
                 await self._accept(connection_id, record, deadline, held_msat)
         elif not record.is_announced:
             await self._announce(connection_id, record)
@@ -337,12 +338,13 @@ class HoldInvoices:
         await self.records.put(connection_id, accepted)
         await self._announce(connection_id, accepted)
 
-    async def _cancel_unless_whole(self, connection_id: str, record: HoldRecord) -> int:
+    async def _cancel_unless_whole(
+        self, connection_id: str, record: HoldRecord, found: HoldInvoice | None
+    ) -> int:
         """Return what lightningd holds of an accepted invoice, in msat.
 
         If that is less than its amount, cancel it and return 0.
         """
-        found = await self.plugin.find(record.payment_hash)
         held_msat = await self._held_msat(record.payment_hash, found) if found is not None else 0
         if held_msat >= record.amount_msat:
             return held_msat

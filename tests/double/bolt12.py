@@ -218,7 +218,7 @@ def decode(string: str) -> dict[str, Json]:
 
 
 def _string(prefix: str, records: Iterable[tuple[int, bytes]]) -> str:
-    stream = b"".join(_record(type_, value) for type_, value in records)
+    stream = b"".join(tlv_record(type_, value) for type_, value in records)
     return f"{prefix}1" + "".join(CHARSET[word] for word in bolt11.from_bytes(stream))
 
 
@@ -231,11 +231,12 @@ def _stream(string: str) -> bytes:
 
 def _offer_id(records: Mapping[int, bytes]) -> dict[str, Json]:
     """Return the id of the offer; lightningd's is a Merkle root."""
-    own = [_record(t, v) for t, v in records.items() if any(t in types for types in _OFFER_TYPES)]
+    own = [tlv_record(t, v) for t, v in records.items() if any(t in types for types in _OFFER_TYPES)]
     return {"offer_id": hashlib.sha256(b"".join(own)).hexdigest()} if own else {}
 
 
-def _record(type_: int, value: bytes) -> bytes:
+def tlv_record(type_: int, value: bytes) -> bytes:
+    """Return a record of a TLV stream (BOLT1)."""
     return big_size(type_) + big_size(len(value)) + value
 
 

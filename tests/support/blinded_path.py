@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from coincurve import PrivateKey, PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from tests.double import bolt12
+from tests.double.bolt12 import tlv_record
 from tests.support.channel import Json
 
 # BOLT4, `encrypted_data_tlv`.
@@ -24,8 +24,8 @@ def payment_path(nodes: Sequence[str], fee_ppm: int) -> Json:
 
     """
     relay = (6).to_bytes(2, "big") + fee_ppm.to_bytes(4, "big")
-    forward = _record(_NEXT_NODE_ID, bytes.fromhex(nodes[1])) + _record(_PAYMENT_RELAY, relay)
-    path_key, hops = _blinded(nodes, [forward, _record(_PATH_ID, bytes(32))])
+    forward = tlv_record(_NEXT_NODE_ID, bytes.fromhex(nodes[1])) + tlv_record(_PAYMENT_RELAY, relay)
+    path_key, hops = _blinded(nodes, [forward, tlv_record(_PATH_ID, bytes(32))])
     return {"first_node_id": nodes[0], "first_path_key": path_key, "path": hops}
 
 
@@ -48,7 +48,3 @@ def _blinded(nodes: Sequence[str], contents: Sequence[bytes]) -> tuple[str, list
 
 def _derived(kind: bytes, secret: bytes) -> bytes:
     return hmac.digest(kind, secret, hashlib.sha256)
-
-
-def _record(type_: int, value: bytes) -> bytes:
-    return bolt12.big_size(type_) + bolt12.big_size(len(value)) + value

@@ -24,6 +24,7 @@ from tests.wire.real_payee import RealPayee
 from tests.wire.test_spending import books
 
 SLOW_PLUGIN = ROOT / "tests" / "support" / "slow_plugin.py"
+OVERCHARGING_PLUGIN = ROOT / "tests" / "support" / "overcharging_plugin.py"
 # By then lightningd can start no more parts of a failed payment, and the plugin knows that.
 END_TIMEOUT_S = 180.0
 # Options of the payer, besides the plugin's own.

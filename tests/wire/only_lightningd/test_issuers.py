@@ -8,19 +8,17 @@ from typing import Any
 import pytest
 
 from tests.support.blinded_path import payment_path
-from tests.support.processes import ROOT
 from tests.support.restartable_relay import RestartableRelay
 from tests.support.waiting import wait_until
 from tests.wire.fixtures import Connect, ConnectedApp
 from tests.wire.network import CAPACITY_SAT, line
-from tests.wire.only_lightningd.hostile_line import SLOW_PLUGIN
+from tests.wire.only_lightningd.hostile_line import OVERCHARGING_PLUGIN, SLOW_PLUGIN
 from tests.wire.real_node import RealNode, plugin_options
 from tests.wire.real_payee import RealPayee
 from tests.wire.test_spending import books
 from tests.wire.three_nodes import *  # noqa: F403
 
 AMOUNT_MSAT = 100_000
-OVERCHARGING_PLUGIN = ROOT / "tests" / "support" / "overcharging_plugin.py"
 # Long enough to kill a node.
 DELAY_S = 5
 # Where `xpay` lets each blinded path end.

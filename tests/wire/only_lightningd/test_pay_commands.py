@@ -10,11 +10,11 @@ import pytest
 
 from tests.support.blinded_path import payment_path
 from tests.support.lightningd_version import runs_since
-from tests.support.processes import ROOT
 from tests.support.waiting import wait_until
 from tests.wire.fixtures import Connect
 from tests.wire.only_lightningd.hostile_line import *  # noqa: F403
 from tests.wire.only_lightningd.hostile_line import (
+    OVERCHARGING_PLUGIN,
     SLOW_PLUGIN,
     ask_patiently,
     is_alive,
@@ -26,7 +26,6 @@ from tests.wire.real_node import RealNode
 from tests.wire.real_payee import RealPayee
 from tests.wire.test_spending import AMOUNT_MSAT, books, check_paid, pay
 
-OVERCHARGING_PLUGIN = ROOT / "tests" / "support" / "overcharging_plugin.py"
 NOTHING = {"amount_sent_msat": 0}
 # The largest payment here, with its fee.
 MOST_SENT_MSAT = 2 * AMOUNT_MSAT
